@@ -1,0 +1,84 @@
+# Everything that a developer types, and what CI types too. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := embedded,torch,simulator,picture,dev
+BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
+
+# Two processes: tests that start servers and components of their own gain nothing from more.
+WORKERS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: install demo test test-all lint format bench up down freeze clean help
+
+install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
+
+# On Linux, torch from the usual index is the build for CUDA, 2 GB and more. Name an index with
+# the build for CPUs in PIP_EXTRA_INDEX_URL to get the small one.
+$(VENV)/installed: shared/pyproject.toml constraints.txt
+	@set -e; \
+	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+		found=; \
+		for python in "$(PYTHON)" python3.11 python3.12 python3.13 python3 python; do \
+			if "$$python" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' \
+				2>/dev/null; then found=$$python; break; fi; \
+		done; \
+		if [ -n "$$found" ]; then "$$found" -m venv --clear $(VENV); \
+		elif command -v uv >/dev/null; then uv venv --quiet --clear --seed --python 3.11 $(VENV); \
+		else echo "make: no Python 3.11 or newer with the module venv (Debian and Ubuntu:" \
+			"apt install python3-venv); name another one by: make PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+	fi
+	@echo "installing into $(VENV), a minute or two the first time ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'shared[$(EXTRAS)]'
+	@touch $@
+
+demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
+	@$(BIN)/roomgrad run trebuchet --fresh --picture trebuchet.png
+
+# Both runs of pytest write what they left out into one file, so that the last one shows it all.
+test: export LEFT_OUT := $(abspath $(VENV))/left-out
+test: install lint ## format, lint, types, and all tests but the slow ones
+	@rm -f $(LEFT_OUT)
+	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) tests/unit tests/integration
+	$(BIN)/python -m pytest -m 'not slow' tests/systems
+
+test-all: test ## and the slow ones
+	$(BIN)/python -m pytest -m slow tests
+
+lint: install ## check format, lint and types, and change nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: install ## lay out the code, and repair what can be repaired without thought
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## measure, beside the same work in one process
+	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+up: ## the trebuchet in containers
+	docker compose up --build --detach
+
+down: ## stop the containers; their data stays
+	docker compose down
+
+freeze: install ## try the newest versions of everything, and write them into constraints.txt
+	$(BIN)/python -m venv --clear build/freeze
+	build/freeze/bin/python -m pip install --quiet './shared[$(EXTRAS)]'
+	@# torch names its build in its version: 2.13.0+cpu is the same torch as 2.13.0
+	{ sed '/^[^#]/,$$d' constraints.txt; build/freeze/bin/python -m pip freeze --exclude roomgrad \
+		| sed 's/+[a-z0-9.]*$$//'; } >build/constraints.txt
+	mv build/constraints.txt constraints.txt && rm -rf build
+
+clean: ## remove .venv and caches; runs in .roomgrad stay
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find shared services tests -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{ printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

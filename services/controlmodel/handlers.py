@@ -1,0 +1,60 @@
+"""The control model: aims, and learns from what the simulator says of its aim."""
+
+from __future__ import annotations
+
+import torch
+from roomgrad import Component, Context, Message, on
+from roomgrad.contracts.trebuchet import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
+from roomgrad.learning import TorchModel, fix_threads
+
+from services.controlmodel.model import cosine, network
+from services.controlmodel.settings import ControlModelSettings
+
+
+def make_model(settings: ControlModelSettings) -> TorchModel:
+    """The network of the preset with its optimizer and learning rate."""
+    fix_threads(settings.threads)
+    original = settings.preset == "original"
+
+    def learning_rate(step: int) -> float:
+        if original:
+            return 1e-3
+        return cosine(step, settings.train_steps, settings.warmup_steps, settings.learning_rate)
+
+    return TorchModel(
+        network(settings.preset, settings.seed),
+        lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
+        learning_rate,
+        None if original else settings.max_grad_norm,
+    )
+
+
+@on(INPUT, FORWARD, replies=[(MODEL, FORWARD)])
+def forward(message: Message, context: Context) -> Message:
+    """Aim: `(batch, 2)` wind and target in, `(batch, 3)` wind, angle logit, weight logit out."""
+    reply = message.reply(MODEL, **message.fields)
+    reply.data = context.model.forward(message.array, key=reply.id)
+    context.memory.put(
+        reply.id, answers=message.id, data=message.array, weights=context.model.version
+    )
+    return reply
+
+
+@on(MODEL, GRADIENT, replies=[(INPUT, GRADIENT)])
+def gradient(message: Message, context: Context) -> Message:
+    """Learn: d loss / d outputs `(batch, 3)` in, one step, d loss / d inputs `(batch, 2)` out."""
+    asked = context.memory.pop(message.id)
+    of_parameters, of_inputs = context.model.backward(
+        message.id, asked["weights"], asked["data"], message.array
+    )
+    context.model.step(of_parameters)
+    return message.reply(INPUT, of_inputs, id=asked["answers"])
+
+
+component = Component(
+    CONTROLMODEL,
+    TREBUCHET,
+    ControlModelSettings,
+    handlers=[forward, gradient],
+    model=make_model,
+)

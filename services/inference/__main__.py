@@ -1,0 +1,74 @@
+"""One question to the running trebuchet: `python -m services.inference --wind 3 --target 60`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from roomgrad.client import Client
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
+from roomgrad.server import address
+from roomgrad.settings import load
+from services.inference import shoot, table
+from services.inference.settings import InferenceSettings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Ask, print, and answer the exit code."""
+    try:
+        settings = load(InferenceSettings, argv)
+        with _client(settings) as client:
+            return _csv(client, settings) if settings.csv else _one(client, settings)
+    except RoomgradError as error:
+        print(f"inference: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError | RunMismatch) else 1
+
+
+def _client(settings: InferenceSettings) -> Client:
+    return Client(
+        TREBUCHET,
+        run=settings.run or TREBUCHET.name,
+        redis_url=address(settings.redis_url),
+        password_file=settings.redis_password_file,
+    )
+
+
+def _one(client: Client, settings: InferenceSettings) -> int:
+    pairs = np.array([[settings.wind, settings.target]], dtype=np.float32)
+    shots = shoot.ask(client, pairs, timeout_s=settings.timeout_s)
+    answer = {"wind": settings.wind, "target": settings.target, **shots.row(0)}
+    print(json.dumps(answer) if settings.json else _sentence(answer))
+    return 0
+
+
+def _csv(client: Client, settings: InferenceSettings) -> int:
+    given = table.read(settings.csv)
+    shots = shoot.ask_many(client, given.pairs, timeout_s=settings.timeout_s)
+    if settings.json:
+        results = [each.row(index) for each in shots for index in range(len(each.wind))]
+        both = zip(given.pairs.tolist(), results, strict=True)
+        print(json.dumps([{"wind": wind, "target": target, **row} for (wind, target), row in both]))
+    else:
+        table.write(given, shots, sys.stdout)
+    return 0
+
+
+def _sentence(answer: dict[str, float | int | None]) -> str:
+    lines = [
+        f"wind {answer['wind']:g} m/s, target {answer['target']:g} m",
+        f"  angle     {answer['angle_deg']:8.2f} degrees",
+        f"  weight    {answer['weight_kg']:8.2f} kg",
+        f"  distance  {answer['distance_m']:8.2f} m",
+        f"  miss      {answer['miss_m']:8.2f} m",
+    ]
+    if answer["status"]:
+        lines.append(f"  the trebuchet did not shoot (status {answer['status']})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The simulator: shoots, and answers a gradient with its vector-Jacobian product."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from roomgrad import Component, Context, Message, on
+from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, MODEL, OUTPUT, SIMULATOR, TREBUCHET
+from roomgrad.errors import SchemaError
+
+from services.simulator import head, physics
+from services.simulator.settings import SimulatorSettings
+
+PICTURE_FRAMES = 60
+PICTURE_EVERY_S = 1.0
+_pictured_at = 0.0  # of this process; what other replicas did stands in the hash
+
+
+@on(MODEL, FORWARD, replies=[(OUTPUT, FORWARD)])
+def shoot(message: Message, context: Context) -> Message:
+    """Shoot: `(batch, 3)` wind, angle logit, weight logit in, `(batch,)` distance m out.
+
+    A VALIDATE message gets angle, weight and status beside it, and trajectories if it asks FRAMES.
+    """
+    controls = head.controls(message.array, context.settings.weight_head)
+    shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
+    reply = message.reply(OUTPUT, shots.distance_m.astype("<f4"))
+    if message.is_training:
+        jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
+        context.memory.put(reply.id, answers=message.id, jacobian=jacobian)
+        keep_picture(controls, context)
+    else:
+        reply.fields = validation(controls, shots, message.fields.get("FRAMES"))
+    return reply
+
+
+@on(OUTPUT, GRADIENT, replies=[(MODEL, GRADIENT)])
+def gradient(message: Message, context: Context) -> Message:
+    """d loss / d distance `(batch,)` in, d loss / d (wind, logits) `(batch, 3)` out."""
+    asked = context.memory.pop(message.id)
+    jacobian = asked["jacobian"]
+    if len(message.array) != len(jacobian):
+        raise SchemaError(f"DATA: expected ({len(jacobian)},) numbers, got {message.array.shape}")
+    product = head.vector_jacobian(message.array, jacobian)
+    return message.reply(MODEL, product.astype("<f4"), id=asked["answers"])
+
+
+def validation(
+    controls: head.Controls, shots: physics.Shots, frames: NDArray[Any] | None
+) -> dict[str, NDArray[Any]]:
+    """What a VALIDATE reply says beside the distance."""
+    fields: dict[str, NDArray[Any]] = {
+        "ANGLE": np.degrees(controls.angle_rad).astype("<f4"),
+        "WEIGHT": controls.weight_kg.astype("<f4"),
+        "STATUS": shots.status,
+    }
+    if frames is not None:
+        fields["TRAJECTORIES"] = trajectories(controls, len(shots.status), int(frames))
+    return fields
+
+
+def trajectories(controls: head.Controls, rows: int, frames: int) -> NDArray[np.float32]:
+    """The projectile's way for the first rows: `(rows, frames, 2)` x and y in m."""
+    if not 2 <= frames <= 1000:
+        raise SchemaError(f"FRAMES: expected 2 to 1000, got {frames}")
+    film = physics.trajectory(
+        controls.wind[:rows], controls.angle_rad[:rows], controls.weight_kg[:rows], frames
+    )
+    return film.projectile.astype("<f4")
+
+
+def keep_picture(controls: head.Controls, context: Context) -> None:
+    """Keeps a few trajectories of this batch in the hash `trajectories`, at most once a second."""
+    global _pictured_at
+    rows = context.settings.pictures
+    if not rows or context.now() - _pictured_at < PICTURE_EVERY_S:
+        return
+    _pictured_at = context.now()
+    table = context.table("trajectories")
+    before = table.get("last")
+    if before is not None and time.time() - before["at"] < PICTURE_EVERY_S:
+        return
+    way = trajectories(controls, rows, PICTURE_FRAMES)
+    table.put("last", at=time.time(), way=way.round(2).tolist())
+
+
+component = Component(SIMULATOR, TREBUCHET, SimulatorSettings, handlers=[shoot, gradient])

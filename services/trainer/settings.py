@@ -1,0 +1,25 @@
+"""Settings of the trainer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from roomgrad import OfRun, RuntimeSettings, settings
+
+
+@settings
+class TrainerSettings(RuntimeSettings):
+    """How many batches of what the system learns from."""
+
+    train_steps: Annotated[int, Field(ge=1, le=1_000_000_000), OfRun] = 1000
+    """How many batches are sent in all."""
+
+    batch_size: Annotated[int, Field(ge=1, le=100_000), OfRun] = 100
+    """Pairs of wind and target in a batch."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
+    """Batch i is a function of the seed and i alone."""
+
+    window: Annotated[int, Field(ge=1, le=10_000), OfRun] = 1
+    """Batches that are open at once; with 1 the result repeats bit for bit on any replicas."""

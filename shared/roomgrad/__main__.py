@@ -1,0 +1,5 @@
+"""`python -m roomgrad`."""
+
+from roomgrad.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""Messages that come a second time: left by dead replicas, or due for another try."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Iterator
+
+import structlog
+
+from roomgrad.keeper import Pulse
+from roomgrad.line import Line
+from roomgrad.settings import RuntimeSettings
+from roomgrad.sources import Delivery, GroupSource, deliveries
+
+log = structlog.get_logger("roomgrad")
+
+RETRY_S = (0.1, 5.0)  # first and longest pause before a handler that raised is tried again
+
+
+class Claims:
+    """Claims one message at a time by XCLAIM, so that the server counts every delivery."""
+
+    def __init__(
+        self, source: GroupSource, line: Line, pulse: Pulse, settings: RuntimeSettings
+    ) -> None:
+        self._source = source
+        self._line = line
+        self._pulse = pulse
+        self._lease_ms = round(settings.lease_s * 1000)
+        self._retries: list[tuple[float, bytes, str]] = []
+
+    def retry_later(self, delivery: Delivery) -> float:
+        """Notes that a delivery is to be tried again, and answers in how many seconds."""
+        pause: float = min(RETRY_S[0] * 2 ** (delivery.count - 1), RETRY_S[1])
+        key = self._source.key_of(delivery)
+        heapq.heappush(self._retries, (time.monotonic() + pause, key, delivery.entry))
+        return pause
+
+    def due_in(self) -> float | None:
+        """Seconds until a retry is due, or None where none waits. Orphans are due now."""
+        if self._pulse.orphans:
+            return 0.0
+        return max(0.0, self._retries[0][0] - time.monotonic()) if self._retries else None
+
+    def take(self) -> Iterator[Delivery]:
+        """What is due, claimed. The lease is checked again by the server: one replica wins."""
+        while self._pulse.orphans:
+            key, entry = self._pulse.orphans.popleft()
+            for delivery in self._claim(key, entry, self._lease_ms):
+                log.info("took over from a dead replica", entry=entry, deliveries=delivery.count)
+                yield delivery
+        while self._retries and self._retries[0][0] <= time.monotonic():
+            _, key, entry = heapq.heappop(self._retries)
+            yield from self._claim(key, entry, 0)
+
+    def own(self) -> list[Delivery]:
+        """What was delivered to this consumer before, but whose delivery never arrived."""
+        found = deliveries(self._line.call(self._source.own_command()), self._source.by_key)
+        for delivery in found:
+            delivery.count = self._count(delivery)
+        return found
+
+    def clear(self) -> None:
+        """Forgets what was to be tried again; `own` finds it after a reconnect."""
+        self._retries.clear()
+
+    def _claim(self, key: bytes, entry: str, lease_ms: int) -> list[Delivery]:
+        claimed = self._line.call(self._source.claim_command(key, entry, lease_ms))
+        found = deliveries([[key, claimed]], self._source.by_key)
+        for delivery in found:
+            delivery.count = self._count(delivery)
+        return found
+
+    def _count(self, delivery: Delivery) -> int:
+        pending = self._line.call(self._source.pending_command(delivery))
+        return int(pending[0][3]) if pending else 1

@@ -1,0 +1,134 @@
+"""A commit: what a handler read and wants written, as one call of the script on the server."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from importlib.resources import files
+
+SCRIPT = files("roomgrad").joinpath("scripts/commit.lua").read_bytes()
+SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
+
+_LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1
+
+
+def fingerprint(value: bytes) -> bytes:
+    """What a guard sends of a value that was read."""
+    if len(value) <= _LITERAL:
+        return value
+    return hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()
+
+
+@dataclass
+class Commit:
+    """Guards and operations in the order in which they were staged.
+
+    Everything that it does is done by `scripts/commit.lua`, whose head explains each guard and operation.
+    """
+
+    ring: bytes = b"PUBLISH"
+    keys: dict[str, bytes] = field(default_factory=dict)
+    guards: list[list[bytes]] = field(default_factory=list)
+    operations: list[list[bytes]] = field(default_factory=list)
+    sends: list[list[bytes]] = field(default_factory=list)
+
+    def _key(self, name: str) -> bytes:
+        index = self.keys.get(name)
+        if index is None:
+            index = self.keys[name] = str(len(self.keys) + 1).encode()
+        return index
+
+    # guards
+
+    def pending(self, stream: str, done: str, group: str, entry: str) -> None:
+        """The group still owes this entry; it is marked as done and acknowledged."""
+        self.guards.append(
+            [b"PENDING", self._key(stream), self._key(done), group.encode(), entry.encode()]
+        )
+
+    def same(self, hash_: str, name: bytes, value: bytes | None) -> None:
+        """The field of the hash is as it was read; None: it was not there."""
+        if value is None:
+            self.guards.append([b"ABSENT", self._key(hash_), name])
+        else:
+            self.guards.append([b"SAME", self._key(hash_), name, fingerprint(value)])
+
+    # operations
+
+    def mark(self, stream: str, done: str, group: str, entry: str) -> None:
+        """An entry that was skipped: done, and acknowledged if it was still owed."""
+        self.operations.append(
+            [b"MARK", self._key(stream), self._key(done), group.encode(), entry.encode()]
+        )
+
+    def do(self, command: bytes, key: str, *arguments: bytes) -> None:
+        """A write of one key: HSET, HDEL, HINCRBY, ZADD or ZREMRANGEBYRANK."""
+        self.operations.append([command, self._key(key), b"%d" % len(arguments), *arguments])
+
+    def send(
+        self,
+        stream: str,
+        channel: str,
+        header: bytes,
+        fields: list[bytes],
+        limit: int | None = None,
+    ) -> None:
+        """A stream entry, and its header on the channel. `limit` trims streams without groups."""
+        self.sends.append(
+            [
+                b"SEND",
+                self._key(stream),
+                channel.encode(),
+                header,
+                b"" if limit is None else b"%d" % limit,
+                b"%d" % len(fields),
+                *fields,
+            ]
+        )
+
+    def retain(self, kept: str, version: str) -> None:
+        """One more open root needs the weights of this version."""
+        self.operations.append([b"RETAIN", self._key(kept), version.encode()])
+
+    def release(self, kept: str, version: str) -> None:
+        """One root less needs the weights of this version; the last one frees them."""
+        self.operations.append([b"RELEASE", self._key(kept), version.encode()])
+
+    def step(
+        self, model: str, kept: str, version: str, step: int, weights: bytes, optimizer: bytes
+    ) -> None:
+        """The next version of a model; the former weights are kept while open roots need them."""
+        self.operations.append(
+            [
+                b"STEP",
+                self._key(model),
+                self._key(kept),
+                version.encode(),
+                b"%d" % step,
+                weights,
+                optimizer,
+            ]
+        )
+
+    def ledger(self, ledger: str, counters: str, root_id: str, step: int) -> None:
+        """Writes down that the gradient of a root was applied."""
+        self.operations.append(
+            [b"LEDGER", self._key(ledger), self._key(counters), root_id.encode(), b"%d" % step]
+        )
+
+    def parts(self) -> tuple[list[bytes], list[bytes]]:
+        """KEYS and ARGV of the script. What can fail soonest, the sends, is written first."""
+        arguments = [self.ring, b"%d" % len(self.guards)]
+        for guard in self.guards:
+            arguments += guard
+        # RELEASE counts down before STEP looks at who still needs the weights: staged order holds.
+        operations = self.sends + self.operations
+        arguments.append(b"%d" % len(operations))
+        for operation in operations:
+            arguments += operation
+        return [name.encode() for name in self.keys], arguments
+
+    def command(self) -> list[bytes]:
+        """The EVALSHA that does it."""
+        keys, arguments = self.parts()
+        return [b"EVALSHA", SCRIPT_SHA, b"%d" % len(keys), *keys, *arguments]

@@ -1,0 +1,106 @@
+"""Brings commits to the server until each stands, or turns out to be somebody else's."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from roomgrad.commit import Commit
+from roomgrad.line import Command, Line, outcome
+from roomgrad.memory import Cache
+from roomgrad.models import ModelState
+from roomgrad.sources import Delivery, Source
+from roomgrad.wire import Reply, WireLost
+from roomgrad.work import Attempt, Work
+
+log = structlog.get_logger("roomgrad")
+
+REFUSED_PAUSE_S = 1.0  # between two attempts of a commit that the server does not allow
+MANY_SKIPPED = 100  # skipped entries that are acknowledged without waiting for a commit
+
+# Runs the handlers again on fresh state; told whether only the model has moved on.
+Again = Callable[[Attempt, bool], Attempt]
+
+
+class Committer:
+    """One message, one commit."""
+
+    def __init__(
+        self, line: Line, source: Source, work: Work, cache: Cache, stopping: threading.Event
+    ) -> None:
+        self._line = line
+        self._source = source
+        self._work = work
+        self._cache = cache
+        self._stopping = stopping
+        self._skipped: list[Delivery] = []
+
+    def commit(
+        self, delivery: Delivery, attempt: Attempt, again: Again, then_read: Sequence[Command]
+    ) -> bool:
+        """Commits what the handlers want; False when somebody else committed the message."""
+        commit, state = self._staged(delivery, attempt)
+        reply = self._line.commit(commit, then_read)
+        while (result := self._result(reply)) != "ok":
+            if result == "gone":
+                return False
+            if result == "stale":
+                self._cache.clear()
+                attempt = again(attempt, int(reply[1]) == len(commit.guards))
+                commit, state = self._staged(delivery, attempt)
+            reply = self._line.commit(commit)
+        self._skipped.clear()
+        self._source.committed(delivery)
+        attempt.context.remember(self._cache)
+        self._work.committed(state)
+        return True
+
+    def aside(self, commit: Commit) -> bool:
+        """A commit of the runtime's own; False when it was done already."""
+        while (result := self._result(self._line.commit(commit))) not in ("gone", "stale"):
+            if result == "ok":
+                return True
+        return False
+
+    def skip(self, delivery: Delivery) -> None:
+        """No handler wants this message: it is acknowledged with the next commit."""
+        self._skipped.append(delivery)
+        if len(self._skipped) >= MANY_SKIPPED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Acknowledges skipped messages now, since no commit is in sight."""
+        if self._skipped:
+            commit = Commit()
+            for skipped in self._skipped:
+                self._source.mark(commit, skipped)
+            self._skipped.clear()
+            self.aside(commit)
+
+    def clear(self) -> None:
+        """Forgets what was skipped; it is delivered again."""
+        self._skipped.clear()
+
+    def _staged(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
+        commit = Commit()
+        self._source.guard(commit, delivery)
+        for skipped in self._skipped:
+            self._source.mark(commit, skipped)
+        return commit, self._work.stage(attempt, commit)
+
+    def _result(self, reply: Reply) -> str:
+        """ok, gone or stale; after anything else, what it takes to try again has been done."""
+        result = outcome(reply)
+        if result == "noscript":
+            self._line.load_script()
+        elif result not in ("ok", "gone", "stale"):
+            self._refused(result)
+        return result
+
+    def _refused(self, reason: str) -> None:
+        """A write that the server does not allow is an operator's matter. Nothing was done."""
+        log.error("the server refused a commit, nothing was written; trying again", reason=reason)
+        if self._stopping.wait(REFUSED_PAUSE_S):
+            raise WireLost("stopped while the server refused a commit")

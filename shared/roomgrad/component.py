@@ -1,0 +1,116 @@
+"""What a component declares: handlers, start, model, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from roomgrad.context import Context
+from roomgrad.errors import ContractError
+from roomgrad.messages import Message
+from roomgrad.models import Trainable
+from roomgrad.names import ERRORS, LOGGING
+from roomgrad.rooms import MessageType, Room, Stream, System
+from roomgrad.settings import RuntimeSettings
+
+Replies = Message | Iterable[Message] | None
+HandlerFunction = Callable[[Message, Context], Replies]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """A handler function and the stream that it names. Calling it calls the function."""
+
+    function: HandlerFunction
+    room: str
+    type: str
+    replies: tuple[tuple[str, str], ...]
+    when: Callable[[Message], bool] | None = None
+
+    def __call__(self, message: Message, context: Context) -> Replies:
+        return self.function(message, context)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.room, self.type)
+
+
+def on(
+    room: Room,
+    type_: MessageType,
+    *,
+    replies: Sequence[tuple[Room, MessageType]] = (),
+    when: Callable[[Message], bool] | None = None,
+) -> Callable[[HandlerFunction], Handler]:
+    """Declares a handler for the messages of one room and TYPE, and where its replies go.
+
+    Messages for which `when` is false are skipped: acknowledged with the next commit, unhandled.
+    """
+
+    def declare(function: HandlerFunction) -> Handler:
+        streams = tuple((reply_room.name, reply_type.value) for reply_room, reply_type in replies)
+        return Handler(function, room.name, type_.value, streams, when)
+
+    return declare
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component: one word for its folder, its compose service and its name on the wire.
+
+    `on_start` speaks first: its messages are sent once per run, by one guarded commit, however
+    often and on however many replicas the component starts. `on_dead` is called with the memory
+    records of a root that was given up, and may open the next. `everyone` makes each replica see
+    each message.
+    """
+
+    name: str
+    system: System
+    settings: type[RuntimeSettings]
+    handlers: Sequence[Handler]
+    model: Callable[[Any], Trainable] | None = None
+    on_start: Callable[[Context], Replies] | None = None
+    on_dead: Callable[[list[dict[str, Any]], Context], Replies] | None = None
+    everyone: bool = False
+    streams: tuple[Stream, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        for handler in self.handlers:
+            self._check(handler)
+        keys = dict.fromkeys(handler.key for handler in self.handlers)
+        streams = tuple(self.system.stream(room, type_) for room, type_ in keys)
+        object.__setattr__(self, "streams", streams)
+
+    def _check(self, handler: Handler) -> None:
+        stream = self.system.stream(handler.room, handler.type)
+        if not self.everyone and self.name not in stream.consumers:
+            raise ContractError(
+                f"{self.name} handles {handler.type} in {handler.room}, but the contract of "
+                f"{self.system.name} names {', '.join(stream.consumers) or 'nobody'} there"
+            )
+        for room, type_ in handler.replies:
+            self.system.stream(room, type_)
+
+    def reply_streams(self) -> set[tuple[str, str]]:
+        """Every (room, TYPE) that the handlers declare to send, for ACLs and the room graph."""
+        return {reply for handler in self.handlers for reply in handler.replies}
+
+    def may_send(self, message: Message, declared: Sequence[tuple[str, str]] | None) -> None:
+        """Raises ContractError for a reply that its handler did not declare."""
+        if message.room in (LOGGING, ERRORS) or declared is None:
+            return
+        if (message.room, message.type) not in declared:
+            raise ContractError(
+                f"{self.name} replied {message.type} to {message.room}; its handler declares "
+                f"{', '.join(f'{type_} to {room}' for room, type_ in declared) or 'no reply'}"
+            )
+
+
+def as_messages(replies: Replies) -> list[Message]:
+    """What a handler returned, as a list."""
+    if replies is None:
+        return []
+    if isinstance(replies, Message):
+        return [replies]
+    return list(replies)

@@ -1,0 +1,124 @@
+"""What a handler gets beside its message, and what it wants to happen: staged, not done.
+
+A handler never talks to Redis. Reads come through the context and are remembered as guards; writes
+are staged and committed in one go when the handler has returned.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from roomgrad.commit import Commit
+from roomgrad.memory import Cache, Counters, Memory, Read, Table
+from roomgrad.messages import Message, new_id
+from roomgrad.models import Model
+from roomgrad.names import LOGGING, Names
+from roomgrad.rooms import MessageType
+
+log = structlog.get_logger("roomgrad")
+
+
+class Context:
+    """One handler call: memory, counters, tables, model, and what is sent beside the reply."""
+
+    def __init__(
+        self,
+        names: Names,
+        component: str,
+        settings: Any,
+        read: Read,
+        *,
+        root_id: str = "",
+        model: Model | None = None,
+        read_all: Callable[[str], dict[bytes, bytes]] | None = None,
+        training: bool = True,
+    ) -> None:
+        self.names = names
+        self.component = component
+        self.settings = settings
+        self.memory = Memory(names.memory(component), read, root_id, training)
+        self.counters = Counters(names.counters(component))
+        self.sent: list[Message] = []
+        self._read = read
+        self._read_all = read_all
+        self._model = model
+        self._tables: dict[str, Table] = {}
+        self.root_id = root_id
+        self.missed = 0  # entries that an `everyone` replica never saw, since its last message
+        self.log = log
+
+    @property
+    def model(self) -> Model:
+        """The component's model. Only for components that declare one."""
+        if self._model is None:
+            raise AttributeError(f"component {self.component} declares no model")
+        return self._model
+
+    @property
+    def optional_model(self) -> Model | None:
+        """The model, or None where the component declares none."""
+        return self._model
+
+    def table(self, name: str) -> Table:
+        """The hash `{run}:name`, for what others look at: losses, trajectories."""
+        table = self._tables.get(name)
+        if table is None:
+            table = self._tables[name] = Table(self.names.table(name), self._read)
+        return table
+
+    def send(self, message: Message) -> None:
+        """Stages a message beside the replies that the handler returns."""
+        self.sent.append(message)
+
+    def report(self, **values: float) -> None:
+        """Stages a LOG/KPI message in the room `_logging`."""
+        message = Message(
+            LOGGING,
+            MessageType.LOG_KPI.value,
+            new_id(),
+            self.root_id or new_id(),
+            fields=values,
+        )
+        self.sent.append(message)
+
+    def now(self) -> float:
+        """Seconds of a clock that only goes forward, for limits on how often something is done."""
+        return time.monotonic()
+
+    def forget_root(self, root_id: str) -> list[dict[str, Any]]:
+        """Takes every record of a root out of memory, and returns them."""
+        if self._read_all is None:
+            return []
+        prefix = b'{"ROOT_ID":"' + root_id.encode() + b'"'
+        return [
+            self.memory.pop(field.decode())
+            for field, value in self._read_all(self.memory.key).items()
+            if value.startswith(prefix)
+        ]
+
+    def remember(self, cache: Cache) -> None:
+        """Tells the cache what this call's commit has written into memory."""
+        for field, value in self.memory.staged.items():
+            cache.remember(self.memory.key, field.encode(), value)
+
+    def stage(self, commit: Commit) -> None:
+        """Writes guards and operations of this call into the commit, all but messages and model."""
+        for table in (self.memory, *self._tables.values()):
+            for field, seen in table.seen.items():
+                commit.same(table.key, field.encode(), seen)
+            for field, value in table.staged.items():
+                if value is None:
+                    commit.do(b"HDEL", table.key, field.encode())
+                else:
+                    commit.do(b"HSET", table.key, field.encode(), value)
+        kept = self.names.kept(self.component)
+        for version in self.memory.retained:
+            commit.retain(kept, version)
+        for version in self.memory.released:
+            commit.release(kept, version)
+        for name, count in self.counters.staged.items():
+            commit.do(b"HINCRBY", self.counters.key, name.encode(), b"%d" % count)

@@ -1,0 +1,90 @@
+"""Dead letters: what could not be handled, with the reason, and who has to know."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+
+from roomgrad import codec
+from roomgrad.commit import Commit
+from roomgrad.component import Component
+from roomgrad.messages import Message, new_id
+from roomgrad.names import ERRORS, Names
+from roomgrad.rooms import MessageType, Room, Stream
+from roomgrad.sources import Delivery
+
+ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
+ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
+
+
+def bury(
+    commit: Commit,
+    names: Names,
+    component: Component,
+    delivery: Delivery,
+    reason: str,
+    *,
+    gives_up_root: bool,
+    by: str,
+) -> None:
+    """Stages a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and the notices.
+
+    `gives_up_root`: every component of the contract gets a LOG/ERROR with the ROOT_ID in its own
+    room, drops its memory of that root, and the one who opened it may open the next.
+    """
+    room, type_ = delivery.stream.key
+    history: dict[str, Any] = {
+        "reason": reason,
+        "stream": names.stream(room, type_),
+        "entry": delivery.entry,
+        "group": component.name,
+        "deliveries": delivery.count,
+        "by": by,
+        "at": time.time(),
+    }
+    commit.do(b"XADD", names.dead(), b"*", b"history", orjson.dumps(history), *delivery.fields)
+    root_id = delivery.root_id()
+    notice = Message(
+        ERRORS,
+        MessageType.LOG_ERROR.value,
+        new_id(),
+        root_id or "unknown",
+        sent_by=component.name,
+        fields={"TEXT": f"{component.name} gave up a message: {reason}", **history},
+    )
+    commit.send(
+        names.stream(ERRORS, MessageType.LOG_ERROR.value),
+        names.channel(ERRORS),
+        codec.header(notice),
+        codec.encode(notice, ERROR_STREAM),
+        ERRORS_KEPT,
+    )
+    if gives_up_root and root_id:
+        for member in component.system.components:
+            _notify(commit, names, member, notice)
+
+
+def _notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
+    inbox = inbox_stream(names, member)
+    message = Message(
+        inbox.room.name,
+        notice.type,
+        notice.id,
+        notice.root_id,
+        sent_by=notice.sent_by,
+        to=member,
+        fields={"TEXT": notice.fields["TEXT"]},
+    )
+    commit.send(
+        names.stream(*inbox.key),
+        names.channel(inbox.room.name),
+        codec.header(message),
+        codec.encode(message, inbox),
+    )
+
+
+def inbox_stream(names: Names, component: str) -> Stream:
+    """The stream in which a component learns that a root was given up."""
+    return Stream(Room(names.inbox(component)), MessageType.LOG_ERROR, {}, (component,))

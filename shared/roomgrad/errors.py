@@ -1,0 +1,67 @@
+"""Every error of roomgrad, in one tree.
+
+    RoomgradError
+    ├── SettingsError       a setting is unknown or out of range        (exit code 2)
+    ├── RunMismatch         a run exists with other settings            (exit code 2)
+    ├── ServerError         the Redis server cannot serve
+    │   └── NoServer        nothing answered, or nothing could be started
+    ├── ContractError       a component does not fit its system's contract
+    ├── MessageError        a message cannot be accepted
+    │   ├── SchemaError     a field has the wrong dtype, shape or value
+    │   ├── DecodeError     bytes that are no message; the bytes are kept
+    │   └── StrayMessage    a reply to something that nobody (any more) waits for
+    └── NoAnswer            a question was not answered in time
+
+A handler that raises a `MessageError` condemns the message at once: it goes to the dead letters.
+Anything else that a handler raises is tried again, up to the delivery limit.
+"""
+
+from __future__ import annotations
+
+
+class RoomgradError(Exception):
+    """The base of every error that roomgrad raises on purpose."""
+
+
+class SettingsError(RoomgradError):
+    """Raised when a setting is unknown or its value is not allowed; the text names what is."""
+
+
+class RunMismatch(RoomgradError):
+    """Raised when a run is continued with settings other than those that it was started with."""
+
+
+class ServerError(RoomgradError):
+    """Raised when a server answers but cannot be used (too old, no permission, wrong type)."""
+
+
+class NoServer(ServerError):
+    """Raised when no server answers; the text names the addresses that were tried."""
+
+
+class ContractError(RoomgradError):
+    """Raised when a component declares what its system's contract does not allow."""
+
+
+class MessageError(RoomgradError):
+    """Raised when a message cannot be accepted, however often it were delivered."""
+
+
+class SchemaError(MessageError):
+    """Raised when a field does not have the dtype, shape or values that its schema names."""
+
+
+class DecodeError(MessageError):
+    """Raised when bytes are not a message. `raw` keeps them."""
+
+    def __init__(self, reason: str, raw: bytes = b"") -> None:
+        super().__init__(reason)
+        self.raw = raw
+
+
+class StrayMessage(MessageError):
+    """Raised for a reply that nobody waits for: its root is unknown, or already answered."""
+
+
+class NoAnswer(RoomgradError):
+    """Raised when a question sent into a system was not answered in time."""

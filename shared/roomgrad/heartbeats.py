@@ -1,0 +1,78 @@
+"""Heartbeats: which replicas live, and whether the loop of each still turns."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass
+
+import redis
+
+from roomgrad.names import Names
+
+LONGEST_TURN_S = 10.0
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """What one incarnation of a replica last said of itself; times are Unix times."""
+
+    component: str
+    replica: str
+    host: str
+    pid: int
+    turn: float
+    """The last turn of its main loop."""
+    handling: float | None
+    """Since when it has been inside a handler, or None."""
+
+    def trouble(self, now: float, handler_timeout_s: float) -> str:
+        """What is wrong with it, or nothing."""
+        who = f"{self.component} (process {self.pid} on {self.host})"
+        if self.handling is not None:
+            busy_s = now - self.handling
+            return (
+                f"{who} has been in one handler for {busy_s:.0f} s, allowed are "
+                f"{handler_timeout_s:.0f} s"
+                if busy_s > handler_timeout_s
+                else ""
+            )
+        still_s = now - self.turn
+        if still_s > LONGEST_TURN_S:
+            return (
+                f"{who} last turned its loop {still_s:.0f} s ago, more than {LONGEST_TURN_S:.0f} s"
+            )
+        return ""
+
+
+def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartbeat]:
+    """The heartbeats that are there now."""
+    pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
+    keys = list(client.scan_iter(match=pattern, count=1000))
+    values = client.mget(keys) if keys else []
+    return [_heartbeat(value) for value in values if value]
+
+
+def trouble_on(
+    client: redis.Redis, names: Names, component: str, host: str, handler_timeout_s: float
+) -> str:
+    """What is wrong with a component on this host, or nothing."""
+    here = [each for each in find(client, names, component) if each.host == host]
+    if not here:
+        return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here"
+    troubles = (each.trouble(time.time(), handler_timeout_s) for each in here)
+    return next((trouble for trouble in troubles if trouble), "")
+
+
+def _heartbeat(value: bytes | str) -> Heartbeat:
+    fields = json.loads(value)
+    handling = fields.get("handling")
+    return Heartbeat(
+        component=fields["component"],
+        replica=fields.get("replica", ""),
+        host=fields["host"],
+        pid=int(fields["pid"]),
+        turn=float(fields["turn"]),
+        handling=None if handling is None else float(handling),
+    )

@@ -1,0 +1,200 @@
+"""What goes on beside the loop of a replica: heartbeat, orphans, rings, history, the watchdog."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import orjson
+import structlog
+
+from roomgrad import runs
+from roomgrad.names import Names
+from roomgrad.rings import Rings
+from roomgrad.settings import RuntimeSettings
+from roomgrad.sources import GroupSource
+from roomgrad.wire import ReplyError, Wire
+
+log = structlog.get_logger("roomgrad")
+
+# Rings are looked at in bunches: to wake for each would cost the handlers the GIL.
+RING_PAUSE_S = 0.05
+CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
+
+
+@dataclass
+class Pulse:
+    """What the loop tells its keeper, and the other way round; each attribute has one writer."""
+
+    turn: float = field(default_factory=time.time)  # unix time of the loop's last turn
+    handling: float | None = None  # unix time since which a handler runs
+    version: str = ""  # of the model that this replica holds
+    commits: int = 0
+    token: str = ""  # of the run that the loop was set up for
+    token_seen: str = ""  # of the run that the server has now
+    orphans: deque[tuple[bytes, str]] = field(default_factory=deque)
+
+
+class Keeper:
+    """One thread beside the loop, on connections of its own."""
+
+    def __init__(
+        self,
+        names: Names,
+        settings: RuntimeSettings,
+        component: str,
+        consumer: str,
+        pulse: Pulse,
+        source: GroupSource | None,
+        rings: Rings,
+        open_wire: Callable[[str], Wire],
+        groups: Callable[[str, str], list[str]],
+    ) -> None:
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+        self._names = names
+        self._settings = settings
+        self._component = component
+        self._consumer = consumer
+        self._pulse = pulse
+        self._source = source
+        self._rings = rings
+        self._groups = groups
+        self._wire = open_wire("keeper")
+        self._ring_wire = open_wire("rings")
+        self._began = time.time()
+        self._beats = 0
+        self._trimmed_at = 0
+        self._stop_reader, self._stop_writer = socket.socketpair()
+        self._keep_script = runs.script("keep").encode()
+        self._trim_script = runs.script("trim").encode()
+
+    def start(self) -> None:
+        """Starts the thread, unless it runs already."""
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread and takes the heartbeat away, so that nobody waits for it to expire."""
+        if not self._thread.is_alive():
+            return
+        self._stop_writer.send(b"x")
+        self._thread.join(timeout=5)
+        with contextlib.suppress(OSError, ReplyError):
+            self._wire.call([b"DEL", self._names.alive(self._consumer).encode()])
+        self._wire.close()
+        self._ring_wire.close()
+
+    def _run(self) -> None:
+        """Beats, listens and trims until `stop`; outlives every outage."""
+        due = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= due:
+                due = now + self._settings.heartbeat_interval_s
+                self._watch()
+                self._attempt(self._beat, self._wire)
+            self._attempt(self._listen, self._ring_wire)
+            if self._wait(max(0.0, due - time.monotonic())):
+                return
+
+    def _attempt(self, action: Callable[[], None], wire: Wire) -> None:
+        try:
+            if not wire.connected:
+                wire.connect()
+                if wire is self._ring_wire:
+                    self._rings.subscribe(wire)
+            action()
+        except (OSError, ReplyError) as error:
+            wire.close()
+            log.debug("keeper lost the server", reason=str(error))
+
+    def _wait(self, seconds: float) -> bool:
+        """Sleeps until a ring, the next beat or the end; True at the end."""
+        sources = [self._stop_reader]
+        if self._ring_wire.handle is not None:
+            sources.append(self._ring_wire.handle)
+        ready, _, _ = select.select(sources, [], [], seconds)
+        if ready and self._stop_reader not in ready:
+            ready, _, _ = select.select([self._stop_reader], [], [], min(RING_PAUSE_S, seconds))
+        return self._stop_reader in ready
+
+    def _listen(self) -> None:
+        self._rings.hear(self._ring_wire.drain(), self._wire)
+
+    # once a heartbeat
+
+    def _beat(self) -> None:
+        settings = self._settings
+        self._beats += 1
+        streams = list(self._source.keys) if self._source else []
+        own = [self._names.alive(self._consumer), self._names.run_info()]
+        keys = [*(name.encode() for name in own), *streams]
+        arguments = [
+            self._heartbeat(),
+            b"%d" % (settings.heartbeat_lives_s * 1000),
+            (self._source.group if self._source else "").encode(),
+            b"%d" % (settings.lease_s * 1000),
+            self._consumer.encode(),
+            self._names.alive("").encode(),
+            b"1" if self._beats % CLEAN_EVERY == 0 else b"0",
+        ]
+        reply = self._wire.call([b"EVAL", self._keep_script, b"%d" % len(keys), *keys, *arguments])
+        if isinstance(reply, ReplyError):
+            raise reply
+        self._pulse.token_seen = reply[0].decode()
+        if not self._pulse.orphans:
+            self._pulse.orphans.extend((streams[n - 1], entry.decode()) for n, entry in reply[1:])
+        self._trim()
+
+    def _heartbeat(self) -> bytes:
+        pulse = self._pulse
+        return orjson.dumps(
+            {
+                "component": self._component,
+                "replica": self._settings.replica,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": self._began,
+                "turn": pulse.turn,
+                "handling": pulse.handling,
+                "version": pulse.version,
+            }
+        )
+
+    def _trim(self) -> None:
+        """Forgets what every group has acknowledged, after so many commits or every ten beats."""
+        if self._source is None:
+            return
+        commits = self._pulse.commits - self._trimmed_at
+        if commits < self._settings.history_entries // 4 and (not commits or self._beats % 10):
+            return
+        self._trimmed_at = self._pulse.commits
+        limits = [
+            b"%d" % self._settings.history_entries,
+            b"%d" % (self._settings.history_mib * 1024 * 1024),
+        ]
+        for key, stream in self._source.by_key.items():
+            room, type_ = stream.key
+            groups = self._groups(room, type_)
+            done = [self._names.done(group, room, type_).encode() for group in groups]
+            command = [b"EVAL", self._trim_script, b"%d" % (1 + len(done)), key, *done, *limits]
+            reply = self._wire.call(command + [group.encode() for group in groups])
+            if isinstance(reply, ReplyError):
+                raise reply
+
+    def _watch(self) -> None:
+        """A handler that hangs becomes a death: another replica takes its message over."""
+        since = self._pulse.handling
+        if since is not None and time.time() - since > self._settings.handler_timeout_s:
+            log.critical(
+                "handler ran too long, the process ends itself",
+                limit_s=self._settings.handler_timeout_s,
+            )
+            os._exit(70)

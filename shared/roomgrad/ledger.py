@@ -1,0 +1,96 @@
+"""What the ledgers in Redis say of a training: how far it is, what was lost or doubled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import redis
+
+from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
+from roomgrad.names import Names
+
+LOSSES = "losses"
+
+
+class Loss(NamedTuple):
+    """The loss of one batch before its step."""
+
+    step: int
+    loss: float
+    miss_m: float
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The counters of a run at one moment."""
+
+    sent: int = 0
+    finished: int = 0
+    dead: int = 0
+    open: int = 0
+    applied: int = 0
+    distinct: int = 0
+    newest: Loss | None = None
+
+    @property
+    def lost(self) -> int:
+        """Batches that are neither finished nor open nor dead; 0 unless something is wrong."""
+        return self.sent - self.finished - self.open - self.dead
+
+    @property
+    def duplicates(self) -> int:
+        """Optimizer steps that were applied twice; 0 unless something is wrong."""
+        return self.applied - self.distinct
+
+
+def read(client: redis.Redis, names: Names) -> Ledger:
+    """The counters now, all of one moment."""
+    with client.pipeline(transaction=True) as together:
+        together.hmget(names.counters(TRAINER), "sent", "finished", "dead")
+        together.hmget(names.counters(CONTROLMODEL), "applied", "distinct")
+        together.hlen(names.memory(TRAINER))
+        trainer, model, open_ = together.execute()
+    sent, finished, dead = (int(value or 0) for value in trainer)
+    applied, distinct = (int(value or 0) for value in model)
+    newest = _newest(client, names, finished)
+    return Ledger(sent, finished, dead, int(open_), applied, distinct, newest)
+
+
+def losses(client: redis.Redis, names: Names) -> list[Loss]:
+    """The losses of all batches that are kept, by step."""
+    return sorted(_loss(value) for value in client.hvals(names.table(LOSSES)))
+
+
+def weights_sha256(client: redis.Redis, names: Names) -> str:
+    """The SHA-256 of the parameters, by `hash_parameters`; empty where there is no model yet."""
+    stored = client.hget(names.model(CONTROLMODEL), "weights")
+    return hash_parameters(stored) if isinstance(stored, bytes) else ""
+
+
+def hash_parameters(safetensors: bytes) -> str:
+    """The SHA-256 of the parameter bytes alone, in the order of their names.
+
+    A safetensors file is the length of its header, the header as JSON, and the bytes.
+    """
+    start = 8 + int.from_bytes(safetensors[:8], "little")
+    header = json.loads(safetensors[8:start])
+    digest = hashlib.sha256()
+    for name in sorted(header.keys() - {"__metadata__"}):
+        first, end = header[name]["data_offsets"]
+        digest.update(safetensors[start + first : start + end])
+    return digest.hexdigest()
+
+
+def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
+    """Batches are numbered from 0, and the loss of one is known before it is finished."""
+    near = [finished + ahead for ahead in (1, 0, -1, -2)]
+    found = client.hmget(names.table(LOSSES), [str(number) for number in near])
+    return next((_loss(value) for value in found if value), None)
+
+
+def _loss(value: bytes | str) -> Loss:
+    fields = json.loads(value)
+    return Loss(int(fields["step"]), float(fields["loss"]), float(fields["miss_m"]))

@@ -1,0 +1,50 @@
+"""Log lines: pretty on a terminal, JSON in a container, always on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def setup(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
+    """Configure structlog once per process; `format` is auto, pretty or json."""
+    stream = stream or sys.stderr
+    pretty = format == "pretty" or (format == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(
+                fmt="%H:%M:%S.%f" if pretty else "iso", utc=not pretty
+            ),
+            *_renderers(pretty, colors=stream.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries speak the standard library's logging; only what they warn about is of interest.
+    logging.basicConfig(
+        level=logging.WARNING, stream=stream, format="%(name)s: %(message)s", force=True
+    )
+
+
+def bind(**values: object) -> None:
+    """Put `values` (component, replica) into every later line of this thread and its handlers."""
+    structlog.contextvars.bind_contextvars(**values)
+
+
+def _renderers(pretty: bool, colors: bool) -> list[structlog.typing.Processor]:
+    if pretty:
+        return [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=28)]
+    return [
+        structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,
+        structlog.processors.UnicodeDecoder(),
+        structlog.processors.JSONRenderer(),
+    ]

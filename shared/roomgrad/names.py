@@ -1,0 +1,108 @@
+"""Every name of a key, a channel and a group, on one screen.
+
+`{run}` is a hash tag: all keys of one run live in one slot of a Redis Cluster, so that one
+commit may touch any of them, and many runs spread over the cluster.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+ERRORS = "errors"  # every dead letter, and every answer to something nobody understood
+LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
+
+PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@lru_cache(maxsize=4096)
+def encoded(name: str) -> str:
+    """A room or run name as it stands in a key: plain names unchanged, others percent-encoded."""
+    if name.startswith("@"):
+        return "@" + encoded(name[1:])
+    return name if PLAIN.fullmatch(name) else quote(name, safe="")
+
+
+@lru_cache(maxsize=4096)  # some ten names a message, always the same ones
+def _joined(run: str, parts: tuple[str, ...]) -> str:
+    return ":".join((f"{{{encoded(run)}}}", *parts))
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one run."""
+
+    run: str
+
+    def _key(self, *parts: str) -> str:
+        return _joined(self.run, parts)
+
+    # rooms
+    def channel(self, room: str) -> str:
+        """Where each message of a room rings with a small header."""
+        return self._key(encoded(room))
+
+    def stream(self, room: str, type_: str) -> str:
+        """Where the messages of one room and one TYPE stand."""
+        return self._key(encoded(room), type_)
+
+    @staticmethod
+    def inbox(component: str) -> str:
+        """The room for messages with TO."""
+        return f"@{component}"
+
+    # what a component remembers
+    def memory(self, component: str) -> str:
+        """Hash: one field per open root or message."""
+        return self._key("memory", component)
+
+    def model(self, component: str) -> str:
+        """Hash: version, step, weights and optimizer state of the model now."""
+        return self._key("model", component)
+
+    def kept(self, component: str) -> str:
+        """Hash: older weights that open roots still need, and how many need them."""
+        return self._key("model", component, "kept")
+
+    def ledger(self, component: str) -> str:
+        """Sorted set: the roots whose gradient was applied, by step; the newest 100,000."""
+        return self._key("ledger", component)
+
+    def counters(self, component: str) -> str:
+        """Hash: whole numbers that a component counts."""
+        return self._key("counters", component)
+
+    def table(self, name: str) -> str:
+        """Hash: anything else that a component shows to others (losses, trajectories)."""
+        return self._key(name)
+
+    # what the runtime keeps
+    def run_info(self) -> str:
+        """Hash: the settings that the run was started with, and what was started once."""
+        return self._key("run")
+
+    def done(self, group: str, room: str, type_: str) -> str:
+        """Sorted set: the entries that a group committed, trimmed with their stream."""
+        return self._key("done", group, encoded(room), type_)
+
+    def position(self, component: str, replica: str) -> str:
+        """Hash: how far a named `everyone` replica has read, per stream."""
+        return self._key("position", component, encoded(replica))
+
+    def alive(self, consumer: str) -> str:
+        """String that expires: the heartbeat of one incarnation of a replica."""
+        return self._key("alive", consumer)
+
+    def taken(self) -> str:
+        """Sorted set: IDs of messages that came by PUBLISH and were taken into their stream."""
+        return self._key("taken")
+
+    def dead(self) -> str:
+        """Stream: the dead letters, each with reason and history."""
+        return self._key("dead")
+
+    def everything(self) -> str:
+        """The pattern of all keys of the run, for `--fresh`."""
+        return self._key("*").replace("[", r"\[").replace("?", r"\?")

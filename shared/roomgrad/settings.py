@@ -1,0 +1,301 @@
+"""Settings: frozen dataclasses from which flags, variables, `--help` and docs derive.
+
+    @settings
+    class TrainerSettings(RuntimeSettings):
+        train_steps: Annotated[int, Field(ge=1), OfRun] = 1000
+        \"\"\"How many batches are sent in all.\"\"\"
+
+    settings = load(TrainerSettings)    # --train-steps 5 beats TRAIN_STEPS=5 beats 1000
+
+A field has a default, and a sentence under it. `OfRun` marks what belongs to a run's identity: a
+run is continued only with the same value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
+
+from pydantic import ConfigDict, Field, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic.fields import FieldInfo
+
+from roomgrad.errors import SettingsError
+
+S = TypeVar("S")
+
+
+class OfRun:
+    """Marks a setting as part of a run's identity: `Annotated[int, Field(ge=1), OfRun]`."""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
+def settings(cls: type[S]) -> type[S]:
+    """Make `cls` a frozen, validated dataclass whose fields are settings."""
+    config = ConfigDict(use_attribute_docstrings=True, allow_inf_nan=False, extra="forbid")
+    made: type[S] = pydantic_dataclass(frozen=True, kw_only=True, config=config)(cls)  # type: ignore[assignment]
+    return made
+
+
+@settings
+class RuntimeSettings:
+    """What every component understands."""
+
+    run: str = ""
+    """Name of the run; the system's name when empty."""
+
+    redis_url: str = ""
+    """Address of the server, like redis://localhost:6379/0; the embedded server when empty."""
+
+    redis_password_file: str = ""
+    """File that holds the server's password, so that it stands in no address."""
+
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of the numerical libraries; 0 leaves it to them, 1 makes results repeatable."""
+
+    replica: str = ""
+    """Name of this replica in `everyone` mode, under which it goes on where it stopped."""
+
+    heartbeat_interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0
+    """Seconds between two heartbeats."""
+
+    heartbeat_lives_s: Annotated[float, Field(gt=0, le=600)] = 3.0
+    """Seconds after the last heartbeat until a replica counts as gone."""
+
+    lease_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
+    """Seconds that a delivered message belongs to its replica before others may take it over."""
+
+    max_deliveries: Annotated[int, Field(ge=1, le=1000)] = 10
+    """How often a message is tried before it goes to the dead letters."""
+
+    handler_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds after which a handler counts as hanging and its process ends itself."""
+
+    block_s: Annotated[float, Field(ge=0.05, le=60)] = 1.2
+    """Seconds that a read waits for messages before the loop looks after everything else."""
+
+    history_entries: Annotated[int, Field(ge=0)] = 1000
+    """How many acknowledged messages a stream keeps for those who look at it."""
+
+    history_mib: Annotated[float, Field(ge=0)] = 16.0
+    """How many MiB of acknowledged messages a stream keeps."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that are logged; debug shows every message."""
+
+    log_format: Literal["auto", "pretty", "json"] = "auto"
+    """How log lines look; auto is pretty on a terminal and JSON otherwise."""
+
+
+class Setting(NamedTuple):
+    """One setting as a person reads it."""
+
+    flag: str
+    variable: str
+    values: str
+    default: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value as it was given, and by what."""
+
+    text: str
+    by_flag: bool
+
+
+def load(
+    cls: type[S], argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
+) -> S:
+    """The settings of this process: a flag beats a variable beats the default.
+
+    Raises SettingsError with one sentence that names value, allowed values, flag and variable.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    environ = os.environ if environ is None else environ
+    if "-h" in argv or "--help" in argv:
+        print(help_text(cls))
+        raise SystemExit(0)
+    given = {**_from_environment(cls, environ), **_from_flags(cls, argv)}
+    try:
+        return cls(**{name: each.text for name, each in given.items()})
+    except ValidationError as error:
+        raise SettingsError(_sentence(cls, error, given)) from None
+
+
+def of_run(instance: object) -> dict[str, Any]:
+    """The values that belong to the run's identity, by name."""
+    infos = _infos(type(instance))
+    return {name: getattr(instance, name) for name, info in infos.items() if _is_of_run(info)}
+
+
+def describe(cls: type[object]) -> list[Setting]:
+    """Every setting of `cls`, its own before those that every component has."""
+    infos = _infos(cls)
+    common = _infos(RuntimeSettings)
+    names = sorted(infos, key=lambda name: name in common)
+    return [_setting(cls, name) for name in names]
+
+
+def markdown(cls: type[object], only_own: bool = False) -> str:
+    """The settings as a table for docs; `only_own` leaves out what every component has."""
+    lines = ["| flag | variable | values | default | |", "|---|---|---|---|---|"]
+    common = {each.flag for each in describe(RuntimeSettings)} if only_own else set()
+    for each in describe(cls):
+        if each.flag not in common:
+            cells = [f"`{each.flag}`", f"`{each.variable}`", each.values]
+            cells.append(f"`{each.default}`" if each.default else "empty")
+            lines.append(f"| {' | '.join(cells)} | {each.sentence} |")
+    return "\n".join(lines)
+
+
+def help_text(cls: type[object]) -> str:
+    """What `--help` prints."""
+    command = cls.__module__.removesuffix(".settings")
+    about = (cls.__doc__ or "").strip().split("\n")[0]
+    lines = [f"usage: python -m {command} [--flag value ...]", "", about, ""]
+    for each in describe(cls):
+        lines.append(f"  {each.flag}  ({each.values}; default {each.default or 'empty'})")
+        lines += textwrap.wrap(
+            f"{each.sentence} Variable {each.variable}.",
+            96,
+            initial_indent=" " * 6,
+            subsequent_indent=" " * 6,
+        )
+    return "\n".join(lines)
+
+
+def _infos(cls: type[object]) -> dict[str, FieldInfo]:
+    infos: dict[str, FieldInfo] = cls.__pydantic_fields__  # type: ignore[attr-defined]
+    return infos
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _is_of_run(info: FieldInfo) -> bool:
+    return any(mark is OfRun or isinstance(mark, OfRun) for mark in info.metadata)
+
+
+def _setting(cls: type[object], name: str) -> Setting:
+    """A field that a class inherits has its sentence only in the class that declares it."""
+    info = _infos(cls)[name]
+    declared = (vars(base).get("__pydantic_fields__", {}).get(name) for base in cls.__mro__)
+    sentence = next((each.description for each in declared if each and each.description), "")
+    sentence = " ".join(sentence.split())
+    return Setting(_flag(name), name.upper(), _values(info), _shown(info.default), sentence)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _from_environment(cls: type[object], environ: Mapping[str, str]) -> dict[str, Given]:
+    """An empty variable counts as not given, as compose files pass on what is not set."""
+    return {
+        name: Given(environ[name.upper()], by_flag=False)
+        for name in _infos(cls)
+        if environ.get(name.upper())
+    }
+
+
+def _from_flags(cls: type[object], argv: Sequence[str]) -> dict[str, Given]:
+    given: dict[str, Given] = {}
+    words = iter(argv)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        name, negated = _named(cls, flag)
+        info = _infos(cls)[name]
+        if negated:
+            value = "false"
+        elif info.annotation is bool:
+            value = value if equals else "true"
+        elif not equals:
+            value = _next_value(words, flag, info)
+        given[name] = Given(value, by_flag=True)
+    return given
+
+
+def _named(cls: type[object], flag: str) -> tuple[str, bool]:
+    """The setting that a flag names, and whether `--no-` turns it off."""
+    by_flag = {_flag(name): (name, False) for name in _infos(cls)}
+    switches = [name for name, info in _infos(cls).items() if info.annotation is bool]
+    by_flag.update({"--no-" + _flag(name)[2:]: (name, True) for name in switches})
+    if flag not in by_flag:
+        raise SettingsError(_unknown(flag, list(by_flag)))
+    return by_flag[flag]
+
+
+def _unknown(flag: str, flags: list[str]) -> str:
+    close = difflib.get_close_matches(flag, flags, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(flags))}."
+    kind = "unknown flag" if flag.startswith("-") else "unexpected word"
+    return f"{kind} {flag!r}: {hint}"
+
+
+def _next_value(words: Iterator[str], flag: str, info: FieldInfo) -> str:
+    value = next(words, None)
+    if value is None or value.startswith("--"):
+        raise SettingsError(f"{flag} needs a value: {_values(info)}.")
+    return value
+
+
+def _sentence(cls: type[object], error: ValidationError, given: Mapping[str, Given]) -> str:
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if name not in given:
+        reason = first["msg"].removeprefix("Value error, ")
+        return f"{_flag(name)}: {reason}." if name else f"{reason}."
+    each = given[name]
+    where = f"{_flag(name)} (variable {name.upper()})"
+    if not each.by_flag:
+        where = f"variable {name.upper()} (flag {_flag(name)})"
+    allowed = _values(_infos(cls)[name])
+    if first["type"] == "value_error":
+        allowed += f", and {first['msg'].removeprefix('Value error, ')}"
+    return f"{where} is {each.text!r}, allowed is: {allowed}."
+
+
+KINDS: dict[object, str] = {
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    str: "text",
+}
+
+
+def _values(info: FieldInfo) -> str:
+    """The allowed values in words: `whole number, at least 1`, `learn or original`."""
+    kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
+    if get_origin(info.annotation) is Literal:
+        return " or ".join(map(str, kinds))
+    kind = kinds[0] if kinds else info.annotation
+    return ", ".join([KINDS.get(kind, "text"), *_limits(info)])
+
+
+def _limits(info: FieldInfo) -> Iterator[str]:
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    for mark in info.metadata:
+        for attribute, word in words.items():
+            if getattr(mark, attribute, None) is not None:
+                yield f"{word} {getattr(mark, attribute)}"
+        if getattr(mark, "pattern", None):
+            yield f"matching {mark.pattern}"

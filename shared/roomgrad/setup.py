@@ -1,0 +1,81 @@
+"""What a replica makes sure of when it has connected: run, groups, positions, first messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import redis
+import structlog
+
+from roomgrad import runs
+from roomgrad.commit import Commit
+from roomgrad.component import Component, as_messages
+from roomgrad.memory import Read
+from roomgrad.messages import new_id
+from roomgrad.names import Names
+from roomgrad.sources import EveryoneSource
+from roomgrad.work import Attempt, Work
+
+log = structlog.get_logger("roomgrad")
+
+
+class Setup:
+    """Idempotent: whoever comes first does it, everybody else finds it done."""
+
+    def __init__(
+        self, component: Component, names: Names, work: Work, settings: Mapping[str, Any]
+    ) -> None:
+        self._component = component
+        self._names = names
+        self._work = work
+        self._settings = settings
+        self._forgotten: frozenset[str] = frozenset()
+        self._token = ""
+
+    def prepare(self, client: redis.Redis) -> str:
+        """Registers the component's settings and creates missing groups; the run's token."""
+        component = self._component
+        token = runs.register(client, self._names, component.name, self._settings)
+        if self._token and token.decode() != self._token:
+            log.warning("the server was emptied: the run starts again from step 0")
+        self._token = token.decode()
+        self._forgotten = runs.forgotten(client, self._names)
+        made = runs.create_groups(client, component.system, self._names)
+        if made:
+            log.info("created groups", count=made, run=self._names.run)
+        return token.decode()
+
+    def groups_of(self, room: str, type_: str) -> list[str]:
+        """The groups that must have acknowledged an entry before it may be trimmed."""
+        declared = runs.groups(self._component.system, self._names, self._forgotten)
+        return [group for r, t, group in declared if (r, t) == (room, type_)]
+
+    def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Commit | None:
+        """The commit with the first messages; its guard lets it stand once per run."""
+        if self._component.on_start is None:
+            return None
+        info, field = self._names.run_info(), f"started:{self._component.name}".encode()
+        if read(info, field) is not None:
+            return None
+        context = self._work.context(read, read_all)
+        messages = as_messages(self._component.on_start(context))
+        commit = Commit()
+        commit.same(info, field, None)
+        commit.do(b"HSET", info, field, orjson.dumps({"messages": len(messages), "by": new_id()}))
+        self._work.stage(Attempt(context, messages + context.sent, None), commit)
+        return commit
+
+    def find_positions(self, source: EveryoneSource, client: redis.Redis) -> int:
+        """Where an `everyone` replica goes on, for each stream; how many entries it missed."""
+        missed = 0
+        for key in source.by_key:
+            at = source.position_key
+            stored: Any = client.hget(at, key.decode()) if at else None
+            info = client.xinfo_stream(key)
+            newest, added = info["last-generated-id"], int(info["entries-added"])
+            missed += source.start(key, stored, newest, added, int(info["length"]))
+        if missed:
+            log.warning("missed entries that were trimmed meanwhile", count=missed)
+        return missed

@@ -1,0 +1,310 @@
+"""Tools for tests of components: calls without Redis, a throw-away server, replicas in a thread.
+
+A handler is called through everything that the runtime would do with it, except the connection:
+the message and the replies are checked against the contract and travel through the codec, memory
+and tables are packed and unpacked, the model is stepped.
+
+    >>> import numpy as np
+    >>> from roomgrad import Array, Component, Message, MessageType, Room, RuntimeSettings
+    >>> from roomgrad import Stream, System, on
+    >>> from roomgrad.testing import call
+    >>> CAVE, HILL = Room("cave"), Room("hill")
+    >>> numbers = {"DATA": Array("<f4", ("n",))}
+    >>> contract = System("echo", (
+    ...     Stream(CAVE, MessageType.FORWARD, numbers, ("rock",)),
+    ...     Stream(HILL, MessageType.FORWARD, numbers),
+    ... ), ("rock",))
+    >>> @on(CAVE, MessageType.FORWARD, replies=[(HILL, MessageType.FORWARD)])
+    ... def echo(message, context):
+    ...     context.memory.put(message.id, heard=len(message.array))
+    ...     return message.reply(HILL, message.array / 2)
+    >>> rock = Component("rock", contract, RuntimeSettings, handlers=[echo])
+    >>> shout = Message.open(CAVE, np.array([4, 2], "<f4"))
+    >>> called = call(rock, shout)
+    >>> called.replies[0].array
+    array([2., 1.], dtype=float32)
+    >>> called.memory[shout.id]["heard"]
+    2
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from roomgrad import codec
+from roomgrad.commit import Commit
+from roomgrad.component import Component, as_messages
+from roomgrad.context import Context
+from roomgrad.errors import NoAnswer
+from roomgrad.messages import Message
+from roomgrad.models import ModelState
+from roomgrad.names import Names
+from roomgrad.replica import Replica
+from roomgrad.rooms import Stream
+from roomgrad.server import EmbeddedServer
+from roomgrad.settings import RuntimeSettings
+from roomgrad.store import ModelStore
+from roomgrad.work import Attempt, Work
+
+Records = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call wants, and what its component would remember if it were committed."""
+
+    replies: list[Message] = field(default_factory=list)
+    """What the handlers returned, as its receivers would see it."""
+
+    sent: list[Message] = field(default_factory=list)
+    """What `context.send` and `context.report` staged."""
+
+    memory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The memory afterwards, for the next call."""
+
+    tables: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    """The tables afterwards: name, field, record."""
+
+    counters: dict[str, int] = field(default_factory=dict)
+    """What was added to the counters."""
+
+    state: ModelState | None = None
+    """The model afterwards, for the next call. None where the component declares none."""
+
+    stepped: bool = False
+    """Whether the model took an optimizer step."""
+
+    skipped: bool = False
+    """Whether no handler wanted the message."""
+
+
+def call(
+    component: Component,
+    message: Message,
+    *,
+    settings: Any = None,
+    memory: Records | None = None,
+    tables: Mapping[str, Records] | None = None,
+    state: ModelState | None = None,
+    kept: Mapping[str, bytes] | None = None,
+) -> Called:
+    """Calls the handlers that `component` has for this message, without Redis.
+
+    settings: those of the component; its defaults unless given.
+    memory, tables: what stands in Redis before the call, as records by field.
+    state: the model; the initial one unless given.
+    kept: weights of older versions, for gradients of forwards that they made.
+
+    Raises what the handler raises, SchemaError when the message or a reply does not fit the
+    contract, ContractError for a reply that the handler did not declare.
+    """
+    bench = _Bench(component, settings, memory or {}, tables or {}, state, kept or {})
+    stream = component.system.stream(message.room, message.type)
+    message = _travelled(message, stream)
+    handlers = bench.work.handlers(message)
+    if not handlers:
+        return bench.result(Attempt(bench.context(), [], None), skipped=True)
+    version = bench.state.version.encode() if bench.state else None
+    attempt = bench.work.run(handlers, message, bench.read, bench.read_all, version)
+    return bench.result(attempt)
+
+
+def call_start(component: Component, *, settings: Any = None) -> Called:
+    """Calls `on_start` of a component in a run that begins."""
+    bench = _Bench(component, settings, {}, {}, None, {})
+    assert component.on_start is not None, f"{component.name} declares no on_start"
+    context = bench.context()
+    messages = as_messages(component.on_start(context))
+    return bench.result(Attempt(context, messages + context.sent, None))
+
+
+def call_dead(
+    component: Component, root_id: str, *, settings: Any = None, memory: Records | None = None
+) -> Called:
+    """Gives up a root, as after a dead letter: its memory goes, `on_dead` is called."""
+    bench = _Bench(component, settings, memory or {}, {}, None, {})
+    context = bench.context(root_id)
+    records = context.forget_root(root_id)
+    messages = []
+    if records and component.on_dead is not None:
+        messages = as_messages(component.on_dead(records, context))
+    return bench.result(Attempt(context, messages + context.sent, None))
+
+
+class _Bench:
+    """Hashes in dicts, read by the real `Context`, `Work` and `ModelStore`."""
+
+    def __init__(
+        self,
+        component: Component,
+        settings: Any,
+        memory: Records,
+        tables: Mapping[str, Records],
+        state: ModelState | None,
+        kept: Mapping[str, bytes],
+    ) -> None:
+        self.component = component
+        self.settings = settings if settings is not None else component.settings()
+        self.names = Names(component.system.name)
+        self.hashes = {self.names.memory(component.name): _packed(memory)}
+        for name, records in tables.items():
+            self.hashes[self.names.table(name)] = _packed(records)
+        self.tables = tables
+        self.store: ModelStore | None = None
+        self.state: ModelState | None = None
+        if component.model is not None:
+            trainable = component.model(self.settings)
+            self.state = state or ModelState("0-initial", 0, *trainable.initial())
+            self._put_model(self.state, kept)
+            self.store = ModelStore(self.names, component.name, trainable, self._answer)
+        self.work = Work(component, self.names, self.settings, self.store)
+
+    def context(self, root_id: str = "") -> Context:
+        return self.work.context(self.read, self.read_all, root_id)
+
+    def read(self, key: str, name: bytes) -> bytes | None:
+        return self.hashes.get(key, {}).get(name)
+
+    def read_all(self, key: str) -> dict[bytes, bytes]:
+        return dict(self.hashes.get(key, {}))
+
+    def result(self, attempt: Attempt, *, skipped: bool = False) -> Called:
+        """Stages the attempt as the runtime does, which checks the replies and steps the model."""
+        state = self.work.stage(attempt, Commit())
+        context = attempt.context
+        count = len(attempt.messages) - len(context.sent)
+        staged_tables = {name: table.staged for name, table in context.tables.items()}
+        tables = {
+            name: self._after(self.names.table(name), staged_tables.get(name, {}))
+            for name in {**self.tables, **staged_tables}
+        }
+        return Called(
+            replies=[self._received(message) for message in attempt.messages[:count]],
+            sent=attempt.messages[count:],
+            memory=self._after(context.memory.key, context.memory.staged),
+            tables=tables,
+            counters=dict(context.counters.staged),
+            state=state or self.state,
+            stepped=state is not None,
+            skipped=skipped,
+        )
+
+    def _after(self, key: str, staged: Mapping[str, bytes | None]) -> dict[str, dict[str, Any]]:
+        fields = {name.decode(): value for name, value in self.hashes.get(key, {}).items()}
+        after = {**fields, **staged}
+        return {name: codec.unpack(value) for name, value in after.items() if value is not None}
+
+    def _received(self, message: Message) -> Message:
+        return _travelled(message, self.component.system.stream(message.room, message.type))
+
+    def _put_model(self, state: ModelState, kept: Mapping[str, bytes]) -> None:
+        self.hashes[self.names.model(self.component.name)] = {
+            b"version": state.version.encode(),
+            b"step": b"%d" % state.step,
+            b"weights": state.weights,
+            b"optimizer": state.optimizer,
+        }
+        weights = {version.encode(): value for version, value in kept.items()}
+        self.hashes[self.names.kept(self.component.name)] = weights
+
+    def _answer(self, command: list[bytes]) -> Any:
+        """HGET and HMGET, all that a `ModelStore` asks."""
+        found = [self.read(command[1].decode(), name) for name in command[2:]]
+        return found if command[0] == b"HMGET" else found[0]
+
+
+def _packed(records: Records) -> dict[bytes, bytes]:
+    return {name.encode(): codec.pack(record) for name, record in records.items()}
+
+
+def _travelled(message: Message, stream: Stream) -> Message:
+    """The message as it arrives at the other end of a stream."""
+    return codec.decode(message.entry, codec.encode(message, stream), stream)
+
+
+# with a real server
+
+
+@contextlib.contextmanager
+def throwaway_server() -> Iterator[EmbeddedServer]:
+    """A real server in a temporary directory, gone with its data at the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="roomgrad-") as directory:
+        server = EmbeddedServer.start(directory, die_with_parent=True)
+        try:
+            yield server
+        finally:
+            running = EmbeddedServer.running(directory)  # tests may have killed and restarted it
+            if running is not None:
+                running.kill()
+
+
+def wait_for(
+    client: redis.Redis,
+    names: Names,
+    stream: Stream,
+    *,
+    root_id: str | None = None,
+    after: str = "0-0",
+    timeout_s: float = 10.0,
+) -> Message:
+    """The first message of a room and TYPE, by `XREAD BLOCK`: it waits for the event.
+
+    stream: as the contract names it, `system.stream(room, type)`.
+    root_id: passes over messages of other roots.
+    after: an entry id, for the next message behind one that came before (`message.entry`).
+
+    Raises NoAnswer when none came in time.
+    """
+    key = names.stream(*stream.key)
+    until = time.monotonic() + timeout_s
+    while (left := until - time.monotonic()) > 0:
+        found = client.xread({key: after}, count=100, block=max(1, round(left * 1000)))
+        for entry, values in found[0][1] if found else ():
+            after = entry.decode()
+            if root_id is None or values.get(b"ROOT_ID") == root_id.encode():
+                fields = [part for pair in values.items() for part in pair]
+                return codec.decode(after, fields, stream)
+    of_root = f" of root {root_id}" if root_id else ""
+    raise NoAnswer(f"no message{of_root} came to {key} within {timeout_s:g} s")
+
+
+@contextlib.contextmanager
+def running(
+    component: Component,
+    settings: RuntimeSettings,
+    url: str,
+    *,
+    stop: Callable[[Replica], None] = Replica.stop,
+) -> Iterator[Replica]:
+    """A replica of a component in a thread; at the end of the block it is stopped and drained.
+
+    Raises what ended the replica, if anything did before.
+    """
+    replica = Replica(component, settings, url)
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            replica.run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name=f"{component.name} {replica.consumer}", daemon=True)
+    thread.start()
+    try:
+        yield replica
+    finally:
+        stop(replica)
+        thread.join(timeout=30.0)
+        if errors:
+            raise errors[0]
+        if thread.is_alive():
+            raise TimeoutError(f"{component.name} did not stop within 30 s")

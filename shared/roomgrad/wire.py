@@ -1,0 +1,176 @@
+"""The hot connection: commands out in one send, replies in as bytes, and nothing in between.
+
+redis-py serves everything else. Here its per-command cost (44 us wall a command, of which the
+server needs 10) would be the largest part of a message, so this speaks RESP2 with hiredis itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hiredis
+from redis.connection import parse_url
+
+CONNECT_TIMEOUT_S = 5.0
+GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
+_BUFFER = 128 * 1024
+
+Reply = Any
+# its type stub allows tuples of one item only
+_packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+ReplyError = hiredis.ReplyError
+
+
+class WireLost(ConnectionError):
+    """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
+
+
+def password_from(path: str) -> str:
+    """The password of a secret file, or nothing where no file is named."""
+    return Path(path).read_text().strip() if path else ""
+
+
+class Wire:
+    """One connection to Redis. Not safe to share between threads."""
+
+    def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
+        self._options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+        if password_file:
+            self._options["password"] = password_from(password_file)
+        self._tls = url.startswith("rediss://")
+        self._name = name
+        self._socket: socket.socket | None = None
+        self._reader = hiredis.Reader()
+        self._waiting = 0
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def connect(self) -> None:
+        """Opens the connection. Raises OSError or ReplyError (wrong password, loading...)."""
+        self.close()
+        self._reader = hiredis.Reader()
+        self._waiting = 0
+        self._socket = self._open()
+        try:
+            for command in self._greetings():
+                reply = self.call(command)
+                if isinstance(reply, ReplyError):
+                    raise reply
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> socket.socket:
+        options = self._options
+        if path := options.get("path"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(CONNECT_TIMEOUT_S)
+            connection.connect(path)
+            return connection
+        address = (options.get("host", "localhost"), int(options.get("port", 6379)))
+        connection = socket.create_connection(address, CONNECT_TIMEOUT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if not self._tls:
+            return connection
+        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
+        return context.wrap_socket(connection, server_hostname=address[0])
+
+    def _greetings(self) -> list[Sequence[bytes]]:
+        options = self._options
+        commands: list[Sequence[bytes]] = []
+        if password := options.get("password"):
+            user = options.get("username")
+            who = [user.encode()] if user else []
+            commands.append([b"AUTH", *who, password.encode()])
+        if database := options.get("db"):
+            commands.append((b"SELECT", str(database).encode()))
+        if self._name:
+            commands.append((b"CLIENT", b"SETNAME", self._name.encode()))
+        return commands
+
+    def close(self) -> None:
+        """Closes the connection; `connect` opens it again."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        self._socket = None
+
+    def send(self, *commands: Sequence[bytes]) -> None:
+        """Sends commands in one go; each is answered by one `read`, in order."""
+        if self._socket is None:
+            raise WireLost("not connected")
+        data = b"".join([_packed(tuple(command)) for command in commands])
+        try:
+            self._socket.settimeout(GRACE_S * 6)
+            self._socket.sendall(data)
+        except OSError as error:
+            self._lose(error)
+        self._waiting += len(commands)
+
+    def read(self, due_s: float = 0.0) -> Reply:
+        """The next answer, due in so many seconds. A server's error is returned, not raised."""
+        try:
+            reply = self._reader.gets()
+            while reply is False:
+                self._fill(due_s)
+                reply = self._reader.gets()
+        except (OSError, hiredis.ProtocolError) as error:
+            self._lose(error)
+        self._waiting -= 1
+        return reply
+
+    def _fill(self, due_s: float) -> None:
+        if self._socket is None:
+            raise WireLost("not connected")
+        self._socket.settimeout(due_s + GRACE_S)
+        data = self._socket.recv(_BUFFER)
+        if not data:
+            raise WireLost("the server closed the connection")
+        self._reader.feed(data)
+
+    def call(self, command: Sequence[bytes]) -> Reply:
+        """One command and its answer."""
+        self.send(command)
+        return self.read()
+
+    def drain(self) -> list[Reply]:
+        """Everything that has come in by now, without waiting (subscriptions)."""
+        if self._socket is None:
+            raise WireLost("not connected")
+        self._socket.setblocking(False)
+        try:
+            while True:
+                data = self._socket.recv(_BUFFER)
+                if not data:
+                    raise WireLost("the server closed the connection")
+                self._reader.feed(data)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            self._lose(error)
+        replies = []
+        while (reply := self._reader.gets()) is not False:
+            replies.append(reply)
+        return replies
+
+    @property
+    def handle(self) -> socket.socket | None:
+        """The socket, for `select`."""
+        return self._socket
+
+    @property
+    def waiting(self) -> int:
+        """How many answers are still to be read."""
+        return self._waiting
+
+    def _lose(self, error: Exception) -> None:
+        self.close()
+        raise WireLost(str(error) or type(error).__name__) from error

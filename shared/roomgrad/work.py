@@ -1,0 +1,143 @@
+"""From one message to one commit: dispatch, handler call, staging. Knows no connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roomgrad import codec
+from roomgrad.commit import Commit
+from roomgrad.component import Component, Handler, as_messages
+from roomgrad.context import Context
+from roomgrad.dead import ERRORS_KEPT
+from roomgrad.memory import Read
+from roomgrad.messages import Message
+from roomgrad.models import Model, ModelState
+from roomgrad.names import ERRORS, LOGGING, Names
+from roomgrad.rooms import MessageType, Room, Stream
+from roomgrad.store import ModelStore
+
+LOGS_KEPT = 10_000
+_UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
+
+
+@dataclass
+class Attempt:
+    """What one run of the handlers wants: to be committed, stepped again, or thrown away."""
+
+    context: Context
+    messages: list[Message]
+    model: Model | None
+
+    @property
+    def steps(self) -> bool:
+        """Whether it takes an optimizer step."""
+        return self.model is not None and self.model.gradient is not None
+
+
+class Work:
+    """Runs the handlers of a component on a message and stages what they want."""
+
+    def __init__(
+        self, component: Component, names: Names, settings: Any, store: ModelStore | None
+    ) -> None:
+        self.component = component
+        self.names = names
+        self.settings = settings
+        self.store = store
+        self._by_stream: dict[tuple[str, str], list[Handler]] = {}
+        for handler in component.handlers:
+            self._by_stream.setdefault(handler.key, []).append(handler)
+
+    def handlers(self, message: Message) -> list[Handler]:
+        """The handlers that want this message."""
+        found = self._by_stream.get((message.room, message.type), ())
+        return [handler for handler in found if handler.when is None or handler.when(message)]
+
+    def run(
+        self,
+        handlers: Sequence[Handler],
+        message: Message,
+        read: Read,
+        read_all: Callable[[str], dict[bytes, bytes]],
+        version: bytes | None,
+        missed: int = 0,
+    ) -> Attempt:
+        """Calls the handlers. Whatever they raise is raised."""
+        context = self.context(read, read_all, message.root_id, version, message.is_training)
+        context.missed = missed
+        messages: list[Message] = []
+        for handler in handlers:
+            for reply in as_messages(handler(message, context)):
+                self.component.may_send(reply, handler.replies)
+                messages.append(reply)
+        return Attempt(context, messages + context.sent, context.optional_model)
+
+    def context(
+        self,
+        read: Read,
+        read_all: Callable[[str], dict[bytes, bytes]],
+        root_id: str = "",
+        version: bytes | None = None,
+        training: bool = True,
+    ) -> Context:
+        """A context of one call."""
+        model = self.store.model(version, training) if self.store else None
+        return Context(
+            self.names,
+            self.component.name,
+            self.settings,
+            read,
+            root_id=root_id,
+            model=model,
+            read_all=read_all,
+            training=training,
+        )
+
+    def give_up_root(
+        self, notice: Message, read: Read, read_all: Callable[[str], dict[bytes, bytes]]
+    ) -> Attempt:
+        """A message of this root is dead: what waits for it in memory goes."""
+        context = self.context(read, read_all, notice.root_id)
+        records = context.forget_root(notice.root_id)
+        messages: list[Message] = []
+        if records and self.component.on_dead is not None:
+            messages = as_messages(self.component.on_dead(records, context))
+        return Attempt(context, messages + context.sent, None)
+
+    def step_again(self, attempt: Attempt, version: bytes | None) -> Attempt:
+        """The same attempt, its finished parameter gradient applied to newer weights."""
+        assert attempt.model is not None and self.store is not None
+        model = self.store.model(version)
+        model.step(attempt.model.gradient)
+        return Attempt(attempt.context, attempt.messages, model)
+
+    def committed(self, state: ModelState | None) -> None:
+        """What was staged stands."""
+        if self.store is not None:
+            self.store.committed(state)
+
+    def stage(self, attempt: Attempt, commit: Commit) -> ModelState | None:
+        """Writes the attempt into a commit; the model's guard comes last (see `Replica`)."""
+        for message in attempt.messages:
+            self._send(message, commit)
+        attempt.context.stage(commit)
+        if attempt.model is not None and self.store is not None:
+            return self.store.stage(attempt.model, commit, attempt.context.root_id)
+        return None
+
+    def _send(self, message: Message, commit: Commit) -> None:
+        message.sent_by = self.component.name
+        limit = _UNGROUPED.get(message.room)
+        if limit is None and not message.room.startswith("@"):
+            stream = self.component.system.stream(message.room, message.type)
+        else:
+            stream = Stream(Room(message.room), MessageType(message.type), {})
+        commit.send(
+            self.names.stream(message.room, message.type),
+            self.names.channel(message.room),
+            codec.header(message),
+            codec.encode(message, stream),
+            limit,
+        )

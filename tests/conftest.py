@@ -1,0 +1,86 @@
+"""What a run of the tests left out because this machine lacks something, and how to enable it.
+
+REQUIRE_ALL=1 makes whatever was left out a failure. LEFT_OUT names a file that carries the list
+from one run of pytest to the next, so that the last run of `make test` shows all of it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Generator, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+NO_DOCKER = (
+    "no Docker engine answers `docker info`: install Docker with its compose plugin and start it"
+)
+
+
+@cache
+def has_docker() -> bool:
+    """Whether an engine answers, and compose is there to talk to it."""
+    commands = (["docker", "info"], ["docker", "compose", "version"])
+    try:
+        return all(subprocess.run(each, capture_output=True).returncode == 0 for each in commands)
+    except OSError:
+        return False
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("docker") and not has_docker():
+        pytest.skip(NO_DOCKER)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if left_out(session.config) and os.environ.get("REQUIRE_ALL") == "1" and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Generator[None]:
+    yield  # first what pytest itself has to say, so that this block ends the output
+    if not hasattr(config, "workerinput"):  # a process of xdist reports to one that prints
+        _show(terminalreporter, carried(Counter(left_out(config))))
+
+
+def _show(reporter: pytest.TerminalReporter, reasons: Counter[str]) -> None:
+    if not reasons:
+        return
+    reporter.section("left out on this machine", yellow=True)
+    for reason, count in reasons.items():
+        reporter.line(f"{count:4} test{'s' if count > 1 else ' '}  {reason}")
+    if os.environ.get("REQUIRE_ALL") == "1":
+        reporter.line("REQUIRE_ALL=1: this counts as a failure.", red=True)
+
+
+def left_out(config: pytest.Config) -> list[str]:
+    """The reason of each test that was skipped."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    return list(_reasons(reporter)) if reporter else []
+
+
+def _reasons(reporter: pytest.TerminalReporter) -> Iterator[str]:
+    for report in reporter.stats.get("skipped", []):
+        if not hasattr(report, "wasxfail"):
+            longrepr = report.longrepr
+            reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
+            yield reason.removeprefix("Skipped: ")
+
+
+def carried(reasons: Counter[str]) -> Counter[str]:
+    """These reasons and those of the runs before, which stand in the file LEFT_OUT."""
+    name = os.environ.get("LEFT_OUT")
+    if not name:
+        return reasons
+    lines = [reason for reason, count in reasons.items() for _ in range(count)]
+    with Path(name).open("a+") as file:
+        file.writelines(f"{' '.join(line.split())}\n" for line in lines)
+        file.seek(0)
+        return Counter(file.read().splitlines())

@@ -1,0 +1,153 @@
+"""The embedded server: one per directory, and what it held is there again."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from roomgrad import server
+from roomgrad.errors import NoServer, ServerError
+from roomgrad.server import EmbeddedServer, Version, connect, find_binary
+
+Start = Callable[..., EmbeddedServer]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers on one directory, and stops what is left of them."""
+    directory = tmp_path / "server"
+    yield lambda **options: EmbeddedServer.start(directory, die_with_parent=True, **options)
+    left = EmbeddedServer.running(directory)
+    if left is not None:
+        left.kill()
+
+
+def test_a_stopped_server_finds_its_data_and_its_address_again(start: Start) -> None:
+    """Whoever was connected finds it where it was."""
+    with start() as first, closing(connect(first.url)) as client:
+        client.set("key", "value")
+    with start() as second, closing(connect(second.url)) as client:
+        assert second.url == first.url
+        assert second.pid != first.pid
+        assert client.get("key") == b"value"
+
+
+def test_a_killed_server_finds_its_data_again(start: Start) -> None:
+    """What a server has written to its append-only file outlives its process."""
+    first = start()
+    with closing(connect(first.url)) as client:
+        client.set("key", "value")
+    first.kill()
+    assert not first.alive()
+    with start() as second, closing(connect(second.url)) as client:
+        assert client.get("key") == b"value"
+
+
+def test_a_running_server_is_used_again_and_left_running(start: Start) -> None:
+    """The one who started it stops it."""
+    with start() as first:
+        with start() as second:
+            assert (second.pid, second.url) == (first.pid, first.url)
+            assert first.started
+            assert not second.started
+        assert first.alive()
+    assert not first.alive()
+
+
+def test_commands_that_start_at_once_share_one_server(start: Start) -> None:
+    """Two terminals, one directory, one server."""
+    with ThreadPoolExecutor(4) as pool:
+        started = list(pool.map(lambda _: start(), range(4)))
+    assert len({each.pid for each in started}) == 1
+    assert sum(each.started for each in started) == 1
+    started[0].stop()
+
+
+def test_the_last_one_to_leave_stops_the_server(start: Start) -> None:
+    """A command that ends does not take the server away from another."""
+    embedded = start()
+    with closing(connect(embedded.url)):
+        assert not embedded.stop_if_idle()
+        assert embedded.alive()
+    assert embedded.stop_if_idle()
+    assert not embedded.alive()
+
+
+def test_a_port_that_is_taken_is_named(start: Start) -> None:
+    """Whoever asks for a port gets that one or none."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(NoServer, match=f"port {port} is taken"):
+            start(port=port)
+
+
+def test_a_server_is_new_enough_and_known_by_name(start: Start) -> None:
+    """Reports name the server that was used."""
+    with start() as embedded, closing(connect(embedded.url)) as client:
+        found = server.version(client)
+        assert found.new_enough
+        assert found.name in ("redis", "valkey")
+        assert str(found).startswith(f"{found.name} ")
+        assert client.config_get("appendonly") == {"appendonly": "yes"}
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [
+        (Version("redis", (7, 0, 15)), False),
+        (Version("redis", (7, 2, 0)), True),
+        (Version("valkey", (7, 2, 5)), False),
+        (Version("valkey", (8, 0, 0)), True),
+    ],
+)
+def test_old_servers_are_told_from_new_ones(version: Version, enough: bool) -> None:
+    """Only commands of Redis 7.2 are needed."""
+    assert version.new_enough is enough
+
+
+def test_an_old_server_on_the_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Distributions ship servers that are too old; the one of the package is used then."""
+    old = tmp_path / "redis-server"
+    old.write_text(
+        "#!/bin/sh\necho 'Redis server v=6.0.16 sha=00000000:0 malloc=jemalloc bits=64'\n"
+    )
+    old.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + "/usr/bin:/bin")
+    assert find_binary() != old
+
+
+def test_a_wrong_password_is_an_error_and_a_password_file_helps(
+    start: Start, tmp_path: Path
+) -> None:
+    """A password stands in a file, not in an address."""
+    secret = tmp_path / "password"
+    secret.write_text("open sesame\n")
+    with start() as embedded:
+        with closing(connect(embedded.url)) as client:
+            client.config_set("requirepass", "open sesame")
+        with pytest.raises(ServerError, match="REDIS_PASSWORD_FILE"):
+            connect(embedded.url)
+        with closing(connect(embedded.url, str(secret))) as client:
+            assert client.ping()
+            client.config_set("requirepass", "")
+
+
+def test_where_nothing_answers_it_says_how_to_start_one() -> None:
+    """The sentence names the address and the ways to a server."""
+    with pytest.raises(NoServer, match=r"127\.0\.0\.1:1.*roomgrad up trebuchet.*REDIS_URL"):
+        connect("redis://127.0.0.1:1/0")
+
+
+def test_what_is_no_address_is_told_with_an_example() -> None:
+    """A host name alone is not enough."""
+    with pytest.raises(ServerError, match="redis://localhost:6379/0"):
+        connect("localhost:6379")

@@ -1,0 +1,61 @@
+"""The trebuchet's training in one process: the same code as the components', without rooms."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+
+from roomgrad.models import ModelState
+from safetensors import deserialize
+
+from services.controlmodel.handlers import make_model
+from services.controlmodel.settings import ControlModelSettings
+from services.simulator import head, physics
+from services.trainer.batches import batch, squared_error
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left: weights as safetensors bytes, mean miss of each step, seconds."""
+
+    weights: bytes
+    misses: list[float]
+    seconds: float
+
+    @property
+    def sha256(self) -> str:
+        return weights_sha256(self.weights)
+
+
+def weights_sha256(weights: bytes) -> str:
+    """SHA-256 of the parameter bytes in name order, as `roomgrad run --json` reports it."""
+    digest = hashlib.sha256()
+    for _, tensor in sorted(deserialize(weights)):
+        digest.update(bytes(tensor["data"]))
+    return digest.hexdigest()
+
+
+def train(steps: int, *, seed: int = 0, preset: str = "learn", batch_size: int = 100) -> Trained:
+    """Trains for `steps` batches of a seed, one after the other, on one CPU thread."""
+    settings = ControlModelSettings(train_steps=steps, seed=seed, preset=preset, threads=1)
+    model = make_model(settings)
+    weights, optimizer = model.initial()
+    model.load(ModelState("0", 0, weights, optimizer))
+    weight_head = "plus200" if preset == "original" else "smooth"
+    misses = []
+    physics.shoot([0.0], [0.7], [200.0])  # compiles
+    started = time.perf_counter()
+    for number in range(steps):
+        data = batch(seed, number, batch_size)
+        aim = model.forward(data, "", "key")
+        controls = head.controls(aim, weight_head)
+        shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
+        jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
+        _, miss, gradient = squared_error(shots.distance_m.astype("<f4"), data[:, 1])
+        upstream = head.vector_jacobian(gradient, jacobian).astype("<f4")
+        products = model.backward("key", "", data, upstream)
+        assert products is not None
+        weights, _ = model.step(products[0])
+        misses.append(miss)
+    return Trained(weights, misses, time.perf_counter() - started)

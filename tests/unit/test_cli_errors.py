@@ -1,0 +1,85 @@
+"""The command line: what is wrong is said in one sentence, with the right exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roomgrad import errors
+
+
+def roomgrad(*words: str, state: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command with no server in sight."""
+    package = str(Path(errors.__file__).parents[1])  # where nothing is installed
+    environ = {**os.environ, "ROOMGRAD_STATE": str(state), "PYTHONPATH": package}
+    for name in ("REDIS_URL", "RUN"):
+        environ.pop(name, None)
+    command = [sys.executable, "-m", "roomgrad", *words]
+    return subprocess.run(command, env=environ, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run tribuchet", ["no system 'tribuchet'", "did you mean trebuchet?"]),
+        ("run trebuchet --steps 0", ["--steps 0", "whole number from 1 to"]),
+        ("run trebuchet --steps many", ["--steps many", "whole number from 1 to"]),
+        ("run trebuchet --stops 3", ["No such option", "--steps"]),
+        ("run trebuchet --preset best", ["--preset best", "learn or original"]),
+        ("run trebuchet --replicas simulater=2", ["simulater", "did you mean simulator?"]),
+        ("run trebuchet --replicas simulator=0", ["simulator=0", "from 1 to 64"]),
+        ("run trebuchet --picture shots.gif", ["shots.gif", ".png"]),
+        ("run trebuchet --picture nowhere/shots.png", ["nowhere/shots.png", "no folder"]),
+        ("health trainr", ["'trainr'", "did you mean trainer?"]),
+        ("forget nobody", ["'nobody'", "trainer"]),
+        ("walk", ["No such command 'walk'"]),
+        ("shoot --wind 3", ["--wind and --target"]),
+        ("shoot --wind strong --target 60", ["--wind", "'strong'", "number"]),
+    ],
+)
+def test_a_wrong_command_line_ends_with_one_sentence_and_exit_code_2(
+    words: str, said: list[str], tmp_path: Path
+) -> None:
+    """The sentence names what was typed and what is allowed."""
+    ended = roomgrad(*words.split(), state=tmp_path)
+    assert ended.returncode == 2, ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert all(word in ended.stderr for word in said), ended.stderr
+
+
+@pytest.mark.parametrize(
+    "words", ["health trainer", "forget trainer", "shoot --wind 3 --target 60"]
+)
+def test_without_a_server_it_says_how_to_start_one(words: str, tmp_path: Path) -> None:
+    """It names what it tried and the ways to get a server."""
+    ended = roomgrad(*words.split(), state=tmp_path)
+    assert ended.returncode == 1
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    for word in ("REDIS_URL", str(tmp_path), "roomgrad up trebuchet", "docker compose up"):
+        assert word in ended.stderr, ended.stderr
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: Path) -> None:
+    """An address may hold a password, and errors end in logs."""
+    address = "redis://:secret@127.0.0.1:1/0"
+    ended = roomgrad("health", "trainer", "--redis", address, state=tmp_path)
+    assert ended.returncode == 1
+    assert "redis://:***@127.0.0.1:1/0" in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_down_without_up_is_no_error(tmp_path: Path) -> None:
+    """What is to be stopped is stopped already."""
+    ended = roomgrad("down", state=tmp_path)
+    assert ended.returncode == 0
+    assert "trebuchet is not up" in ended.stdout
+
+
+def test_outside_of_a_checkout_the_installed_one_is_used(tmp_path: Path) -> None:
+    """The command works from any folder, as the package knows where its services are."""
+    ended = roomgrad("shoot", "--wind", "3", state=tmp_path, cwd=tmp_path)
+    assert "--wind and --target" in ended.stderr
