@@ -3,12 +3,15 @@
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := embedded,torch,simulator,picture,dev
-BENCHMARKS := $(sort $(wildcard tests/benchmarks/bench_*.py))
+BENCHMARKS := $(patsubst %.py,%,$(sort $(notdir $(wildcard tests/benchmarks/[a-z]*.py))))
 
-# Two processes: tests that start servers and components of their own gain nothing from more.
+# Tests that start whole systems run one after another, so that none waits for another's processes;
+# the small ones run in this many processes.
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Each run of pytest adds here what it left out, so that the last one can show all of it.
+export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -40,12 +43,10 @@ $(VENV)/installed: shared/pyproject.toml constraints.txt
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
 	@$(BIN)/roomgrad run trebuchet --fresh --picture trebuchet.png
 
-# Both runs of pytest write what they left out into one file, so that the last one shows it all.
-test: export LEFT_OUT := $(abspath $(VENV))/left-out
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow' tests/systems
+	$(BIN)/python -m pytest -m 'not slow' tests/docs tests/systems
 
 test-all: test ## and the slow ones
 	$(BIN)/python -m pytest -m slow tests
@@ -56,11 +57,11 @@ lint: install ## check format, lint and types, and change nothing
 	$(BIN)/mypy
 
 format: install ## lay out the code, and repair what can be repaired without thought
+	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
 
 bench: install ## measure, beside the same work in one process
-	@for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 up: ## the trebuchet in containers
 	docker compose up --build --detach
@@ -68,12 +69,13 @@ up: ## the trebuchet in containers
 down: ## stop the containers; their data stays
 	docker compose down
 
-freeze: install ## try the newest versions of everything, and write them into constraints.txt
-	$(BIN)/python -m venv --clear build/freeze
+# torch names its build in its version; 2.13.0+cpu is the same torch as 2.13.0.
+freeze: install ## take the newest versions of everything into constraints.txt
+	$(BIN)/python -m venv --upgrade-deps --clear build/freeze
 	build/freeze/bin/python -m pip install --quiet './shared[$(EXTRAS)]'
-	@# torch names its build in its version: 2.13.0+cpu is the same torch as 2.13.0
-	{ sed '/^[^#]/,$$d' constraints.txt; build/freeze/bin/python -m pip freeze --exclude roomgrad \
-		| sed 's/+[a-z0-9.]*$$//'; } >build/constraints.txt
+	grep '^#' constraints.txt >build/constraints.txt
+	build/freeze/bin/python -m pip freeze --all --exclude pip --exclude roomgrad \
+		| sed 's/+[a-z0-9.]*$$//' >>build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build
 
 clean: ## remove .venv and caches; runs in .roomgrad stay

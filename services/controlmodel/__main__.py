@@ -1,7 +1,6 @@
 """`python -m services.controlmodel`."""
 
 from roomgrad import main
-
 from services.controlmodel.handlers import component
 
 if __name__ == "__main__":

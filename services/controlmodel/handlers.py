@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+
 from roomgrad import Component, Context, Message, on
 from roomgrad.contracts.trebuchet import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
 from roomgrad.learning import TorchModel, fix_threads
-
 from services.controlmodel.model import cosine, network
 from services.controlmodel.settings import ControlModelSettings
 

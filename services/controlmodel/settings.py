@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
-from roomgrad import OfRun, RuntimeSettings, settings
+
+from roomgrad.settings import OfRun, RuntimeSettings, settings
 
 
 @settings

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
 from roomgrad import Component, Context, Message, on
 from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, MODEL, OUTPUT, SIMULATOR, TREBUCHET
 from roomgrad.errors import SchemaError
-
 from services.simulator import head, physics
 from services.simulator.settings import SimulatorSettings
 
@@ -39,7 +39,7 @@ def shoot(message: Message, context: Context) -> Message:
 
 @on(OUTPUT, GRADIENT, replies=[(MODEL, GRADIENT)])
 def gradient(message: Message, context: Context) -> Message:
-    """d loss / d distance `(batch,)` in, d loss / d (wind, logits) `(batch, 3)` out."""
+    """D loss / d distance `(batch,)` in, d loss / d (wind, logits) `(batch, 3)` out."""
     asked = context.memory.pop(message.id)
     jacobian = asked["jacobian"]
     if len(message.array) != len(jacobian):

@@ -8,7 +8,6 @@ from typing import Any
 from roomgrad import Component, Context, Message, on
 from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, INPUT, OUTPUT, TRAINER, TREBUCHET
 from roomgrad.errors import SchemaError, StrayMessage
-
 from services.trainer.batches import batch, squared_error
 from services.trainer.settings import TrainerSettings
 

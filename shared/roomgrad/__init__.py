@@ -1,12 +1,18 @@
 """roomgrad: train a model through other programs, in Redis rooms."""
 
-from roomgrad.component import Component, Handler, on
-from roomgrad.context import Context
-from roomgrad.errors import RoomgradError
-from roomgrad.messages import Message
-from roomgrad.process import main
-from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
-from roomgrad.settings import OfRun, RuntimeSettings, settings
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roomgrad.component import Component, Handler, on
+    from roomgrad.context import Context
+    from roomgrad.errors import RoomgradError
+    from roomgrad.messages import Message
+    from roomgrad.process import main
+    from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
+    from roomgrad.settings import OfRun, RuntimeSettings
 
 __all__ = [
     "Array",
@@ -24,5 +30,22 @@ __all__ = [
     "System",
     "main",
     "on",
-    "settings",
 ]
+
+# Loaded when they are asked for (PEP 562): a health check or `roomgrad --help` needs few of them.
+_HOME = {
+    "component": ("Component", "Handler", "on"),
+    "context": ("Context",),
+    "errors": ("RoomgradError",),
+    "messages": ("Message",),
+    "process": ("main",),
+    "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System"),
+    "settings": ("OfRun", "RuntimeSettings"),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'roomgrad' has no attribute {name!r}")
+    return getattr(import_module(f"roomgrad.{_MODULES[name]}"), name)

@@ -44,7 +44,10 @@ class Claims:
         return max(0.0, self._retries[0][0] - time.monotonic()) if self._retries else None
 
     def take(self) -> Iterator[Delivery]:
-        """What is due, claimed. The lease is checked again by the server: one replica wins."""
+        """What is due, claimed. The lease is checked again by the server: one replica wins.
+
+        Take one and handle it before the next: what ends its process must not take others along.
+        """
         while self._pulse.orphans:
             key, entry = self._pulse.orphans.popleft()
             for delivery in self._claim(key, entry, self._lease_ms):

@@ -61,7 +61,7 @@ Replicas = Annotated[
     Option(metavar="NAME=N,...", help="How many of a component, like simulator=2,trainer=1."),
 ]
 Window = Annotated[int, _number("--window", 1, 10_000, "How many batches are open at a time.")]
-Threads = Annotated[int, _number("--threads", 0, 1024, "CPU threads of torch; 1 repeats exactly.")]
+Threads = Annotated[int, _number("--threads", 0, 1024, "CPU threads of torch; 0: its own.")]
 Redis = Annotated[str, Option(help="Address of a server; REDIS_URL or an embedded one if empty.")]
 Run = Annotated[str, Option(help="Name of the run; the system's name if empty.")]
 Fresh = Annotated[bool, Option("--fresh", help="Delete the run first.")]
@@ -76,7 +76,7 @@ def run(
     preset: Preset = "learn",
     replicas: Replicas = None,
     window: Window = 1,
-    threads: Threads = 0,
+    threads: Threads = 1,
     redis: Redis = "",
     run: Run = "",
     fresh: Fresh = False,
@@ -90,7 +90,11 @@ def run(
 
     plan = _plan(system, steps, seed, preset, replicas, window, threads, run)
     console = Console(highlight=False)
-    demo.run(plan, redis, fresh=fresh, picture=picture, as_json=as_json, console=console)
+    try:
+        demo.run(plan, redis, fresh=fresh, picture=picture, as_json=as_json, console=console)
+    except KeyboardInterrupt:
+        _say("stopped; what was learned is kept, and the same command without --fresh goes on.")
+        raise
 
 
 @app.command()
@@ -101,7 +105,7 @@ def up(
     preset: Preset = "learn",
     replicas: Replicas = None,
     window: Window = 1,
-    threads: Threads = 0,
+    threads: Threads = 1,
     redis: Redis = "",
     run: Run = "",
     fresh: Fresh = False,
@@ -116,7 +120,7 @@ def up(
     if started:
         print(f"{name} is up: {state['server']}, process {state['pid']}.")
     else:
-        print(f"{name} is up already (process {state.get('pid', '?')}); nothing was changed.")
+        print(f"{name} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
         print("\n".join(where_to_look(name, state["url"], up=True)))
 
@@ -127,7 +131,7 @@ def down(run: Run = "trebuchet") -> None:
     from roomgrad import up as background
 
     if background.down(run):
-        print(f"{run} is down; its data is kept and `up` goes on with it.")
+        print(f"{run} is down; its data is kept, and `roomgrad up` goes on with it.")
     else:
         print(f"{run} is not up; nothing was to be done.")
 
@@ -237,7 +241,6 @@ def main() -> NoReturn:
     except typer.TyperException as error:
         sys.exit(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; the run is kept, and the same command goes on with it.")
         sys.exit(130)
 
 

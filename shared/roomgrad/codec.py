@@ -6,6 +6,7 @@ an entry field of its own as raw little-endian bytes: 2 us where JSON takes 30 f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,17 +15,17 @@ import orjson
 from numpy.typing import NDArray
 
 from roomgrad.errors import DecodeError, SchemaError
-from roomgrad.messages import ENVELOPE, Message
-from roomgrad.rooms import ModelStatus, Schema, Stream
+from roomgrad.messages import Message
+from roomgrad.rooms import ENVELOPE, ModelStatus, Schema, Stream
 
 FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_DIMENSIONS = 8
+MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
-_ENVELOPE = frozenset(ENVELOPE)
 _TRAIN = ModelStatus.TRAIN
 _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatus}
 
@@ -55,6 +56,8 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
             body[name] = _encoded_array(name, schema.check(name, value), raw)
         elif stream.schema:
             raise SchemaError(_unknown_field(name, stream))
+        elif name in ENVELOPE:
+            raise SchemaError(f"{name} belongs to the envelope, choose another name for the field")
         else:
             body[name] = value
     _require(stream.schema, body, stream)
@@ -88,7 +91,8 @@ def _payload(message: Message) -> list[tuple[str, Any]]:
 
 
 def _encoded_array(name: str, array: NDArray[Any], raw: list[bytes]) -> Any:
-    if array.size <= INLINE_VALUES:
+    # Lists cannot say what shape an empty array of two dimensions has.
+    if array.size <= INLINE_VALUES and (array.size or array.ndim == 1):
         return array.tolist()
     raw += [name.encode(), array.tobytes()]
     return {"$array": {"field": name, "dtype": array.dtype.str, "shape": array.shape}}
@@ -149,12 +153,11 @@ def from_body(
     type_ = _text(body, "TYPE")
     if type_ != stream.type.value:
         raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type.value}")
-    status = _STATUS.get(body.get("MODEL_STATUS", _TRAIN.value))
+    given = body.get("MODEL_STATUS", _TRAIN.value)
+    status = _STATUS.get(given) if type(given) is int else None
     if status is None:
-        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {body['MODEL_STATUS']!r}")
-    values = {name: value for name, value in body.items() if name not in _ENVELOPE}
-    if "DATA" in body:
-        values["DATA"] = body["DATA"]
+        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {given!r:.60}")
+    values = {name: value for name, value in body.items() if name not in ENVELOPE}
     checked = {name: _decoded(name, value, stream, raw) for name, value in values.items()}
     _require(stream.schema, checked, stream)
     return Message(
@@ -203,23 +206,26 @@ def _raw_array(name: str, value: Mapping[str, Any], raw: Mapping[bytes, bytes]) 
 
 def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any]:
     """An array of raw little-endian bytes; everything is checked before it is made."""
+    dtype, shape, size = _layout(name, spec)
+    if size != len(buffer):
+        raise DecodeError(
+            f"{name}: {dtype.str} of shape {tuple(shape)} has {size} bytes, got {len(buffer)}"
+        )
+    return np.frombuffer(buffer, dtype=dtype).reshape(shape)
+
+
+def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int], int]:
+    """Dtype, shape and size in bytes that a spec announces."""
     shape = spec.get("shape")
     if (
         not isinstance(shape, list)
         or len(shape) > MAX_DIMENSIONS
-        or not all(type(n) is int and 0 <= n < 2**40 for n in shape)
+        or not all(type(n) is int and n >= 0 for n in shape)
+        or math.prod(max(1, n) for n in shape) > MAX_VALUES
     ):
         raise DecodeError(f"{name}: expected a shape, got {str(shape)[:60]}")
     dtype = _dtype(name, spec.get("dtype"))
-    count = 1
-    for length in shape:
-        count *= length
-    if count * dtype.itemsize != len(buffer):
-        raise DecodeError(
-            f"{name}: {dtype.str} of shape {tuple(shape)} has {count * dtype.itemsize} bytes, "
-            f"got {len(buffer)}"
-        )
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape)
+    return dtype, shape, math.prod(shape) * dtype.itemsize
 
 
 _DTYPES = {
@@ -245,6 +251,10 @@ def pack(record: Mapping[str, Any]) -> bytes:
     body: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, np.ndarray):
+            if value.dtype.str not in _DTYPES:
+                raise SchemaError(
+                    f"{name}: expected a dtype among {', '.join(_DTYPES)}, got {value.dtype.str}"
+                )
             spec: dict[str, Any] = {"dtype": value.dtype.str, "shape": value.shape}
             if value.size <= INLINE_VALUES and value.dtype.kind != "f":
                 spec["values"] = value.tolist()
@@ -269,12 +279,13 @@ def unpack(value: bytes) -> dict[str, Any]:
 
 def _packed_array(name: str, spec: Mapping[str, Any], raw: bytes) -> NDArray[Any]:
     if "values" in spec:
-        dtype = _dtype(name, spec.get("dtype"))
-        return np.array(spec["values"], dtype=dtype).reshape(spec["shape"])
+        dtype, shape, _ = _layout(name, spec)
+        try:
+            return np.array(spec["values"], dtype=dtype).reshape(shape)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DecodeError(f"{name}: {error}") from error
     at = spec.get("at")
     if type(at) is not int or not 0 <= at <= len(raw):
         raise DecodeError(f"{name}: expected an offset into {len(raw)} bytes, got {at!r:.40}")
-    size = _dtype(name, spec.get("dtype")).itemsize
-    for length in spec.get("shape", ()):
-        size *= length
+    _, _, size = _layout(name, spec)
     return array_from(name, spec, raw[at : at + size])

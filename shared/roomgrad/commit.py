@@ -23,7 +23,7 @@ def fingerprint(value: bytes) -> bytes:
 class Commit:
     """Guards and operations in the order in which they were staged.
 
-    Everything that it does is done by `scripts/commit.lua`, whose head explains each guard and operation.
+    `scripts/commit.lua` does it; the head of that file explains each guard and operation.
     """
 
     ring: bytes = b"PUBLISH"

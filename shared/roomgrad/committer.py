@@ -12,7 +12,7 @@ from roomgrad.line import Command, Line, outcome
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
 from roomgrad.sources import Delivery, Source
-from roomgrad.wire import Reply, WireLost
+from roomgrad.wire import Reply, ReplyError, WireLost
 from roomgrad.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
@@ -47,6 +47,8 @@ class Committer:
             if result == "gone":
                 return False
             if result == "stale":
+                if self._source.superseded(int(reply[1])):
+                    raise WireLost("another replica of the same name has read on")
                 self._cache.clear()
                 attempt = again(attempt, int(reply[1]) == len(commit.guards))
                 commit, state = self._staged(delivery, attempt)
@@ -83,6 +85,10 @@ class Committer:
         """Forgets what was skipped; it is delivered again."""
         self._skipped.clear()
 
+    def wait_out(self, error: ReplyError) -> None:
+        """A read that the server does not allow is waited for as a write is."""
+        self._result(error)
+
     def _staged(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
         commit = Commit()
         self._source.guard(commit, delivery)
@@ -101,6 +107,6 @@ class Committer:
 
     def _refused(self, reason: str) -> None:
         """A write that the server does not allow is an operator's matter. Nothing was done."""
-        log.error("the server refused a commit, nothing was written; trying again", reason=reason)
+        log.error("the server refuses, nothing was written; trying again", reason=reason)
         if self._stopping.wait(REFUSED_PAUSE_S):
-            raise WireLost("stopped while the server refused a commit")
+            raise WireLost("stopped while the server refused")

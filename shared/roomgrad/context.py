@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from roomgrad.codec import pack
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache, Counters, Memory, Read, Table
 from roomgrad.messages import Message, new_id
@@ -46,7 +47,7 @@ class Context:
         self._read = read
         self._read_all = read_all
         self._model = model
-        self._tables: dict[str, Table] = {}
+        self.tables: dict[str, Table] = {}
         self.root_id = root_id
         self.missed = 0  # entries that an `everyone` replica never saw, since its last message
         self.log = log
@@ -65,9 +66,9 @@ class Context:
 
     def table(self, name: str) -> Table:
         """The hash `{run}:name`, for what others look at: losses, trajectories."""
-        table = self._tables.get(name)
+        table = self.tables.get(name)
         if table is None:
-            table = self._tables[name] = Table(self.names.table(name), self._read)
+            table = self.tables[name] = Table(self.names.table(name), self._read)
         return table
 
     def send(self, message: Message) -> None:
@@ -93,12 +94,14 @@ class Context:
         """Takes every record of a root out of memory, and returns them."""
         if self._read_all is None:
             return []
-        prefix = b'{"ROOT_ID":"' + root_id.encode() + b'"'
-        return [
-            self.memory.pop(field.decode())
-            for field, value in self._read_all(self.memory.key).items()
-            if value.startswith(prefix)
-        ]
+        prefix = pack({"ROOT_ID": root_id})[:-1]
+        found = []
+        for name, value in self._read_all(self.memory.key).items():
+            field = name.decode(errors="replace")
+            if value.startswith(prefix) and (record := self.memory.get(field)) is not None:
+                self.memory.delete(field)
+                found.append(record)
+        return found
 
     def remember(self, cache: Cache) -> None:
         """Tells the cache what this call's commit has written into memory."""
@@ -107,7 +110,7 @@ class Context:
 
     def stage(self, commit: Commit) -> None:
         """Writes guards and operations of this call into the commit, all but messages and model."""
-        for table in (self.memory, *self._tables.values()):
+        for table in (self.memory, *self.tables.values()):
             for field, seen in table.seen.items():
                 commit.same(table.key, field.encode(), seen)
             for field, value in table.staged.items():

@@ -16,6 +16,7 @@ from roomgrad.rooms import MessageType, Room, Stream
 from roomgrad.sources import Delivery
 
 ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
+REASON_CHARACTERS = 1000  # an error may quote as much as it likes
 ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
 
 
@@ -35,6 +36,7 @@ def bury(
     room, drops its memory of that root, and the one who opened it may open the next.
     """
     room, type_ = delivery.stream.key
+    reason = reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
     history: dict[str, Any] = {
         "reason": reason,
         "stream": names.stream(room, type_),

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
-from roomgrad import ledger
+from roomgrad import ledger, project
 from roomgrad.client import Client
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad.errors import SettingsError
@@ -49,8 +51,9 @@ def run(
 ) -> None:
     """Train, evaluate and report; whatever was started is stopped at the end."""
     began = time.monotonic()
+    project.make_importable()
     _check_picture(picture)
-    with serve(plan, redis_url, fresh=fresh, say=console.print) as session:
+    with serve(plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)) as session:
         _greet(console, session)
         session.start(CONTROLMODEL, SIMULATOR)
         before = _before(session) if picture else None
@@ -67,9 +70,8 @@ def run(
 
 def _greet(console: Console, session: Session) -> None:
     plan = session.plan
-    console.print(
-        f"[bold]{plan.names.run}[/]: {plan.steps} steps, seed {plan.seed}, preset {plan.preset}"
-    )
+    settings = f"{plan.steps} steps, seed {plan.seed}, preset {plan.preset}"
+    console.print(f"[bold]{escape(plan.names.run)}[/]: {settings}")
     console.print(f"  server   {session.server_text()} at {shown(session.url)}")
     counts = [f"{name} x{plan.count(name)}" for name in plan.contract.components]
     console.print(f"  started  {', '.join(counts)}")

@@ -71,6 +71,7 @@ class Keeper:
         self._began = time.time()
         self._beats = 0
         self._trimmed_at = 0
+        self._failing: set[Wire] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._keep_script = runs.script("keep").encode()
         self._trim_script = runs.script("trim").encode()
@@ -82,14 +83,13 @@ class Keeper:
 
     def stop(self) -> None:
         """Ends the thread and takes the heartbeat away, so that nobody waits for it to expire."""
-        if not self._thread.is_alive():
-            return
-        self._stop_writer.send(b"x")
-        self._thread.join(timeout=5)
-        with contextlib.suppress(OSError, ReplyError):
-            self._wire.call([b"DEL", self._names.alive(self._consumer).encode()])
-        self._wire.close()
-        self._ring_wire.close()
+        if self._thread.is_alive():
+            self._stop_writer.send(b"x")
+            self._thread.join(timeout=5)
+            with contextlib.suppress(OSError, ReplyError):
+                self._wire.call([b"DEL", self._names.alive(self._consumer).encode()])
+        for each in (self._wire, self._ring_wire, self._stop_reader, self._stop_writer):
+            each.close()
 
     def _run(self) -> None:
         """Beats, listens and trims until `stop`; outlives every outage."""
@@ -111,9 +111,12 @@ class Keeper:
                 if wire is self._ring_wire:
                     self._rings.subscribe(wire)
             action()
+            self._failing.discard(wire)
         except (OSError, ReplyError) as error:
             wire.close()
-            log.debug("keeper lost the server", reason=str(error))
+            if wire not in self._failing:
+                log.warning("the keeper lost the server, trying again", reason=str(error))
+            self._failing.add(wire)
 
     def _wait(self, seconds: float) -> bool:
         """Sleeps until a ring, the next beat or the end; True at the end."""

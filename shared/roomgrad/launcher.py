@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from roomgrad import processes
+from roomgrad import children
 from roomgrad.errors import RoomgradError, SettingsError
 
 log = structlog.get_logger()
@@ -134,7 +134,10 @@ class Launcher:
         while not self._stopped.wait(0.05):
             with self._lock:
                 for child in self._children:
-                    self._look_after(child)
+                    try:
+                        self._look_after(child)
+                    except OSError as error:
+                        self._fail(RoomgradError(f"{child.name} cannot be started: {error}"))
 
     def _look_after(self, child: Child) -> None:
         if child.process is not None and child.process.poll() is not None:
@@ -171,7 +174,7 @@ class Launcher:
     def _spawn(self, child: Child) -> None:
         with open(self.log_path(child.name), "ab") as output:
             child.process = subprocess.Popen(
-                processes.bound_to_parent(child.command),
+                children.bound_to_parent(child.command),
                 cwd=self.root,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environ},
                 stdin=subprocess.DEVNULL,

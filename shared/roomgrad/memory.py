@@ -95,8 +95,16 @@ class Memory(Table):
         super().__init__(key, read)
         self._root_id = root_id
         self._training = training
-        self.retained: list[str] = []
-        self.released: list[str] = []
+
+    @property
+    def retained(self) -> list[str]:
+        """The model versions that one more record needs after the commit."""
+        return [now for before, now in self._weights() if now and now != before]
+
+    @property
+    def released(self) -> list[str]:
+        """The model versions that one record less needs after the commit."""
+        return [before for before, now in self._weights() if before and before != now]
 
     def put(self, field: str, /, **record: Any) -> None:
         """Remembers a record under a message's ID or a root's. Arrays may be of any shape.
@@ -105,10 +113,6 @@ class Memory(Table):
         """
         if not self._training:
             return
-        if "weights" in record and field not in self.staged:
-            before = self.seen.get(field)
-            if before is None or unpack(before).get("weights") != record["weights"]:
-                self.retained.append(record["weights"])
         super().put(field, ROOT_ID=record.pop("ROOT_ID", self._root_id), **record)
 
     def pop(self, field: str) -> dict[str, Any]:
@@ -117,9 +121,20 @@ class Memory(Table):
         if record is None:
             raise StrayMessage(f"no memory of {field}: its root is unknown or was answered before")
         self.delete(field)
-        if "weights" in record:
-            self.released.append(record["weights"])
         return record
+
+    def _weights(self) -> list[tuple[str | None, str | None]]:
+        """For each staged field: the version that its record needed, and that it will need."""
+        staged = self.staged.items()
+        return [(_version(self.seen.get(field)), _version(value)) for field, value in staged]
+
+
+def _version(value: bytes | None) -> str | None:
+    """The model version that a packed record needs."""
+    if value is None or b'"weights":' not in value:
+        return None
+    version: str | None = unpack(value).get("weights")
+    return version
 
 
 class Counters:

@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
-# The names that the envelope of a message takes; everything else is a field of the system's own.
-ENVELOPE = ("v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "DATA")
-
 
 def new_id() -> str:
     """A fresh ID: 32 hexadecimal digits, as the original's."""

@@ -76,14 +76,14 @@ class Model:
         self._kept = kept
         self._version = version
         self._training = training
+        self._state: ModelState | None = None
         self.used = False
         self.gradient: Any = None
 
     @property
     def version(self) -> str:
         """The token of the weights that `forward` uses, for `memory.put(..., weights=)`."""
-        self.used = True
-        return self._version
+        return self.refresh().version
 
     def forward(self, inputs: NDArray[Any], key: str | None = None) -> NDArray[Any]:
         """Outputs for `inputs`, `(batch, ...)`. `key`: the ID under which a gradient will come."""
@@ -114,8 +114,9 @@ class Model:
         self.gradient = gradient
 
     def refresh(self) -> ModelState:
-        """The loaded state at the version that this call sees."""
+        """The loaded state at the version that this call sees, which is one and the same."""
         self.used = True
-        state = self._load()
-        self._version = state.version
-        return state
+        if self._state is None:
+            self._state = self._load()
+            self._version = self._state.version
+        return self._state

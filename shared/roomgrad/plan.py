@@ -26,7 +26,7 @@ class Plan:
     seed: int = 0
     preset: str = "learn"
     window: int = 1
-    threads: int = 0
+    threads: int = 1
     replicas: dict[str, int] = field(default_factory=dict)
 
     @property

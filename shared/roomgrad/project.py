@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from roomgrad.errors import RoomgradError
@@ -16,6 +17,13 @@ def find_root() -> Path | None:
         if any(folder.glob("services/*/__main__.py")):
             return folder
     return None
+
+
+def make_importable() -> None:
+    """Lets this process import `services`; an installed command does not start in the project."""
+    folder = str(root())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 
 def root() -> Path:

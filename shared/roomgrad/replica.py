@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections import deque
+from itertools import islice
 
 import structlog
 from redis.exceptions import RedisError
@@ -21,7 +22,7 @@ from roomgrad.commit import Commit
 from roomgrad.committer import Committer
 from roomgrad.component import Component
 from roomgrad.dead import bury, inbox_stream
-from roomgrad.errors import MessageError, RoomgradError, ServerError, StrayMessage
+from roomgrad.errors import MessageError, NoServer, RoomgradError, StrayMessage
 from roomgrad.keeper import Keeper, Pulse
 from roomgrad.line import Command, Line
 from roomgrad.memory import Cache
@@ -45,7 +46,7 @@ class EmptiedServer(RoomgradError):
     """Raised when the run's groups or model are not there any more; the run starts again."""
 
 
-LOST = (OSError, ReplyError, RedisError, ServerError, EmptiedServer)
+LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer)
 
 
 class Replica:
@@ -104,6 +105,15 @@ class Replica:
     def run(self) -> int:
         """Serves until `stop`, through outages of any length."""
         keeper = self._make_keeper()
+        try:
+            self._serve_until_stopped(keeper)
+        finally:
+            keeper.stop()
+            self._line.close()
+        log.info("stopped", component=self.component.name)
+        return 0
+
+    def _serve_until_stopped(self, keeper: Keeper) -> None:
         pause, lost_at = RECONNECT_S[0], 0.0
         while not self._stopping.is_set():
             try:
@@ -120,10 +130,6 @@ class Replica:
                     log.warning("lost the server, trying again", reason=str(error))
                 self._stopping.wait(pause)
                 pause = min(pause * 2, RECONNECT_S[1])
-        keeper.stop()
-        self._line.close()
-        log.info("stopped", component=self.component.name)
-        return 0
 
     def _make_keeper(self) -> Keeper:
         rooms = {stream.room.name for stream in self.component.streams}
@@ -179,7 +185,7 @@ class Replica:
     def _next(self) -> Delivery | None:
         if not self._queue and not self._line.reading:
             if self._claims is not None:
-                self._take(list(self._claims.take()))
+                self._take(list(islice(self._claims.take(), 1)))
             if not self._queue:
                 self._line.read(self._read_commands())
         if not self._queue:
@@ -253,13 +259,16 @@ class Replica:
 
     def _attempt(self, message: Message) -> Attempt | None:
         hits = self._cache.hits
-        try:
-            return self._run(message)
-        except MessageError:
-            if self._cache.hits == hits:
-                raise
-            self._cache.clear()  # what the handler objects to may be out of date
-            return self._run(message)
+        while True:
+            try:
+                return self._run(message)
+            except MessageError:
+                if self._cache.hits == hits:
+                    raise
+                self._cache.clear()  # what the handler objects to may be out of date
+                hits = self._cache.hits
+            except ReplyError as error:  # of a read
+                self._committer.wait_out(error)
 
     def _run(self, message: Message) -> Attempt | None:
         if message.room == self._inbox.room.name:
@@ -290,13 +299,15 @@ class Replica:
         reason = f"{type(error).__name__}: {error}"
         log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
         if self._claims is None or delivery.count >= self.settings.max_deliveries:
-            self._bury(delivery, reason, gives_up_root=self._claims is not None)
+            self._bury(delivery, reason, gives_up_root=True)
         else:
             pause = self._claims.retry_later(delivery)
             log.info("handler is tried again", entry=delivery.entry, in_s=pause)
 
     def _bury(self, delivery: Delivery, reason: str, *, gives_up_root: bool) -> None:
         log.warning("dead letter", entry=delivery.entry, reason=reason)
+        if self._claims is None:
+            gives_up_root = False  # who only looks on must not end what others work on
         commit = Commit()
         self._source.guard(commit, delivery)
         bury(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from roomgrad.names import Names
@@ -66,7 +68,7 @@ def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
     """Commands with which one sees more; those for a run that is not up begin with starting it."""
     redis_cli = f"redis-cli -u {shown(url)}"
     me, names = command(), Names(run)
-    option = "" if run == "trebuchet" else f" --run {run}"
+    option = "" if run == "trebuchet" else f" --run {shlex.quote(run)}"
     first = (
         [] if up else [f"  {me} up trebuchet{option}   # serves it again and leaves it so; then:"]
     )
@@ -100,13 +102,20 @@ def _table(report: Report) -> Table:
     return table
 
 
+def _pace(report: Report) -> str:
+    if not report.steps_per_second:
+        return f"{report.applied_steps} steps were applied before, nothing was left to do"
+    return (
+        f"{report.applied_steps} steps applied, {report.steps_per_second:.0f} a second, "
+        f"first loss after {report.first_loss_s:.1f} s"
+    )
+
+
 def _summary(report: Report, picture: str) -> list[str]:
     lines = [
         f"[bold]Mean miss {report.mean_miss_m:.2f} m[/] (median {report.median_miss_m:.2f} m) over "
         f"1,000 held-out pairs.",
-        f"{report.applied_steps} steps applied in {report.seconds:.1f} s "
-        f"({report.steps_per_second:.0f} a second), first loss after {report.first_loss_s:.1f} s; "
-        f"{report.lost} lost, {report.duplicates} applied twice.",
+        f"{_pace(report)}; {report.lost} lost, {report.duplicates} applied twice.",
         f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
     ]
     if report.dead:
@@ -114,6 +123,6 @@ def _summary(report: Report, picture: str) -> list[str]:
     if report.restarts:
         lines.append(f"Components were started again {report.restarts} times.")
     if picture:
-        lines.append(f"Picture: {picture}")
-    lines.append(f"Logs: {os.path.relpath(report.logs)}")
+        lines.append(f"Picture: {escape(picture)}")
+    lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")
     return lines

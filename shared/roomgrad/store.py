@@ -21,6 +21,8 @@ class ModelStore:
         self._ledger = names.ledger(component)
         self._counters = names.counters(component)
         self._trainable = trainable
+        # kept from the start: an emptied server begins at step 0, never with what was learned here
+        self._initial = trainable.initial()
         self._call = call
         self._loaded: ModelState | None = None
 
@@ -42,7 +44,7 @@ class ModelStore:
 
     def create(self) -> Commit:
         """The commit that writes the initial state into a run that has none."""
-        weights, optimizer = self._trainable.initial()
+        weights, optimizer = self._initial
         state = ModelState("", 0, weights, optimizer).after(0, weights, optimizer)
         commit = Commit()
         commit.same(self._key, b"version", None)

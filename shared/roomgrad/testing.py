@@ -33,7 +33,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -241,9 +241,9 @@ def throwaway_server() -> Iterator[EmbeddedServer]:
         try:
             yield server
         finally:
-            running = EmbeddedServer.running(directory)  # tests may have killed and restarted it
-            if running is not None:
-                running.kill()
+            restarted = EmbeddedServer.running(directory)  # where a test killed the first one
+            for each in filter(None, (restarted, server)):
+                each.kill()
 
 
 def wait_for(
@@ -281,8 +281,6 @@ def running(
     component: Component,
     settings: RuntimeSettings,
     url: str,
-    *,
-    stop: Callable[[Replica], None] = Replica.stop,
 ) -> Iterator[Replica]:
     """A replica of a component in a thread; at the end of the block it is stopped and drained.
 
@@ -302,7 +300,7 @@ def running(
     try:
         yield replica
     finally:
-        stop(replica)
+        replica.stop()
         thread.join(timeout=30.0)
         if errors:
             raise errors[0]

@@ -18,11 +18,11 @@ from typing import Any
 
 import structlog
 
-from roomgrad import log, processes, project
+from roomgrad import children, log, project
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.launcher import last_words
 from roomgrad.plan import Plan
-from roomgrad.session import UP_S, is_held, serve
+from roomgrad.session import UP_S, holder, serve
 
 STATE = "launcher.json"
 DOWN_S = 40.0
@@ -31,8 +31,10 @@ DOWN_S = 40.0
 def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]]:
     """Serve a run in the background. Answers whether it had to be started, and its state."""
     directory = project.run_directory(plan.names.run)
-    if is_held(directory):
-        return False, _state(directory)
+    pid = holder(directory)
+    if pid is not None:
+        state = _state(directory)
+        return False, state if state.get("pid") == pid else {"pid": pid}
     project.root()
     directory.mkdir(parents=True, exist_ok=True)
     _keep(directory, {"plan": asdict(plan), "fresh": fresh, "ready": False})
@@ -49,15 +51,13 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
 
 
 def down(run: str) -> bool:
-    """Stop serving a run; False when it was not served."""
+    """Stop whoever serves a run here, in the background or not; False when nobody does."""
     directory = project.run_directory(run)
-    if not is_held(directory):
-        return False
-    pid = int(_state(directory).get("pid", 0))
+    pid = holder(directory)
     if not pid:
-        raise RoomgradError(f"run {run} is served in a terminal: press Ctrl+C there")
+        return False
     os.kill(pid, signal.SIGTERM)
-    if not processes.wait_gone(pid, DOWN_S):
+    if not children.wait_gone(pid, DOWN_S):
         raise RoomgradError(f"the supervisor of {run} (process {pid}) did not stop")
     return True
 

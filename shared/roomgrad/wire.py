@@ -10,11 +10,11 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import hiredis
-from redis.connection import parse_url
+
+from roomgrad.server import options_of, read_password
 
 CONNECT_TIMEOUT_S = 5.0
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
@@ -30,18 +30,13 @@ class WireLost(ConnectionError):
     """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
 
 
-def password_from(path: str) -> str:
-    """The password of a secret file, or nothing where no file is named."""
-    return Path(path).read_text().strip() if path else ""
-
-
 class Wire:
     """One connection to Redis. Not safe to share between threads."""
 
     def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
-        self._options: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+        self._options = options_of(url)
         if password_file:
-            self._options["password"] = password_from(password_file)
+            self._options["password"] = read_password(password_file)
         self._tls = url.startswith("rediss://")
         self._name = name
         self._socket: socket.socket | None = None

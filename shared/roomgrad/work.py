@@ -108,7 +108,8 @@ class Work:
 
     def step_again(self, attempt: Attempt, version: bytes | None) -> Attempt:
         """The same attempt, its finished parameter gradient applied to newer weights."""
-        assert attempt.model is not None and self.store is not None
+        assert attempt.model is not None
+        assert self.store is not None
         model = self.store.model(version)
         model.step(attempt.model.gradient)
         return Attempt(attempt.context, attempt.messages, model)

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from roomgrad import server
+from roomgrad.binaries import Version, find_binary
 from roomgrad.errors import NoServer, ServerError
-from roomgrad.server import EmbeddedServer, Version, connect, find_binary
+from roomgrad.server import EmbeddedServer, connect
 
 Start = Callable[..., EmbeddedServer]
 
@@ -67,6 +68,17 @@ def test_commands_that_start_at_once_share_one_server(start: Start) -> None:
     assert len({each.pid for each in started}) == 1
     assert sum(each.started for each in started) == 1
     started[0].stop()
+
+
+def test_two_servers_never_use_one_directory(start: Start, tmp_path: Path) -> None:
+    """Even when the file that names the server is gone: two would destroy the data."""
+    with start():
+        kept = tmp_path / "server" / "server.json"
+        text = kept.read_text()
+        kept.unlink()
+        with pytest.raises(ServerError, match="still uses"):
+            start()
+        kept.write_text(text)
 
 
 def test_the_last_one_to_leave_stops_the_server(start: Start) -> None:

@@ -6,9 +6,9 @@ import hashlib
 import time
 from dataclasses import dataclass
 
-from roomgrad.models import ModelState
 from safetensors import deserialize
 
+from roomgrad.models import ModelState
 from services.controlmodel.handlers import make_model
 from services.controlmodel.settings import ControlModelSettings
 from services.simulator import head, physics
@@ -17,11 +17,15 @@ from services.trainer.batches import batch, squared_error
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left: weights as safetensors bytes, mean miss of each step, seconds."""
+    """What a training left: weights as safetensors bytes; per step the mean miss and its end."""
 
     weights: bytes
     misses: list[float]
-    seconds: float
+    ended: list[float]
+
+    def seconds_per_step(self, warm_up: int) -> float:
+        """Wall time of a step, after the first `warm_up`."""
+        return (self.ended[-1] - self.ended[warm_up]) / (len(self.ended) - 1 - warm_up)
 
     @property
     def sha256(self) -> str:
@@ -43,9 +47,7 @@ def train(steps: int, *, seed: int = 0, preset: str = "learn", batch_size: int =
     weights, optimizer = model.initial()
     model.load(ModelState("0", 0, weights, optimizer))
     weight_head = "plus200" if preset == "original" else "smooth"
-    misses = []
-    physics.shoot([0.0], [0.7], [200.0])  # compiles
-    started = time.perf_counter()
+    misses, ended = [], []
     for number in range(steps):
         data = batch(seed, number, batch_size)
         aim = model.forward(data, "", "key")
@@ -58,4 +60,5 @@ def train(steps: int, *, seed: int = 0, preset: str = "learn", batch_size: int =
         assert products is not None
         weights, _ = model.step(products[0])
         misses.append(miss)
-    return Trained(weights, misses, time.perf_counter() - started)
+        ended.append(time.perf_counter())
+    return Trained(weights, misses, ended)

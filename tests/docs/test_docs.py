@@ -1,0 +1,231 @@
+"""What the pages show is what happens: code runs, commands print what stands below them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from roomgrad.cli import app
+from roomgrad.names import Names
+from roomgrad.settings import describe
+from roomgrad.testing import running
+from services.controlmodel.handlers import component as controlmodel
+from services.controlmodel.settings import ControlModelSettings
+from services.trainer.handlers import component as trainer
+from services.trainer.settings import TrainerSettings
+from tests.docs import redis_cli, settings_page
+from tests.docs.pages import ROOT, Block, Shown, blocks, commands, consoles, files, pages, text
+from tests.docs.stage import Stage, same_shape, trebuchet, until
+
+pytestmark = pytest.mark.timeout(120)  # the first start of all compiles the simulator's kernel
+
+UNFINISHED = ("TODO", "FIXME", "XXX", "TBD", "_OUTPUT")
+FOREIGN = ("../shared/", "/work/", "/tmp/", "issue #", "localhost:59")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def stage(folder: Path) -> Iterator[Stage]:
+    with trebuchet(folder) as stage:
+        yield stage
+
+
+@pytest.mark.parametrize("shown", consoles(), ids=str)
+def test_a_command_prints_what_its_page_shows(shown: Shown, stage: Stage) -> None:
+    """The same lines, but for IDs and numbers."""
+    stage.shows(shown)
+
+
+@pytest.mark.parametrize("block", [block for block in blocks("python") if not block.file], ids=str)
+def test_a_python_block_runs(block: Block, stage: Stage) -> None:
+    """As it stands, with the programs of the pages beside it."""
+    subprocess.run(
+        [sys.executable, "-c", block.text], cwd=stage.folder, env=stage.environ, check=True
+    )
+
+
+def test_the_cannon_of_the_readme_is_learned(stage: Stage) -> None:
+    """A component in the simulator's place teaches the control model."""
+    assert "cannon.py" in {block.file for block in files()}
+    cannon = runpy.run_path(str(stage.folder / "cannon.py"))["component"]
+    steps, run = 150, "cannon"
+    with (
+        running(cannon, cannon.settings(run=run), stage.url),
+        running(controlmodel, ControlModelSettings(run=run, train_steps=steps), stage.url),
+        running(trainer, TrainerSettings(run=run, train_steps=steps), stage.url),
+    ):
+        until(lambda: stage.client.hget("{cannon}:counters:trainer", "finished") == b"150")
+    first, last = (float(_miss(stage, number)) for number in (0, steps - 1))
+    assert last < first / 3, f"the miss fell from {first} m to {last} m only"
+
+
+def _miss(stage: Stage, number: int) -> str:
+    record: Any = stage.client.hget("{cannon}:losses", str(number))
+    found = re.search(rb'"miss_m":([\d.]+)', record)
+    assert found is not None
+    return found[1].decode()
+
+
+def test_a_client_without_roomgrad_asks_the_trebuchet(stage: Stage) -> None:
+    """`ask.py` of the protocol page gets angle, weight and distance."""
+    with stage.flowing():
+        printed = stage.run("python ask.py")
+    assert same_shape(_shown_after("python ask.py"), printed)
+
+
+def test_a_component_without_roomgrad_takes_the_simulators_place(stage: Stage) -> None:
+    """`foreign.py` of the protocol page answers batches and their gradients, each once."""
+    before = stage.client.xlen(stage.names.dead())
+    process = subprocess.Popen(
+        [sys.executable, "foreign.py"], cwd=stage.folder, env=stage.environ, stderr=subprocess.PIPE
+    )
+    try:
+        stage.wait_steps(5)
+    finally:
+        process.kill()
+        complaint = process.communicate()[1].decode()
+        assert not complaint
+    assert stage.client.xlen(stage.names.dead()) == before
+
+
+def _shown_after(command: str) -> str:
+    """The text block that follows a command in the pages."""
+    found = re.search(
+        rf"```sh\n[^`]*{command}[^`]*```\n+```text\n(.*?)\n```", _protocol(), re.DOTALL
+    )
+    assert found is not None, f"docs/protocol.md shows no output of {command}"
+    return found[1]
+
+
+def _protocol() -> str:
+    return text("docs/protocol.md")
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_a_python_block_is_laid_out_as_the_code_is(block: Block) -> None:
+    """By `ruff format`, and without what `ruff check` finds."""
+    for words in (["format", "--check", "--quiet"], ["check", "--quiet", "--ignore=D,E402"]):
+        command = ["ruff", *words, "--stdin-filename", str(ROOT / "docs" / "block.py"), "-"]
+        done = subprocess.run(
+            [sys.executable, "-m", *command], input=block.text, text=True, capture_output=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("shown", commands(), ids=str)
+def test_a_command_of_a_page_exists(shown: Shown) -> None:
+    """With the flags and values that it shows."""
+    words = [word for word in shlex.split(shown.command) if not re.match(r"[A-Z_]+=", word)]
+    program, *arguments = [word for word in words if word not in ("&", "sudo")]
+    if program == "make":
+        assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    elif program in ("roomgrad", ".venv/bin/roomgrad"):
+        _parse(arguments)
+    elif program == "docker":
+        _compose(arguments)
+    elif program.endswith("python") and arguments[:1] == ["-m"]:
+        _module(*arguments[1:])
+    else:
+        assert program in ("python", "git", "cd", "export", "redis-cli", "pre-commit"), program
+
+
+def _parse(arguments: list[str]) -> None:
+    group: Any = typer.main.get_command(app)
+    context = group.make_context("roomgrad", list(arguments))
+    command = group.get_command(context, arguments[0])
+    command.make_context(arguments[0], arguments[1:], parent=context)
+
+
+def _compose(arguments: list[str]) -> None:
+    services = (ROOT / "docker-compose.yml").read_text()
+    scaled = [word.partition("=")[0] for word in arguments if re.fullmatch(r"\w+=\d+", word)]
+    action, *rest = arguments[1:]
+    plain = [word for word in rest if not word.startswith("-")]
+    named = plain[:1] if action in ("run", "exec", "logs") else []
+    for name in scaled + named:
+        assert re.search(rf"^  {name}:", services, re.MULTILINE), f"no service {name}"
+
+
+def _module(module: str, *arguments: str) -> None:
+    path = ROOT / module.replace(".", "/")
+    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+    if module.startswith("services."):
+        known = {each.flag for each in describe(settings_page.COMPONENTS[module[9:]])}
+        flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
+        assert set(flags) <= known
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_of_a_page_lead_somewhere(page: str) -> None:
+    """Files that are there, headings that are there."""
+    for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text(page)):
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.exists(), f"{page} links {target}"
+        if anchor:
+            assert anchor in _anchors(path.read_text()), f"{page} links {target}"
+
+
+def _anchors(page: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_a_page_is_finished_and_speaks_of_the_product_alone(page: str) -> None:
+    """No notes of its writers, and no place that only its writers have."""
+    found = [word for word in UNFINISHED + FOREIGN if word in text(page)]
+    assert not found
+
+
+@pytest.mark.parametrize("page", pages())
+def test_paths_that_a_page_names_are_there(page: str) -> None:
+    """`services/trainer/handlers.py` and the like."""
+    named = re.findall(
+        r"(?:services|shared|tests|deploy|docs)/[\w/.]+\.(?:py|lua|md|png)", text(page)
+    )
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+@pytest.mark.parametrize("name", ["trainer", "controlmodel", "simulator", "inference"])
+def test_every_component_says_what_it_is_for(name: str) -> None:
+    """In a README of its own."""
+    assert f"services/{name}/README.md" in pages()
+
+
+def test_the_settings_page_is_up_to_date() -> None:
+    """`python -m tests.docs.settings_page` would change nothing."""
+    assert text("docs/settings.md") == settings_page.page()
+
+
+def test_every_key_is_on_the_protocol_page() -> None:
+    """Each function of `names.py` that makes a name."""
+    names = Names("trebuchet")
+    values = {"component": "NAME", "group": "GROUP", "room": "ROOM", "type_": "TYPE"}
+    values |= {"replica": "REPLICA", "consumer": "CONSUMER", "name": "NAME"}
+    for name, function in inspect.getmembers(names, inspect.ismethod):
+        if not name.startswith("_") and name != "everything":
+            arguments = [values[each] for each in inspect.signature(function).parameters]
+            key = function(*arguments)
+            assert f"`{key}`" in _protocol(), f"docs/protocol.md lacks {key}"
+
+
+def test_the_small_redis_cli_prints_as_the_real_one() -> None:
+    """For machines without one."""
+    reply = [[b"1-0", [b"m", b'{"a":\xf0\n}']], None, 3, []]
+    shown = '1) 1) "1-0"\n   2) 1) "m"\n      2) "{\\"a\\":\\xf0\\n}"\n2) (nil)\n3) (integer) 3\n'
+    assert redis_cli.shown(reply) == shown + "4) (empty array)"

@@ -1,0 +1,210 @@
+"""Real servers, and a cage: one run with a random name on one of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from roomgrad import Component, Message, RuntimeSettings, Stream
+from roomgrad.client import Client
+from roomgrad.errors import NoServer
+from roomgrad.names import Names
+from roomgrad.replica import Replica
+from roomgrad.server import EmbeddedServer, connect
+from roomgrad.testing import running, throwaway_server, wait_for
+from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Times short enough for tests. What is waited for is an event; these only say how soon it may come.
+QUICK = {
+    "heartbeat_interval_s": 0.1,
+    "heartbeat_lives_s": 0.5,
+    "lease_s": 0.3,
+    "block_s": 0.1,
+}
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
+    """Looks until something holds, and answers it. For what Redis has no blocking command for."""
+    end = time.monotonic() + timeout_s
+    while not (found := condition()):
+        assert time.monotonic() < end, f"did not happen within {timeout_s} s"
+        time.sleep(0.01)
+    return found
+
+
+@dataclass
+class Cage:
+    """One run of the parrots on a server."""
+
+    url: str
+    client: redis.Redis
+    names: Names
+    stack: contextlib.ExitStack
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def make_settings(self, **more: Any) -> RuntimeSettings:
+        return RuntimeSettings(**{"run": self.names.run, **QUICK, **self.settings, **more})
+
+    def start(self, component: Component, *, url: str = "", **more: Any) -> Replica:
+        """A replica in a thread, stopped at the end of the test. It listens when this returns."""
+        replica = self.stack.enter_context(
+            running(component, self.make_settings(**more), url or self.url)
+        )
+        until(lambda: self.client.exists(self.names.alive(replica.consumer)))
+        return replica
+
+    def spawn(self, behaviour: str, **more: Any) -> subprocess.Popen[bytes]:
+        """A parrot as a process of its own."""
+        flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**QUICK, **more}.items()]
+        command = [sys.executable, "-m", "tests.integration.parrots", behaviour]
+        command += [f"--run={self.names.run}", f"--redis-url={self.url}", *flags]
+        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE
+        )
+        self.stack.callback(process.communicate)
+        self.stack.callback(process.kill)
+        return process
+
+    def say(self, *values: float, **options: Any) -> Message:
+        """Puts numbers into the parrot's cage."""
+        message = Message.open(CAGE, numbers(*values), **options)
+        with Client(PARROTS, self.names.run, self.url) as client:
+            message.entry = client.send(message)
+        return message
+
+    def inject(self, fields: dict[str, Any], stream: Stream = HEARD) -> str:
+        """Puts any fields into a stream, as somebody with redis-cli may."""
+        return str(self.client.xadd(self.names.stream(*stream.key), fields).decode())
+
+    def heard(self, message: Message, **options: Any) -> Message:
+        """What the parrot said to a message."""
+        return wait_for(self.client, self.names, SAID, root_id=message.root_id, **options)
+
+    def said(self) -> int:
+        """How many messages the parrot has said."""
+        return int(self.client.xlen(self.names.stream(*SAID.key)))
+
+    def counter(self, name: str, component: str = "parrot") -> int:
+        return int(self.client.hget(self.names.counters(component), name) or 0)
+
+    def pending(self, stream: Stream = HEARD, group: str = "parrot") -> int:
+        return int(self.client.xpending(self.names.stream(*stream.key), group)["pending"])
+
+    def dead(self) -> list[dict[bytes, bytes]]:
+        """The dead letters of the run."""
+        return [fields for _, fields in self.client.xrange(self.names.dead())]
+
+
+def start_redis() -> Iterator[str]:
+    """redis:8 in a container. Without Docker: skipped here, failed in CI."""
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer("redis:8").with_exposed_ports(6379)
+    try:
+        container.start()
+    except Exception as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no container engine: {error}")
+    try:
+        url = f"redis://{container.get_container_host_ip()}:{container.get_exposed_port(6379)}/0"
+        until(lambda: answers(url))
+        yield url
+    finally:
+        container.stop()
+
+
+def answers(url: str) -> bool:
+    try:
+        connect(url).close()
+    except NoServer:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def embedded_url() -> Iterator[str]:
+    with throwaway_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis8_url() -> Iterator[str]:
+    yield from start_redis()
+
+
+@pytest.fixture(params=["embedded", pytest.param("redis8", marks=pytest.mark.docker)])
+def url(request: pytest.FixtureRequest) -> str:
+    """The address of a server that tests share: the embedded one, and Redis 8."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+def make_cage(url: str) -> Iterator[Cage]:
+    client = connect(url)
+    names = Names(f"test-{secrets.token_hex(6)}")
+    with contextlib.closing(client), contextlib.ExitStack() as stack:
+        yield Cage(url, client, names, stack)
+
+
+@pytest.fixture
+def cage(url: str) -> Iterator[Cage]:
+    """A run of the test's own on a server that others use too."""
+    yield from make_cage(url)
+
+
+@dataclass
+class OwnServer:
+    """A server that the test may kill, empty and slow down."""
+
+    process: EmbeddedServer
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    def kill(self) -> None:
+        """Like a power cut."""
+        self.process.kill()
+
+    def turn_away(self, times: int) -> None:
+        """Answers at the dead server's address, and closes so many connections at once."""
+        with socket.create_server(("127.0.0.1", self.process.port)) as door:
+            door.settimeout(20)
+            for _ in range(times):
+                door.accept()[0].close()
+
+    def restart(self) -> None:
+        """Starts it again on its data, at the same address."""
+        before = self.process
+        self.process = EmbeddedServer.start(
+            before.directory, port=before.port, die_with_parent=True
+        )
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    with throwaway_server() as server:
+        own = OwnServer(server)
+        yield own
+        own.kill()
+
+
+@pytest.fixture
+def own_cage(own_server: OwnServer) -> Iterator[Cage]:
+    """A run on a server of the test's own."""
+    yield from make_cage(own_server.url)

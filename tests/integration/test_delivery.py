@@ -1,0 +1,392 @@
+"""Delivery: take-over from the dead, retries, dead letters, entries that are no messages."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from roomgrad import Context, Message
+from roomgrad.dead import ERROR_STREAM, inbox_stream
+from roomgrad.testing import wait_for
+from tests.integration.conftest import Cage, until
+from tests.integration.parrots import (
+    ANSWERED,
+    FORWARD,
+    HEARD,
+    PERCH,
+    SAID,
+    listener,
+    numbers,
+    parrot,
+)
+
+
+def letter(cage: Cage) -> dict[str, Any]:
+    """The history of the only dead letter, once it is there."""
+    wait_for(cage.client, cage.names, ERROR_STREAM)
+    [fields] = cage.dead()
+    history: dict[str, Any] = orjson.loads(fields[b"history"])
+    return history
+
+
+# take-over
+
+
+def test_a_message_of_a_killed_replica_is_taken_over(cage: Cage) -> None:
+    """A process dies with a message in hand: another handles it once lease and heartbeat end."""
+    victim = cage.spawn("hang", handler_timeout_s=60)
+    message = cage.say(-1)
+    until(lambda: busy(cage))
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    cage.start(parrot())
+    assert cage.heard(message).array.tolist() == [-2.0]
+    assert cage.counter("heard") == 1
+    assert cage.pending() == 0
+
+
+def busy(cage: Cage) -> bool:
+    """Whether a heartbeat says that its replica is inside a handler."""
+    keys = cage.client.keys(cage.names.alive("*").replace("[", r"\["))
+    beats = [orjson.loads(value) for value in cage.client.mget(keys) if value] if keys else []
+    return any(beat["handling"] for beat in beats)
+
+
+def test_nothing_is_taken_from_a_slow_replica_that_lives(cage: Cage) -> None:
+    """A handler may take many leases: its heart beats, so the message stays its own."""
+    inside, release = threading.Event(), threading.Event()
+
+    def slow(message: Message, context: Context) -> Message:
+        inside.set()
+        assert release.wait(20)
+        return message.reply(PERCH, numbers(1))
+
+    stolen: list[Message] = []
+
+    def thief(message: Message, context: Context) -> Message:
+        stolen.append(message)
+        return message.reply(PERCH, numbers(2))
+
+    cage.start(parrot(slow))
+    cage.stack.callback(release.set)
+    message = cage.say(0)
+    assert inside.wait(10)
+    other = cage.start(parrot(thief))
+    first = cage.client.xpending_range(cage.names.stream(*HEARD.key), "parrot", "-", "+", 1)[0]
+    # Two leases pass: the other replica has looked for orphans several times meanwhile.
+    until(lambda: idle_ms(cage) > first["time_since_delivered"] + 2 * 300)
+    assert not stolen
+    assert not other.pulse.orphans
+    release.set()
+    assert cage.heard(message).array.tolist() == [1.0]
+
+
+def idle_ms(cage: Cage) -> int:
+    key = cage.names.stream(*HEARD.key)
+    return int(cage.client.xpending_range(key, "parrot", "-", "+", 1)[0]["time_since_delivered"])
+
+
+# retries and the delivery limit
+
+
+def test_a_handler_that_raises_is_tried_again(cage: Cage) -> None:
+    """By the same replica; the server counts the deliveries; then it goes through."""
+    tries: list[int] = []
+
+    def clumsy(message: Message, context: Context) -> Message:
+        tries.append(1)
+        context.counters.add("heard")
+        if len(tries) < 3:
+            raise RuntimeError("not yet")
+        return message.reply(PERCH, message.array)
+
+    cage.start(parrot(clumsy))
+    message = cage.say(1)
+    cage.heard(message)
+    assert len(tries) == 3
+    assert cage.counter("heard") == 1
+    assert cage.dead() == []
+
+
+def test_other_messages_go_on_while_one_is_tried_again(cage: Cage) -> None:
+    """A retry waits beside the loop, not in it."""
+    healed = threading.Event()
+
+    def moody(message: Message, context: Context) -> Message:
+        if message.array[0] < 0 and not healed.is_set():
+            raise RuntimeError("bad mood")
+        return message.reply(PERCH, message.array)
+
+    cage.start(parrot(moody), max_deliveries=100)
+    bad, good = cage.say(-1), cage.say(1)
+    cage.heard(good)
+    healed.set()
+    cage.heard(bad)
+
+
+def test_a_handler_that_always_raises_ends_as_a_dead_letter(cage: Cage) -> None:
+    """After the delivery limit, with reason, history and the entry itself."""
+
+    def broken(message: Message, context: Context) -> Message:
+        raise RuntimeError("no such \udcff luck")  # half a surrogate pair is no reason to fail
+
+    cage.start(parrot(broken), max_deliveries=3)
+    message = cage.say(7)
+    history = letter(cage)
+    assert history["reason"].startswith("RuntimeError: no such")
+    assert history["deliveries"] == 3
+    assert history["group"] == "parrot"
+    assert history["stream"] == cage.names.stream(*HEARD.key)
+    assert history["entry"] == message.entry
+    assert cage.dead()[0][b"ID"] == message.id.encode()
+    assert cage.pending() == 0
+    assert cage.said() == 0
+
+
+def test_the_delivery_limit_holds_when_the_process_dies_inside_the_handler(cage: Cage) -> None:
+    """The server counts: after so many deaths the message is a dead letter, and others go on."""
+    poison, good = cage.say(-1), cage.say(5)
+    for _ in range(2):
+        victim = cage.spawn("die", max_deliveries=2)
+        assert victim.wait(30) == 9
+    cage.spawn("die", max_deliveries=2)
+    history = letter(cage)
+    assert history["reason"] == "delivered 2 times and never committed"
+    assert history["entry"] == poison.entry
+    cage.heard(good)
+
+
+def test_a_message_is_not_counted_dead_for_what_came_with_it(cage: Cage) -> None:
+    """What ends its process takes no innocent message along into the dead letters."""
+
+    def answered(message: Message, context: Context) -> Message:
+        return message.reply(PERCH, message.array, type=FORWARD)
+
+    first = cage.start(parrot(answered=answered))
+    first.stop()
+    until(lambda: not cage.client.exists(cage.names.alive(first.consumer)))
+    # Both are delivered to a consumer that is gone, as by one read.
+    cage.say(-1)
+    cage.inject(entry(TYPE="DATA/GRADIENT"), ANSWERED)
+    keys = [cage.names.stream(*stream.key) for stream in (HEARD, ANSWERED)]
+    cage.client.xreadgroup("parrot", "parrot~gone", dict.fromkeys(keys, ">"))
+    handled: list[str] = []
+    inside, release = threading.Event(), threading.Event()
+
+    def note(message: Message, context: Context) -> Message:
+        handled.append(message.entry)
+        inside.set()
+        assert release.wait(20)
+        return message.reply(PERCH, message.array, type=FORWARD)
+
+    cage.start(parrot(note, answered=note))
+    cage.stack.callback(release.set)
+    assert inside.wait(10)
+    owners = [
+        cage.client.xpending_range(key, "parrot", "-", "+", 10)[0]["consumer"].decode()
+        for key in keys
+    ]
+    assert len(handled) == 1
+    assert owners.count("parrot~gone") == 1
+
+
+def test_a_handler_that_hangs_ends_its_process(cage: Cage) -> None:
+    """After HANDLER_TIMEOUT_S, so that a hanging handler becomes a death."""
+    victim = cage.spawn("hang", handler_timeout_s=0.5)
+    cage.say(-1)
+    assert victim.wait(30) == 70
+
+
+# dead letters reach everybody who waits
+
+
+def test_everybody_forgets_a_root_that_was_given_up(cage: Cage) -> None:
+    """Memory of the root goes in every component, and its opener is told and goes on."""
+
+    def keep(message: Message, context: Context) -> Message:
+        context.memory.put(message.id, note="one")
+        context.memory.put("more:" + message.id, note="two")
+        return message.reply(PERCH, message.array)
+
+    def given_up(records: list[dict[str, Any]], context: Context) -> Message:
+        context.counters.add("dead")
+        notes = sorted(record["note"] for record in records)
+        assert notes == ["one", "two"]
+        return Message.open(PERCH, numbers(100))
+
+    def choke(message: Message, context: Context) -> None:
+        if message.array[0] < 0:
+            raise ValueError("cannot listen to this")
+
+    cage.start(parrot(keep, on_dead=given_up))
+    cage.start(listener(choke), max_deliveries=2)
+    good, bad = cage.say(1), cage.say(-1)
+    next_root = until(lambda: [m for m in said(cage) if m == 100.0])
+    assert next_root == [100.0]
+    assert cage.counter("dead") == 1
+    memory = cage.client.hgetall(cage.names.memory("parrot"))
+    assert len(memory) == 2  # the good one's, which nobody has answered
+    assert all(good.root_id.encode() in value for value in memory.values())
+    assert bad.root_id not in str(memory)
+    notice = wait_for(cage.client, cage.names, inbox_stream(cage.names, "parrot"))
+    assert notice.root_id == bad.root_id
+    assert "cannot listen to this" in notice.fields["TEXT"]
+
+
+def said(cage: Cage) -> list[float]:
+    entries = cage.client.xrange(cage.names.stream(*SAID.key))
+    return [orjson.loads(fields[b"m"])["DATA"][0] for _, fields in entries]
+
+
+def test_roots_with_strange_names_are_forgotten_too(cage: Cage) -> None:
+    """Quotes, spaces and other letters in a ROOT_ID do not save its memory."""
+
+    def keep(message: Message, context: Context) -> Message:
+        context.memory.put(message.id, note=1)
+        return message.reply(PERCH, message.array)
+
+    def choke(message: Message, context: Context) -> None:
+        raise ValueError("no")
+
+    cage.start(parrot(keep))
+    cage.start(listener(choke), max_deliveries=1)
+    for root_id in ('"', "\\", "ä \n{", "*"):
+        cage.inject(entry(ROOT_ID=root_id, ID=root_id))
+    until(lambda: len(cage.dead()) == 4)
+    until(lambda: cage.pending(inbox_stream(cage.names, "parrot")) == 0)
+    until(lambda: cage.client.hlen(cage.names.memory("parrot")) == 0)
+
+
+# entries that are no messages
+
+
+def entry(raw: bytes | None = None, **changes: Any) -> dict[str, Any]:
+    """The fields of an entry that is a message but for the changes; `...` leaves one out."""
+    body = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "DATA": [1.0]}
+    body = {name: value for name, value in {**body, **changes}.items() if value is not ...}
+    fields: dict[str, Any] = {"m": orjson.dumps(body)}
+    fields.update(
+        {name: body[name] for name in ("ID", "ROOT_ID") if isinstance(body.get(name), str)}
+    )
+    if raw is not None:
+        fields["DATA"] = raw
+    return fields
+
+
+LARGE = {"$array": {"field": "DATA", "dtype": "<f4", "shape": [100]}}
+BAD = {
+    "no m": ({"hello": "world"}, "expected a field m"),
+    "no JSON": ({"m": "hello"}, "not JSON"),
+    "no object": ({"m": "[]"}, "expected a JSON object"),
+    "binary": ({"m": b"\xff\x00"}, "not JSON"),
+    "wrong shape": (entry(DATA=[[1.0]]), "expected shape (n,), got (1, 1)"),
+    "text": (entry(DATA=["1"]), "expected numbers of shape (n,)"),
+    "NaN": (entry(np.array([1, np.nan] * 50, "<f4").tobytes(), DATA=LARGE), "got NaN"),
+    "null": (entry(DATA=[None]), "DATA: expected"),
+    "unknown TYPE": (entry(TYPE="DATA/NOISE"), "TYPE 'DATA/NOISE'"),
+    "no TYPE": (entry(TYPE=...), "TYPE: expected a text"),
+    "extra field": (entry(EXTRA=1), "unknown field 'EXTRA'; allowed are DATA, HOW"),
+    "no ROOT_ID": (entry(ROOT_ID=...), "ROOT_ID: expected a text"),
+    "no DATA": (entry(DATA=...), "field DATA of shape (n,) is missing"),
+    "status": (entry(MODEL_STATUS=[]), "MODEL_STATUS: expected 1"),
+    "version": (entry(v=99), "format version 99"),
+    "truncated bytes": (entry(b"\0" * 399, DATA=LARGE), "has 400 bytes, got 399"),
+    "missing bytes": (entry(DATA=LARGE), "the field with its bytes is missing"),
+}
+
+
+def test_what_is_no_message_becomes_a_dead_letter_and_the_component_goes_on(cage: Cage) -> None:
+    """Each with its reason, at once, in one piece; the next good message is handled."""
+    cage.start(parrot())
+    for fields, _ in BAD.values():
+        cage.inject(fields)
+    cage.heard(cage.say(1))
+    letters = cage.dead()
+    assert len(letters) == len(BAD)
+    for found, (kind, (fields, reason)) in zip(letters, BAD.items(), strict=True):
+        history = orjson.loads(found.pop(b"history"))
+        assert reason in history["reason"], kind
+        assert history["deliveries"] == 1, kind
+        stored = {k.encode(): v.encode() if isinstance(v, str) else v for k, v in fields.items()}
+        assert found == stored, kind
+    assert cage.pending() == 0
+    assert cage.counter("heard") == 1
+
+
+def test_an_answer_that_nobody_waits_for_is_a_dead_letter(cage: Cage) -> None:
+    """A gradient for an unknown root is stray: it condemns nothing but itself."""
+
+    def answered(message: Message, context: Context) -> Message:
+        context.memory.pop(message.id)
+        return message.reply(PERCH, message.array, type=FORWARD)
+
+    cage.start(parrot(answered=answered))
+    cage.inject(entry(TYPE="DATA/GRADIENT"), ANSWERED)
+    history = letter(cage)
+    assert "no memory of i: its root is unknown or was answered before" in history["reason"]
+    assert cage.client.xlen(cage.names.stream("@parrot", "LOG/ERROR")) == 0
+    cage.heard(cage.say(1))
+
+
+def test_skipped_messages_are_acknowledged(cage: Cage) -> None:
+    """What `when` does not want is passed over with the next commit, or when nothing comes."""
+    cage.start(parrot(when=lambda message: message.array[0] > 0))
+    for number in (-1, -2, -3):
+        cage.say(number)
+    cage.heard(cage.say(1))
+    assert cage.pending() == 0
+    cage.say(-4)
+    key = cage.names.done("parrot", *HEARD.key)
+    until(lambda: cage.client.zcard(key) == 5)
+    assert cage.pending() == 0
+    assert cage.counter("heard") == 1
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_message_published_by_hand_is_taken_once(cage: Cage, replicas: int) -> None:
+    """A whole message on a room's channel enters its stream, once by its ID."""
+    for _ in range(replicas):
+        cage.start(parrot())
+    channel = cage.names.channel("cage")
+    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == replicas)
+    text = orjson.dumps({"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]})
+    cage.client.publish(channel, text)
+    reply = wait_for(cage.client, cage.names, SAID, root_id="mine")
+    assert reply.array.tolist() == [8.0]
+    cage.client.publish(channel, text)
+    cage.client.publish(channel, text.replace(b"my-1", b"my-2"))
+    wait_for(cage.client, cage.names, SAID, root_id="mine", after=reply.entry)
+    assert cage.client.xlen(cage.names.stream(*HEARD.key)) == 2
+    assert cage.counter("heard") == 2
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [b"hello", b"[1]", b"\xff\xfe", b'{"ID":[]}', b'{"TYPE":"DATA/FORWARD","MODEL_STATUS":{}}'],
+)
+def test_rubbish_on_a_channel_is_answered_once(cage: Cage, rubbish: bytes) -> None:
+    """In room `errors`, with the right command, whoever listens; and the ears stay open."""
+    for _ in range(2):
+        cage.start(parrot())
+    channel = cage.names.channel("cage")
+    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == 2)
+    cage.client.publish(channel, rubbish)
+    answer = wait_for(cage.client, cage.names, ERROR_STREAM)
+    assert f"PUBLISH '{channel}'" in answer.fields["TEXT"]
+    good = orjson.dumps({"ID": "g", "ROOT_ID": "good", "TYPE": "DATA/FORWARD", "DATA": [1]})
+    cage.client.publish(channel, good)
+    wait_for(cage.client, cage.names, SAID, root_id="good")
+    assert cage.client.xlen(cage.names.stream(*ERROR_STREAM.key)) == 1
+
+
+def test_a_large_message_travels_as_raw_bytes(cage: Cage) -> None:
+    """A million numbers come back doubled, bit for bit."""
+    cage.start(parrot())
+    data = np.random.default_rng(0).standard_normal(1_000_000).astype("<f4")
+    reply = cage.heard(cage.say(*data))
+    assert reply.array.tobytes() == (data * 2).tobytes()

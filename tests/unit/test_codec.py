@@ -1,0 +1,315 @@
+"""Messages to entries and back; and whatever else may stand in an entry."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
+from roomgrad.codec import (
+    INLINE_VALUES,
+    MAX_MESSAGE_BYTES,
+    RING_PREFIX,
+    decode,
+    encode,
+    header,
+    pack,
+    unpack,
+)
+from roomgrad.errors import DecodeError, MessageError, SchemaError
+
+ROOM = Room("room")
+DTYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
+PAIRS = Stream(
+    ROOM,
+    MessageType.FORWARD,
+    {"DATA": Array("<f4", ("batch", 2)), "FRAMES": Array("<i8", (), optional=True)},
+)
+FREE = Stream(ROOM, MessageType.FORWARD, {})
+
+
+def arrays() -> st.SearchStrategy[np.ndarray[Any, Any]]:
+    """Finite arrays of every dtype, of up to 4 dimensions, on both sides of the inline limit."""
+    shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
+    return st.sampled_from(DTYPES).flatmap(
+        lambda dtype: hnp.arrays(
+            dtype,
+            shapes,
+            elements={"allow_nan": False, "allow_infinity": False} if "f" in dtype else None,
+        )
+    )
+
+
+def any_shape(array: np.ndarray[Any, Any]) -> Stream:
+    schema = Array(array.dtype.str, tuple(f"n{axis}" for axis in range(array.ndim)))
+    return Stream(ROOM, MessageType.FORWARD, {"DATA": schema})
+
+
+@given(arrays())
+def test_a_message_comes_back_as_it_went(array: np.ndarray[Any, Any]) -> None:
+    """Every dtype, shape and size keeps every bit, inline or raw."""
+    message = Message.open(ROOM, array, status=ModelStatus.VALIDATE)
+    message.sent_by, message.to = "me", "you"
+    fields = encode(message, any_shape(array))
+    back = decode("1-1", fields, any_shape(array))
+    assert back.data is not None
+    assert (back.data.dtype, back.data.shape) == (array.dtype, array.shape)
+    assert back.data.tobytes() == array.tobytes()
+    assert (back.id, back.root_id, back.status) == (message.id, message.root_id, message.status)
+    assert (back.sent_by, back.to, back.entry) == ("me", "you", "1-1")
+    large = array.size > INLINE_VALUES or (array.size == 0 and array.ndim > 1)
+    assert (len(fields) > 6) == large
+
+
+@given(st.dictionaries(st.text(min_size=1, max_size=5), arrays(), max_size=4))
+def test_a_record_comes_back_as_it_went(record: dict[str, np.ndarray[Any, Any]]) -> None:
+    """Arrays of a record keep dtype, shape and bits."""
+    try:
+        packed = pack(record)
+    except MessageError:  # half a surrogate pair in a name
+        return
+    back = unpack(packed)
+    assert back.keys() == record.keys()
+    for name, array in record.items():
+        assert (back[name].dtype, back[name].shape) == (array.dtype, array.shape)
+        assert back[name].tobytes() == array.tobytes()
+
+
+def test_a_record_holds_texts_numbers_and_lists() -> None:
+    """And its first line is JSON that a person can read."""
+    record = {"ROOT_ID": "r", "batch": 7, "miss": 0.5, "tags": ["a", "b"], "none": None}
+    packed = pack({**record, "data": np.zeros(3, "<f4")})
+    assert orjson.loads(packed.partition(b"\n")[0])["batch"] == 7
+    back = unpack(packed)
+    assert back.pop("data").tolist() == [0, 0, 0]
+    assert back == record
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<c8", "<U3", "O", "<M8[s]"])
+def test_a_record_refuses_arrays_that_would_not_come_back(dtype: str) -> None:
+    """When it is put, not when it is needed again."""
+    with pytest.raises(SchemaError, match="targets"):
+        pack({"targets": np.zeros(3, dtype)})
+
+
+def test_float_records_keep_nan() -> None:
+    """Memory is the component's own: NaN there is no error of a message."""
+    assert np.isnan(unpack(pack({"x": np.array([np.nan], "<f4")}))["x"]).all()
+
+
+# what an entry looks like
+
+
+def test_a_small_array_can_be_read_by_a_person() -> None:
+    """Up to 16 values stand as lists in `m`."""
+    message = Message.open(ROOM, np.array([[1, 2], [3, 4]], "<f4"))
+    fields = encode(message, PAIRS)
+    assert fields[::2] == [b"ID", b"ROOT_ID", b"m"]
+    assert orjson.loads(fields[5])["DATA"] == [[1, 2], [3, 4]]
+
+
+def test_a_larger_array_stands_in_a_field_of_its_own() -> None:
+    """As raw little-endian bytes, with dtype and shape in `m`."""
+    array = np.arange(200, dtype="<f4").reshape(100, 2)
+    fields = encode(Message.open(ROOM, array), PAIRS)
+    assert fields[6:] == [b"DATA", array.tobytes()]
+    spec = orjson.loads(fields[5])["DATA"]
+    assert spec == {"$array": {"field": "DATA", "dtype": "<f4", "shape": [100, 2]}}
+
+
+def test_a_header_is_short_and_holds_no_numbers() -> None:
+    """It says what came and where it stands, in less than 1 KiB."""
+    text = header(Message.open(ROOM, np.zeros((1000, 2), "<f4")))
+    assert text.startswith(RING_PREFIX)
+    assert len(text) < 1024
+    told = orjson.loads(text + b'1-1"}')
+    assert told["shape"] == [1000, 2]
+    assert told["entry"] == "1-1"
+
+
+# what the sender is told
+
+
+def test_a_sender_is_told_what_does_not_fit() -> None:
+    """Missing and unknown fields are named; the envelope's names are not for the system."""
+    with pytest.raises(SchemaError, match=r"field DATA of shape \(batch, 2\) is missing"):
+        encode(Message.open(ROOM), PAIRS)
+    with pytest.raises(SchemaError, match="unknown field 'FRAME'; allowed are DATA, FRAMES"):
+        encode(Message.open(ROOM, np.zeros((1, 2), "<f4"), FRAME=1), PAIRS)
+    with pytest.raises(SchemaError, match="ROOT_ID"):
+        encode(Message("room", "DATA/FORWARD", "i", "r", fields={"ROOT_ID": "other"}), FREE)
+    with pytest.raises(SchemaError, match="cannot be written as JSON"):
+        encode(Message.open(ROOM, THING=object()), FREE)
+
+
+def test_a_message_of_more_than_64_mib_is_refused_by_its_sender() -> None:
+    """With the limit, and what to do."""
+    array = np.zeros((MAX_MESSAGE_BYTES // 8 + 1, 2), "<f4")
+    with pytest.raises(SchemaError, match="split the batch"):
+        encode(Message.open(ROOM, array), PAIRS)
+
+
+# what the receiver may find
+
+
+def entry(**changes: Any) -> list[bytes]:
+    body = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "DATA": [[1, 2]]}
+    body = {name: value for name, value in {**body, **changes}.items() if value is not ...}
+    return [b"m", orjson.dumps(body)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ([b"x", b"1"], "expected a field m"),
+        ([b"m", b"hello"], "not JSON"),
+        ([b"m", b"[1, 2]"], "expected a JSON object, got list"),
+        ([b"m", b'{"ID": "i", "DATA": NaN}'], "not JSON"),
+        (entry(v=2), "format version 2: this side knows 1"),
+        (entry(TYPE="DATA/NOISE"), "TYPE 'DATA/NOISE' does not belong"),
+        (entry(TYPE=...), "TYPE: expected a text"),
+        (entry(ROOT_ID=...), "ROOT_ID: expected a text of 1 to 128 characters"),
+        (entry(ROOT_ID=""), "ROOT_ID: expected a text of 1 to 128 characters"),
+        (entry(ID="x" * 129), "ID: expected a text of 1 to 128 characters"),
+        (entry(ID=5), "ID: expected a text"),
+        (entry(MODEL_STATUS=3), "MODEL_STATUS: expected 1 (train) or 2"),
+        (entry(MODEL_STATUS=[]), "MODEL_STATUS: expected 1 (train) or 2"),
+        (entry(MODEL_STATUS=True), "MODEL_STATUS: expected 1 (train) or 2"),
+        (entry(DATA=...), "field DATA of shape (batch, 2) is missing"),
+        (entry(DATA=[[1, 2, 3]]), "expected shape (batch, 2), got (1, 3)"),
+        (entry(DATA=[[None, 1]]), "DATA: expected"),
+        (entry(DATA={"$array": 5}), "DATA: expected an array"),
+        (entry(DATA={"$array": {"field": "gone"}}), "the field with its bytes is missing"),
+        (entry(EXTRA=1), "unknown field 'EXTRA'; allowed are DATA, FRAMES"),
+        (entry(FRAMES=1.5), "FRAMES: expected"),
+    ],
+)
+def test_what_is_no_message_is_refused_with_the_reason(fields: list[bytes], reason: str) -> None:
+    """The reason names the field, the expectation and what came."""
+    with pytest.raises(MessageError) as caught:
+        decode("1-1", fields, PAIRS)
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"dtype": "<f4", "shape": [100, 2]},  # of 800 bytes, got 8
+        {"dtype": "<f4", "shape": [2**39, 2**39]},
+        {"dtype": "<f4", "shape": [0, 2**39, 2**39]},
+        {"dtype": "<f4", "shape": [-1, 2]},
+        {"dtype": "<f4", "shape": [1.0, 2.0]},
+        {"dtype": "<f4", "shape": [True, 2]},
+        {"dtype": "<f4", "shape": "12"},
+        {"dtype": "<f4"},
+        {"dtype": "O", "shape": [1]},
+        {"dtype": "<f8,<f8", "shape": [1]},
+        {"dtype": ["<f4"], "shape": [1, 2]},
+        {"shape": [1, 2]},
+    ],
+)
+def test_announced_sizes_are_checked_before_anything_is_made(spec: dict[str, Any]) -> None:
+    """A shape that does not match the bytes is refused and costs no memory."""
+    fields = [*entry(DATA={"$array": {"field": "DATA", **spec}}), b"DATA", b"\0" * 8]
+    tracemalloc.start()
+    try:
+        with pytest.raises(MessageError):
+            decode("1-1", fields, PAIRS)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+json = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+    | st.sampled_from(["DATA/FORWARD", "DATA", "$array", "<f4", "m"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["$array", "field", "dtype", "shape", "DATA", "x"]), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+specs = st.fixed_dictionaries(
+    {},
+    optional={
+        "field": st.sampled_from(["DATA", "m", "", "FRAMES"]) | json,
+        "dtype": st.sampled_from([*DTYPES, "O", ">f4"]) | json,
+        "shape": st.lists(st.integers(-1, 2**41), max_size=9) | json,
+    },
+)
+
+
+@settings(max_examples=300)
+@given(
+    body=st.fixed_dictionaries(
+        {},
+        optional={
+            "v": st.just(1) | json,
+            "ID": st.text(max_size=3) | json,
+            "ROOT_ID": st.just("r") | json,
+            "TYPE": st.just("DATA/FORWARD") | json,
+            "MODEL_STATUS": st.sampled_from([1, 2]) | json,
+            "SENT_BY": json,
+            "TO": json,
+            "DATA": json | specs.map(lambda spec: {"$array": spec}),
+            "FRAMES": json | specs.map(lambda spec: {"$array": spec}),
+        },
+    ),
+    raw=st.binary(max_size=64),
+)
+@example(body={"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "DATA": [[1e300, 1]]}, raw=b"")
+def test_no_json_raises_anything_but_a_message_error(body: dict[str, Any], raw: bytes) -> None:
+    """Whatever a body says, it is a message or it is refused as one."""
+    try:
+        text = orjson.dumps(body)
+    except TypeError:
+        return
+    for stream in (PAIRS, FREE):
+        try:
+            message = decode("1-1", [b"m", text, b"DATA", raw], stream)
+        except MessageError:
+            continue
+        assert message.id
+        assert message.root_id
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"m", b"ID", b"DATA"]) | st.binary(), st.binary())))
+def test_no_bytes_raise_anything_but_a_message_error(pairs: list[tuple[bytes, bytes]]) -> None:
+    """Whatever stands in an entry, it is a message or it is refused as one."""
+    fields = [part for pair in pairs for part in pair]
+    with pytest.raises(MessageError):
+        decode("1-1", fields, PAIRS)
+
+
+@given(st.binary())
+@example(b'{"x":{"$array":{"dtype":"<f4","shape":[-1],"at":0}}}\n')
+@example(b'{"x":{"$array":{"dtype":"<f4","shape":"abc","at":0}}}\n')
+@example(b'{"x":{"$array":{"dtype":"<f4","shape":[3],"values":[1]}}}')
+@example(b'{"x":{"$array":{"dtype":"<f4","shape":5,"at":0}}}\n')
+@example(b'{"x":{"$array":{"dtype":"|i1","shape":[1],"values":[1000]}}}\n')
+def test_no_stored_bytes_raise_anything_but_a_decode_error(value: bytes) -> None:
+    """Somebody may have written into the hash."""
+    try:
+        unpack(value)
+    except DecodeError:
+        pass
+
+
+def test_deeply_nested_lists_are_refused() -> None:
+    """A thousand brackets are no array."""
+    text = b'{"ID":"i","ROOT_ID":"r","TYPE":"DATA/FORWARD","DATA":%s}' % (b"[" * 900 + b"]" * 900)
+    with pytest.raises(MessageError):
+        decode("1-1", [b"m", text], PAIRS)

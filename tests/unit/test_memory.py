@@ -1,0 +1,141 @@
+"""Memory, tables and counters: what is read is remembered, what is written is staged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad.codec import pack
+from roomgrad.errors import StrayMessage
+from roomgrad.memory import Counters, Memory, Table
+
+
+def memory(training: bool = True, **records: dict[str, Any]) -> Memory:
+    """A memory in which these records stand."""
+    stored = {name.encode(): pack(record) for name, record in records.items()}
+    return Memory("key", lambda _, field: stored.get(field), "root", training)
+
+
+def test_a_record_is_found_again_with_its_root() -> None:
+    """A handler sees its own staged writes; the ROOT_ID is added to each."""
+    mine = memory()
+    mine.put("a", data=np.arange(3))
+    record = mine.get("a")
+    assert record is not None
+    assert record["ROOT_ID"] == "root"
+    assert record["data"].tolist() == [0, 1, 2]
+
+
+def test_what_was_read_is_remembered_for_the_commit() -> None:
+    """Also that there was nothing."""
+    mine = memory(a={"x": 1})
+    mine.get("a")
+    mine.get("b")
+    assert mine.seen == {"a": pack({"x": 1}), "b": None}
+
+
+def test_a_field_is_read_once() -> None:
+    """What a handler saw does not change while it runs."""
+    reads: list[bytes] = []
+
+    def read(_: str, field: bytes) -> bytes:
+        reads.append(field)
+        return pack({"reads": len(reads)})
+
+    table = Table("key", read)
+    assert table.get("a") == table.get("a") == {"reads": 1}
+
+
+def test_a_popped_record_is_gone_and_stray_the_second_time() -> None:
+    """A pop requires the field to be there, for this handler too."""
+    mine = memory(a={"x": 1})
+    assert mine.pop("a") == {"x": 1}
+    assert mine.staged == {"a": None}
+    with pytest.raises(StrayMessage, match="no memory of a"):
+        mine.pop("a")
+
+
+def test_validation_leaves_no_memory() -> None:
+    """A VALIDATE message is answered, nothing is put."""
+    mine = memory(training=False)
+    mine.put("a", x=1)
+    assert mine.staged == {}
+    assert mine.retained == []
+
+
+# weights that open roots keep
+
+
+def test_a_record_with_weights_keeps_them_until_it_is_popped() -> None:
+    """Put retains once, pop releases once."""
+    mine = memory()
+    mine.put("a", weights="v1")
+    assert (mine.retained, mine.released) == (["v1"], [])
+    before = memory(a={"weights": "v1"})
+    before.pop("a")
+    assert (before.retained, before.released) == ([], ["v1"])
+
+
+def test_a_record_that_is_put_and_popped_by_one_handler_keeps_nothing() -> None:
+    """Retained and released are equally many."""
+    mine = memory()
+    mine.put("a", weights="v1")
+    mine.pop("a")
+    assert sorted(mine.retained) == sorted(mine.released)
+
+
+def test_a_record_that_is_put_twice_keeps_its_weights_once() -> None:
+    """The last put counts."""
+    mine = memory()
+    mine.put("a", weights="v1")
+    mine.put("a", weights="v1", more=1)
+    assert net(mine) == {"v1": 1}
+    mine.put("a", weights="v2")
+    assert net(mine) == {"v2": 1}
+    mine.put("a", nothing=1)
+    assert net(mine) == {}
+
+
+def test_a_record_that_changes_its_weights_releases_the_former() -> None:
+    """So that no version is kept for ever."""
+    mine = memory(a={"weights": "v1"})
+    mine.get("a")
+    mine.put("a", weights="v2")
+    assert net(mine) == {"v1": -1, "v2": 1}
+    mine = memory(a={"weights": "v1"})
+    mine.get("a")
+    mine.put("a", weights="v1")
+    assert net(mine) == {}
+    mine = memory(a={"weights": "v1"})
+    mine.get("a")
+    mine.put("a", other=1)
+    assert net(mine) == {"v1": -1}
+
+
+def test_a_record_that_is_deleted_releases_its_weights() -> None:
+    """As a pop does."""
+    mine = memory(a={"weights": "v1"})
+    mine.get("a")
+    mine.delete("a")
+    assert net(mine) == {"v1": -1}
+
+
+def net(mine: Memory) -> dict[str, int]:
+    """How many more records need each version after the commit."""
+    counts: dict[str, int] = {}
+    for version in mine.retained:
+        counts[version] = counts.get(version, 0) + 1
+    for version in mine.released:
+        counts[version] = counts.get(version, 0) - 1
+    return {version: count for version, count in counts.items() if count}
+
+
+def test_counters_add_up() -> None:
+    """One number per name goes into the commit."""
+    counters = Counters("key")
+    counters.add("sent")
+    counters.add("sent", 2)
+    counters.add("dead")
+    assert counters.staged == {"sent": 3, "dead": 1}

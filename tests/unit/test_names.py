@@ -1,0 +1,84 @@
+"""Names of keys, channels and groups."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roomgrad.names import PLAIN, Names, encoded
+
+
+def test_plain_names_stand_in_keys_as_they_are() -> None:
+    """What a person types into redis-cli is what the contract says."""
+    names = Names("trebuchet")
+    assert names.channel("input") == "{trebuchet}:input"
+    assert names.stream("input", "DATA/GRADIENT") == "{trebuchet}:input:DATA/GRADIENT"
+    assert names.memory("trainer") == "{trebuchet}:memory:trainer"
+    assert names.model("controlmodel") == "{trebuchet}:model:controlmodel"
+    assert names.counters("trainer") == "{trebuchet}:counters:trainer"
+    assert names.done("trainer", "input", "DATA/GRADIENT") == (
+        "{trebuchet}:done:trainer:input:DATA/GRADIENT"
+    )
+    assert names.dead() == "{trebuchet}:dead"
+    assert names.channel(names.inbox("trainer")) == "{trebuchet}:@trainer"
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("a b", "a%20b"),
+        ("a:b", "a%3Ab"),
+        ("{x}", "%7Bx%7D"),
+        ("*", "%2A"),
+        ("näh", "n%C3%A4h"),
+        ("100%", "100%25"),
+        ("@a b", "@a%20b"),
+    ],
+)
+def test_other_names_are_percent_encoded(name: str, key: str) -> None:
+    """No name can break out of its key, its hash tag or a pattern."""
+    assert encoded(name) == key
+    assert Names(name).channel("room").startswith("{")
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_different_names_never_share_a_key(one: str, other: str) -> None:
+    """Two rooms, or two runs, with different names have different keys."""
+    try:
+        same = encoded(one) == encoded(other)
+    except UnicodeEncodeError:  # half a surrogate pair is no text
+        return
+    assert same == (one == other)
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_an_encoded_name_has_no_meaning_in_a_key_or_pattern(name: str) -> None:
+    """Colons, braces, stars and brackets of a name never reach Redis."""
+    try:
+        text = encoded(name)
+    except UnicodeEncodeError:
+        return
+    assert not set(text.removeprefix("@")) & set(":{}*?[]\\ \n")
+
+
+def test_all_keys_of_a_run_lie_in_one_slot() -> None:
+    """Every name begins with the hash tag of its run, so that one commit may touch them all."""
+    names = Names("my run")
+    for name, method in inspect.getmembers(names, inspect.ismethod):
+        if name.startswith("_") or name == "inbox":
+            continue
+        parameters = inspect.signature(method).parameters
+        key = method(*["x"] * len(parameters))
+        assert key.startswith("{my%20run}:"), name
+
+
+def test_plain_has_the_limits_that_the_docs_name() -> None:
+    """Letters, digits, underscore, dot and dash, up to 64 of them."""
+    assert PLAIN.fullmatch("A-z_0.9")
+    assert PLAIN.fullmatch("x" * 64)
+    assert not PLAIN.fullmatch("x" * 65)
+    assert not PLAIN.fullmatch("")
+    assert not PLAIN.fullmatch("x\n")

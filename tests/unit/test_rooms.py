@@ -1,0 +1,104 @@
+"""Rooms, schemas and contracts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from roomgrad import Array, MessageType, Room, Stream, System
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.errors import ContractError, SchemaError
+
+PAIRS = Array("<f4", ("batch", 2))
+ROOM = Room("room")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "came"),
+    [
+        (np.zeros((3, 2)), "expected dtype <f4", "got <f8"),
+        (np.zeros((3, 2), ">f4"), "expected dtype <f4", "got >f4"),
+        (np.zeros((3, 3), "<f4"), "expected shape (batch, 2)", "got (3, 3)"),
+        (np.zeros(2, "<f4"), "expected shape (batch, 2)", "got (2,)"),
+        (np.array([[1, np.nan]], "<f4"), "expected finite numbers", "NaN"),
+        (np.array([[1, np.inf]], "<f4"), "expected finite numbers", "infinity"),
+        ([[1, 2], [3]], "expected numbers of shape (batch, 2)", "got [[1, 2], [3]]"),
+        ([["1", "2"]], "expected numbers", "got [['1', '2']]"),
+        ([[True, False]], "expected numbers", "got [[True, False]]"),
+        ([[None, 1]], "expected numbers", "got [[None, 1]]"),
+        ([[1e39, 1]], "expected finite numbers", "infinity"),
+        ({"a": 1}, "expected numbers", "got {'a': 1}"),
+        ("12", "expected numbers", "got 12"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_what_was_expected(
+    value: object, expected: str, came: str
+) -> None:
+    """The error names the field, the expectation and what came."""
+    with pytest.raises(SchemaError) as caught:
+        PAIRS.check("DATA", value)
+    text = str(caught.value)
+    assert text.startswith("DATA: ")
+    assert expected in text
+    assert came in text
+
+
+@pytest.mark.parametrize("value", [1.5, [1], "1", True, None, 2**63, float("nan")])
+def test_a_whole_number_is_never_rounded_or_read_from_text(value: object) -> None:
+    """1.5 frames are refused, not taken for 1."""
+    with pytest.raises(SchemaError, match="FRAMES: expected"):
+        Array("<i8", ()).check("FRAMES", value)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("|i1", 128), ("|u1", -1), ("<i2", 2**15)])
+def test_a_number_too_large_for_its_dtype_is_refused(dtype: str, value: int) -> None:
+    """It does not wrap around."""
+    with pytest.raises(SchemaError):
+        Array(dtype, ("n",)).check("DATA", [value])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [("<f4", [1, 2]), ("<f8", [0.5]), ("|i1", [-128]), ("|b1", [True]), ("<f4", []), ("|u1", [])],
+)
+def test_lists_become_arrays_of_the_schema(dtype: str, value: list[float]) -> None:
+    """A message that a person typed is as good as any."""
+    array = Array(dtype, ("n",)).check("DATA", value)
+    assert array.dtype.str == dtype
+    assert array.tolist() == value
+
+
+@pytest.mark.parametrize("name", ["ID", "ROOT_ID", "TYPE", "v", "m"])
+def test_a_schema_cannot_take_a_name_of_the_envelope(name: str) -> None:
+    """A field named ID would hide the message's own."""
+    with pytest.raises(ContractError, match=name):
+        Stream(ROOM, MessageType.FORWARD, {name: PAIRS})
+
+
+def test_a_contract_refuses_consumers_that_it_does_not_name() -> None:
+    """Who consumes is one of the components."""
+    stream = Stream(ROOM, MessageType.FORWARD, {"DATA": PAIRS}, ("nobody",))
+    with pytest.raises(ContractError, match="nobody"):
+        System("system", (stream,), ("somebody",))
+
+
+def test_a_contract_refuses_two_pages_for_one_stream() -> None:
+    """One room and one TYPE look one way."""
+    stream = Stream(ROOM, MessageType.FORWARD, {"DATA": PAIRS})
+    with pytest.raises(ContractError, match="DATA/FORWARD"):
+        System("system", (stream, stream), ())
+
+
+def test_an_unknown_stream_is_answered_with_those_that_there_are() -> None:
+    """A typing error in a room's name is found at once."""
+    with pytest.raises(ContractError) as caught:
+        TREBUCHET.stream("inputs", "DATA/FORWARD")
+    assert "no DATA/FORWARD in room inputs" in str(caught.value)
+    assert "input DATA/FORWARD" in str(caught.value)
+
+
+def test_the_trebuchet_is_a_ring_of_three_rooms() -> None:
+    """Every stream of the system has exactly one consumer."""
+    assert TREBUCHET.rooms == ("input", "model", "output")
+    assert {len(stream.consumers) for stream in TREBUCHET.streams} == {1}
+    assert [s.room.name for s in TREBUCHET.consumed_by("simulator")] == ["model", "output"]
