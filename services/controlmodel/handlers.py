@@ -6,6 +6,7 @@ import torch
 
 from roomgrad import Component, Context, Message, on
 from roomgrad.contracts.trebuchet import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
+from roomgrad.errors import SchemaError
 from roomgrad.learning import TorchModel, fix_threads
 from services.controlmodel.model import cosine, network
 from services.controlmodel.settings import ControlModelSettings
@@ -44,6 +45,9 @@ def forward(message: Message, context: Context) -> Message:
 def gradient(message: Message, context: Context) -> Message:
     """Learn: d loss / d outputs `(batch, 3)` in, one step, d loss / d inputs `(batch, 2)` out."""
     asked = context.memory.pop(message.id)
+    if len(message.array) != len(asked["data"]):
+        rows = len(asked["data"])
+        raise SchemaError(f"DATA: expected ({rows}, 3) numbers, got {message.array.shape}")
     of_parameters, of_inputs = context.model.backward(
         message.id, asked["weights"], asked["data"], message.array
     )

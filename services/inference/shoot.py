@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from roomgrad.client import Client
 from roomgrad.contracts.trebuchet import FORWARD, INPUT, OUTPUT
+from roomgrad.errors import NoAnswer
 from roomgrad.rooms import ModelStatus
 
 Float32 = NDArray[np.float32]
@@ -91,6 +92,8 @@ def spread(pairs: Float32, count: int = 8) -> Float32:
 
 
 def _shots(pairs: Float32, distance: Any, fields: Any) -> Shots:
+    if missing := [name for name in ("ANGLE", "WEIGHT", "STATUS") if name not in fields]:
+        raise NoAnswer(f"the simulator's answer has no {', '.join(missing)}: update or replace it")
     return Shots(
         wind=pairs[:, 0],
         target=pairs[:, 1],

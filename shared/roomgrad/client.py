@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
+import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
@@ -67,7 +68,10 @@ class Client:
         channel = self.names.channel(message.room)
         commit.send(key, channel, codec.header(message), codec.encode(message, stream))
         keys, arguments = commit.parts()
-        reply = self._commit_script(keys=keys, args=arguments)
+        try:
+            reply = self._commit_script(keys=keys, args=arguments)
+        except redis.ResponseError as error:
+            raise ServerError(f"the server refused the message: {error}") from error
         if reply[0] != b"ok":
             raise ServerError(f"the server refused the message: {b' '.join(reply).decode()}")
         return str(reply[1].decode())

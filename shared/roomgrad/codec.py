@@ -6,7 +6,6 @@ an entry field of its own as raw little-endian bytes: 2 us where JSON takes 30 f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
-_TRAIN = ModelStatus.TRAIN
 _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatus}
 
 
@@ -151,9 +149,9 @@ def from_body(
     if body.get("v", FORMAT_VERSION) != FORMAT_VERSION:
         raise DecodeError(f"format version {body['v']!r}: this side knows {FORMAT_VERSION}")
     type_ = _text(body, "TYPE")
-    if type_ != stream.type.value:
-        raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type.value}")
-    given = body.get("MODEL_STATUS", _TRAIN.value)
+    if type_ != stream.type:
+        raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")
+    given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
     if status is None:
         raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {given!r:.60}")
@@ -217,15 +215,18 @@ def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any
 def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int], int]:
     """Dtype, shape and size in bytes that a spec announces."""
     shape = spec.get("shape")
-    if (
-        not isinstance(shape, list)
-        or len(shape) > MAX_DIMENSIONS
-        or not all(type(n) is int and n >= 0 for n in shape)
-        or math.prod(max(1, n) for n in shape) > MAX_VALUES
-    ):
-        raise DecodeError(f"{name}: expected a shape, got {str(shape)[:60]}")
     dtype = _dtype(name, spec.get("dtype"))
-    return dtype, shape, math.prod(shape) * dtype.itemsize
+    if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS:
+        size, values = dtype.itemsize, 1
+        for length in shape:
+            if type(length) is not int or length < 0:
+                break
+            size *= length
+            values *= length or 1
+        else:
+            if values <= MAX_VALUES:
+                return dtype, shape, size
+    raise DecodeError(f"{name}: expected a shape, got {str(shape)[:60]}")
 
 
 _DTYPES = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -12,6 +11,7 @@ from roomgrad.line import Command, Line, outcome
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
 from roomgrad.sources import Delivery, Source
+from roomgrad.stopping import Stopping
 from roomgrad.wire import Reply, ReplyError, WireLost
 from roomgrad.work import Attempt, Work
 
@@ -28,7 +28,7 @@ class Committer:
     """One message, one commit."""
 
     def __init__(
-        self, line: Line, source: Source, work: Work, cache: Cache, stopping: threading.Event
+        self, line: Line, source: Source, work: Work, cache: Cache, stopping: Stopping
     ) -> None:
         self._line = line
         self._source = source

@@ -96,9 +96,9 @@ class Component:
         """Every (room, TYPE) that the handlers declare to send, for ACLs and the room graph."""
         return {reply for handler in self.handlers for reply in handler.replies}
 
-    def may_send(self, message: Message, declared: Sequence[tuple[str, str]] | None) -> None:
+    def may_send(self, message: Message, declared: Sequence[tuple[str, str]]) -> None:
         """Raises ContractError for a reply that its handler did not declare."""
-        if message.room in (LOGGING, ERRORS) or declared is None:
+        if message.room in (LOGGING, ERRORS):
             return
         if (message.room, message.type) not in declared:
             raise ContractError(

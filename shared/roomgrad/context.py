@@ -119,9 +119,10 @@ class Context:
                 else:
                     commit.do(b"HSET", table.key, field.encode(), value)
         kept = self.names.kept(self.component)
-        for version in self.memory.retained:
+        retained, released = self.memory.weights_moved()
+        for version in retained:
             commit.retain(kept, version)
-        for version in self.memory.released:
+        for version in released:
             commit.release(kept, version)
         for name, count in self.counters.staged.items():
             commit.do(b"HINCRBY", self.counters.key, name.encode(), b"%d" % count)

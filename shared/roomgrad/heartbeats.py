@@ -51,7 +51,8 @@ def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartb
     pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
     keys = list(client.scan_iter(match=pattern, count=1000))
     values = client.mget(keys) if keys else []
-    return [_heartbeat(value) for value in values if value]
+    found = [_heartbeat(value) for value in values if value]
+    return [heartbeat for heartbeat in found if heartbeat is not None]
 
 
 def trouble_on(
@@ -65,14 +66,18 @@ def trouble_on(
     return next((trouble for trouble in troubles if trouble), "")
 
 
-def _heartbeat(value: bytes | str) -> Heartbeat:
-    fields = json.loads(value)
-    handling = fields.get("handling")
-    return Heartbeat(
-        component=fields["component"],
-        replica=fields.get("replica", ""),
-        host=fields["host"],
-        pid=int(fields["pid"]),
-        turn=float(fields["turn"]),
-        handling=None if handling is None else float(handling),
-    )
+def _heartbeat(value: bytes | str) -> Heartbeat | None:
+    """A heartbeat, or None for one of a foreign client that says less."""
+    try:
+        fields = json.loads(value)
+        handling = fields.get("handling")
+        return Heartbeat(
+            component=fields["component"],
+            replica=fields.get("replica", ""),
+            host=fields["host"],
+            pid=int(fields["pid"]),
+            turn=float(fields["turn"]),
+            handling=None if handling is None else float(handling),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None

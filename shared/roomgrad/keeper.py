@@ -117,6 +117,8 @@ class Keeper:
             if wire not in self._failing:
                 log.warning("the keeper lost the server, trying again", reason=str(error))
             self._failing.add(wire)
+        except Exception as error:  # without this thread the replica would count as dead
+            log.error("the keeper goes on after an error", exc_info=error)
 
     def _wait(self, seconds: float) -> bool:
         """Sleeps until a ring, the next beat or the end; True at the end."""
@@ -187,7 +189,8 @@ class Keeper:
             room, type_ = stream.key
             groups = self._groups(room, type_)
             done = [self._names.done(group, room, type_).encode() for group in groups]
-            command = [b"EVAL", self._trim_script, b"%d" % (1 + len(done)), key, *done, *limits]
+            keys = [key, self._names.run_info().encode(), *done]
+            command = [b"EVAL", self._trim_script, b"%d" % len(keys), *keys, *limits]
             reply = self._wire.call(command + [group.encode() for group in groups])
             if isinstance(reply, ReplyError):
                 raise reply

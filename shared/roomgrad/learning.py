@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
+from roomgrad.errors import MessageError
 from roomgrad.models import ModelState
 
 GRAPHS_KEPT = 64  # forward graphs that wait for their gradient in this process; more are recomputed
@@ -113,11 +114,17 @@ class TorchModel:
         return _products(x, y, parameters, upstream)
 
     def step(self, gradient: Gradient) -> tuple[bytes, bytes]:
-        """One optimizer step; answers the new weights and optimizer state."""
+        """One optimizer step; answers the new weights and optimizer state.
+
+        Raises MessageError for a gradient that is not finite: it would end the learning for good.
+        """
         for master, part in zip(self._masters, gradient, strict=True):
             master.grad = part.clone()  # clipped in place, while a stale commit may need it again
+        norm = nn.utils.get_total_norm([m.grad for m in self._masters if m.grad is not None])
+        if not math.isfinite(norm):
+            raise MessageError(f"the parameter gradient has the norm {float(norm)}: not learned")
         if self._max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self._masters, self._max_grad_norm)
+            nn.utils.clip_grads_with_norm_(self._masters, self._max_grad_norm, norm)
         for group in self._optimizer.param_groups:
             group["lr"] = self._learning_rate(self._step)
         self._optimizer.step()

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-from roomgrad.codec import pack, unpack
+from roomgrad.codec import pack, parse_body, unpack
 from roomgrad.errors import StrayMessage
 
 # Reads one field of a hash, or None. The runtime gives a real one; tests give a dict's.
@@ -96,15 +96,15 @@ class Memory(Table):
         self._root_id = root_id
         self._training = training
 
-    @property
-    def retained(self) -> list[str]:
-        """The model versions that one more record needs after the commit."""
-        return [now for before, now in self._weights() if now and now != before]
-
-    @property
-    def released(self) -> list[str]:
-        """The model versions that one record less needs after the commit."""
-        return [before for before, now in self._weights() if before and before != now]
+    def weights_moved(self) -> tuple[list[str], list[str]]:
+        """The model versions that one more record needs after the commit, and that one less."""
+        retained, released = [], []
+        for field, value in self.staged.items():
+            before, now = _version(self.seen.get(field)), _version(value)
+            if before != now:
+                retained += [now] if now else []
+                released += [before] if before else []
+        return retained, released
 
     def put(self, field: str, /, **record: Any) -> None:
         """Remembers a record under a message's ID or a root's. Arrays may be of any shape.
@@ -123,17 +123,15 @@ class Memory(Table):
         self.delete(field)
         return record
 
-    def _weights(self) -> list[tuple[str | None, str | None]]:
-        """For each staged field: the version that its record needed, and that it will need."""
-        staged = self.staged.items()
-        return [(_version(self.seen.get(field)), _version(value)) for field, value in staged]
-
 
 def _version(value: bytes | None) -> str | None:
     """The model version that a packed record needs."""
-    if value is None or b'"weights":' not in value:
+    if value is None:
         return None
-    version: str | None = unpack(value).get("weights")
+    head = value.partition(b"\n")[0]
+    if b'"weights":' not in head:
+        return None
+    version: str | None = parse_body(head).get("weights")
     return version
 
 

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
+from roomgrad.errors import ContractError
+
 ERRORS = "errors"  # every dead letter, and every answer to something nobody understood
 LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
+
+# Tables share a level of names with these keys of the runtime.
+RESERVED = ("run", "taken", "dead")
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -76,6 +81,11 @@ class Names:
 
     def table(self, name: str) -> str:
         """Hash: anything else that a component shows to others (losses, trajectories)."""
+        if name in RESERVED or not PLAIN.fullmatch(name):
+            raise ContractError(
+                f"a table may not be named {name!r}: expected letters, digits, _ . - and none of "
+                f"{', '.join(RESERVED)}"
+            )
         return self._key(name)
 
     # what the runtime keeps
@@ -96,7 +106,7 @@ class Names:
         return self._key("alive", consumer)
 
     def taken(self) -> str:
-        """Sorted set: IDs of messages that came by PUBLISH and were taken into their stream."""
+        """Sorted set: room, TYPE and ID of messages that came by PUBLISH and were taken."""
         return self._key("taken")
 
     def dead(self) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 import time
 from collections import deque
 from itertools import islice
@@ -33,6 +32,7 @@ from roomgrad.server import connect
 from roomgrad.settings import RuntimeSettings, of_run
 from roomgrad.setup import Setup
 from roomgrad.sources import Delivery, EveryoneSource, GroupSource, deliveries
+from roomgrad.stopping import Stopping
 from roomgrad.store import ModelStore
 from roomgrad.wire import ReplyError, Wire, WireLost
 from roomgrad.work import Attempt, Work
@@ -59,7 +59,7 @@ class Replica:
         self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self.pulse = Pulse()
         self._url = url
-        self._stopping = threading.Event()
+        self._stopping = Stopping()
         self._line = Line(self._open_wire)
         self._cache = Cache()
         self._cached = self._cache.reader(self._line.hget)
@@ -79,6 +79,7 @@ class Replica:
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
         self._missed = 0
+        self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
 
     def _make_store(self) -> ModelStore | None:
         if self.component.model is None:
@@ -114,22 +115,23 @@ class Replica:
         return 0
 
     def _serve_until_stopped(self, keeper: Keeper) -> None:
-        pause, lost_at = RECONNECT_S[0], 0.0
         while not self._stopping.is_set():
             try:
                 self._connect()
-                if lost_at:
-                    log.info("the server answers again", after_s=round(time.time() - lost_at, 2))
-                pause, lost_at = RECONNECT_S[0], 0.0
                 keeper.start()
                 self._serve()
             except LOST as error:
                 self._abandon()
-                if not lost_at:
-                    lost_at = time.time()
+                if not self._lost_at:
+                    self._lost_at = time.time()
                     log.warning("lost the server, trying again", reason=str(error))
-                self._stopping.wait(pause)
-                pause = min(pause * 2, RECONNECT_S[1])
+                self._stopping.wait(self._pause_s)
+                self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
+
+    def _found_again(self) -> None:
+        """It serves: to connect was not enough, it may not let this replica read."""
+        log.info("the server answers again", after_s=round(time.time() - self._lost_at, 2))
+        self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
 
     def _make_keeper(self) -> Keeper:
         rooms = {stream.room.name for stream in self.component.streams}
@@ -176,6 +178,8 @@ class Replica:
             if self.pulse.token_seen != self.pulse.token:
                 raise EmptiedServer("the server was emptied: the run starts again")
             delivery = self._next()
+            if self._lost_at:
+                self._found_again()
             if delivery is None:
                 self._committer.flush()
             else:
@@ -255,6 +259,7 @@ class Replica:
 
         if self._committer.commit(delivery, attempt, again, self._then_read()):
             self.pulse.commits += 1
+            self.pulse.version = self._store.loaded_version if self._store else ""
         log.debug("handled", room=message.room, type=message.type, id=message.id)
 
     def _attempt(self, message: Message) -> Attempt | None:
@@ -306,8 +311,10 @@ class Replica:
 
     def _bury(self, delivery: Delivery, reason: str, *, gives_up_root: bool) -> None:
         log.warning("dead letter", entry=delivery.entry, reason=reason)
-        if self._claims is None:
-            gives_up_root = False  # who only looks on must not end what others work on
+        if self._claims is None or delivery.stream == self._inbox:
+            # Who only looks on must not end what others work on; and a notice that cannot be
+            # handled must not bring about the next one.
+            gives_up_root = False
         commit = Commit()
         self._source.guard(commit, delivery)
         bury(

@@ -52,7 +52,7 @@ class Rings:
         try:
             message, stream = self._read(room, payload)
             fields = codec.encode(message, stream)
-            token = message.id
+            token = f"{room} {message.type} {message.id}"  # a gradient has its forward's ID
         except MessageError as error:
             stream = ERROR_STREAM
             message = self._refusal(room, payload, error)

@@ -17,6 +17,9 @@ ENVELOPE = frozenset(
     {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "m"}
 )
 
+SHAPES_REMEMBERED = 64  # per array of a contract, of those that were found to fit
+_all = np.logical_and.reduce  # `array.all()` without its detour through Python
+
 # Kinds of numbers (as numpy's dtypes name them) that may be given as lists for an array's kind.
 _GIVEN = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
 
@@ -61,9 +64,13 @@ class Array:
     optional: bool = False
     _dtype: np.dtype[Any] = field(init=False, repr=False, compare=False)
     _fixed: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
+    _floating: bool = field(init=False, repr=False, compare=False)
+    _fitting: set[tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         fixed = [(i, n) for i, n in enumerate(self.shape) if isinstance(n, int)]
+        object.__setattr__(self, "_floating", np.dtype(self.dtype).kind == "f")
+        object.__setattr__(self, "_fitting", set())
         object.__setattr__(self, "_dtype", np.dtype(self.dtype))
         object.__setattr__(self, "_fixed", fixed)
 
@@ -72,12 +79,18 @@ class Array:
         array = value if isinstance(value, np.ndarray) else self._from_lists(name, value)
         if array.dtype != self._dtype:
             raise SchemaError(f"{name}: expected dtype {self.dtype}, got {array.dtype.str}")
-        shape = array.shape
-        if len(shape) != len(self.shape) or any(shape[i] != n for i, n in self._fixed):
-            raise SchemaError(f"{name}: expected shape {self.describe()}, got {shape}")
-        if self._dtype.kind == "f" and not np.isfinite(array).all():
+        if array.shape not in self._fitting and not self._fits(array.shape):
+            raise SchemaError(f"{name}: expected shape {self.describe()}, got {array.shape}")
+        if self._floating and not _all(np.isfinite(array), axis=None):
             raise SchemaError(f"{name}: expected finite numbers, got NaN or infinity")
         return array
+
+    def _fits(self, shape: tuple[int, ...]) -> bool:
+        if len(shape) != len(self.shape) or any(shape[i] != n for i, n in self._fixed):
+            return False
+        if len(self._fitting) < SHAPES_REMEMBERED:
+            self._fitting.add(shape)
+        return True
 
     def _from_lists(self, name: str, value: object) -> NDArray[Any]:
         try:
@@ -108,6 +121,7 @@ class Stream:
     schema: Schema
     consumers: tuple[str, ...] = ()
     about: str = ""
+    key: tuple[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if taken := ENVELOPE & self.schema.keys():
@@ -115,10 +129,7 @@ class Stream:
                 f"{self.room} {self.type}: {', '.join(sorted(taken))} belongs to the envelope of "
                 f"every message, choose another name for the field"
             )
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return (self.room.name, self.type.value)
+        object.__setattr__(self, "key", (self.room.name, self.type.value))
 
 
 @dataclass(frozen=True)

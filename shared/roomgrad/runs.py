@@ -79,11 +79,10 @@ def compare(
     now = orjson.loads(orjson.dumps(dict(now)))
     for name in sorted(before.keys() | now.keys()):
         if before.get(name) != now.get(name):
-            flag = "--" + name.replace("_", "-")
             raise RunMismatch(
-                f"run {names.run!r} exists with {component} {flag} {before.get(name)}, not "
-                f"{now.get(name)}: continue it with that value, choose another name by --run, or "
-                f"delete it with --fresh"
+                f"run {names.run!r} was started with {name} = {before.get(name)} of {component}, "
+                f"not {now.get(name)}: continue it with that value, name another run by --run, or "
+                f"begin again with --fresh"
             )
 
 

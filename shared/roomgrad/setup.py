@@ -11,12 +11,11 @@ import structlog
 
 from roomgrad import runs
 from roomgrad.commit import Commit
-from roomgrad.component import Component, as_messages
+from roomgrad.component import Component
 from roomgrad.memory import Read
-from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.sources import EveryoneSource
-from roomgrad.work import Attempt, Work
+from roomgrad.work import Work
 
 log = structlog.get_logger("roomgrad")
 
@@ -31,7 +30,6 @@ class Setup:
         self._names = names
         self._work = work
         self._settings = settings
-        self._forgotten: frozenset[str] = frozenset()
         self._token = ""
 
     def prepare(self, client: redis.Redis) -> str:
@@ -41,7 +39,6 @@ class Setup:
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
-        self._forgotten = runs.forgotten(client, self._names)
         made = runs.create_groups(client, component.system, self._names)
         if made:
             log.info("created groups", count=made, run=self._names.run)
@@ -49,22 +46,21 @@ class Setup:
 
     def groups_of(self, room: str, type_: str) -> list[str]:
         """The groups that must have acknowledged an entry before it may be trimmed."""
-        declared = runs.groups(self._component.system, self._names, self._forgotten)
+        declared = runs.groups(self._component.system, self._names)
         return [group for r, t, group in declared if (r, t) == (room, type_)]
 
     def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Commit | None:
         """The commit with the first messages; its guard lets it stand once per run."""
-        if self._component.on_start is None:
-            return None
         info, field = self._names.run_info(), f"started:{self._component.name}".encode()
         if read(info, field) is not None:
             return None
-        context = self._work.context(read, read_all)
-        messages = as_messages(self._component.on_start(context))
+        attempt = self._work.start(read, read_all)
+        if attempt is None:
+            return None
         commit = Commit()
         commit.same(info, field, None)
-        commit.do(b"HSET", info, field, orjson.dumps({"messages": len(messages), "by": new_id()}))
-        self._work.stage(Attempt(context, messages + context.sent, None), commit)
+        commit.do(b"HSET", info, field, orjson.dumps({"messages": len(attempt.messages)}))
+        self._work.stage(attempt, commit)
         return commit
 
     def find_positions(self, source: EveryoneSource, client: redis.Redis) -> int:

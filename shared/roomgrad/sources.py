@@ -69,7 +69,10 @@ class GroupSource:
         self.consumer = consumer
         self.by_key = {names.stream(*stream.key).encode(): stream for stream in streams}
         self.keys = list(self.by_key)
-        self._names = names
+        self._owed = {
+            stream.key: (names.stream(*stream.key), names.done(group, *stream.key), group)
+            for stream in streams
+        }
         self._head = [b"XREADGROUP", b"GROUP", group.encode(), consumer.encode()]
         self._read_cache: dict[int, list[bytes]] = {}
 
@@ -113,11 +116,11 @@ class GroupSource:
 
     def guard(self, commit: Commit, delivery: Delivery) -> None:
         """The commit stands only while the group owes the entry."""
-        commit.pending(*self._names_of(delivery))
+        commit.pending(*self._owed[delivery.stream.key], delivery.entry)
 
     def mark(self, commit: Commit, delivery: Delivery) -> None:
         """An entry that no handler wanted."""
-        commit.mark(*self._names_of(delivery))
+        commit.mark(*self._owed[delivery.stream.key], delivery.entry)
 
     def pass_by(self, delivery: Delivery) -> None:
         """Nothing to keep: the group knows."""
@@ -131,12 +134,7 @@ class GroupSource:
 
     def key_of(self, delivery: Delivery) -> bytes:
         """The key of the stream that a delivery came from."""
-        return self._names.stream(*delivery.stream.key).encode()
-
-    def _names_of(self, delivery: Delivery) -> tuple[str, str, str, str]:
-        room, type_ = delivery.stream.key
-        done = self._names.done(self.group, room, type_)
-        return self._names.stream(room, type_), done, self.group, delivery.entry
+        return self._owed[delivery.stream.key][0].encode()
 
 
 class EveryoneSource:

@@ -42,6 +42,11 @@ class ModelStore:
 
         return Model(self._trainable, token, load, self._kept, training)
 
+    @property
+    def loaded_version(self) -> str:
+        """The version that this process holds, for its heartbeat."""
+        return self._loaded.version if self._loaded else ""
+
     def create(self) -> Commit:
         """The commit that writes the initial state into a run that has none."""
         weights, optimizer = self._initial

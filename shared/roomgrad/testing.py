@@ -41,14 +41,13 @@ import redis
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.component import Component, as_messages
-from roomgrad.context import Context
-from roomgrad.errors import NoAnswer
-from roomgrad.messages import Message
+from roomgrad.component import Component
+from roomgrad.errors import ContractError, NoAnswer
+from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
 from roomgrad.replica import Replica
-from roomgrad.rooms import Stream
+from roomgrad.rooms import MessageType, Stream
 from roomgrad.server import EmbeddedServer
 from roomgrad.settings import RuntimeSettings
 from roomgrad.store import ModelStore
@@ -111,7 +110,8 @@ def call(
     message = _travelled(message, stream)
     handlers = bench.work.handlers(message)
     if not handlers:
-        return bench.result(Attempt(bench.context(), [], None), skipped=True)
+        context = bench.work.context(bench.read, bench.read_all)
+        return bench.result(Attempt(context, [], None), skipped=True)
     version = bench.state.version.encode() if bench.state else None
     attempt = bench.work.run(handlers, message, bench.read, bench.read_all, version)
     return bench.result(attempt)
@@ -120,10 +120,10 @@ def call(
 def call_start(component: Component, *, settings: Any = None) -> Called:
     """Calls `on_start` of a component in a run that begins."""
     bench = _Bench(component, settings, {}, {}, None, {})
-    assert component.on_start is not None, f"{component.name} declares no on_start"
-    context = bench.context()
-    messages = as_messages(component.on_start(context))
-    return bench.result(Attempt(context, messages + context.sent, None))
+    attempt = bench.work.start(bench.read, bench.read_all)
+    if attempt is None:
+        raise ContractError(f"{component.name} declares no on_start")
+    return bench.result(attempt)
 
 
 def call_dead(
@@ -131,12 +131,8 @@ def call_dead(
 ) -> Called:
     """Gives up a root, as after a dead letter: its memory goes, `on_dead` is called."""
     bench = _Bench(component, settings, memory or {}, {}, None, {})
-    context = bench.context(root_id)
-    records = context.forget_root(root_id)
-    messages = []
-    if records and component.on_dead is not None:
-        messages = as_messages(component.on_dead(records, context))
-    return bench.result(Attempt(context, messages + context.sent, None))
+    notice = Message(Names.inbox(component.name), MessageType.LOG_ERROR, new_id(), root_id)
+    return bench.result(bench.work.give_up_root(notice, bench.read, bench.read_all))
 
 
 class _Bench:
@@ -166,9 +162,6 @@ class _Bench:
             self._put_model(self.state, kept)
             self.store = ModelStore(self.names, component.name, trainable, self._answer)
         self.work = Work(component, self.names, self.settings, self.store)
-
-    def context(self, root_id: str = "") -> Context:
-        return self.work.context(self.read, self.read_all, root_id)
 
     def read(self, key: str, name: bytes) -> bytes | None:
         return self.hashes.get(key, {}).get(name)
@@ -266,7 +259,8 @@ def wait_for(
     key = names.stream(*stream.key)
     until = time.monotonic() + timeout_s
     while (left := until - time.monotonic()) > 0:
-        found = client.xread({key: after}, count=100, block=max(1, round(left * 1000)))
+        block_ms = max(1, round(left * 1000))
+        found: Any = client.xread({key: after}, count=100, block=block_ms)
         for entry, values in found[0][1] if found else ():
             after = entry.decode()
             if root_id is None or values.get(b"ROOT_ID") == root_id.encode():

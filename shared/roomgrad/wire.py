@@ -17,11 +17,13 @@ import hiredis
 from roomgrad.server import options_of, read_password
 
 CONNECT_TIMEOUT_S = 5.0
+SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
 _BUFFER = 128 * 1024
 
 Reply = Any
-# its type stub allows tuples of one item only
+# The type stubs allow tuples of one item and bytes only.
+_feed: Callable[[hiredis.Reader, bytearray, int, int], None] = hiredis.Reader.feed  # type: ignore[assignment]
 _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
 ReplyError = hiredis.ReplyError
 
@@ -40,8 +42,11 @@ class Wire:
         self._tls = url.startswith("rediss://")
         self._name = name
         self._socket: socket.socket | None = None
+        self._patience_s = 0.0
         self._reader = hiredis.Reader()
         self._waiting = 0
+        # one buffer for all: a new one of this size for each recv would be mapped and unmapped
+        self._buffer = bytearray(_BUFFER)
 
     @property
     def connected(self) -> bool:
@@ -53,6 +58,7 @@ class Wire:
         self._reader = hiredis.Reader()
         self._waiting = 0
         self._socket = self._open()
+        self._patience_s = CONNECT_TIMEOUT_S
         try:
             for command in self._greetings():
                 reply = self.call(command)
@@ -104,7 +110,7 @@ class Wire:
             raise WireLost("not connected")
         data = b"".join([_packed(tuple(command)) for command in commands])
         try:
-            self._socket.settimeout(GRACE_S * 6)
+            self._be_patient(GRACE_S + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)
         except OSError as error:
             self._lose(error)
@@ -125,11 +131,20 @@ class Wire:
     def _fill(self, due_s: float) -> None:
         if self._socket is None:
             raise WireLost("not connected")
-        self._socket.settimeout(due_s + GRACE_S)
-        data = self._socket.recv(_BUFFER)
-        if not data:
+        self._be_patient(due_s + GRACE_S)
+        self._feed(self._socket)
+
+    def _feed(self, connection: socket.socket) -> None:
+        count = connection.recv_into(self._buffer)
+        if not count:
             raise WireLost("the server closed the connection")
-        self._reader.feed(data)
+        _feed(self._reader, self._buffer, 0, count)
+
+    def _be_patient(self, seconds: float) -> None:
+        """Sets the socket's timeout, unless it is about right: that would be a system call."""
+        if self._socket is not None and not seconds <= self._patience_s <= 2 * seconds:
+            self._patience_s = seconds
+            self._socket.settimeout(seconds)
 
     def call(self, command: Sequence[bytes]) -> Reply:
         """One command and its answer."""
@@ -143,10 +158,7 @@ class Wire:
         self._socket.setblocking(False)
         try:
             while True:
-                data = self._socket.recv(_BUFFER)
-                if not data:
-                    raise WireLost("the server closed the connection")
-                self._reader.feed(data)
+                self._feed(self._socket)
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         except OSError as error:

@@ -49,6 +49,7 @@ class Work:
         self._by_stream: dict[tuple[str, str], list[Handler]] = {}
         for handler in component.handlers:
             self._by_stream.setdefault(handler.key, []).append(handler)
+        self._declared = tuple(sorted(component.reply_streams()))
 
     def handlers(self, message: Message) -> list[Handler]:
         """The handlers that want this message."""
@@ -72,7 +73,14 @@ class Work:
             for reply in as_messages(handler(message, context)):
                 self.component.may_send(reply, handler.replies)
                 messages.append(reply)
-        return Attempt(context, messages + context.sent, context.optional_model)
+        return self._attempt(context, messages, context.optional_model)
+
+    def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Attempt | None:
+        """What a component that speaks first wants to say; None for one that does not."""
+        if self.component.on_start is None:
+            return None
+        context = self.context(read, read_all)
+        return self._attempt_freely(context, as_messages(self.component.on_start(context)))
 
     def context(
         self,
@@ -104,7 +112,18 @@ class Work:
         messages: list[Message] = []
         if records and self.component.on_dead is not None:
             messages = as_messages(self.component.on_dead(records, context))
-        return Attempt(context, messages + context.sent, None)
+        return self._attempt_freely(context, messages)
+
+    def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:
+        """Where no handler speaks, any stream that one of them declares is allowed."""
+        for message in messages:
+            self.component.may_send(message, self._declared)
+        return self._attempt(context, messages, None)
+
+    def _attempt(self, context: Context, messages: list[Message], model: Model | None) -> Attempt:
+        for message in context.sent:
+            self.component.may_send(message, self._declared)
+        return Attempt(context, messages + context.sent, model)
 
     def step_again(self, attempt: Attempt, version: bytes | None) -> Attempt:
         """The same attempt, its finished parameter gradient applied to newer weights."""

@@ -78,9 +78,10 @@ def files() -> list[Block]:
     return [block for block in blocks("python") if block.file]
 
 
-def consoles() -> list[Shown]:
-    """The commands of all console blocks, each after a `$`."""
-    return [shown for block in blocks("console") for shown in _shown(block)]
+def consoles(page: str) -> list[Shown]:
+    """The commands of the console blocks of a page, each after a `$`."""
+    found = [block for block in blocks("console") if block.page == page]
+    return [shown for block in found for shown in _shown(block)]
 
 
 def commands() -> list[Shown]:

@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> None:
     plain = "--raw" in words
     command = [word for word in words if word not in ("--raw", "--no-raw")]
     connection = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2).connection_pool
-    wire = connection.get_connection()
+    wire: Any = connection.get_connection()
     wire.send_command(*command)
     if command[0].upper() == "SUBSCRIBE":
         print("Reading messages... (press Ctrl-C to quit)")

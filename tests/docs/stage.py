@@ -10,10 +10,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import redis
 
@@ -28,6 +27,7 @@ from services.simulator.settings import SimulatorSettings
 from services.trainer.handlers import component as trainer
 from services.trainer.settings import TrainerSettings
 from tests.docs.pages import ROOT, Shown, files
+from tests.waiting import until
 
 PATIENCE_S = 15.0
 WRITES = ("XADD", "PUBLISH", "HSET", "DEL")
@@ -51,14 +51,6 @@ def same_shape(shown: str, printed: str) -> bool:
         at = found.end()
     pattern = "".join([*parts, re.escape(shown[at:])])
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
-
-
-def until(condition: Callable[[], Any]) -> None:
-    """Looks until something holds."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"did not happen within {PATIENCE_S} s"
-        time.sleep(0.01)
 
 
 @dataclass
@@ -88,7 +80,7 @@ class Stage:
     def wait_steps(self, more: int = 3) -> None:
         """Until so many more batches are finished."""
         wanted = self.steps() + more
-        until(lambda: self.steps() >= wanted)
+        until(lambda: self.steps() >= wanted, PATIENCE_S)
 
     @contextlib.contextmanager
     def flowing(self) -> Iterator[None]:
@@ -111,7 +103,7 @@ class Stage:
                     found.append(room)
             return bool(found)
 
-        until(look)
+        until(look, PATIENCE_S)
         return found[0]
 
     def run(self, command: str) -> str:

@@ -8,8 +8,7 @@ import secrets
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from roomgrad.replica import Replica
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,15 +35,6 @@ QUICK = {
     "lease_s": 0.3,
     "block_s": 0.1,
 }
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
-    """Looks until something holds, and answers it. For what Redis has no blocking command for."""
-    end = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"did not happen within {timeout_s} s"
-        time.sleep(0.01)
-    return found
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """A system of two rooms for tests of the runtime: what the parrot hears in its cage, it repeats.
 
-Also a program, for tests that need a process: `python -m tests.integration.parrots BEHAVIOUR flags`.
+Also a program, for tests that need a process: `python -m tests.integration.parrots BEHAVIOUR ...`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def parrot(
     **options: Any,
 ) -> Component:
     """The component `parrot` with a handler of the test's own."""
-    handlers = [on(CAGE, FORWARD, replies=[(PERCH, FORWARD)], when=when)(function)]
+    replies = [(PERCH, FORWARD), (CAGE, FORWARD)]
+    handlers = [on(CAGE, FORWARD, replies=replies, when=when)(function)]
     if answered is not None:
         handlers.append(on(CAGE, GRADIENT, replies=[(PERCH, FORWARD)])(answered))
     return Component("parrot", PARROTS, RuntimeSettings, handlers, **options)

@@ -28,7 +28,7 @@ def test_a_question_that_nobody_answers_says_so(cage: Cage) -> None:
     """In time, with what to do."""
     with (
         Client(PARROTS, cage.names.run, cage.url) as client,
-        pytest.raises(NoAnswer, match="no answer in room perch .* are its components running"),
+        pytest.raises(NoAnswer, match=r"no answer in room perch .* are its components running"),
     ):
         client.ask(CAGE, FORWARD, numbers(1), answer=(PERCH, FORWARD), timeout_s=0.2)
 
@@ -62,7 +62,7 @@ def test_a_client_without_a_server_says_where_it_looked() -> None:
     """And how to start one."""
     with throwaway_server() as server:
         url = server.url
-    with pytest.raises(NoServer, match="no server answers at redis://127.0.0.1"):
+    with pytest.raises(NoServer, match=r"no server answers at redis://127\.0\.0\.1"):
         Client(PARROTS, "run", url)
 
 
@@ -75,5 +75,5 @@ def test_waiting_for_a_message_ends(cage: Cage) -> None:
     assert (first.array[0], last.array[0]) == (0.0, 4.0)
     behind = wait_for(cage.client, cage.names, SAID, after=first.entry)
     assert behind.array[0] == 2.0
-    with pytest.raises(NoAnswer, match="no message came to .* within 0.1 s"):
+    with pytest.raises(NoAnswer, match=r"no message came to .* within 0\.1 s"):
         wait_for(cage.client, cage.names, SAID, after=last.entry, timeout_s=0.1)

@@ -10,8 +10,9 @@ import structlog
 
 from roomgrad import Context, Message
 from roomgrad.replica import Replica
-from tests.integration.conftest import Cage, until
-from tests.integration.parrots import PERCH, SAID, numbers, parrot, repeat
+from tests.integration.conftest import Cage
+from tests.integration.parrots import GRADIENT, PERCH, SAID, numbers, parrot, repeat
+from tests.waiting import until
 
 
 def restless(message: Message, context: Context) -> Message:
@@ -118,12 +119,13 @@ def test_a_key_of_another_type_leaves_nothing_half_done(cage: Cage, broken: str)
     key = f"{{{cage.names.run}}}:{broken}"
     replica = cage.start(parrot(restless))
     kept = cage.client.dump(key)
-    cage.client.set(key, "somebody's own", keepttl=False)
+    cage.client.set(key, "somebody's own")
     message = cage.say(1)
     until(lambda: cage.pending() == 1 and held(replica))
-    cage.client.delete(key)
-    if kept is not None:
-        cage.client.restore(key, 0, kept)
+    if kept is None:
+        cage.client.delete(key)
+    else:
+        cage.client.restore(key, 0, kept, replace=True)
     cage.heard(message)
     assert everything(cage) == ALL
     assert cage.counter("heard") == 1
@@ -202,11 +204,11 @@ def test_an_undeclared_reply_is_refused(cage: Cage) -> None:
 
     def astray(message: Message, context: Context) -> Message:
         context.counters.add("heard")
-        return message.reply("cage", message.array)
+        return message.reply("cage", message.array, type=GRADIENT)
 
     cage.start(parrot(astray), max_deliveries=1)
     cage.say(1)
     dead = until(cage.dead)
-    assert b"replied DATA/FORWARD to cage" in dead[0][b"history"]
+    assert b"replied DATA/GRADIENT to cage" in dead[0][b"history"]
     assert b"DATA/FORWARD to perch" in dead[0][b"history"]
     assert cage.counter("heard") == 0

@@ -10,20 +10,22 @@ import numpy as np
 import orjson
 import pytest
 
-from roomgrad import Context, Message
+from roomgrad import Context, Message, runs
 from roomgrad.dead import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
-from tests.integration.conftest import Cage, until
+from tests.integration.conftest import Cage
 from tests.integration.parrots import (
     ANSWERED,
     FORWARD,
     HEARD,
+    PARROTS,
     PERCH,
     SAID,
     listener,
     numbers,
     parrot,
 )
+from tests.waiting import until
 
 
 def letter(cage: Cage) -> dict[str, Any]:
@@ -390,3 +392,87 @@ def test_a_large_message_travels_as_raw_bytes(cage: Cage) -> None:
     data = np.random.default_rng(0).standard_normal(1_000_000).astype("<f4")
     reply = cage.heard(cage.say(*data))
     assert reply.array.tobytes() == (data * 2).tobytes()
+
+
+def test_one_id_in_two_streams_is_taken_in_both(cage: Cage) -> None:
+    """A gradient carries the ID of its forward: by hand too."""
+
+    def answered(message: Message, context: Context) -> Message:
+        return message.reply(PERCH, -message.array, type=FORWARD)
+
+    cage.start(parrot(answered=answered))
+    channel = cage.names.channel("cage")
+    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == 1)
+    body = {"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]}
+    cage.client.publish(channel, orjson.dumps(body))
+    first = wait_for(cage.client, cage.names, SAID, root_id="mine")
+    cage.client.publish(channel, orjson.dumps({**body, "TYPE": "DATA/GRADIENT"}))
+    second = wait_for(cage.client, cage.names, SAID, root_id="mine", after=first.entry)
+    assert (first.array[0], second.array[0]) == (8.0, -4.0)
+
+
+def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(cage: Cage) -> None:
+    """`on_dead` raises: the notice is a dead letter, and the last one."""
+
+    def keep(message: Message, context: Context) -> Message:
+        context.memory.put(message.id, note=1)
+        if message.array[0] < 0:
+            raise ValueError("no")
+        return message.reply(PERCH, message.array)
+
+    def given_up(records: list[dict[str, Any]], context: Context) -> None:
+        raise RuntimeError("cannot give up")
+
+    def choke(message: Message, context: Context) -> None:
+        raise ValueError("no")
+
+    cage.start(parrot(keep, on_dead=given_up), max_deliveries=2)
+    cage.start(listener(choke), max_deliveries=1)
+    cage.say(1)
+    until(lambda: len(cage.dead()) == 2)
+    notices = cage.client.xlen(cage.names.stream("@parrot", "LOG/ERROR"))
+    cage.say(-1)  # another message goes its way meanwhile
+    until(lambda: len(cage.dead()) == 3)
+    until(lambda: cage.pending(inbox_stream(cage.names, "parrot")) == 0)
+    assert notices == 1
+
+
+def find_orphans(cage: Cage, lease_ms: int) -> list[Any]:
+    """What the heartbeat of a replica finds in the parrot's cage."""
+    keep = cage.client.register_script(runs.script("keep"))
+    found: Any = keep(
+        keys=[
+            cage.names.alive("parrot~me"),
+            cage.names.run_info(),
+            cage.names.stream(*HEARD.key),
+        ],
+        args=["{}", 1000, "parrot", lease_ms, "parrot~me", cage.names.alive(""), "0"],
+    )
+    return [entry.decode() for _, entry in found[1:]]
+
+
+def test_an_orphan_is_found_behind_many_slow_replicas(cage: Cage) -> None:
+    """A hundred messages are in the hands of the living; the one of the dead comes last."""
+    runs.create_groups(cage.client, PARROTS, cage.names)
+    cage.client.set(cage.names.alive("parrot~slow"), "{}", ex=60)
+    key = cage.names.stream(*HEARD.key)
+    for owner, count in (("slow", 130), ("dead", 1)):
+        entries = [cage.inject({"m": "x"}) for _ in range(count)]
+        cage.client.xreadgroup("parrot", f"parrot~{owner}", {key: ">"}, count=count)
+    assert find_orphans(cage, lease_ms=0) == entries
+
+
+@pytest.mark.parametrize(
+    ("lease_ms", "alive", "orphans"), [(0, False, 1), (60_000, False, 0), (0, True, 0)]
+)
+def test_an_orphan_has_neither_a_lease_nor_a_living_owner(
+    cage: Cage, lease_ms: int, alive: bool, orphans: int
+) -> None:
+    """Both must be over before a message is taken over."""
+    runs.create_groups(cage.client, PARROTS, cage.names)
+    message = cage.say(1)
+    key = cage.names.stream(*HEARD.key)
+    cage.client.xreadgroup("parrot", "parrot~other", {key: ">"})
+    if alive:
+        cage.client.set(cage.names.alive("parrot~other"), "{}", ex=60)
+    assert find_orphans(cage, lease_ms) == [message.entry] * orphans

@@ -8,8 +8,9 @@ from roomgrad import Array, Component, Context, Message, Room, RuntimeSettings, 
 from roomgrad.client import Client
 from roomgrad.dead import ERROR_STREAM
 from roomgrad.testing import wait_for
-from tests.integration.conftest import Cage, until
+from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.waiting import until
 
 
 class Watcher:

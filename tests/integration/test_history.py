@@ -8,8 +8,9 @@ import pytest
 
 from roomgrad import runs
 from roomgrad.dead import ERRORS_KEPT
-from tests.integration.conftest import Cage, until
+from tests.integration.conftest import Cage
 from tests.integration.parrots import HEARD, PARROTS, SAID, numbers, parrot
+from tests.waiting import until
 
 
 def fill(cage: Cage, count: int, values: int = 1) -> None:
@@ -85,7 +86,7 @@ def test_a_destroyed_group_stops_trimming(cage: Cage) -> None:
     key = cage.names.stream(*HEARD.key)
     cage.client.xgroup_destroy(key, "parrot")
     marks = cage.names.done("parrot", *HEARD.key)
-    assert script(keys=[key, marks], args=[5, 2**30, "parrot"]) == 0
+    assert script(keys=[key, cage.names.run_info(), marks], args=[5, 2**30, "parrot"]) == 0
     assert length(cage) == 20
 
 

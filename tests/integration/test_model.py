@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from roomgrad import Component, Context, Message, RuntimeSettings, on
 from roomgrad.client import Client
 from roomgrad.models import ModelState
-from tests.integration.conftest import Cage, until
+from tests.integration.conftest import Cage
 from tests.integration.parrots import ANSWERED, CAGE, FORWARD, GRADIENT, PARROTS, PERCH, numbers
+from tests.waiting import until
 
 RATE = 0.5
 

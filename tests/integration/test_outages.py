@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import structlog
 
 from roomgrad import Context, Message
+from roomgrad.errors import ServerError
 from roomgrad.names import Names
 from roomgrad.server import connect
 from roomgrad.testing import running, wait_for
-from tests.integration.conftest import QUICK, Cage, OwnServer, until
+from tests.integration.conftest import QUICK, Cage, OwnServer
 from tests.integration.parrots import CAGE, HEARD, PERCH, SAID, numbers, parrot, repeat
+from tests.waiting import until
 
 
 def first_word(context: Context) -> Message:
@@ -65,6 +71,40 @@ def test_a_replica_stops_while_its_server_is_away(own_server: OwnServer, own_cag
     process.terminate()
     assert process.wait(10) == 0
     own_server.restart()
+
+
+def test_a_server_that_does_not_let_it_read_is_asked_less_and_less(cage: Cage) -> None:
+    """To connect is not enough: the pauses grow, and the log says it once."""
+    user, run = f"user-{secrets.token_hex(4)}", f"~{{{cage.names.run}}}:*"
+    cage.client.execute_command("ACL", "SETUSER", user, "on", ">secret", "+@all", "&*", run)
+    cage.stack.callback(cage.client.execute_command, "ACL", "DELUSER", user)
+    with structlog.testing.capture_logs() as lines:
+        cage.start(parrot(), url=cage.url.replace("redis://", f"redis://{user}:secret@"))
+        cage.client.execute_command("ACL", "SETUSER", user, "-xreadgroup")
+        until(lambda: denied(cage, user) >= 4)
+        cage.client.execute_command("ACL", "SETUSER", user, "+xreadgroup")
+        assert cage.heard(cage.say(1)).array.tolist() == [2.0]
+    events = [line["event"] for line in lines]
+    assert events.count("lost the server, trying again") == 1
+
+
+def denied(cage: Cage, user: str) -> int:
+    """How often the server has denied XREADGROUP to a user."""
+    entries = cage.client.acl_log()
+    return sum(int(each["count"]) for each in entries if each["username"] == user)
+
+
+@pytest.mark.slow
+def test_a_frozen_server_is_given_up_and_found_again(own_server: OwnServer, own_cage: Cage) -> None:
+    """It says nothing, and does not close the connection: an overdue answer is a lost one."""
+    own_cage.start(parrot())
+    own_cage.heard(own_cage.say(1))
+    with logged("lost the server", "answers again"):
+        os.kill(own_server.process.pid, signal.SIGSTOP)
+        threading.Timer(8.0, os.kill, (own_server.process.pid, signal.SIGCONT)).start()
+        own_cage.heard(own_cage.say(2))
+        own_cage.heard(own_cage.say(3))
+    assert own_cage.counter("heard") == 3
 
 
 def test_work_that_an_outage_interrupts_is_done_once(own_server: OwnServer, own_cage: Cage) -> None:
@@ -229,3 +269,27 @@ def test_two_replicas_speak_first_only_once(own_cage: Cage) -> None:
     own_cage.start(parrot(on_start=first_word))
     own_cage.heard(own_cage.say(2))
     assert own_cage.client.xlen(own_cage.names.stream(*HEARD.key)) == 2
+
+
+def test_a_full_server_leaves_nothing_half_done(own_cage: Cage) -> None:
+    """Beyond maxmemory what was begun is finished in one piece, and nothing new is opened."""
+    inside, release = threading.Event(), threading.Event()
+
+    def slow(message: Message, context: Context) -> Message:
+        context.memory.put(message.id, array=message.array)
+        inside.set()
+        assert release.wait(20)
+        return repeat(message, context)
+
+    own_cage.start(parrot(slow))
+    message = own_cage.say(1)
+    assert inside.wait(10)
+    own_cage.client.config_set("maxmemory", "100kb")
+    with pytest.raises(ServerError, match="maxmemory"):
+        own_cage.say(2)
+    release.set()
+    own_cage.heard(message)
+    assert own_cage.counter("heard") == own_cage.said() == 1
+    assert own_cage.client.hlen(own_cage.names.memory("parrot")) == 1
+    own_cage.client.config_set("maxmemory", "0")
+    own_cage.heard(own_cage.say(3))

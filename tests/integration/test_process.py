@@ -10,8 +10,9 @@ import time
 import orjson
 import pytest
 
-from tests.integration.conftest import Cage, until
+from tests.integration.conftest import Cage
 from tests.integration.parrots import HEARD, parrot
+from tests.waiting import until
 
 
 def beat_of(cage: Cage) -> tuple[bytes, dict[str, object]]:

@@ -13,8 +13,9 @@ from roomgrad.names import Names
 from roomgrad.replica import Replica
 from roomgrad.settings import settings
 from roomgrad.testing import running
-from tests.integration.conftest import QUICK, Cage, until
+from tests.integration.conftest import QUICK, Cage
 from tests.integration.parrots import CAGE, FORWARD, PARROTS, PERCH, numbers, parrot, repeat
+from tests.waiting import until
 
 
 @settings
@@ -55,7 +56,7 @@ def test_a_run_is_refused_with_other_settings(cage: Cage) -> None:
         second.run()
     text = str(caught.value)
     assert cage.names.run in text
-    assert "--pitch 1.0, not 2.0" in text
+    assert "was started with pitch = 1.0 of parrot, not 2.0" in text
     assert "--run" in text
     assert "--fresh" in text
 

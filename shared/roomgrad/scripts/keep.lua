@@ -16,10 +16,15 @@ local function lives(consumer)
   return living[consumer]
 end
 for number = 3, #KEYS do
-  local pending = redis.pcall('XPENDING', KEYS[number], group, 'IDLE', lease, '-', '+', 64)
-  if not pending.err then
-    for _, entry in ipairs(pending) do
-      if not lives(entry[2]) then found[#found + 1] = {number - 2, entry[1]} end
+  local start = '-'
+  while start and #found <= 64 do -- what many slow but living replicas hold is looked through
+    local pending = redis.pcall('XPENDING', KEYS[number], group, 'IDLE', lease, start, '+', 64)
+    start = nil
+    if not pending.err then
+      for _, entry in ipairs(pending) do
+        if not lives(entry[2]) then found[#found + 1] = {number - 2, entry[1]} end
+      end
+      if #pending == 64 then start = '(' .. pending[64][1] end
     end
   end
   if ARGV[7] == '1' then

@@ -1,7 +1,7 @@
 -- Takes a message that somebody PUBLISHed by hand into its stream, once by its ID.
 --
 -- KEYS  1 the IDs taken so far, 2 the stream
--- ARGV  1 the ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "", then the fields
+-- ARGV  1 room, TYPE and ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "", then the fields
 -- Returns the entry id, or nothing when it was taken before. The newest 10,000 IDs are remembered.
 
 local now = redis.call('TIME')

@@ -1,6 +1,6 @@
 -- Forgets the history of one stream that every declared group has acknowledged.
 --
--- KEYS  1 the stream, then per group: the sorted set of what it has done
+-- KEYS  1 the stream, 2 the run's hash, then per group: the sorted set of what it has done
 -- ARGV  1 entries to keep, 2 bytes to keep, then the groups
 -- Returns how many entries went. Nothing unacknowledged is ever trimmed.
 
@@ -35,15 +35,19 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   known[fields.name] = fields['last-delivered-id']
 end
 for i = 3, #ARGV do
-  local delivered = known[ARGV[i]]
-  if not delivered then return 0 end -- destroyed: it will be created again at 0 and owes everything
-  local pending = redis.call('XPENDING', stream, ARGV[i])
-  local first = pending[1] > 0 and pending[2] or delivered
-  if less(first, limit) then limit = first end
+  local group = ARGV[i]
+  local delivered = known[group]
+  if delivered then
+    local pending = redis.call('XPENDING', stream, group)
+    local first = pending[1] > 0 and pending[2] or delivered
+    if less(first, limit) then limit = first end
+  elseif redis.call('HEXISTS', KEYS[2], 'forgotten:' .. group) == 0 then
+    return 0 -- destroyed: it will be created again at 0 and owes everything
+  end
 end
 local gone = redis.call('XTRIM', stream, 'MINID', limit)
 local ms = parts(limit)
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. ms)
 end
 return gone

@@ -1,0 +1,130 @@
+"""The real components as processes of their own, with tiny numbers, on an embedded server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from roomgrad import ledger
+from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
+from roomgrad.launcher import Launcher
+from roomgrad.names import Names
+from roomgrad.plan import Plan
+from roomgrad.server import EmbeddedServer, connect
+from roomgrad.testing import throwaway_server
+from tests.waiting import until
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Death is noticed sooner than by default, so that tests are.
+QUICK = ["--heartbeat-interval-s=0.2", "--heartbeat-lives-s=0.8", "--lease-s=0.6"]
+
+
+@dataclass
+class Training:
+    """A run of the trebuchet, and the processes that serve it."""
+
+    plan: Plan
+    server: EmbeddedServer
+    client: redis.Redis
+    launcher: Launcher
+
+    @property
+    def names(self) -> Names:
+        return self.plan.names
+
+    @property
+    def applied(self) -> int:
+        """How many optimizer steps stand; what stood while the server is away."""
+        try:
+            return ledger.read(self.client, self.names).applied
+        except redis.ConnectionError:
+            return -1
+
+    def wait_applied(self, steps: int) -> None:
+        """Waits until so many steps stand."""
+        until(lambda: self.checked() >= steps, timeout_s=60)
+
+    def wait_finished(self) -> ledger.Ledger:
+        """Waits until the last gradient is home, and answers the counters."""
+        steps = self.plan.steps
+        until(lambda: self.checked() >= 0 and self.finished() >= steps, timeout_s=90)
+        return ledger.read(self.client, self.names)
+
+    def checked(self) -> int:
+        self.launcher.check()
+        return self.applied
+
+    def finished(self) -> int:
+        return ledger.read(self.client, self.names).finished
+
+    def weights(self) -> str:
+        """The SHA-256 of the parameters."""
+        return ledger.weights_sha256(self.client, self.names)
+
+    def misses(self) -> list[float]:
+        return [loss.miss_m for loss in ledger.losses(self.client, self.names)]
+
+    def leftovers(self) -> dict[str, int]:
+        """What should be empty when nothing is open: memory, kept weights, pending messages."""
+        left = {}
+        for component in self.plan.contract.components:
+            left[f"memory of {component}"] = self.client.hlen(self.names.memory(component))
+            left[f"weights of {component}"] = self.client.hlen(self.names.kept(component))
+        for stream in self.plan.contract.streams:
+            key = self.names.stream(*stream.key)
+            for group in self.client.xinfo_groups(key):
+                left[f"pending in {key}"] = group["pending"]
+        return {name: count for name, count in left.items() if count}
+
+    def kill_server(self) -> None:
+        """A power cut, and a start on what is on disk."""
+        self.server.kill()
+        self.server = EmbeddedServer.start(
+            self.server.directory, port=self.server.port, die_with_parent=True
+        )
+
+
+def assert_exact(training: Training) -> None:
+    """Every batch was sent, learned from and finished once, and nothing is left over."""
+    found = training.wait_finished()
+    steps = training.plan.steps
+    assert (found.sent, found.finished, found.dead, found.open) == (steps, steps, 0, 0)
+    assert (found.applied, found.distinct) == (steps, steps)
+    assert (found.lost, found.duplicates) == (0, 0)
+    state = training.client.hget(training.names.model(CONTROLMODEL), "step")
+    assert state == b"%d" % steps
+    until(lambda: training.leftovers() == {})
+    assert training.client.xlen(training.names.dead()) == 0
+
+
+Start = Callable[..., Training]
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Iterator[Start]:
+    """Starts a training: `train(steps=40, replicas={"simulator": 2}, batch_size=20)`."""
+    with ExitStack() as stack:
+
+        def start(batch_size: int = 20, **options: Any) -> Training:
+            plan = Plan(run="training", threads=1, **options)
+            server = stack.enter_context(throwaway_server())
+            client = connect(server.url)
+            stack.callback(client.close)
+            launcher = Launcher(ROOT, tmp_path, {"REDIS_URL": server.url})
+            training = Training(plan, server, client, launcher)
+            stack.callback(lambda: training.server.kill())
+            stack.enter_context(launcher)
+            for component in plan.contract.components:
+                flags = plan.flags(component) + QUICK
+                flags += [f"--batch-size={batch_size}"] if component == TRAINER else []
+                launcher.start(component, flags, plan.count(component))
+            return training
+
+        yield start

@@ -1,0 +1,163 @@
+"""What components declare, and what a contract does not allow."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+import roomgrad
+from roomgrad import Component, Context, Message, MessageType, Room, RuntimeSettings, on
+from roomgrad.component import as_messages
+from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, INPUT, MODEL, OUTPUT, TREBUCHET
+from roomgrad.errors import ContractError
+from services.controlmodel.handlers import component as controlmodel
+from services.simulator.handlers import component as simulator
+from services.trainer.handlers import component as trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+SDK = ROOT / "shared" / "roomgrad"
+
+
+def nothing(message: Message, context: Context) -> None:
+    """A handler that wants nothing."""
+
+
+def test_a_handler_for_somebody_elses_stream_is_refused() -> None:
+    """The contract names who consumes what."""
+    with pytest.raises(ContractError, match="trainer handles DATA/FORWARD in model"):
+        Component("trainer", TREBUCHET, RuntimeSettings, [on(MODEL, FORWARD)(nothing)])
+
+
+def test_a_reply_to_a_stream_that_the_contract_lacks_is_refused() -> None:
+    """When the component is declared, not when the first reply is sent."""
+    handler = on(MODEL, FORWARD, replies=[(Room("moon"), FORWARD)])(nothing)
+    with pytest.raises(ContractError, match="no DATA/FORWARD in room moon"):
+        Component("simulator", TREBUCHET, RuntimeSettings, [handler])
+
+
+def test_a_reply_that_was_not_declared_is_refused() -> None:
+    """The error names what was, and what was not."""
+    astray = Message.open(INPUT)
+    with pytest.raises(ContractError) as caught:
+        simulator.may_send(astray, simulator.handlers[0].replies)
+    assert "simulator replied DATA/FORWARD to input" in str(caught.value)
+    assert "DATA/FORWARD to output" in str(caught.value)
+
+
+def test_a_component_may_look_at_everything_in_everyone_mode() -> None:
+    """No group, so the contract need not name it."""
+    handlers = [on(room, FORWARD)(nothing) for room in (INPUT, MODEL, OUTPUT)]
+    watcher = Component("watcher", TREBUCHET, RuntimeSettings, handlers, everyone=True)
+    assert [str(stream.room) for stream in watcher.streams] == ["input", "model", "output"]
+
+
+def test_a_handler_is_a_plain_function() -> None:
+    """Calling it calls the function; what it returns is one message, several or none."""
+    handler = on(INPUT, FORWARD)(nothing)
+    assert handler(Message.open(INPUT), None) is None  # type: ignore[arg-type]
+    message = Message.open(INPUT)
+    assert as_messages(None) == []
+    assert as_messages(message) == [message]
+    assert as_messages(iter([message, message])) == [message, message]
+
+
+def test_the_components_of_the_trebuchet_fill_their_contract() -> None:
+    """Each stream is handled by its consumer, and every stream is somebody's reply."""
+    components = {each.name: each for each in (trainer, controlmodel, simulator)}
+    assert tuple(components) == TREBUCHET.components
+    for stream in TREBUCHET.streams:
+        for consumer in stream.consumers:
+            assert stream in components[consumer].streams
+    replies = {reply for each in components.values() for reply in each.reply_streams()}
+    assert replies == {stream.key for stream in TREBUCHET.streams}
+    assert (str(OUTPUT), GRADIENT.value) in trainer.reply_streams()
+
+
+# what the SDK shows, and what imports what
+
+
+def test_every_public_name_is_there() -> None:
+    """`roomgrad.__all__` is sorted, complete, and each name can be imported."""
+    assert sorted(roomgrad.__all__, key=str.casefold) == sorted(
+        set(roomgrad.__all__), key=str.casefold
+    )
+    for name in roomgrad.__all__:
+        assert getattr(roomgrad, name).__module__.startswith("roomgrad.")
+    assert {"Component", "Context", "Message", "Room", "System", "main", "on"} <= set(
+        roomgrad.__all__
+    )
+    assert MessageType is roomgrad.MessageType
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports when it is imported."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """The modules of the SDK that a module of it imports."""
+    names = {each.stem for each in SDK.glob("*.py")} - {"__init__", "__main__"}
+    found = {name.removeprefix("roomgrad.") for name in imports(path) if "." in name}
+    found |= {"__init__"} if "roomgrad" in imports(path) else set()
+    return {name for name in found if name in names}
+
+
+def test_imports_in_the_sdk_point_one_way() -> None:
+    """No module is imported by what it imports itself."""
+    graph = {path.stem: own_imports(path) for path in SDK.glob("*.py")}
+    order: list[str] = []
+    while graph:
+        ready = sorted(name for name, needs in graph.items() if not needs & graph.keys())
+        assert ready, f"these import each other in a circle: {sorted(graph)}"
+        order += ready
+        for name in ready:
+            del graph[name]
+    assert order.index("errors") < order.index("rooms") < order.index("messages")
+    assert order.index("messages") < order.index("codec") < order.index("memory")
+    assert order.index("memory") < order.index("context") < order.index("replica")
+
+
+def test_services_never_import_each_other() -> None:
+    """They share the SDK, and talk in rooms."""
+    folders = [path.parent for path in (ROOT / "services").glob("*/__main__.py")]
+    assert len(folders) >= 4
+    for folder in folders:
+        for path in folder.rglob("*.py"):
+            for name in imports(path):
+                parts = name.split(".")
+                assert parts[0] != "services" or parts[1] == folder.name, f"{path}: {name}"
+
+
+@pytest.mark.parametrize("name", ["simulator/physics", "simulator/head", "controlmodel/model"])
+def test_mathematics_imports_neither_redis_nor_the_sdk(name: str) -> None:
+    """It is worth reading, and testing, by itself."""
+    known = imports(ROOT / "services" / f"{name}.py")
+    assert not {each.split(".")[0] for each in known} & {"redis", "roomgrad", "hiredis"}
+
+
+def test_the_batches_are_mathematics_too() -> None:
+    """Pure functions of numpy arrays."""
+    known = imports(ROOT / "services" / "trainer" / "batches.py")
+    assert {each.split(".")[0] for each in known} == {"__future__", "numpy"}
+
+
+def test_only_one_module_of_the_sdk_needs_torch() -> None:
+    """A component without a network starts without it."""
+    needs = [path.stem for path in SDK.rglob("*.py") if any(
+        name.split(".")[0] == "torch" for name in imports(path)
+    )]  # fmt: skip
+    assert needs == ["learning"]
+    for module in ("roomgrad.replica", "services.trainer.handlers"):
+        importlib.import_module(module)
+    assert "services.trainer.handlers" in sys.modules
