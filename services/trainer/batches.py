@@ -25,6 +25,7 @@ def batch(seed: int, number: int, size: int) -> Float32:
 def squared_error(distance: Float32, target: Float32) -> tuple[float, float, Float32]:
     """Mean squared error (m2), mean miss (m) and the gradient of the first, all of `(batch,)`."""
     off = distance - target
-    loss = float(np.mean(off * off, dtype=np.float64))
-    miss = float(np.mean(np.abs(off), dtype=np.float64))
-    return loss, miss, (off * np.float32(2.0 / len(off))).astype("<f4")
+    size = len(off)
+    loss = float(np.add.reduce(off * off, dtype=np.float64)) / size
+    miss = float(np.add.reduce(np.abs(off), dtype=np.float64)) / size
+    return loss, miss, off * np.float32(2.0 / size)

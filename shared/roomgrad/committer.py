@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from roomgrad.commit import Commit
-from roomgrad.line import Command, Line, outcome
+from roomgrad.line import Line, outcome
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
 from roomgrad.sources import Delivery, Source
 from roomgrad.stopping import Stopping
-from roomgrad.wire import Reply, ReplyError, WireLost
+from roomgrad.wire import Command, Reply, ReplyError, WireLost
 from roomgrad.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")

@@ -23,7 +23,7 @@ from roomgrad.component import Component
 from roomgrad.dead import bury, inbox_stream
 from roomgrad.errors import MessageError, NoServer, RoomgradError, StrayMessage
 from roomgrad.keeper import Keeper, Pulse
-from roomgrad.line import Command, Line
+from roomgrad.line import Line
 from roomgrad.memory import Cache
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
@@ -34,7 +34,7 @@ from roomgrad.setup import Setup
 from roomgrad.sources import Delivery, EveryoneSource, GroupSource, deliveries
 from roomgrad.stopping import Stopping
 from roomgrad.store import ModelStore
-from roomgrad.wire import ReplyError, Wire, WireLost
+from roomgrad.wire import Command, ReplyError, Wire, WireLost
 from roomgrad.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")

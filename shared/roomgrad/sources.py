@@ -9,8 +9,10 @@ from typing import Any, Protocol
 from roomgrad.commit import Commit
 from roomgrad.names import Names
 from roomgrad.rooms import Stream
+from roomgrad.wire import Command, packed
 
 READ_COUNT = b"1"
+READS_REMEMBERED = 8  # block times that are used again; retries ask for others
 
 
 @dataclass(slots=True)
@@ -38,7 +40,7 @@ class Delivery:
 class Source(Protocol):
     """How a replica reads, and how its commits say that an entry is done."""
 
-    def read_command(self, block_ms: int) -> list[bytes]: ...
+    def read_command(self, block_ms: int) -> Command: ...
 
     def guard(self, commit: Commit, delivery: Delivery) -> None: ...
 
@@ -74,24 +76,16 @@ class GroupSource:
             for stream in streams
         }
         self._head = [b"XREADGROUP", b"GROUP", group.encode(), consumer.encode()]
-        self._read_cache: dict[int, list[bytes]] = {}
+        self._reads: dict[int, bytes] = {}
 
-    def read_command(self, block_ms: int) -> list[bytes]:
-        """Waits for new messages."""
-        command = self._read_cache.get(block_ms)
+    def read_command(self, block_ms: int) -> Command:
+        """Waits for new messages. The same every time, so it is packed once."""
+        command = self._reads.get(block_ms)
         if command is None:
-            command = [
-                *self._head,
-                b"COUNT",
-                READ_COUNT,
-                b"BLOCK",
-                b"%d" % block_ms,
-                b"STREAMS",
-                *self.keys,
-                *[b">"] * len(self.keys),
-            ]
-            if len(self._read_cache) < 8:
-                self._read_cache[block_ms] = command
+            how = [b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
+            command = packed(*self._head, *how, *self.keys, *[b">"] * len(self.keys))
+            if len(self._reads) < READS_REMEMBERED:
+                self._reads[block_ms] = command
         return command
 
     def own_command(self) -> list[bytes]:
@@ -166,7 +160,7 @@ class EveryoneSource:
         self._at[key] = (entry, int(seen) + missed)
         return missed
 
-    def read_command(self, block_ms: int) -> list[bytes]:
+    def read_command(self, block_ms: int) -> Command:
         """Waits for messages after the positions."""
         head = [b"XREAD", b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
         return head + list(self._at) + [entry for entry, _ in self._at.values()]

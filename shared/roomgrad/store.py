@@ -8,6 +8,7 @@ from typing import Any
 from roomgrad.commit import Commit
 from roomgrad.models import Model, ModelState, Trainable
 from roomgrad.names import Names
+from roomgrad.wire import Command, packed
 
 Call = Callable[[list[bytes]], Any]
 
@@ -17,6 +18,7 @@ class ModelStore:
 
     def __init__(self, names: Names, component: str, trainable: Trainable, call: Call) -> None:
         self._key = names.model(component)
+        self._version_command = packed(b"HGET", self._key.encode(), b"version")
         self._kept_key = names.kept(component)
         self._ledger = names.ledger(component)
         self._counters = names.counters(component)
@@ -26,9 +28,9 @@ class ModelStore:
         self._call = call
         self._loaded: ModelState | None = None
 
-    def version_command(self) -> list[bytes]:
+    def version_command(self) -> Command:
         """Reads the version; sent behind the blocking read, to be read after the message."""
-        return [b"HGET", self._key.encode(), b"version"]
+        return self._version_command
 
     def model(self, version: bytes | None, training: bool = True) -> Model:
         """The model of one handler call, whose version is now `version`."""

@@ -28,6 +28,15 @@ _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ig
 ReplyError = hiredis.ReplyError
 
 
+# The words of a command, or one that `packed` has made ready to be sent again and again.
+Command = Sequence[bytes] | bytes
+
+
+def packed(*words: bytes) -> bytes:
+    """A command as it goes over the wire."""
+    return _packed(words)
+
+
 class WireLost(ConnectionError):
     """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
 
@@ -104,11 +113,11 @@ class Wire:
                 self._socket.close()
         self._socket = None
 
-    def send(self, *commands: Sequence[bytes]) -> None:
+    def send(self, *commands: Command) -> None:
         """Sends commands in one go; each is answered by one `read`, in order."""
         if self._socket is None:
             raise WireLost("not connected")
-        data = b"".join([_packed(tuple(command)) for command in commands])
+        data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
         try:
             self._be_patient(GRACE_S + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)
@@ -146,7 +155,7 @@ class Wire:
             self._patience_s = seconds
             self._socket.settimeout(seconds)
 
-    def call(self, command: Sequence[bytes]) -> Reply:
+    def call(self, command: Command) -> Reply:
         """One command and its answer."""
         self.send(command)
         return self.read()

@@ -26,8 +26,13 @@ local holds = {
   stream = {XADD = true},
 }
 
+local types = {}
 local function fits(name, kind)
-  local found = redis.call('TYPE', name).ok
+  local found = types[name]
+  if not found then
+    found = redis.call('TYPE', name).ok
+    types[name] = found
+  end
   if found ~= kind and found ~= 'none' then
     return 'key ' .. name .. ' is a ' .. found .. ', expected a ' .. kind
   end
