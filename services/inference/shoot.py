@@ -67,7 +67,7 @@ def ask(client: Client, pairs: Float32, *, frames: int = 0, timeout_s: float = 1
         timeout_s=timeout_s,
         fields=fields,
     )
-    return _shots(pairs, answer.data, answer.fields)
+    return shots_of(pairs, answer.data, answer.fields)
 
 
 def ask_many(client: Client, pairs: Float32, *, timeout_s: float = 10.0) -> list[Shots]:
@@ -91,7 +91,8 @@ def spread(pairs: Float32, count: int = 8) -> Float32:
     return pairs[chosen]
 
 
-def _shots(pairs: Float32, distance: Any, fields: Any) -> Shots:
+def shots_of(pairs: Float32, distance: Any, fields: Any) -> Shots:
+    """The shots that an answer describes. Raises NoAnswer when it says too little."""
     if missing := [name for name in ("ANGLE", "WEIGHT", "STATUS") if name not in fields]:
         raise NoAnswer(f"the simulator's answer has no {', '.join(missing)}: update or replace it")
     return Shots(

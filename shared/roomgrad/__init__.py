@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from roomgrad.context import Context
     from roomgrad.errors import RoomgradError
     from roomgrad.messages import Message
-    from roomgrad.process import main
     from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
+    from roomgrad.runtime.process import main
     from roomgrad.settings import OfRun, RuntimeSettings
 
 __all__ = [
@@ -38,7 +38,7 @@ _HOME = {
     "context": ("Context",),
     "errors": ("RoomgradError",),
     "messages": ("Message",),
-    "process": ("main",),
+    "runtime.process": ("main",),
     "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System"),
     "settings": ("OfRun", "RuntimeSettings"),
 }

@@ -1,5 +1,5 @@
 """`python -m roomgrad`."""
 
-from roomgrad.cli import main
+from roomgrad.commands.cli import main
 
 main()

@@ -46,12 +46,12 @@ from roomgrad.errors import ContractError, NoAnswer
 from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
-from roomgrad.replica import Replica
 from roomgrad.rooms import MessageType, Stream
+from roomgrad.runtime.replica import Replica
+from roomgrad.runtime.store import ModelStore
+from roomgrad.runtime.work import Attempt, Work
 from roomgrad.server import EmbeddedServer
 from roomgrad.settings import RuntimeSettings
-from roomgrad.store import ModelStore
-from roomgrad.work import Attempt, Work
 
 Records = Mapping[str, Mapping[str, Any]]
 

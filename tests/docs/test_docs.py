@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from roomgrad.cli import app
+from roomgrad.commands.cli import app
 from roomgrad.names import Names
 from roomgrad.settings import describe
 from roomgrad.testing import running

@@ -20,7 +20,7 @@ from roomgrad import Component, Message, RuntimeSettings, Stream
 from roomgrad.client import Client
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
-from roomgrad.replica import Replica
+from roomgrad.runtime.replica import Replica
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers

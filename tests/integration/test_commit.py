@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from roomgrad import Context, Message
-from roomgrad.replica import Replica
+from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import Cage
 from tests.integration.parrots import GRADIENT, PERCH, SAID, numbers, parrot, repeat
 from tests.waiting import until
@@ -48,7 +48,7 @@ def held(replica: Replica) -> bool:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused commit is tried again soon."""
-    monkeypatch.setattr("roomgrad.committer.REFUSED_PAUSE_S", 0.05)
+    monkeypatch.setattr("roomgrad.runtime.committer.REFUSED_PAUSE_S", 0.05)
 
 
 FORBIDDEN = [

@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 import pytest
 
-from roomgrad import Context, Message, runs
-from roomgrad.dead import ERROR_STREAM, inbox_stream
+from roomgrad import Context, Message
+from roomgrad.runtime import runs
+from roomgrad.runtime.dead import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import (

@@ -6,7 +6,7 @@ import structlog
 
 from roomgrad import Array, Component, Context, Message, Room, RuntimeSettings, Stream, System, on
 from roomgrad.client import Client
-from roomgrad.dead import ERROR_STREAM
+from roomgrad.runtime.dead import ERROR_STREAM
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from roomgrad.commands.launcher import Launcher
 from roomgrad.errors import RoomgradError, SettingsError
-from roomgrad.launcher import Launcher
 
 WAIT_S = 20.0
 
@@ -157,8 +157,8 @@ def test_a_process_that_never_gets_up_is_given_up(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names it, its log and the last that it said."""
-    monkeypatch.setattr("roomgrad.launcher.LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr("roomgrad.launcher.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("roomgrad.commands.launcher.LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr("roomgrad.commands.launcher.FIRST_PAUSE_S", 0.01)
     launcher.start_command("broken-0", [sys.executable, "-c", "import nowhere"])
     with pytest.raises(RoomgradError, match=r"broken-0 ended .*No module named 'nowhere'"):
         launcher.wait_failed(WAIT_S)
@@ -172,7 +172,7 @@ def test_processes_end_with_a_killed_launcher(
     script = f"""
         import pathlib, signal, sys
         sys.path[:] = {sys.path!r}
-        from roomgrad.launcher import Launcher
+        from roomgrad.commands.launcher import Launcher
         launcher = Launcher(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))
         launcher.start_command("caller-0", {caller()!r})
         signal.pause()

@@ -109,7 +109,7 @@ def answer(cage: Cage, reply: Message, *values: float) -> Message:
 
 def test_a_step_is_committed_with_its_reply(cage: Cage) -> None:
     """Weights, optimizer state, step number, version and ledger move together."""
-    cage.start(scale())
+    replica = cage.start(scale())
     reply = cage.heard(cage.say(2))
     assert reply.array.tolist() == [2.0]
     before = cage.client.hget(cage.names.model("parrot"), "version")
@@ -119,6 +119,8 @@ def test_a_step_is_committed_with_its_reply(cage: Cage) -> None:
     assert (state[b"weights"], state[b"optimizer"], state[b"step"]) == (b"0.0", b"1", b"1")
     assert state[b"version"].startswith(b"1-")
     assert state[b"version"] != before
+    beat = cage.names.alive(replica.consumer)
+    until(lambda: b'"version":"%s"' % state[b"version"] in (cage.client.get(beat) or b""))
     assert cage.client.zrange(cage.names.ledger("parrot"), 0, -1) == [reply.root_id.encode()]
     assert cage.counter("applied") == cage.counter("distinct") == 1
     assert not cage.client.exists(cage.names.memory("parrot"))
@@ -289,7 +291,7 @@ def test_a_server_that_fell_back_to_an_older_state_is_followed(own_cage: Cage) -
 
 def test_a_broken_ledger_leaves_nothing_half_done(cage: Cage, monkeypatch: Any) -> None:
     """The step waits until each key that it writes can be written."""
-    monkeypatch.setattr("roomgrad.committer.REFUSED_PAUSE_S", 0.05)
+    monkeypatch.setattr("roomgrad.runtime.committer.REFUSED_PAUSE_S", 0.05)
     replica = cage.start(scale())
     broken = [
         (cage.names.counters("parrot"), "applied"),

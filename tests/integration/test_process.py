@@ -10,6 +10,7 @@ import time
 import orjson
 import pytest
 
+from roomgrad.commands import heartbeats
 from tests.integration.conftest import Cage
 from tests.integration.parrots import HEARD, parrot
 from tests.waiting import until
@@ -54,6 +55,13 @@ def test_a_heartbeat_says_who_lives_and_expires(cage: Cage) -> None:
     assert 0 < cage.client.pttl(key) <= 500
     process.kill()
     until(lambda: not cage.client.exists(key))
+
+
+def test_a_heartbeat_of_a_foreign_client_hurts_nobody(cage: Cage) -> None:
+    """Whoever looks for heartbeats passes over one that says something else."""
+    for number, value in enumerate([b"alive", b"[1]", b'{"component": "parrot"}']):
+        cage.client.set(cage.names.alive(f"parrot~{number}"), value)
+    assert heartbeats.find(cage.client, cage.names, "parrot") == []
 
 
 def test_an_idle_replica_asks_at_most_two_commands_a_second(own_cage: Cage) -> None:

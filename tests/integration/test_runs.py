@@ -6,11 +6,12 @@ from typing import Annotated
 
 import pytest
 
-from roomgrad import Component, Message, OfRun, RuntimeSettings, on, runs
+from roomgrad import Component, Message, OfRun, RuntimeSettings, on
 from roomgrad.client import Client
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.names import Names
-from roomgrad.replica import Replica
+from roomgrad.runtime import runs
+from roomgrad.runtime.replica import Replica
 from roomgrad.settings import settings
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, Cage

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad import ledger
+from roomgrad.commands import ledger
+from roomgrad.commands.launcher import Launcher
+from roomgrad.commands.plan import Plan
 from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
-from roomgrad.launcher import Launcher
 from roomgrad.names import Names
-from roomgrad.plan import Plan
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
 from tests.waiting import until

@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import roomgrad
@@ -14,6 +15,7 @@ from roomgrad import Component, Context, Message, MessageType, Room, RuntimeSett
 from roomgrad.component import as_messages
 from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, INPUT, MODEL, OUTPUT, TREBUCHET
 from roomgrad.errors import ContractError
+from roomgrad.testing import call
 from services.controlmodel.handlers import component as controlmodel
 from services.simulator.handlers import component as simulator
 from services.trainer.handlers import component as trainer
@@ -46,6 +48,18 @@ def test_a_reply_that_was_not_declared_is_refused() -> None:
         simulator.may_send(astray, simulator.handlers[0].replies)
     assert "simulator replied DATA/FORWARD to input" in str(caught.value)
     assert "DATA/FORWARD to output" in str(caught.value)
+
+
+def test_what_is_sent_beside_the_replies_must_be_declared_too() -> None:
+    """Permissions and the room graph are derived from what the handlers declare."""
+
+    def astray(message: Message, context: Context) -> None:
+        context.send(Message.open(INPUT, np.zeros((1, 2), "<f4")))
+
+    handler = on(MODEL, FORWARD, replies=[(OUTPUT, FORWARD)])(astray)
+    component = Component("simulator", TREBUCHET, RuntimeSettings, [handler])
+    with pytest.raises(ContractError, match="simulator replied DATA/FORWARD to input"):
+        call(component, Message.open(MODEL, np.zeros((1, 3), "<f4")))
 
 
 def test_a_component_may_look_at_everything_in_everyone_mode() -> None:
@@ -105,9 +119,19 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+def dotted(path: Path) -> str:
+    """A module of the SDK as it is imported, without the package's name."""
+    return ".".join(path.relative_to(SDK).with_suffix("").parts)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the SDK by its name."""
+    return {dotted(path): path for path in SDK.rglob("*.py")}
+
+
 def own_imports(path: Path) -> set[str]:
     """The modules of the SDK that a module of it imports."""
-    names = {each.stem for each in SDK.glob("*.py")} - {"__init__", "__main__"}
+    names = {name for name in modules() if "__" not in name}
     found = {name.removeprefix("roomgrad.") for name in imports(path) if "." in name}
     found |= {"__init__"} if "roomgrad" in imports(path) else set()
     return {name for name in found if name in names}
@@ -115,7 +139,7 @@ def own_imports(path: Path) -> set[str]:
 
 def test_imports_in_the_sdk_point_one_way() -> None:
     """No module is imported by what it imports itself."""
-    graph = {path.stem: own_imports(path) for path in SDK.glob("*.py")}
+    graph = {name: own_imports(path) for name, path in modules().items()}
     order: list[str] = []
     while graph:
         ready = sorted(name for name, needs in graph.items() if not needs & graph.keys())
@@ -125,7 +149,7 @@ def test_imports_in_the_sdk_point_one_way() -> None:
             del graph[name]
     assert order.index("errors") < order.index("rooms") < order.index("messages")
     assert order.index("messages") < order.index("codec") < order.index("memory")
-    assert order.index("memory") < order.index("context") < order.index("replica")
+    assert order.index("memory") < order.index("context") < order.index("runtime.replica")
 
 
 def test_services_never_import_each_other() -> None:
@@ -158,6 +182,6 @@ def test_only_one_module_of_the_sdk_needs_torch() -> None:
         name.split(".")[0] == "torch" for name in imports(path)
     )]  # fmt: skip
     assert needs == ["learning"]
-    for module in ("roomgrad.replica", "services.trainer.handlers"):
+    for module in ("roomgrad.runtime.replica", "services.trainer.handlers"):
         importlib.import_module(module)
     assert "services.trainer.handlers" in sys.modules

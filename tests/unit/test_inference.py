@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roomgrad.errors import SettingsError
+from roomgrad.errors import NoAnswer, SettingsError
 from services.inference import table
-from services.inference.shoot import Shots, held_out, spread
+from services.inference.shoot import Shots, held_out, shots_of, spread
 
 
 def test_held_out_pairs_are_always_the_same() -> None:
@@ -27,6 +27,13 @@ def test_a_spread_of_pairs_covers_near_and_far_targets() -> None:
     """The few shots that are shown are not all of one kind."""
     targets = spread(held_out(), 8)[:, 1]
     assert (np.diff(targets) > 5).all()
+
+
+def test_an_answer_that_says_too_little_is_refused() -> None:
+    """A simulator of another make may answer the distance alone."""
+    pairs = held_out(2)
+    with pytest.raises(NoAnswer, match="no WEIGHT, STATUS"):
+        shots_of(pairs, pairs[:, 1], {"ANGLE": pairs[:, 0]})
 
 
 def test_a_table_keeps_its_columns_and_gains_the_results(tmp_path: Path) -> None:

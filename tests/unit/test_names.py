@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roomgrad.errors import ContractError
 from roomgrad.names import PLAIN, Names, encoded
 
 
@@ -62,6 +63,13 @@ def test_an_encoded_name_has_no_meaning_in_a_key_or_pattern(name: str) -> None:
     except UnicodeEncodeError:
         return
     assert not set(text.removeprefix("@")) & set(":{}*?[]\\ \n")
+
+
+@pytest.mark.parametrize("name", ["run", "dead", "taken", "a:b", ""])
+def test_a_table_never_takes_a_key_of_the_runtime(name: str) -> None:
+    """The names of tables and of what the runtime keeps stand side by side."""
+    with pytest.raises(ContractError, match="may not be named"):
+        Names("x").table(name)
 
 
 def test_all_keys_of_a_run_lie_in_one_slot() -> None:

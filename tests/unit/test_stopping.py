@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from roomgrad.stopping import Stopping
+from roomgrad.runtime.stopping import Stopping
 
 SHOWER = "import os, sys\nwhile True: os.kill(int(sys.argv[1]), int(sys.argv[2]))"
 

@@ -9,7 +9,7 @@ from types import FrameType
 from roomgrad import log as logs
 from roomgrad.component import Component
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
-from roomgrad.replica import Replica
+from roomgrad.runtime.replica import Replica
 from roomgrad.server import address
 from roomgrad.settings import load
 

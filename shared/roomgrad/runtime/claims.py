@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import structlog
 
-from roomgrad.keeper import Pulse
-from roomgrad.line import Line
+from roomgrad.runtime.keeper import Pulse
+from roomgrad.runtime.line import Line
+from roomgrad.runtime.sources import Delivery, GroupSource, deliveries
 from roomgrad.settings import RuntimeSettings
-from roomgrad.sources import Delivery, GroupSource, deliveries
 
 log = structlog.get_logger("roomgrad")
 

@@ -16,26 +16,27 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad import codec
-from roomgrad.claims import Claims
 from roomgrad.commit import Commit
-from roomgrad.committer import Committer
 from roomgrad.component import Component
-from roomgrad.dead import bury, inbox_stream
 from roomgrad.errors import MessageError, NoServer, RoomgradError, StrayMessage
-from roomgrad.keeper import Keeper, Pulse
-from roomgrad.line import Line
 from roomgrad.memory import Cache
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
-from roomgrad.rings import Rings
+from roomgrad.runtime.claims import Claims
+from roomgrad.runtime.committer import Committer
+from roomgrad.runtime.dead import bury, inbox_stream
+from roomgrad.runtime.history import History
+from roomgrad.runtime.keeper import Keeper, Pulse
+from roomgrad.runtime.line import Line
+from roomgrad.runtime.rings import Rings
+from roomgrad.runtime.setup import Setup
+from roomgrad.runtime.sources import Delivery, EveryoneSource, GroupSource, deliveries
+from roomgrad.runtime.stopping import Stopping
+from roomgrad.runtime.store import ModelStore
+from roomgrad.runtime.wire import Command, ReplyError, Wire, WireLost
+from roomgrad.runtime.work import Attempt, Work
 from roomgrad.server import connect
 from roomgrad.settings import RuntimeSettings, of_run
-from roomgrad.setup import Setup
-from roomgrad.sources import Delivery, EveryoneSource, GroupSource, deliveries
-from roomgrad.stopping import Stopping
-from roomgrad.store import ModelStore
-from roomgrad.wire import Command, ReplyError, Wire, WireLost
-from roomgrad.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
 
@@ -144,7 +145,7 @@ class Replica:
             self._source if isinstance(self._source, GroupSource) else None,
             Rings(self.names, self.component.system, sorted(rooms), self.component.name),
             self._open_wire,
-            self._setup.groups_of,
+            History(self.names, self.component, self.settings),
         )
 
     def _connect(self) -> None:

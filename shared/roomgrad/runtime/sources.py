@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from roomgrad.commit import Commit
 from roomgrad.names import Names
 from roomgrad.rooms import Stream
-from roomgrad.wire import Command, packed
+from roomgrad.runtime.wire import Command, packed
 
 READ_COUNT = b"1"
 READS_REMEMBERED = 8  # block times that are used again; retries ask for others

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from roomgrad.commit import Commit
-from roomgrad.line import Line, outcome
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
-from roomgrad.sources import Delivery, Source
-from roomgrad.stopping import Stopping
-from roomgrad.wire import Command, Reply, ReplyError, WireLost
-from roomgrad.work import Attempt, Work
+from roomgrad.runtime.line import Line, outcome
+from roomgrad.runtime.sources import Delivery, Source
+from roomgrad.runtime.stopping import Stopping
+from roomgrad.runtime.wire import Command, Reply, ReplyError, WireLost
+from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
 

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 
-from roomgrad import runs
 from roomgrad.names import Names
-from roomgrad.rings import Rings
+from roomgrad.runtime import runs
+from roomgrad.runtime.history import History
+from roomgrad.runtime.rings import Rings
+from roomgrad.runtime.sources import GroupSource
+from roomgrad.runtime.wire import ReplyError, Wire
 from roomgrad.settings import RuntimeSettings
-from roomgrad.sources import GroupSource
-from roomgrad.wire import ReplyError, Wire
 
 log = structlog.get_logger("roomgrad")
 
@@ -55,7 +56,7 @@ class Keeper:
         source: GroupSource | None,
         rings: Rings,
         open_wire: Callable[[str], Wire],
-        groups: Callable[[str, str], list[str]],
+        history: History,
     ) -> None:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._names = names
@@ -65,7 +66,7 @@ class Keeper:
         self._pulse = pulse
         self._source = source
         self._rings = rings
-        self._groups = groups
+        self._history = history
         self._wire = open_wire("keeper")
         self._ring_wire = open_wire("rings")
         self._began = time.time()
@@ -74,7 +75,6 @@ class Keeper:
         self._failing: set[Wire] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._keep_script = runs.script("keep").encode()
-        self._trim_script = runs.script("trim").encode()
 
     def start(self) -> None:
         """Starts the thread, unless it runs already."""
@@ -175,25 +175,13 @@ class Keeper:
 
     def _trim(self) -> None:
         """Forgets what every group has acknowledged, after so many commits or every ten beats."""
-        if self._source is None:
+        if self._source is None:  # who only looks on delays no trimming, and does none
             return
         commits = self._pulse.commits - self._trimmed_at
         if commits < self._settings.history_entries // 4 and (not commits or self._beats % 10):
             return
         self._trimmed_at = self._pulse.commits
-        limits = [
-            b"%d" % self._settings.history_entries,
-            b"%d" % (self._settings.history_mib * 1024 * 1024),
-        ]
-        for key, stream in self._source.by_key.items():
-            room, type_ = stream.key
-            groups = self._groups(room, type_)
-            done = [self._names.done(group, room, type_).encode() for group in groups]
-            keys = [key, self._names.run_info().encode(), *done]
-            command = [b"EVAL", self._trim_script, b"%d" % len(keys), *keys, *limits]
-            reply = self._wire.call(command + [group.encode() for group in groups])
-            if isinstance(reply, ReplyError):
-                raise reply
+        self._history.trim(self._wire)
 
     def _watch(self) -> None:
         """A handler that hangs becomes a death: another replica takes its message over."""

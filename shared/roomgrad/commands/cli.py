@@ -17,7 +17,7 @@ from typer import Argument, Exit, Option
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
 if TYPE_CHECKING:
-    from roomgrad.plan import Plan
+    from roomgrad.commands.plan import Plan
 
 app = typer.Typer(
     help="Train a model through other programs: components in rooms, Redis between them.",
@@ -86,7 +86,7 @@ def run(
     """Train a system, show how it learns, evaluate it, and stop everything again."""
     from rich.console import Console
 
-    from roomgrad import demo
+    from roomgrad.commands import demo
 
     plan = _plan(system, steps, seed, preset, replicas, window, threads, run)
     console = Console(highlight=False)
@@ -111,8 +111,8 @@ def up(
     fresh: Fresh = False,
 ) -> None:
     """Serve a system in the background until `roomgrad down`."""
-    from roomgrad import up as background
-    from roomgrad.report import where_to_look
+    from roomgrad.commands import up as background
+    from roomgrad.commands.report import where_to_look
 
     plan = _plan(system, steps, seed, preset, replicas, window, threads, run)
     started, state = background.up(plan, redis, fresh=fresh)
@@ -128,7 +128,7 @@ def up(
 @app.command()
 def down(run: Run = "trebuchet") -> None:
     """Stop what `roomgrad up` serves; its data stays."""
-    from roomgrad import up as background
+    from roomgrad.commands import up as background
 
     if background.down(run):
         print(f"{run} is down; its data is kept, and `roomgrad up` goes on with it.")
@@ -171,11 +171,11 @@ def health(
     import socket
     from contextlib import closing
 
-    from roomgrad import heartbeats
+    from roomgrad.commands import heartbeats
+    from roomgrad.commands.plan import system_of
+    from roomgrad.commands.session import password_file
     from roomgrad.names import Names
-    from roomgrad.plan import system_of
     from roomgrad.server import address, connect
-    from roomgrad.session import password_file
 
     names = Names(run or os.environ.get("RUN", "") or system_of(component).name)
     with closing(connect(address(redis), password_file())) as client:
@@ -195,11 +195,11 @@ def forget(
     """Remove a component's groups for good, so that no message waits for it any more."""
     from contextlib import closing
 
-    from roomgrad import runs
+    from roomgrad.commands.plan import system_of
+    from roomgrad.commands.session import password_file
     from roomgrad.names import Names
-    from roomgrad.plan import system_of
+    from roomgrad.runtime import runs
     from roomgrad.server import address, connect
-    from roomgrad.session import password_file
 
     system = system_of(component)
     names = Names(run or system.name)
@@ -218,7 +218,7 @@ def _plan(
     threads: int,
     run: str,
 ) -> Plan:
-    from roomgrad.plan import Plan, find_system, parse_replicas
+    from roomgrad.commands.plan import Plan, find_system, parse_replicas
 
     counts = parse_replicas(replicas or [], find_system(system))
     return Plan(system, run, steps, seed, preset, window, threads, counts)

@@ -19,10 +19,10 @@ from typing import Any
 import structlog
 
 from roomgrad import children, log, project
+from roomgrad.commands.launcher import last_words
+from roomgrad.commands.plan import Plan
+from roomgrad.commands.session import UP_S, holder, serve
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
-from roomgrad.launcher import last_words
-from roomgrad.plan import Plan
-from roomgrad.session import UP_S, holder, serve
 
 STATE = "launcher.json"
 DOWN_S = 40.0
@@ -93,7 +93,7 @@ def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
     environ = {**os.environ, "REDIS_URL": redis_url} if redis_url else dict(os.environ)
     with open(directory / "supervisor.log", "ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "roomgrad.up", str(directory)],
+            [sys.executable, "-m", "roomgrad.commands.up", str(directory)],
             env=environ,
             stdin=subprocess.DEVNULL,
             stdout=output,

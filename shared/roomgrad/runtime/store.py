@@ -8,7 +8,7 @@ from typing import Any
 from roomgrad.commit import Commit
 from roomgrad.models import Model, ModelState, Trainable
 from roomgrad.names import Names
-from roomgrad.wire import Command, packed
+from roomgrad.runtime.wire import Command, packed
 
 Call = Callable[[list[bytes]], Any]
 

@@ -10,13 +10,13 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
-from roomgrad.dead import ERRORS_KEPT
 from roomgrad.memory import Read
 from roomgrad.messages import Message
 from roomgrad.models import Model, ModelState
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.rooms import MessageType, Room, Stream
-from roomgrad.store import ModelStore
+from roomgrad.runtime.dead import ERRORS_KEPT
+from roomgrad.runtime.store import ModelStore
 
 LOGS_KEPT = 10_000
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}

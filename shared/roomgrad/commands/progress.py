@@ -9,7 +9,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from roomgrad.ledger import Ledger
+from roomgrad.commands.ledger import Ledger
 
 LINE_EVERY_S = 2.0
 LINES = 10

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import redis
 
-from roomgrad import heartbeats, ledger, project, runs
+from roomgrad import project
+from roomgrad.commands import heartbeats, ledger
+from roomgrad.commands.launcher import Launcher, last_words
+from roomgrad.commands.plan import Plan
 from roomgrad.errors import RoomgradError
-from roomgrad.launcher import Launcher, last_words
-from roomgrad.plan import Plan
+from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, check, connect
 
 LOCK = "launcher.lock"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from roomgrad.commit import SCRIPT, Commit
-from roomgrad.wire import Command, Reply, ReplyError, Wire, WireLost
+from roomgrad.runtime.wire import Command, Reply, ReplyError, Wire, WireLost
 
 # Errors that mean "not now": the connection is given up and made again.
 _NOT_NOW = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")

@@ -14,16 +14,17 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from roomgrad import ledger, project
+from roomgrad import project
 from roomgrad.client import Client
+from roomgrad.commands import ledger
+from roomgrad.commands.ledger import Ledger
+from roomgrad.commands.plan import Plan
+from roomgrad.commands.progress import progress
+from roomgrad.commands.report import Report, show
+from roomgrad.commands.session import Session, password_file, serve
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad.errors import SettingsError
-from roomgrad.ledger import Ledger
-from roomgrad.plan import Plan
-from roomgrad.progress import progress
-from roomgrad.report import Report, show
 from roomgrad.server import shown
-from roomgrad.session import Session, password_file, serve
 
 if TYPE_CHECKING:
     from services.inference.shoot import Shots

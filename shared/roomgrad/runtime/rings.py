@@ -8,13 +8,14 @@ from typing import Any
 
 import structlog
 
-from roomgrad import codec, runs
-from roomgrad.dead import ERROR_STREAM, ERRORS_KEPT
+from roomgrad import codec
 from roomgrad.errors import MessageError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType, Stream, System
-from roomgrad.wire import ReplyError, Wire
+from roomgrad.runtime import runs
+from roomgrad.runtime.dead import ERROR_STREAM, ERRORS_KEPT
+from roomgrad.runtime.wire import ReplyError, Wire
 
 log = structlog.get_logger("roomgrad")
 

@@ -13,7 +13,7 @@ from roomgrad.component import Component
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType, Room, Stream
-from roomgrad.sources import Delivery
+from roomgrad.runtime.sources import Delivery
 
 ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
 REASON_CHARACTERS = 1000  # an error may quote as much as it likes

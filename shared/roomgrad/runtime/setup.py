@@ -9,13 +9,13 @@ import orjson
 import redis
 import structlog
 
-from roomgrad import runs
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.memory import Read
 from roomgrad.names import Names
-from roomgrad.sources import EveryoneSource
-from roomgrad.work import Work
+from roomgrad.runtime import runs
+from roomgrad.runtime.sources import EveryoneSource
+from roomgrad.runtime.work import Work
 
 log = structlog.get_logger("roomgrad")
 
@@ -43,11 +43,6 @@ class Setup:
         if made:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()
-
-    def groups_of(self, room: str, type_: str) -> list[str]:
-        """The groups that must have acknowledged an entry before it may be trimmed."""
-        declared = runs.groups(self._component.system, self._names)
-        return [group for r, t, group in declared if (r, t) == (room, type_)]
 
     def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Commit | None:
         """The commit with the first messages; its guard lets it stand once per run."""

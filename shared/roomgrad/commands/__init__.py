@@ -1,0 +1,1 @@
+"""What the command `roomgrad` does: runs, processes, progress, reports."""
