@@ -24,6 +24,9 @@ same to the last bit whatever rows stand beside it.
 The compiled kernel is cached beside this file, or in `NUMBA_CACHE_DIR` where that is set. Numba
 reads no cache that it cannot write to: where none is writable, each process compiles for itself,
 some six seconds.
+
+It is one long file on purpose: numba's cache notices a change of the file that holds the kernel and
+of no other, so a function moved out of it could be edited without any effect.
 """
 
 import math
