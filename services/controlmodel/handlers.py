@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from roomgrad import Component, Context, Message, on
+from roomgrad import Component, Context, Message, backprop, on
 from roomgrad.contracts.trebuchet import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
-from roomgrad.errors import SchemaError
 from roomgrad.learning import TorchModel, fix_threads
 from services.controlmodel.model import cosine, network
 from services.controlmodel.settings import ControlModelSettings
@@ -33,26 +32,13 @@ def make_model(settings: ControlModelSettings) -> TorchModel:
 @on(INPUT, FORWARD, replies=[(MODEL, FORWARD)])
 def forward(message: Message, context: Context) -> Message:
     """Aim: `(batch, 2)` wind and target in, `(batch, 3)` wind, angle logit, weight logit out."""
-    reply = message.reply(MODEL, **message.fields)
-    reply.data = context.model.forward(message.array, key=reply.id)
-    context.memory.put(
-        reply.id, answers=message.id, data=message.array, weights=context.model.version
-    )
-    return reply
+    return backprop.forward(message, context, MODEL, **message.fields)
 
 
 @on(MODEL, GRADIENT, replies=[(INPUT, GRADIENT)])
 def gradient(message: Message, context: Context) -> Message:
     """Learn: d loss / d outputs `(batch, 3)` in, one step, d loss / d inputs `(batch, 2)` out."""
-    asked = context.memory.pop(message.id)
-    if len(message.array) != len(asked["data"]):
-        rows = len(asked["data"])
-        raise SchemaError(f"DATA: expected ({rows}, 3) numbers, got {message.array.shape}")
-    of_parameters, of_inputs = context.model.backward(
-        message.id, asked["weights"], asked["data"], message.array
-    )
-    context.model.step(of_parameters)
-    return message.reply(INPUT, of_inputs, id=asked["answers"])
+    return backprop.learn(message, context, INPUT)
 
 
 component = Component(

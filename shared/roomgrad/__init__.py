@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from roomgrad.context import Context
     from roomgrad.errors import RoomgradError
     from roomgrad.messages import Message
-    from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
+    from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System, Text
     from roomgrad.runtime.process import main
     from roomgrad.settings import OfRun, RuntimeSettings
 
@@ -28,6 +28,7 @@ __all__ = [
     "RuntimeSettings",
     "Stream",
     "System",
+    "Text",
     "main",
     "on",
 ]
@@ -39,7 +40,7 @@ _HOME = {
     "errors": ("RoomgradError",),
     "messages": ("Message",),
     "runtime.process": ("main",),
-    "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System"),
+    "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System", "Text"),
     "settings": ("OfRun", "RuntimeSettings"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
 from roomgrad.commit import SCRIPT, Commit
-from roomgrad.errors import MessageError, NoAnswer, ServerError
+from roomgrad.context import Context
+from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
@@ -20,6 +21,9 @@ from roomgrad.server import address, connect
 
 # Messages that open a root are held back while so many of their stream are not acknowledged.
 BACKLOG_LIMIT = 1000
+DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
+
+T = TypeVar("T")
 
 
 class Client:
@@ -60,21 +64,53 @@ class Client:
         Raises SchemaError when it does not fit the room, and ServerError while the room's consumers
         are so far behind that nothing new may be opened.
         """
+        commit = Commit()
+        self._stage(message, commit)
+        return str(self._committed(commit, self.redis)[1].decode())
+
+    def commit(self, work: Callable[[Context], T], *, durable: bool = False) -> T:
+        """Reads and writes hashes and sends messages as one, as a handler does; answers `work`'s.
+
+        work: reads through the context it is given, and stages there; called again when something
+        that it read has changed before the commit.
+        durable: returns when the server has it on its disk, where the server can tell (WAITAOF).
+
+        Raises what `work` raises, SchemaError, and ServerError.
+        """
+        client: Any = self.redis
+        with client.client() as connection:  # WAITAOF speaks of what this connection wrote
+            while True:
+                context = Context(self.names, self.name, None, ClientReads(connection))
+                answer = work(context)
+                commit = Commit()
+                if context.later:  # nobody would be there to deliver it
+                    raise ContractError(f"{self.name} is no component: it cannot send later")
+                for message in context.sent:
+                    self._stage(message, commit)
+                context.stage(commit)
+                if self._committed(commit, connection)[0] == b"ok":
+                    break
+            if durable:
+                wait_for_disk(connection)
+        return answer
+
+    def _stage(self, message: Message, commit: Commit) -> None:
         stream = self.system.stream(message.room, message.type)
         key = self.names.stream(*stream.key)
         self._hold_back(key)
         message.sent_by = message.sent_by or self.name
-        commit = Commit()
         channel = self.names.channel(message.room)
         commit.send(key, channel, codec.header(message), codec.encode(message, stream))
+
+    def _committed(self, commit: Commit, connection: redis.Redis) -> list[bytes]:
         keys, arguments = commit.parts()
         try:
-            reply = self._commit_script(keys=keys, args=arguments)
+            reply: list[bytes] = self._commit_script(keys, arguments, client=connection)
         except redis.ResponseError as error:
-            raise ServerError(f"the server refused the message: {error}") from error
-        if reply[0] != b"ok":
-            raise ServerError(f"the server refused the message: {b' '.join(reply).decode()}")
-        return str(reply[1].decode())
+            raise ServerError(f"the server refused: {error}") from error
+        if reply[0] not in (b"ok", b"stale"):
+            raise ServerError(f"the server refused: {b' '.join(reply).decode()}")
+        return reply
 
     def ask(
         self,
@@ -132,3 +168,39 @@ class Client:
                     f"{group['name'].decode()} is {open_} messages behind in {key}: "
                     f"start it or add replicas, then send again"
                 )
+
+
+class ClientReads:
+    """Hashes read through redis-py."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._connection: Any = connection
+
+    def hget(self, key: str, field: bytes) -> bytes | None:
+        """One field, or None."""
+        value: bytes | None = self._connection.hget(key, field)
+        return value
+
+    def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
+        """Some fields, in one round trip."""
+        values: list[bytes | None] = self._connection.hmget(key, fields)
+        return values
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        """A whole hash."""
+        values: dict[bytes, bytes] = self._connection.hgetall(key)
+        return values
+
+
+def wait_for_disk(connection: Any) -> bool:
+    """Waits until what this connection wrote is in the append-only file; False if it cannot tell.
+
+    Raises ServerError when the disk takes longer than `DURABLE_S`.
+    """
+    try:
+        local, _ = connection.execute_command("WAITAOF", 1, 0, round(DURABLE_S * 1000))
+    except redis.ResponseError:  # no append-only file, or a server that does not know the command
+        return False
+    if not local:
+        raise ServerError(f"the server did not write to its disk within {DURABLE_S:g} s")
+    return True

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from roomgrad.errors import DecodeError, SchemaError
 from roomgrad.messages import Message
-from roomgrad.rooms import ENVELOPE, ModelStatus, Schema, Stream
+from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
 FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
@@ -51,7 +51,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
     for name, value in _payload(message):
         schema = stream.schema.get(name)
         if schema is not None:
-            body[name] = _encoded_array(name, schema.check(name, value), raw)
+            body[name] = _encoded(name, schema.check(name, value), raw)
         elif stream.schema:
             raise SchemaError(_unknown_field(name, stream))
         elif name in ENVELOPE:
@@ -88,7 +88,10 @@ def _payload(message: Message) -> list[tuple[str, Any]]:
     return payload
 
 
-def _encoded_array(name: str, array: NDArray[Any], raw: list[bytes]) -> Any:
+def _encoded(name: str, value: NDArray[Any] | str, raw: list[bytes]) -> Any:
+    if isinstance(value, str):
+        return value
+    array = value
     # Lists cannot say what shape an empty array of two dimensions has.
     if array.size <= INLINE_VALUES and (array.size or array.ndim == 1):
         return array.tolist()
@@ -104,10 +107,11 @@ def _dumps(body: Mapping[str, Any]) -> bytes:
 
 
 def _require(schema: Schema, body: Mapping[str, Any], stream: Stream) -> None:
-    for name, array in schema.items():
-        if not array.optional and name not in body:
+    for name, expected in schema.items():
+        if not expected.optional and name not in body:
+            kind = "of shape " if isinstance(expected, Array) else ""
             raise SchemaError(
-                f"{stream.room} {stream.type}: field {name} of shape {array.describe()} is missing"
+                f"{stream.room} {stream.type}: field {name} {kind}{expected.describe()} is missing"
             )
 
 
@@ -187,7 +191,7 @@ def _decoded(name: str, value: Any, stream: Stream, raw: Mapping[bytes, bytes]) 
         if stream.schema:
             raise SchemaError(_unknown_field(name, stream))
         return value
-    if isinstance(value, dict):
+    if isinstance(value, dict) and isinstance(schema, Array):
         value = _raw_array(name, value, raw)
     return schema.check(name, value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, field
 from importlib.resources import files
 
@@ -31,6 +32,7 @@ class Commit:
     guards: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)
     sends: list[list[bytes]] = field(default_factory=list)
+    soonest_s: float = math.inf  # the shortest delay of what is to be sent later
 
     def _key(self, name: str) -> bytes:
         index = self.keys.get(name)
@@ -74,17 +76,36 @@ class Commit:
         limit: int | None = None,
     ) -> None:
         """A stream entry, and its header on the channel. `limit` trims streams without groups."""
-        self.sends.append(
-            [
-                b"SEND",
-                self._key(stream),
-                channel.encode(),
-                header,
-                b"" if limit is None else b"%d" % limit,
-                b"%d" % len(fields),
-                *fields,
-            ]
-        )
+        self.sends.append([b"SEND", *self._sending(stream, channel, header, fields, limit)])
+
+    def later(
+        self,
+        dues: str,
+        bodies: str,
+        after_s: float,
+        stream: str,
+        channel: str,
+        header: bytes,
+        fields: list[bytes],
+        limit: int | None = None,
+    ) -> None:
+        """The same in so many seconds, counted by the server; see `scripts/later.lua`."""
+        when = [self._key(dues), self._key(bodies), b"%d" % math.ceil(after_s * 1000)]
+        sending = self._sending(stream, channel, header, fields, limit)
+        self.sends.append([b"LATER", *when, *sending])
+        self.soonest_s = min(self.soonest_s, after_s)
+
+    def _sending(
+        self, stream: str, channel: str, header: bytes, fields: list[bytes], limit: int | None
+    ) -> list[bytes]:
+        return [
+            self._key(stream),
+            channel.encode(),
+            header,
+            b"" if limit is None else b"%d" % limit,
+            b"%d" % len(fields),
+            *fields,
+        ]
 
     def retain(self, kept: str, version: str) -> None:
         """One more open root needs the weights of this version."""

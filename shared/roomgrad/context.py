@@ -6,15 +6,15 @@ are staged and committed in one go when the handler has returned.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import structlog
 
 from roomgrad.codec import pack
 from roomgrad.commit import Commit
-from roomgrad.memory import Cache, Counters, Memory, Read, Table
+from roomgrad.memory import Cache, Counters, Memory, Reads, Table
 from roomgrad.messages import Message, new_id
 from roomgrad.models import Model
 from roomgrad.names import LOGGING, Names
@@ -31,21 +31,21 @@ class Context:
         names: Names,
         component: str,
         settings: Any,
-        read: Read,
+        reads: Reads,
         *,
         root_id: str = "",
         model: Model | None = None,
-        read_all: Callable[[str], dict[bytes, bytes]] | None = None,
         training: bool = True,
     ) -> None:
         self.names = names
         self.component = component
         self.settings = settings
-        self.memory = Memory(names.memory(component), read, root_id, training)
+        self.memory = Memory(names.memory(component), reads, root_id, training)
         self.counters = Counters(names.counters(component))
         self.sent: list[Message] = []
-        self._read = read
-        self._read_all = read_all
+        self.later: list[tuple[float, Message]] = []
+        self._reads = reads
+        self.appended: list[tuple[str, bytes]] = []
         self._model = model
         self.tables: dict[str, Table] = {}
         self.root_id = root_id
@@ -68,12 +68,25 @@ class Context:
         """The hash `{run}:name`, for what others look at: losses, trajectories."""
         table = self.tables.get(name)
         if table is None:
-            table = self.tables[name] = Table(self.names.table(name), self._read)
+            table = self.tables[name] = Table(self.names.table(name), self._reads)
         return table
 
-    def send(self, message: Message) -> None:
-        """Stages a message beside the replies that the handler returns."""
-        self.sent.append(message)
+    def append(self, log_name: str, **record: Any) -> None:
+        """Stages an entry of the stream `{run}:log_name:log`, which is never trimmed."""
+        self.appended.append((log_name, pack(record)))
+
+    def send(self, message: Message, *, after_s: float = 0.0) -> None:
+        """Stages a message beside the replies that the handler returns.
+
+        after_s: the message is delivered so many seconds after the commit, by whichever replica of
+        this component lives then. Nothing takes it back.
+        """
+        if not 0 <= after_s < math.inf:
+            raise ValueError(f"after_s: expected seconds from 0 on, got {after_s}")
+        if after_s:
+            self.later.append((after_s, message))
+        else:
+            self.sent.append(message)
 
     def report(self, **values: float) -> None:
         """Stages a LOG/KPI message in the room `_logging`."""
@@ -92,11 +105,9 @@ class Context:
 
     def forget_root(self, root_id: str) -> list[dict[str, Any]]:
         """Takes every record of a root out of memory, and returns them."""
-        if self._read_all is None:
-            return []
         prefix = pack({"ROOT_ID": root_id})[:-1]
         found = []
-        for name, value in self._read_all(self.memory.key).items():
+        for name, value in self._reads.hgetall(self.memory.key).items():
             field = name.decode(errors="replace")
             if value.startswith(prefix) and (record := self.memory.get(field)) is not None:
                 self.memory.delete(field)
@@ -118,6 +129,8 @@ class Context:
                     commit.do(b"HDEL", table.key, field.encode())
                 else:
                     commit.do(b"HSET", table.key, field.encode(), value)
+        for log_name, entry in self.appended:
+            commit.do(b"XADD", self.names.log(log_name), b"*", b"m", entry)
         kept = self.names.kept(self.component)
         retained, released = self.memory.weights_moved()
         for version in retained:

@@ -9,7 +9,9 @@
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
     │   ├── DecodeError     bytes that are no message; the bytes are kept
-    │   └── StrayMessage    a reply to something that nobody (any more) waits for
+    │   ├── StrayMessage    a reply to something that nobody (any more) waits for
+    │   └── Refused         a person's message that is wrong; the question stays open
+    ├── FormatError         a file as a whole cannot be read
     └── NoAnswer            a question was not answered in time
 
 A handler that raises a `MessageError` condemns the message at once: it goes to the dead letters.
@@ -46,6 +48,9 @@ class ContractError(RoomgradError):
 class MessageError(RoomgradError):
     """Raised when a message cannot be accepted, however often it were delivered."""
 
+    ends_root = True
+    """Whether the message's root is given up with it."""
+
 
 class SchemaError(MessageError):
     """Raised when a field does not have the dtype, shape or values that its schema names."""
@@ -61,6 +66,18 @@ class DecodeError(MessageError):
 
 class StrayMessage(MessageError):
     """Raised for a reply that nobody waits for: its root is unknown, or already answered."""
+
+    ends_root = False
+
+
+class Refused(MessageError):
+    """Raised for an answer that cannot be taken as it is; another one of its root may follow."""
+
+    ends_root = False
+
+
+class FormatError(RoomgradError):
+    """Raised when a file as a whole cannot be read: unknown format, too large, damaged."""
 
 
 class NoAnswer(RoomgradError):

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from roomgrad.codec import pack, parse_body, unpack
 from roomgrad.errors import StrayMessage
 
-# Reads one field of a hash, or None. The runtime gives a real one; tests give a dict's.
-Read = Callable[[str, bytes], bytes | None]
+
+class Reads(Protocol):
+    """How hashes are read. The runtime asks the server; tests ask a dict."""
+
+    def hget(self, key: str, field: bytes) -> bytes | None:
+        """One field, or None."""
+
+    def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
+        """Some fields, in one round trip."""
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        """A whole hash."""
 
 
 class Cache:
@@ -26,17 +36,12 @@ class Cache:
         self._values: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
         self.hits = 0
 
-    def reader(self, read: Read) -> Read:
-        """`read`, asked only for what is not here."""
-
-        def cached(key: str, field: bytes) -> bytes | None:
-            value = self._values.get((key, field))
-            if value is None:
-                return read(key, field)
+    def get(self, key: str, field: bytes) -> bytes | None:
+        """What was committed here last, or None when that is not known."""
+        value = self._values.get((key, field))
+        if value is not None:
             self.hits += 1
-            return value
-
-        return cached
+        return value
 
     def remember(self, key: str, field: bytes, value: bytes | None) -> None:
         """What a commit has written; None: the field is gone."""
@@ -51,15 +56,30 @@ class Cache:
         self._values.clear()
 
 
+class CachedReads:
+    """Reads that ask the server only for single fields that the cache does not hold."""
+
+    def __init__(self, reads: Reads, cache: Cache) -> None:
+        self._reads = reads
+        self._cache = cache
+        self.hmget = reads.hmget
+        self.hgetall = reads.hgetall
+
+    def hget(self, key: str, field: bytes) -> bytes | None:
+        """One field, or None."""
+        value = self._cache.get(key, field)
+        return self._reads.hget(key, field) if value is None else value
+
+
 class Table:
     """A hash of packed records: reads are remembered for the commit's guards, writes are staged.
 
     A handler sees its own staged writes.
     """
 
-    def __init__(self, key: str, read: Read) -> None:
+    def __init__(self, key: str, reads: Reads) -> None:
         self.key = key
-        self._read = read
+        self._reads = reads
         self.seen: dict[str, bytes | None] = {}
         self.staged: dict[str, bytes | None] = {}
 
@@ -67,6 +87,26 @@ class Table:
         """The record of a field, or None. The commit fails if it changes until then."""
         value = self._value(field)
         return None if value is None else unpack(value)
+
+    def get_many(self, fields: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The records of those fields that are there, read in one round trip; each is a guard."""
+        names = list(dict.fromkeys(fields))
+        unseen = [name for name in names if name not in self.staged and name not in self.seen]
+        if unseen:
+            found = self._reads.hmget(self.key, [name.encode() for name in unseen])
+            self.seen.update(zip(unseen, found, strict=True))
+        values = ((name, self._value(name)) for name in names)
+        return {name: unpack(value) for name, value in values if value is not None}
+
+    def glance(self) -> dict[str, dict[str, Any]]:
+        """All records as they are now, with what is staged, and no guard on any.
+
+        For tables of which one field changes with every write, and was read before as the guard.
+        """
+        found = self._reads.hgetall(self.key)
+        now = {name.decode(errors="replace"): value for name, value in found.items()}
+        values = {**now, **self.staged}
+        return {name: unpack(value) for name, value in values.items() if value is not None}
 
     def put(self, field: str, /, **record: Any) -> None:
         """Stages a record: texts, numbers, lists and numpy arrays, by name."""
@@ -80,7 +120,7 @@ class Table:
         if field in self.staged:
             return self.staged[field]
         if field not in self.seen:
-            self.seen[field] = self._read(self.key, field.encode())
+            self.seen[field] = self._reads.hget(self.key, field.encode())
         return self.seen[field]
 
 
@@ -91,8 +131,8 @@ class Memory(Table):
     names `weights` (a model version) keeps those weights for as long as it stands.
     """
 
-    def __init__(self, key: str, read: Read, root_id: str = "", training: bool = True) -> None:
-        super().__init__(key, read)
+    def __init__(self, key: str, reads: Reads, root_id: str = "", training: bool = True) -> None:
+        super().__init__(key, reads)
         self._root_id = root_id
         self._training = training
 

@@ -88,6 +88,10 @@ class Names:
             )
         return self._key(name)
 
+    def log(self, name: str) -> str:
+        """Stream: what a component writes down for good, entry by entry; never trimmed."""
+        return f"{self.table(name)}:log"
+
     # what the runtime keeps
     def run_info(self) -> str:
         """Hash: the settings that the run was started with, and what was started once."""
@@ -108,6 +112,14 @@ class Names:
     def taken(self) -> str:
         """Sorted set: room, TYPE and ID of messages that came by PUBLISH and were taken."""
         return self._key("taken")
+
+    def later(self, component: str) -> str:
+        """Sorted set: what a component staged for later, by unix ms of the server's clock."""
+        return self._key("later", component)
+
+    def later_bodies(self, component: str) -> str:
+        """Hash: what is to be sent then, and `count`, how many there ever were."""
+        return self._key("later", component, "bodies")
 
     def dead(self) -> str:
         """Stream: the dead letters, each with reason and history."""

@@ -57,11 +57,19 @@ class Room:
 
 @dataclass(frozen=True)
 class Array:
-    """The schema of an array: little-endian dtype and shape; a name stands for any length."""
+    """The schema of an array: little-endian dtype and shape; a name stands for any length.
+
+    low, high: the least and the greatest value that is allowed. nullable: of floats, null is
+    allowed, and NaN in numpy. empty: whether it may hold nothing.
+    """
 
     dtype: str
     shape: tuple[int | str, ...]
     optional: bool = False
+    low: float | None = None
+    high: float | None = None
+    nullable: bool = False
+    empty: bool = True
     _dtype: np.dtype[Any] = field(init=False, repr=False, compare=False)
     _fixed: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
     _floating: bool = field(init=False, repr=False, compare=False)
@@ -80,19 +88,41 @@ class Array:
         if array.dtype != self._dtype:
             raise SchemaError(f"{name}: expected dtype {self.dtype}, got {array.dtype.str}")
         if array.shape not in self._fitting and not self._fits(array.shape):
-            raise SchemaError(f"{name}: expected shape {self.describe()}, got {array.shape}")
+            least = "" if self.empty else " and not empty"
+            raise SchemaError(f"{name}: expected shape {self.describe()}{least}, got {array.shape}")
         if self._floating and not _all(np.isfinite(array), axis=None):
-            raise SchemaError(f"{name}: expected finite numbers, got NaN or infinity")
+            self._check_infinite(name, array)
+        if (self.low is not None or self.high is not None) and array.size:
+            self._check_bounds(name, array)
         return array
+
+    def _check_infinite(self, name: str, array: NDArray[Any]) -> None:
+        if not self.nullable:
+            raise SchemaError(f"{name}: expected finite numbers, got NaN or infinity")
+        if np.isinf(array).any():
+            raise SchemaError(f"{name}: expected finite numbers or null, got infinity")
+
+    def _check_bounds(self, name: str, array: NDArray[Any]) -> None:
+        low = -np.inf if self.low is None else self.low
+        high = np.inf if self.high is None else self.high
+        outside = (array < low) | (array > high)
+        if outside.any():
+            raise SchemaError(
+                f"{name}: expected numbers from {low:g} to {high:g}, got {array[outside][0]:g}"
+            )
 
     def _fits(self, shape: tuple[int, ...]) -> bool:
         if len(shape) != len(self.shape) or any(shape[i] != n for i, n in self._fixed):
+            return False
+        if not self.empty and 0 in shape:
             return False
         if len(self._fitting) < SHAPES_REMEMBERED:
             self._fitting.add(shape)
         return True
 
     def _from_lists(self, name: str, value: object) -> NDArray[Any]:
+        if self.nullable:
+            value = _nulls_as_nan(value)
         try:
             given = np.array(value)
             if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
@@ -109,7 +139,36 @@ class Array:
         return "(" + ", ".join(map(str, self.shape)) + ("," if len(self.shape) == 1 else "") + ")"
 
 
-Schema = Mapping[str, Array]
+def _nulls_as_nan(value: object) -> object:
+    if isinstance(value, list):
+        return [_nulls_as_nan(item) for item in value]
+    return float("nan") if value is None else value
+
+
+@dataclass(frozen=True)
+class Text:
+    """The schema of a text. among: the words that are allowed; any, if there are none."""
+
+    among: tuple[str, ...] = ()
+    optional: bool = False
+    longest: int = 128
+
+    def check(self, name: str, value: object) -> str:
+        """`value` if it fits. Raises SchemaError: what was expected, what came."""
+        if not isinstance(value, str) or len(value) > self.longest:
+            raise SchemaError(f"{name}: expected {self.describe()}, got {str(value)[:80]!r}")
+        if self.among and value not in self.among:
+            raise SchemaError(f"{name}: expected {self.describe()}, got {value[:80]!r}")
+        return value
+
+    def describe(self) -> str:
+        """What is allowed, as a person writes it."""
+        if self.among:
+            return " or ".join(self.among)
+        return f"a text of at most {self.longest} characters"
+
+
+Schema = Mapping[str, Array | Text]
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,13 @@ class Called:
     """What the handlers returned, as its receivers would see it."""
 
     sent: list[Message] = field(default_factory=list)
-    """What `context.send` and `context.report` staged."""
+    """What `context.send` and `context.report` staged; what is delayed comes last."""
+
+    delayed: list[tuple[float, Message]] = field(default_factory=list)
+    """What `context.send` staged for later, with the seconds of its delay; in `sent` too."""
+
+    appended: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """What `context.append` staged: the name of the log, and the record."""
 
     memory: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The memory afterwards, for the next call."""
@@ -110,29 +116,34 @@ def call(
     message = _travelled(message, stream)
     handlers = bench.work.handlers(message)
     if not handlers:
-        context = bench.work.context(bench.read, bench.read_all)
+        context = bench.work.context(bench)
         return bench.result(Attempt(context, [], None), skipped=True)
     version = bench.state.version.encode() if bench.state else None
-    attempt = bench.work.run(handlers, message, bench.read, bench.read_all, version)
+    attempt = bench.work.run(handlers, message, bench, version)
     return bench.result(attempt)
 
 
 def call_start(component: Component, *, settings: Any = None) -> Called:
     """Calls `on_start` of a component in a run that begins."""
     bench = _Bench(component, settings, {}, {}, None, {})
-    attempt = bench.work.start(bench.read, bench.read_all)
+    attempt = bench.work.start(bench)
     if attempt is None:
         raise ContractError(f"{component.name} declares no on_start")
     return bench.result(attempt)
 
 
 def call_dead(
-    component: Component, root_id: str, *, settings: Any = None, memory: Records | None = None
+    component: Component,
+    root_id: str,
+    *,
+    settings: Any = None,
+    memory: Records | None = None,
+    tables: Mapping[str, Records] | None = None,
 ) -> Called:
     """Gives up a root, as after a dead letter: its memory goes, `on_dead` is called."""
-    bench = _Bench(component, settings, memory or {}, {}, None, {})
+    bench = _Bench(component, settings, memory or {}, tables or {}, None, {})
     notice = Message(Names.inbox(component.name), MessageType.LOG_ERROR, new_id(), root_id)
-    return bench.result(bench.work.give_up_root(notice, bench.read, bench.read_all))
+    return bench.result(bench.work.give_up_root(notice, bench))
 
 
 class _Bench:
@@ -163,10 +174,13 @@ class _Bench:
             self.store = ModelStore(self.names, component.name, trainable, self._answer)
         self.work = Work(component, self.names, self.settings, self.store)
 
-    def read(self, key: str, name: bytes) -> bytes | None:
+    def hget(self, key: str, name: bytes) -> bytes | None:
         return self.hashes.get(key, {}).get(name)
 
-    def read_all(self, key: str) -> dict[bytes, bytes]:
+    def hmget(self, key: str, names: list[bytes]) -> list[bytes | None]:
+        return [self.hget(key, name) for name in names]
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
         return dict(self.hashes.get(key, {}))
 
     def result(self, attempt: Attempt, *, skipped: bool = False) -> Called:
@@ -181,7 +195,9 @@ class _Bench:
         }
         return Called(
             replies=[self._received(message) for message in attempt.messages[:count]],
-            sent=attempt.messages[count:],
+            sent=attempt.messages[count:] + [message for _, message in context.later],
+            delayed=context.later,
+            appended=[(name, codec.unpack(entry)) for name, entry in context.appended],
             memory=self._after(context.memory.key, context.memory.staged),
             tables=tables,
             counters=dict(context.counters.staged),
@@ -210,7 +226,7 @@ class _Bench:
 
     def _answer(self, command: list[bytes]) -> Any:
         """HGET and HMGET, all that a `ModelStore` asks."""
-        found = [self.read(command[1].decode(), name) for name in command[2:]]
+        found = self.hmget(command[1].decode(), command[2:])
         return found if command[0] == b"HMGET" else found[0]
 
 

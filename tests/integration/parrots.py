@@ -83,6 +83,12 @@ def hang(message: Message, context: Context) -> Message:
     return repeat(message, context)
 
 
+def later(message: Message, context: Context) -> None:
+    """Says what it heard after as many seconds as the first number says, and counts."""
+    context.counters.add("heard")
+    context.send(message.reply(PERCH, message.array), after_s=float(message.array[0]))
+
+
 if __name__ == "__main__":
-    behaviour = {"repeat": repeat, "die": die, "hang": hang}[sys.argv.pop(1)]
-    main(parrot(behaviour))
+    behaviours = {"repeat": repeat, "die": die, "hang": hang, "later": later}
+    main(parrot(behaviours[sys.argv.pop(1)]))

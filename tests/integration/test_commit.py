@@ -21,6 +21,7 @@ def restless(message: Message, context: Context) -> Message:
     context.memory.put(message.id, heard=message.array)
     context.table("sayings").put("last", text="hello")
     context.report(HEARD=1)
+    context.send(message.reply(PERCH, message.array), after_s=3600)
     return message.reply(PERCH, message.array)
 
 
@@ -32,12 +33,15 @@ def everything(cage: Cage) -> dict[str, int]:
         "memory": client.hlen(names.memory("parrot")),
         "table": client.hlen(names.table("sayings")),
         "reports": client.xlen(names.stream("_logging", "LOG/KPI")),
+        "later": client.zcard(names.later("parrot")),
+        "bodies": client.hlen(names.later_bodies("parrot")),
         "done": client.zcard(names.done("parrot", "cage", "DATA/FORWARD")),
     }
 
 
-NOTHING = {"said": 0, "memory": 0, "table": 0, "reports": 0, "done": 0}
-ALL = {"said": 1, "memory": 1, "table": 1, "reports": 1, "done": 1}
+KEYS = ("said", "memory", "table", "reports", "later", "bodies", "done")
+NOTHING = dict.fromkeys(KEYS, 0)
+ALL = {**dict.fromkeys(KEYS, 1), "bodies": 2}  # a body, and how many there were
 
 
 def held(replica: Replica) -> bool:
@@ -58,6 +62,8 @@ FORBIDDEN = [
     "perch:DATA/FORWARD",
     "_logging:LOG/KPI",
     "done:parrot:cage:DATA/FORWARD",
+    "later:parrot",
+    "later:parrot:bodies",
 ]
 
 
@@ -67,7 +73,7 @@ def test_a_missing_permission_leaves_nothing_half_done(cage: Cage, forbidden: st
     user, run = f"user-{secrets.token_hex(4)}", f"{{{cage.names.run}}}"
     allowed = [f"~{run}:{key}" for key in ("run", "alive:*", "cage:*", "perch:*", "@*", "dead")]
     allowed += [f"~{run}:{key}" for key in ("counters:*", "memory:*", "sayings", "_logging:*")]
-    allowed += [f"~{run}:done:*", f"~{run}:errors:*"]
+    allowed += [f"~{run}:done:*", f"~{run}:errors:*", f"~{run}:later:*"]
     all_keys = [f"~{run}:*"]
     cage.client.execute_command("ACL", "SETUSER", user, "on", ">secret", "+@all", "&*", *all_keys)
     cage.stack.callback(cage.client.execute_command, "ACL", "DELUSER", user)

@@ -12,10 +12,30 @@ from roomgrad.errors import StrayMessage
 from roomgrad.memory import Counters, Memory, Table
 
 
+class Hashes:
+    """A hash in a dict; it counts how often it is asked."""
+
+    def __init__(self, stored: dict[bytes, bytes]) -> None:
+        self.stored = stored
+        self.asked = 0
+
+    def hget(self, _: str, field: bytes) -> bytes | None:
+        self.asked += 1
+        return self.stored.get(field)
+
+    def hmget(self, _: str, fields: list[bytes]) -> list[bytes | None]:
+        self.asked += 1
+        return [self.stored.get(field) for field in fields]
+
+    def hgetall(self, _: str) -> dict[bytes, bytes]:
+        self.asked += 1
+        return dict(self.stored)
+
+
 def memory(training: bool = True, **records: dict[str, Any]) -> Memory:
     """A memory in which these records stand."""
     stored = {name.encode(): pack(record) for name, record in records.items()}
-    return Memory("key", lambda _, field: stored.get(field), "root", training)
+    return Memory("key", Hashes(stored), "root", training)
 
 
 def test_a_record_is_found_again_with_its_root() -> None:
@@ -38,14 +58,32 @@ def test_what_was_read_is_remembered_for_the_commit() -> None:
 
 def test_a_field_is_read_once() -> None:
     """What a handler saw does not change while it runs."""
-    reads: list[bytes] = []
+    hashes = Hashes({b"a": pack({"x": 1})})
+    table = Table("key", hashes)
+    assert table.get("a") == {"x": 1}
+    hashes.stored[b"a"] = pack({"x": 2})
+    assert table.get("a") == {"x": 1}
+    assert hashes.asked == 1
 
-    def read(_: str, field: bytes) -> bytes:
-        reads.append(field)
-        return pack({"reads": len(reads)})
 
-    table = Table("key", read)
-    assert table.get("a") == table.get("a") == {"reads": 1}
+def test_many_fields_are_read_in_one_go_and_each_is_a_guard() -> None:
+    """Those that are not there, too; what is staged is seen and not asked for."""
+    hashes = Hashes({b"a": pack({"x": 1}), b"b": pack({"x": 2})})
+    table = Table("key", hashes)
+    table.put("b", x=3)
+    assert table.get_many(["a", "b", "c", "a"]) == {"a": {"x": 1}, "b": {"x": 3}}
+    assert table.seen == {"a": pack({"x": 1}), "c": None}
+    assert table.get_many(["c", "a"]) == {"a": {"x": 1}}
+    assert hashes.asked == 1
+
+
+def test_a_glance_sees_everything_with_what_is_staged_and_guards_nothing() -> None:
+    """For tables whose writers all change one field that is a guard."""
+    table = Table("key", Hashes({b"a": pack({"x": 1}), b"b": pack({"x": 2})}))
+    table.put("c", x=3)
+    table.delete("a")
+    assert table.glance() == {"b": {"x": 2}, "c": {"x": 3}}
+    assert table.seen == {}
 
 
 def test_a_popped_record_is_gone_and_stray_the_second_time() -> None:

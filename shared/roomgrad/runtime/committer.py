@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -9,6 +10,7 @@ import structlog
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
+from roomgrad.runtime.later import Later
 from roomgrad.runtime.line import Line, outcome
 from roomgrad.runtime.sources import Delivery, Source
 from roomgrad.runtime.stopping import Stopping
@@ -28,13 +30,20 @@ class Committer:
     """One message, one commit."""
 
     def __init__(
-        self, line: Line, source: Source, work: Work, cache: Cache, stopping: Stopping
+        self,
+        line: Line,
+        source: Source,
+        work: Work,
+        cache: Cache,
+        stopping: Stopping,
+        later: Later,
     ) -> None:
         self._line = line
         self._source = source
         self._work = work
         self._cache = cache
         self._stopping = stopping
+        self._later = later
         self._skipped: list[Delivery] = []
 
     def commit(
@@ -54,6 +63,7 @@ class Committer:
                 commit, state = self._staged(delivery, attempt)
             reply = self._line.commit(commit)
         self._skipped.clear()
+        self._expect_later(commit)
         self._source.committed(delivery)
         attempt.context.remember(self._cache)
         self._work.committed(state)
@@ -63,6 +73,7 @@ class Committer:
         """A commit of the runtime's own; False when it was done already."""
         while (result := self._result(self._line.commit(commit))) not in ("gone", "stale"):
             if result == "ok":
+                self._expect_later(commit)
                 return True
         return False
 
@@ -88,6 +99,11 @@ class Committer:
     def wait_out(self, error: ReplyError) -> None:
         """A read that the server does not allow is waited for as a write is."""
         self._result(error)
+
+    def _expect_later(self, commit: Commit) -> None:
+        """The keeper may wait for its next beat for longer than for what was staged here."""
+        if commit.soonest_s < math.inf:
+            self._later.expect(commit.soonest_s)
 
     def _staged(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
         commit = Commit()

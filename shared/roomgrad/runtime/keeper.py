@@ -1,4 +1,4 @@
-"""What goes on beside the loop of a replica: heartbeat, orphans, rings, history, the watchdog."""
+"""Beside the loop of a replica: heartbeat, orphans, rings, delays, history, the watchdog."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import structlog
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.history import History
+from roomgrad.runtime.later import Later
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.sources import GroupSource
 from roomgrad.runtime.wire import ReplyError, Wire
@@ -57,6 +58,7 @@ class Keeper:
         rings: Rings,
         open_wire: Callable[[str], Wire],
         history: History,
+        later: Later,
     ) -> None:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._names = names
@@ -67,6 +69,7 @@ class Keeper:
         self._source = source
         self._rings = rings
         self._history = history
+        self._later = later
         self._wire = open_wire("keeper")
         self._ring_wire = open_wire("rings")
         self._began = time.time()
@@ -74,6 +77,10 @@ class Keeper:
         self._trimmed_at = 0
         self._failing: set[Wire] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
+        self._bell_reader, self._bell_writer = socket.socketpair()
+        self._bell_reader.setblocking(False)
+        self._bell_writer.setblocking(False)
+        later.bell = self._ring
         self._keep_script = runs.script("keep").encode()
 
     def start(self) -> None:
@@ -88,11 +95,13 @@ class Keeper:
             self._thread.join(timeout=5)
             with contextlib.suppress(OSError, ReplyError):
                 self._wire.call([b"DEL", self._names.alive(self._consumer).encode()])
-        for each in (self._wire, self._ring_wire, self._stop_reader, self._stop_writer):
+        self._later.bell = None
+        pairs = (self._stop_reader, self._stop_writer, self._bell_reader, self._bell_writer)
+        for each in (self._wire, self._ring_wire, *pairs):
             each.close()
 
     def _run(self) -> None:
-        """Beats, listens and trims until `stop`; outlives every outage."""
+        """Beats, delivers, listens and trims until `stop`; outlives every outage."""
         due = 0.0
         while True:
             now = time.monotonic()
@@ -100,8 +109,10 @@ class Keeper:
                 due = now + self._settings.heartbeat_interval_s
                 self._watch()
                 self._attempt(self._beat, self._wire)
+            if time.monotonic() >= self._later.due:
+                self._attempt(self._deliver, self._wire)
             self._attempt(self._listen, self._ring_wire)
-            if self._wait(max(0.0, due - time.monotonic())):
+            if self._wait(due):
                 return
 
     def _attempt(self, action: Callable[[], None], wire: Wire) -> None:
@@ -120,18 +131,32 @@ class Keeper:
         except Exception as error:  # without this thread the replica would count as dead
             log.error("the keeper goes on after an error", exc_info=error)
 
-    def _wait(self, seconds: float) -> bool:
-        """Sleeps until a ring, the next beat or the end; True at the end."""
-        sources = [self._stop_reader]
-        if self._ring_wire.handle is not None:
-            sources.append(self._ring_wire.handle)
-        ready, _, _ = select.select(sources, [], [], seconds)
-        if ready and self._stop_reader not in ready:
-            ready, _, _ = select.select([self._stop_reader], [], [], min(RING_PAUSE_S, seconds))
+    def _wait(self, beat: float) -> bool:
+        """Sleeps until a ring, the next beat, the next delivery or the end; True at the end."""
+        sources = [self._stop_reader, self._bell_reader]
+        rings = self._ring_wire.handle
+        ready = self._ready([*sources, rings] if rings is not None else sources, beat)
+        if ready and rings in ready:
+            ready += self._ready(sources, min(beat, time.monotonic() + RING_PAUSE_S))
+        if self._bell_reader in ready:
+            self._bell_reader.recv(4096)
         return self._stop_reader in ready
+
+    def _ready(self, sources: list[socket.socket], until: float) -> list[socket.socket]:
+        """Which of these have something to say, once one has or it is time to deliver."""
+        seconds = min(until, self._later.due) - time.monotonic()
+        return select.select(sources, [], [], max(0.0, seconds))[0]
+
+    def _ring(self) -> None:
+        """Ends the sleep: a message is due before what is waited for. For any thread."""
+        with contextlib.suppress(BlockingIOError):  # full of bells that are not heard yet
+            self._bell_writer.send(b"x")
 
     def _listen(self) -> None:
         self._rings.hear(self._ring_wire.drain(), self._wire)
+
+    def _deliver(self) -> None:
+        self._later.deliver(self._wire)
 
     # once a heartbeat
 
@@ -140,7 +165,7 @@ class Keeper:
         self._beats += 1
         streams = list(self._source.keys) if self._source else []
         own = [self._names.alive(self._consumer), self._names.run_info()]
-        keys = [*(name.encode() for name in own), *streams]
+        keys = [*(name.encode() for name in own), self._later.dues, *streams]
         arguments = [
             self._heartbeat(),
             b"%d" % (settings.heartbeat_lives_s * 1000),
@@ -155,7 +180,9 @@ class Keeper:
             raise reply
         self._pulse.token_seen = reply[0].decode()
         if not self._pulse.orphans:
-            self._pulse.orphans.extend((streams[n - 1], entry.decode()) for n, entry in reply[1:])
+            self._pulse.orphans.extend((streams[n - 1], entry.decode()) for n, entry in reply[2:])
+        if reply[1] >= 0:
+            self._later.expect(reply[1] / 1000)
         self._trim()
 
     def _heartbeat(self) -> bytes:

@@ -76,6 +76,11 @@ class Line:
         value: bytes | None = self.call([b"HGET", key.encode(), field])
         return value
 
+    def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
+        """Some fields of a hash."""
+        values: list[bytes | None] = self.call([b"HMGET", key.encode(), *fields])
+        return values
+
     def hgetall(self, key: str) -> dict[bytes, bytes]:
         """A whole hash."""
         flat = self.call([b"HGETALL", key.encode()])

@@ -18,8 +18,8 @@ from redis.exceptions import RedisError
 from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.errors import MessageError, NoServer, RoomgradError, StrayMessage
-from roomgrad.memory import Cache
+from roomgrad.errors import MessageError, NoServer, RoomgradError
+from roomgrad.memory import Cache, CachedReads
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
 from roomgrad.runtime.claims import Claims
@@ -27,6 +27,7 @@ from roomgrad.runtime.committer import Committer
 from roomgrad.runtime.dead import bury, inbox_stream
 from roomgrad.runtime.history import History
 from roomgrad.runtime.keeper import Keeper, Pulse
+from roomgrad.runtime.later import Later
 from roomgrad.runtime.line import Line
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.setup import Setup
@@ -63,7 +64,7 @@ class Replica:
         self._stopping = Stopping()
         self._line = Line(self._open_wire)
         self._cache = Cache()
-        self._cached = self._cache.reader(self._line.hget)
+        self._reads = CachedReads(self._line, self._cache)
         self._store = self._make_store()
         self._work = Work(component, self.names, settings, self._store)
         self._setup = Setup(component, self.names, self._work, of_run(settings))
@@ -74,8 +75,9 @@ class Replica:
             if isinstance(self._source, GroupSource)
             else None
         )
+        self._later = Later(self.names, component)
         self._committer = Committer(
-            self._line, self._source, self._work, self._cache, self._stopping
+            self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
@@ -146,6 +148,7 @@ class Replica:
             Rings(self.names, self.component.system, sorted(rooms), self.component.name),
             self._open_wire,
             History(self.names, self.component, self.settings),
+            self._later,
         )
 
     def _connect(self) -> None:
@@ -156,7 +159,7 @@ class Replica:
                 self._missed = self._setup.find_positions(self._source, client)
         if self._store is not None:
             self._committer.aside(self._store.create())
-        start = self._setup.start(self._line.hget, self._line.hgetall)
+        start = self._setup.start(self._line)
         if start is not None:
             self._committer.aside(start)
         if self._claims is not None:
@@ -242,7 +245,7 @@ class Replica:
         except (WireLost, ReplyError, EmptiedServer):
             raise
         except MessageError as error:
-            self._bury(delivery, str(error), gives_up_root=not isinstance(error, StrayMessage))
+            self._bury(delivery, str(error), gives_up_root=error.ends_root)
         except Exception as error:
             self._failed(delivery, error)
         finally:
@@ -278,13 +281,11 @@ class Replica:
 
     def _run(self, message: Message) -> Attempt | None:
         if message.room == self._inbox.room.name:
-            return self._work.give_up_root(message, self._cached, self._line.hgetall)
+            return self._work.give_up_root(message, self._reads)
         handlers = self._work.handlers(message)
         if not handlers:
             return None
-        attempt = self._work.run(
-            handlers, message, self._cached, self._line.hgetall, self._version, self._missed
-        )
+        attempt = self._work.run(handlers, message, self._reads, self._version, self._missed)
         self._missed = 0
         return attempt
 

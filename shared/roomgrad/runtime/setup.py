@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -11,7 +11,7 @@ import structlog
 
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.memory import Read
+from roomgrad.memory import Reads
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.sources import EveryoneSource
@@ -44,12 +44,12 @@ class Setup:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()
 
-    def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Commit | None:
+    def start(self, reads: Reads) -> Commit | None:
         """The commit with the first messages; its guard lets it stand once per run."""
         info, field = self._names.run_info(), f"started:{self._component.name}".encode()
-        if read(info, field) is not None:
+        if reads.hget(info, field) is not None:
             return None
-        attempt = self._work.start(read, read_all)
+        attempt = self._work.start(reads)
         if attempt is None:
             return None
         commit = Commit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
-from roomgrad.memory import Read
+from roomgrad.memory import Reads
 from roomgrad.messages import Message
 from roomgrad.models import Model, ModelState
 from roomgrad.names import ERRORS, LOGGING, Names
@@ -60,13 +60,12 @@ class Work:
         self,
         handlers: Sequence[Handler],
         message: Message,
-        read: Read,
-        read_all: Callable[[str], dict[bytes, bytes]],
+        reads: Reads,
         version: bytes | None,
         missed: int = 0,
     ) -> Attempt:
         """Calls the handlers. Whatever they raise is raised."""
-        context = self.context(read, read_all, message.root_id, version, message.is_training)
+        context = self.context(reads, message.root_id, version, message.is_training)
         context.missed = missed
         messages: list[Message] = []
         for handler in handlers:
@@ -75,17 +74,16 @@ class Work:
                 messages.append(reply)
         return self._attempt(context, messages, context.optional_model)
 
-    def start(self, read: Read, read_all: Callable[[str], dict[bytes, bytes]]) -> Attempt | None:
+    def start(self, reads: Reads) -> Attempt | None:
         """What a component that speaks first wants to say; None for one that does not."""
         if self.component.on_start is None:
             return None
-        context = self.context(read, read_all)
+        context = self.context(reads)
         return self._attempt_freely(context, as_messages(self.component.on_start(context)))
 
     def context(
         self,
-        read: Read,
-        read_all: Callable[[str], dict[bytes, bytes]],
+        reads: Reads,
         root_id: str = "",
         version: bytes | None = None,
         training: bool = True,
@@ -96,18 +94,15 @@ class Work:
             self.names,
             self.component.name,
             self.settings,
-            read,
+            reads,
             root_id=root_id,
             model=model,
-            read_all=read_all,
             training=training,
         )
 
-    def give_up_root(
-        self, notice: Message, read: Read, read_all: Callable[[str], dict[bytes, bytes]]
-    ) -> Attempt:
+    def give_up_root(self, notice: Message, reads: Reads) -> Attempt:
         """A message of this root is dead: what waits for it in memory goes."""
-        context = self.context(read, read_all, notice.root_id)
+        context = self.context(reads, notice.root_id)
         records = context.forget_root(notice.root_id)
         messages: list[Message] = []
         if records and self.component.on_dead is not None:
@@ -121,7 +116,7 @@ class Work:
         return self._attempt(context, messages, None)
 
     def _attempt(self, context: Context, messages: list[Message], model: Model | None) -> Attempt:
-        for message in context.sent:
+        for message in (*context.sent, *(later for _, later in context.later)):
             self.component.may_send(message, self._declared)
         return Attempt(context, messages + context.sent, model)
 
@@ -142,22 +137,26 @@ class Work:
         """Writes the attempt into a commit; the model's guard comes last (see `Replica`)."""
         for message in attempt.messages:
             self._send(message, commit)
+        for after_s, message in attempt.context.later:
+            self._send(message, commit, after_s)
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:
             return self.store.stage(attempt.model, commit, attempt.context.root_id)
         return None
 
-    def _send(self, message: Message, commit: Commit) -> None:
+    def _send(self, message: Message, commit: Commit, after_s: float = 0.0) -> None:
         message.sent_by = self.component.name
         limit = _UNGROUPED.get(message.room)
         if limit is None and not message.room.startswith("@"):
             stream = self.component.system.stream(message.room, message.type)
         else:
             stream = Stream(Room(message.room), MessageType(message.type), {})
-        commit.send(
-            self.names.stream(message.room, message.type),
-            self.names.channel(message.room),
-            codec.header(message),
-            codec.encode(message, stream),
-            limit,
-        )
+        key = self.names.stream(message.room, message.type)
+        channel = self.names.channel(message.room)
+        header, fields = codec.header(message), codec.encode(message, stream)
+        if after_s:
+            name = self.component.name
+            dues, bodies = self.names.later(name), self.names.later_bodies(name)
+            commit.later(dues, bodies, after_s, key, channel, header, fields, limit)
+        else:
+            commit.send(key, channel, header, fields, limit)

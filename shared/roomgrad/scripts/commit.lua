@@ -9,7 +9,9 @@
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field is not there
 --              SHAPE   hash                         a hash, or nothing yet
--- An operation is  COMMAND key count argument...    and those below that are no Redis command.
+-- An operation is  COMMAND key count argument...    and those below that are no Redis command:
+--              SEND   stream channel header limit count field...   an entry, and its ring
+--              LATER  dues bodies ms, then as SEND: the same in so many ms, by `later.lua`
 --
 -- Returns {"ok", entry ids...}, {"gone"} when somebody else committed this entry, {"stale", number}
 -- when guard `number` does not hold, or {"refused", reason}. Scripts do not roll back, so whatever
@@ -80,18 +82,30 @@ for number = 1, tonumber(take()) do
   end
 end
 
+local function sendable(stream, channel)
+  return fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '')
+    or allowed(ring, channel, '')
+end
+
 local first_write = at
 local count = tonumber(take())
 for _ = 1, count do
   local command = take()
   if command == 'SEND' then
-    local stream, channel = key(), take()
-    take(); take()
-    local fields = tonumber(take())
-    local wrong = fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '')
-      or allowed(ring, channel, '')
+    local wrong = sendable(key(), take())
     if wrong then return {'refused', wrong} end
-    at = at + fields
+    at = at + 2
+    at = at + 1 + tonumber(ARGV[at])
+  elseif command == 'LATER' then
+    local dues, bodies = key(), key()
+    take()
+    local wrong = fits(dues, 'zset') or fits(bodies, 'hash')
+      or allowed('ZADD', dues, '0', 'm') or allowed('HSET', bodies, 'f', '')
+      or allowed('HINCRBY', bodies, 'f', '1') or countable(bodies, 'count')
+      or sendable(key(), take())
+    if wrong then return {'refused', wrong} end
+    at = at + 2
+    at = at + 1 + tonumber(ARGV[at])
   elseif command == 'MARK' then
     local stream, done, group, entry = key(), key(), take(), take()
     local wrong = fits(stream, 'stream') or fits(done, 'zset')
@@ -149,6 +163,15 @@ for _ = 1, count do
     redis.call(ring, channel, head .. entry .. '"}')
     answer[#answer + 1] = entry
     at = at + fields
+  elseif command == 'LATER' then
+    local dues, bodies, wait = key(), key(), take()
+    local body = {key(), take(), take(), take()} -- stream, channel, header, limit, then the fields
+    for _ = 1, tonumber(take()) do body[#body + 1] = take() end
+    -- counted: no two are one, and what is due in the same ms goes out in the order of staging
+    local name = string.format('%016d', redis.call('HINCRBY', bodies, 'count', 1))
+    local time = redis.call('TIME')
+    redis.call('ZADD', dues, time[1] * 1000 + math.ceil(time[2] / 1000) + wait, name)
+    redis.call('HSET', bodies, name, cmsgpack.pack(body))
   elseif command == 'MARK' then
     local stream, done, group, entry = key(), key(), take(), take()
     redis.call('ZADD', done, entry:match('^%d+'), entry)

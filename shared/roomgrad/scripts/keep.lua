@@ -1,28 +1,35 @@
 -- Heartbeat of one replica, and what dead ones left behind.
 --
--- KEYS  1 the heartbeat, 2 the run's hash, then the streams that the replica reads
+-- KEYS  1 the heartbeat, 2 the run's hash, 3 when messages that were staged for later are due,
+--       then the streams that the replica reads
 -- ARGV  1 heartbeat value, 2 its life in ms, 3 group, 4 lease in ms, 5 this consumer,
 --       6 prefix of heartbeat keys, 7 "1" to remove consumers that are gone
--- Returns {run token, {stream number, entry id}...} of the entries whose lease is over and whose
--- owner's heartbeat is gone. XPENDING and a look at the owner, never XAUTOCLAIM, which takes from
--- the living.
+-- Returns {run token, ms until one is due or -1, {stream number, entry id}...}: the entries whose
+-- lease is over and whose owner's heartbeat is gone. XPENDING and a look at the owner, never
+-- XAUTOCLAIM, which takes from the living.
 
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local found = {redis.call('HGET', KEYS[2], 'token') or ''}
+local first = redis.pcall('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
+local wait = -1
+if first then
+  local time = redis.call('TIME')
+  wait = math.max(0, first - time[1] * 1000 - math.floor(time[2] / 1000))
+end
+local found = {redis.call('HGET', KEYS[2], 'token') or '', wait}
 local group, lease, me, prefix = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local living = {[me] = true}
 local function lives(consumer)
   if living[consumer] == nil then living[consumer] = redis.call('EXISTS', prefix .. consumer) == 1 end
   return living[consumer]
 end
-for number = 3, #KEYS do
+for number = 4, #KEYS do
   local start = '-'
   while start and #found <= 64 do -- what many slow but living replicas hold is looked through
     local pending = redis.pcall('XPENDING', KEYS[number], group, 'IDLE', lease, start, '+', 64)
     start = nil
     if not pending.err then
       for _, entry in ipairs(pending) do
-        if not lives(entry[2]) then found[#found + 1] = {number - 2, entry[1]} end
+        if not lives(entry[2]) then found[#found + 1] = {number - 3, entry[1]} end
       end
       if #pending == 64 then start = '(' .. pending[64][1] end
     end

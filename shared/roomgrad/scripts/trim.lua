@@ -18,15 +18,12 @@ end
 
 local stream = KEYS[1]
 local length = redis.call('XLEN', stream)
-local keep = tonumber(ARGV[1])
+local keep = math.max(1, tonumber(ARGV[1]))
 local bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', 5)
 if bytes and bytes > tonumber(ARGV[2]) then
   keep = math.min(keep, math.floor(length * tonumber(ARGV[2]) / bytes))
 end
 if length <= keep then return 0 end
-
-local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', keep + 1)
-local limit = newest[#newest][1]
 
 local known = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -34,20 +31,29 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   for i = 1, #info, 2 do fields[info[i]] = info[i + 1] end
   known[fields.name] = fields['last-delivered-id']
 end
+local limit -- the oldest entry that some group may still need
 for i = 3, #ARGV do
   local group = ARGV[i]
   local delivered = known[group]
   if delivered then
     local pending = redis.call('XPENDING', stream, group)
     local first = pending[1] > 0 and pending[2] or delivered
-    if less(first, limit) then limit = first end
+    if not limit or less(first, limit) then limit = first end
   elseif redis.call('HEXISTS', KEYS[2], 'forgotten:' .. group) == 0 then
     return 0 -- destroyed: it will be created again at 0 and owes everything
   end
 end
-local gone = redis.call('XTRIM', stream, 'MINID', limit)
-local ms = parts(limit)
-for i = 3, #KEYS do
-  redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. ms)
+-- Groups that keep up need few entries; what they are done with, which may be large, is not read.
+local gone
+if limit and #redis.call('XRANGE', stream, limit, '+', 'COUNT', keep + 1) > keep then
+  gone = redis.call('XTRIM', stream, 'MINID', limit)
+else
+  gone = redis.call('XTRIM', stream, 'MAXLEN', keep)
+end
+local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+if oldest then
+  for i = 3, #KEYS do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. parts(oldest[1]))
+  end
 end
 return gone

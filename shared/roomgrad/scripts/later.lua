@@ -1,0 +1,66 @@
+-- Delivers what was staged for later and is due now.
+--
+-- KEYS  1 when each is due, 2 what is to be sent, then every stream that the component may write
+-- ARGV  1 PUBLISH or SPUBLISH, 2 how many to look at
+-- Returns {ms until the next one or -1, why the first of those that cannot be sent waits or ""}.
+-- The body is read only now, so that a look at the set alone stays cheap, however large messages
+-- are. What cannot be sent stays, and holds up nothing behind it unless there is as much of it as
+-- one call looks at. Scripts do not roll back: a message is tried by type and permission before its
+-- first write.
+
+local dues, bodies, ring = KEYS[1], KEYS[2], ARGV[1]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local left, sent, bytes = 0, 0, 0
+local reason = ''
+
+local function obstacle(body, stream, channel)
+  if not body then return 'its body cannot be read' end
+  local kind = redis.call('TYPE', stream).ok
+  if kind ~= 'stream' and kind ~= 'none' then
+    return 'key ' .. stream .. ' is a ' .. kind .. ', expected a stream'
+  end
+  if not redis.acl_check_cmd('XADD', stream, '*', 'm', '') then
+    return 'no permission for XADD on ' .. stream
+  end
+  if not redis.acl_check_cmd(ring, channel, '') then
+    return 'no permission for ' .. ring .. ' on ' .. channel
+  end
+end
+
+local function unpacked(packed)
+  local good, body = pcall(cmsgpack.unpack, packed)
+  if good and type(body) == 'table' and #body > 5 then return body end
+end
+
+while left + sent < tonumber(ARGV[2]) and bytes < 8388608 do
+  local name = redis.call('ZRANGEBYSCORE', dues, '-inf', now, 'LIMIT', left, 1)[1]
+  if not name then break end
+  local packed = redis.call('HGET', bodies, name)
+  local body = packed and unpacked(packed)
+  local wrong = packed and obstacle(body, body and body[1], body and body[2])
+  if not packed then -- somebody deleted it by hand
+    redis.call('ZREM', dues, name)
+    sent = sent + 1
+  elseif wrong then
+    left = left + 1
+    if reason == '' then reason = wrong end
+  else
+    local entry
+    if body[4] == '' then
+      entry = redis.call('XADD', body[1], '*', unpack(body, 5))
+    else
+      entry = redis.call('XADD', body[1], 'MAXLEN', '~', body[4], '*', unpack(body, 5))
+    end
+    redis.call(ring, body[2], body[3] .. entry .. '"}')
+    redis.call('ZREM', dues, name)
+    redis.call('HDEL', bodies, name)
+    sent = sent + 1
+    bytes = bytes + #packed
+  end
+end
+
+local following = redis.call('ZRANGE', dues, left, left, 'WITHSCORES')[2]
+local wait = following and math.max(0, following - now) or -1
+if wait == 0 and sent == 0 then wait = -1 end -- nothing goes on here: look again at the next beat
+return {wait, reason}
