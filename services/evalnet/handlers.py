@@ -1,0 +1,65 @@
+"""evalnet: rates melodies, and learns from what the learner says of its ratings."""
+
+from __future__ import annotations
+
+from roomgrad import Component, Context, Message, backprop, on
+from roomgrad.contracts.melody import (
+    CUSTOM,
+    EVALNET,
+    EVOLUTION_ROOM,
+    FORWARD,
+    GRADIENT,
+    MELODY,
+    TRAININPUT,
+    TRAINOUTPUT,
+)
+from roomgrad.learning import TorchModel, fix_threads
+from roomgrad.melody.genome import canonical
+from services.evalnet.model import expected, learning_rate, network, optimizer, probabilities
+from services.evalnet.settings import EvalnetSettings
+
+
+def make_model(settings: EvalnetSettings) -> TorchModel:
+    """The network with its optimizer and learning rate."""
+    fix_threads(settings.threads)
+    return TorchModel(network(settings.seed), optimizer, learning_rate)
+
+
+def is_question(message: Message) -> bool:
+    """Whether somebody asks for ratings, rather than answers with them."""
+    return "FITNESS" not in message.fields
+
+
+@on(EVOLUTION_ROOM, CUSTOM, replies=[(EVOLUTION_ROOM, CUSTOM)], when=is_question)
+def rate(message: Message, context: Context) -> Message:
+    """GENOMES `(n, 128)` in; with them FITNESS `(n,)`, PROBS `(n, 6)` and the model's VERSION."""
+    melodies = canonical(message.fields["GENOMES"])
+    probs = probabilities(context.model.forward(melodies.astype("<f4")))
+    answer = {
+        "FITNESS": expected(probs),
+        "PROBS": probs.astype("<f4"),
+        "VERSION": context.model.version,
+    }
+    return message.reply(EVOLUTION_ROOM, **{**message.fields, **answer})
+
+
+@on(TRAININPUT, FORWARD, replies=[(TRAINOUTPUT, FORWARD)])
+def forward(message: Message, context: Context) -> Message:
+    """Rate: melodies `(batch, 128)` in, logits `(batch, 6)` out; the rests are made canonical."""
+    message.data = canonical((message.array > 0.5).astype("|u1")).astype("<f4")
+    return backprop.forward(message, context, TRAINOUTPUT)
+
+
+@on(TRAINOUTPUT, GRADIENT, replies=[(TRAININPUT, GRADIENT)])
+def gradient(message: Message, context: Context) -> Message:
+    """Learn: d loss / d logits in, one step, d loss / d inputs at the weights before it out."""
+    return backprop.learn(message, context, TRAININPUT)
+
+
+component = Component(
+    EVALNET,
+    MELODY,
+    EvalnetSettings,
+    handlers=[rate, forward, gradient],
+    model=make_model,
+)

@@ -1,0 +1,85 @@
+"""Breeding melodies: tournaments, two-point crossover, bit flips, elites. Pure functions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad.melody.genome import BITS, Genomes, canonical, packed, random_genomes
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+SIZE = 50
+TOURNAMENT = 3
+CROSSOVER = 0.5
+FLIPS = 1.0
+ELITE = 2
+TRIES = 10
+"""How often a child that sounds like another is mutated again."""
+
+
+def first(seed: int, size: int = SIZE) -> Genomes:
+    """The population of generation 0, `(size, 128)`."""
+    return random_genomes(seed, 0, size)
+
+
+def parents(fitness: Floats, count: int, tournament: int, random: np.random.Generator) -> Integers:
+    """Winners of tournaments among `(n,)`, `(count,)` indices."""
+    entrants = random.integers(0, len(fitness), size=(count, tournament))
+    return np.asarray(entrants[np.arange(count), fitness[entrants].argmax(axis=1)])
+
+
+def crossed(
+    mothers: Genomes, fathers: Genomes, chance: float, random: np.random.Generator
+) -> Genomes:
+    """Children `(n, 128)`: the mother's bits, with a chance the father's between two points."""
+    points = np.sort(random.integers(0, BITS + 1, size=(len(mothers), 2)), axis=1)
+    crossing = random.random(len(mothers)) < chance
+    places = np.arange(BITS)
+    inside = (places >= points[:, :1]) & (places < points[:, 1:]) & crossing[:, None]
+    return np.where(inside, fathers, mothers)
+
+
+def flipped(genomes: Genomes, flips: float, random: np.random.Generator) -> Genomes:
+    """The genomes with each bit flipped with such a chance that a genome has `flips` on average."""
+    return genomes ^ (random.random(genomes.shape) < flips / BITS).astype(np.uint8)
+
+
+def breed(
+    genomes: Genomes,
+    fitness: Floats,
+    seed: int,
+    generation: int,
+    *,
+    tournament: int = TOURNAMENT,
+    crossover: float = CROSSOVER,
+    flips: float = FLIPS,
+    elite: int = ELITE,
+) -> Genomes:
+    """The generation after `generation`, of the same size, `(n, 128)` and `(n,)` in.
+
+    The best `elite` melodies of different sound go on unchanged and come first; a child that
+    sounds like one before it is mutated again, a few times.
+    """
+    key = np.random.Philox(key=[seed, generation], counter=[0, 0, 0, 1])
+    random = np.random.Generator(key)
+    size = len(genomes)
+    mothers = genomes[parents(fitness, size, tournament, random)]
+    fathers = genomes[parents(fitness, size, tournament, random)]
+    children = flipped(crossed(mothers, fathers, crossover, random), flips, random)
+    heard: set[bytes] = set()
+    offspring: list[Genomes] = []
+    for one in np.argsort(-fitness, kind="stable"):
+        sound = packed(canonical(genomes[one])).tobytes()
+        if len(offspring) < elite and sound not in heard:
+            heard.add(sound)
+            offspring.append(genomes[one])
+    for child in children[: size - len(offspring)]:
+        for _ in range(TRIES):
+            if packed(canonical(child)).tobytes() not in heard:
+                break
+            child = flipped(child, max(flips, 1.0), random)
+        heard.add(packed(canonical(child)).tobytes())
+        offspring.append(child)
+    return np.stack(offspring)

@@ -1,0 +1,215 @@
+"""evolution: breeds melodies by the ratings that evalnet gives them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad import Component, Context, Message, on
+from roomgrad.contracts.melody import (
+    COMMAND,
+    CONTROL,
+    CUSTOM,
+    EVOLUTION,
+    EVOLUTION_ROOM,
+    MELODY,
+    NEXT,
+    START,
+    STOP,
+)
+from roomgrad.melody.genome import Genomes, canonical, distinct, packed, unpacked
+from services.evolution.genetic import breed, first
+from services.evolution.settings import EvolutionSettings
+
+BEST_SHOWN = 10
+NOTHING, BEGIN = -2, -1  # what the learner allows at first, and what lets generation 0 be rated
+GENERATIONS_KEPT = 10_000  # in the hash `generations`; older ones leave it
+
+
+@dataclass
+class State:
+    """What stands in `population`, field `now`."""
+
+    generation: int
+    genomes: Genomes
+    """Packed, `(population, 16)` uint8."""
+
+    fitness: NDArray[np.float64]
+    """`(population,)` expected ratings; empty while the generation waits for them."""
+
+    running: bool = True
+    allowed: int = NOTHING
+    """In lock-step: the last generation from which the learner allows to breed."""
+
+    version: str = ""
+    """Of the model that gave the fitness."""
+
+    mean: float = 0.0
+    best: float = 0.0
+    distinct: int = 0
+
+    @property
+    def rated(self) -> bool:
+        return len(self.fitness) > 0
+
+
+def read(context: Context) -> State | None:
+    """The state as it stands, which is a guard of the commit."""
+    record = context.table("population").get("now")
+    return None if record is None else State(**record)
+
+
+def write(state: State, context: Context) -> None:
+    """Stages the state."""
+    record: dict[str, Any] = {**vars(state)}
+    context.table("population").put("now", **record)
+
+
+def ask(state: State, context: Context) -> Message:
+    """The question for the ratings of the generation that stands in the state."""
+    message = Message.open(
+        EVOLUTION_ROOM,
+        type=CUSTOM,
+        GENOMES=unpacked(state.genomes),
+        GENERATION=np.array(state.generation),
+    )
+    context.memory.put(message.root_id, ROOT_ID=message.root_id, generation=state.generation)
+    return message
+
+
+def go_on(state: State, context: Context) -> Message | None:
+    """Breeds if nothing stands against it; the offspring become the population."""
+    settings = context.settings
+    last = settings.generations and state.generation >= settings.generations
+    held = settings.lockstep and state.allowed < state.generation
+    reply = None
+    if state.rated and state.running and not held and not last:
+        children = breed(
+            unpacked(state.genomes),
+            state.fitness,
+            settings.seed,
+            state.generation,
+            tournament=settings.tournament,
+            crossover=settings.crossover,
+            flips=settings.flips,
+            elite=settings.elite,
+        )
+        state.generation += 1
+        state.genomes = packed(children)
+        state.fitness = np.empty(0)
+        reply = ask(state, context)
+    write(state, context)
+    return reply
+
+
+def start(context: Context) -> Message | None:
+    """Generation 0. In lock-step it waits for the learner, which may have labels to train on."""
+    settings = context.settings
+    population = packed(first(settings.seed, settings.population))
+    state = State(0, population, np.empty(0))
+    write(state, context)
+    return None if settings.lockstep else ask(state, context)
+
+
+@on(
+    EVOLUTION_ROOM,
+    CUSTOM,
+    replies=[(EVOLUTION_ROOM, CUSTOM), (CONTROL, COMMAND)],
+    when=lambda message: "FITNESS" in message.fields,
+)
+def rated(message: Message, context: Context) -> Message | None:
+    """FITNESS `(n,)` of a generation that was asked for here; all others are somebody else's."""
+    asked = context.memory.get(message.root_id)
+    if asked is None:
+        return None
+    context.memory.delete(message.root_id)
+    state = read(context)
+    if state is None or state.generation != asked["generation"]:
+        return None
+    state.fitness = np.asarray(message.fields["FITNESS"])
+    state.version = message.fields.get("VERSION", "")
+    note(state, context)
+    pause_s = context.settings.pause_s
+    if context.settings.lockstep or not pause_s or not state.running:
+        return go_on(state, context)
+    write(state, context)
+    context.send(command(NEXT, state.generation), after_s=pause_s)
+    return None
+
+
+def note(state: State, context: Context) -> None:
+    """Stages what others look at: the figures of this generation and its best melodies."""
+    melodies = canonical(unpacked(state.genomes))
+    different = distinct(melodies)
+    state.mean = float(state.fitness.mean())
+    state.best = float(state.fitness.max())
+    state.distinct = int(different.sum())
+    context.table("generations").put(
+        str(state.generation),
+        generation=state.generation,
+        mean=state.mean,
+        best=state.best,
+        distinct=state.distinct,
+        version=state.version,
+    )
+    context.table("generations").delete(str(state.generation - GENERATIONS_KEPT))
+    order = np.argsort(-state.fitness, kind="stable")
+    best = order[different[order]][:BEST_SHOWN]
+    context.table("population").put(
+        "best",
+        genomes=packed(melodies[best]),
+        fitness=state.fitness[best],
+        generation=state.generation,
+        version=state.version,
+    )
+
+
+def command(word: str, generation: int) -> Message:
+    """A command about a generation."""
+    return Message.open(CONTROL, type=COMMAND, CMD=word, GENERATION=np.array(generation))
+
+
+@on(CONTROL, COMMAND, replies=[(EVOLUTION_ROOM, CUSTOM)])
+def control(message: Message, context: Context) -> Message | None:
+    """START, STOP, and NEXT: the pause after a generation is over, or the learner allows it."""
+    state = read(context)
+    word = message.fields["CMD"]
+    if state is None or word not in (START, STOP, NEXT):
+        return None
+    if word == NEXT:
+        return allow(state, int(message.fields.get("GENERATION", -1)), context)
+    state.running = word == START
+    return go_on(state, context)
+
+
+def allow(state: State, generation: int, context: Context) -> Message | None:
+    """What may be bred now: the next generation, or in lock-step, before all others, the first."""
+    if not context.settings.lockstep:
+        return go_on(state, context) if generation == state.generation else None
+    begins = state.allowed == NOTHING
+    state.allowed = max(state.allowed, generation)
+    if begins:
+        write(state, context)
+        return ask(state, context)
+    return go_on(state, context)
+
+
+def given_up(records: list[dict[str, Any]], context: Context) -> Message | None:
+    """The question for a generation is dead: it is asked again."""
+    state = read(context)
+    if state is None or state.rated:
+        return None
+    return ask(state, context)
+
+
+component = Component(
+    EVOLUTION,
+    MELODY,
+    EvolutionSettings,
+    handlers=[rated, control],
+    on_start=start,
+    on_dead=given_up,
+)

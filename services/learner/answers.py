@@ -1,0 +1,216 @@
+"""Answers of people: checked as a whole, then stored as labels, every revision of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roomgrad import Context, Message
+from roomgrad.contracts.melody import CUSTOM, LABELS_LOG, USER
+from roomgrad.errors import Refused
+from roomgrad.melody.formats import Row
+from roomgrad.melody.genome import Genomes, text
+from services.learner.state import State
+
+KEEP_OPEN_S = 120.0  # how long a melody whose rating was taken back belongs to who did so
+
+Records = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One rated melody of a message."""
+
+    genome: Genomes
+    """As it was given, `(128,)`; silent bits and all."""
+
+    melody: str
+    """What it sounds like: the field of its label."""
+
+    rating: int | None
+    """None takes the former rating back."""
+
+    plays: int
+
+
+def parse(message: Message) -> list[Answer]:
+    """The answers of a message. Raises Refused for anything that is not 0 to 5, whole, or null."""
+    genomes, fitness = message.fields["GENOMES"], message.fields["FITNESS"]
+    plays = message.fields.get("PLAYS", np.zeros(len(genomes), np.int64))
+    if not len(genomes) == len(fitness) == len(plays):
+        raise Refused(
+            f"{len(genomes)} genomes came with {len(fitness)} ratings and {len(plays)} counts of "
+            f"plays; expected as many of each"
+        )
+    ratings = [_rating(float(value)) for value in fitness]
+    rows = zip(genomes, ratings, plays, strict=True)
+    return [Answer(genome, text(genome), rating, int(count)) for genome, rating, count in rows]
+
+
+def _rating(value: float) -> int | None:
+    if np.isnan(value):
+        return None
+    if value not in range(6):
+        raise Refused(f"a rating is {value:g}; expected a whole number from 0 to 5, or null")
+    return int(value)
+
+
+def rater_of(message: Message) -> str:
+    """Who answers."""
+    return str(message.fields.get("RATER") or message.sent_by or "somebody")
+
+
+def take(message: Message, state: State, context: Context) -> list[str]:
+    """Stores the answers of a message, all or none of them; the melodies that changed.
+
+    Raises Refused, with nothing stored, when one of them answers nothing that was asked.
+    """
+    answers, rater = parse(message), rater_of(message)
+    if len({answer.melody for answer in answers}) < len(answers):
+        raise Refused("the same melody was answered twice in one message")
+    labels = context.table("labels").get_many(a.melody for a in answers)
+    questions = context.table("questions").get_many(a.melody for a in answers)
+    for answer in answers:
+        _check(answer, message, rater, questions.get(answer.melody), labels.get(answer.melody))
+    changed = []
+    for answer in answers:
+        former = context.table("labels").get(answer.melody)
+        if former is not None and former["answer"] == message.id:
+            continue  # whoever sent it was not told that it had arrived, and sent it again
+        question = questions.get(answer.melody)
+        if question is not None:
+            state.answered += 1
+        _store(answer, message, rater, question or former or {}, state, context)
+        changed.append(answer.melody)
+    return changed
+
+
+def _check(
+    answer: Answer,
+    message: Message,
+    rater: str,
+    question: dict[str, Any] | None,
+    label: dict[str, Any] | None,
+) -> None:
+    asked = question is not None and question["root"] == message.root_id
+    if asked and question is not None and question["by"] not in ("", rater):
+        raise Refused(f"{answer.melody} was asked of {question['by']}, not of {rater}")
+    if answer.rating is None and label is None:
+        raise Refused(f"{answer.melody} has no rating that could be taken back")
+    if asked:
+        return
+    if label is None or label["root"] != message.root_id:
+        raise Refused(f"nobody asked about {answer.melody} in the question {message.root_id}")
+    if label["rater"] != rater:
+        raise Refused(f"{answer.melody} was answered by {label['rater']} before")
+
+
+def _store(
+    answer: Answer,
+    message: Message,
+    rater: str,
+    asked: dict[str, Any],
+    state: State,
+    context: Context,
+) -> None:
+    """Stages one revision. `asked`: the question, or the label that is revised."""
+    labels, questions = context.table("labels"), context.table("questions")
+    former = labels.get(answer.melody)
+    about = {
+        "rater": rater,
+        "at": time.time(),
+        **{name: asked.get(name) for name in ("version", "strategy", "guess", "probs")},
+        "again": bool(asked.get("again")),
+        "plays": answer.plays,
+        "root": message.root_id,
+        "answer": message.id,
+    }
+    genome = "".join(map(str, answer.genome))
+    context.append(LABELS_LOG, melody=answer.melody, genome=genome, rating=answer.rating, **about)
+    count(state, former, answer.rating)
+    if answer.rating is None:
+        labels.delete(answer.melody)
+        state.answered -= 1
+        questions.put(answer.melody, **_open_again(asked, message.root_id, rater))
+        return
+    if about["again"] and former is not None and former["rater"] == rater:
+        _compare(state, former["rating"], answer.rating)
+    labels.put(answer.melody, rating=answer.rating, **about)
+    if asked.get("guess") is not None and former is None:
+        curve = {"labels": state.labels, "rating": answer.rating, "guess": asked["guess"]}
+        context.table("curve").put(str(state.answered), **curve, rater=rater, at=about["at"])
+    questions.delete(answer.melody)
+
+
+def count(state: State, former: dict[str, Any] | None, rating: int | None) -> None:
+    """Keeps the number of labels and their histogram true."""
+    before: int | None = former["rating"] if former else None
+    for value, change in ((before, -1), (rating, +1)):
+        if value is not None:
+            state.labels += change
+            state.histogram[value] += change
+
+
+def _compare(state: State, before: int, now: int) -> None:
+    state.agreement.n += 1
+    state.agreement.exact += before == now
+    state.agreement.absolute += abs(before - now)
+
+
+def _open_again(asked: dict[str, Any], root: str, rater: str) -> dict[str, Any]:
+    """The question of a melody whose rating was taken back, in the hands of who did so."""
+    names = ("version", "strategy", "guess", "probs")
+    return {
+        **{name: asked.get(name) for name in names},
+        "root": root,
+        "asked": time.time(),
+        "rank": -1.0,
+        "again": False,
+        "by": "",
+        "open": True,
+        "rater": rater,
+        "until": time.time() + KEEP_OPEN_S,
+    }
+
+
+def take_import(message: Message, state: State, context: Context) -> list[str]:
+    """Stores labels that were made elsewhere; of one melody the last one counts.
+
+    Raises Refused, with nothing stored, for `CONFLICT: error` where a label differs.
+    """
+    answers, rater = parse(message), rater_of(message)
+    policy = message.fields["CONFLICT"]
+    if any(answer.rating is None for answer in answers):
+        raise Refused("an import holds null; expected ratings from 0 to 5")
+    labels = context.table("labels").get_many(a.melody for a in answers)
+    if policy == "error":
+        _refuse_conflicts(answers, labels)
+    kept = set(labels) if policy == "keep" else set()
+    stored = [a for a in answers if a.melody not in kept]
+    for answer in stored:
+        _store(answer, message, rater, {}, state, context)
+    return list(dict.fromkeys(answer.melody for answer in stored))
+
+
+def take_rows(rows: list[Row], state: State, context: Context) -> list[str]:
+    """Stores the labels of a file; the melodies that changed."""
+    if not rows:
+        return []
+    genomes = np.array([row.genome for row in rows], np.uint8)
+    ratings = np.array([row.rating for row in rows], np.float64)
+    message = Message.open(USER, type=CUSTOM, GENOMES=genomes, FITNESS=ratings)
+    message.fields = {**message.fields, "CONFLICT": "replace", "RATER": "file"}
+    return take_import(message, state, context)
+
+
+def _refuse_conflicts(answers: list[Answer], labels: Records) -> None:
+    for answer in answers:
+        label = labels.get(answer.melody)
+        if label is not None and label["rating"] != answer.rating:
+            raise Refused(
+                f"{answer.melody} has the rating {label['rating']} already, the import says "
+                f"{answer.rating}; import with CONFLICT keep or replace"
+            )

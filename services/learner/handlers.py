@@ -1,0 +1,139 @@
+"""The learner: gathers melodies, asks people about some, and trains evalnet on their answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from roomgrad import Component, Context, Message, on
+from roomgrad.contracts.melody import (
+    ASK,
+    COMMAND,
+    CONTROL,
+    CUSTOM,
+    EVOLUTION_ROOM,
+    FORWARD,
+    GRADIENT,
+    LEARNER,
+    MELODY,
+    TRAININPUT,
+    TRAINOUTPUT,
+    USER,
+)
+from roomgrad.errors import RoomgradError, SchemaError, StrayMessage
+from roomgrad.melody import formats
+from services.learner import answers
+from services.learner.settings import LearnerSettings
+from services.learner.training import cross_entropy
+from services.learner.turn import Turn
+
+LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
+
+SAYS = ((EVOLUTION_ROOM, CUSTOM), (USER, CUSTOM), (TRAININPUT, FORWARD), (CONTROL, COMMAND))
+
+
+def start(context: Context) -> list[Message]:
+    """Takes the labels of `labels_file`, and trains on them; in lock-step breeding begins then."""
+    turn = Turn(context)
+    turn.labelled(answers.take_rows(read_labels(context), turn.state, context))
+    turn.begin()
+    return turn.go_on()
+
+
+def read_labels(context: Context) -> list[formats.Row]:
+    """The labels of `labels_file`; none, with a line in the log, where it cannot be read."""
+    path = context.settings.labels_file
+    if not path:
+        return []
+    try:
+        found = formats.read(Path(path))
+    except (RoomgradError, OSError) as error:
+        context.log.warning("begins without labels", reason=str(error))
+        return []
+    if found.problems:
+        problem = str(found.problems[0])
+        context.log.warning("begins without labels", file=path, problem=problem)
+        return []
+    return found.rows
+
+
+@on(EVOLUTION_ROOM, CUSTOM, replies=SAYS, when=lambda message: "PROBS" in message.fields)
+def gather(message: Message, context: Context) -> list[Message]:
+    """GENOMES with PROBS: scores that were asked for here, or a generation of evolution's."""
+    turn = Turn(context)
+    if context.memory.get(message.root_id) is not None:
+        context.memory.delete(message.root_id)
+        turn.scored(message)
+    elif "GENERATION" in message.fields:
+        turn.gathered(message)
+    else:
+        return []
+    return turn.go_on()
+
+
+@on(USER, CUSTOM, replies=SAYS, when=lambda message: "FITNESS" in message.fields)
+def answer(message: Message, context: Context) -> list[Message]:
+    """GENOMES `(n, 128)` with FITNESS `(n,)`: ratings of what was asked, or labels to import."""
+    turn = Turn(context)
+    take = answers.take_import if "CONFLICT" in message.fields else answers.take
+    turn.labelled(take(message, turn.state, context))
+    return turn.go_on()
+
+
+@on(CONTROL, COMMAND, replies=SAYS, when=lambda message: message.fields["CMD"] == ASK)
+def ask(message: Message, context: Context) -> list[Message]:
+    """Somebody has nothing to rate: where breeding rests, candidates come from outside alone."""
+    turn = Turn(context)
+    turn.add_outside(max(0, context.settings.nr_of_unlabeled_data - len(turn.pool)))
+    return turn.go_on()
+
+
+@on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.is_training)
+def backward(message: Message, context: Context) -> Message:
+    """Loss: logits `(batch, 6)` in, d loss / d logits out. The targets leave memory."""
+    asked = context.memory.get(message.root_id)
+    if asked is None or "target" not in asked:
+        raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
+    target = asked.pop("target")
+    if message.array.shape != target.shape:
+        raise SchemaError(f"DATA: expected {target.shape} logits, got {message.array.shape}")
+    loss, gradient = cross_entropy(message.array, target)
+    context.memory.put(message.root_id, **asked)
+    step = asked["step"]
+    losses = context.table("losses")
+    losses.put(str(step), step=step, loss=loss, chain=asked["chain"])
+    losses.delete(str(step - LOSSES_KEPT))
+    context.report(STEP=step, LOSS=loss)
+    return message.reply(TRAINOUTPUT, gradient, type=GRADIENT, id=message.id)
+
+
+@on(TRAININPUT, GRADIENT, replies=SAYS)
+def next_batch(message: Message, context: Context) -> list[Message]:
+    """The gradient of a batch is home: the next one follows, or the training run is over."""
+    turn = Turn(context)
+    asked = context.memory.pop(message.root_id)
+    context.counters.add("finished")
+    turn.trained(asked)
+    return turn.go_on()
+
+
+def given_up(records: list[dict[str, Any]], context: Context) -> list[Message]:
+    """A batch or a question for scores is dead: the next one follows."""
+    turn = Turn(context)
+    for record in records:
+        if "chain" in record:
+            context.counters.add("dead")
+            turn.trained(record)
+        elif turn.state.scoring == record["ROOT_ID"]:
+            turn.state.scoring = ""
+    return turn.go_on()
+
+
+component = Component(
+    LEARNER,
+    MELODY,
+    LearnerSettings,
+    handlers=[gather, answer, ask, backward, next_batch],
+    on_start=start,
+    on_dead=given_up,
+)

@@ -1,0 +1,84 @@
+"""What evalnet is trained on, and how far off it was. Pure functions of numpy arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad.melody.genome import BARS, BITS, Genomes
+
+Float32 = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+RATINGS = 6
+EPOCHS = 10
+BATCH_SIZE = 20
+AUGMENT = 4
+"""Variants of each label in its batch."""
+WIDTH = 0.5
+"""Standard deviation of the targets around a rating, in ratings."""
+
+ORDER, VARIANTS = 0, 1  # what random numbers are drawn for
+
+
+def batches(n: int, batch_size: int = BATCH_SIZE, epochs: int = EPOCHS) -> int:
+    """How many batches a training on `n` labels has."""
+    return -(-n // batch_size) * epochs
+
+
+def soft_targets(ratings: Integers, width: float = WIDTH) -> Float32:
+    """Targets of `(n,)` ratings 0 to 5: float32 `(n, 6)`, normal around the rating."""
+    distance = np.arange(RATINGS) - np.asarray(ratings)[:, None]
+    weights = np.exp(-0.5 * (distance / width) ** 2)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def draws(seed: int, chain: int, number: int, purpose: int) -> np.random.Generator:
+    """Random numbers that depend on these four alone."""
+    philox = np.random.Philox(key=[seed, chain], counter=[0, 0, number, purpose])
+    return np.random.Generator(philox)
+
+
+def variants(genomes: Genomes, augment: int, random: np.random.Generator) -> Genomes:
+    """Each of `(n, 128)` as it is and `augment - 1` times with its bars in another order."""
+    bars = genomes.reshape(len(genomes), BARS, BITS // BARS)
+    others = [
+        random.permuted(np.tile(np.arange(BARS), (len(bars), 1)), axis=1)
+        for _ in range(augment - 1)
+    ]
+    moved = [bars[np.arange(len(bars))[:, None], other] for other in others]
+    return np.concatenate([bars, *moved]).reshape(-1, BITS)
+
+
+def batch(
+    genomes: Genomes,
+    ratings: Integers,
+    seed: int,
+    chain: int,
+    number: int,
+    batch_size: int = BATCH_SIZE,
+    augment: int = AUGMENT,
+) -> tuple[Float32, Float32]:
+    """Batch `number` of training `chain` on `(n, 128)` canonical genomes and `(n,)` ratings.
+
+    Returns rows `(b, 128)` and targets `(b, 6)`, b being `augment` times up to `batch_size`. Philox
+    is keyed by (seed, chain), so any replica makes the same batch at any time.
+    """
+    turns = batches(len(genomes), batch_size, 1)
+    epoch, turn = divmod(number, turns)
+    order = draws(seed, chain, epoch, ORDER).permutation(len(genomes))
+    chosen = order[turn * batch_size : (turn + 1) * batch_size]
+    rows = variants(genomes[chosen], augment, draws(seed, chain, number, VARIANTS))
+    targets = np.tile(soft_targets(ratings[chosen]), (augment, 1))
+    return rows.astype("<f4"), targets
+
+
+def cross_entropy(logits: Float32, targets: Float32) -> tuple[float, Float32]:
+    """Mean cross entropy (nats) of `(b, 6)` logits, and its gradient float32 `(b, 6)`."""
+    rows = np.asarray(logits, dtype=np.float64)
+    shifted = rows - rows.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    total = powers.sum(axis=1, keepdims=True)
+    loss = -float((targets * (shifted - np.log(total))).sum()) / len(rows)
+    gradient = (powers / total - targets) / len(rows)
+    return loss, gradient.astype("<f4")

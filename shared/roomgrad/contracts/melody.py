@@ -1,0 +1,120 @@
+"""The melody maker: rooms, payloads, who listens, and what stands in its hashes, on one page.
+
+evolution -GENOMES-> evolution - evalnet -GENOMES, FITNESS, PROBS-> evolution - evolution, learner
+learner   -GENOMES-> user      - a person, or anything else -GENOMES, FITNESS-> user - learner
+learner   -FORWARD->  traininput  - evalnet -FORWARD->  trainoutput - learner
+learner   -GRADIENT-> trainoutput - evalnet -GRADIENT-> traininput  - learner
+
+Hashes (tables), each value a line of JSON:
+
+labels      by melody: rating, rater, at, version, strategy, plays, guess, root, answer, again
+questions   by melody: root, asked, rank, version, strategy, guess, probs, again, open, rater,
+            until
+population  now: the generation that is bred or rated; best: the best so far
+generations by number: mean, best, distinct, version
+learning    now: labels, histogram, chain, asked, answered, agreement; pool: the candidates
+losses      by step: loss, chain; the newest 10,000
+curve       by number of the answer: labels, rating, guess, rater
+
+`melody` as a field is the 128 characters 0 and 1 of the canonical melody, so what sounds alike is
+one field. The stream `labels:log` keeps every revision of a label with its genome as it was given.
+"""
+
+from __future__ import annotations
+
+from roomgrad.rooms import Array, MessageType, Room, Stream, System, Text
+
+CONTROL = Room("control")
+EVOLUTION_ROOM = Room("evolution")
+TRAININPUT = Room("traininput")
+TRAINOUTPUT = Room("trainoutput")
+USER = Room("user")
+
+COMMAND = MessageType.COMMAND
+CUSTOM = MessageType.CUSTOM
+FORWARD = MessageType.FORWARD
+GRADIENT = MessageType.GRADIENT
+
+EVOLUTION = "evolution"
+EVALNET = "evalnet"
+LEARNER = "learner"
+LABELLING = "labelling"
+
+START, STOP, NEXT, ASK = "START", "STOP", "NEXT", "ASK"
+
+RATINGS = 6  # 0 to 5
+LABELS_LOG = "labels"  # the stream {melody}:labels:log
+
+_GENOMES = Array("|u1", ("n", 128), low=0, high=1, empty=False)
+
+MELODY = System(
+    name="melody",
+    components=(EVOLUTION, EVALNET, LEARNER, LABELLING),
+    streams=(
+        Stream(
+            CONTROL,
+            COMMAND,
+            {
+                "CMD": Text(among=(START, STOP, NEXT, ASK)),
+                "GENERATION": Array("<i8", (), optional=True),
+            },
+            (EVOLUTION, LEARNER),
+            "START, STOP: of breeding; NEXT: breed from this generation; ASK: more questions",
+        ),
+        Stream(
+            EVOLUTION_ROOM,
+            CUSTOM,
+            {
+                "GENOMES": _GENOMES,
+                "FITNESS": Array("<f8", ("n",), optional=True),
+                "PROBS": Array("<f4", ("n", RATINGS), optional=True),
+                "VERSION": Text(optional=True),
+                "GENERATION": Array("<i8", (), optional=True),
+            },
+            (EVOLUTION, EVALNET, LEARNER),
+            "GENOMES alone asks; the answer adds expected rating, probabilities, model version",
+        ),
+        Stream(
+            TRAININPUT,
+            FORWARD,
+            {"DATA": Array("<f4", ("batch", 128), empty=False)},
+            (EVALNET,),
+            "canonical melodies",
+        ),
+        Stream(
+            TRAINOUTPUT,
+            FORWARD,
+            {"DATA": Array("<f4", ("batch", RATINGS))},
+            (LEARNER,),
+            "logits of the ratings 0 to 5",
+        ),
+        Stream(
+            TRAINOUTPUT,
+            GRADIENT,
+            {"DATA": Array("<f4", ("batch", RATINGS))},
+            (EVALNET,),
+            "d loss / d logits",
+        ),
+        Stream(
+            TRAININPUT,
+            GRADIENT,
+            {"DATA": Array("<f4", ("batch", 128))},
+            (LEARNER,),
+            "d loss / d inputs",
+        ),
+        Stream(
+            USER,
+            CUSTOM,
+            {
+                "GENOMES": _GENOMES,
+                "FITNESS": Array("<f8", ("n",), optional=True, low=0, high=5, nullable=True),
+                "RATER": Text(optional=True),
+                "PLAYS": Array("<i8", ("n",), optional=True),
+                "CONFLICT": Text(among=("keep", "replace", "error"), optional=True),
+            },
+            (LEARNER,),
+            "GENOMES alone asks; an answer adds ratings 0 to 5, or null to take one back; "
+            "CONFLICT: labels to import",
+        ),
+    ),
+)
