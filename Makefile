@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := embedded,torch,simulator,picture,dev
+EXTRAS := embedded,torch,simulator,melody,picture,dev
 BENCHMARKS := $(patsubst %.py,%,$(sort $(notdir $(wildcard tests/benchmarks/[a-z]*.py))))
 
 # Tests that start whole systems run one after another, so that none waits for another's processes;
@@ -15,7 +15,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo test test-all lint format bench up down freeze clean help
+.PHONY: install demo melody test test-all lint format bench up down freeze clean help
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -43,6 +43,9 @@ $(VENV)/installed: shared/pyproject.toml constraints.txt
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
 	@$(BIN)/roomgrad run trebuchet --fresh --picture trebuchet.png
 
+melody: install ## breed melodies, and open the page on which you rate them; Ctrl+C ends it
+	@$(BIN)/roomgrad run melody
+
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) tests/unit tests/integration
@@ -63,7 +66,7 @@ format: install ## lay out the code, and repair what can be repaired without tho
 bench: install ## measure, beside the same work in one process
 	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
-up: ## the trebuchet in containers
+up: ## both systems in containers
 	docker compose up --build --detach
 
 down: ## stop the containers; their data stays
