@@ -6,145 +6,139 @@ import time
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roomgrad import Context, Message
-from roomgrad.contracts.melody import CUSTOM, USER
-from roomgrad.melody.genome import Genomes, from_text, texts
+from roomgrad.contracts.melody import CUSTOM, RATINGS, USER
+from roomgrad.melody.genome import from_text, texts
 from services.learner.pool import Pool
 from services.learner.state import State, read_training
 from services.learner.strategy import choose
 
 WITHDRAWN_KEPT = 50  # questions that are open no more, whose late answers are taken all the same
+PICK, REPEAT = 100, 101  # what random numbers are drawn for
 
-Records = dict[str, dict[str, Any]]
-
-
-def keep_asking(state: State, pool: Pool, context: Context) -> Message | None:
-    """Sees to it that `active_labels` questions are open that nobody holds.
-
-    After a training run those are chosen anew; what somebody holds stays as it is.
-    """
-    settings = context.settings
-    questions = context.table("questions").glance()
-    free = {n: q for n, q in questions.items() if q["open"] and not is_held(q)}
-    held = {n: q for n, q in questions.items() if is_held(q)}
-    rerank, state.rerank = state.rerank, False
-    kept = {n: q for n, q in free.items() if q["again"]} if rerank else free
-    wanted = settings.active_labels - len(kept)
-    if settings.max_labels:
-        wanted = min(wanted, settings.max_labels - state.labels - len(held) - len(kept))
-    candidates = pool.only(pool.scored).without({**kept, **held})
-    if wanted <= 0 or len(candidates) < min(wanted, settings.active_labels):
-        state.rerank = rerank and wanted > 0
-        return None
-    chosen = pick(state, candidates, wanted, context)
-    repeated = repeat(state, chosen, questions, context)
-    return replace(state, candidates, chosen, repeated, free if rerank else {}, questions, context)
+Record = dict[str, Any]
 
 
-def is_held(question: dict[str, Any]) -> bool:
-    """Whether somebody has this question in hand now."""
-    return bool(question["rater"]) and question["until"] > time.time()
+class Asking:
+    """The questions as they stand, and how they are kept at their number."""
 
+    def __init__(self, state: State, pool: Pool, context: Context) -> None:
+        self._state = state
+        self._settings = context.settings
+        self._context = context
+        self._table = context.table("questions")
+        # Each is a guard: nobody may take one into hand while it is withdrawn here.
+        self._questions = self._table.get_many(self._table.glance())
+        self._now = time.time()
+        self._candidates = pool.only(pool.scored).without(self.open - self._free())
 
-def pick(state: State, candidates: Pool, count: int, context: Context) -> list[str]:
-    """The melodies that the strategy of the settings chooses, the most wanted first."""
-    settings = context.settings
-    random = draws(settings.seed, state.asked, 0)
-    known = read_training(context).genomes
-    probs = candidates.probs.astype(np.float64)
-    order = choose(settings.strategy, probs, candidates.genomes, known, count, random)
-    return texts(candidates.genomes[order])
+    @property
+    def open(self) -> set[str]:
+        """The melodies that people are asked about now."""
+        return {name for name, question in self._questions.items() if question["open"]}
 
+    def keep_asking(self) -> Message | None:
+        """Sees to it that `active_labels` questions are open that anybody may take into hand.
 
-def repeat(state: State, chosen: list[str], questions: Records, context: Context) -> Records:
-    """Some of the chosen give way to melodies that were rated before: field, old label."""
-    settings = context.settings
-    found: Records = {}
-    known = texts(read_training(context).genomes)
-    for place in range(len(chosen)):
-        random = draws(settings.seed, state.asked + place, 1)
-        if not known or random.random() >= settings.again:
-            continue
-        before = known[int(random.integers(len(known)))]
-        label = context.table("labels").get(before)
-        if label is not None and before not in questions and before not in found:
-            found[before] = label
-            chosen[place] = before
-    return found
+        After a training run those are chosen anew; what somebody holds stays as it is.
+        """
+        free = self._free()
+        rerank, self._state.rerank = self._state.rerank, False
+        wanted = self._wanted(set() if rerank else free)
+        candidates = self._candidates if rerank else self._candidates.without(free)
+        if wanted <= 0 or not len(candidates):
+            return None
+        chosen = self._pick(candidates, wanted)
+        if rerank:
+            self._withdraw(free - chosen.keys())
+        self._forget_withdrawn()
+        again = self._repeat(chosen)
+        fresh = [name for name in [*chosen, *again] if name not in free]
+        message = ask(fresh)
+        for rank, (name, probs) in enumerate(chosen.items()):
+            self._put(name, message, rank, probs)
+        for name, label in again.items():
+            self._put(name, message, len(chosen), None, by=label["rater"])
+        self._state.asked += len(fresh)
+        return message if fresh else None
 
+    def _free(self) -> set[str]:
+        """Open questions that anybody may take into hand."""
+        return {n for n in self.open if not self._is_held(n) and not self._questions[n]["by"]}
 
-def draws(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """Random numbers that depend on these three alone."""
-    philox = np.random.Philox(key=[seed, number], counter=[0, 0, 0, 100 + purpose])
-    return np.random.Generator(philox)
+    def _is_held(self, name: str) -> bool:
+        question = self._questions[name]
+        return bool(question["rater"]) and question["until"] > self._now
 
+    def _wanted(self, kept: set[str]) -> int:
+        """How many questions are lacking beside those that are kept."""
+        wanted: int = self._settings.active_labels - len(kept)
+        if self._settings.max_labels:
+            held = len([n for n in self._questions if self._is_held(n)])
+            wanted = min(wanted, self._settings.max_labels - self._state.labels - held - len(kept))
+        return wanted
 
-def replace(
-    state: State,
-    candidates: Pool,
-    chosen: list[str],
-    repeated: Records,
-    free: Records,
-    questions: Records,
-    context: Context,
-) -> Message | None:
-    """Stages the chosen questions in place of the free ones; the message that asks new ones."""
-    table = context.table("questions")
-    table.get_many({**free, **dict.fromkeys(chosen)})  # guards: nobody may take one meanwhile
-    for melody, question in free.items():
-        if melody not in chosen and not question["again"]:
-            table.put(melody, **{**question, "open": False, "rater": "", "until": 0.0})
-    fresh = [melody for melody in chosen if melody not in free]
-    message = ask(fresh)
-    place = {name: i for i, name in enumerate(texts(candidates.genomes))}
-    for rank, melody in enumerate(chosen):
-        label = repeated.get(melody)
-        probs = None if label else candidates.probs[place[melody]]
-        question = question_of(message, rank, probs, label, state, context)
-        if melody in free:  # asked before, and still among the chosen
-            question |= {name: free[melody][name] for name in ("root", "asked")}
-        table.put(melody, **question)
-    forget_withdrawn(questions, context)
-    state.asked += len(fresh)
-    return message if fresh else None
+    def _pick(self, candidates: Pool, count: int) -> dict[str, NDArray[np.float32]]:
+        """What the strategy chooses, the most wanted first, with its PROBS `(6,)`."""
+        probs = candidates.probs.astype(np.float64)
+        known = read_training(self._context).genomes
+        name, random = self._settings.strategy, self._draws(PICK)
+        order = choose(name, probs, candidates.genomes, known, count, random)
+        names = texts(candidates.genomes[order])
+        return dict(zip(names, candidates.probs[order], strict=True))
 
+    def _repeat(self, chosen: dict[str, NDArray[np.float32]]) -> dict[str, Record]:
+        """Now and then a melody that was rated before, with its label, to see who agrees."""
+        waiting = any(question["by"] for question in self._questions.values())
+        known = read_training(self._context).genomes
+        random = self._draws(REPEAT)
+        if waiting or not len(known) or random.random() >= self._settings.again * len(chosen):
+            return {}
+        [name] = texts(known[random.integers(len(known), size=1)])
+        label = self._context.table("labels").get(name)
+        return {} if label is None or name in self._questions else {name: label}
 
-def question_of(
-    message: Message,
-    rank: int,
-    probs: Any,
-    label: dict[str, Any] | None,
-    state: State,
-    context: Context,
-) -> dict[str, Any]:
-    """The record of a question. label: what the person answered who is asked again."""
-    guess = None if probs is None else round(float(probs @ np.arange(len(probs))), 4)
-    return {
-        "root": message.root_id,
-        "asked": time.time(),
-        "rank": float(rank),
-        "version": state.version,
-        "strategy": "again" if label else context.settings.strategy,
-        "guess": guess,
-        "probs": None if probs is None else [round(float(p), 4) for p in probs],
-        "again": label is not None,
-        "by": label["rater"] if label else "",
-        "open": True,
-        "rater": "",
-        "until": 0.0,
-    }
+    def _draws(self, purpose: int) -> np.random.Generator:
+        """Random numbers of the seed, of how much was asked so far, and of a purpose."""
+        key = [self._settings.seed, self._state.asked]
+        return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, purpose]))
+
+    def _withdraw(self, names: set[str]) -> None:
+        for name in sorted(names):
+            self._questions[name] |= {"open": False, "rater": "", "until": 0.0}
+            self._table.put(name, **self._questions[name])
+
+    def _forget_withdrawn(self) -> None:
+        """Old questions that were withdrawn, and that nobody holds, go for good."""
+        gone = [n for n in self._questions.keys() - self.open if not self._is_held(n)]
+        gone.sort(key=lambda name: (self._questions[name]["asked"], name))
+        for name in gone[:-WITHDRAWN_KEPT]:
+            self._table.delete(name)
+
+    def _put(self, name: str, message: Message, rank: int, probs: Any, *, by: str = "") -> None:
+        """Stages a question. by: who alone is asked, since they rated it before."""
+        former = self._questions.get(name, {})
+        still = former if former.get("open") else {}
+        self._table.put(
+            name,
+            root=still.get("root", message.root_id),
+            asked=still.get("asked", self._now),
+            rank=float(rank),
+            version=self._state.version,
+            strategy="again" if by else self._settings.strategy,
+            guess=None if probs is None else round(float(probs @ np.arange(RATINGS)), 4),
+            probs=None if probs is None else [round(float(p), 4) for p in probs],
+            again=bool(by),
+            by=by,
+            open=True,
+            rater="",
+            until=0.0,
+        )
 
 
 def ask(melodies: list[str]) -> Message:
     """The message that asks about melodies."""
-    genomes: Genomes = np.array([from_text(melody) for melody in melodies], np.uint8)
-    return Message.open(USER, type=CUSTOM, GENOMES=genomes.reshape(-1, 128))
-
-
-def forget_withdrawn(questions: Records, context: Context) -> None:
-    """Old questions that were withdrawn, and that nobody holds, go for good."""
-    table = context.table("questions")
-    gone = [n for n, q in questions.items() if not q["open"] and not is_held(q)]
-    for melody in sorted(gone, key=lambda n: questions[n]["asked"])[:-WITHDRAWN_KEPT]:
-        table.delete(melody)
+    genomes = np.array([from_text(melody) for melody in melodies], np.uint8).reshape(-1, 128)
+    return Message.open(USER, type=CUSTOM, GENOMES=genomes)

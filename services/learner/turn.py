@@ -21,7 +21,7 @@ from roomgrad.contracts.melody import (
 )
 from roomgrad.melody.genome import Genomes, canonical, random_genomes, texts
 from services.learner import state as states
-from services.learner.asking import keep_asking
+from services.learner.asking import Asking
 from services.learner.pool import Pool
 from services.learner.state import Chain, Labels
 from services.learner.training import batch, batches
@@ -182,13 +182,12 @@ class Turn:
     def _ask_people(self) -> Message | None:
         if len(self.pool) < self.settings.nr_of_unlabeled_data:
             return None
-        return keep_asking(self.state, self.pool, self.context)
+        return Asking(self.state, self.pool, self.context).keep_asking()
 
     def _in_lockstep(self) -> Message | None:
         """Questions at some generations, and when all are answered, leave to breed on."""
         state, settings = self.state, self.settings
-        questions = self.context.table("questions").glance()
-        if state.held is None or any(question["open"] for question in questions.values()):
+        if state.held is None or Asking(state, self.pool, self.context).open:
             return None
         due = state.held % settings.ask_every == 0
         if state.held > max(TO_BEGIN, state.asked_at) and due:
