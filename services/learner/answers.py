@@ -83,6 +83,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
         question = questions.get(answer.melody)
         if question is not None:
             state.answered += 1
+            state.asked += not question["open"]  # it was withdrawn, and counts all the same
         _store(answer, message, rater, question or former or {}, state, context)
         changed.append(answer.melody)
     return changed
@@ -190,6 +191,8 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
         _refuse_conflicts(answers, labels)
     kept = set(labels) if policy == "keep" else set()
     stored = [a for a in answers if a.melody not in kept]
+    questions = context.table("questions").get_many(a.melody for a in stored)
+    state.asked -= sum(question["open"] for question in questions.values())
     for answer in stored:
         _store(answer, message, rater, {}, state, context)
     return list(dict.fromkeys(answer.melody for answer in stored))

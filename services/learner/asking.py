@@ -62,6 +62,7 @@ class Asking:
         for name, label in again.items():
             self._put(name, message, len(chosen), None, by=label["rater"])
         self._state.asked += len(fresh)
+        self._state.rounds += 1
         return message if fresh else None
 
     def _free(self) -> set[str]:
@@ -90,22 +91,28 @@ class Asking:
         return dict(zip(names, candidates.probs[order], strict=True))
 
     def _repeat(self, chosen: dict[str, NDArray[np.float32]]) -> dict[str, Record]:
-        """Now and then a melody that was rated before, with its label, to see who agrees."""
+        """Now and then a melody that was rated before, with its label, to see who agrees.
+
+        One that was asked about here: whoever made a file of labels is not there to answer.
+        """
         waiting = any(question["by"] for question in self._questions.values())
-        known = read_training(self._context).genomes
         random = self._draws(REPEAT)
-        if waiting or not len(known) or random.random() >= self._settings.again * len(chosen):
+        if waiting or random.random() >= self._settings.again * len(chosen):
             return {}
-        [name] = texts(known[random.integers(len(known), size=1)])
-        label = self._context.table("labels").get(name)
-        return {} if label is None or name in self._questions else {name: label}
+        labels = self._context.table("labels").glance()
+        known = sorted(name for name, label in labels.items() if label["strategy"])
+        if not known:
+            return {}
+        name = known[int(random.integers(len(known)))]
+        return {} if name in self._questions else {name: labels[name]}
 
     def _draws(self, purpose: int) -> np.random.Generator:
-        """Random numbers of the seed, of how much was asked so far, and of a purpose."""
-        key = [self._settings.seed, self._state.asked]
+        """Random numbers of the seed, of how often was asked so far, and of a purpose."""
+        key = [self._settings.seed, self._state.rounds]
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, purpose]))
 
     def _withdraw(self, names: set[str]) -> None:
+        self._state.asked -= len(names)
         for name in sorted(names):
             self._questions[name] |= {"open": False, "rater": "", "until": 0.0}
             self._table.put(name, **self._questions[name])

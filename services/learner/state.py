@@ -47,7 +47,12 @@ class State:
     labels: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * RATINGS)
     asked: int = 0
+    """Questions that are answered or still open; those that were withdrawn are not counted."""
+
     answered: int = 0
+    rounds: int = 0
+    """How often questions were chosen."""
+
     runs: int = 0
     """Training runs that were opened so far."""
 

@@ -1,12 +1,11 @@
 """Which melodies a person is asked about. Strategies are plain functions, chosen by name.
 
-The default, `leverage`, asks about melodies that the network is unsure of and that are unlike the
-labels, and unlike each other, in which degrees stand where in their bars. What was measured, in
-labels that are needed for the error of `random` at 340 (tests/benchmarks/melody_learning.py):
-`leverage` needs the fewest. Being unsure alone (`least_confident`, `margin`) is second, since the
-five of one round resemble each other; `entropy` gains little, as it prefers bred melodies of a
-kind that the network spreads over all ratings; so does distance between melodies slot by slot,
-since nearly all are equally far from each other.
+The default, `design`, asks what would tell most about which degrees are liked at which places of
+a bar, and more so where the network is unsure. Measured on a simulated rater, it needs 0.43 of the
+labels for the error that `random` reaches with 340 (5 seeds, the worst 0.53); being unsure alone,
+`least_confident`, 0.54 (0.72), `margin` 0.60 (0.84), `entropy` 0.73 (1.01): what they choose at a
+time resembles each other. Distance slot by slot, weighed by being unsure, gained nothing: nearly
+all melodies are equally far from each other.
 """
 
 from __future__ import annotations
@@ -72,27 +71,30 @@ def counts(genomes: Genomes) -> Floats:
     return np.asarray(found.reshape(len(genomes), COUNTS), dtype=np.float64)
 
 
-def leverage(
+def design(
     probs: Floats, genomes: Genomes, labelled: Genomes, count: int, random: np.random.Generator
 ) -> Integers:
-    """The least confident times the most unlike the labels and those chosen before.
+    """The one whose label would tell most about all candidates, then the next.
 
-    How unlike is the leverage of a ridge regression on the counts: by how much a label can move
-    its own prediction. With each one chosen the regression is updated (Sherman and Morrison).
+    By how much a label lowers the mean variance of a ridge regression on the counts (the optimal
+    design of experiments; Cohn 1996), times the root of 1 - the likeliest rating's probability.
+    With each one chosen the regression is updated (Sherman and Morrison), so that the next is
+    unlike it.
     """
     middle = counts(genomes).mean(axis=0) if len(genomes) else np.zeros(COUNTS)
     mine, known = counts(genomes) - middle, counts(labelled) - middle
     inverse = np.linalg.inv(known.T @ known + RIDGE * np.eye(COUNTS))
-    unsure = 1.0 - probs.max(axis=1)
+    spread = mine.T @ mine
+    unsure = np.sqrt(np.maximum(0.0, 1.0 - probs.max(axis=1)))
     chosen: list[int] = []
     for _ in range(min(count, len(mine))):
-        spreads = ((mine @ inverse) * mine).sum(axis=1)
-        gains = unsure * spreads
+        columns = mine @ inverse
+        variance = 1.0 + (columns * mine).sum(axis=1)
+        gains = unsure * ((columns @ spread) * columns).sum(axis=1) / variance
         gains[chosen] = -1.0
         best = int(np.argmax(gains))
         chosen.append(best)
-        column = inverse @ mine[best]
-        inverse -= np.outer(column, column) / (1.0 + spreads[best])
+        inverse -= np.outer(columns[best], columns[best]) / variance[best]
     return np.array(chosen, dtype=np.int64)
 
 
@@ -101,9 +103,9 @@ STRATEGIES: dict[str, Strategy] = {
     "least_confident": least_confident,
     "margin": margin,
     "entropy": entropy,
-    "leverage": leverage,
+    "design": design,
 }
-DEFAULT = "leverage"
+DEFAULT = "design"
 
 
 def choose(

@@ -1,4 +1,10 @@
-"""What evalnet is trained on, and how far off it was. Pure functions of numpy arrays."""
+"""What evalnet is trained on, and how far off it was. Pure functions of numpy arrays.
+
+Every time that a label is trained on, its melody has its bars in another order: the network is to
+learn what bars are liked, not the melodies by heart. Measured at 340 labels, that brings the mean
+absolute error from 0.53 down to 0.44; two or three variants at a time gain nothing more. Mixing
+the bars of two melodies, with a rating between theirs, made it worse.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +22,9 @@ BATCH_SIZE = 20
 AUGMENT = 1
 """Variants of each label in its batch; each has its bars in an order of its own."""
 WIDTH = 0.4
-"""Standard deviation of the targets around a rating, in ratings."""
+"""Standard deviation of the targets around a rating, in ratings; 0.3 to 0.5 do alike."""
 
-ORDER, VARIANTS = 0, 1  # what random numbers are drawn for
+ORDER, VARIANTS = 2, 3  # what random numbers are drawn for; 0 and 1 are genomes and breeding
 
 
 def batches(n: int, batch_size: int = BATCH_SIZE, epochs: int = EPOCHS) -> int:

@@ -433,6 +433,27 @@ def test_what_somebody_holds_is_not_withdrawn() -> None:
     assert len(free) == learner.settings.active_labels
 
 
+def test_progress_has_a_true_denominator() -> None:
+    """What is asked is what is answered or open, whatever was withdrawn, undone or imported."""
+    learner = asked()
+
+    def denominator() -> tuple[int, int]:
+        return learner.now["asked"], learner.now["answered"] + len(learner.questions)
+
+    assert denominator() == (5, 5)
+    done, *others = learner.questions
+    learner.scores(learner.train(learner.answer(done, 1))[1], "another version")
+    assert denominator() == (6, 6)
+    withdrawn = next(melody for melody in others if melody not in learner.questions)
+    learner.answer(withdrawn, 4)
+    assert denominator() == (7, 7)
+    learner.answer(done, None)
+    assert denominator() == (7, 7)
+    known = next(iter(learner.questions))
+    learner.hear(imported(from_text(known)[None], [2]))
+    assert denominator() == (6, 6)
+
+
 def test_half_of_the_candidates_come_from_outside() -> None:
     """A network that learns from bred melodies alone knows little of others."""
     learner = asked()
