@@ -15,7 +15,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all lint format bench up down freeze clean help
+.PHONY: install demo melody test test-all lint format bench bench-melody up down freeze clean help
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -49,7 +49,7 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow' tests/docs tests/systems
+	$(BIN)/python -m pytest -m 'not slow' tests/docs tests/pages tests/systems
 
 test-all: test ## and the slow ones
 	$(BIN)/python -m pytest -m slow tests
@@ -63,8 +63,13 @@ format: install ## lay out the code, and repair what can be repaired without tho
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: install ## measure, beside the same work in one process
-	@for name in $(BENCHMARKS); do $(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+bench: install ## measure the trebuchet, beside the same work in one process
+	@for name in $(filter-out melody_%,$(BENCHMARKS)); do \
+		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+
+bench-melody: install ## measure how the melody maker learns, asks, breeds, and how fast
+	@for name in $(filter melody_%,$(BENCHMARKS)); do \
+		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 up: ## both systems in containers
 	docker compose up --build --detach

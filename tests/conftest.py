@@ -7,16 +7,22 @@ from one run of pytest to the next, so that the last run of `make test` shows al
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Generator, Iterator
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 NO_DOCKER = (
     "no Docker engine answers `docker info`: install Docker with its compose plugin and start it"
+)
+NO_BROWSER = (
+    "no Chromium, or no playwright to drive it: install Chromium (Debian and Ubuntu: apt install "
+    "chromium), and playwright by `make install`"
 )
 
 
@@ -30,7 +36,17 @@ def has_docker() -> bool:
         return False
 
 
+@cache
+def chromium() -> str:
+    """The program of a Chromium; empty where there is none, or nothing to drive it."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), "")
+    return found if find_spec("playwright") else ""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("browser") and not chromium():
+        pytest.skip(NO_BROWSER)
     if item.get_closest_marker("docker") and not has_docker():
         pytest.skip(NO_DOCKER)
 

@@ -18,7 +18,8 @@ log = structlog.get_logger()
 
 OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
 HOW_TO_START = (
-    "start one with `roomgrad up trebuchet` or `docker compose up`, or name one in REDIS_URL"
+    "start one with `roomgrad up trebuchet`, `roomgrad up melody` or `docker compose up`, or name "
+    "one in REDIS_URL"
 )
 
 

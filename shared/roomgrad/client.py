@@ -131,7 +131,9 @@ class Client:
         key = self.names.stream(*stream.key)
         after = self._newest(key)
         message = Message.open(room, data, type=type_, status=status, **(fields or {}))
-        self.send(message)
+        sent = self.send(message).encode()
+        if answer == (room, type_):
+            after = sent  # the question is no answer to itself
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             block = max(1, min(1000, round(left * 1000)))

@@ -88,8 +88,8 @@ def _payload(message: Message) -> list[tuple[str, Any]]:
     return payload
 
 
-def _encoded(name: str, value: NDArray[Any] | str, raw: list[bytes]) -> Any:
-    if isinstance(value, str):
+def _encoded(name: str, value: NDArray[Any] | str | list[str], raw: list[bytes]) -> Any:
+    if not isinstance(value, np.ndarray):
         return value
     array = value
     # Lists cannot say what shape an empty array of two dimensions has.

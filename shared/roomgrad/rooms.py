@@ -147,25 +147,36 @@ def _nulls_as_nan(value: object) -> object:
 
 @dataclass(frozen=True)
 class Text:
-    """The schema of a text. among: the words that are allowed; any, if there are none."""
+    """The schema of a text, or of a list of `many`.
+
+    among: the words that are allowed; any, if there are none.
+    """
 
     among: tuple[str, ...] = ()
     optional: bool = False
     longest: int = 128
+    many: bool = False
 
-    def check(self, name: str, value: object) -> str:
+    def check(self, name: str, value: object) -> str | list[str]:
         """`value` if it fits. Raises SchemaError: what was expected, what came."""
-        if not isinstance(value, str) or len(value) > self.longest:
+        if self.many and isinstance(value, list):
+            return [self._one(name, item) for item in value]
+        if self.many:
             raise SchemaError(f"{name}: expected {self.describe()}, got {str(value)[:80]!r}")
-        if self.among and value not in self.among:
-            raise SchemaError(f"{name}: expected {self.describe()}, got {value[:80]!r}")
-        return value
+        return self._one(name, value)
+
+    def _one(self, name: str, value: object) -> str:
+        fits = isinstance(value, str) and len(value) <= self.longest
+        if not fits or (self.among and value not in self.among):
+            raise SchemaError(f"{name}: expected {self.describe()}, got {str(value)[:80]!r}")
+        return str(value)
 
     def describe(self) -> str:
         """What is allowed, as a person writes it."""
+        kind = "a list, each of it " if self.many else ""
         if self.among:
-            return " or ".join(self.among)
-        return f"a text of at most {self.longest} characters"
+            return kind + " or ".join(self.among)
+        return f"{kind}a text of at most {self.longest} characters"
 
 
 Schema = Mapping[str, Array | Text]

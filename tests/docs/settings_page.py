@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from roomgrad.settings import RuntimeSettings, describe, markdown, of_run
 from services.controlmodel.settings import ControlModelSettings
+from services.evalnet.settings import EvalnetSettings
+from services.evolution.settings import EvolutionSettings
 from services.inference.settings import InferenceSettings
+from services.labelling.settings import LabellingSettings
+from services.learner.settings import LearnerSettings
+from services.rater.settings import RaterSettings
 from services.simulator.settings import SimulatorSettings
 from services.trainer.settings import TrainerSettings
 from tests.docs.pages import ROOT
@@ -17,6 +22,11 @@ COMPONENTS = {
     "controlmodel": ControlModelSettings,
     "simulator": SimulatorSettings,
     "inference": InferenceSettings,
+    "evolution": EvolutionSettings,
+    "evalnet": EvalnetSettings,
+    "learner": LearnerSettings,
+    "labelling": LabellingSettings,
+    "rater": RaterSettings,
 }
 
 HEAD = """\

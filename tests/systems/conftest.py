@@ -14,6 +14,7 @@ import redis
 from roomgrad.commands import ledger
 from roomgrad.commands.launcher import Launcher
 from roomgrad.commands.plan import Plan
+from roomgrad.commands.systems import Trebuchet
 from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
 from roomgrad.names import Names
 from roomgrad.server import EmbeddedServer, connect
@@ -30,6 +31,7 @@ QUICK = ["--heartbeat-interval-s=0.2", "--heartbeat-lives-s=0.8", "--lease-s=0.6
 class Training:
     """A run of the trebuchet, and the processes that serve it."""
 
+    options: Trebuchet
     plan: Plan
     server: EmbeddedServer
     client: redis.Redis
@@ -53,7 +55,7 @@ class Training:
 
     def wait_finished(self) -> ledger.Ledger:
         """Waits until the last gradient is home, and answers the counters."""
-        steps = self.plan.steps
+        steps = self.options.steps
         until(lambda: self.checked() >= 0 and self.finished() >= steps, timeout_s=90)
         return ledger.read(self.client, self.names)
 
@@ -94,7 +96,7 @@ class Training:
 def assert_exact(training: Training) -> None:
     """Every batch was sent, learned from and finished once, and nothing is left over."""
     found = training.wait_finished()
-    steps = training.plan.steps
+    steps = training.options.steps
     assert (found.sent, found.finished, found.dead, found.open) == (steps, steps, 0, 0)
     assert (found.applied, found.distinct) == (steps, steps)
     assert (found.lost, found.duplicates) == (0, 0)
@@ -112,16 +114,20 @@ def train(tmp_path: Path) -> Iterator[Start]:
     """Starts a training: `train(steps=40, replicas={"simulator": 2}, batch_size=20)`."""
     with ExitStack() as stack:
 
-        def start(batch_size: int = 20, **options: Any) -> Training:
-            plan = Plan(run="training", threads=1, **options)
+        def start(
+            batch_size: int = 20, replicas: dict[str, int] | None = None, **asked: Any
+        ) -> Training:
+            options = Trebuchet(**asked)
+            counts = [f"{name}={count}" for name, count in (replicas or {}).items()]
+            plan = options.plan("training", counts)
             server = stack.enter_context(throwaway_server())
             client = connect(server.url)
             stack.callback(client.close)
             launcher = Launcher(ROOT, tmp_path, {"REDIS_URL": server.url})
-            training = Training(plan, server, client, launcher)
+            training = Training(options, plan, server, client, launcher)
             stack.callback(lambda: training.server.kill())
             stack.enter_context(launcher)
-            for component in plan.contract.components:
+            for component in plan.components:
                 flags = plan.flags(component) + QUICK
                 flags += [f"--batch-size={batch_size}"] if component == TRAINER else []
                 launcher.start(component, flags, plan.count(component))

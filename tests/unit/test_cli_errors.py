@@ -34,6 +34,25 @@ def roomgrad(*words: str, state: Path, cwd: Path | None = None) -> subprocess.Co
         ("run trebuchet --replicas simulator=0", ["simulator=0", "from 1 to 64"]),
         ("run trebuchet --picture shots.gif", ["shots.gif", ".png"]),
         ("run trebuchet --picture nowhere/shots.png", ["nowhere/shots.png", "no folder"]),
+        ("run melody --steps 3", ["--steps belongs to trebuchet", "not to melody"]),
+        ("run melody --labels 3", ["--labels belongs to melody with --rater", "not to melody:"]),
+        ("run melody --json", ["--json belongs to trebuchet or melody with --rater"]),
+        ("run trebuchet --rater simulated", ["--rater belongs to melody", "not to trebuchet"]),
+        ("run melody --rater simulated --window 2", ["--window belongs to trebuchet"]),
+        ("run melody --rater simulated --labels-file a.csv", ["--labels-file belongs to melody,"]),
+        ("run melody --rater simulated --labels 0", ["--labels 0", "whole number from 1 to"]),
+        ("run melody --rater simulated --generations 3", ["--generations 3", "13 or more"]),
+        ("run melody --rater nobody", ["rater 'nobody'", "module:function"]),
+        ("run melody --strategy best", ["--strategy best", "random", "entropy"]),
+        ("run melody --replicas simulator=2", ["'simulator'", "labelling, evalnet"]),
+        ("up trebuchet --strategy margin", ["--strategy belongs to melody"]),
+        ("up tribuchet", ["no system 'tribuchet'"]),
+        ("down melodie", ["no system 'melodie'", "did you mean melody?"]),
+        ("labels import nothing.csv --on-conflict ask", ["--on-conflict ask", "error or keep"]),
+        ("labels export labels.csv --format xml", ["--format xml", "csv or jsonl or json"]),
+        ("labels imprt", ["No such command 'imprt'"]),
+        ("melody export --format mp3", ["--format mp3", "midi or wav"]),
+        ("melody show 0101", ["'0101' has 4 characters", "128"]),
         ("health trainr", ["'trainr'", "did you mean trainer?"]),
         ("forget nobody", ["'nobody'", "trainer"]),
         ("walk", ["No such command 'walk'"]),
@@ -52,7 +71,8 @@ def test_a_wrong_command_line_ends_with_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    "words", ["health trainer", "forget trainer", "shoot --wind 3 --target 60"]
+    "words",
+    ["health trainer", "forget trainer", "shoot --wind 3 --target 60", "rate", "health learner"],
 )
 def test_without_a_server_it_says_how_to_start_one(words: str, tmp_path: Path) -> None:
     """It names what it tried and the ways to get a server."""
@@ -77,6 +97,25 @@ def test_down_without_up_is_no_error(tmp_path: Path) -> None:
     ended = roomgrad("down", state=tmp_path)
     assert ended.returncode == 0
     assert "trebuchet is not up" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("labels import nowhere.csv", ["nowhere.csv cannot be read"]),
+        ("labels import labels.txt", ["labels.txt", ".jsonl"]),
+        ("labels export labels.txt", ["labels.txt", ".jsonl"]),
+        ("melody import nowhere.mid", ["nowhere.mid cannot be read"]),
+        ("run melody --labels-file nowhere.csv", ["nowhere.csv cannot be read"]),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named(words: str, said: list[str], tmp_path: Path) -> None:
+    """Before anything is started."""
+    ended = roomgrad(*words.split(), state=tmp_path)
+    assert ended.returncode == 1, ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
+    assert all(word in ended.stderr for word in said), ended.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_outside_of_a_checkout_the_installed_one_is_used(tmp_path: Path) -> None:

@@ -359,7 +359,7 @@ def test_scores_that_evolution_did_not_ask_for_are_not_its_generation() -> None:
         ({"GENOMES": np.zeros((1, 127), "|u1")}, "GENOMES: expected shape"),
         ({"GENOMES": np.full((1, 128), 2, "|u1")}, "GENOMES: expected numbers from 0 to 1"),
         ({"GENOMES": np.zeros((0, 128), "|u1")}, "not empty"),
-        ({"FITNESS": np.array([1.0, 2.0])}, "1 genomes came with 2 ratings"),
+        ({"FITNESS": np.array([1.0, 2.0])}, "1 genomes came with 2 FITNESS"),
         ({"FITNESS": np.array([np.inf])}, "expected finite numbers or null"),
     ],
 )
@@ -481,6 +481,24 @@ def test_the_guess_is_that_of_the_version_that_ranked() -> None:
         )
         assert len(from_text(melody)) == 128
     assert probabilities(GENOMES, "a").shape == (60, 6)
+
+
+def test_an_import_says_by_whom_and_when_each_label_was_given() -> None:
+    """Where it does not, it is the sender, now."""
+    learner = Learner()
+    learner.start()
+    message = imported(GENOMES[:3], [1, 2, 3])
+    message.fields = {
+        **message.fields,
+        "RATER": "file",
+        "RATERS": ["anna", "", "ben"],
+        "AT": np.array([1e9, 2e9, np.nan]),
+    }
+    learner.hear(message)
+    stored = [learner.tables["labels"][name] for name in texts(GENOMES[:3])]
+    assert [label["rater"] for label in stored] == ["anna", "file", "ben"]
+    assert [label["at"] for label in stored[:2]] == [1e9, 2e9]
+    assert stored[2]["at"] > 1.7e9
 
 
 def test_stop_and_start_follow_a_person_and_not_the_clock() -> None:

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Argument, Exit, Option
 
+from roomgrad.commands import options as typed
+from roomgrad.commands.melody.cli import labels, melody, rate
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
 if TYPE_CHECKING:
     from roomgrad.commands.plan import Plan
+    from roomgrad.commands.systems import Options
 
 app = typer.Typer(
     help="Train a model through other programs: components in rooms, Redis between them.",
@@ -28,70 +30,74 @@ app = typer.Typer(
 )
 
 
-def _whole(flag: str, low: int, high: int) -> Callable[[str | int], int]:
-    """Reads a whole number, or says in one sentence which are allowed."""
-
-    def parse(text: str | int) -> int:
-        if not str(text).isdecimal() or not low <= int(text) <= high:
-            raise SettingsError(f"{flag} {text}: allowed is a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _number(flag: str, low: int, high: int, about: str) -> Any:
-    return Option(flag, parser=_whole(flag, low, high), metavar="N", help=about)
-
-
-def _preset(text: str) -> str:
-    if text not in ("learn", "original"):
-        raise SettingsError(f"--preset {text}: allowed is learn or original")
-    return text
-
-
-SystemName = Annotated[str, Argument(help="The system, like trebuchet.", metavar="SYSTEM")]
-Steps = Annotated[int, _number("--steps", 1, 10**7, "How many batches are trained in all.")]
-Seed = Annotated[int, _number("--seed", 0, 2**63 - 1, "Seed of the batches and first weights.")]
-Preset = Annotated[
-    str,
-    Option(parser=_preset, metavar="NAME", help="learn, or original: as in the first version."),
-]
-Replicas = Annotated[
-    list[str] | None,
-    Option(metavar="NAME=N,...", help="How many of a component, like simulator=2,trainer=1."),
-]
-Window = Annotated[int, _number("--window", 1, 10_000, "How many batches are open at a time.")]
-Threads = Annotated[int, _number("--threads", 0, 1024, "CPU threads of torch; 0: its own.")]
-Redis = Annotated[str, Option(help="Address of a server; REDIS_URL or an embedded one if empty.")]
-Run = Annotated[str, Option(help="Name of the run; the system's name if empty.")]
-Fresh = Annotated[bool, Option("--fresh", help="Delete the run first.")]
-AsJson = Annotated[bool, Option("--json", help="Print the result as one JSON object.")]
-
-
 @app.command()
 def run(
-    system: SystemName,
-    steps: Steps = 1000,
-    seed: Seed = 0,
-    preset: Preset = "learn",
-    replicas: Replicas = None,
-    window: Window = 1,
-    threads: Threads = 1,
-    redis: Redis = "",
-    run: Run = "",
-    fresh: Fresh = False,
-    picture: Annotated[str, Option(help="Draw what was learned into this file.")] = "",
-    as_json: AsJson = False,
+    system: typed.SystemName,
+    steps: typed.Steps = None,
+    seed: typed.Seed = None,
+    preset: typed.Preset = None,
+    window: typed.Window = None,
+    rater: typed.Rater = None,
+    labels: typed.Labels = None,
+    seed_labels: typed.SeedLabels = None,
+    generations: typed.Generations = None,
+    strategy: typed.Strategy = None,
+    labels_file: typed.LabelsFile = None,
+    replicas: typed.Replicas = None,
+    threads: typed.Threads = None,
+    redis: typed.Redis = "",
+    run: typed.Run = "",
+    fresh: typed.Fresh = False,
+    picture: typed.Picture = None,
+    as_json: typed.AsJson = None,
 ) -> None:
-    """Train a system, show how it learns, evaluate it, and stop everything again."""
+    """Run a system from here until it is done, or until Ctrl+C.
+
+    trebuchet: trains it, shows how it learns, and evaluates it.
+
+    melody: serves it with its page; with --rater breeds and learns without people, and reports.
+    """
+    from roomgrad.commands import systems
+
+    asked = systems.options(
+        system,
+        steps=steps,
+        seed=seed,
+        preset=preset,
+        window=window,
+        rater=rater,
+        labels=labels,
+        seed_labels=seed_labels,
+        generations=generations,
+        strategy=strategy,
+        labels_file=labels_file,
+        threads=threads,
+        picture=picture,
+        json=as_json or None,
+    )
+    _run(asked, asked.plan(run, replicas or []), redis, fresh)
+
+
+def _run(asked: Options, plan: Plan, redis: str, fresh: bool) -> None:
     from rich.console import Console
 
-    from roomgrad.commands import demo
+    from roomgrad.commands.systems import Melody, Trebuchet
 
-    plan = _plan(system, steps, seed, preset, replicas, window, threads, run)
     console = Console(highlight=False)
+    if isinstance(asked, Melody):
+        from roomgrad.commands.melody import serve
+
+        serve.run(plan, redis, fresh=fresh, console=console)
+        return
     try:
-        demo.run(plan, redis, fresh=fresh, picture=picture, as_json=as_json, console=console)
+        if isinstance(asked, Trebuchet):
+            from roomgrad.commands import demo
+
+            demo.run(asked, plan, redis, fresh=fresh, console=console)
+        else:
+            from roomgrad.commands.melody import unattended
+
+            unattended.run(asked, plan, redis, fresh=fresh, console=console)
     except KeyboardInterrupt:
         _say("stopped; what was learned is kept, and the same command without --fresh goes on.")
         raise
@@ -99,41 +105,71 @@ def run(
 
 @app.command()
 def up(
-    system: SystemName,
-    steps: Steps = 1000,
-    seed: Seed = 0,
-    preset: Preset = "learn",
-    replicas: Replicas = None,
-    window: Window = 1,
-    threads: Threads = 1,
-    redis: Redis = "",
-    run: Run = "",
-    fresh: Fresh = False,
+    system: typed.SystemName,
+    steps: typed.Steps = None,
+    seed: typed.Seed = None,
+    preset: typed.Preset = None,
+    window: typed.Window = None,
+    strategy: typed.Strategy = None,
+    labels_file: typed.LabelsFile = None,
+    replicas: typed.Replicas = None,
+    threads: typed.Threads = None,
+    redis: typed.Redis = "",
+    run: typed.Run = "",
+    fresh: typed.Fresh = False,
 ) -> None:
     """Serve a system in the background until `roomgrad down`."""
+    from roomgrad.commands import systems
     from roomgrad.commands import up as background
-    from roomgrad.commands.report import where_to_look
 
-    plan = _plan(system, steps, seed, preset, replicas, window, threads, run)
+    asked = systems.options(
+        system,
+        steps=steps,
+        seed=seed,
+        preset=preset,
+        window=window,
+        strategy=strategy,
+        labels_file=labels_file,
+        threads=threads,
+    )
+    plan = asked.plan(run, replicas or [])
     started, state = background.up(plan, redis, fresh=fresh)
-    name = plan.names.run
     if started:
-        print(f"{name} is up: {state['server']}, process {state['pid']}.")
+        print(f"{plan.run} is up: {state['server']}, process {state['pid']}.")
     else:
-        print(f"{name} is up already (process {state['pid']}); nothing was changed.")
+        print(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
-        print("\n".join(where_to_look(name, state["url"], up=True)))
+        print("\n".join(_where_to_look(asked, plan, state)))
+
+
+def _where_to_look(asked: Options, plan: Plan, state: dict[str, Any]) -> list[str]:
+    from roomgrad.commands.systems import Trebuchet
+
+    if isinstance(asked, Trebuchet):
+        from roomgrad.commands.report import where_to_look
+
+        return where_to_look(plan.run, state["url"], up=True)
+    from roomgrad.commands.melody import page
+
+    return page.shown_of(plan.names, state["url"], state["began"])
 
 
 @app.command()
-def down(run: Run = "trebuchet") -> None:
-    """Stop what `roomgrad up` serves; its data stays."""
+def down(
+    system: Annotated[str, Argument(help="The system: trebuchet or melody.")] = "trebuchet",
+    run: typed.Run = "",
+) -> None:
+    """Stop what `roomgrad up` or `run` serves; its data stays."""
     from roomgrad.commands import up as background
+    from roomgrad.commands.plan import SYSTEMS, find_system
 
-    if background.down(run):
-        print(f"{run} is down; its data is kept, and `roomgrad up` goes on with it.")
-    else:
-        print(f"{run} is not up; nothing was to be done.")
+    name = run or find_system(system).name
+    if background.down(name):
+        print(f"{name} is down; its data is kept, and `roomgrad up` goes on with it.")
+        return
+    others = [each for each in SYSTEMS if each != name and not run and background.is_up(each)]
+    more = "".join(f" {each} is: `roomgrad down {each}` stops it." for each in others)
+    print(f"{name} is not up; nothing was to be done.{more}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -142,9 +178,9 @@ def shoot(
     wind: Annotated[str, Option(help="Wind in m/s.")] = "",
     target: Annotated[str, Option(help="Distance of the target in m.")] = "",
     csv: Annotated[str, Option(help="File with the columns wind and target.")] = "",
-    redis: Redis = "",
-    run: Run = "",
-    as_json: AsJson = False,
+    redis: typed.Redis = "",
+    run: typed.Run = "",
+    as_json: typed.AsJson = False,
 ) -> None:
     """Ask the running trebuchet how to hit a target, and where that shot lands."""
     from roomgrad import project
@@ -161,8 +197,8 @@ def shoot(
 @app.command()
 def health(
     component: Annotated[str, Argument(help="The component, like trainer.")],
-    run: Run = "",
-    redis: Redis = "",
+    run: typed.Run = "",
+    redis: typed.Redis = "",
     handler_timeout_s: Annotated[
         float, Option(envvar="HANDLER_TIMEOUT_S", help="How long a handler may take.")
     ] = 600.0,
@@ -189,8 +225,8 @@ def health(
 @app.command()
 def forget(
     component: Annotated[str, Argument(help="The component that will not come back.")],
-    run: Run = "",
-    redis: Redis = "",
+    run: typed.Run = "",
+    redis: typed.Redis = "",
 ) -> None:
     """Remove a component's groups for good, so that no message waits for it any more."""
     from contextlib import closing
@@ -208,20 +244,9 @@ def forget(
     print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
 
 
-def _plan(
-    system: str,
-    steps: int,
-    seed: int,
-    preset: str,
-    replicas: list[str] | None,
-    window: int,
-    threads: int,
-    run: str,
-) -> Plan:
-    from roomgrad.commands.plan import Plan, find_system, parse_replicas
-
-    counts = parse_replicas(replicas or [], find_system(system))
-    return Plan(system, run, steps, seed, preset, window, threads, counts)
+app.command()(rate)
+app.add_typer(labels)
+app.add_typer(melody)
 
 
 def main() -> NoReturn:

@@ -22,6 +22,7 @@ from roomgrad.commands.plan import Plan
 from roomgrad.commands.progress import progress
 from roomgrad.commands.report import Report, show
 from roomgrad.commands.session import Session, password_file, serve
+from roomgrad.commands.systems import Trebuchet
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad.errors import SettingsError
 from roomgrad.server import shown
@@ -47,34 +48,33 @@ class Training:
     """How many batches came home meanwhile; fewer than in all where a run is continued."""
 
 
-def run(
-    plan: Plan, redis_url: str, *, fresh: bool, picture: str, as_json: bool, console: Console
-) -> None:
+def run(options: Trebuchet, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
     """Train, evaluate and report; whatever was started is stopped at the end."""
     began = time.monotonic()
+    picture = options.picture
     project.make_importable()
     _check_picture(picture)
     with serve(plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)) as session:
-        _greet(console, session)
+        _greet(console, session, options)
         session.start(CONTROLMODEL, SIMULATOR)
         before = _before(session) if picture else None
         session.start(TRAINER)
-        training = _watch(session, console, began)
+        training = _watch(session, options.steps, console, began)
         session.wait_alive(CONTROLMODEL, SIMULATOR)
-        report = _report(session, training)
+        report = _report(session, options, training)
         if picture:
             _draw(session, before, Path(picture))
         show(console, report, picture)
-    if as_json:
+    if options.json:
         print(report.json(), flush=True)
 
 
-def _greet(console: Console, session: Session) -> None:
+def _greet(console: Console, session: Session, options: Trebuchet) -> None:
     plan = session.plan
-    settings = f"{plan.steps} steps, seed {plan.seed}, preset {plan.preset}"
+    settings = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
     console.print(f"[bold]{escape(plan.names.run)}[/]: {settings}")
     console.print(f"  server   {session.server_text()} at {shown(session.url)}")
-    counts = [f"{name} x{plan.count(name)}" for name in plan.contract.components]
+    counts = [f"{name} x{plan.count(name)}" for name in plan.components]
     console.print(f"  started  {', '.join(counts)}")
 
 
@@ -85,32 +85,32 @@ def _before(session: Session) -> Shots | None:
     return None if found.applied else _ask_spread(session)
 
 
-def _watch(session: Session, console: Console, began: float) -> Training:
+def _watch(session: Session, steps: int, console: Console, began: float) -> Training:
     """Show the progress until every batch is home or dead.
 
     The clock of the training starts when every component is there, so that it does not measure
     how long Python takes to import them.
     """
-    plan = session.plan
     first: Ledger | None = None
     started = first_loss_s = 0.0
-    with progress(console, plan.steps) as shows:
+    with progress(console, "step", steps, "waiting for the first loss") as shows:
         while True:
             session.look_after()
-            now = session.ledger() or Ledger()
-            if first is None and now.sent and session.all_alive(*plan.contract.components):
+            now = session.glance(ledger.read) or Ledger()
+            if first is None and now.sent and session.all_alive(*session.plan.components):
                 first, started = now, time.monotonic()
             if now.newest is not None:
                 first_loss_s = first_loss_s or time.monotonic() - began
-                shows.show(now)
-            if now.sent and now.finished + now.dead >= plan.steps:
+                numbers = f"loss {now.newest.loss:9.2f}   mean miss {now.newest.miss_m:6.2f} m"
+                shows.show(now.finished + now.dead, numbers)
+            if now.sent and now.finished + now.dead >= steps:
                 first, started = first or now, started or time.monotonic()
                 seconds = time.monotonic() - started
                 return Training(now, seconds, first_loss_s, now.finished - first.finished)
             time.sleep(0.1 if first else 0.01)
 
 
-def _report(session: Session, training: Training) -> Report:
+def _report(session: Session, options: Trebuchet, training: Training) -> Report:
     from services.inference import shoot
 
     with _client(session) as client:
@@ -123,7 +123,7 @@ def _report(session: Session, training: Training) -> Report:
     seen = training.ledger
     return Report(
         run=session.plan.names.run,
-        steps=session.plan.steps,
+        steps=options.steps,
         applied_steps=seen.applied,
         seconds=round(training.seconds, 3),
         steps_per_second=round(training.steps / max(training.seconds, 1e-9), 2),
@@ -134,9 +134,9 @@ def _report(session: Session, training: Training) -> Report:
         open=seen.open,
         dead=seen.dead,
         weights_sha256=ledger.weights_sha256(session.client, session.plan.names),
-        seed=session.plan.seed,
-        preset=session.plan.preset,
-        replicas={name: session.plan.count(name) for name in session.plan.contract.components},
+        seed=options.seed,
+        preset=options.preset,
+        replicas=session.plan.replicas,
         server=session.server_text(),
         first_loss_s=round(training.first_loss_s, 3),
         restarts=session.launcher.restarts,

@@ -36,6 +36,7 @@ class Child:
 
     name: str
     command: list[str]
+    environ: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
@@ -71,18 +72,26 @@ class Launcher:
     _stopped: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
-    def start(self, component: str, flags: Sequence[str] = (), replicas: int = 1) -> None:
+    def start(
+        self,
+        component: str,
+        flags: Sequence[str] = (),
+        replicas: int = 1,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         """Start a component, `replicas` times, as `python -m services.<component>`."""
         command = [sys.executable, "-m", f"services.{component}", *flags]
         for index in range(replicas):
-            self.start_command(f"{component}-{index}", command)
+            self.start_command(f"{component}-{index}", command, environ)
 
-    def start_command(self, name: str, command: Sequence[str]) -> None:
-        """Start any program under this name."""
+    def start_command(
+        self, name: str, command: Sequence[str], environ: Mapping[str, str] | None = None
+    ) -> None:
+        """Start any program under this name, with variables of its own on top of all others."""
         self.directory.mkdir(parents=True, exist_ok=True)
         _rotate(self.log_path(name))
         with self._lock:
-            child = Child(name, list(command))
+            child = Child(name, list(command), environ or {})
             self._spawn(child)
             self._children.append(child)
             if self._thread is None:
@@ -176,7 +185,7 @@ class Launcher:
             child.process = subprocess.Popen(
                 children.bound_to_parent(child.command),
                 cwd=self.root,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.environ},
+                env=self._environ_of(child),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -184,6 +193,9 @@ class Launcher:
                 start_new_session=True,
             )
         child.started = time.monotonic()
+
+    def _environ_of(self, child: Child) -> dict[str, str]:
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **self.environ, **child.environ}
 
     def _signal(self, signal_number: int) -> None:
         for child in self._children:

@@ -64,9 +64,9 @@ def losses(client: redis.Redis, names: Names) -> list[Loss]:
     return sorted(_loss(value) for value in client.hvals(names.table(LOSSES)))
 
 
-def weights_sha256(client: redis.Redis, names: Names) -> str:
+def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMODEL) -> str:
     """The SHA-256 of the parameters, by `hash_parameters`; empty where there is no model yet."""
-    stored = client.hget(names.model(CONTROLMODEL), "weights")
+    stored = client.hget(names.model(component), "weights")
     return hash_parameters(stored) if isinstance(stored, bytes) else ""
 
 

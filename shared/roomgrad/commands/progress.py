@@ -1,4 +1,4 @@
-"""Shows how far a training is: a bar on a terminal, plain lines elsewhere."""
+"""Shows how far something is: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from roomgrad.commands.ledger import Ledger
-
 LINE_EVERY_S = 2.0
 LINES = 10
 
 
 class Shown(Protocol):
-    """Something that shows how far a training is, while it is entered."""
+    """Something that shows how far it is, while it is entered."""
 
-    def show(self, ledger: Ledger) -> None:
-        """Bring it up to date."""
+    def show(self, done: int, numbers: str) -> None:
+        """Bring it up to date; `numbers` is what one wants to know beside."""
 
     def __enter__(self) -> Shown: ...
 
@@ -31,17 +29,19 @@ class Shown(Protocol):
     ) -> None: ...
 
 
-def progress(console: Console, steps: int) -> Shown:
-    """A bar on a terminal, plain lines elsewhere."""
-    return Bar(console, steps) if console.is_terminal else Lines(console, steps)
+def progress(console: Console, unit: str, total: int, waiting: str) -> Shown:
+    """A bar on a terminal, plain lines elsewhere. unit: of what there are `total`."""
+    if console.is_terminal:
+        return Bar(console, unit, total, waiting)
+    return Lines(console, unit, total)
 
 
 class Bar:
-    """A progress bar with loss and miss."""
+    """A progress bar with numbers."""
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, unit: str, total: int, waiting: str) -> None:
         self._progress = Progress(
-            TextColumn("  training"),
+            TextColumn(f"  {unit}"),
             BarColumn(bar_width=None, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TextColumn("[bold]{task.fields[numbers]}"),
@@ -49,13 +49,10 @@ class Bar:
             console=console,
             expand=True,
         )
-        self._task = self._progress.add_task("", total=steps, numbers="waiting for the first loss")
+        self._task = self._progress.add_task("", total=total, numbers=waiting)
 
-    def show(self, ledger: Ledger) -> None:
-        if ledger.newest is not None:
-            numbers = f"loss {ledger.newest.loss:8.2f}  miss {ledger.newest.miss_m:5.2f} m"
-            done = ledger.finished + ledger.dead
-            self._progress.update(self._task, completed=done, numbers=numbers)
+    def show(self, done: int, numbers: str) -> None:
+        self._progress.update(self._task, completed=done, numbers=numbers)
 
     def __enter__(self) -> Bar:
         self._progress.__enter__()
@@ -73,26 +70,23 @@ class Bar:
 class Lines:
     """A line every 2 s at most, about ten in all."""
 
-    def __init__(self, console: Console, steps: int) -> None:
+    def __init__(self, console: Console, unit: str, total: int) -> None:
         self._console = console
-        self._steps = steps
-        self._next_step = 0
+        self._unit = unit
+        self._total = total
+        self._next = 0
         self._next_time = 0.0
 
-    def show(self, ledger: Ledger) -> None:
-        done = ledger.finished + ledger.dead
-        early = time.monotonic() < self._next_time and done < self._steps
-        if ledger.newest is None or done < self._next_step or early:
+    def show(self, done: int, numbers: str) -> None:
+        early = time.monotonic() < self._next_time and done < self._total
+        if done < self._next or early:
             return
-        self._next_step = min(done + max(self._steps // LINES, 1), self._steps)
-        if done >= self._steps:
-            self._next_step = self._steps + 1
+        self._next = min(done + max(self._total // LINES, 1), self._total)
+        if done >= self._total:
+            self._next = self._total + 1
         self._next_time = time.monotonic() + LINE_EVERY_S
-        self._console.print(
-            f"step {done:>6} of {self._steps}   loss {ledger.newest.loss:9.2f}   "
-            f"mean miss {ledger.newest.miss_m:6.2f} m",
-            highlight=False,
-        )
+        line = f"{self._unit} {done:>6} of {self._total}   {numbers}"
+        self._console.print(line, highlight=False, markup=False)
 
     def __enter__(self) -> Lines:
         return self

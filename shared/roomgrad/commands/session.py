@@ -6,19 +6,23 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import redis
 
 from roomgrad import project
-from roomgrad.commands import heartbeats, ledger
+from roomgrad.commands import heartbeats
 from roomgrad.commands.launcher import Launcher, last_words
 from roomgrad.commands.plan import Plan
 from roomgrad.errors import RoomgradError
+from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, check, connect
+
+T = TypeVar("T")
 
 LOCK = "launcher.lock"
 UP_S = 90.0  # the first start of all compiles the simulator's kernel
@@ -33,12 +37,13 @@ class Session:
     embedded: EmbeddedServer | None
     client: redis.Redis
     launcher: Launcher
+    began: float = field(default_factory=time.time)
 
-    def start(self, *components: str) -> None:
-        """Start components as the plan says."""
+    def start(self, *components: str, environ: Mapping[str, str] | None = None) -> None:
+        """Start components as the plan says; `environ` are variables for these alone."""
         for component in components:
             flags = self.plan.flags(component)
-            self.launcher.start(component, flags, self.plan.count(component))
+            self.launcher.start(component, flags, self.plan.count(component), environ)
 
     def wait_alive(self, *components: str) -> None:
         """Wait until every replica's heart beats. Raises RoomgradError if one does not come up."""
@@ -64,10 +69,10 @@ class Session:
             self.launcher.say("the embedded server died and is started again on its data")
             self.embedded = EmbeddedServer.start(self.embedded.directory, port=self.embedded.port)
 
-    def ledger(self) -> ledger.Ledger | None:
-        """The counters now; None while the server is away."""
+    def glance(self, read: Callable[[redis.Redis, Names], T]) -> T | None:
+        """What `read` finds in this run now; None while the server is away."""
         try:
-            return ledger.read(self.client, self.plan.names)
+            return read(self.client, self.plan.names)
         except redis.ConnectionError:
             return None
 
@@ -93,13 +98,9 @@ def serve(
     """A session in which nothing is started yet; what it started is stopped at its end."""
     directory = project.run_directory(plan.names.run)
     root = project.root()
-    url = redis_url or os.environ.get("REDIS_URL", "")
     with contextlib.ExitStack() as stack:
         stack.enter_context(_held(directory, plan.names.run))
-        embedded = None if url else EmbeddedServer.start(project.server_directory())
-        if embedded is not None:
-            stack.callback(_stop_if_idle, embedded.directory)
-            url = embedded.url
+        url, embedded = stack.enter_context(served(redis_url))
         client = connect(url, password_file())
         stack.callback(client.close)
         if fresh:
@@ -108,6 +109,20 @@ def serve(
         launcher = Launcher(root, directory, {"REDIS_URL": local}, say=say)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
+
+
+@contextlib.contextmanager
+def served(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
+    """The address of the server that is meant; the embedded one is started where none is named."""
+    url = redis_url or os.environ.get("REDIS_URL", "")
+    if url:
+        yield url, None
+        return
+    embedded = EmbeddedServer.start(project.server_directory())
+    try:
+        yield embedded.url, embedded
+    finally:
+        _stop_if_idle(embedded.directory)
 
 
 def _stop_if_idle(directory: Path) -> None:

@@ -20,6 +20,7 @@ import structlog
 
 from roomgrad import children, log, project
 from roomgrad.commands.launcher import last_words
+from roomgrad.commands.melody.serve import check_new
 from roomgrad.commands.plan import Plan
 from roomgrad.commands.session import UP_S, holder, serve
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
@@ -37,7 +38,8 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
         return False, state if state.get("pid") == pid else {"pid": pid}
     project.root()
     directory.mkdir(parents=True, exist_ok=True)
-    _keep(directory, {"plan": asdict(plan), "fresh": fresh, "ready": False})
+    asked = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
+    _keep(directory, asked)
     supervisor = _spawn(directory, redis_url)
     until = time.monotonic() + UP_S + 10
     while not (state := _state(directory)).get("ready"):
@@ -62,6 +64,11 @@ def down(run: str) -> bool:
     return True
 
 
+def is_up(run: str) -> bool:
+    """Whether somebody serves this run here."""
+    return bool(holder(project.run_directory(run)))
+
+
 def main(directory: Path) -> int:
     """The supervisor: serves what `launcher.json` says until SIGTERM."""
     log.setup()
@@ -70,8 +77,9 @@ def main(directory: Path) -> int:
     plan = Plan(**state["plan"])
     try:
         with serve(plan, "", fresh=state["fresh"], say=structlog.get_logger().warning) as session:
-            session.start(*plan.contract.components)
-            session.wait_alive(*plan.contract.components)
+            check_new(session)
+            session.start(*plan.components)
+            session.wait_alive(*plan.components)
             served = {"ready": True, "pid": os.getpid(), "server": session.server_text()}
             _keep(directory, {**state, **served, "url": session.url})
             while True:

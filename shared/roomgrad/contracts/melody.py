@@ -109,12 +109,14 @@ MELODY = System(
                 "GENOMES": _GENOMES,
                 "FITNESS": Array("<f8", ("n",), optional=True, low=0, high=5, nullable=True),
                 "RATER": Text(optional=True),
+                "RATERS": Text(optional=True, many=True),
+                "AT": Array("<f8", ("n",), optional=True, low=0, nullable=True),
                 "PLAYS": Array("<i8", ("n",), optional=True),
                 "CONFLICT": Text(among=("keep", "replace", "error"), optional=True),
             },
             (LEARNER,),
             "GENOMES alone asks; an answer adds ratings 0 to 5, or null to take one back; "
-            "CONFLICT: labels to import",
+            "CONFLICT: labels to import, of which RATERS and AT may say by whom and when (unix s)",
         ),
     ),
 )

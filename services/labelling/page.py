@@ -1,0 +1,237 @@
+"""The page's endpoints: JSON in and out; what is wrong is said in a sentence."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from roomgrad import Message
+from roomgrad.client import Client
+from roomgrad.contracts.melody import ASK, COMMAND, CONTROL, START, STOP
+from roomgrad.errors import MessageError, Refused
+from roomgrad.melody import questions
+from roomgrad.melody.genome import from_text
+from roomgrad.melody.midi import to_midi
+from roomgrad.melody.sound import to_wav
+from services.labelling.board import shown
+from services.labelling.events import MOST_STREAMS, Events
+from services.labelling.guard import refuse
+from services.labelling.settings import LabellingSettings
+from services.labelling.store import Away, Store
+
+log = structlog.get_logger("roomgrad")
+
+STATIC = Path(__file__).parent / "static"
+MOST_BYTES = 16 * 1024  # of a request
+MOST_QUESTIONS = 2
+MOST_NAMED = 100  # melodies that a request may name
+MOST_PLAYS = 10_000
+
+mimetypes.add_type("text/javascript", ".js")  # some machines know another type, or none
+
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The endpoints and what they need. `state`: the newest snapshot, made now."""
+
+    settings: LabellingSettings
+    store: Store
+    events: Events
+    state: Callable[[], bytes]
+    is_well: Callable[[], str]
+    """Why it is not well, or nothing."""
+
+    def app(self) -> Starlette:
+        """The application, without its guard."""
+        routes = [
+            Route("/", self.index),
+            Route("/healthz", self.health),
+            Route("/api/state", self.show_state),
+            Route("/api/events", self.show_events),
+            Route("/api/questions", self.take_questions, methods=["POST"]),
+            Route("/api/answers", self.show_answers),
+            Route("/api/answers", self.take_answer, methods=["POST"]),
+            Route("/api/breeding", self.breed, methods=["POST"]),
+            Route("/api/melodies/{name}", self.melody),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ]
+        handlers: dict[Any, Any] = {
+            MessageError: _wrong,
+            Away: _away,
+            HTTPException: _refused,
+            Exception: _failed,
+        }
+        return Starlette(routes=routes, exception_handlers=handlers)
+
+    async def index(self, _request: Request) -> Response:
+        """The page."""
+        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+    async def health(self, _request: Request) -> Response:
+        """Whether the page and its connection work."""
+        reason = self.is_well()
+        return refuse(503, reason) if reason else JSONResponse({"well": True})
+
+    async def show_state(self, _request: Request) -> Response:
+        """All that the page shows."""
+        snapshot = await self.store.ask(lambda _client: self.state())
+        return Response(snapshot, media_type="application/json")
+
+    async def show_events(self, _request: Request) -> Response:
+        """The same, again whenever it has changed."""
+        if self.events.listeners >= MOST_STREAMS:
+            return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
+        return StreamingResponse(self.events.stream(), media_type="text/event-stream")
+
+    async def take_questions(self, request: Request) -> Response:
+        """Questions for a rater alone; `count` 0 gives back all that they hold."""
+        body = await _body(request, ("rater", "count"), ("skipped", "without"))
+        rater = questions.checked_name(body["rater"])
+        count = _number(body, "count", MOST_QUESTIONS)
+        skipped, without = _melodies(body, "skipped"), _melodies(body, "without")
+        lease_s = self.settings.question_lease_s
+
+        def work(client: Client) -> list[questions.Question]:
+            if not count:
+                questions.release(client, rater)
+                return []
+            return questions.lease(client, rater, count, lease_s, skipped=skipped, without=without)
+
+        found = await self.store.ask(work)
+        return JSONResponse({"questions": [self._question(each) for each in found]})
+
+    def _question(self, question: questions.Question) -> Body:
+        return {**vars(question), "notes": shown(question.melody, self.settings)}
+
+    async def take_answer(self, request: Request) -> Response:
+        """A rating; answered when it is on the server's disk, with what the model had guessed."""
+        body = await _body(request, ("rater", "melody", "root", "rating", "id"), ("plays",))
+        rater = questions.checked_name(body["rater"])
+        melody = questions.checked_melody(body["melody"])
+        rating = questions.checked_rating(body["rating"])
+        root = _text(body, "root", r".{1,128}")
+        id = _text(body, "id", r"[0-9a-f]{32}")
+        plays = _number(body, "plays", MOST_PLAYS) if "plays" in body else 0
+        given = await self.store.ask(
+            lambda client: questions.answer(client, rater, melody, rating, root, id, plays)
+        )
+        return JSONResponse(self._given(given))
+
+    async def show_answers(self, request: Request) -> Response:
+        """The last answers of a rater."""
+        rater = questions.checked_name(request.query_params.get("rater"))
+        found = await self.store.ask(lambda client: questions.recent(client, rater))
+        return JSONResponse({"answers": [self._given(given) for given in found]})
+
+    def _given(self, given: questions.Given) -> Body:
+        return {**vars(given), "notes": shown(given.melody, self.settings)}
+
+    async def breed(self, request: Request) -> Response:
+        """Starts or stops the breeding, or asks for more questions."""
+        body = await _body(request, ("command",), ())
+        word = body["command"]
+        if word not in (START, STOP, ASK):
+            raise Refused(f"the command is {START}, {STOP} or {ASK}, got {str(word)[:60]!r}")
+        message = Message.open(CONTROL, type=COMMAND, CMD=word)
+        await self.store.ask(lambda client: client.send(message))
+        return JSONResponse({"sent": word})
+
+    async def melody(self, request: Request) -> Response:
+        """A melody as a file: 128 characters and .mid or .wav."""
+        melody, _, kind = request.path_params["name"].partition(".")
+        genome = from_text(questions.checked_melody(melody))
+        settings = self.settings
+        sound = (settings.bpm, settings.root, settings.scale)
+        if kind == "mid":
+            data, type_ = to_midi(genome, *sound), "audio/midi"
+        elif kind == "wav":
+            data, type_ = to_wav(genome, *sound), "audio/wav"
+        else:
+            raise Refused(f"a melody comes as .mid or .wav, not as {kind[:60]!r}")
+        name = f"melody-{int(melody[::-1], 2):032x}.{kind}"
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return Response(data, media_type=type_, headers=headers)
+
+
+# what comes in
+
+
+async def _body(request: Request, required: tuple[str, ...], optional: tuple[str, ...]) -> Body:
+    """The JSON object of a request. Raises Refused for anything else."""
+    if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+        raise Refused("expected a JSON object, of content type application/json")
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MOST_BYTES:
+            raise HTTPException(413, f"a request may have {MOST_BYTES} bytes at most")
+    try:
+        body = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise Refused(f"this is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise Refused(f"expected a JSON object, got {type(body).__name__}")
+    for name in required:
+        if name not in body:
+            raise Refused(f"{name} is missing; needed are {', '.join(required)}")
+    for name in body:
+        if name not in required + optional:
+            raise Refused(f"{name[:60]!r} is unknown; known are {', '.join(required + optional)}")
+    return body
+
+
+def _number(body: Body, name: str, most: int) -> int:
+    value = body[name]
+    if type(value) is not int or not 0 <= value <= most:
+        raise Refused(f"{name} is a whole number from 0 to {most}, got {str(value)[:60]!r}")
+    return value
+
+
+def _text(body: Body, name: str, pattern: str) -> str:
+    value = body[name]
+    if not isinstance(value, str) or not re.fullmatch(pattern, value):
+        raise Refused(f"{name} is a text like {pattern}, got {str(value)[:60]!r}")
+    return value
+
+
+def _melodies(body: Body, name: str) -> list[str]:
+    value = body.get(name, [])
+    if not isinstance(value, list) or len(value) > MOST_NAMED:
+        raise Refused(f"{name} is a list of at most {MOST_NAMED} melodies")
+    return [questions.checked_melody(each) for each in value]
+
+
+# what goes wrong
+
+
+async def _wrong(_request: Request, error: Exception) -> Response:
+    return refuse(422, str(error))
+
+
+async def _away(_request: Request, error: Exception) -> Response:
+    return refuse(503, str(error))
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return refuse(error.status_code, error.detail)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("a request failed", path=request.url.path, exc_info=error)
+    return refuse(500, "this went wrong here; the log of the page says why")

@@ -1,0 +1,71 @@
+"""Long tables whose fields are growing numbers: read once, and from then on what is new."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import redis
+
+from roomgrad.codec import unpack
+
+LOOK_AHEAD = 64  # fields beyond the last known one; some numbers are left out
+KEPT = 10_000
+RELOAD_S = 5.0  # at most so often everything is read again
+POINTS = 160  # of a curve on the page
+
+Point = list[float]
+
+
+class Series:
+    """The records of one table, in the order of their numbers."""
+
+    def __init__(self, key: str) -> None:
+        self.records: dict[int, dict[str, Any]] = {}
+        self._key = key
+        self._loaded_at = -RELOAD_S
+
+    def update(self, client: redis.Redis) -> None:
+        """Reads what is new. A table that began again is read as a whole."""
+        while self._read_on(client):
+            pass
+        while len(self.records) > KEPT:
+            del self.records[next(iter(self.records))]
+        found: Any = client.hlen(self._key)
+        length = min(found, KEPT)
+        if length != len(self.records) and self._may_reload(length):
+            self._loaded_at = time.monotonic()
+            found = client.hgetall(self._key)
+            numbers = sorted((int(field), value) for field, value in found.items())
+            self.records = {number: unpack(value) for number, value in numbers[-KEPT:]}
+
+    def _may_reload(self, length: int) -> bool:
+        return length < len(self.records) or time.monotonic() - self._loaded_at >= RELOAD_S
+
+    def _read_on(self, client: redis.Redis) -> bool:
+        start = next(reversed(self.records), -1) + 1
+        fields = [str(number) for number in range(start, start + LOOK_AHEAD)]
+        found: Any = client.hmget(self._key, fields)
+        for number, value in enumerate(found, start):
+            if value is not None:
+                self.records[number] = unpack(value)
+        return any(value is not None for value in found)
+
+
+def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
+    """At most so many points: means of neighbours, and always the last one as it is."""
+    if len(points) <= most:
+        return points
+    groups = np.array_split(np.array(points), most - 1)
+    return [[round(float(value), 4) for value in group.mean(axis=0)] for group in groups] + [
+        points[-1]
+    ]
+
+
+def moving_mean(values: list[float], width: int) -> list[float]:
+    """The mean of each value and those before it, `width` of them where there are so many."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - width, 0)
+    return [round(float(mean), 4) for mean in (sums[ends] - sums[starts]) / (ends - starts)]

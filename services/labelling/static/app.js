@@ -1,0 +1,220 @@
+// Puts the page together.
+
+import { Problem, ask } from "./api.js";
+import { Dashboard } from "./dashboard.js";
+import { Events } from "./events.js";
+import { recall, remember } from "./kept.js";
+import { listen } from "./keys.js";
+import { Outbox } from "./outbox.js";
+import { Player } from "./player.js";
+import { Recent } from "./recent.js";
+import { Session } from "./session.js";
+import { Stage } from "./stage.js";
+
+const find = (id) => document.getElementById(id);
+const BEATS = 3; // renewals within a lease
+const LOOK_MS = 1000;
+
+// What can wait until the next melody is on the screen.
+function afterPaint(work) {
+  requestAnimationFrame(() => setTimeout(work));
+}
+
+const stage = new Stage();
+const player = new Player({
+  onMove: (slot, key) => {
+    if (slot === null || key === session.current?.melody) stage.move(slot);
+  },
+  onChange: () => {
+    const key = player.playing?.key ?? null;
+    stage.showPlaying(key !== null && key === session.current?.melody);
+    recent.showPlaying(key);
+  },
+});
+const view = {
+  showMelody(question, reason) {
+    player.stop();
+    stage.show(question, reason);
+    if (!question || !find("autoplay").checked || !player.unlocked) return;
+    afterPaint(() => {
+      if (session.current === question && !player.playing) playCurrent();
+    });
+  },
+  showAnswers() {
+    afterPaint(() => {
+      recent.show(session.answers);
+      dashboard.showPace(session.times);
+    });
+  },
+  say: (text) => stage.say(text),
+  warn: (text) => stage.warn(text),
+};
+const outbox = new Outbox({
+  onSaved: (answer, given) => session.onSaved(answer, given),
+  onRefused: (answer, reason) => session.onRefused(answer, reason),
+  onWaiting: (reason) => {
+    if (reason) stage.say(`Your ratings are kept here until they can be saved: ${reason}.`);
+  },
+});
+const session = new Session(view, outbox);
+const recent = new Recent({
+  onPlay: (key, notes) => player.toggle(key, notes),
+  onChange: (melody, rating) => session.change(melody, rating),
+  onTakeBack: (melody) => session.takeBack(melody),
+});
+const dashboard = new Dashboard({ onPlay: (key, notes) => player.toggle(key, notes), onBreed: breed });
+
+function playCurrent(from = 0) {
+  const question = session.current;
+  if (!question) return;
+  question.plays += 1;
+  player.play(question.melody, question.notes, from);
+}
+
+const actions = {
+  any: () => {
+    player.unlock();
+    session.touch();
+  },
+  rate: (rating) => session.rate(rating),
+  play: () => (player.isPlaying(session.current?.melody) ? player.stop() : playCurrent()),
+  replay: () => playCurrent(),
+  skip: () => session.skip(),
+  undo: () => session.undo(),
+  help: () => find("help-dialog").showModal(),
+};
+
+async function breed(command) {
+  try {
+    await ask("/api/breeding", { command });
+    stage.say(command === "START" ? "Breeding goes on." : "Breeding stops.");
+  } catch (problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    stage.warn(`Not sent: ${problem.message}.`);
+  }
+}
+
+// what the server says
+
+let state = null;
+
+function onState(news) {
+  if (!news.server.connected) {
+    dashboard.showConnection("lost", "server away");
+    stage.say("The Redis server is away. Your ratings are kept here, and saved when it is back.");
+    return;
+  }
+  dashboard.showConnection("live", "live");
+  state = news;
+  player.bpm = state.sound.bpm;
+  stage.pitches = state.sound.pitches;
+  recent.pitches = state.sound.pitches;
+  dashboard.show(state);
+  dashboard.showPace(session.times);
+  stage.showIdle(state);
+  begin();
+  session.onState(state);
+}
+
+let connected = false;
+
+function onConnection(now) {
+  if (now && !connected) outbox.hurry();
+  if (!now) dashboard.showConnection("lost", "reconnecting");
+  connected = now;
+}
+
+// who listens
+
+let begun = false;
+
+function begin() {
+  const name = recall("name", "");
+  if (begun || !state) return;
+  if (!name) {
+    if (!find("name-dialog").open) find("name-dialog").showModal();
+    return;
+  }
+  begun = true;
+  find("name-button").textContent = name;
+  session.begin(name);
+}
+
+find("name-button").addEventListener("click", () => {
+  find("name").value = recall("name", "");
+  find("name-dialog").showModal();
+});
+find("name-form").addEventListener("submit", (event) => {
+  const name = find("name").value.normalize("NFC").trim();
+  if (!name) {
+    event.preventDefault();
+    return;
+  }
+  remember("name", name);
+  player.unlock();
+  begun = false;
+  begin();
+});
+find("help-button").addEventListener("click", actions.help);
+
+// what a person does
+
+function wire(id, type, action) {
+  find(id).addEventListener(type, (event) => {
+    actions.any();
+    action(event);
+    // Who points does not need the focus there, and Space plays again.
+    if (type === "click" && event.detail > 0) find(id).blur();
+  });
+}
+
+wire("play", "click", actions.play);
+wire("replay", "click", actions.replay);
+wire("skip", "click", actions.skip);
+wire("undo", "click", actions.undo);
+wire("speed", "input", () => {
+  stage.showRate(Number(find("speed").value));
+  player.setRate(Number(find("speed").value));
+  remember("speed", Number(find("speed").value));
+});
+for (const id of ["autoplay", "shortcuts"]) {
+  find(id).checked = recall(id, true);
+  wire(id, "change", () => remember(id, find(id).checked));
+}
+
+// With the mouse or a finger one touch rates; with arrow keys one chooses first, then saves.
+find("scale").addEventListener("click", (event) => {
+  const label = event.target.closest("label");
+  if (!label || event.detail === 0) return;
+  event.preventDefault();
+  actions.any();
+  session.rate(Number(label.htmlFor.slice("rate".length)));
+});
+find("scale").addEventListener("change", () => {
+  find("save").hidden = false;
+});
+find("rating").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const chosen = new FormData(find("rating")).get("rating");
+  if (chosen === null) return;
+  actions.any();
+  const inside = find("scale").contains(document.activeElement);
+  session.rate(Number(chosen));
+  if (!inside) find("rate0").focus();
+});
+listen(actions, () => find("shortcuts").checked);
+document.addEventListener("pointerdown", actions.any, { passive: true });
+
+find("speed").value = recall("speed", 1);
+player.rate = Number(find("speed").value);
+stage.showRate(player.rate);
+
+function beat() {
+  session.renew();
+  dashboard.showPace(session.times);
+  setTimeout(beat, (session.leaseSeconds / BEATS) * 1000);
+}
+setTimeout(beat, 5000);
+setInterval(() => session.look(), LOOK_MS);
+outbox.send();
+new Events({ onState, onConnection });

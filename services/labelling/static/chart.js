@@ -1,0 +1,120 @@
+// Small line charts in SVG, with their last value named, and a sentence for who does not see them.
+
+import { svg } from "./svg.js";
+
+const WIDTH = 340;
+const HIGH = 150;
+const LEFT = 34;
+const RIGHT = 40;
+const TOP = 10;
+const BOTTOM = 26;
+const NAME_HIGH = 24; // of a value with its name
+
+// series: [{name, points: [[x, y], ...]}]; marks: x of vertical lines; unit: of x, as a word
+export function drawChart(picture, { title, series, marks = [], unit, low = null }) {
+  const points = series.flatMap((each) => each.points);
+  picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HIGH}`);
+  if (points.length < 2) {
+    picture.setAttribute("aria-label", `${title}: nothing yet`);
+    const middle = { x: (LEFT + WIDTH - RIGHT) / 2, y: HIGH / 2 };
+    picture.replaceChildren(
+      axis(LEFT, HIGH - BOTTOM, WIDTH - RIGHT),
+      svg("text", { class: "nothing", ...middle }, "nothing yet"),
+    );
+    return;
+  }
+  const [x0, x1] = range(points.map(([x]) => x));
+  const [smallest, greatest] = range(points.map(([, y]) => y));
+  const y0 = low ?? smallest;
+  const y1 = greatest > y0 ? greatest : y0 + 1;
+  const x = (value) => LEFT + ((value - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - RIGHT);
+  const y = (value) => HIGH - BOTTOM - ((value - y0) / (y1 - y0)) * (HIGH - TOP - BOTTOM);
+  const parts = [axis(LEFT, HIGH - BOTTOM, WIDTH - RIGHT)];
+  for (const value of [y0, (y0 + y1) / 2, y1]) parts.push(...level(value, y(value)));
+  for (const mark of marks.filter((each) => each > x0 && each <= x1)) {
+    const at = { x1: x(mark), x2: x(mark), y1: TOP, y2: HIGH - BOTTOM };
+    parts.push(svg("line", { class: "mark", ...at }));
+  }
+  const heights = apart(series.map(({ points: all }) => (all.length ? y(all.at(-1)[1]) : 0)));
+  series.forEach((each, index) => parts.push(...line(each, index, x, y, heights[index])));
+  parts.push(
+    svg("text", { class: "tick", x: LEFT, y: HIGH - 8 }, short(x0)),
+    svg("text", { class: "tick end", x: WIDTH - RIGHT, y: HIGH - 8 }, `${short(x1)} ${unit}`),
+  );
+  picture.setAttribute("aria-label", inWords(title, series, unit));
+  picture.replaceChildren(...parts);
+}
+
+// Heights of names, so far apart that they do not cover each other; the first one is on top.
+function apart(heights) {
+  const placed = [];
+  for (const height of heights) {
+    const above = placed.length ? placed.at(-1) + NAME_HIGH : -Infinity;
+    placed.push(Math.max(height, above));
+  }
+  return placed;
+}
+
+function line({ name, points }, index, x, y, height) {
+  if (!points.length) return [];
+  const path = points.map(([a, b], at) => `${at ? "L" : "M"}${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
+  const [lastX, lastY] = points.at(-1);
+  const parts = [svg("path", { class: `curve curve${index}`, d: path.join("") })];
+  parts.push(
+    svg("circle", { class: `end${index}`, cx: x(lastX), cy: y(lastY), r: 3 }),
+    svg("text", { class: `value value${index}`, x: x(lastX) + 7, y: height + 4 }, short(lastY)),
+  );
+  if (name) parts.at(-1).append(svg("tspan", { x: x(lastX) + 7, dy: 11 }, name));
+  return parts;
+}
+
+function axis(from, height, to) {
+  return svg("line", { class: "axis", x1: from, x2: to, y1: height, y2: height });
+}
+
+function level(value, height) {
+  return [
+    svg("line", { class: "level", x1: LEFT, x2: WIDTH - RIGHT, y1: height, y2: height }),
+    svg("text", { class: "tick left", x: LEFT - 6, y: height + 3.5 }, short(value)),
+  ];
+}
+
+function inWords(title, series, unit) {
+  const said = series
+    .filter((each) => each.points.length)
+    .map(({ name, points }) => {
+      const [first, last] = [points[0], points.at(-1)];
+      return `${name || "it"} went from ${short(first[1])} to ${short(last[1])}`;
+    });
+  const last = series.flatMap((each) => each.points).at(-1);
+  return `${title}: ${said.join(", ")}, over ${short(last[0])} ${unit}`;
+}
+
+function range(values) {
+  return [Math.min(...values), Math.max(...values)];
+}
+
+export function short(value) {
+  if (typeof value !== "number") return value;
+  if (Number.isInteger(value)) return value.toLocaleString("en");
+  return Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
+}
+
+// Bars for the ratings 0 to 5.
+export function drawHistogram(picture, counts) {
+  const most = Math.max(1, ...counts);
+  picture.setAttribute("viewBox", "0 0 240 84");
+  const parts = counts.flatMap((count, rating) => {
+    const height = (count / most) * 48;
+    const x = rating * 40 + 6;
+    return [
+      svg("rect", { class: "bar-back", x, y: 14, width: 28, height: 48, rx: 4 }),
+      svg("rect", { class: `rated${rating}`, x, y: 62 - height, width: 28, height, rx: 4 }),
+      svg("text", { class: "count", x: x + 14, y: 10 }, String(count)),
+      svg("text", { class: "class", x: x + 14, y: 77 }, String(rating)),
+    ];
+  });
+  const said = counts.map((count, rating) => `${count} times ${rating}`).join(", ");
+  picture.setAttribute("aria-label", `Ratings so far: ${said}`);
+  picture.replaceChildren(...parts);
+}

@@ -1,0 +1,118 @@
+// What the system does: progress, learning, breeding. Everything here comes with the events.
+
+import { drawChart, drawHistogram, short } from "./chart.js";
+import { smallRoll } from "./roll.js";
+import { html } from "./svg.js";
+
+const find = (id) => document.getElementById(id);
+const put = (id, text) => {
+  if (find(id).textContent !== String(text)) find(id).textContent = text;
+};
+const PACE_MINUTES = 5;
+
+function openRun({ number, batch, batches }) {
+  return `Training run ${short(number)}: batch ${short(batch)} of ${short(batches)}`;
+}
+
+export class Dashboard {
+  // onPlay(key, notes), onBreed(command)
+  constructor(actions) {
+    this.actions = actions;
+    this.shown = "";
+    find("breed").addEventListener("click", () => {
+      actions.onBreed(find("breed").dataset.running === "true" ? "STOP" : "START");
+    });
+  }
+
+  show(state) {
+    this.#showProgress(state.learning);
+    this.#showLearning(state);
+    this.#showBreeding(state);
+  }
+
+  showConnection(kind, text) {
+    find("connection").dataset.state = kind;
+    const words = find("connection").querySelector("span");
+    if (words.textContent !== text) words.textContent = text;
+  }
+
+  // times: ms of this visit's ratings
+  showPace(times) {
+    const since = Date.now() - PACE_MINUTES * 60_000;
+    const late = times.filter((each) => each >= since);
+    if (late.length < 2) return put("pace", "–");
+    const minutes = Math.max((Date.now() - late[0]) / 60_000, 1 / 6);
+    return put("pace", short(Math.round((late.length / minutes) * 10) / 10));
+  }
+
+  #showProgress(learning) {
+    const { asked = 0, answered = 0, labels = 0, histogram = [0, 0, 0, 0, 0, 0] } = learning ?? {};
+    put("asked", short(asked));
+    put("answered", short(answered));
+    put("labels", short(labels));
+    Object.assign(find("progress"), { max: Math.max(1, asked), value: answered });
+    const { n = 0, exact = 0 } = learning?.agreement ?? {};
+    put("agreement", n ? `${short(exact)} of ${short(n)}` : "–");
+    drawHistogram(find("histogram"), histogram);
+  }
+
+  #showLearning({ learning, errors, losses }) {
+    const version = learning?.version ?? "";
+    put("version", version ? `model ${version.split("-")[0]}` : "no model yet");
+    find("version").title = version;
+    const chain = learning?.chain;
+    const runs = learning?.runs ?? 0;
+    const over = runs ? `Training runs so far: ${short(runs)}` : "No training run yet";
+    put("chain", chain ? openRun(chain) : over);
+    find("chain-progress").hidden = !chain;
+    if (chain) Object.assign(find("chain-progress"), { value: chain.batch, max: chain.batches });
+    put("errors-note", errors.n ? `mean of ${Math.min(errors.width, errors.n)} ratings` : "");
+    drawChart(find("errors"), {
+      title: "Held-out error", series: [{ points: errors.points }], unit: "ratings", low: 0,
+    });
+    drawChart(find("losses"), {
+      title: "Loss", series: [{ points: losses.points }], marks: losses.runs, unit: "batches", low: 0,
+    });
+  }
+
+  #showBreeding({ population, generations, best, sound }) {
+    const running = Boolean(population?.running);
+    find("breed").dataset.running = running;
+    put("breed", running ? "Stop breeding" : "Start breeding");
+    find("breed").disabled = !population;
+    put("generation", population ? short(population.generation) : "–");
+    put("mean", population?.mean?.toFixed(2) ?? "–");
+    put("best-fitness", population?.best?.toFixed(2) ?? "–");
+    put("distinct", short(population?.distinct ?? "–"));
+    drawChart(find("generations"), {
+      title: "Expected ratings",
+      series: [
+        { name: "best", points: generations.map(([generation, , most]) => [generation, most]) },
+        { name: "mean", points: generations.map(([generation, mean]) => [generation, mean]) },
+      ],
+      unit: "generations",
+    });
+    this.#showBest(best, sound.pitches);
+  }
+
+  #showBest(best, pitches) {
+    const key = best.map(({ melody, fitness }) => `${melody}${fitness}`).join();
+    if (key === this.shown || find("best").contains(document.activeElement)) return;
+    this.shown = key;
+    find("best-none").hidden = best.length > 0;
+    find("best").replaceChildren(...best.map((each, at) => this.#row(each, at + 1, pitches)));
+  }
+
+  #row({ melody, notes, fitness }, place, pitches) {
+    const play = html("button", { type: "button", class: "thumb" }, smallRoll(notes, pitches));
+    play.setAttribute("aria-label", `Play melody ${place}`);
+    play.addEventListener("click", () => this.actions.onPlay(`best:${melody}`, notes));
+    const link = (kind) => {
+      const href = `/api/melodies/${melody}.${kind}`;
+      const name = kind === "mid" ? "MIDI" : "WAV";
+      return html("a", { href, download: "", "aria-label": `Melody ${place} as ${name}` }, name);
+    };
+    const mark = html("span", { class: "fitness" }, fitness.toFixed(2));
+    return html("li", {}, play, mark, link("mid"), link("wav"));
+  }
+}

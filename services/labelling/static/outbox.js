@@ -1,0 +1,89 @@
+// Answers on their way. They stand in localStorage until the server has them on its disk, so a
+// reload or an outage loses none; sent again under the same ID, one counts once.
+
+import { Problem, ask } from "./api.js";
+import { recall, remember } from "./kept.js";
+
+const AT_ONCE = 4;
+const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
+
+export class Outbox {
+  // onSaved(answer, given), onRefused(answer, reason), onWaiting(reason or "")
+  constructor({ onSaved, onRefused, onWaiting }) {
+    this.answers = recall("outbox", []);
+    this.onSaved = onSaved;
+    this.onRefused = onRefused;
+    this.onWaiting = onWaiting;
+    this.underWay = new Set();
+    this.waiting = new Map(); // of those under way: what waits for its next attempt
+    this.failures = 0;
+  }
+
+  get melodies() {
+    return [...new Set(this.answers.map((answer) => answer.melody))];
+  }
+
+  add(answer) {
+    this.answers.push(answer);
+    remember("outbox", [...recall("outbox", []), answer]); // another tab may have put some there
+    this.send();
+  }
+
+  // Tries at once what waits for a better time.
+  hurry() {
+    this.failures = 0;
+    for (const [id, timer] of this.waiting) {
+      clearTimeout(timer);
+      this.underWay.delete(id);
+    }
+    this.waiting.clear();
+    this.send();
+  }
+
+  send() {
+    const melodies = new Set(); // the answers about one melody go one after the other
+    for (const answer of this.answers) {
+      const free = !this.underWay.has(answer.id) && !melodies.has(answer.melody);
+      melodies.add(answer.melody);
+      if (free && this.underWay.size < AT_ONCE) this.#post(answer);
+    }
+  }
+
+  async #post(answer) {
+    this.underWay.add(answer.id);
+    const { rater, melody, root, rating, plays, id } = answer;
+    try {
+      const given = await ask("/api/answers", { rater, melody, root, rating, plays, id });
+      this.failures = 0;
+      this.#done(answer);
+      this.onWaiting("");
+      this.onSaved(answer, given);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      if (problem.passes) this.#later(answer, problem);
+      else {
+        this.#done(answer);
+        this.onRefused(answer, problem.message);
+      }
+    }
+    this.send();
+  }
+
+  #done(answer) {
+    this.underWay.delete(answer.id);
+    this.answers = this.answers.filter((each) => each.id !== answer.id);
+    remember("outbox", recall("outbox", []).filter((each) => each.id !== answer.id));
+  }
+
+  #later(answer, problem) {
+    this.onWaiting(problem.message);
+    const pause = PAUSES[Math.min(this.failures, PAUSES.length - 1)];
+    this.failures += 1;
+    const again = () => {
+      this.waiting.delete(answer.id);
+      this.underWay.delete(answer.id);
+      this.send();
+    };
+    this.waiting.set(answer.id, setTimeout(again, pause));
+  }
+}

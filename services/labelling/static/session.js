@@ -1,0 +1,264 @@
+// What a person rates: the melody in front of them, the next one behind it, the answers given.
+// Knows no elements; `view` is told what to show.
+
+import { Problem, ask, newId } from "./api.js";
+
+const AHEAD = 2; // questions that are held: the one that is shown, and the next
+const REMEMBERED = 10; // answers
+const SKIPPED = 50;
+const EMPTY_PAUSE = 700; // ms between two looks for questions when there are none
+const ASK_PAUSE = 10_000; // ms between two requests to the learner for more of them
+
+export class Session {
+  // view: showMelody(question or null, reason), showAnswers(answers), say(text), warn(text)
+  constructor(view, outbox) {
+    this.view = view;
+    this.outbox = outbox;
+    this.rater = "";
+    this.queue = [];
+    this.answers = []; // newest first: {melody, root, notes, rating, guess, at, state}
+    this.skipped = [];
+    this.times = []; // of the ratings of this visit, in ms
+    this.leaseSeconds = 120;
+    this.active = Date.now();
+    this.state = null;
+    this.refused = [];
+    this.refusedUntil = "0-0";
+    this.filling = null;
+    this.looked = 0;
+    this.begged = Date.now();
+  }
+
+  get current() {
+    return this.queue[0] ?? null;
+  }
+
+  // A person has come, or has another name.
+  async begin(rater) {
+    const former = this.rater;
+    this.rater = rater;
+    if (former && former !== rater) {
+      this.queue = [];
+      this.times = [];
+      this.#show();
+      await ask("/api/questions", { rater: former, count: 0 }).catch(() => {});
+    }
+    await Promise.all([this.loadAnswers(), this.fill()]);
+  }
+
+  // The last answers as the server has them, with those over them that are on their way there.
+  async loadAnswers() {
+    try {
+      const { answers } = await ask(`/api/answers?rater=${encodeURIComponent(this.rater)}`);
+      this.answers = answers.map((each) => ({ ...each, at: each.at * 1000, state: "old" }));
+      this.#checkLoaded();
+    } catch (problem) {
+      this.#failed(problem);
+    }
+    for (const answer of this.outbox.answers) {
+      if (answer.rater === this.rater) this.#note(answer, "pending");
+    }
+    this.#showAnswers();
+  }
+
+  // Sees to it that there is something to rate, and that it stays this person's.
+  fill() {
+    this.looked = Date.now();
+    this.filling = (this.filling ?? Promise.resolve()).then(() => this.#fill());
+    return this.filling;
+  }
+
+  async #fill() {
+    if (!this.rater) return;
+    const rater = this.rater;
+    const without = this.outbox.melodies;
+    const { skipped } = this;
+    try {
+      const { questions } = await ask("/api/questions", { rater, count: AHEAD, skipped, without });
+      if (rater === this.rater) this.#take(questions);
+    } catch (problem) {
+      this.#failed(problem);
+    }
+  }
+
+  #take(questions) {
+    const before = this.current;
+    const found = new Set(questions.map((each) => each.melody));
+    // Own questions come first, so one that is missing belongs to somebody else by now.
+    const plain = this.queue.length <= AHEAD && !this.queue.some((each) => each.back);
+    if (plain) this.queue = this.queue.filter((each) => found.has(each.melody));
+    const known = new Set([...this.queue.map((each) => each.melody), ...this.outbox.melodies]);
+    for (const question of questions) {
+      if (!known.has(question.melody) && this.queue.length < AHEAD) {
+        this.queue.push({ ...question, plays: 0 });
+      }
+    }
+    if (this.current?.melody === before?.melody) return;
+    if (before && plain) this.view.say("Your time for that melody was over; here is another one.");
+    this.#show();
+  }
+
+  // What the server says of itself has changed.
+  onState(state) {
+    this.leaseSeconds = state.sound.lease_s;
+    this.#takeRefused(state.refused);
+    this.state = state;
+    this.look();
+  }
+
+  // Where there is nothing to rate: whether there is now. A lease may end without any news.
+  look() {
+    const now = Date.now();
+    if (this.current || !this.rater || !this.state || now - this.looked < EMPTY_PAUSE) return;
+    if (this.state.questions.open) this.fill();
+    else if (this.state.learning?.asked && now - this.begged > ASK_PAUSE) {
+      this.begged = now;
+      ask("/api/breeding", { command: "ASK" }).catch(() => {});
+    }
+  }
+
+  // The learner's refusals, which come after the answer was acknowledged.
+  #takeRefused(refused) {
+    const fresh = refused.filter(({ entry }) => isLater(entry, this.refusedUntil));
+    this.refused = refused;
+    this.refusedUntil = refused.at(-1)?.entry ?? this.refusedUntil;
+    for (const { root, reason } of fresh) {
+      const answer = this.answers.find((each) => each.root === root && each.state !== "old");
+      if (answer) this.onRefused(answer, reason);
+    }
+  }
+
+  // Those among answers that were loaded, of which the server knows the time.
+  #checkLoaded() {
+    for (const { entry, root, reason } of this.refused) {
+      const at = Number(entry.split("-")[0]);
+      const answer = this.answers.find((each) => each.root === root && each.at < at);
+      if (answer) this.onRefused(answer, reason);
+    }
+    for (const answer of this.answers) if (answer.state === "old") answer.state = "saved";
+  }
+
+  // A sign of life. Who is not there holds no questions.
+  touch() {
+    this.active = Date.now();
+  }
+
+  renew() {
+    const idle = Date.now() - this.active;
+    if (this.current && idle < this.leaseSeconds * 1000) this.fill();
+  }
+
+  rate(rating) {
+    const question = this.queue.shift();
+    if (!question) return;
+    this.times.push(Date.now());
+    this.#show(); // the next one first: to send may take its time
+    this.#send(question, rating, "rate");
+    this.fill();
+  }
+
+  change(melody, rating) {
+    const answer = this.answers.find((each) => each.melody === melody);
+    if (answer && answer.rating !== rating) this.#send(answer, rating, "change");
+  }
+
+  // Takes the last rating back, and shows its melody again.
+  undo() {
+    const last = this.answers[0];
+    if (!last) return this.view.say("There is no rating to take back.");
+    return this.takeBack(last.melody);
+  }
+
+  takeBack(melody) {
+    const answer = this.answers.find((each) => each.melody === melody);
+    if (!answer) return;
+    this.#send(answer, null, "undo");
+    this.times.pop();
+    this.#bringBack(answer);
+    this.view.say("Taken back. Rate it anew.");
+  }
+
+  skip() {
+    const question = this.queue.shift();
+    if (!question) return;
+    this.skipped = [...this.skipped.filter((each) => each !== question.melody), question.melody];
+    this.skipped = this.skipped.slice(-SKIPPED);
+    this.#show();
+    this.view.say("Skipped; it comes again when nothing else is left.");
+    this.fill();
+  }
+
+  // The server has it on its disk.
+  onSaved(answer, given) {
+    const noted = this.answers.find((each) => each.id === answer.id);
+    if (!noted) return;
+    Object.assign(noted, { guess: given.guess, version: given.version, state: "saved" });
+    this.#showAnswers();
+    const guess = given.guess === null ? "" : ` The model guessed ${given.guess.toFixed(1)}.`;
+    this.view.say(`Saved your ${given.rating}.${guess}`);
+  }
+
+  onRefused(answer, reason) {
+    const text = `Not saved: ${reason}.`;
+    this.answers = this.answers.filter((each) => each.melody !== answer.melody);
+    this.#showAnswers();
+    if (answer.kind === "rate" || answer.kind === undefined) this.#bringBack(answer, text);
+    else {
+      this.view.warn(text);
+      this.loadAnswers();
+    }
+  }
+
+  #bringBack(answer, reason = "") {
+    const { melody, root, notes } = answer;
+    this.queue = this.queue.filter((each) => each.melody !== melody);
+    this.queue.unshift({ melody, root, notes, plays: answer.plays ?? 0, back: true });
+    this.#show(reason);
+  }
+
+  #send(about, rating, kind) {
+    const { melody, root, notes, plays } = about;
+    const answer = {
+      id: newId(), rater: this.rater, melody, root, notes, rating, plays, kind, at: Date.now(),
+    };
+    this.#note(answer, "pending");
+    this.outbox.add(answer);
+    this.#showAnswers();
+  }
+
+  // Puts an answer among the last ones; a change stays at its place.
+  #note(answer, state) {
+    const place = this.answers.findIndex((each) => each.melody === answer.melody);
+    if (answer.rating === null) {
+      if (place >= 0) this.answers.splice(place, 1);
+      return;
+    }
+    if (place >= 0 && answer.kind === "change") {
+      this.answers[place] = { ...this.answers[place], ...answer, state };
+      return;
+    }
+    if (place >= 0) this.answers.splice(place, 1);
+    this.answers.unshift({ ...answer, state });
+    this.answers.length = Math.min(this.answers.length, REMEMBERED);
+  }
+
+  #show(reason = "") {
+    this.view.showMelody(this.current, reason);
+  }
+
+  #showAnswers() {
+    this.view.showAnswers(this.answers);
+  }
+
+  #failed(problem) {
+    if (!(problem instanceof Problem)) throw problem;
+    this.view.warn(`${problem.message[0].toUpperCase()}${problem.message.slice(1)}.`);
+  }
+}
+
+// Whether an entry of a stream, "milliseconds-number", came after another one.
+function isLater(entry, other) {
+  const [ms, number] = entry.split("-").map(Number);
+  const [otherMs, otherNumber] = other.split("-").map(Number);
+  return ms > otherMs || (ms === otherMs && number > otherNumber);
+}

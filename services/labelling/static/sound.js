@@ -1,0 +1,67 @@
+// Notes as sound: a plain plucked tone made of sines, the same that the WAV files have.
+// Knows no page, so that a test can render it through an OfflineAudioContext.
+
+export const SLOTS = 32;
+
+const PARTIALS = [1, 0.5, 0.25, 0.12, 0.06]; // amplitudes at 1, 2, 3... times the frequency
+const LOUDNESS = 0.8 / PARTIALS.reduce((sum, amplitude) => sum + amplitude);
+const ATTACK = 0.01; // s from silence to loud
+const DECAY = 1.5; // 1/s; the second partial decays twice as fast, the third three times
+const RELEASE = 0.04; // s back to silence, at the end of the note
+
+// Seconds of a slot, which is a quarter note.
+export function slotSeconds({ bpm, rate = 1 }) {
+  return 60 / bpm / rate;
+}
+
+export function frequency(midi) {
+  return 440 * 2 ** ((midi - 69) / 12);
+}
+
+// Schedules the notes, each [start slot, length in slots, MIDI number], on an (Offline)AudioContext.
+//
+// at: when slot `from` sounds, in the context's seconds. What began before `from` is left out.
+// Answers {ends, stop}: the context's time of the end of the last slot, and how to be silent now.
+export function renderMelody(context, notes, { bpm, rate = 1, at = 0, from = 0, output = null }) {
+  const slot = slotSeconds({ bpm, rate });
+  const volume = new GainNode(context, { gain: 1 });
+  volume.connect(output ?? context.destination);
+  const playing = notes
+    .filter(([start, length]) => start + length > from)
+    .map(([start, length, midi]) => {
+      const begins = Math.max(start, from);
+      const seconds = (start + length - begins) * slot;
+      return playNote(context, volume, midi, at + (begins - from) * slot, seconds);
+    });
+  const stop = () => {
+    const now = context.currentTime;
+    volume.gain.setValueAtTime(volume.gain.value, now);
+    volume.gain.linearRampToValueAtTime(0, now + RELEASE);
+    playing.forEach((source) => source.forEach((each) => each.stop(now + RELEASE)));
+  };
+  return { ends: at + (SLOTS - from) * slot, stop };
+}
+
+// One note: partials of which the higher ones fade sooner; silent at both ends, so nothing clicks.
+function playNote(context, output, midi, at, seconds) {
+  const envelope = new GainNode(context, { gain: 0 });
+  const attack = Math.min(ATTACK, seconds / 3);
+  const release = Math.min(RELEASE, seconds / 3);
+  envelope.gain.setValueAtTime(0, at);
+  envelope.gain.linearRampToValueAtTime(1, at + attack);
+  envelope.gain.setValueAtTime(1, at + seconds - release);
+  envelope.gain.linearRampToValueAtTime(0, at + seconds);
+  envelope.connect(output);
+  return PARTIALS.map((amplitude, index) => [amplitude * LOUDNESS, index + 1])
+    .filter(([, number]) => number * frequency(midi) < context.sampleRate / 2)
+    .map(([amplitude, number]) => {
+      const sine = new OscillatorNode(context, { frequency: number * frequency(midi) });
+      const fade = new GainNode(context, { gain: 0 });
+      fade.gain.setValueAtTime(amplitude, at);
+      fade.gain.setTargetAtTime(0, at, 1 / (DECAY * number));
+      sine.connect(fade).connect(envelope);
+      sine.start(at);
+      sine.stop(at + seconds);
+      return sine;
+    });
+}

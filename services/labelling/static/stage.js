@@ -1,0 +1,108 @@
+// The card with the melody: its picture, its buttons, what is said about it.
+
+import { drawRoll, inWords, movePlayhead } from "./roll.js";
+import { html, svg } from "./svg.js";
+
+const WORDS = ["noise", "poor", "so-so", "fine", "good", "lovely"];
+
+const RATE = "How do you like this melody?";
+const WAIT = "Nothing to rate right now";
+
+const find = (id) => document.getElementById(id);
+
+export class Stage {
+  constructor() {
+    this.pitches = [];
+    this.question = null;
+    this.idle = "";
+    find("scale").append(...WORDS.map((word, rating) => choice(word, rating)));
+    new ResizeObserver(() => this.#draw()).observe(find("roll"));
+    find("idle-bars").append(...Array.from({ length: 12 }, (_, index) => bar(index)));
+  }
+
+  show(question, reason) {
+    this.question = question;
+    find("melody").hidden = question === null;
+    find("idle").hidden = question !== null;
+    find("stage-title").textContent = question ? RATE : WAIT;
+    this.warn(reason);
+    if (!question) return;
+    this.#draw();
+    find("roll-words").textContent = inWords(question.notes);
+    find("stage-hint").textContent = hint(question);
+    find("rating").reset();
+    find("save").hidden = true;
+  }
+
+  #draw() {
+    if (this.question) drawRoll(find("roll"), this.question.notes, this.pitches);
+  }
+
+  warn(text) {
+    find("notice").hidden = !text;
+    find("notice").textContent = text;
+  }
+
+  say(text) {
+    find("status").textContent = text;
+  }
+
+  move(slot) {
+    movePlayhead(find("roll"), slot);
+  }
+
+  // Whether this melody plays now.
+  showPlaying(plays) {
+    find("play").classList.toggle("playing", plays);
+    find("play").querySelector(".word").textContent = plays ? "Stop" : "Play";
+  }
+
+  showRate(rate) {
+    find("speed-value").textContent = `${rate}×`;
+    find("speed").setAttribute("aria-valuetext", `${rate} times`);
+  }
+
+  // What the system does while there is nothing to rate.
+  showIdle(state) {
+    const { text, value, max } = doing(state);
+    if (text !== this.idle) find("idle-text").textContent = text;
+    this.idle = text;
+    const progress = find("idle-progress");
+    progress.hidden = !max;
+    if (max) Object.assign(progress, { value, max });
+  }
+}
+
+function hint(question) {
+  if (question.again) return "Asked again, to see how steady your taste is.";
+  return question.back ? "Here it is again." : "";
+}
+
+function choice(word, rating) {
+  const input = html("input", { type: "radio", name: "rating", value: rating, id: `rate${rating}` });
+  const label = html("label", { for: `rate${rating}` }, html("b", {}, String(rating)), word);
+  return html("span", { class: `choice choice${rating}` }, input, label);
+}
+
+function bar(index) {
+  const place = { x: index * 10 + 2, y: 4, width: 6, height: 32, rx: 3 };
+  return svg("rect", { class: `idle-bar tone${index % 8}`, ...place });
+}
+
+function doing(state) {
+  const { learning, gathering, population } = state;
+  const chain = learning?.chain;
+  if (!learning && !population) return { text: "Waiting for the system to begin." };
+  if (gathering?.wanted && gathering.have < gathering.wanted) {
+    const { have, wanted } = gathering;
+    return { text: `Gathering melodies: ${have} of ${wanted}.`, value: have, max: wanted };
+  }
+  if (chain) {
+    const { batch, batches, labels } = chain;
+    const text = `The network learns: batch ${batch} of ${batches}, from ${labels} ratings.`;
+    return { text, value: batch, max: batches };
+  }
+  const others = state.questions.raters.length;
+  if (others) return { text: `All questions are taken; others listen to them: ${others}.` };
+  return { text: "Nothing to rate at the moment; the next melodies are being chosen." };
+}

@@ -1,0 +1,1 @@
+"""The commands of the melody maker: its runs, its labels, its melodies."""

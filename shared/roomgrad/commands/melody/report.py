@@ -1,0 +1,142 @@
+"""What an unattended run came to."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+GUESSES = 20  # answers at the beginning and at the end
+
+
+@dataclass(frozen=True)
+class Point:
+    """One generation: how many labels there were, and what the rater says of it."""
+
+    generation: int
+    labels: int
+    true_mean_rating: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one run."""
+
+    run: str
+    labels: int
+    """All labels; `seed_labels` of them stood before the run began."""
+
+    seed_labels: int
+    generations: int
+    seconds: float
+    """From the start of the command until the last generation was rated; processes start first."""
+
+    true_mean_rating: float
+    """Mean rating of the last generation by the rater itself."""
+
+    first_true_mean_rating: float
+    """That of the generation with which breeding began."""
+
+    mean_rating: float
+    """Mean expected rating of the last generation, by the network."""
+
+    distinct: int
+    """Melodies of the last generation that differ by sound."""
+
+    accuracy: float
+    mae: float
+    ece: float
+    lost: int
+    """Batches and answers that are nowhere; see `standing.Account`."""
+
+    duplicates: int
+    """Steps and revisions of labels that stand twice; see `standing.Account`."""
+
+    dead: int
+    training_runs: int
+    steps: int
+    weights_sha256: str
+    population_sha256: str
+    seed: int
+    rater: str
+    strategy: str
+    replicas: dict[str, int]
+    server: str
+    restarts: int
+    curve: list[Point] = field(default_factory=list)
+    means: dict[int, float] = field(default_factory=dict)
+    """Mean expected rating of each generation."""
+
+    guesses: list[tuple[int, float]] = field(default_factory=list)
+    """For each answer: how many labels there were, and how far the network's guess was off."""
+
+    logs: str = ""
+
+    def json(self) -> str:
+        """The figures as one line."""
+        figures = asdict(self)
+        for name in ("curve", "means", "guesses", "logs"):
+            del figures[name]
+        return json.dumps(figures)
+
+
+def show(console: Console, report: Report) -> None:
+    """Print the report for a person."""
+    console.print()
+    console.print("[bold]Mean ratings of a generation[/]")
+    console.print(_table(report))
+    console.print()
+    for line in _summary(report):
+        console.print(line, soft_wrap=True)
+
+
+def _table(report: Report) -> Table:
+    table = Table(box=None)
+    for name in ("generation", "labels", "by the network", "by the rater"):
+        table.add_column(name, justify="right")
+    last = Point(report.generations, report.labels, report.true_mean_rating)
+    for point in [each for each in report.curve if each.generation < last.generation] + [last]:
+        mean = report.means.get(point.generation)
+        table.add_row(
+            str(point.generation),
+            str(point.labels),
+            "" if mean is None else f"{mean:.2f}",
+            f"{point.true_mean_rating:.2f}",
+        )
+    return table
+
+
+def _summary(report: Report) -> list[str]:
+    lines = [
+        f"[bold]The last generation rates {report.true_mean_rating:.2f} of 5[/] by "
+        f"{escape(report.rater)}, the first {report.first_true_mean_rating:.2f}; "
+        f"{report.distinct} of its melodies differ by sound.",
+        f"On 2,000 random melodies the network is right {report.accuracy:.0%} of the time, off by "
+        f"{report.mae:.2f} on average, calibrated to {report.ece:.3f}.",
+        *_guesses(report.guesses),
+        f"{report.labels} labels ({report.seed_labels} given), {report.training_runs} trainings, "
+        f"{report.steps} steps in {report.seconds:.1f} s; {report.lost} lost, "
+        f"{report.duplicates} doubled.",
+        f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
+    ]
+    if report.restarts:
+        lines.append(f"Components were started again {report.restarts} times.")
+    lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")
+    return lines
+
+
+def _guesses(guesses: list[tuple[int, float]]) -> list[str]:
+    if len(guesses) < 2 * GUESSES:
+        return []
+    first, last = (
+        float(np.mean([miss for _, miss in some]))
+        for some in (guesses[:GUESSES], guesses[-GUESSES:])
+    )
+    return [
+        f"Its guesses missed the first {GUESSES} answers by {first:.2f}, the last by {last:.2f}."
+    ]

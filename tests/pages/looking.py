@@ -1,0 +1,44 @@
+"""What a person sees on the page, for tests to wait for."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from roomgrad.melody.genome import from_text, notes
+from tests.pages.desk import Desk
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+
+def shows(page: Page, melody: str) -> None:
+    """Waits until the page shows this melody: its notes stand in the picture."""
+    starts = [note.start for note in notes(from_text(melody))]
+    page.wait_for_function(
+        """starts => {
+            const found = [...document.querySelectorAll('#roll .note')];
+            return !document.querySelector('#melody').hidden
+                && String(found.map((note) => note.dataset.start)) === String(starts);
+        }""",
+        arg=starts,
+    )
+
+
+def saved(page: Page, *melodies: str) -> None:
+    """Waits until these, newest first, are the last ratings, and all of them are saved."""
+    page.wait_for_function(
+        """melodies => String(melodies) === String(
+            [...document.querySelectorAll('#recent li')]
+                .filter((row) => row.dataset.state !== 'pending')
+                .map((row) => row.dataset.melody))""",
+        arg=list(melodies),
+    )
+
+
+def ratings(desk: Desk) -> dict[str, int]:
+    return {melody: label["rating"] for melody, label in desk.table("labels").items()}
+
+
+def says(page: Page, text: str) -> None:
+    page.get_by_text(re.compile(text)).first.wait_for()

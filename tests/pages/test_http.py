@@ -1,0 +1,255 @@
+"""The page's endpoints: what they do, and that what is wrong is said in a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import secrets
+import socket
+import wave
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad.melody.genome import from_text
+from roomgrad.melody.midi import from_midi
+from services.labelling.site import Site
+from tests.integration.conftest import OwnServer
+from tests.pages.caller import Caller
+from tests.pages.desk import MELODIES, Desk, history
+from tests.waiting import until
+
+A, B, C = MELODIES[:3]
+
+
+def given(desk: Desk, melody: str = A, **changed: Any) -> dict[str, Any]:
+    root = (desk.get("questions", melody) or {"root": "none"})["root"]
+    answer = {"rater": "Ada", "melody": melody, "root": root, "rating": 4, "plays": 1}
+    return {**answer, "id": secrets.token_hex(16), **changed}
+
+
+# what it does
+
+
+def test_a_question_is_taken_and_answered(desk: Desk, caller: Caller) -> None:
+    """The guess comes with the acknowledgement, and nowhere before."""
+    desk.ask(A, B, C)
+    status, found = caller.post("/api/questions", {"rater": "Ada", "count": 2})
+    assert status == 200
+    assert [each["melody"] for each in found["questions"]] == [A, B]
+    assert all("guess" not in each and "probs" not in each for each in found["questions"])
+    _, state = caller.get("/api/state")
+    assert "2.5" not in json.dumps(state)
+    status, answer = caller.post("/api/answers", given(desk))
+    assert (status, answer["guess"], answer["rating"]) == (200, 2.5, 4)
+    assert [message.id for message in desk.sent()] == [answer["id"]]
+    status, found = caller.get("/api/answers?rater=Ada")
+    assert [each["melody"] for each in found["answers"]] == [A]
+
+
+def test_to_take_none_gives_all_back(desk: Desk, caller: Caller) -> None:
+    desk.ask(A)
+    caller.post("/api/questions", {"rater": "Ada", "count": 1})
+    assert (desk.get("questions", A) or {})["rater"] == "Ada"
+    assert caller.post("/api/questions", {"rater": "Ada", "count": 0}) == (200, {"questions": []})
+    assert (desk.get("questions", A) or {})["rater"] == ""
+
+
+def test_the_state_shows_what_stands_in_the_tables(desk: Desk, caller: Caller) -> None:
+    """Curves are thinned, and the error is the mean over 20 ratings."""
+    history(desk, labels=300, batches=1000)
+    _, state = caller.get("/api/state")
+    assert state["learning"]["labels"] == 120
+    assert state["population"]["generation"] == 59
+    assert len(state["best"]) == 5
+    assert state["best"][0]["fitness"] == 4.41
+    assert len(state["losses"]["points"]) == 160
+    assert state["losses"]["points"][-1][0] == 999
+    curve = desk.table("curve")
+    last = [abs(curve[str(n)]["rating"] - curve[str(n)]["guess"]) for n in range(280, 300)]
+    assert state["errors"]["points"][-1] == [299, pytest.approx(np.mean(last), abs=1e-3)]
+    desk.put("losses", "1000", step=1000, loss=0.5, chain=99)
+    assert caller.get("/api/state")[1]["losses"]["points"][-1] == [1000, 0.5]
+
+
+def test_a_run_that_began_again_shows_nothing_of_the_former(desk: Desk, caller: Caller) -> None:
+    history(desk)
+    assert caller.get("/api/state")[1]["losses"]["points"]
+    desk.redis.delete(desk.names.table("losses"), desk.names.table("learning"))
+    desk.put("losses", "0", step=0, loss=1.5, chain=0)
+    _, state = caller.get("/api/state")
+    assert state["losses"]["points"] == [[0, 1.5]]
+    assert state["learning"] is None
+
+
+def test_gathering_is_counted(desk: Desk, caller: Caller) -> None:
+    """Of the number that the learner was started with."""
+    pool = np.zeros((37, 16), np.uint8)
+    desk.put("learning", "pool", genomes=pool, scored=np.zeros(37, bool))
+    desk.redis.hset(desk.names.run_info(), "settings:learner", b'{"nr_of_unlabeled_data":200}')
+    assert caller.get("/api/state")[1]["gathering"] == {"have": 37, "wanted": 200}
+
+
+@pytest.mark.parametrize("command", ["START", "STOP", "ASK"])
+def test_breeding_is_commanded(desk: Desk, caller: Caller, command: str) -> None:
+    assert caller.post("/api/breeding", {"command": command}) == (200, {"sent": command})
+    [(_, fields)] = desk.redis.xrange(desk.names.stream("control", "COMMAND/CUSTOM"))
+    assert json.loads(fields[b"m"])["CMD"] == command
+
+
+def test_melodies_come_as_files(same: Caller) -> None:
+    """The MIDI file holds all bits, the WAV file lasts 32 notes."""
+    status, headers, midi = same.ask("GET", f"/api/melodies/{A}.mid")
+    assert (status, headers["content-type"]) == (200, "audio/midi")
+    assert re.fullmatch(
+        r'attachment; filename="melody-[0-9a-f]{32}\.mid"', headers["content-disposition"]
+    )
+    assert np.array_equal(from_midi(midi), from_text(A))
+    status, headers, data = same.ask("GET", f"/api/melodies/{A}.wav")
+    assert (status, headers["content-type"]) == (200, "audio/wav")
+    with wave.open(io.BytesIO(data)) as sound:
+        assert sound.getnframes() / sound.getframerate() == pytest.approx(15.0)
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason"),
+    [
+        ("/api/questions", {}, "rater is missing"),
+        ("/api/questions", {"rater": "Ada"}, "count is missing"),
+        ("/api/questions", {"rater": "", "count": 1}, "1 to 40 printable"),
+        ("/api/questions", {"rater": "a\u0000", "count": 1}, "1 to 40 printable"),
+        ("/api/questions", {"rater": "Ada", "count": 3}, "from 0 to 2, got '3'"),
+        ("/api/questions", {"rater": "Ada", "count": True}, "from 0 to 2, got 'True'"),
+        ("/api/questions", {"rater": "Ada", "count": 1, "x": 1}, "'x' is unknown"),
+        ("/api/questions", {"rater": "Ada", "count": 1, "skipped": "01"}, "a list of at most"),
+        ("/api/questions", {"rater": "Ada", "count": 1, "without": ["01"]}, "expected 128"),
+        ("/api/answers", {"rater": "Ada"}, "melody is missing"),
+        ("/api/breeding", {"command": "NEXT"}, "START, STOP or ASK, got 'NEXT'"),
+        ("/api/breeding", {"command": ["START"]}, "START, STOP or ASK"),
+        ("/api/breeding", [], "expected a JSON object, got list"),
+        ("/api/breeding", b"{", "this is not JSON"),
+        ("/api/breeding", b"\xff\xfe", "this is not JSON"),
+        ("/api/breeding", b"", "this is not JSON"),
+        ("/api/breeding", b"NaN", "this is not JSON"),
+    ],
+)
+def test_wrong_input_is_refused_with_a_sentence(
+    same: Caller, path: str, body: Any, reason: str
+) -> None:
+    status, answer = same.post(path, body)
+    assert status == 422
+    assert reason in answer["reason"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"rating": 6}, "whole number from 0 to 5"),
+        ({"rating": 2.0}, "whole number from 0 to 5"),
+        ({"rating": "3"}, "whole number from 0 to 5"),
+        ({"melody": "x" * 128}, "expected 128 characters"),
+        ({"melody": B}, "nobody asks about this melody any more"),
+        ({"root": ""}, "root is a text"),
+        ({"root": 5}, "root is a text"),
+        ({"id": "abc"}, "id is a text"),
+        ({"plays": -1}, "plays is a whole number from 0"),
+        ({"plays": 1.5}, "plays is a whole number from 0"),
+        ({"guess": 3}, "'guess' is unknown"),
+    ],
+)
+def test_a_wrong_answer_is_refused_and_not_sent(
+    desk: Desk, caller: Caller, changed: dict[str, Any], reason: str
+) -> None:
+    desk.ask(A)
+    status, answer = caller.post("/api/answers", given(desk, **changed))
+    assert status == 422
+    assert reason in answer["reason"]
+    assert desk.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/nothing", 404),
+        ("GET", "/static/../page.py", 404),
+        ("GET", "/static/%2e%2e/page.py", 404),
+        ("GET", "/static/nothing.js", 404),
+        ("GET", f"/api/melodies/{A}.exe", 422),
+        ("GET", "/api/melodies/01.mid", 422),
+        ("GET", "/api/answers", 422),
+        ("DELETE", "/api/answers", 405),
+    ],
+)
+def test_what_is_not_there_says_so(same: Caller, method: str, path: str, status: int) -> None:
+    origin = {"Origin": f"http://{same.name}"}
+    found, headers, body = same.ask(method, path, headers=origin)
+    assert found == status
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body)["reason"]
+
+
+def test_a_large_request_is_refused(same: Caller) -> None:
+    assert same.post("/api/breeding", b" " * 20_000)[0] == 413
+
+
+def test_a_server_that_is_away_is_503_and_comes_back(own_server: OwnServer) -> None:
+    """Every endpoint says so in a sentence; when the server is back, all work again."""
+    with contextlib.ExitStack() as stack:
+        desk = Desk(own_server.url, stack)
+        caller = Caller(desk.page())
+        desk.ask(A)
+        answer = given(desk)
+        own_server.kill()
+        calls = [
+            lambda: caller.get("/api/state"),
+            lambda: caller.get("/api/answers?rater=Ada"),
+            lambda: caller.post("/api/questions", {"rater": "Ada", "count": 2}),
+            lambda: caller.post("/api/answers", answer),
+            lambda: caller.post("/api/breeding", {"command": "STOP"}),
+        ]
+        for call in calls:
+            status, found = call()
+            assert status == 503
+            assert found["reason"].startswith("the server of this run")
+            assert "Traceback" not in found["reason"]
+        assert caller.ask("GET", "/")[0] == 200
+        own_server.restart()
+        for call in calls:
+            assert until(lambda call=call: call()[0] == 200)
+        assert len(desk.sent()) == 1
+
+
+def test_health_says_whether_it_hears_the_server(same: Caller) -> None:
+    assert same.get("/healthz") == (200, {"well": True})
+
+
+# news
+
+
+def events(site: Site) -> Iterator[dict[str, str]]:
+    """The events of a page, as they come; comments have only an empty name."""
+    host, port = site.socket.getsockname()[:2]
+    with socket.create_connection((host, port), timeout=20) as link:
+        link.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+        data = b""
+        while chunk := link.recv(65536):
+            data += chunk
+            for block in re.findall(rb"event: state\ndata: (.*)\n\n", data):
+                yield json.loads(block)
+            data = data[data.rfind(b"\n\n") + 2 :] if b"\n\n" in data else data
+
+
+def test_events_come_when_something_changes(desk: Desk) -> None:
+    """Each is the whole state; the first one comes at once."""
+    stream = events(desk.page())
+    assert next(stream)["learning"] is None
+    history(desk)
+    caller_sees = until(lambda: next(stream)["learning"])
+    assert caller_sees["labels"] == 120

@@ -1,0 +1,156 @@
+"""How the page looks, how fast it answers a key, and whether everybody can use it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.pages.conftest import Open
+from tests.pages.desk import MELODIES, Desk, history
+from tests.pages.looking import saved, says, shows
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.browser
+
+SIZES = {"phone": (390, 844), "tablet": (820, 1180), "desk": (1360, 1000), "wide": (1920, 1080)}
+KEY_TO_NEXT_MS = 50
+ROUND = 60  # ratings
+ALL_SAVED = """number => window.waits.length === number
+    && document.querySelector('#recent li') && !document.querySelector('[data-state=pending]')"""
+LATENCY = """() => {
+    window.waits = [];
+    const roll = document.querySelector('#roll');
+    let pressed = 0;
+    addEventListener('keydown', (event) => { pressed = event.timeStamp; }, true);
+    new MutationObserver(() => {
+        const since = pressed;
+        pressed = 0;
+        if (since) requestAnimationFrame(() => setTimeout(() => {
+            window.waits.push(performance.now() - since); // after the frame that shows it
+        }));
+    }).observe(roll, { childList: true });
+}"""
+
+
+def settle(page: Page) -> None:
+    """Fonts and one frame."""
+    page.evaluate("() => document.fonts.ready.then(() => new Promise(requestAnimationFrame))")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_everybody_can_use_it(
+    desk: Desk, visit: Open, tmp_path: Path, size: str, scheme: str
+) -> None:
+    """No violation that axe finds, nothing beside the screen; a picture of it in the test's tmp."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    desk.learn()
+    history(desk)
+    desk.ask(*MELODIES[:5])
+    width, height = SIZES[size]
+    page = visit(
+        desk.page().url,
+        "Ada",
+        color_scheme=scheme,
+        viewport={"width": width, "height": height},
+        reduced_motion="reduce",
+    )
+    for melody in MELODIES[:2]:
+        shows(page, melody)
+        page.keyboard.press("4")
+    saved(page, MELODIES[1], MELODIES[0])
+    says(page, "Training run 7")
+    settle(page)
+    page.screenshot(path=tmp_path / f"{size}-{scheme}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for state in ("page", "help", "name"):
+        if state != "page":
+            page.locator(f"#{state}-button").click()
+            page.wait_for_selector(f"#{state}-dialog[open]")
+        assert violations(Axe().run(page)) == [], state
+        page.keyboard.press("Escape")
+
+
+def violations(results: Any) -> list[str]:
+    return [
+        f"{each['id']}: {node['html'][:100]}"
+        for each in results.response["violations"]
+        for node in each["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_waiting_and_trouble_are_readable_too(desk: Desk, visit: Open, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(desk.page().url, color_scheme=scheme, reduced_motion="reduce")
+    page.wait_for_selector("#name-dialog[open]")
+    assert violations(Axe().run(page)) == []
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    says(page, "Waiting for the system to begin")
+    page.evaluate("document.querySelector('#notice').hidden = false")
+    page.evaluate("document.querySelector('#notice').textContent = 'Not saved: it was refused.'")
+    page.evaluate("document.querySelector('#connection').dataset.state = 'lost'")
+    assert violations(Axe().run(page)) == []
+
+
+def test_the_focus_is_seen_on_everything(desk: Desk, visit: Open) -> None:
+    """Tab goes through the page, and each stop has an outline."""
+    desk.ask(MELODIES[0])
+    history(desk)
+    page = visit(desk.page().url, "Ada")
+    shows(page, MELODIES[0])
+    says(page, "Stop breeding")
+    seen: list[str] = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        name, width = page.evaluate(
+            """() => {
+                const at = document.activeElement;
+                const drawn = at.matches('#scale input') ? at.nextElementSibling : at;
+                return [at.id || at.className || at.tagName, getComputedStyle(drawn).outlineWidth];
+            }"""
+        )
+        if name == "BODY":
+            break
+        assert width == "3px", name
+        seen.append(name)
+    for name in ("play", "replay", "speed", "autoplay", "shortcuts", "rate0", "skip", "undo"):
+        assert name in seen
+    assert "breed" in seen
+
+
+def test_the_next_melody_is_there_at_once(desk: Desk, visit: Open) -> None:
+    """From the key to the frame that shows the next melody: 95 % within 50 ms.
+
+    Rated as fast as a person may who waits for each rating to be saved. Other processes of this
+    machine only add to the time, so one quiet round of three is enough.
+    """
+    desk.learn()
+    melodies = desk.ask(*MELODIES[: 3 * ROUND + 1])
+    page = visit(desk.page().url, "Ada")
+    shows(page, melodies[0])
+    page.evaluate(LATENCY)
+    for number in range(3):
+        waits = one_round(page, melodies[number * ROUND + 1 : (number + 1) * ROUND + 1])
+        p95 = waits[int(len(waits) * 0.95)]
+        print(f"key to next melody: median {waits[ROUND // 2]:.1f} ms, p95 {p95:.1f} ms")
+        if p95 <= KEY_TO_NEXT_MS:
+            return
+    pytest.fail(f"p95 was {p95:.1f} ms in the last of three rounds, allowed are {KEY_TO_NEXT_MS}")
+
+
+def one_round(page: Page, following: list[str]) -> list[float]:
+    """The times from key to next melody in ms, in order of size."""
+    page.evaluate("window.waits.length = 0")
+    for number, melody in enumerate(following, 1):
+        page.keyboard.press("3")
+        shows(page, melody)
+        page.wait_for_function(ALL_SAVED, arg=number)
+    return sorted(page.evaluate("window.waits"))

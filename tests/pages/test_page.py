@@ -1,0 +1,249 @@
+"""A person at the page: rating by keys, taking back, skipping, and what is shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from roomgrad.melody.genome import from_text, notes
+from tests.pages.conftest import Open
+from tests.pages.desk import MELODIES, Desk, history
+from tests.pages.looking import ratings, saved, says, shows
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    pass
+
+pytestmark = pytest.mark.browser
+
+A, B, C = MELODIES[:3]
+
+
+def test_rating_needs_no_mouse(desk: Desk, visit: Open) -> None:
+    """From the name on: keys alone, and every rating arrives with the plays that it took."""
+    desk.learn()
+    desk.ask(A, B, C)
+    page = visit(desk.page().url)
+    page.wait_for_selector("#name-dialog[open]")
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    shows(page, A)
+    page.wait_for_selector("#play.playing")  # by itself
+    page.keyboard.press("Space")
+    page.wait_for_selector("#play:not(.playing)")
+    page.keyboard.press("r")
+    page.keyboard.press("4")
+    shows(page, B)
+    page.wait_for_selector("#play.playing")
+    page.keyboard.press("0")
+    shows(page, C)
+    page.keyboard.press("5")
+    saved(page, C, B, A)
+    until(lambda: ratings(desk) == {A: 4, B: 0, C: 5})
+    label = desk.get("labels", A) or {}
+    assert (label["rater"], label["plays"]) == ("Ada", 2)
+    page.wait_for_selector("#idle:not([hidden])")
+
+
+def test_the_guess_is_hidden_until_one_has_rated(desk: Desk, visit: Open) -> None:
+    """It is nowhere in what the browser got, and stands beside the rating afterwards."""
+    desk.ask(A, guess=4.321, probs=[0.0] * 6)
+    bodies: list[str] = []
+
+    def keep(route: Any) -> None:
+        response = route.fetch()
+        bodies.append(response.text())
+        route.fulfill(response=response)
+
+    page = visit(desk.page().url, "Ada", prepare=lambda page: page.route("**/api/questions", keep))
+    shows(page, A)
+    assert bodies
+    assert not any("4.321" in body or "guess" in body for body in bodies)
+    assert "4.3" not in page.content()
+    page.keyboard.press("2")
+    says(page, "model 4.3")
+    page.unroute_all(behavior="wait")
+
+
+def test_a_touch_rates_at_once_and_arrow_keys_only_choose(desk: Desk, visit: Open) -> None:
+    """With arrow keys one hears the choices first; Enter saves."""
+    desk.ask(A, B)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.locator("label[for=rate3]").click()
+    shows(page, B)
+    page.locator("#rate0").focus()
+    page.keyboard.press("Space")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#rate2").is_checked()
+    assert len(until(desk.sent)) == 1
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#idle:not([hidden])")
+    until(lambda: [m.fields["FITNESS"][0] for m in desk.sent()] == [3.0, 2.0])
+
+
+def test_digits_can_be_switched_off(desk: Desk, visit: Open) -> None:
+    """Outside the ratings they do nothing then; the choice stays after a reload."""
+    desk.ask(A, B, C)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.locator("#shortcuts").click()
+    for key in "0123456789srR?":
+        page.keyboard.press(key)
+    page.reload()
+    shows(page, A)
+    page.keyboard.press("3")
+    assert not page.locator("#help-dialog").is_visible()
+    page.locator("#rate0").focus()
+    page.keyboard.press("3")
+    shows(page, B)
+    until(lambda: [m.fields["FITNESS"][0] for m in desk.sent()] == [3.0])
+
+
+def test_keys_in_a_dialog_and_with_control_are_no_ratings(desk: Desk, visit: Open) -> None:
+    desk.ask(A, B)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.keyboard.press("?")
+    page.wait_for_selector("#help-dialog[open]")
+    page.keyboard.press("3")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+3")
+    page.keyboard.press("6")
+    page.keyboard.press("x")
+    page.locator("#name-button").click()
+    page.locator("#name").fill("Ada 35")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#name-button:has-text('Ada 35')")
+    shows(page, A)
+    assert desk.sent() == []
+
+
+def test_skipping_puts_a_melody_to_the_end(desk: Desk, visit: Open) -> None:
+    """Others may have it meanwhile; when nothing else is left, it comes again."""
+    desk.learn()
+    desk.ask(A, B, C)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.keyboard.press("s")
+    shows(page, B)
+    until(lambda: (desk.get("questions", A) or {})["rater"] == "")
+    page.keyboard.press("1")
+    shows(page, C)
+    page.keyboard.press("1")
+    shows(page, A)
+    page.keyboard.press("1")
+    saved(page, A, C, B)
+
+
+@pytest.mark.parametrize("keys", ["Control+z", "Backspace"])
+def test_the_last_rating_is_taken_back(desk: Desk, visit: Open, keys: str) -> None:
+    """Its melody is there again, and rated anew; the next one waits."""
+    desk.learn()
+    desk.ask(A, B, C)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.keyboard.press("1")
+    shows(page, B)
+    page.keyboard.press("2")
+    shows(page, C)
+    saved(page, B, A)
+    page.keyboard.press(keys)
+    shows(page, B)
+    until(lambda: ratings(desk) == {A: 1})
+    page.keyboard.press("5")
+    shows(page, C)
+    saved(page, B, A)
+    until(lambda: ratings(desk) == {A: 1, B: 5})
+    page.keyboard.press(keys)
+    shows(page, B)
+    page.keyboard.press(keys)
+    shows(page, A)
+    until(lambda: ratings(desk) == {})
+
+
+def test_the_last_ten_are_changed_and_taken_back_after_a_reload(desk: Desk, visit: Open) -> None:
+    desk.learn()
+    desk.ask(*MELODIES[:13])
+    page = visit(desk.page().url, "Ada")
+    for melody in MELODIES[:12]:
+        shows(page, melody)
+        page.keyboard.press("3")
+    last = list(reversed(MELODIES[2:12]))
+    saved(page, *last)
+    page.reload()
+    saved(page, *last)
+    row = page.locator(f"#recent li[data-melody='{last[4]}']")
+    row.locator("select").select_option("5")
+    until(lambda: ratings(desk)[last[4]] == 5)
+    row.locator("button[aria-label='Take this rating back']").click()
+    until(lambda: last[4] not in ratings(desk))
+    shows(page, last[4])
+    page.keyboard.press("0")
+    until(lambda: ratings(desk).get(last[4]) == 0)
+
+
+# what is shown
+
+
+def test_the_page_shows_what_the_system_does(desk: Desk, visit: Open) -> None:
+    """And changes as it does, without a reload."""
+    page = visit(desk.page().url, "Ada")
+    says(page, "Waiting for the system to begin")
+    assert page.locator("#breed").is_disabled()
+    history(desk)
+    says(page, "The network learns: batch 23 of 60, from 120 ratings")
+    assert page.locator("#answered").inner_text() == "120"
+    assert page.locator("#asked").inner_text() == "126"
+    assert page.locator("#generation").inner_text() == "59"
+    assert "went from" in (page.locator("#losses").get_attribute("aria-label") or "")
+    assert "120 ratings" not in (page.locator("#errors").get_attribute("aria-label") or "")
+    histogram = page.locator("#histogram").get_attribute("aria-label") or ""
+    assert "34 times 2" in histogram
+    page.locator("#breed").click()
+    stream = desk.names.stream("control", "COMMAND/CUSTOM")
+    [(_, fields)] = until(lambda: desk.redis.xrange(stream))
+    assert json.loads(fields[b"m"])["CMD"] == "STOP"
+
+
+def test_the_best_are_heard_and_downloaded(desk: Desk, visit: Open) -> None:
+    history(desk)
+    page = visit(desk.page().url, "Ada")
+    page.locator("#best .thumb").first.click()
+    for name, kind in (("MIDI", "mid"), ("WAV", "wav")):
+        with page.expect_download() as download:
+            page.locator("#best li").first.get_by_text(name).click()
+        assert download.value.suggested_filename.endswith(f".{kind}")
+
+
+def test_a_melody_is_told_in_words(desk: Desk, visit: Open) -> None:
+    """Every note of it, for who does not see the picture."""
+    desk.ask(A)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    words = page.locator("#roll-words").inner_text()
+    assert [int(n) for n in re.findall(r"Bar (\d):", words)] == list(range(1, 9))
+    sounding = notes(from_text(A))
+    assert len(re.findall(r"[A-G](?: sharp)? \d", words)) == len(sounding)
+
+
+def test_plays_are_counted_and_the_speed_is_kept(desk: Desk, visit: Open) -> None:
+    desk.ask(A, B)
+    page = visit(desk.page().url, "Ada")
+    shows(page, A)
+    page.locator("#speed").fill("2")
+    assert page.locator("#speed-value").inner_text() == "2×"
+    page.reload()
+    shows(page, A)
+    assert page.locator("#speed-value").inner_text() == "2×"
+    page.locator("#play").click()
+    page.wait_for_function("() => !document.querySelector('.playhead').hasAttribute('hidden')")
+    page.locator("#play").click()
+    page.keyboard.press("4")
+    [message] = until(desk.sent)
+    assert np.array_equal(message.fields["PLAYS"], [1])

@@ -1,0 +1,83 @@
+"""What is asked on the command line, and what is started for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+
+from roomgrad.commands.plan import Plan
+from roomgrad.commands.systems import Melody, Trebuchet, Unattended, options
+from roomgrad.errors import SettingsError
+
+
+def test_what_was_not_said_is_the_default() -> None:
+    """None stands for an option that was not given."""
+    assert options("trebuchet", steps=None, seed=3) == Trebuchet(seed=3)
+    assert options("melody", rater=None, strategy="margin") == Melody(strategy="margin")
+    assert options("melody", rater="simulated", labels=20) == Unattended(labels=20)
+
+
+def test_the_plan_of_the_trebuchet_has_the_flags_of_its_components() -> None:
+    """As the components read them."""
+    plan = Trebuchet(steps=7, seed=2, preset="original").plan("small", ["simulator=2"])
+    assert plan.components == ("trainer", "controlmodel", "simulator")
+    assert [plan.count(name) for name in plan.components] == [1, 1, 2]
+    assert plan.flags("trainer") == ["--run=small", "--train-steps=7", "--seed=2", "--window=1"]
+    assert plan.flags("simulator") == ["--run=small", "--weight-head=plus200"]
+
+
+def test_a_plan_for_people_has_a_page_and_no_rater() -> None:
+    """It breeds by itself, and repeats some questions."""
+    plan = Melody(seed=4).plan(replicas=["evalnet=2,learner=3"])
+    assert plan.run == "melody"
+    assert plan.replicas == {"labelling": 1, "evalnet": 2, "learner": 3, "evolution": 1}
+    assert plan.flags("learner") == ["--run=melody", "--seed=4"]
+    assert plan.flags("labelling") == ["--run=melody"]
+
+
+def test_an_unattended_plan_goes_in_lock_step_and_starts_with_the_rater() -> None:
+    """In a run of its own, so that --fresh does not take what people have rated."""
+    plan = Unattended(labels=60, generations=20).plan(replicas=["evolution=2"])
+    assert plan.run == "melody-unattended"
+    assert plan.components == ("rater", "evalnet", "learner", "evolution")
+    assert "--replica=rater" in plan.flags("rater")
+    assert {"--lockstep=true", "--again=0.0", "--max-labels=60", "--ask-every=5"} <= set(
+        plan.flags("learner")
+    )
+    assert {"--lockstep=true", "--pause-s=0.0", "--generations=20"} <= set(plan.flags("evolution"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "given", "generations", "every"),
+    [
+        (100, 40, 60, 5),
+        (100, 40, 24, 2),
+        (100, 40, 23, 1),
+        (100, 40, 13, 1),
+        (10, 40, 1, 1_000_000),
+        (41, 40, 60, 60),
+    ],
+)
+def test_rounds_of_questions_are_spread_over_the_generations(
+    labels: int, given: int, generations: int, every: int
+) -> None:
+    """The last round may be smaller, and where all labels are given there is none."""
+    asked = Unattended(labels=labels, seed_labels=given, generations=generations)
+    assert asked.ask_every == every
+    rounds = [each for each in range(2, generations + 1) if each % every == 0]
+    assert len(rounds) * 5 >= labels - asked.given
+
+
+def test_too_few_generations_for_the_labels_are_refused() -> None:
+    """The sentence says how many it takes."""
+    with pytest.raises(SettingsError, match=r"--generations 12 .* 60 labels.* 13 or more"):
+        _ = Unattended(generations=12).ask_every
+
+
+@pytest.mark.parametrize("asked", [Trebuchet(), Melody(), Unattended()])
+def test_a_plan_can_be_written_down(asked: Trebuchet | Melody | Unattended) -> None:
+    """The supervisor of `roomgrad up` reads it from a file."""
+    plan = asked.plan()
+    assert Plan(**json.loads(json.dumps(asdict(plan)))) == plan
