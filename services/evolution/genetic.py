@@ -1,4 +1,10 @@
-"""Breeding melodies: tournaments, two-point crossover, bit flips, elites. Pure functions."""
+"""Breeding melodies: tournaments, two-point crossover, bit flips, elites. Pure functions.
+
+Breeding finds what the network overrates: with 100 labels of a simulated rater, after 40
+generations, about one run in 25 ends a little below a true mean of 4.8 although the network
+expects 5.0. Over 20 to 80 seeds, 2 elites did about as well as 4 to 6, while 1 or 10 let single
+runs fall to 4.1; fewer flips, and a fitness rounded so that near equals tie, were worse.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +68,8 @@ def breed(
     The best `elite` melodies of different sound go on unchanged and come first; a child that
     sounds like one before it is mutated again, a few times.
     """
+    if fitness.shape != (len(genomes),):
+        raise ValueError(f"the fitness has the shape {fitness.shape}; expected {(len(genomes),)}")
     key = np.random.Philox(key=[seed, generation], counter=[0, 0, 0, 1])
     random = np.random.Generator(key)
     size = len(genomes)

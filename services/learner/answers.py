@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -34,20 +35,36 @@ class Answer:
     """None takes the former rating back."""
 
     plays: int
+    rater: str
+    at: float
+    """Unix seconds."""
 
 
 def parse(message: Message) -> list[Answer]:
     """The answers of a message. Raises Refused for anything that is not 0 to 5, whole, or null."""
-    genomes, fitness = message.fields["GENOMES"], message.fields["FITNESS"]
-    plays = message.fields.get("PLAYS", np.zeros(len(genomes), np.int64))
-    if not len(genomes) == len(fitness) == len(plays):
-        raise Refused(
-            f"{len(genomes)} genomes came with {len(fitness)} ratings and {len(plays)} counts of "
-            f"plays; expected as many of each"
+    fields, n = message.fields, len(message.fields["GENOMES"])
+    rater = str(fields.get("RATER") or message.sent_by or "somebody")
+    columns = {
+        "FITNESS": fields["FITNESS"],
+        "PLAYS": fields.get("PLAYS", [0] * n),
+        "RATERS": fields.get("RATERS", [""] * n),
+        "AT": fields.get("AT", [math.nan] * n),
+    }
+    for name, column in columns.items():
+        if len(column) != n:
+            raise Refused(f"{n} genomes came with {len(column)} {name}; expected as many of each")
+    now = time.time()
+    return [
+        Answer(
+            genome,
+            text(genome),
+            _rating(float(value)),
+            int(plays),
+            who or rater,
+            now if math.isnan(at) else float(at),
         )
-    ratings = [_rating(float(value)) for value in fitness]
-    rows = zip(genomes, ratings, plays, strict=True)
-    return [Answer(genome, text(genome), rating, int(count)) for genome, rating, count in rows]
+        for genome, value, plays, who, at in zip(fields["GENOMES"], *columns.values(), strict=True)
+    ]
 
 
 def _rating(value: float) -> int | None:
@@ -58,23 +75,18 @@ def _rating(value: float) -> int | None:
     return int(value)
 
 
-def rater_of(message: Message) -> str:
-    """Who answers."""
-    return str(message.fields.get("RATER") or message.sent_by or "somebody")
-
-
 def take(message: Message, state: State, context: Context) -> list[str]:
     """Stores the answers of a message, all or none of them; the melodies that changed.
 
     Raises Refused, with nothing stored, when one of them answers nothing that was asked.
     """
-    answers, rater = parse(message), rater_of(message)
+    answers = parse(message)
     if len({answer.melody for answer in answers}) < len(answers):
         raise Refused("the same melody was answered twice in one message")
     labels = context.table("labels").get_many(a.melody for a in answers)
     questions = context.table("questions").get_many(a.melody for a in answers)
     for answer in answers:
-        _check(answer, message, rater, questions.get(answer.melody), labels.get(answer.melody))
+        _check(answer, message, questions.get(answer.melody), labels.get(answer.melody))
     changed = []
     for answer in answers:
         former = context.table("labels").get(answer.melody)
@@ -84,7 +96,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
         if question is not None:
             state.answered += 1
             state.asked += not question["open"]  # it was withdrawn, and counts all the same
-        _store(answer, message, rater, question or former or {}, state, context)
+        _store(answer, message, question or former or {}, state, context)
         changed.append(answer.melody)
     return changed
 
@@ -92,10 +104,10 @@ def take(message: Message, state: State, context: Context) -> list[str]:
 def _check(
     answer: Answer,
     message: Message,
-    rater: str,
     question: dict[str, Any] | None,
     label: dict[str, Any] | None,
 ) -> None:
+    rater = answer.rater
     asked = question is not None and question["root"] == message.root_id
     if asked and question is not None and question["by"] not in ("", rater):
         raise Refused(f"{answer.melody} was asked of {question['by']}, not of {rater}")
@@ -112,17 +124,16 @@ def _check(
 def _store(
     answer: Answer,
     message: Message,
-    rater: str,
     asked: dict[str, Any],
     state: State,
     context: Context,
 ) -> None:
     """Stages one revision. `asked`: the question, or the label that is revised."""
     labels, questions = context.table("labels"), context.table("questions")
-    former = labels.get(answer.melody)
+    former, rater = labels.get(answer.melody), answer.rater
     about = {
         "rater": rater,
-        "at": time.time(),
+        "at": answer.at,
         **{name: asked.get(name) for name in ("version", "strategy", "guess", "probs")},
         "again": bool(asked.get("again")),
         "plays": answer.plays,
@@ -182,7 +193,7 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
 
     Raises Refused, with nothing stored, for `CONFLICT: error` where a label differs.
     """
-    answers, rater = parse(message), rater_of(message)
+    answers = parse(message)
     policy = message.fields["CONFLICT"]
     if any(answer.rating is None for answer in answers):
         raise Refused("an import holds null; expected ratings from 0 to 5")
@@ -194,7 +205,7 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
     questions = context.table("questions").get_many(a.melody for a in stored)
     state.asked -= sum(question["open"] for question in questions.values())
     for answer in stored:
-        _store(answer, message, rater, {}, state, context)
+        _store(answer, message, {}, state, context)
     return list(dict.fromkeys(answer.melody for answer in stored))
 
 
@@ -205,12 +216,19 @@ def take_rows(rows: list[Row], state: State, context: Context) -> list[str]:
     genomes = np.array([row.genome for row in rows], np.uint8)
     ratings = np.array([row.rating for row in rows], np.float64)
     message = Message.open(USER, type=CUSTOM, GENOMES=genomes, FITNESS=ratings)
-    message.fields = {**message.fields, "CONFLICT": "replace", "RATER": "file"}
+    raters, at = [row.rater for row in rows], [row.at for row in rows]
+    message.fields = {
+        **message.fields,
+        "CONFLICT": "replace",
+        "RATER": "file",
+        "RATERS": raters,
+        "AT": np.array([math.nan if moment is None else moment for moment in at]),
+    }
     return take_import(message, state, context)
 
 
 def _refuse_conflicts(answers: list[Answer], labels: Records) -> None:
-    for answer in answers:
+    for answer in {answer.melody: answer for answer in answers}.values():  # the last one counts
         label = labels.get(answer.melody)
         if label is not None and label["rating"] != answer.rating:
             raise Refused(

@@ -25,7 +25,7 @@ class LearnerSettings(RuntimeSettings):
     """Labels in a batch."""
 
     augment: Annotated[int, Field(ge=1, le=100), OfRun] = AUGMENT
-    """Variants of each label in its batch: itself, and others with its bars in another order."""
+    """Variants of each label in its batch, each with its bars in an order of its own."""
 
     strategy: Annotated[str, OfRun] = DEFAULT
     """How the melodies are chosen that a person is asked about."""

@@ -2,8 +2,8 @@
 
 Every time that a label is trained on, its melody has its bars in another order: the network is to
 learn what bars are liked, not the melodies by heart. Measured at 340 labels, that brings the mean
-absolute error from 0.53 down to 0.44; two or three variants at a time gain nothing more. Mixing
-the bars of two melodies, with a rating between theirs, made it worse.
+absolute error from 0.53 down to 0.44; one variant at a time does as well as three, which make the
+steps steadier. Mixing the bars of two melodies, with a rating between theirs, made it worse.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Integers = NDArray[np.int64]
 RATINGS = 6
 EPOCHS = 10
 BATCH_SIZE = 20
-AUGMENT = 1
+AUGMENT = 3
 """Variants of each label in its batch; each has its bars in an order of its own."""
 WIDTH = 0.4
 """Standard deviation of the targets around a rating, in ratings; 0.3 to 0.5 do alike."""

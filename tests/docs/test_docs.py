@@ -206,7 +206,7 @@ def test_paths_that_a_page_names_are_there(page: str) -> None:
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-@pytest.mark.parametrize("name", ["trainer", "controlmodel", "simulator", "inference"])
+@pytest.mark.parametrize("name", sorted(settings_page.COMPONENTS))
 def test_every_component_says_what_it_is_for(name: str) -> None:
     """In a README of its own."""
     assert f"services/{name}/README.md" in pages()

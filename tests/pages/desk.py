@@ -65,7 +65,7 @@ def question(_melody: str, rank: float = 0.0, **changed: Any) -> dict[str, Any]:
         "asked": time.time(),
         "rank": rank,
         "version": "40-abc",
-        "strategy": "spread",
+        "strategy": "design",
         "guess": 2.5,
         "probs": [0.1, 0.1, 0.3, 0.3, 0.1, 0.1],
         "again": False,

@@ -10,8 +10,8 @@ const put = (id, text) => {
 };
 const PACE_MINUTES = 5;
 
-function openRun({ number, batch, batches }) {
-  return `Training run ${short(number)}: batch ${short(batch)} of ${short(batches)}`;
+function openRun({ batch, batches }, runs) {
+  return `Training run ${short(runs)}: batch ${short(batch)} of ${short(batches)}`;
 }
 
 export class Dashboard {
@@ -63,7 +63,7 @@ export class Dashboard {
     const chain = learning?.chain;
     const runs = learning?.runs ?? 0;
     const over = runs ? `Training runs so far: ${short(runs)}` : "No training run yet";
-    put("chain", chain ? openRun(chain) : over);
+    put("chain", chain ? openRun(chain, runs) : over);
     find("chain-progress").hidden = !chain;
     if (chain) Object.assign(find("chain-progress"), { value: chain.batch, max: chain.batches });
     put("errors-note", errors.n ? `mean of ${Math.min(errors.width, errors.n)} ratings` : "");

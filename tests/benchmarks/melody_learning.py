@@ -1,0 +1,348 @@
+"""How well evalnet learns a simulated rater's taste, and what evolution makes of it.
+
+    python -m tests.benchmarks.melody_learning [--seeds 10] [--only learning asking breeding]
+        [--json]
+
+Everything runs in this process, without Redis, with the functions that the components use.
+
+- learning: 40 labels of random melodies, a training, then 5 labels more and a training at a time;
+  on 2,000 melodies unseen, next to a ridge regression on one-hot slots.
+- asking: the same with questions that each strategy chooses among bred and random candidates.
+- breeding: 40 labels, 60 asked while evolution goes on for 40 generations; the last population by
+  the rater's true score.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from roomgrad.melody.genome import Genomes, canonical, distinct, random_genomes, values
+from services.evalnet import model
+from services.evolution import genetic
+from services.learner import training
+from services.learner.strategy import DEFAULT, STRATEGIES
+from services.rater import rater
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+SEED_LABELS, ASKED, MOST = 40, 5, 340
+MARKS = (40, 100, 200, 340)
+POOL = 1000  # candidates, half of them bred
+GENERATIONS, EVERY, BREEDING_LABELS = 40, 3, 100
+UNSEEN = canonical(random_genomes(2**40, 0, 2000))
+TRUTH = rater.rating(UNSEEN)
+ALPHAS = (3.0, 10.0, 30.0, 100.0)  # of the ridge regression
+
+
+@dataclass
+class Quality:
+    """How far predictions are off on the unseen melodies."""
+
+    mae: float
+    accuracy: float
+    calibration: float = float("nan")
+
+
+def quality(probs: Floats) -> Quality:
+    """Mean absolute error of the expected rating, share of hits, calibration error (10 bins)."""
+    sure, hit = probs.max(axis=1), probs.argmax(axis=1) == TRUTH
+    bins = np.minimum((sure * 10).astype(int), 9)
+    gaps = [abs(sure[bins == one].sum() - hit[bins == one].sum()) for one in range(10)]
+    mae = np.abs(model.expected(probs) - TRUTH).mean()
+    return Quality(float(mae), float(hit.mean()), float(sum(gaps)) / len(TRUTH))
+
+
+@dataclass
+class Learner:
+    """evalnet and the learner in one process, as the product has them in two."""
+
+    seed: int
+    genomes: Genomes
+    ratings: Integers
+    steps: int = 0
+    chains: int = 0
+    seconds: float = 0.0
+    """Of the latest training."""
+    network: torch.nn.Module = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = model.network(self.seed)
+        self.optimizer = model.optimizer(self.network.parameters())
+
+    def probs(self, genomes: Genomes) -> Floats:
+        """Probabilities `(n, 6)` of the ratings of canonical genomes."""
+        with torch.inference_mode():
+            logits = self.network(torch.from_numpy(genomes.astype("<f4"))).numpy()
+        return model.probabilities(logits)
+
+    def train(self) -> None:
+        """One training on all labels."""
+        started = time.perf_counter()
+        for number in range(training.batches(len(self.genomes))):
+            rows, targets = training.batch(
+                self.genomes, self.ratings, self.seed, self.chains, number
+            )
+            logits = self.network(torch.from_numpy(rows))
+            _, gradient = training.cross_entropy(logits.detach().numpy(), targets)
+            self.optimizer.zero_grad()
+            logits.backward(torch.from_numpy(gradient))
+            for group in self.optimizer.param_groups:
+                group["lr"] = model.learning_rate(self.steps)
+            self.optimizer.step()
+            self.steps += 1
+        self.chains += 1
+        self.seconds = time.perf_counter() - started
+
+    def add(self, genomes: Genomes, noise: float) -> None:
+        """Labels more, as the simulated rater gives them."""
+        self.genomes = np.concatenate([self.genomes, genomes])
+        self.ratings = np.concatenate([self.ratings, rater.rating(genomes, noise, self.seed)])
+
+
+def beginner(seed: int, noise: float) -> Learner:
+    """A learner that was trained on the seed labels."""
+    genomes = canonical(random_genomes(seed, 10**6, SEED_LABELS))
+    learner = Learner(seed, genomes, rater.rating(genomes, noise, seed))
+    learner.train()
+    return learner
+
+
+def ridge(genomes: Genomes, ratings: Integers) -> Quality:
+    """One-hot slots, 32 x 9, with the alpha that is best on the unseen melodies themselves."""
+
+    def slots(rows: Genomes) -> Floats:
+        return (values(rows)[:, :, None] == np.arange(9)).reshape(len(rows), -1).astype(float)
+
+    rows, unseen, mean = slots(genomes), slots(UNSEEN), ratings.mean()
+    centre = rows.mean(axis=0)
+    rows, unseen = rows - centre, unseen - centre
+    found = []
+    for alpha in ALPHAS:
+        weights = np.linalg.solve(
+            rows.T @ rows + alpha * np.eye(rows.shape[1]), rows.T @ (ratings - mean)
+        )
+        guess = np.clip(unseen @ weights + mean, 0.0, 5.0)
+        hits = float((np.floor(guess + 0.5) == TRUTH).mean())
+        found.append(Quality(float(np.abs(guess - TRUTH).mean()), hits))
+    return min(found, key=lambda one: one.mae)
+
+
+def learning(seed: int, noise: float) -> list[dict[str, Any]]:
+    """Rows of one seed: labels of random melodies, no choice."""
+    learner = beginner(seed, noise)
+    more = canonical(random_genomes(seed, 10**6 + 1, MOST - SEED_LABELS))
+    rows = []
+    while True:
+        count = len(learner.genomes)
+        if count in MARKS:
+            for name, one in (
+                ("evalnet", quality(learner.probs(UNSEEN))),
+                ("ridge", ridge(learner.genomes, learner.ratings)),
+            ):
+                rows.append({"seed": seed, "model": name, "labels": count, **vars(one)})
+        if count >= MOST:
+            rows[-2]["train_s"] = learner.seconds
+            return rows
+        learner.add(more[count - SEED_LABELS : count - SEED_LABELS + ASKED], noise)
+        learner.train()
+
+
+@dataclass
+class Population:
+    """A breeding population."""
+
+    seed: int
+    genomes: Genomes
+    generation: int = 0
+
+    def breed(self, learner: Learner) -> None:
+        """The next generation, by the network's taste."""
+        fitness = model.expected(learner.probs(canonical(self.genomes)))
+        self.genomes = genetic.breed(self.genomes, fitness, self.seed, self.generation)
+        self.generation += 1
+
+
+def fresh(candidates: Genomes, labelled: Genomes) -> Genomes:
+    """The candidates that sound unlike each other and unlike all that is labelled."""
+    marks = distinct(np.concatenate([labelled, candidates]))
+    return candidates[marks[len(labelled) :]]
+
+
+def ask(
+    learner: Learner, bred: Genomes, strange: Genomes, name: str, noise: float, turn: int
+) -> None:
+    """Label what a strategy chooses among bred and random candidates, and train."""
+    candidates = fresh(canonical(np.concatenate([bred, strange])), learner.genomes)
+    random = np.random.Generator(np.random.Philox(key=[learner.seed, turn]))
+    chosen = STRATEGIES[name](learner.probs(candidates), candidates, learner.genomes, ASKED, random)
+    learner.add(candidates[chosen], noise)
+    learner.train()
+
+
+def unasked(seed: int, noise: float) -> list[tuple[int, float]]:
+    """Labels and mean absolute error when random melodies are labelled and none is bred."""
+    learner = beginner(seed, noise)
+    more = canonical(random_genomes(seed, 10**6 + 1, MOST - SEED_LABELS))
+    curve = [(SEED_LABELS, quality(learner.probs(UNSEEN)).mae)]
+    for start in range(0, len(more), ASKED):
+        learner.add(more[start : start + ASKED], noise)
+        learner.train()
+        curve.append((len(learner.genomes), quality(learner.probs(UNSEEN)).mae))
+    return curve
+
+
+def asking(seed: int, name: str, noise: float) -> list[tuple[int, float]]:
+    """Labels and mean absolute error, training after training."""
+    learner = beginner(seed, noise)
+    population = Population(seed, genetic.first(seed))
+    bred = population.genomes
+    curve = [(len(learner.genomes), quality(learner.probs(UNSEEN)).mae)]
+    while len(learner.genomes) < MOST:
+        population.breed(learner)
+        bred = np.concatenate([bred, population.genomes])[-POOL // 2 :]
+        strange = random_genomes(seed, 10**7 + population.generation, len(bred))
+        ask(learner, bred, strange, name, noise, population.generation)
+        curve.append((len(learner.genomes), quality(learner.probs(UNSEEN)).mae))
+    return curve
+
+
+def needed(curve: list[tuple[int, float]], goal: float) -> int:
+    """The fewest labels with which the error, a mean of three trainings, is down at the goal."""
+    smooth = np.convolve([error for _, error in curve], np.ones(3) / 3.0, mode="valid")
+    reached = np.flatnonzero(smooth <= goal)
+    return curve[int(reached[0]) + 2][0] if len(reached) else MOST + ASKED
+
+
+def breeding(seed: int, name: str, noise: float) -> dict[str, Any]:
+    """Evolution and questions by turns, and the truth about the last population."""
+    learner = beginner(seed, noise)
+    population = Population(seed, genetic.first(seed))
+    recent = population.genomes
+    for generation in range(GENERATIONS):
+        if generation % EVERY == 0 and len(learner.genomes) < BREEDING_LABELS:
+            strange = random_genomes(seed, 10**7 + generation, len(recent))
+            ask(learner, recent, strange, name, noise, generation)
+        population.breed(learner)
+        recent = np.concatenate([recent, population.genomes])[-150:]
+    ratings = rater.rating(population.genomes)
+    return {
+        "seed": seed,
+        "labels": len(learner.genomes),
+        "rating": float(ratings.mean()),
+        "expected": float(model.expected(learner.probs(canonical(population.genomes))).mean()),
+        "score": float(rater.score(population.genomes).mean()),
+        "distinct": int(distinct(population.genomes).sum()),
+    }
+
+
+def table(title: str, head: list[str], rows: list[list[str]], console: Console) -> None:
+    """Prints one."""
+    found = Table(title=title)
+    for name in head:
+        found.add_column(name, justify="right")
+    for row in rows:
+        found.add_row(*row)
+    console.print(found)
+
+
+def spread(numbers: list[float], worst: Callable[[list[float]], float] = max) -> str:
+    """Mean and worst of all seeds."""
+    return f"{np.mean(numbers):.3f} ({worst(numbers):.3f})"
+
+
+def show_learning(rows: list[dict[str, Any]], console: Console) -> None:
+    """Mean and worst seed per number of labels."""
+    lines = []
+    for labels in MARKS:
+        for name in ("evalnet", "ridge"):
+            mine = [row for row in rows if row["labels"] == labels and row["model"] == name]
+            lines.append(
+                [
+                    str(labels),
+                    name,
+                    spread([row["mae"] for row in mine]),
+                    spread([row["accuracy"] for row in mine], min),
+                    spread([row["calibration"] for row in mine]) if name == "evalnet" else "",
+                ]
+            )
+    head = ["labels", "model", "mean absolute error", "accuracy", "calibration error"]
+    table("random labels: mean (worst) of the seeds", head, lines, console)
+
+
+def measure_asking(seeds: range, noise: float, console: Console) -> list[dict[str, Any]]:
+    """All strategies on the same seeds."""
+    plain = [unasked(seed, noise) for seed in seeds]
+    curves = {name: [asking(seed, name, noise) for seed in seeds] for name in STRATEGIES}
+    rows, lines = [], []
+    for name, mine in (("(no pool)", plain), *curves.items()):
+        shares: dict[str, list[float]] = {"random": [], "(no pool)": []}
+        for seed, curve, other, none in zip(seeds, mine, curves["random"], plain, strict=True):
+            row: dict[str, Any] = {"seed": seed, "strategy": name, "curve": curve}
+            for goal, theirs in (("random", other), ("(no pool)", none)):
+                error = float(np.mean([one for _, one in theirs[-3:]]))
+                row[f"labels for {goal}"] = needed(curve, error)
+                shares[goal].append(needed(curve, error) / MOST)
+            rows.append(row)
+        marks = [spread([dict(curve)[mark] for curve in mine]) for mark in MARKS]
+        lines.append([name, *marks, *(spread(one) for one in shares.values())])
+    head = ["strategy", *(f"{mark}" for mark in MARKS), "of random's 340", "of no pool's 340"]
+    table("error by strategy; share of 340 labels for the error at 340 of", head, lines, console)
+    return rows
+
+
+def measure_breeding(seeds: range, noise: float, console: Console) -> list[dict[str, Any]]:
+    """The default strategy, seed by seed."""
+    rows = [breeding(seed, DEFAULT, noise) for seed in seeds]
+    lines = []
+    for row in rows:
+        means = [f"{row[name]:.3f}" for name in ("rating", "expected", "score")]
+        lines.append([f"{row['seed']}", *means, f"{row['distinct']}"])
+    mean = [np.mean([row[name] for row in rows]) for name in ("rating", "expected", "score")]
+    worst = min(row["rating"] for row in rows)
+    lines.append(["mean", *(f"{one:.3f}" for one in mean), ""])
+    lines.append(["worst", f"{worst:.3f}", "", "", f"{min(row['distinct'] for row in rows)}"])
+    head = ["seed", "true rating", "expected", "true score", "distinct of 50"]
+    table(f"after {GENERATIONS} generations, strategy {DEFAULT}", head, lines, console)
+    return rows
+
+
+def main() -> None:
+    """Prints tables on the terminal, and with --json one line for programs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--noise", type=float, default=0.0, help="share of ratings off by one")
+    parts = ("learning", "asking", "breeding")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(file=sys.stderr if arguments.json else sys.stdout, width=140)
+    seeds, noise = range(arguments.seeds), arguments.noise
+    result: dict[str, Any] = {"seeds": arguments.seeds, "noise": noise, "default": DEFAULT}
+    if "learning" in arguments.only:
+        result["learning"] = [row for seed in seeds for row in learning(seed, noise)]
+        show_learning(result["learning"], console)
+    if "asking" in arguments.only:
+        result["asking"] = measure_asking(seeds, noise, console)
+    if "breeding" in arguments.only:
+        result["breeding"] = measure_breeding(seeds, noise, console)
+    if arguments.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

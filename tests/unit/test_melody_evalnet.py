@@ -1,0 +1,99 @@
+"""evalnet: its sizes, where it starts, and that it learns."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from roomgrad.melody.genome import canonical, random_genomes, values
+from services.evalnet import model
+
+
+def inputs(number: int, count: int) -> torch.Tensor:
+    """Random canonical melodies, `(count, 128)`."""
+    return torch.from_numpy(canonical(random_genomes(1, number, count)).astype(np.float32))
+
+
+def test_the_layers_have_the_sizes_of_the_product() -> None:
+    layers = [one for one in model.network(0).modules() if isinstance(one, nn.Linear)]
+    assert [(one.in_features, one.out_features) for one in layers] == [
+        (128, 256),
+        (256, 64),
+        (64, 16),
+        (16, 6),
+    ]
+    assert model.network(0)(inputs(0, 7)).shape == (7, 6)
+
+
+def test_a_seed_is_a_network_and_leaves_torchs_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, same, other = (model.network(seed).state_dict() for seed in (1, 1, 2))
+    assert torch.rand(1) == expected
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_layer_1_starts_as_an_exact_decoder() -> None:
+    layers = model.network(0).layers
+    rows = inputs(2, 300)
+    with torch.no_grad():
+        units = layers[1](layers[0](rows)).numpy() / model.GAIN
+    slots = values(rows.numpy().astype(np.uint8))
+    expected = (slots[:, :, None] == np.arange(8)).reshape(len(rows), 256)
+    np.testing.assert_allclose(units, expected, atol=1e-6)
+
+
+def test_a_fresh_network_rates_alike_whatever_the_order_of_the_bars() -> None:
+    network = model.network(3)
+    rows = inputs(3, 50)
+    moved = rows.reshape(50, 8, 16)[:, [3, 1, 4, 0, 5, 7, 2, 6]].reshape(50, 128)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(rows), network(moved), atol=1e-4)
+
+
+def test_a_fresh_network_expects_the_middle_and_neighbours_alike() -> None:
+    with torch.no_grad():
+        probs = model.probabilities(model.network(4)(inputs(4, 100)).numpy())
+    assert np.abs(model.expected(probs) - 2.5).max() < 0.5
+    assert (probs[:, 2] > probs[:, 1]).all()
+    assert (probs[:, 1] > probs[:, 0]).all()
+
+
+def test_probabilities_do_not_overflow() -> None:
+    probs = model.probabilities([[1e4, 0.0, 0.0, 0.0, 0.0, 0.0], [-1e4] * 6])
+    assert probs.dtype == np.float64
+    np.testing.assert_allclose(probs, [[1, 0, 0, 0, 0, 0], [1 / 6] * 6])
+    np.testing.assert_allclose(model.expected(probs), [0.0, 2.5])
+
+
+def test_the_learning_rate_falls_and_stays_above_zero() -> None:
+    rates = [model.learning_rate(step) for step in (0, 100, 10_000, 10**7)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[0] == pytest.approx(model.LEARNING_RATE)
+    assert rates[-1] > 0.0
+
+
+def test_it_learns_to_tell_many_notes_from_few() -> None:
+    """A rater that the network was not made for: the share of slots that sound."""
+    torch.set_num_threads(1)
+    network = model.network(0)
+    optimizer = model.optimizer(network.parameters())
+    rows, unseen = inputs(5, 200), inputs(6, 500)
+
+    def rating(rows: torch.Tensor) -> torch.Tensor:
+        """0 to 5: twelve to twenty notes."""
+        notes = 32.0 - rows[:, 3::4].sum(dim=1)
+        return ((notes - 11.0) / 2.0).clamp(0, 5).floor().long()
+
+    for step in range(150):
+        optimizer.param_groups[0]["lr"] = model.learning_rate(step)
+        chosen = torch.arange(step * 20, step * 20 + 20) % 200
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(rows[chosen]), rating(rows[chosen])).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = model.expected(model.probabilities(network(unseen).numpy()))
+    truth = rating(unseen).numpy()
+    assert np.abs(found - truth).mean() < 0.5 * np.abs(truth.mean() - truth).mean()
