@@ -39,31 +39,32 @@ class Asking:
         """The melodies that people are asked about now."""
         return {name for name, question in self._questions.items() if question["open"]}
 
-    def keep_asking(self) -> Message | None:
+    def keep_asking(self) -> list[Message]:
         """Sees to it that `active_labels` questions are open that anybody may take into hand.
 
-        After a training run those are chosen anew; what somebody holds stays as it is.
+        After a training run those are chosen anew; what somebody holds stays as it is. What one
+        person is asked again is a message of its own: others are refused an answer to it.
         """
         free = self._free()
         rerank, self._state.rerank = self._state.rerank, False
         wanted = self._wanted(set() if rerank else free)
         candidates = self._candidates if rerank else self._candidates.without(free)
         if wanted <= 0 or not len(candidates):
-            return None
+            return []
         chosen = self._pick(candidates, wanted)
         if rerank:
             self._withdraw(free - chosen.keys())
         self._forget_withdrawn()
         again = self._repeat(chosen)
-        fresh = [name for name in [*chosen, *again] if name not in free]
-        message = ask(fresh)
+        fresh = [name for name in chosen if name not in free]
+        messages = [ask(names) for names in (fresh, list(again))]
         for rank, (name, probs) in enumerate(chosen.items()):
-            self._put(name, message, rank, probs)
+            self._put(name, messages[0], rank, probs)
         for name, label in again.items():
-            self._put(name, message, len(chosen), None, by=label["rater"])
-        self._state.asked += len(fresh)
+            self._put(name, messages[1], len(chosen), None, by=label["rater"])
+        self._state.asked += len(fresh) + len(again)
         self._state.rounds += 1
-        return message if fresh else None
+        return [message for message in messages if len(message.fields["GENOMES"])]
 
     def _free(self) -> set[str]:
         """Open questions that anybody may take into hand."""

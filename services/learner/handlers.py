@@ -57,7 +57,7 @@ def read_labels(context: Context) -> list[formats.Row]:
     return found.rows
 
 
-@on(EVOLUTION_ROOM, CUSTOM, replies=SAYS, when=lambda message: "PROBS" in message.fields)
+@on(EVOLUTION_ROOM, CUSTOM, replies=SAYS, when=lambda m: {"PROBS", "VERSION"} <= m.fields.keys())
 def gather(message: Message, context: Context) -> list[Message]:
     """GENOMES with PROBS: scores that were asked for here, or a generation of evolution's."""
     turn = Turn(context)

@@ -84,6 +84,8 @@ class Turn:
 
     def scored(self, message: Message) -> None:
         """Scores that were asked for. Those of another version of the network are void by now."""
+        if message.root_id != self.state.scoring:
+            return  # asked for before a training run that has ended since
         version = message.fields["VERSION"]
         if version != self.state.version:
             self.state.version = version
@@ -108,37 +110,38 @@ class Turn:
         if chain.batch == chain.batches:
             self.state.chain = None
             self.state.rerank = True
+            self.state.scoring = ""  # what is on its way may be of a network half trained
             self.pool = self.pool.unscored()
 
     # what is said
 
     def go_on(self) -> list[Message]:
-        """The next thing to be said, if any. The state is staged, and the pool if it changed."""
-        message = self._next()
+        """What is to be said next, if anything. The state is staged, and the pool if it changed."""
+        messages = self._next()
         if self._pool is not None and self._pool is not self._read:
             states.write_pool(self._pool, self.context)
         states.write(self.state, self.context)
-        return [message] if message else []
+        return messages
 
-    def _next(self) -> Message | None:
+    def _next(self) -> list[Message]:
         state = self.state
         if state.chain is not None:
-            return self._open_batch() if self._batch_home else None
-        if state.dirty and (message := self._open_chain()):
-            return message
+            return [self._open_batch()] if self._batch_home else []
+        if state.dirty and (messages := self._open_chain()):
+            return messages
         if state.scoring:
-            return None
+            return []
         if not self.pool.scored.all():
-            return self._ask_for_scores(self.pool.genomes[~self.pool.scored])
+            return [self._ask_for_scores(self.pool.genomes[~self.pool.scored])]
         return self._in_lockstep() if self.settings.lockstep else self._ask_people()
 
-    def _open_chain(self) -> Message | None:
-        """The first batch of a training run on all labels; None where there are none."""
+    def _open_chain(self) -> list[Message]:
+        """The first batch of a training run on all labels; nothing where there are none."""
         state, settings = self.state, self.settings
         records = self.context.table("labels").glance()
         state.dirty = False
         if not records:
-            return None
+            return []
         names = sorted(records)
         bits = np.frombuffer("".join(names).encode(), np.uint8) - ord("0")
         ratings = np.array([records[name]["rating"] for name in names], np.int64)
@@ -146,7 +149,7 @@ class Turn:
         count = batches(len(names), settings.batch_size, settings.epochs)
         state.chain = Chain(state.runs, count, len(names))
         state.runs += 1
-        return self._open_batch()
+        return [self._open_batch()]
 
     def _open_batch(self) -> Message:
         state, settings, context = self.state, self.settings, self.context
@@ -179,20 +182,20 @@ class Turn:
         self.context.memory.put(message.root_id, ROOT_ID=message.root_id, scoring=len(melodies))
         return message
 
-    def _ask_people(self) -> Message | None:
+    def _ask_people(self) -> list[Message]:
         if len(self.pool) < self.settings.nr_of_unlabeled_data:
-            return None
+            return []
         return Asking(self.state, self.pool, self.context).keep_asking()
 
-    def _in_lockstep(self) -> Message | None:
+    def _in_lockstep(self) -> list[Message]:
         """Questions at some generations, and when all are answered, leave to breed on."""
         state, settings = self.state, self.settings
         if state.held is None or Asking(state, self.pool, self.context).open:
-            return None
+            return []
         due = state.held % settings.ask_every == 0
         if state.held > max(TO_BEGIN, state.asked_at) and due:
             state.asked_at = state.held
-            if message := self._ask_people():
-                return message
+            if messages := self._ask_people():
+                return messages
         generation, state.held = state.held, None
-        return Message.open(CONTROL, type=COMMAND, CMD=NEXT, GENERATION=np.array(generation))
+        return [Message.open(CONTROL, type=COMMAND, CMD=NEXT, GENERATION=np.array(generation))]

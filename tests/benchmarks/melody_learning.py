@@ -1,15 +1,13 @@
-"""How well evalnet learns a simulated rater's taste, and what evolution makes of it.
+"""How well evalnet learns a simulated rater's taste, and which questions help it most.
 
-    python -m tests.benchmarks.melody_learning [--seeds 10] [--only learning asking breeding]
-        [--json]
+    python -m tests.benchmarks.melody_learning [--seeds 10] [--only learning asking] [--noise 0.3]
+        [--plot FILE] [--json]
 
 Everything runs in this process, without Redis, with the functions that the components use.
 
 - learning: 40 labels of random melodies, a training, then 5 labels more and a training at a time;
   on 2,000 melodies unseen, next to a ridge regression on one-hot slots.
 - asking: the same with questions that each strategy chooses among bred and random candidates.
-- breeding: 40 labels, 60 asked while evolution goes on for 40 generations; the last population by
-  the rater's true score.
 """
 
 from __future__ import annotations
@@ -41,7 +39,6 @@ Integers = NDArray[np.int64]
 SEED_LABELS, ASKED, MOST = 40, 5, 340
 MARKS = (40, 100, 200, 340)
 POOL = 1000  # candidates, half of them bred
-GENERATIONS, EVERY, BREEDING_LABELS = 40, 3, 100
 UNSEEN = canonical(random_genomes(2**40, 0, 2000))
 TRUTH = rater.rating(UNSEEN)
 ALPHAS = (3.0, 10.0, 30.0, 100.0)  # of the ridge regression
@@ -227,28 +224,6 @@ def needed(curve: list[tuple[int, float]], goal: float) -> int:
     return curve[int(reached[0]) + 2][0] if len(reached) else MOST + ASKED
 
 
-def breeding(seed: int, name: str, noise: float) -> dict[str, Any]:
-    """Evolution and questions by turns, and the truth about the last population."""
-    learner = beginner(seed, noise)
-    population = Population(seed, genetic.first(seed))
-    recent = population.genomes
-    for generation in range(GENERATIONS):
-        if generation % EVERY == 0 and len(learner.genomes) < BREEDING_LABELS:
-            strange = random_genomes(seed, 10**7 + generation, len(recent))
-            ask(learner, recent, strange, name, noise, generation)
-        population.breed(learner)
-        recent = np.concatenate([recent, population.genomes])[-150:]
-    ratings = rater.rating(population.genomes)
-    return {
-        "seed": seed,
-        "labels": len(learner.genomes),
-        "rating": float(ratings.mean()),
-        "expected": float(model.expected(learner.probs(canonical(population.genomes))).mean()),
-        "score": float(rater.score(population.genomes).mean()),
-        "distinct": int(distinct(population.genomes).sum()),
-    }
-
-
 def table(title: str, head: list[str], rows: list[list[str]], console: Console) -> None:
     """Prints one."""
     found = Table(title=title)
@@ -304,20 +279,33 @@ def measure_asking(seeds: range, noise: float, console: Console) -> list[dict[st
     return rows
 
 
-def measure_breeding(seeds: range, noise: float, console: Console) -> list[dict[str, Any]]:
-    """The default strategy, seed by seed."""
-    rows = [breeding(seed, DEFAULT, noise) for seed in seeds]
-    lines = []
-    for row in rows:
-        means = [f"{row[name]:.3f}" for name in ("rating", "expected", "score")]
-        lines.append([f"{row['seed']}", *means, f"{row['distinct']}"])
-    mean = [np.mean([row[name] for row in rows]) for name in ("rating", "expected", "score")]
-    worst = min(row["rating"] for row in rows)
-    lines.append(["mean", *(f"{one:.3f}" for one in mean), ""])
-    lines.append(["worst", f"{worst:.3f}", "", "", f"{min(row['distinct'] for row in rows)}"])
-    head = ["seed", "true rating", "expected", "true score", "distinct of 50"]
-    table(f"after {GENERATIONS} generations, strategy {DEFAULT}", head, lines, console)
-    return rows
+def plot(result: dict[str, Any], path: str) -> None:
+    """Draws the mean error of all seeds over labels: by model, and by strategy."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), sharey=True)
+    for name, style in (("evalnet", "o-"), ("ridge", "s--")):
+        rows = [row for row in result.get("learning", ()) if row["model"] == name]
+        means = [np.mean([r["mae"] for r in rows if r["labels"] == mark]) for mark in MARKS]
+        label = "evalnet" if name == "evalnet" else "ridge regression on one-hot slots"
+        left.plot(MARKS, means, style, label=label)
+    for name in STRATEGIES:
+        curves = [row["curve"] for row in result.get("asking", ()) if row["strategy"] == name]
+        labels = [count for count, _ in curves[0]]
+        error = np.mean([[mae for _, mae in curve] for curve in curves], axis=0)
+        width = 2.5 if name == DEFAULT else 1.0
+        right.plot(labels, error, linewidth=width, label=name)
+    left.set(title="labels of random melodies", ylabel="mean absolute error of the rating")
+    right.set(title="labels that a strategy asks for")
+    for axes in (left, right):
+        axes.set(xlabel="labels", ylim=(0.4, 0.9))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
@@ -325,8 +313,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--noise", type=float, default=0.0, help="share of ratings off by one")
-    parts = ("learning", "asking", "breeding")
+    parts = ("learning", "asking")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--plot", help="draw error over labels into this file")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -338,8 +327,8 @@ def main() -> None:
         show_learning(result["learning"], console)
     if "asking" in arguments.only:
         result["asking"] = measure_asking(seeds, noise, console)
-    if "breeding" in arguments.only:
-        result["breeding"] = measure_breeding(seeds, noise, console)
+    if arguments.plot:
+        plot(result, arguments.plot)
     if arguments.json:
         print(json.dumps(result))
 

@@ -1,0 +1,173 @@
+"""The melody maker in lock-step in one process: the same pure functions, without rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad.commands.ledger import hash_parameters
+from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER
+from roomgrad.melody.genome import Genomes, canonical, from_text, packed, random_genomes, texts
+from roomgrad.models import ModelState
+from services.evalnet.handlers import make_model
+from services.evalnet.model import expected, probabilities
+from services.evalnet.settings import EvalnetSettings
+from services.evolution.genetic import breed, first
+from services.evolution.settings import EvolutionSettings
+from services.learner.pool import Pool
+from services.learner.settings import LearnerSettings
+from services.learner.strategy import choose
+from services.learner.training import batch, batches, cross_entropy
+from tests.systems.melody import Flags, Result, sha256, simulated
+
+Ratings = dict[str, int]
+
+
+@dataclass
+class Played:
+    """What a run leaves: the same that `Run.result` says, and how it came to it."""
+
+    labels: Ratings
+    result: Result
+    chains: list[list[float]]
+    """The losses of each training run."""
+
+    means: list[float]
+    """Of the ratings of each generation."""
+
+
+class Network:
+    """evalnet with its weights, and all training runs so far."""
+
+    def __init__(self, settings: EvalnetSettings, learner: LearnerSettings) -> None:
+        self._model = make_model(settings)
+        self._learner = learner
+        self.weights, self.optimizer = self._model.initial()
+        self._model.load(ModelState("0", 0, self.weights, self.optimizer))
+        self.chains: list[list[float]] = []
+
+    def train(self, labels: Ratings) -> None:
+        """A training run on all labels, if there are any."""
+        if not labels:
+            return
+        names, losses = sorted(labels), []
+        data = (from_texts(names), np.array([labels[name] for name in names]))
+        size, augment, seed = (
+            getattr(self._learner, name) for name in ("batch_size", "augment", "seed")
+        )
+        for number in range(batches(len(names), size, self._learner.epochs)):
+            rows, targets = batch(*data, seed, len(self.chains), number, size, augment)
+            loss, gradient = cross_entropy(self._model.forward(rows, "", "key"), targets)
+            products = self._model.backward("key", "", rows, gradient)
+            assert products is not None
+            self.weights, self.optimizer = self._model.step(products[0])
+            losses.append(loss)
+        self.chains.append(losses)
+
+    def rate(self, genomes: Genomes) -> NDArray[np.float64]:
+        """Probabilities of the ratings of `(n, 128)` genomes, `(n, 6)`."""
+        return probabilities(self._model.forward(canonical(genomes).astype("<f4"), "", None))
+
+
+@dataclass
+class Questions:
+    """The candidates, and which of them the simulated rater is asked about."""
+
+    settings: LearnerSettings
+    labels: Ratings
+    pool: Pool = field(default_factory=Pool.empty)
+    gathered: int = 0
+
+    def gather(self, genomes: Genomes, probs: NDArray[np.float64]) -> None:
+        """A generation, and random melodies beside."""
+        melodies = canonical(genomes)
+        fresh = np.array([name not in self.labels for name in texts(melodies)])
+        before = len(self.pool)
+        pool = self.pool.add(melodies[fresh], self.settings.pool)
+        pool = pool.score(melodies, probs.astype("<f4"))
+        share, self.gathered = self.settings.outside, self.gathered + 1
+        count = round((len(pool) - before) * share / (1 - share))
+        others = random_genomes(self.settings.seed, self.gathered, count)
+        self.pool = pool.add(canonical(others), self.settings.pool)
+
+    def score(self, network: Network) -> None:
+        """What is not scored yet is, in one message."""
+        unscored = self.pool.genomes[~self.pool.scored]
+        if len(unscored):
+            self.pool = self.pool.score(unscored, network.rate(unscored).astype("<f4"))
+
+    def answers(self) -> Ratings:
+        """A round of questions and their answers; nothing where nobody is to be asked."""
+        settings, pool = self.settings, self.pool
+        count = settings.active_labels
+        if settings.max_labels:
+            count = min(count, settings.max_labels - len(self.labels))
+        if count <= 0 or len(pool) < settings.nr_of_unlabeled_data:
+            return {}
+        probs = pool.probs.astype(np.float64)
+        known = from_texts(sorted(self.labels))
+        luck = np.random.default_rng(0)  # the default strategy leaves nothing to it
+        chosen = choose(settings.strategy, probs, pool.genomes, known, count, luck)
+        names = texts(pool.genomes[chosen])
+        return dict(zip(names, simulated(names), strict=True))
+
+    def answered(self, answers: Ratings) -> None:
+        """The labels grow, and evalnet is another one than that of the scores."""
+        self.labels |= answers
+        self.pool = self.pool.without(answers).unscored()
+
+
+def play(flags: Flags, labels: Ratings) -> Played:
+    """A run in lock-step with the simulated rater, from these labels to its last generation.
+
+    No melody may be asked twice: `again` is 0.
+    """
+    learner = LearnerSettings(**_named(flags[LEARNER]))
+    evolution = EvolutionSettings(**_named(flags[EVOLUTION]))
+    assert learner.again == 0
+    network = Network(EvalnetSettings(**_named(flags[EVALNET])), learner)
+    questions = Questions(learner, dict(labels))
+    network.train(questions.labels)
+    genomes, fitness = first(evolution.seed, evolution.population), np.empty(0)
+    means = []
+    for generation in range(evolution.generations + 1):
+        if generation > 0:
+            genomes = breed(
+                genomes,
+                fitness,  # of the generation before, by the network of that time
+                evolution.seed,
+                generation - 1,
+                tournament=evolution.tournament,
+                crossover=evolution.crossover,
+                flips=evolution.flips,
+                elite=evolution.elite,
+            )
+        probs = network.rate(genomes)
+        fitness = expected(probs)
+        means.append(float(fitness.mean()))
+        questions.gather(genomes, probs)
+        questions.score(network)
+        due = generation % learner.ask_every == 0
+        if due and (answers := questions.answers()):
+            questions.answered(answers)
+            network.train(questions.labels)
+            questions.score(network)
+    population = str(evolution.generations).encode() + packed(genomes).tobytes()
+    result = Result(
+        hash_parameters(network.weights),
+        hash_parameters(network.optimizer),
+        sum(map(len, network.chains)),
+        sha256(population + fitness.tobytes()),
+        sha256(repr(sorted(questions.labels.items())).encode()),
+    )
+    return Played(questions.labels, result, network.chains, means)
+
+
+def from_texts(names: list[str]) -> Genomes:
+    return np.array([from_text(name) for name in names], np.uint8).reshape(-1, 128)
+
+
+def _named(flags: dict[str, object]) -> dict[str, object]:
+    return {name.replace("-", "_"): value for name, value in flags.items()}
