@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import secrets
 import signal
@@ -222,6 +223,8 @@ def main() -> None:
             os._exit(0)  # a request that hangs does not keep the process
 
         signal.signal(signal.SIGALRM, end)
+        # Python forgets its handlers before it is gone; an alarm would kill it then.
+        atexit.register(signal.setitimer, signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
         code = site.serve()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roomgrad import Component, Context, Message, on
 from roomgrad.contracts.melody import CUSTOM, MELODY, USER
 from roomgrad.errors import SettingsError
-from roomgrad.melody.genome import Genomes
+from roomgrad.melody.genome import Genomes, from_text
 from services.rater.rater import rating
 from services.rater.settings import RaterSettings
 
@@ -48,15 +48,32 @@ def checked(value: Any, name: str) -> int:
 @on(USER, CUSTOM, replies=[(USER, CUSTOM)], when=lambda message: "FITNESS" not in message.fields)
 def answer(message: Message, context: Context) -> Message:
     """GENOMES `(n, 128)` in; the same with FITNESS `(n,)` out."""
+    return rated(message.root_id, message.fields["GENOMES"], context)
+
+
+def start(context: Context) -> list[Message]:
+    """Answers what was asked before a rater came: those questions are not asked again."""
+    melodies: dict[str, list[str]] = {}
+    for melody, question in sorted(context.table("questions").glance().items()):
+        if question["open"] and not question["rater"] and not question["by"]:
+            melodies.setdefault(question["root"], []).append(melody)
+    return [
+        rated(root, np.array([from_text(melody) for melody in found], np.uint8), context)
+        for root, found in melodies.items()
+    ]
+
+
+def rated(root: str, genomes: Genomes, context: Context) -> Message:
+    """The ratings of `(n, 128)` genomes, as the answer to a question."""
     settings = context.settings
     rate = rater_of(settings.rater, settings.noise, settings.noise_seed)
-    genomes = message.fields["GENOMES"]
-    return message.reply(
-        USER,
-        GENOMES=genomes,
-        FITNESS=rate(genomes).astype(np.float64),
-        RATER=settings.rater,
-    )
+    fitness = rate(genomes).astype(np.float64)
+    message = Message.open(USER, type=CUSTOM, GENOMES=genomes, FITNESS=fitness)
+    message.fields = {**message.fields, "RATER": settings.rater}
+    message.root_id = root
+    return message
 
 
-component = Component("rater", MELODY, RaterSettings, handlers=[answer], everyone=True)
+component = Component(
+    "rater", MELODY, RaterSettings, handlers=[answer], on_start=start, everyone=True
+)

@@ -123,9 +123,11 @@ def call(
     return bench.result(attempt)
 
 
-def call_start(component: Component, *, settings: Any = None) -> Called:
-    """Calls `on_start` of a component in a run that begins."""
-    bench = _Bench(component, settings, {}, {}, None, {})
+def call_start(
+    component: Component, *, settings: Any = None, tables: Mapping[str, Records] | None = None
+) -> Called:
+    """Calls `on_start` of a component in a run that begins, or that others have begun."""
+    bench = _Bench(component, settings, {}, tables or {}, None, {})
     attempt = bench.work.start(bench)
     if attempt is None:
         raise ContractError(f"{component.name} declares no on_start")

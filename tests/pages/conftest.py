@@ -50,8 +50,9 @@ def own_server() -> Iterator[OwnServer]:
         own.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """One for each file of tests: two at a time are not possible in a process."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

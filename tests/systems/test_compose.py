@@ -5,34 +5,55 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# The first build installs torch; with what it leaves in Docker's cache all of this takes a minute.
+from roomgrad.contracts.melody import CUSTOM, MELODY, USER
+from roomgrad.names import Names
+from tests.pages.desk import free_port
+from tests.waiting import until
+
+# The first build installs torch; with what it leaves in Docker's cache all takes 75 seconds.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[2]
-COMPONENTS = {"trainer": 1, "controlmodel": 2, "simulator": 4}
+TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
+MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
+COMPONENTS = TREBUCHET | MAKER
 STEPS = 60
+FIRST_QUESTION_S = 10.0
+UNSET = (
+    *("LOG_LEVEL", "MELODY_RUN", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    *("THREADS", "WEIGHT_HEAD", "WINDOW"),
+)
+PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
+NAMES = Names(MELODY.name)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Project:
     """A compose project with a name of its own, so that several may run side by side."""
 
     name: str
+    port: int = field(default_factory=free_port)
+    healthy_at: float = 0.0
+    """When all of it was healthy, in unix seconds."""
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`docker compose WORDS`, with settings of this test and no others."""
         own = {"TRAIN_STEPS": str(STEPS), "BATCH_SIZE": "20", "COMPOSE_PROFILES": "tools"}
-        others = dict.fromkeys(("PRESET", "RUN", "SEED", "THREADS", "WEIGHT_HEAD", "WINDOW"), "")
+        own["PORT"] = str(self.port)
+        others = dict.fromkeys(UNSET, "")
         files = ["--file", "docker-compose.yml", "--env-file", os.devnull]
         return subprocess.run(
             ["docker", "compose", *files, "--project-name", self.name, *words],
@@ -57,11 +78,18 @@ class Project:
         """The lines that redis-cli answers."""
         return self.compose("exec", "-T", "redis", "redis-cli", *words).splitlines()
 
-    def counters(self) -> dict[str, int]:
-        """What trainer and control model counted."""
-        keys = [f"{{trebuchet}}:counters:{name}" for name in ("trainer", "controlmodel")]
+    def counters(self, run: str = "trebuchet") -> dict[str, int]:
+        """What those two counted between whom the batches go."""
+        keys = [f"{{{run}}}:counters:{name}" for name in PARTNERS[run]]
         words = [word for key in keys for word in self.redis("HGETALL", key)]
         return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+    def label(self, melody: str) -> dict[str, Any]:
+        """The label of a melody; an empty one where there is none."""
+        found: dict[str, Any] = json.loads(
+            "".join(self.redis("HGET", NAMES.table("labels"), melody)) or "{}"
+        )
+        return found
 
     def containers(self) -> list[dict[str, Any]]:
         """What Docker knows of every container of the project."""
@@ -74,7 +102,8 @@ class Project:
         """Start everything, several replicas of those that can share work; wait until healthy."""
         scales = [f"--scale={name}={count}" for name, count in COMPONENTS.items()]
         services = [*COMPONENTS, "redis"]
-        self.compose("up", "--detach", "--wait", "--wait-timeout=120", *scales, *services)
+        self.compose("up", "--detach", "--wait", "--wait-timeout=240", *scales, *services)
+        self.healthy_at = time.time()
 
     def wait_finished(self, timeout_s: float = 120.0) -> dict[str, int]:
         """Wait until every batch came home; each look at Redis takes a tenth of a second."""
@@ -83,10 +112,60 @@ class Project:
             assert time.monotonic() < until, self.run("logs", "--tail=20").stdout
         return counters
 
+    def address(self) -> str:
+        """The address of the page, as its log shows it."""
+        log = self.compose("logs", "--no-log-prefix", "labelling")
+        return re.findall(r"http://[^\s\"']+", log)[-1]
+
+    def visitor(self) -> Visitor:
+        """Somebody who has opened that address."""
+        visitor = Visitor(self.address())
+        visitor.open()
+        return visitor
+
+
+class Visitor:
+    """A browser, as far as the page's server can tell."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.origin = address.partition("/?")[0]
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def open(self) -> str:
+        """The page behind the address, with its token."""
+        with self._opener.open(self.address, timeout=20) as answer:
+            return str(answer.read().decode())
+
+    def ask(self, path: str, **body: Any) -> Any:
+        """GET, or POST where there is a body."""
+        headers = {"Origin": self.origin, "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(f"{self.origin}{path}", data, headers)
+        with self._opener.open(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def questions(self, count: int) -> list[dict[str, Any]]:
+        """Questions that are Ada's now."""
+        found: dict[str, Any] = self.ask("/api/questions", rater="Ada", count=count)
+        return list(found["questions"])
+
+    def question(self) -> dict[str, Any]:
+        """One of them; it has to come soon."""
+        return until(lambda: self.questions(1), timeout_s=FIRST_QUESTION_S)[0]
+
+    def learning(self) -> dict[str, Any]:
+        """What the page shows of the learner."""
+        return dict(self.ask("/api/state")["learning"])
+
+    def answer(self, question: dict[str, Any], rating: int) -> None:
+        about = {name: question[name] for name in ("melody", "root")}
+        self.ask("/api/answers", rater="Ada", rating=rating, id=uuid.uuid4().hex, **about)
+
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    """The system in containers, which has learned what it was to learn."""
+    """Both systems in containers; the trebuchet has learned what it was to learn."""
     project = Project(f"roomgrad-test-{uuid.uuid4().hex[:8]}")
     try:
         project.compose("build")
@@ -114,7 +193,7 @@ def test_scaled_components_train_every_batch_once(project: Project) -> None:
     assert counters["sent"] == counters["applied"] == counters["distinct"] == STEPS
     assert counters.get("dead", 0) == 0
     assert project.redis("XLEN", "{trebuchet}:dead") == ["0"]
-    for component in COMPONENTS:
+    for component in TREBUCHET:
         assert project.redis("HLEN", f"{{trebuchet}}:memory:{component}") == ["0"]
 
 
@@ -162,11 +241,85 @@ def test_redis_wants_the_password(project: Project) -> None:
     assert project.redis("ping") == ["PONG"]
 
 
-def test_redis_is_reachable_only_inside(project: Project) -> None:
-    """No port is published unless it is asked for."""
-    redis = next(each for each in project.containers() if service_of(each) == "redis")
-    assert not any(redis["NetworkSettings"]["Ports"].values())
-    assert not redis["HostConfig"]["PortBindings"]
+def test_nothing_but_the_page_is_reachable_from_outside(project: Project) -> None:
+    """And that from this machine alone; all others are in the internal network only."""
+    inside, page = f"{project.name}_default", f"{project.name}_page"
+    described = subprocess.run(["docker", "network", "inspect", inside], capture_output=True)
+    assert json.loads(described.stdout)[0]["Internal"]
+    for container in project.containers():
+        service = service_of(container)
+        bindings = container["HostConfig"]["PortBindings"] or {}
+        networks = set(container["NetworkSettings"]["Networks"])
+        if service == "labelling":
+            published = {"HostIp": "127.0.0.1", "HostPort": str(project.port)}
+            assert list(bindings.values()) == [[published]]
+            assert networks == {inside, page}
+        else:
+            assert not bindings, service
+            assert not any(container["NetworkSettings"]["Ports"].values()), service
+            assert networks == ({"none"} if service == "secrets" else {inside}), service
+
+
+# the melody maker
+
+
+def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
+    """The address in the log is the one that a browser on this machine needs."""
+    address = project.address()
+    assert re.fullmatch(rf"http://localhost:{project.port}/\?token=[0-9a-f]{{64}}", address)
+    visitor = Visitor(address)
+    for path in ("/", "/api/state", "/static/app.js"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            visitor.ask(path)
+        refused.value.close()
+        assert refused.value.code == 401
+    assert "<html" in visitor.open().lower()
+    assert visitor.ask("/api/state")["run"] == "melody"
+
+
+def test_the_first_question_comes_soon(project: Project) -> None:
+    """Ten seconds after everything is healthy, or before."""
+    question = project.visitor().question()
+    assert question["asked"] - project.healthy_at < FIRST_QUESTION_S
+
+
+def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
+    """`docker compose up rater`: it hears what is asked from then on.
+
+    So two questions that Ada takes into hand begin it: two others are asked in their place.
+    """
+    visitor = project.visitor()
+    project.compose("up", "--detach", "rater")
+    heard = ("HEXISTS", NAMES.position("rater", "rater"), NAMES.stream(USER.name, CUSTOM))
+    until(lambda: project.redis(*heard) == ["1"], timeout_s=60)
+    before = visitor.learning()["labels"]
+    assert len(visitor.questions(2)) == 2
+    until(lambda: visitor.learning()["labels"] >= before + 2, timeout_s=60)
+    project.compose("stop", "rater")
+
+
+def test_an_answer_is_learned_from(project: Project) -> None:
+    """By two learners and two networks, of which each batch finds one."""
+    visitor = project.visitor()
+    until(lambda: visitor.learning()["chain"] is None, timeout_s=60)
+    before = visitor.learning()
+    question = visitor.question()
+    visitor.answer(question, 4)
+    label = until(lambda: project.label(question["melody"]), timeout_s=20)
+    assert (label["rating"], label["rater"], label["root"]) == (4, "Ada", question["root"])
+
+    def learned() -> bool:
+        now = visitor.learning()
+        return bool(now["runs"] > before["runs"] and now["chain"] is None)
+
+    until(learned, timeout_s=60)
+    counters = project.counters("melody")
+    assert counters["sent"] == counters["finished"] == counters["applied"] == counters["distinct"]
+    assert counters["sent"] > 0
+    assert project.redis("XLEN", NAMES.dead()) == ["0"]
+
+
+# the end
 
 
 def test_restarted_redis_keeps_the_data(project: Project) -> None:
@@ -182,9 +335,13 @@ def test_restarted_redis_keeps_the_data(project: Project) -> None:
 
 def test_stop_ends_everything_gracefully(project: Project) -> None:
     """Whatever has not ended by itself after ten seconds is killed, and its exit code tells."""
+    address, labels = project.address(), project.redis("HLEN", NAMES.table("labels"))
     project.compose("stop", "--timeout=10")
     codes = {each["Name"]: each["State"]["ExitCode"] for each in project.containers()}
     assert len(codes) >= sum(COMPONENTS.values())
     assert set(codes.values()) == {0}, codes
     project.start()
     assert project.wait_finished()["applied"] == STEPS
+    assert project.address() == address
+    assert project.redis("HLEN", NAMES.table("labels")) == labels
+    project.visitor().question()

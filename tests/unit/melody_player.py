@@ -31,7 +31,7 @@ class Player:
 
     def start(self) -> list[Message]:
         """What it says first."""
-        return self._keep(call_start(self.component, settings=self.settings))
+        return self._keep(call_start(self.component, settings=self.settings, tables=self.tables))
 
     def hear(self, message: Message) -> list[Message]:
         """What it says to a message."""

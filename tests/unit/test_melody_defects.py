@@ -31,6 +31,8 @@ from services.evolution.genetic import breed
 from services.evolution.handlers import component as evolution
 from services.evolution.settings import EvolutionSettings
 from services.learner.training import batches
+from services.rater.handlers import component as rater
+from services.rater.settings import RaterSettings
 from tests.unit.melody_player import (
     GENOMES,
     Learner,
@@ -204,6 +206,32 @@ def test_a_melody_that_is_asked_again_is_asked_of_the_same_person() -> None:
     assert learner.now["agreement"] == {"n": 1, "exact": 0, "absolute": 1}
     assert learner.now["labels"] == len(learner.labels) == 1
     assert [revision["rating"] for revision in learner.log] == [2, 3]
+
+
+def test_what_one_person_is_asked_again_is_a_message_of_its_own() -> None:
+    """Else whoever answers all that was asked would be refused all of it."""
+    learner = asked(again=1.0)
+    melody = next(iter(learner.questions))
+    _, said = learner.train(learner.answer(melody, 2, "anna"))
+    others, again = learner.scores(said, "v1")
+    assert texts(again.fields["GENOMES"]) == [melody]
+    assert melody not in texts(others.fields["GENOMES"])
+    names = texts(others.fields["GENOMES"])
+    learner.hear(answered(names, [1] * len(names), others.root_id, "a rater of everything"))
+    assert set(learner.labels) == {melody, *names}
+
+
+def test_a_rater_that_comes_late_answers_what_is_open() -> None:
+    """Nobody asks the same questions again, and while five are open no new ones."""
+    learner = asked()
+    late = Player(rater, RaterSettings())
+    late.tables = {"questions": learner.tables["questions"]}
+    held = next(iter(learner.questions))
+    late.tables["questions"][held] |= {"rater": "anna", "until": 9e9}
+    questions = set(learner.questions)
+    for message in late.start():
+        learner.hear(message)
+    assert set(learner.labels) == questions - {held}
 
 
 def test_forward_memory_is_freed() -> None:
