@@ -8,9 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Component, Message
-from roomgrad.contracts.melody import CUSTOM, EVOLUTION_ROOM, GRADIENT, TRAINOUTPUT, USER
-from roomgrad.melody.genome import from_text, random_genomes
+from roomgrad.contracts.melody import (
+    CUSTOM,
+    EVOLUTION_ROOM,
+    FORWARD,
+    GRADIENT,
+    TRAININPUT,
+    TRAINOUTPUT,
+    USER,
+)
+from roomgrad.melody.genome import canonical, from_text, random_genomes
 from roomgrad.testing import Called, call, call_dead, call_start
+from services.evalnet.handlers import component as evalnet
+from services.evalnet.settings import EvalnetSettings
+from services.evolution.handlers import component as evolution
+from services.evolution.settings import EvolutionSettings
 from services.learner.handlers import component as learner
 from services.learner.settings import LearnerSettings
 
@@ -160,3 +172,30 @@ def imported(
     """Labels from elsewhere."""
     numbers = np.array(ratings, "<f8")
     return Message.open(USER, type=CUSTOM, GENOMES=genomes, FITNESS=numbers, CONFLICT=conflict)
+
+
+def asked(**settings: Any) -> Learner:
+    """A learner that has asked its first five questions."""
+    learner = Learner(**settings)
+    learner.start()
+    [question] = learner.generation()
+    assert question.room == "user"
+    assert len(learner.questions) == 5
+    return learner
+
+
+def evolving(**settings: Any) -> tuple[Player, Message]:
+    """evolution, and the question that it began with."""
+    player = Player(evolution, EvolutionSettings(**{"population": 10, "pause_s": 0.0, **settings}))
+    [question] = player.start()
+    return player, question
+
+
+def net() -> Player:
+    """evalnet."""
+    return Player(evalnet, EvalnetSettings(seed=3))
+
+
+def forward_of(genomes: Any, **fields: Any) -> Message:
+    """A batch in `traininput`."""
+    return Message.open(TRAININPUT, canonical(genomes).astype("<f4"), type=FORWARD, **fields)

@@ -1,0 +1,203 @@
+"""What the learner and evolution promise beside what the tutorial did wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad import Message
+from roomgrad.contracts.melody import (
+    COMMAND,
+    CONTROL,
+    CUSTOM,
+    EVOLUTION_ROOM,
+    START,
+    STOP,
+    USER,
+)
+from roomgrad.errors import MessageError, Refused
+from roomgrad.melody.genome import from_text, text, texts
+from tests.unit.melody_player import (
+    GENOMES,
+    Learner,
+    answer_fields,
+    answered,
+    asked,
+    evolving,
+    imported,
+    probabilities,
+)
+
+SIX = np.arange(6, dtype="<f8")
+
+
+def test_scores_that_evolution_did_not_ask_for_are_not_its_generation() -> None:
+    """The learner's own questions go through the same room."""
+    player, question = evolving()
+    foreign = question.reply(EVOLUTION_ROOM, **answer_fields(question, "v0"))
+    foreign.root_id = "somebody-else"
+    assert player.hear(foreign) == []
+    assert len(player.tables["population"]["now"]["fitness"]) == 0
+    assert question.root_id in player.memory
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"GENOMES": np.zeros((1, 127), "|u1")}, "GENOMES: expected shape"),
+        ({"GENOMES": np.full((1, 128), 2, "|u1")}, "GENOMES: expected numbers from 0 to 1"),
+        ({"GENOMES": np.zeros((0, 128), "|u1")}, "not empty"),
+        ({"FITNESS": np.array([1.0, 2.0])}, "1 genomes came with 2 FITNESS"),
+        ({"FITNESS": np.array([np.inf])}, "expected finite numbers or null"),
+    ],
+)
+def test_answers_of_the_wrong_form_are_refused_whole(change: dict[str, Any], reason: str) -> None:
+    """Nothing is stored, and the question stays open."""
+    learner = asked()
+    melody = next(iter(learner.questions))
+    message = answered([melody], [3], learner.questions[melody]["root"], "anna")
+    message.fields = {**message.fields, **change}
+    with pytest.raises(MessageError, match=reason):
+        learner.hear(message)
+    assert learner.labels == {}
+    assert melody in learner.questions
+
+
+def test_an_answer_to_something_nobody_asked_is_refused() -> None:
+    """With the melody and the root in the reason."""
+    learner = asked()
+    melody = next(iter(learner.questions))
+    with pytest.raises(Refused, match="nobody asked about"):
+        learner.hear(answered([melody], [3], "another-root", "anna"))
+    stranger = text(GENOMES[0])
+    with pytest.raises(Refused, match=f"nobody asked about {stranger}"):
+        learner.hear(answered([stranger], [3], learner.questions[melody]["root"], "anna"))
+
+
+def test_an_answer_that_came_twice_is_one_revision() -> None:
+    """Its ID is the same: whoever sent it was not told that it had arrived."""
+    learner = asked()
+    melody = next(iter(learner.questions))
+    message = answered([melody], [3], learner.questions[melody]["root"], "anna")
+    learner.hear(message)
+    learner.hear(message)
+    assert len(learner.log) == 1
+    assert learner.now["labels"] == 1
+
+
+def test_a_rating_can_be_taken_back_and_given_anew() -> None:
+    """Each is a revision; meanwhile the question is in the hands of who took it back."""
+    learner = asked()
+    melody = next(iter(learner.questions))
+    learner.answer(melody, 3)
+    learner.answer(melody, None)
+    assert learner.labels == {}
+    assert learner.questions[melody]["rater"] == "anna"
+    assert learner.now["histogram"] == [0] * 6
+    learner.answer(melody, 4)
+    assert learner.labels == {melody: 4}
+    assert [revision["rating"] for revision in learner.log] == [3, None, 4]
+
+
+def test_a_withdrawn_question_may_still_be_answered() -> None:
+    """After a training run other questions are open, but who had it on the screen is heard."""
+    learner = asked()
+    first = dict(learner.questions)
+    done, *others = first
+    learner.scores(learner.train(learner.answer(done, 1))[1], "another version")
+    withdrawn = next(melody for melody in others if melody not in learner.questions)
+    learner.answer(withdrawn, 4)
+    assert learner.labels == {done: 1, withdrawn: 4}
+
+
+def test_what_somebody_holds_is_not_withdrawn() -> None:
+    """A lease outlives the ranking."""
+    learner = asked()
+    done, held, *_ = learner.questions
+    learner.tables["questions"][held] |= {"rater": "ben", "until": 9e9}
+    learner.scores(learner.train(learner.answer(done, 1))[1], "another version")
+    assert learner.questions[held]["rater"] == "ben"
+    free = [q for q in learner.questions.values() if not q["rater"]]
+    assert len(free) == learner.settings.active_labels
+
+
+def test_progress_has_a_true_denominator() -> None:
+    """What is asked is what is answered or open, whatever was withdrawn, undone or imported."""
+    learner = asked()
+
+    def denominator() -> tuple[int, int]:
+        return learner.now["asked"], learner.now["answered"] + len(learner.questions)
+
+    assert denominator() == (5, 5)
+    done, *others = learner.questions
+    learner.scores(learner.train(learner.answer(done, 1))[1], "another version")
+    assert denominator() == (6, 6)
+    withdrawn = next(melody for melody in others if melody not in learner.questions)
+    learner.answer(withdrawn, 4)
+    assert denominator() == (7, 7)
+    learner.answer(done, None)
+    assert denominator() == (7, 7)
+    known = next(iter(learner.questions))
+    learner.hear(imported(from_text(known)[None], [2]))
+    assert denominator() == (6, 6)
+
+
+def test_half_of_the_candidates_come_from_outside() -> None:
+    """A network that learns from bred melodies alone knows little of others."""
+    learner = asked()
+    pool = {row.tobytes() for row in learner.tables["learning"]["pool"]["genomes"]}
+    assert len(pool) == 50
+
+
+def test_a_dead_batch_is_followed_by_the_next() -> None:
+    """It is counted, and the training run goes on to its end."""
+    learner = asked()
+    [forward] = learner.answer(next(iter(learner.questions)), 2)
+    [following] = learner.give_up(forward.root_id)
+    assert learner.called.counters["dead"] == 1
+    rest, _ = learner.train([following])
+    assert len(rest) == 9
+    assert learner.now["chain"] is None
+
+
+def test_the_guess_is_that_of_the_version_that_ranked() -> None:
+    """Expected rating and probabilities stand in the question, for after the answer."""
+    learner = asked()
+    for melody, question in learner.questions.items():
+        assert question["guess"] == pytest.approx(
+            float(np.array(question["probs"]) @ SIX), abs=2e-3
+        )
+        assert len(from_text(melody)) == 128
+    assert probabilities(GENOMES, "a").shape == (60, 6)
+
+
+def test_an_import_says_by_whom_and_when_each_label_was_given() -> None:
+    """Where it does not, it is the sender, now."""
+    learner = Learner()
+    learner.start()
+    message = imported(GENOMES[:3], [1, 2, 3])
+    message.fields = {
+        **message.fields,
+        "RATER": "file",
+        "RATERS": ["anna", "", "ben"],
+        "AT": np.array([1e9, 2e9, np.nan]),
+    }
+    learner.hear(message)
+    stored = [learner.tables["labels"][name] for name in texts(GENOMES[:3])]
+    assert [label["rater"] for label in stored] == ["anna", "file", "ben"]
+    assert [label["at"] for label in stored[:2]] == [1e9, 2e9]
+    assert stored[2]["at"] > 1.7e9
+
+
+def test_stop_and_start_follow_a_person_and_not_the_clock() -> None:
+    """STOP while a generation is rated: its ratings are kept, nothing is bred; START breeds."""
+    player, question = evolving()
+    player.hear(Message.open(CONTROL, type=COMMAND, CMD=STOP))
+    assert player.hear(question.reply(EVOLUTION_ROOM, **answer_fields(question, "v0"))) == []
+    assert player.tables["population"]["now"]["running"] is False
+    [following] = player.hear(Message.open(CONTROL, type=COMMAND, CMD=START))
+    assert following.room == str(EVOLUTION_ROOM)
+    assert CUSTOM.value == following.type
+    assert USER.name == "user"
