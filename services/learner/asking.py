@@ -57,7 +57,7 @@ class Asking:
         self._forget_withdrawn()
         again = self._repeat(chosen)
         fresh = [name for name in chosen if name not in free]
-        messages = [ask(names) for names in (fresh, list(again))]
+        messages = [ask(fresh), *(ask([name], label["rater"]) for name, label in again.items())]
         for rank, (name, probs) in enumerate(chosen.items()):
             self._put(name, messages[0], rank, probs)
         for name, label in again.items():
@@ -146,7 +146,9 @@ class Asking:
         )
 
 
-def ask(melodies: list[str]) -> Message:
-    """The message that asks about melodies."""
+def ask(melodies: list[str], rater: str = "") -> Message:
+    """The message that asks about melodies; one person alone, where a rater is named."""
     genomes = np.array([from_text(melody) for melody in melodies], np.uint8).reshape(-1, 128)
+    if rater:
+        return Message.open(USER, type=CUSTOM, GENOMES=genomes, RATER=rater)
     return Message.open(USER, type=CUSTOM, GENOMES=genomes)

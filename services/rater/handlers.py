@@ -46,8 +46,10 @@ def checked(value: Any, name: str) -> int:
 
 
 @on(USER, CUSTOM, replies=[(USER, CUSTOM)], when=lambda message: "FITNESS" not in message.fields)
-def answer(message: Message, context: Context) -> Message:
-    """GENOMES `(n, 128)` in; the same with FITNESS `(n,)` out."""
+def answer(message: Message, context: Context) -> Message | None:
+    """GENOMES `(n, 128)` in; the same with FITNESS `(n,)` out. What others are asked is theirs."""
+    if message.fields.get("RATER", context.settings.rater) != context.settings.rater:
+        return None
     return rated(message.root_id, message.fields["GENOMES"], context)
 
 

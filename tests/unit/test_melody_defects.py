@@ -183,6 +183,8 @@ def test_what_one_person_is_asked_again_is_a_message_of_its_own() -> None:
     _, said = learner.train(learner.answer(melody, 2, "anna"))
     others, again = learner.scores(said, "v1")
     assert texts(again.fields["GENOMES"]) == [melody]
+    assert again.fields["RATER"] == "anna"
+    assert Player(rater, RaterSettings()).hear(again) == [], "it is not asked of others"
     assert melody not in texts(others.fields["GENOMES"])
     names = texts(others.fields["GENOMES"])
     learner.hear(answered(names, [1] * len(names), others.root_id, "a rater of everything"))

@@ -255,6 +255,7 @@ def main() -> NoReturn:
 
     log.setup("warning")
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _terminated)  # which a shell's background job would ignore
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

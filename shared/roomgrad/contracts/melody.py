@@ -115,7 +115,8 @@ MELODY = System(
                 "CONFLICT": Text(among=("keep", "replace", "error"), optional=True),
             },
             (LEARNER,),
-            "GENOMES alone asks; an answer adds ratings 0 to 5, or null to take one back; "
+            "GENOMES alone asks, with RATER one person; an answer adds ratings 0 to 5, or null to "
+            "take one back; "
             "CONFLICT: labels to import, of which RATERS and AT may say by whom and when (unix s)",
         ),
     ),
