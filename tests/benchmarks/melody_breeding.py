@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     results = [bred(s, arguments.labels, arguments.generations) for s in range(arguments.seeds)]
-    show(results, Console(stderr=arguments.json))
+    show(results, Console(stderr=arguments.json, width=120))
     if arguments.json:
         print(json.dumps(results))
 

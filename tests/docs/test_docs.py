@@ -31,7 +31,8 @@ from tests.waiting import until
 pytestmark = pytest.mark.timeout(120)  # the first start of all compiles the simulator's kernel
 
 UNFINISHED = ("TODO", "FIXME", "XXX", "TBD", "_OUTPUT")
-FOREIGN = ("../shared/", "/work/", "/tmp/", "issue #", "localhost:59")
+FOREIGN = ("issue #", "localhost:59")
+ABSOLUTE = re.compile(r"(?<![\w.:/)\]}>*-])/\w+/")  # a path of one machine, not of the project
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +182,7 @@ def test_links_of_a_page_lead_somewhere(page: str) -> None:
         name, _, anchor = target.partition("#")
         path = (ROOT / page).parent / name if name else ROOT / page
         assert path.exists(), f"{page} links {target}"
+        assert path.resolve().is_relative_to(ROOT), f"{page} links {target}, which is elsewhere"
         if anchor:
             assert anchor in _anchors(path.read_text()), f"{page} links {target}"
 
@@ -194,7 +196,10 @@ def _anchors(page: str) -> set[str]:
 def test_a_page_is_finished_and_speaks_of_the_product_alone(page: str) -> None:
     """No notes of its writers, and no place that only its writers have."""
     found = [word for word in UNFINISHED + FOREIGN if word in text(page)]
-    assert not found
+    assert not found + ABSOLUTE.findall(text(page))
+    for upwards in re.findall(r"(?:\.\./)+[\w./-]*", text(page)):
+        place = ((ROOT / page).parent / upwards).resolve()
+        assert place.is_relative_to(ROOT), f"{page} names {upwards}, which is elsewhere"
 
 
 @pytest.mark.parametrize("page", pages())
@@ -210,6 +215,19 @@ def test_paths_that_a_page_names_are_there(page: str) -> None:
 def test_every_component_says_what_it_is_for(name: str) -> None:
     """In a README of its own."""
     assert f"services/{name}/README.md" in pages()
+
+
+@pytest.mark.parametrize("path", ["see /home/anna/run.log", "`/tmp/x`", "cat /root/a/b"])
+def test_a_path_of_one_machine_is_found(path: str) -> None:
+    """Addresses, keys and paths of the project are none."""
+    assert ABSOLUTE.search(path)
+    for fine in (
+        "http://localhost:8321/api/x",
+        "redis://host:6379/0",
+        "services/trainer/",
+        "a/b/c",
+    ):
+        assert not ABSOLUTE.search(fine)
 
 
 def test_the_settings_page_is_up_to_date() -> None:

@@ -205,7 +205,7 @@ def test_the_first_question_comes_soon(serve: Serve, visit: Open) -> None:
     components, the gathering of melodies and their first ratings by the network, to the melody on
     the screen; somebody goes to the address as soon as it is printed, and says a name. What else
     this machine does only adds to the time, so one of three attempts is enough. On a machine with
-    two cores that has nothing else to do it takes four seconds.
+    two cores that has nothing else to do it takes five to six seconds.
     """
     waits: list[float] = []
     for _ in range(ATTEMPTS):

@@ -9,6 +9,7 @@ import pytest
 
 from roomgrad import Message
 from roomgrad.contracts.melody import (
+    ASK,
     COMMAND,
     CONTROL,
     CUSTOM,
@@ -142,6 +143,18 @@ def test_progress_has_a_true_denominator() -> None:
     known = next(iter(learner.questions))
     learner.hear(imported(from_text(known)[None], [2]))
     assert denominator() == (6, 6)
+
+
+def test_questions_go_on_where_breeding_rests() -> None:
+    """ASK: candidates come from outside alone, and are scored before anybody is asked."""
+    learner = Learner(nr_of_unlabeled_data=30)
+    learner.start()
+    assert learner.generation(count=10) == [], "20 candidates are too few"
+    said = learner.hear(Message.open(CONTROL, type=COMMAND, CMD=ASK))
+    assert said[0].room == "evolution"
+    [question] = learner.scores(said, "v0")
+    assert question.room == "user"
+    assert len(learner.questions) == 5
 
 
 def test_half_of_the_candidates_come_from_outside() -> None:
