@@ -85,6 +85,9 @@ class RuntimeSettings:
     handler_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a handler counts as hanging and its process ends itself."""
 
+    stop_s: Annotated[float, Field(ge=0, le=3600)] = 4.0
+    """Seconds that work in hand may still take after SIGTERM; then it is handed back to others."""
+
     block_s: Annotated[float, Field(ge=0.05, le=60)] = 2.0
     """Seconds that a read waits for messages before the loop looks after everything else."""
 

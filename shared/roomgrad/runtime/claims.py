@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import structlog
 
-from roomgrad.runtime.keeper import Pulse
 from roomgrad.runtime.line import Line
+from roomgrad.runtime.pulse import Pulse
 from roomgrad.runtime.sources import Delivery, GroupSource, deliveries
+from roomgrad.runtime.wire import Wire
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -50,8 +51,10 @@ class Claims:
         """
         while self._pulse.orphans:
             key, entry = self._pulse.orphans.popleft()
+            if any((key, entry) == waiting[1:] for waiting in self._retries):
+                continue
             for delivery in self._claim(key, entry, self._lease_ms):
-                log.info("took over from a dead replica", entry=entry, deliveries=delivery.count)
+                log.info("took over what nobody handles", entry=entry, deliveries=delivery.count)
                 yield delivery
         while self._retries and self._retries[0][0] <= time.monotonic():
             _, key, entry = heapq.heappop(self._retries)
@@ -78,3 +81,16 @@ class Claims:
     def _count(self, delivery: Delivery) -> int:
         pending = self._line.call(self._source.pending_command(delivery))
         return int(pending[0][3]) if pending else 1
+
+
+def give_back(wire: Wire, source: GroupSource, lease_s: float) -> None:
+    """Ends the leases of all that is in the hands of a consumer that leaves.
+
+    Its heartbeat has to go, too; then others take over at their next look. This counts as no
+    delivery, since nothing was tried.
+    """
+    for key in source.keys:
+        pending = wire.call(source.in_hand_command(key))
+        if isinstance(pending, list) and pending:
+            entries = [entry[0] for entry in pending]
+            wire.call(source.release_command(key, entries, round(lease_s * 1000)))

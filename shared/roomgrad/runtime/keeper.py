@@ -8,20 +8,20 @@ import select
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import orjson
 import structlog
 
 from roomgrad.names import Names
 from roomgrad.runtime import runs
+from roomgrad.runtime.claims import give_back
 from roomgrad.runtime.history import History
 from roomgrad.runtime.later import Later
+from roomgrad.runtime.pulse import Pulse
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.sources import GroupSource
-from roomgrad.runtime.wire import ReplyError, Wire
+from roomgrad.runtime.wire import ReplyError, Wire, WireLost
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -29,19 +29,7 @@ log = structlog.get_logger("roomgrad")
 # Rings are looked at in bunches: to wake for each would cost the handlers the GIL.
 RING_PAUSE_S = 0.05
 CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
-
-
-@dataclass
-class Pulse:
-    """What the loop tells its keeper, and the other way round; each attribute has one writer."""
-
-    turn: float = field(default_factory=time.time)  # unix time of the loop's last turn
-    handling: float | None = None  # unix time since which a handler runs
-    version: str = ""  # of the model that this replica holds
-    commits: int = 0
-    token: str = ""  # of the run that the loop was set up for
-    token_seen: str = ""  # of the run that the server has now
-    orphans: deque[tuple[bytes, str]] = field(default_factory=deque)
+DEAF_BEATS = 3  # own heartbeats that rang unheard until the subscription is made again
 
 
 class Keeper:
@@ -72,8 +60,12 @@ class Keeper:
         self._later = later
         self._wire = open_wire("keeper")
         self._ring_wire = open_wire("rings")
+        # A heartbeat that hangs must leave time for another one on a new connection.
+        self._wire.grace_s = min(self._wire.grace_s, settings.heartbeat_lives_s / 3)
         self._began = time.time()
         self._beats = 0
+        self._due = 0.0  # when to beat next
+        self._connected_at = 0.0
         self._trimmed_at = 0
         self._failing: set[Wire] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
@@ -94,25 +86,30 @@ class Keeper:
             self._stop_writer.send(b"x")
             self._thread.join(timeout=5)
             with contextlib.suppress(OSError, ReplyError):
-                self._wire.call([b"DEL", self._names.alive(self._consumer).encode()])
+                self.leave(self._wire)
         self._later.bell = None
         pairs = (self._stop_reader, self._stop_writer, self._bell_reader, self._bell_writer)
         for each in (self._wire, self._ring_wire, *pairs):
             each.close()
 
+    def leave(self, wire: Wire) -> None:
+        """Gives back what is in hand and takes the heartbeat away: others need not wait."""
+        if self._source is not None:
+            give_back(wire, self._source, self._settings.lease_s)
+        wire.call([b"DEL", self._names.alive(self._consumer).encode()])
+
     def _run(self) -> None:
         """Beats, delivers, listens and trims until `stop`; outlives every outage."""
-        due = 0.0
         while True:
             now = time.monotonic()
-            if now >= due:
-                due = now + self._settings.heartbeat_interval_s
+            if now >= self._due:
+                self._due = now + self._settings.heartbeat_interval_s
                 self._watch()
                 self._attempt(self._beat, self._wire)
             if time.monotonic() >= self._later.due:
                 self._attempt(self._deliver, self._wire)
             self._attempt(self._listen, self._ring_wire)
-            if self._wait(due):
+            if self._wait(self._due):
                 return
 
     def _attempt(self, action: Callable[[], None], wire: Wire) -> None:
@@ -121,6 +118,8 @@ class Keeper:
                 wire.connect()
                 if wire is self._ring_wire:
                     self._rings.subscribe(wire)
+                else:
+                    self._connected_at = time.monotonic()
             action()
             self._failing.discard(wire)
         except (OSError, ReplyError) as error:
@@ -154,6 +153,8 @@ class Keeper:
 
     def _listen(self) -> None:
         self._rings.hear(self._ring_wire.drain(), self._wire)
+        if self._rings.unheard > DEAF_BEATS:
+            raise WireLost(f"{self._rings.unheard} heartbeats rang and were not heard")
 
     def _deliver(self) -> None:
         self._later.deliver(self._wire)
@@ -164,6 +165,8 @@ class Keeper:
         settings = self._settings
         self._beats += 1
         streams = list(self._source.keys) if self._source else []
+        # After an outage all heartbeats have expired: the living get time to beat again.
+        believes = time.monotonic() - self._connected_at >= settings.heartbeat_lives_s
         own = [self._names.alive(self._consumer), self._names.run_info()]
         keys = [*(name.encode() for name in own), self._later.dues, *streams]
         arguments = [
@@ -174,15 +177,21 @@ class Keeper:
             self._consumer.encode(),
             self._names.alive("").encode(),
             b"1" if self._beats % CLEAN_EVERY == 0 else b"0",
+            b"1" if believes else b"0",
+            b"PUBLISH",
         ]
         reply = self._wire.call([b"EVAL", self._keep_script, b"%d" % len(keys), *keys, *arguments])
         if isinstance(reply, ReplyError):
             raise reply
-        self._pulse.token_seen = reply[0].decode()
+        token, later_ms, lease_ms, rang, *orphans = reply
+        self._pulse.token_seen = token.decode()
+        self._rings.unheard += rang
         if not self._pulse.orphans:
-            self._pulse.orphans.extend((streams[n - 1], entry.decode()) for n, entry in reply[2:])
-        if reply[1] >= 0:
-            self._later.expect(reply[1] / 1000)
+            self._pulse.orphans.extend((streams[n - 1], entry.decode()) for n, entry in orphans)
+        if later_ms >= 0:
+            self._later.expect(later_ms / 1000)
+        if lease_ms >= 0:  # looks again when it is over: the dead shall not keep others waiting
+            self._due = min(self._due, time.monotonic() + (lease_ms + 1) / 1000)
         self._trim()
 
     def _heartbeat(self) -> bytes:

@@ -26,9 +26,10 @@ from roomgrad.runtime.claims import Claims
 from roomgrad.runtime.committer import Committer
 from roomgrad.runtime.dead import bury, inbox_stream
 from roomgrad.runtime.history import History
-from roomgrad.runtime.keeper import Keeper, Pulse
+from roomgrad.runtime.keeper import Keeper
 from roomgrad.runtime.later import Later
 from roomgrad.runtime.line import Line
+from roomgrad.runtime.pulse import Pulse
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.setup import Setup
 from roomgrad.runtime.sources import Delivery, EveryoneSource, GroupSource, deliveries
@@ -79,6 +80,7 @@ class Replica:
         self._committer = Committer(
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
+        self._keeper = self._make_keeper()
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
         self._missed = 0
@@ -106,13 +108,21 @@ class Replica:
         """Asks the loop to commit what it has in hand and to end."""
         self._stopping.set()
 
+    def give_up(self) -> None:
+        """Hands back what the loop has in hand, for a process that ends without it.
+
+        Raises OSError where the server cannot be reached: then the lease has to end by itself.
+        """
+        wire = self._open_wire("end")
+        wire.connect()
+        self._keeper.leave(wire)
+
     def run(self) -> int:
         """Serves until `stop`, through outages of any length."""
-        keeper = self._make_keeper()
         try:
-            self._serve_until_stopped(keeper)
+            self._serve_until_stopped(self._keeper)
         finally:
-            keeper.stop()
+            self._keeper.stop()
             self._line.close()
         log.info("stopped", component=self.component.name)
         return 0
@@ -136,8 +146,11 @@ class Replica:
         log.info("the server answers again", after_s=round(time.time() - self._lost_at, 2))
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
 
+    def _make_rings(self) -> Rings:
+        system, rooms = self.component.system, {s.room.name for s in self.component.streams}
+        return Rings(self.names, system, sorted(rooms), self.component.name, self.consumer)
+
     def _make_keeper(self) -> Keeper:
-        rooms = {stream.room.name for stream in self.component.streams}
         return Keeper(
             self.names,
             self.settings,
@@ -145,7 +158,7 @@ class Replica:
             self.consumer,
             self.pulse,
             self._source if isinstance(self._source, GroupSource) else None,
-            Rings(self.names, self.component.system, sorted(rooms), self.component.name),
+            self._make_rings(),
             self._open_wire,
             History(self.names, self.component, self.settings),
             self._later,

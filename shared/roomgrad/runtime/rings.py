@@ -28,17 +28,21 @@ class Rings:
     a system. Anything else is answered in room `errors` with the right command.
     """
 
-    def __init__(self, names: Names, system: System, rooms: Iterable[str], component: str) -> None:
+    def __init__(
+        self, names: Names, system: System, rooms: Iterable[str], component: str, consumer: str
+    ) -> None:
         self._names = names
         self._system = system
         self._component = component
         self._rooms = {names.channel(room).encode(): room for room in rooms}
+        self._own = names.alive(consumer).encode()
         self._take_script = runs.script("take").encode()
+        self.unheard = 0  # own heartbeats that rang and did not arrive yet
 
     def subscribe(self, wire: Wire) -> None:
         """SUBSCRIBEs on a fresh connection."""
-        if self._rooms:
-            wire.send([b"SUBSCRIBE", *self._rooms])
+        self.unheard = 0
+        wire.send([b"SUBSCRIBE", self._own, *self._rooms])
 
     def hear(self, replies: list[Any], wire: Wire) -> None:
         """Looks at what rang; `wire` is for taking messages into their streams."""
@@ -46,7 +50,9 @@ class Rings:
             if not isinstance(reply, list) or reply[0] != b"message":
                 continue
             _, channel, payload = reply
-            if not payload.startswith(codec.RING_PREFIX):
+            if channel == self._own:
+                self.unheard = 0
+            elif not payload.startswith(codec.RING_PREFIX):
                 self._take(self._rooms[channel], payload, wire)
 
     def _take(self, room: str, payload: bytes, wire: Wire) -> None:

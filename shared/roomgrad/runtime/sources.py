@@ -97,6 +97,15 @@ class GroupSource:
         entry = delivery.entry.encode()
         return [b"XPENDING", self.key_of(delivery), self.group.encode(), entry, entry, b"1"]
 
+    def in_hand_command(self, key: bytes) -> list[bytes]:
+        """Asks what of a stream this consumer was given and has not committed."""
+        return [b"XPENDING", key, self.group.encode(), b"-", b"+", b"1000", self.consumer.encode()]
+
+    def release_command(self, key: bytes, entries: list[bytes], lease_ms: int) -> list[bytes]:
+        """Lets the leases of these entries be over."""
+        head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode(), b"0"]
+        return [*head, *entries, b"IDLE", b"%d" % lease_ms, b"JUSTID"]
+
     def claim_command(self, key: bytes, entry: str, lease_ms: int) -> list[bytes]:
         """Takes one entry over, if nobody else did within the lease; the server counts it."""
         return [

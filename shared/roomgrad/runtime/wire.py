@@ -48,6 +48,7 @@ class Wire:
         self._options = options_of(url)
         if password_file:
             self._options["password"] = read_password(password_file)
+        self.grace_s = GRACE_S
         self._tls = url.startswith("rediss://")
         self._name = name
         self._socket: socket.socket | None = None
@@ -119,7 +120,7 @@ class Wire:
             raise WireLost("not connected")
         data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
         try:
-            self._be_patient(GRACE_S + len(data) / SLOWEST_BYTES_S)
+            self._be_patient(self.grace_s + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)
         except OSError as error:
             self._lose(error)
@@ -140,7 +141,7 @@ class Wire:
     def _fill(self, due_s: float) -> None:
         if self._socket is None:
             raise WireLost("not connected")
-        self._be_patient(due_s + GRACE_S)
+        self._be_patient(due_s + self.grace_s)
         self._feed(self._socket)
 
     def _feed(self, connection: socket.socket) -> None:

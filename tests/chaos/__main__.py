@@ -1,0 +1,56 @@
+"""Breaks roomgrad on purpose, counts what is lost and doubled, and prints it as tables.
+
+python -m tests.chaos [--seeds 1] [--first 1] [--messages 10000] [--short] [--alone] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.chaos import report
+from tests.chaos.play import play
+from tests.chaos.stage import SHORT, Times
+
+
+@contextlib.contextmanager
+def kept(keep: Path | None, seed: int) -> Iterator[Path]:
+    """A directory for one play: one that stays, or one that is gone afterwards."""
+    if keep is not None:
+        directory = keep / f"seed-{seed}"
+        directory.mkdir(parents=True)
+        yield directory
+        return
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        yield Path(name)
+
+
+def main() -> None:
+    """Plays every seed, prints the tables, and fails where anything was lost or doubled."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--messages", type=int, default=10_000, help="at least, for each seed")
+    parser.add_argument("--short", action="store_true", help="short leases and outages")
+    parser.add_argument("--keep", type=Path, help="keep the servers' data and all logs here")
+    parser.add_argument("--json", type=Path, help="write the accounts into this file")
+    asked = parser.parse_args()
+    times = SHORT if asked.short else Times()
+    accounts = []
+    for seed in range(asked.first, asked.first + asked.seeds):
+        with kept(asked.keep, seed) as directory:
+            accounts.append(play(seed, asked.messages, times, directory))
+        print(report.line(accounts[-1]), file=sys.stderr)
+    if asked.json:
+        report.write(asked.json, accounts, times)
+    print(report.tables(accounts, times))
+    if not all(map(report.exact, accounts)):
+        sys.exit("something was lost or doubled, or did not end as it should")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The account of a play: what was lost, what was doubled, what is left over."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from roomgrad.runtime import runs
+from tests.chaos.contract import (
+    CHAOS,
+    COMPONENTS,
+    EFFECTS,
+    LEARNER,
+    MESSAGES_PER_NUMBER,
+    OPENER,
+)
+from tests.chaos.stage import Seen, Stage
+
+PAGE = 10_000
+
+
+@dataclass
+class Account:
+    """One play of one contestant with one seed."""
+
+    contestant: str
+    seed: int
+    numbers: int
+    lost: int = 0
+    doubled: int = 0
+    dead: int = 0
+    open: int = 0
+    memory_bytes: int = 0
+    stream_bytes: int = 0
+    largest_mib: float = 0.0
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+
+    @property
+    def messages(self) -> int:
+        return self.numbers * MESSAGES_PER_NUMBER
+
+
+def effects(stage: Stage, name: str) -> Counter[int]:
+    """How often each number had an effect."""
+    counts: Counter[int] = Counter()
+    after = "-"
+    while True:
+        page: Any = stage.client.xrange(stage.names.log(name), after, "+", count=PAGE)
+        counts.update(orjson.loads(fields[b"m"])["number"] for _, fields in page)
+        if len(page) < PAGE:
+            return counts
+        after = f"({page[-1][0].decode()}"
+
+
+def settle(stage: Stage, account: Account) -> None:
+    """Counts lost and doubled effects against the numbers that went out."""
+    for name in EFFECTS:
+        counts = effects(stage, name)
+        lost = [number for number in range(account.numbers) if not counts[number]]
+        doubled = sorted(number for number, times in counts.items() if times > 1)
+        account.lost += len(lost)
+        account.doubled += sum(counts.values()) - len(counts)
+        if stage.mine and lost + doubled:
+            account.wrong.append(f"{name}: lost {lost[:9]}, doubled {doubled[:9]}")
+        strangers = [number for number in counts if not 0 <= number < account.numbers]
+        if strangers:
+            account.wrong.append(f"{name} of numbers that never went out: {strangers[:5]}")
+
+
+def settle_run(stage: Stage, account: Account) -> None:
+    """What only a run of roomgrad can be asked: its ledger, and what is left over."""
+    client, names = stage.client, stage.names
+    ledger: Any = client.hmget(names.counters(LEARNER), "applied", "distinct")
+    finished = int(client.hget(names.counters(OPENER), "finished") or 0)
+    step = int(client.hget(names.model(LEARNER), "step") or 0)
+    if {*map(int, ledger), finished, step} != {account.numbers}:
+        account.wrong.append(f"applied, distinct {ledger}, finished {finished}, step {step}")
+    account.dead = client.xlen(names.dead())
+    account.open = len(open_messages(stage))
+    for component in COMPONENTS:
+        for key in (names.memory(component), names.kept(component)):
+            account.memory_bytes += client.memory_usage(key) or 0
+    for stream in CHAOS.streams:
+        account.stream_bytes += client.memory_usage(names.stream(*stream.key)) or 0
+
+
+def open_messages(stage: Stage) -> list[str]:
+    """What some group still owes."""
+    found = []
+    for room, type_, group in runs.groups(CHAOS, stage.names):
+        key = stage.names.stream(room, type_)
+        for info in stage.client.xinfo_groups(key):
+            if info["name"].decode() == group and (info["pending"] or info["lag"]):
+                found.append(f"{group} owes {info['pending']} + {info['lag']} in {key}")
+    return found

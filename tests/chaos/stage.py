@@ -1,0 +1,167 @@
+"""Where a play takes place: a server, a proxy before it, a crew, and what is seen of the work."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from roomgrad.names import Names
+from roomgrad.runtime import runs
+from roomgrad.server import EmbeddedServer
+from tests.chaos.contract import CHAOS, EFFECTS
+from tests.chaos.crew import Crew
+from tests.chaos.proxy import Proxy
+from tests.waiting import until
+
+PATIENCE_S = 120.0  # for whatever has to happen in the end
+
+
+@dataclass(frozen=True)
+class Times:
+    """The times of the components, and how long an outage lasts."""
+
+    heartbeat_interval_s: float = 1.0
+    heartbeat_lives_s: float = 3.0
+    lease_s: float = 5.0
+    outage_s: float = 30.0
+
+    def flags(self) -> list[str]:
+        """As flags of a component."""
+        names = ("heartbeat_interval_s", "heartbeat_lives_s", "lease_s")
+        return [f"--{name.replace('_', '-')}={getattr(self, name)}" for name in names]
+
+
+# For tests: death is noticed sooner, an outage is over sooner. The rest is the same.
+SHORT = Times(0.3, 1.2, 1.5, 5.0)
+
+
+@dataclass
+class Seen:
+    """What was measured while one fault was played."""
+
+    fault: str
+    takeover_s: list[float] = field(default_factory=list)
+    recovery_s: list[float] = field(default_factory=list)
+    stop_s: list[float] = field(default_factory=list)
+    heard_s: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Stage:
+    """One run, and everything a fault may do to it."""
+
+    server: EmbeddedServer
+    proxy: Proxy
+    client: redis.Redis
+    names: Names
+    crew: Crew
+    dice: random.Random
+    times: Times
+    mine: bool
+    """Whether it is roomgrad that plays, so that groups, marks and heartbeats may be asked."""
+
+    @property
+    def url(self) -> str:
+        return self.proxy.url
+
+    # what can be seen
+
+    def progress(self) -> int:
+        """How many effects there are by now; -1 while the server does not answer."""
+        try:
+            with self.client.pipeline(transaction=False) as together:
+                for effect in EFFECTS:
+                    together.xlen(self.names.log(effect))
+                return sum(map(int, together.execute()))
+        except redis.RedisError:
+            return -1
+
+    def wait_progress(self, more: int) -> None:
+        """Waits for so many effects more; the crew is looked after meanwhile."""
+        before = self.progress()
+        until(lambda: self._checked() >= before + more, PATIENCE_S)
+
+    def next_delivery_s(self) -> float:
+        """Seconds from now to the next effect."""
+        began = time.monotonic()
+        before = self.progress()
+        until(lambda: self.progress() > before >= 0, PATIENCE_S)
+        return time.monotonic() - began
+
+    def _checked(self) -> int:
+        self.crew.check()
+        return self.progress()
+
+    def held_by(self, *names: str) -> list[tuple[str, str, str, str]]:
+        """(room, TYPE, group, entry) of what is in the hands of these processes."""
+        if not self.mine:
+            return []
+        pids = {str(self.crew.pid(name)) for name in names}
+        found = []
+        for room, type_, group in runs.groups(CHAOS, self.names):
+            key = self.names.stream(room, type_)
+            pending: Any = self.client.xpending_range(key, group, "-", "+", 1000)
+            for each in pending:
+                if each["consumer"].decode().split("~")[2] in pids:
+                    found.append((room, type_, group, each["message_id"].decode()))
+        return found
+
+    def wait_done(self, entry: tuple[str, str, str, str]) -> float:
+        """Waits until somebody has committed an entry; answers when."""
+        room, type_, group, name = entry
+        done = self.names.done(group, room, type_)
+        until(lambda: self.client.zscore(done, name) is not None, PATIENCE_S)
+        return time.monotonic()
+
+    # what can be done
+
+    def some(self, least: int = 1, most: int = 1) -> list[str]:
+        """Processes to harm."""
+        return self.dice.sample(self.crew.names, self.dice.randint(least, most))
+
+    def anywhen(self) -> None:
+        """Lets a random part of a message's way pass, so that a fault hits any instant of it."""
+        time.sleep(self.dice.uniform(0, 0.03))
+
+    def restart_server(self) -> None:
+        """A start on what is on disk; it answers when this returns."""
+        self.server = EmbeddedServer.start(
+            self.server.directory, port=self.server.port, die_with_parent=True
+        )
+
+
+@contextlib.contextmanager
+def staged(
+    directory: Path,
+    seed: int,
+    times: Times,
+    make_crew: Callable[[str, Names, Path], Crew],
+    *,
+    mine: bool,
+) -> Iterator[Stage]:
+    """A stage in a directory of its own; whatever was started is gone afterwards."""
+    server = EmbeddedServer.start(directory / "server", die_with_parent=True)
+    proxy = Proxy(server.port)
+    retry = Retry(ConstantBackoff(0.01), 3)  # of what is killed with everybody else's
+    client = redis.Redis.from_url(server.url, protocol=2, socket_timeout=5.0, retry=retry)
+    names = Names(f"chaos-{seed}")
+    crew = make_crew(proxy.url, names, directory)
+    stage = Stage(server, proxy, client, names, crew, random.Random(seed), times, mine)
+    try:
+        crew.start()
+        yield stage
+    finally:
+        crew.stop()
+        proxy.close()
+        client.close()
+        stage.server.kill()
