@@ -11,26 +11,30 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from roomgrad import children, project
+from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
 
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
+HELLO = (b"HELLO", b"2")
+NO_MASTER = "this server is a replica: the sentinels have not heard so yet"
+CONNECT_TIMEOUT_S = 1.0
+ANSWER_TIMEOUT_S = 10.0  # under Sentinel: a master that is silent for so long counts as lost
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -39,6 +43,7 @@ def connect(url: str, password_file: str = "") -> redis.Redis:
 
     Raises NoServer when nothing answers, ServerError when what answers cannot be used.
     """
+    located(url)  # who watches over servers says best why there is none
     client = _client(url, password_file)
     try:
         _wait_loaded(client)
@@ -104,21 +109,6 @@ def address(given: str = "") -> str:
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
     return running.url
-
-
-def options_of(url: str) -> dict[str, Any]:
-    """Host, port, password and all else that an address says. Raises ServerError if it is none."""
-    try:
-        return dict(parse_url(url))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ServerError(
-            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0"
-        ) from error
-
-
-def shown(url: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 class EmbeddedServer:
@@ -303,19 +293,36 @@ def _socket(directory: Path) -> Path | None:
 
 
 def _client(url: str, password_file: str = "") -> redis.Redis:
-    options_of(url)
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
     if password_file:
         options["password"] = read_password(password_file)
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=None,
-        socket_connect_timeout=5.0,
-        retry=Retry(NoBackoff(), 0),
-        **options,
-    )
+    sentinels = sentinels_of(url)
+    if sentinels is None:
+        return redis.Redis.from_url(url, **options)
+    options = {**options_of(url), **options, "ssl": url.startswith("rediss")}
+    options |= {"socket_timeout": ANSWER_TIMEOUT_S, "redis_connect_func": _connect_to_master}
+    pool = SentinelConnectionPool(sentinels.name, sentinels, **options)  # type: ignore[no-untyped-call]
+    return redis.Redis.from_pool(pool)
+
+
+def _connect_to_master(connection: Any) -> None:
+    """A greeting for servers under Sentinel: one that was a master is not used any more."""
+    connection.on_connect()
+    connection.send_command(*HELLO)
+    if not is_master(connection.read_response()):
+        raise redis.ConnectionError(NO_MASTER)
+
+
+def is_master(hello: Sequence[Any]) -> bool:
+    """Whether a master has answered this to HELLO, which no ACL can forbid, as it can ROLE."""
+    role: bytes = dict(zip(hello[::2], hello[1::2], strict=True))[b"role"]
+    return role == b"master"
 
 
 def read_password(path: str) -> str:

@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad import codec
+from roomgrad.addresses import located, sentinels_of
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import MessageError, NoServer, RoomgradError
@@ -41,7 +42,7 @@ from roomgrad.settings import RuntimeSettings, of_run
 
 log = structlog.get_logger("roomgrad")
 
-RECONNECT_S = (0.05, 1.0)  # first and longest pause between two attempts to connect
+RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts to connect
 
 
 class EmptiedServer(RoomgradError):
@@ -149,11 +150,13 @@ class Replica:
             self._open_wire,
             History(self.names, self.component, self.settings),
             self._later,
+            sentinels_of(self._url),
         )
 
     def _connect(self) -> None:
         self._line.connect()
-        with connect(self._url, self.settings.redis_password_file) as client:
+        where = located(self._url, self._line.at)
+        with connect(where, self.settings.redis_password_file) as client:
             self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
             if isinstance(self._source, EveryoneSource):
                 self._missed = self._setup.find_positions(self._source, client)
@@ -181,6 +184,8 @@ class Replica:
             self.pulse.turn = time.time()
             if self.pulse.token_seen != self.pulse.token:
                 raise EmptiedServer("the server was emptied: the run starts again")
+            if self._replaced():
+                raise WireLost("the sentinels name another master")
             delivery = self._next()
             if self._lost_at:
                 self._found_again()
@@ -189,6 +194,11 @@ class Replica:
             else:
                 self._handle(delivery)
         self._committer.flush()
+
+    def _replaced(self) -> bool:
+        """Whether the sentinels have named another master since this one was connected."""
+        asked_at, master = self.pulse.master or (0.0, None)
+        return asked_at > self._line.connected_at and master != self._line.at
 
     def _next(self) -> Delivery | None:
         if not self._queue and not self._line.reading:
@@ -218,7 +228,7 @@ class Replica:
         reply, *versions = self._line.answers(count, self.settings.block_s)
         for answer in (reply, *versions):
             if isinstance(answer, ReplyError):
-                if str(answer).startswith(("NOGROUP", "UNBLOCKED")):
+                if str(answer).startswith("NOGROUP"):
                     raise EmptiedServer(f"a group is not there any more: {answer}")
                 raise answer
         if versions:
