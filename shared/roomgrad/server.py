@@ -15,26 +15,24 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
 
 from roomgrad import children, project
 from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.sentinels import MasterPool
 
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
-HELLO = (b"HELLO", b"2")
-NO_MASTER = "this server is a replica: the sentinels have not heard so yet"
 CONNECT_TIMEOUT_S = 1.0
-ANSWER_TIMEOUT_S = 10.0  # under Sentinel: a master that is silent for so long counts as lost
+ANSWER_TIMEOUT_S = 6.0  # under Sentinel: a master that is silent for so long counts as lost
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -305,24 +303,8 @@ def _client(url: str, password_file: str = "") -> redis.Redis:
     sentinels = sentinels_of(url)
     if sentinels is None:
         return redis.Redis.from_url(url, **options)
-    options = {**options_of(url), **options, "ssl": url.startswith("rediss")}
-    options |= {"socket_timeout": ANSWER_TIMEOUT_S, "redis_connect_func": _connect_to_master}
-    pool = SentinelConnectionPool(sentinels.name, sentinels, **options)  # type: ignore[no-untyped-call]
-    return redis.Redis.from_pool(pool)
-
-
-def _connect_to_master(connection: Any) -> None:
-    """A greeting for servers under Sentinel: one that was a master is not used any more."""
-    connection.on_connect()
-    connection.send_command(*HELLO)
-    if not is_master(connection.read_response()):
-        raise redis.ConnectionError(NO_MASTER)
-
-
-def is_master(hello: Sequence[Any]) -> bool:
-    """Whether a master has answered this to HELLO, which no ACL can forbid, as it can ROLE."""
-    role: bytes = dict(zip(hello[::2], hello[1::2], strict=True))[b"role"]
-    return role == b"master"
+    options |= {"socket_timeout": ANSWER_TIMEOUT_S, "ssl": url.startswith("rediss")}
+    return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
 
 
 def read_password(path: str) -> str:

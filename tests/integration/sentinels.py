@@ -159,6 +159,7 @@ class SentinelSet:
         """Waits until so many replicas are in step with the master."""
 
         until(lambda: _online(self.master) >= count, timeout_s)
+        _wait_acknowledged(self.master, count)
 
     def close(self) -> None:
         """Ends all of them."""
@@ -178,6 +179,7 @@ class SentinelSet:
             each.start()
         until(lambda: all(_answers(each, "PING") for each in self.servers))
         until(lambda: _online(self.servers[0]) == len(self.servers) - 1, 20.0)
+        _wait_acknowledged(self.servers[0], len(self.servers) - 1)
         for each in self.sentinels:
             each.start()
         until(lambda: all(self._ready(each) for each in self.sentinels), 20.0)
@@ -277,6 +279,13 @@ def _online(master: Process) -> int:
         info = master.ask("INFO", "replication")
         return sum(isinstance(each, dict) and each["state"] == "online" for each in info.values())
     return 0
+
+
+def _wait_acknowledged(master: Process, count: int) -> None:
+    """A replica that is online may not have asked for the stream of writes yet."""
+    with redis.Redis(port=master.port, protocol=2, socket_timeout=20.0) as client:
+        client.set("acknowledged", "1")
+        assert client.wait(count, 10_000) >= count
 
 
 def _text(value: Any) -> str:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 import orjson
 import structlog
 
-from roomgrad.addresses import Place, Sentinels
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.history import History
@@ -43,7 +42,6 @@ class Pulse:
     commits: int = 0
     token: str = ""  # of the run that the loop was set up for
     token_seen: str = ""  # of the run that the server has now
-    master: tuple[float, Place] | None = None  # under Sentinel: when it was asked, which it is
     orphans: deque[tuple[bytes, str]] = field(default_factory=deque)
 
 
@@ -62,7 +60,6 @@ class Keeper:
         open_wire: Callable[[str], Wire],
         history: History,
         later: Later,
-        sentinels: Sentinels | None,
     ) -> None:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._names = names
@@ -74,7 +71,6 @@ class Keeper:
         self._rings = rings
         self._history = history
         self._later = later
-        self._sentinels = sentinels
         self._wire = open_wire("keeper")
         self._ring_wire = open_wire("rings")
         self._began = time.time()
@@ -113,7 +109,6 @@ class Keeper:
             if now >= due:
                 due = now + self._settings.heartbeat_interval_s
                 self._watch()
-                self._ask_sentinels()
                 self._attempt(self._beat, self._wire)
             if time.monotonic() >= self._later.due:
                 self._attempt(self._deliver, self._wire)
@@ -122,19 +117,6 @@ class Keeper:
                 due = min(due, time.monotonic() + RECONNECT_S)
             if self._wait(due):
                 return
-
-    def _ask_sentinels(self) -> None:
-        """A master that was replaced while it was frozen or cut off may not know it for seconds.
-
-        What it is told until then is lost, so it is left as soon as the sentinels name another one.
-        """
-        master = self._sentinels.glance() if self._sentinels else None
-        if master is None:
-            return
-        self._pulse.master = time.monotonic(), master
-        for wire in (self._wire, self._ring_wire):
-            if wire.at != master:
-                wire.close()
 
     def _attempt(self, action: Callable[[], None], wire: Wire) -> None:
         try:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from roomgrad.addresses import Place
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.runtime.wire import Command, Reply, ReplyError, Wire, WireLost
+from roomgrad.sentinels import Place
 
 # Errors that mean "not now": the connection is given up and made again.
 _NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
@@ -25,13 +24,11 @@ class Line:
         self._wire = open_wire("loop")
         self._side = open_wire("side")
         self.reading = False
-        self.connected_at = 0.0  # as `time.monotonic` counts
 
     def connect(self) -> None:
         """Opens both connections, to one server, and loads the commit script."""
         self._wire.connect()
         self._side.connect(self._wire.at)
-        self.connected_at = time.monotonic()
         self.reading = False
         self.load_script()
 

@@ -30,6 +30,7 @@ from roomgrad.runtime.history import History
 from roomgrad.runtime.keeper import Keeper, Pulse
 from roomgrad.runtime.later import Later
 from roomgrad.runtime.line import Line
+from roomgrad.runtime.lookout import Lookout
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.setup import Setup
 from roomgrad.runtime.sources import Delivery, EveryoneSource, GroupSource, deliveries
@@ -62,6 +63,7 @@ class Replica:
         self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self.pulse = Pulse()
         self._url = url
+        self._wires: list[Wire] = []
         self._stopping = Stopping()
         self._line = Line(self._open_wire)
         self._cache = Cache()
@@ -99,7 +101,9 @@ class Replica:
         return GroupSource(self.names, component.name, self.consumer, streams)
 
     def _open_wire(self, purpose: str) -> Wire:
-        return Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+        wire = Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+        self._wires.append(wire)
+        return wire
 
     # the life of a replica
 
@@ -110,9 +114,15 @@ class Replica:
     def run(self) -> int:
         """Serves until `stop`, through outages of any length."""
         keeper = self._make_keeper()
+        sentinels = sentinels_of(self._url)
+        lookout = Lookout(sentinels, self._wires) if sentinels else None
+        if lookout is not None:
+            lookout.start()
         try:
             self._serve_until_stopped(keeper)
         finally:
+            if lookout is not None:
+                lookout.stop()
             keeper.stop()
             self._line.close()
         log.info("stopped", component=self.component.name)
@@ -150,7 +160,6 @@ class Replica:
             self._open_wire,
             History(self.names, self.component, self.settings),
             self._later,
-            sentinels_of(self._url),
         )
 
     def _connect(self) -> None:
@@ -184,8 +193,6 @@ class Replica:
             self.pulse.turn = time.time()
             if self.pulse.token_seen != self.pulse.token:
                 raise EmptiedServer("the server was emptied: the run starts again")
-            if self._replaced():
-                raise WireLost("the sentinels name another master")
             delivery = self._next()
             if self._lost_at:
                 self._found_again()
@@ -194,11 +201,6 @@ class Replica:
             else:
                 self._handle(delivery)
         self._committer.flush()
-
-    def _replaced(self) -> bool:
-        """Whether the sentinels have named another master since this one was connected."""
-        asked_at, master = self.pulse.master or (0.0, None)
-        return asked_at > self._line.connected_at and master != self._line.at
 
     def _next(self) -> Delivery | None:
         if not self._queue and not self._line.reading:

@@ -14,9 +14,10 @@ from typing import Any
 
 import hiredis
 
-from roomgrad.addresses import Place, Sentinels, options_of, sentinels_of
+from roomgrad.addresses import options_of, sentinels_of
 from roomgrad.errors import NoServer
-from roomgrad.server import HELLO, NO_MASTER, is_master, read_password
+from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
+from roomgrad.server import read_password
 
 # A server that is away must not hold up the next attempt, of which one may be the first to succeed.
 CONNECT_S = 0.5
@@ -80,12 +81,14 @@ class Wire:
         self._waiting = 0
         if self._sentinels is not None:
             self.at = at or self._master(self._sentinels)
-        self._socket = self._open()
-        self._patience_s = GREETING_S
         try:
+            self._socket = self._open()
+            self._patience_s = GREETING_S
             self._greet()
         except BaseException:
             self.close()
+            if self._sentinels is not None:
+                self._sentinels.doubt()
             raise
 
     def _master(self, sentinels: Sentinels) -> Place:
@@ -143,6 +146,13 @@ class Wire:
             with contextlib.suppress(OSError):
                 self._socket.close()
         self._socket = None
+
+    def hang_up(self) -> None:
+        """Ends the connection for whoever waits at it; for other threads than the wire's own."""
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def send(self, *commands: Command) -> None:
         """Sends commands in one go; each is answered by one `read`, in order."""
