@@ -11,7 +11,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -22,15 +21,18 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.retry import Retry
 
 from roomgrad import children, project
+from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.sentinels import MasterPool
 
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
+CONNECT_TIMEOUT_S = 1.0
+ANSWER_TIMEOUT_S = 6.0  # under Sentinel: a master that is silent for so long counts as lost
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -39,6 +41,7 @@ def connect(url: str, password_file: str = "") -> redis.Redis:
 
     Raises NoServer when nothing answers, ServerError when what answers cannot be used.
     """
+    located(url)  # who watches over servers says best why there is none
     client = _client(url, password_file)
     try:
         _wait_loaded(client)
@@ -104,21 +107,6 @@ def address(given: str = "") -> str:
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
     return running.url
-
-
-def options_of(url: str) -> dict[str, Any]:
-    """Host, port, password and all else that an address says. Raises ServerError if it is none."""
-    try:
-        return dict(parse_url(url))  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise ServerError(
-            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0"
-        ) from error
-
-
-def shown(url: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 class EmbeddedServer:
@@ -303,19 +291,20 @@ def _socket(directory: Path) -> Path | None:
 
 
 def _client(url: str, password_file: str = "") -> redis.Redis:
-    options_of(url)
-    options: dict[str, object] = {}
+    options: dict[str, Any] = {
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": None,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+    }
     if password_file:
         options["password"] = read_password(password_file)
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        decode_responses=False,
-        socket_timeout=None,
-        socket_connect_timeout=5.0,
-        retry=Retry(NoBackoff(), 0),
-        **options,
-    )
+    sentinels = sentinels_of(url)
+    if sentinels is None:
+        return redis.Redis.from_url(url, **options)
+    options |= {"socket_timeout": ANSWER_TIMEOUT_S, "ssl": url.startswith("rediss")}
+    return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
 
 
 def read_password(path: str) -> str:

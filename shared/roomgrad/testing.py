@@ -53,6 +53,8 @@ from roomgrad.runtime.work import Attempt, Work
 from roomgrad.server import EmbeddedServer
 from roomgrad.settings import RuntimeSettings
 
+BLOCK_S = 5.0  # shorter than a client waits for an answer
+
 Records = Mapping[str, Mapping[str, Any]]
 
 
@@ -277,7 +279,7 @@ def wait_for(
     key = names.stream(*stream.key)
     until = time.monotonic() + timeout_s
     while (left := until - time.monotonic()) > 0:
-        block_ms = max(1, round(left * 1000))
+        block_ms = max(1, round(min(left, BLOCK_S) * 1000))
         found: Any = client.xread({key: after}, count=100, block=block_ms)
         for entry, values in found[0][1] if found else ():
             after = entry.decode()

@@ -13,15 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos import report
-from tests.chaos.play import play
+from tests.chaos.contest import contest
+from tests.chaos.play import ROOMGRAD, play
+from tests.chaos.rivals import KINDS
 from tests.chaos.stage import SHORT, Times
 
 
 @contextlib.contextmanager
-def kept(keep: Path | None, seed: int) -> Iterator[Path]:
+def kept(keep: Path | None, seed: int, kind: str) -> Iterator[Path]:
     """A directory for one play: one that stays, or one that is gone afterwards."""
     if keep is not None:
-        directory = keep / f"seed-{seed}"
+        directory = keep / f"{kind.replace('/', '-')} {seed}"
         directory.mkdir(parents=True)
         yield directory
         return
@@ -36,19 +38,24 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--messages", type=int, default=10_000, help="at least, for each seed")
     parser.add_argument("--short", action="store_true", help="short leases and outages")
+    parser.add_argument("--alone", action="store_true", help="without the others")
     parser.add_argument("--keep", type=Path, help="keep the servers' data and all logs here")
     parser.add_argument("--json", type=Path, help="write the accounts into this file")
     asked = parser.parse_args()
     times = SHORT if asked.short else Times()
     accounts = []
     for seed in range(asked.first, asked.first + asked.seeds):
-        with kept(asked.keep, seed) as directory:
+        with kept(asked.keep, seed, "roomgrad") as directory:
             accounts.append(play(seed, asked.messages, times, directory))
         print(report.line(accounts[-1]), file=sys.stderr)
+        for kind in () if asked.alone else KINDS:
+            with kept(asked.keep, seed, kind) as directory:
+                accounts.append(contest(kind, seed, asked.messages, times, directory))
+            print(report.line(accounts[-1]), file=sys.stderr)
     if asked.json:
         report.write(asked.json, accounts, times)
     print(report.tables(accounts, times))
-    if not all(map(report.exact, accounts)):
+    if not all(report.exact(account) for account in accounts if account.contestant == ROOMGRAD):
         sys.exit("something was lost or doubled, or did not end as it should")
 
 

@@ -15,6 +15,7 @@ from tests.chaos.faults import FAULTS, FLUSH, Fault
 from tests.chaos.stage import PATIENCE_S, Seen, Stage, Times, staged
 from tests.waiting import until
 
+ROOMGRAD = "roomgrad"
 REPLICAS = 2
 WINDOW = 8
 BETWEEN = (10, 200)  # effects between two faults, at least and at most
@@ -37,7 +38,7 @@ def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
     began = time.monotonic()
     with staged(directory, seed, times, make_crew, mine=True) as stage:
         seen = harm(stage, FLUSH) + harm(stage, FAULTS)
-        account = Account("roomgrad", seed, goal(stage, messages), seen=seen)
+        account = Account(ROOMGRAD, seed, goal(stage, messages), seen=seen)
         finish(stage, account)
         account.largest_mib = stage.crew.memory_mib()
         account.wrong += stage.crew.unexpected + [w for each in seen for w in each.wrong]

@@ -32,16 +32,17 @@ class Times:
     heartbeat_interval_s: float = 1.0
     heartbeat_lives_s: float = 3.0
     lease_s: float = 5.0
+    block_s: float = 2.0
     outage_s: float = 30.0
 
     def flags(self) -> list[str]:
         """As flags of a component."""
-        names = ("heartbeat_interval_s", "heartbeat_lives_s", "lease_s")
+        names = ("heartbeat_interval_s", "heartbeat_lives_s", "lease_s", "block_s")
         return [f"--{name.replace('_', '-')}={getattr(self, name)}" for name in names]
 
 
 # For tests: death is noticed sooner, an outage is over sooner. The rest is the same.
-SHORT = Times(0.3, 1.2, 1.5, 5.0)
+SHORT = Times(0.3, 1.0, 1.5, 0.5, 5.0)
 
 
 @dataclass
@@ -69,6 +70,7 @@ class Stage:
     times: Times
     mine: bool
     """Whether it is roomgrad that plays, so that groups, marks and heartbeats may be asked."""
+    patience_s: float = PATIENCE_S
 
     @property
     def url(self) -> str:
@@ -89,13 +91,13 @@ class Stage:
     def wait_progress(self, more: int) -> None:
         """Waits for so many effects more; the crew is looked after meanwhile."""
         before = self.progress()
-        until(lambda: self._checked() >= before + more, PATIENCE_S)
+        until(lambda: self._checked() >= before + more, self.patience_s)
 
     def next_delivery_s(self) -> float:
         """Seconds from now to the next effect."""
         began = time.monotonic()
         before = self.progress()
-        until(lambda: self.progress() > before >= 0, PATIENCE_S)
+        until(lambda: self._checked() > before >= 0, self.patience_s)
         return time.monotonic() - began
 
     def _checked(self) -> int:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from roomgrad import project
+from roomgrad.addresses import shown
 from roomgrad.client import Client
 from roomgrad.commands import ledger
 from roomgrad.commands.ledger import Ledger
@@ -25,7 +26,6 @@ from roomgrad.commands.session import Session, password_file, serve
 from roomgrad.commands.systems import Trebuchet
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad.errors import SettingsError
-from roomgrad.server import shown
 
 if TYPE_CHECKING:
     from services.inference.shoot import Shots

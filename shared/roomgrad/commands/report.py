@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from roomgrad.addresses import shown
 from roomgrad.names import Names
-from roomgrad.server import shown
 
 
 @dataclass(frozen=True)

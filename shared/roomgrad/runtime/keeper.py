@@ -28,6 +28,7 @@ log = structlog.get_logger("roomgrad")
 
 # Rings are looked at in bunches: to wake for each would cost the handlers the GIL.
 RING_PAUSE_S = 0.05
+RECONNECT_S = 0.25  # between two attempts to reach a server that is away
 CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
 DEAF_BEATS = 3  # own heartbeats that rang unheard until the subscription is made again
 
@@ -109,6 +110,8 @@ class Keeper:
             if time.monotonic() >= self._later.due:
                 self._attempt(self._deliver, self._wire)
             self._attempt(self._listen, self._ring_wire)
+            if self._failing:  # what is due meanwhile is late already
+                self._due = min(self._due, time.monotonic() + RECONNECT_S)
             if self._wait(self._due):
                 return
 
@@ -124,6 +127,8 @@ class Keeper:
             self._failing.discard(wire)
         except (OSError, ReplyError) as error:
             wire.close()
+            if wire is self._wire:  # who only listens would not notice that its server is gone
+                self._ring_wire.close()
             if wire not in self._failing:
                 log.warning("the keeper lost the server, trying again", reason=str(error))
             self._failing.add(wire)

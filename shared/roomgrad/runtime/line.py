@@ -7,9 +7,10 @@ from typing import Any
 
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.runtime.wire import Command, Reply, ReplyError, Wire, WireLost
+from roomgrad.sentinels import Place
 
 # Errors that mean "not now": the connection is given up and made again.
-_NOT_NOW = ("READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+_NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
 
 
 class Line:
@@ -25,11 +26,16 @@ class Line:
         self.reading = False
 
     def connect(self) -> None:
-        """Opens both connections and loads the commit script."""
+        """Opens both connections, to one server, and loads the commit script."""
         self._wire.connect()
-        self._side.connect()
+        self._side.connect(self._wire.at)
         self.reading = False
         self.load_script()
+
+    @property
+    def at(self) -> Place | None:
+        """Under Sentinel: the server to which both go."""
+        return self._wire.at
 
     def close(self) -> None:
         """Closes both; an outstanding read is forgotten."""

@@ -16,6 +16,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad import codec
+from roomgrad.addresses import located, sentinels_of
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import MessageError, NoServer, RoomgradError
@@ -29,6 +30,7 @@ from roomgrad.runtime.history import History
 from roomgrad.runtime.keeper import Keeper
 from roomgrad.runtime.later import Later
 from roomgrad.runtime.line import Line
+from roomgrad.runtime.lookout import Lookout
 from roomgrad.runtime.pulse import Pulse
 from roomgrad.runtime.rings import Rings
 from roomgrad.runtime.setup import Setup
@@ -42,7 +44,7 @@ from roomgrad.settings import RuntimeSettings, of_run
 
 log = structlog.get_logger("roomgrad")
 
-RECONNECT_S = (0.05, 1.0)  # first and longest pause between two attempts to connect
+RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts to connect
 
 
 class EmptiedServer(RoomgradError):
@@ -62,6 +64,7 @@ class Replica:
         self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self.pulse = Pulse()
         self._url = url
+        self._wires: list[Wire] = []
         self._stopping = Stopping()
         self._line = Line(self._open_wire)
         self._cache = Cache()
@@ -100,7 +103,9 @@ class Replica:
         return GroupSource(self.names, component.name, self.consumer, streams)
 
     def _open_wire(self, purpose: str) -> Wire:
-        return Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+        wire = Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+        self._wires.append(wire)
+        return wire
 
     # the life of a replica
 
@@ -119,9 +124,15 @@ class Replica:
 
     def run(self) -> int:
         """Serves until `stop`, through outages of any length."""
+        sentinels = sentinels_of(self._url)
+        lookout = Lookout(sentinels, self._wires) if sentinels else None
+        if lookout is not None:
+            lookout.start()
         try:
             self._serve_until_stopped(self._keeper)
         finally:
+            if lookout is not None:
+                lookout.stop()
             self._keeper.stop()
             self._line.close()
         log.info("stopped", component=self.component.name)
@@ -166,7 +177,8 @@ class Replica:
 
     def _connect(self) -> None:
         self._line.connect()
-        with connect(self._url, self.settings.redis_password_file) as client:
+        where = located(self._url, self._line.at)
+        with connect(where, self.settings.redis_password_file) as client:
             self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
             if isinstance(self._source, EveryoneSource):
                 self._missed = self._setup.find_positions(self._source, client)
@@ -231,7 +243,7 @@ class Replica:
         reply, *versions = self._line.answers(count, self.settings.block_s)
         for answer in (reply, *versions):
             if isinstance(answer, ReplyError):
-                if str(answer).startswith(("NOGROUP", "UNBLOCKED")):
+                if str(answer).startswith("NOGROUP"):
                     raise EmptiedServer(f"a group is not there any more: {answer}")
                 raise answer
         if versions:

@@ -14,9 +14,14 @@ from typing import Any
 
 import hiredis
 
-from roomgrad.server import options_of, read_password
+from roomgrad.addresses import options_of, sentinels_of
+from roomgrad.errors import NoServer
+from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
+from roomgrad.server import read_password
 
-CONNECT_TIMEOUT_S = 5.0
+# A server that is away must not hold up the next attempt, of which one may be the first to succeed.
+CONNECT_S = 0.5
+GREETING_S = 1.0  # who takes longer to say hello serves nobody now: frozen, or behind lost packets
 SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
 _BUFFER = 128 * 1024
@@ -49,8 +54,12 @@ class Wire:
         if password_file:
             self._options["password"] = read_password(password_file)
         self.grace_s = GRACE_S
-        self._tls = url.startswith("rediss://")
+        self._sentinels = sentinels_of(url)
+        self._tls = url.startswith("rediss")
         self._name = name
+        self.at: Place | None = None
+        """Under Sentinel: the server to which it is, or was, connected."""
+
         self._socket: socket.socket | None = None
         self._patience_s = 0.0
         self._reader = hiredis.Reader()
@@ -62,31 +71,54 @@ class Wire:
     def connected(self) -> bool:
         return self._socket is not None
 
-    def connect(self) -> None:
-        """Opens the connection. Raises OSError or ReplyError (wrong password, loading...)."""
+    def connect(self, at: Place | None = None) -> None:
+        """Opens the connection. Raises OSError or ReplyError (wrong password, loading...).
+
+        at: the server, where sentinels have been asked already; two connections that belong
+        together must not go to two servers while a failover is under way.
+        """
         self.close()
         self._reader = hiredis.Reader()
         self._waiting = 0
-        self._socket = self._open()
-        self._patience_s = CONNECT_TIMEOUT_S
+        if self._sentinels is not None:
+            self.at = at or self._master(self._sentinels)
         try:
-            for command in self._greetings():
-                reply = self.call(command)
-                if isinstance(reply, ReplyError):
-                    raise reply
+            self._socket = self._open()
+            self._patience_s = GREETING_S
+            self._greet()
         except BaseException:
             self.close()
+            if self._sentinels is not None:
+                self._sentinels.doubt()
             raise
+
+    def _master(self, sentinels: Sentinels) -> Place:
+        try:
+            return sentinels.master()
+        except NoServer as error:
+            raise WireLost(str(error)) from error
+
+    def _greet(self) -> None:
+        """Says who this is, and asks under Sentinel who answers. Soon, or not at all."""
+        commands = self._greetings()
+        self._send(GREETING_S, *commands)
+        replies = [self._read(GREETING_S) for _ in commands]
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise reply
+        if self._sentinels is not None and not is_master(replies[-1]):
+            raise WireLost(NO_MASTER)
 
     def _open(self) -> socket.socket:
         options = self._options
         if path := options.get("path"):
             connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(CONNECT_TIMEOUT_S)
+            connection.settimeout(GREETING_S)
             connection.connect(path)
             return connection
-        address = (options.get("host", "localhost"), int(options.get("port", 6379)))
-        connection = socket.create_connection(address, CONNECT_TIMEOUT_S)
+        address = self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
+        connection = socket.create_connection(address, CONNECT_S)
+        connection.settimeout(GREETING_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._tls:
@@ -105,6 +137,8 @@ class Wire:
             commands.append((b"SELECT", str(database).encode()))
         if self._name:
             commands.append((b"CLIENT", b"SETNAME", self._name.encode()))
+        if self._sentinels is not None:
+            commands.append(HELLO)
         return commands
 
     def close(self) -> None:
@@ -114,13 +148,23 @@ class Wire:
                 self._socket.close()
         self._socket = None
 
+    def hang_up(self) -> None:
+        """Ends the connection for whoever waits at it; for other threads than the wire's own."""
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def send(self, *commands: Command) -> None:
         """Sends commands in one go; each is answered by one `read`, in order."""
+        self._send(self.grace_s, *commands)
+
+    def _send(self, patience_s: float, *commands: Command) -> None:
         if self._socket is None:
             raise WireLost("not connected")
         data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
         try:
-            self._be_patient(self.grace_s + len(data) / SLOWEST_BYTES_S)
+            self._be_patient(patience_s + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)
         except OSError as error:
             self._lose(error)
@@ -128,20 +172,23 @@ class Wire:
 
     def read(self, due_s: float = 0.0) -> Reply:
         """The next answer, due in so many seconds. A server's error is returned, not raised."""
+        return self._read(due_s + self.grace_s)
+
+    def _read(self, patience_s: float) -> Reply:
         try:
             reply = self._reader.gets()
             while reply is False:
-                self._fill(due_s)
+                self._fill(patience_s)
                 reply = self._reader.gets()
         except (OSError, hiredis.ProtocolError) as error:
             self._lose(error)
         self._waiting -= 1
         return reply
 
-    def _fill(self, due_s: float) -> None:
+    def _fill(self, patience_s: float) -> None:
         if self._socket is None:
             raise WireLost("not connected")
-        self._be_patient(due_s + self.grace_s)
+        self._be_patient(patience_s)
         self._feed(self._socket)
 
     def _feed(self, connection: socket.socket) -> None:

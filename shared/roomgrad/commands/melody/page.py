@@ -9,13 +9,14 @@ from contextlib import closing
 
 import redis
 
+from roomgrad.addresses import shown
 from roomgrad.codec import unpack
 from roomgrad.commands.report import command
 from roomgrad.commands.session import Session, password_file
 from roomgrad.contracts.melody import LABELLING, LABELS_LOG, LEARNER, MELODY
 from roomgrad.errors import RoomgradError
 from roomgrad.names import Names
-from roomgrad.server import connect, shown
+from roomgrad.server import connect
 
 PAGE_S = 60.0
 

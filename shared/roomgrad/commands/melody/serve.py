@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from roomgrad.addresses import shown
 from roomgrad.commands.melody import standing
 from roomgrad.commands.melody.page import wait_for_page, where_to_look
 from roomgrad.commands.melody.standing import Standing
@@ -19,7 +20,6 @@ from roomgrad.commands.plan import Plan
 from roomgrad.commands.session import Session, serve
 from roomgrad.contracts.melody import LEARNER
 from roomgrad.errors import RunMismatch
-from roomgrad.server import shown
 
 LOOK_S = 0.5
 LINE_EVERY_S = 10.0  # where nothing can be drawn over

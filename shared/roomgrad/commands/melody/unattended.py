@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from roomgrad import project
+from roomgrad.addresses import shown
 from roomgrad.client import Client
 from roomgrad.commands.ledger import weights_sha256
 from roomgrad.commands.melody import evaluation, standing
@@ -38,7 +39,6 @@ from roomgrad.contracts.melody import (
 from roomgrad.errors import RoomgradError
 from roomgrad.melody import formats
 from roomgrad.melody.genome import Genomes, distinct, packed, random_genomes
-from roomgrad.server import shown
 
 ANSWER_S = 60.0
 POINTS = 8  # of the curve in the report, about

@@ -1,0 +1,242 @@
+"""Under Sentinel: masters that die, freeze and are replaced while messages are under way."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from roomgrad import Context, Message
+from roomgrad.client import Client
+from roomgrad.errors import NoAnswer, NoServer, ServerError
+from roomgrad.server import connect
+from roomgrad.testing import wait_for
+from tests.integration.conftest import Cage, make_cage
+from tests.integration.parrots import CAGE, HEARD, PARROTS, PERCH, SAID, listener, numbers, parrot
+from tests.integration.sentinels import SentinelSet
+from tests.waiting import until
+
+BACK_S = 5.0  # from the election until a message is answered again; measured is some 0.3 s
+
+
+@pytest.fixture
+def servers(tmp_path: Path) -> Iterator[SentinelSet]:
+    with SentinelSet(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def cage(servers: SentinelSet) -> Iterator[Cage]:
+    """A run of the parrots that knows its servers by the sentinels alone."""
+    yield from make_cage(servers.url)
+
+
+def tally(message: Message, context: Context) -> Message:
+    """Repeats, and counts in a table too, of which every replica caches what it wrote last."""
+    table = context.table("tally")
+    number = (table.get("heard") or {"number": 0})["number"]
+    table.put("heard", number=number + 1)
+    context.counters.add("heard")
+    return message.reply(PERCH, message.array * 2)
+
+
+class Sender:
+    """Sends one message after the other; `told` are those of which it was told that they stand."""
+
+    def __init__(self, cage: Cage) -> None:
+        self._cage = cage
+        self._stop = threading.Event()
+        self.told: list[str] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with Client(PARROTS, self._cage.names.run, self._cage.url) as client:
+            for number in itertools.count():
+                message = Message.open(CAGE, numbers(number))
+                with contextlib.suppress(redis.RedisError, ServerError):
+                    client.send(message)
+                    self.told.append(message.root_id)
+                if self._stop.wait(0.002):
+                    return
+
+
+def roots(client: redis.Redis, key: str) -> list[str]:
+    return [fields[b"ROOT_ID"].decode() for _, fields in client.xrange(key)]
+
+
+def assert_once(cage: Cage, servers: SentinelSet, told: list[str]) -> int:
+    """Every message that the new master holds has had each of its effects once.
+
+    Answers how many it does not hold of those that the client was told to stand.
+    """
+    with contextlib.closing(servers.client()) as client:
+        keys = [cage.names.stream(*stream.key) for stream in (HEARD, SAID)]
+        heard = roots(client, keys[0])
+        until(lambda: len(roots(client, keys[1])) >= len(heard), timeout_s=20)
+        until(lambda: client.xpending(keys[0], "parrot")["pending"] == 0)
+        assert Counter(roots(client, keys[1])) == Counter(heard)
+        assert int(client.hget(cage.names.counters("parrot"), "heard") or 0) == len(heard)
+        entry = client.hget(cage.names.table("tally"), "heard") or b""
+        assert b'"number":%d' % len(heard) in entry
+        assert not client.exists(cage.names.dead())
+        lost = len(set(told) - set(heard))
+        print(f"stored {len(told)}, lost by replication {lost}, lost by roomgrad 0")
+        assert len(told) > 300
+    return lost
+
+
+def measured(cage: Cage, servers: SentinelSet) -> float:
+    """Seconds from the election until a message that is sent then is answered by the new master.
+
+    A sentinel that has not heard of it yet may send the first ones astray.
+    """
+    servers.wait_elected()
+    elected = time.monotonic()
+    with contextlib.closing(servers.client()) as client:
+        until(lambda: answered(cage, client))
+    return time.monotonic() - elected
+
+
+def answered(cage: Cage, client: redis.Redis) -> bool:
+    message = said(cage)
+    with contextlib.suppress(NoAnswer):
+        if message is not None:
+            wait_for(client, cage.names, SAID, root_id=message.root_id, timeout_s=0.3)
+            return True
+    return False
+
+
+def said(cage: Cage) -> Message | None:
+    with contextlib.suppress(redis.RedisError, ServerError):
+        return cage.say(1)
+    return None
+
+
+# Whoever turns a living master over by hand loses what that takes until it becomes a replica.
+@pytest.mark.parametrize(
+    ("upset", "may_lose"), [("kill_master", 20), ("freeze_master", 20), ("failover", 100_000)]
+)
+def test_a_failover_in_the_middle_of_work_does_everything_once(
+    servers: SentinelSet, cage: Cage, upset: str, may_lose: int
+) -> None:
+    """Two replicas work, a client sends: what the new master holds takes effect exactly once."""
+    for _ in range(2):
+        cage.start(parrot(tally), block_s=0.5)
+    with Sender(cage) as sender:
+        until(lambda: len(sender.told) > 300, timeout_s=30)
+        old = getattr(servers, upset)()
+        seconds = measured(cage, servers)
+        print(f"{upset}: {seconds:.2f} s from the election to an answer")
+        assert seconds < BACK_S
+        before = len(sender.told)
+        until(lambda: len(sender.told) > before + 20, timeout_s=30)
+    if upset == "freeze_master":
+        servers.thaw(old)
+    assert assert_once(cage, servers, sender.told) <= may_lose
+
+
+def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing(
+    servers: SentinelSet, cage: Cage
+) -> None:
+    """Frozen, replaced, and thawed: for seconds there are two masters, and messages on both.
+
+    Who is still connected to the old one works there at first. All of that is undone when it
+    becomes a replica; what the new master holds must not have been touched by it.
+    """
+    heard_by_listener: list[float] = []
+
+    def hear(message: Message, context: Context) -> None:
+        heard_by_listener.append(float(message.array[0]))
+
+    for _ in range(2):
+        cage.start(parrot(tally))
+    cage.start(listener(hear, everyone=True), replica="ear")
+    with Sender(cage) as sender:
+        until(lambda: len(sender.told) > 300, timeout_s=30)
+        old = servers.freeze_master()
+        servers.wait_elected()
+        servers.thaw(old)
+        with Client(PARROTS, cage.names.run, f"redis://127.0.0.1:{old}/0") as astray:
+            strays = [Message.open(CAGE, numbers(-n)) for n in range(1, 40)]
+            for message in strays:
+                astray.send(message)
+        before = len(sender.told)
+        until(lambda: len(sender.told) > before + 100, timeout_s=30)
+    assert_once(cage, servers, sender.told)
+    with contextlib.closing(servers.client()) as client:
+        stored = set(roots(client, cage.names.stream(*HEARD.key)))
+    assert not stored & {message.root_id for message in strays}
+    until(lambda: said(cage) and heard_by_listener[-1] == 2.0)
+
+
+def test_a_replica_leaves_a_master_that_was_replaced_within_some_heartbeats(
+    servers: SentinelSet, cage: Cage
+) -> None:
+    """The old master would take seconds to hear of it, and lose what it is told meanwhile."""
+    replica = cage.start(parrot())
+    cage.heard(cage.say(1))
+    old = servers.freeze_master()
+    servers.wait_elected()
+    servers.thaw(old)
+    began = time.monotonic()
+    until(lambda: connections(servers, old, replica.consumer) == 0)
+    with contextlib.closing(servers.client(old)) as client:
+        assert client.info("replication")["role"] == "master"  # it does not know yet
+    assert time.monotonic() - began < 3
+    until(lambda: connections(servers, servers.master_port, replica.consumer) == 4)
+
+
+def connections(servers: SentinelSet, port: int, consumer: str) -> int:
+    with contextlib.closing(servers.client(port)) as client:
+        names = [each["name"] for each in client.client_list()]
+    return sum(name.startswith(consumer) for name in names)
+
+
+def test_an_address_that_names_no_master_says_what_is_wrong(servers: SentinelSet) -> None:
+    """In one sentence: what was asked, and what is known."""
+    with pytest.raises(ServerError, match=r"is no address of a server: .* redis\+sentinel://"):
+        connect("redis+sentinel://127.0.0.1:26379")
+    with pytest.raises(
+        NoServer, match=r"no sentinel answers: asked were 127.0.0.1:1 .*, localhost:2"
+    ):
+        connect("redis+sentinel://127.0.0.1:1,localhost:2/rooms")
+    with pytest.raises(NoServer, match=r"know no master 'attic': they know 'rooms'"):
+        connect(servers.url.replace("/rooms", "/attic"))
+    for server in servers.servers:
+        server.kill()
+    with pytest.raises(NoServer, match=r"no master of 'rooms' is elected now"):
+        until(lambda: connected_to(servers.url))
+
+
+def connected_to(url: str) -> bool:
+    """False while the sentinels still think that the master is there."""
+    try:
+        connect(url).close()
+    except NoServer as error:
+        if "elected" in str(error):
+            raise
+    return False
+
+
+def test_a_silent_sentinel_is_passed_over(servers: SentinelSet) -> None:
+    """Any one of them will do, and the one that answered is asked first from then on."""
+    for sentinel in servers.sentinels[:2]:
+        sentinel.kill()
+    with contextlib.closing(connect(servers.url)) as client:
+        assert client.ping()
