@@ -14,11 +14,13 @@ from typing import Any
 
 import hiredis
 
+from roomgrad.errors import MessageError
 from roomgrad.server import options_of, read_password
 
 CONNECT_TIMEOUT_S = 5.0
 SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
+MOST_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
 _BUFFER = 128 * 1024
 
 Reply = Any
@@ -114,10 +116,18 @@ class Wire:
         self._socket = None
 
     def send(self, *commands: Command) -> None:
-        """Sends commands in one go; each is answered by one `read`, in order."""
+        """Sends commands in one go; each is answered by one `read`, in order.
+
+        Raises MessageError, with nothing sent, for more than any server takes at once.
+        """
         if self._socket is None:
             raise WireLost("not connected")
         data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
+        if len(data) > MOST_BYTES:
+            raise MessageError(
+                f"a commit of {len(data)} bytes cannot be sent, {MOST_BYTES} are the most: "
+                f"write less with one message"
+            )
         try:
             self._be_patient(GRACE_S + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)
