@@ -105,7 +105,9 @@ end
 local function misfit()
   take()
   local limit, fields = take(), take()
-  if limit ~= '' and not whole(limit, 15) then return 'limit of a stream: ' .. tostring(limit) end
+  if limit ~= '' and not (whole(limit, 15) and tonumber(limit) >= 0) then
+    return 'limit of a stream: ' .. tostring(limit)
+  end
   if not (whole(fields, 4) and tonumber(fields) % 2 == 0 and tonumber(fields) > 0
     and tonumber(fields) <= MOST) then
     return 'an entry of ' .. tostring(fields) .. ' names and values, expected 2 to ' .. MOST
