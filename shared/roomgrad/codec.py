@@ -162,8 +162,9 @@ def from_body(
     body: dict[str, Any], stream: Stream, raw: Mapping[bytes, bytes], entry: str = ""
 ) -> Message:
     """The message that a parsed body describes, checked against the schema of its stream."""
-    if body.get("v", FORMAT_VERSION) != FORMAT_VERSION:
-        raise DecodeError(f"format version {shown(body['v'])}: this side knows {FORMAT_VERSION}")
+    version = body.get("v", FORMAT_VERSION)
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise DecodeError(f"format version {shown(version)}: this side knows {FORMAT_VERSION}")
     type_ = _text(body, "TYPE")
     if type_ != stream.type:
         raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")

@@ -114,9 +114,9 @@ def as_messages(replies: Replies) -> list[Message]:
     if isinstance(replies, Message):
         return [replies]
     if isinstance(replies, Iterable) and not isinstance(replies, str | bytes | Mapping):
-        replies = list(replies)
-        if all(isinstance(each, Message) for each in replies):
-            return replies
+        found = list(replies)
+        if all(isinstance(each, Message) for each in found):
+            return found
     raise ContractError(
         f"a handler returned {shown(replies)}: expected a Message, several of them, or None"
     )

@@ -304,7 +304,8 @@ class Replica:
 
     def _failed(self, delivery: Delivery, error: BaseException) -> None:
         """The handler raised: try again later, or give up after the delivery limit."""
-        reason = traceback.format_exception_only(error)[-1].strip()  # also where str() of it fails
+        line = traceback.format_exception_only(error)[-1].strip()  # also where str() of it fails
+        reason = line.removeprefix(f"{type(error).__module__}.")
         log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
         if self._claims is None or delivery.count >= self.settings.max_deliveries:
             self._bury(delivery, reason, gives_up_root=True)
