@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from roomgrad import Context, Message
 from roomgrad.codec import encode
 from roomgrad.component import HandlerFunction
+from roomgrad.errors import ServerError
 from roomgrad.runtime.dead import HEAD_BYTES, SMALL_LETTER_BYTES
 from tests.integration.conftest import Cage, make_cage
-from tests.integration.parrots import CAGE, GRADIENT, HEARD, PERCH, numbers, parrot, repeat
+from tests.integration.parrots import CAGE, GRADIENT, HEARD, PERCH, SAID, numbers, parrot, repeat
 from tests.waiting import until
 
 
@@ -144,9 +145,7 @@ def misbehaved(request: pytest.FixtureRequest) -> Iterator[Misbehaved]:
         messages = {name: cage.say(number) for number, name in enumerate(MISBEHAVING)}
         for good in (before, cage.say(-2)):
             cage.heard(good, timeout_s=40)
-        letters = until(
-            lambda: found if len(found := cage.dead()) >= len(MISBEHAVING) else None, 40
-        )
+        until(lambda: found if len(found := cage.dead()) >= len(MISBEHAVING) else None, 40)
         until(lambda: cage.pending() == 0)
         cage.heard(cage.say(-3))
         assert cage.client.exists(cage.names.alive(replica.consumer))
@@ -301,3 +300,40 @@ def test_a_message_of_almost_64_mib_is_one(own_cage: Cage) -> None:
     own_cage.start(parrot(returning(lambda m: m.reply(PERCH, numbers(m.array.sum())))))
     message = shout(own_cage, np.ones(2**24 - 1000, "<f4"))
     assert own_cage.heard(message, timeout_s=30).array.tolist() == [2**24 - 1000]
+
+
+# streams without IDs
+
+HIGHEST = "18446744073709551615-18446744073709551615"
+
+
+def test_a_reply_waits_while_its_stream_has_no_ids(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written until somebody deletes the key; then all of it, once."""
+    monkeypatch.setattr("roomgrad.runtime.committer.REFUSED_PAUSE_S", 0.05)
+    replica = cage.start(parrot())
+    key = cage.names.stream(*SAID.key)
+    cage.client.xadd(key, {"m": "{}"}, id=HIGHEST)
+    with structlog.testing.capture_logs() as lines:
+        message = cage.say(1)
+        until(lambda: [each for each in lines if "used up its IDs" in str(each)])
+    assert replica.pulse.handling is not None
+    assert cage.pending() == 1
+    assert cage.counter("heard") == 0
+    cage.client.delete(key)
+    assert cage.heard(message).array.tolist() == [2.0]
+    assert cage.counter("heard") == 1
+
+
+def test_a_component_whose_stream_has_no_ids_goes_on_after_it_was_deleted(cage: Cage) -> None:
+    """The sender is told, and the groups are created again."""
+    cage.start(parrot())
+    key = cage.names.stream(*HEARD.key)
+    cage.client.xadd(key, {"m": "no"}, id=HIGHEST)
+    until(lambda: len(cage.dead()) == 1)
+    with pytest.raises(ServerError, match="used up its IDs"):
+        cage.say(1)
+    cage.client.delete(key)
+    assert cage.heard(cage.say(2)).array.tolist() == [4.0]
+    assert cage.counter("heard") == 1
