@@ -20,6 +20,7 @@ from roomgrad.contracts.melody import (
     START,
     STOP,
 )
+from roomgrad.errors import SchemaError
 from roomgrad.melody.genome import Genomes, canonical, distinct, packed, unpacked
 from services.evolution.genetic import breed, first
 from services.evolution.settings import EvolutionSettings
@@ -130,6 +131,9 @@ def rated(message: Message, context: Context) -> Message | None:
     if state is None or state.generation != asked["generation"]:
         return None
     state.fitness = np.asarray(message.fields["FITNESS"])
+    if len(state.fitness) != len(state.genomes):
+        count, came = len(state.genomes), len(state.fitness)
+        raise SchemaError(f"FITNESS: expected ({count},) ratings of the generation, got ({came},)")
     state.version = message.fields.get("VERSION", "")
     note(state, context)
     pause_s = context.settings.pause_s

@@ -61,6 +61,9 @@ def read_labels(context: Context) -> list[formats.Row]:
 def gather(message: Message, context: Context) -> list[Message]:
     """GENOMES with PROBS: scores that were asked for here, or a generation of evolution's."""
     turn = Turn(context)
+    melodies, scores = len(message.fields["GENOMES"]), len(message.fields["PROBS"])
+    if melodies != scores:
+        raise SchemaError(f"PROBS: expected ({melodies}, 6) for as many GENOMES, got ({scores}, 6)")
     if context.memory.get(message.root_id) is not None:
         context.memory.delete(message.root_id)
         turn.scored(message)

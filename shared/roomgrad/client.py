@@ -109,7 +109,7 @@ class Client:
         except redis.ResponseError as error:
             raise ServerError(f"the server refused: {error}") from error
         if reply[0] not in (b"ok", b"stale"):
-            raise ServerError(f"the server refused: {b' '.join(reply).decode()}")
+            raise ServerError(f"the server refused: {b' '.join(reply).decode(errors='replace')}")
         return reply
 
     def ask(

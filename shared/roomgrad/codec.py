@@ -13,13 +13,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from roomgrad.errors import DecodeError, SchemaError
+from roomgrad.errors import DecodeError, SchemaError, shown
 from roomgrad.messages import Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
 FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
 MAX_DIMENSIONS = 8
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
@@ -59,8 +60,10 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
         else:
             body[name] = value
     _require(stream.schema, body, stream)
-    entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", _dumps(body)]
-    entry += raw
+    text = _dumps(body)
+    if len(text) > MAX_TEXT_BYTES:
+        raise SchemaError(f"what is no array may have {MAX_TEXT_BYTES} bytes at most as JSON")
+    entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
     if sum(map(len, entry)) > MAX_MESSAGE_BYTES:
         raise SchemaError(f"a message may have {MAX_MESSAGE_BYTES} bytes at most, split the batch")
     return entry
@@ -68,7 +71,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
 
 def header(message: Message) -> bytes:
     """What rings on the channel, up to the entry id, which the server appends with `"}`."""
-    shape = list(message.data.shape) if message.data is not None else []
+    shape = np.shape(message.data) if message.data is not None else ()
     tail = _dumps(
         {
             "ID": message.id,
@@ -130,13 +133,22 @@ def decode(entry: str, fields: Sequence[bytes], stream: Stream) -> Message:
     if text is None:
         names = ", ".join(name.decode(errors="replace")[:40] for name in list(pairs)[:8])
         raise DecodeError(f"expected a field m with the message as JSON, got the fields {names}")
-    if sum(map(len, fields)) > MAX_MESSAGE_BYTES:
-        raise DecodeError(f"a message may have {MAX_MESSAGE_BYTES} bytes at most")
+    if (size := sum(map(len, fields))) > MAX_MESSAGE_BYTES:
+        raise DecodeError(f"a message may have {MAX_MESSAGE_BYTES} bytes at most, got {size}")
     return from_body(parse_body(text), stream, pairs, entry)
 
 
 def parse_body(text: bytes) -> dict[str, Any]:
-    """`m` as a dict. Raises DecodeError when it is not a JSON object."""
+    """`m` as a dict. Raises DecodeError when it is not a JSON object, or too long to be parsed."""
+    if len(text) > MAX_TEXT_BYTES:
+        raise DecodeError(
+            f"the JSON of a message may have {MAX_TEXT_BYTES} bytes at most, got {len(text)}: "
+            f"large arrays stand in fields of their own"
+        )
+    return _parsed(text)
+
+
+def _parsed(text: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -150,15 +162,16 @@ def from_body(
     body: dict[str, Any], stream: Stream, raw: Mapping[bytes, bytes], entry: str = ""
 ) -> Message:
     """The message that a parsed body describes, checked against the schema of its stream."""
-    if body.get("v", FORMAT_VERSION) != FORMAT_VERSION:
-        raise DecodeError(f"format version {body['v']!r}: this side knows {FORMAT_VERSION}")
+    version = body.get("v", FORMAT_VERSION)
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise DecodeError(f"format version {shown(version)}: this side knows {FORMAT_VERSION}")
     type_ = _text(body, "TYPE")
     if type_ != stream.type:
         raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")
     given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
     if status is None:
-        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {given!r:.60}")
+        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {shown(given)}")
     values = {name: value for name, value in body.items() if name not in ENVELOPE}
     checked = {name: _decoded(name, value, stream, raw) for name, value in values.items()}
     _require(stream.schema, checked, stream)
@@ -182,7 +195,7 @@ def _text(body: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
         return value
     if optional and value in (None, ""):
         return ""
-    raise DecodeError(f"{name}: expected a text of 1 to 128 characters, got {str(value)[:60]!r}")
+    raise DecodeError(f"{name}: expected a text of 1 to 128 characters, got {shown(value)}")
 
 
 def _decoded(name: str, value: Any, stream: Stream, raw: Mapping[bytes, bytes]) -> Any:
@@ -199,8 +212,9 @@ def _decoded(name: str, value: Any, stream: Stream, raw: Mapping[bytes, bytes]) 
 def _raw_array(name: str, value: Mapping[str, Any], raw: Mapping[bytes, bytes]) -> NDArray[Any]:
     spec = value.get("$array")
     if not isinstance(spec, dict):
-        raise DecodeError(f"{name}: expected an array, got an object with {list(value)[:5]}")
-    buffer = raw.get(str(spec.get("field", name)).encode())
+        raise DecodeError(f"{name}: expected an array, got {shown(value)}")
+    field = spec.get("field", name)
+    buffer = raw.get(field.encode()) if isinstance(field, str) else None
     if buffer is None:
         raise DecodeError(f"{name}: the field with its bytes is missing")
     return array_from(name, spec, buffer)
@@ -213,6 +227,8 @@ def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any
         raise DecodeError(
             f"{name}: {dtype.str} of shape {tuple(shape)} has {size} bytes, got {len(buffer)}"
         )
+    if dtype.kind == "b" and any(byte > 1 for byte in set(buffer)):
+        raise DecodeError(f"{name}: expected bytes 0 and 1 for {dtype.str}, got {max(buffer)}")
     return np.frombuffer(buffer, dtype=dtype).reshape(shape)
 
 
@@ -230,7 +246,7 @@ def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int
         else:
             if values <= MAX_VALUES:
                 return dtype, shape, size
-    raise DecodeError(f"{name}: expected a shape, got {str(shape)[:60]}")
+    raise DecodeError(f"{name}: expected a shape, got {shown(shape)}")
 
 
 _DTYPES = {
@@ -242,7 +258,7 @@ _DTYPES = {
 def _dtype(name: str, text: object) -> np.dtype[Any]:
     dtype = _DTYPES.get(text) if isinstance(text, str) else None
     if dtype is None:
-        raise DecodeError(f"{name}: expected a dtype among {', '.join(_DTYPES)}, got {text!r:.40}")
+        raise DecodeError(f"{name}: expected a dtype among {', '.join(_DTYPES)}, got {shown(text)}")
     return dtype
 
 
@@ -275,7 +291,7 @@ def pack(record: Mapping[str, Any]) -> bytes:
 def unpack(value: bytes) -> dict[str, Any]:
     """The record of a value that `pack` made. Raises DecodeError on anything else."""
     line, _, raw = value.partition(b"\n")
-    record = parse_body(line)
+    record = _parsed(line)
     for name, item in record.items():
         if isinstance(item, dict) and isinstance(item.get("$array"), dict):
             record[name] = _packed_array(name, item["$array"], raw)
@@ -291,6 +307,6 @@ def _packed_array(name: str, spec: Mapping[str, Any], raw: bytes) -> NDArray[Any
             raise DecodeError(f"{name}: {error}") from error
     at = spec.get("at")
     if type(at) is not int or not 0 <= at <= len(raw):
-        raise DecodeError(f"{name}: expected an offset into {len(raw)} bytes, got {at!r:.40}")
+        raise DecodeError(f"{name}: expected an offset into {len(raw)} bytes, got {shown(at)}")
     _, _, size = _layout(name, spec)
     return array_from(name, spec, raw[at : at + size])

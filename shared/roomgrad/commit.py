@@ -64,7 +64,7 @@ class Commit:
         )
 
     def do(self, command: bytes, key: str, *arguments: bytes) -> None:
-        """A write of one key: HSET, HDEL, HINCRBY, ZADD or ZREMRANGEBYRANK."""
+        """A write of one key: HSET, HDEL, HINCRBY or XADD."""
         self.operations.append([command, self._key(key), b"%d" % len(arguments), *arguments])
 
     def send(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from roomgrad.context import Context
-from roomgrad.errors import ContractError
+from roomgrad.errors import ContractError, shown
 from roomgrad.messages import Message
 from roomgrad.models import Trainable
 from roomgrad.names import ERRORS, LOGGING
@@ -108,9 +108,15 @@ class Component:
 
 
 def as_messages(replies: Replies) -> list[Message]:
-    """What a handler returned, as a list."""
+    """What a handler returned, as a list. Raises ContractError for anything but messages."""
     if replies is None:
         return []
     if isinstance(replies, Message):
         return [replies]
-    return list(replies)
+    if isinstance(replies, Iterable) and not isinstance(replies, str | bytes | Mapping):
+        found = list(replies)
+        if all(isinstance(each, Message) for each in found):
+            return found
+    raise ContractError(
+        f"a handler returned {shown(replies)}: expected a Message, several of them, or None"
+    )

@@ -6,7 +6,6 @@ are staged and committed in one go when the handler has returned.
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -21,6 +20,8 @@ from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
 
 log = structlog.get_logger("roomgrad")
+
+LATEST_S = 1e9  # thirty years: the longest delay of a message
 
 
 class Context:
@@ -81,8 +82,8 @@ class Context:
         after_s: the message is delivered so many seconds after the commit, by whichever replica of
         this component lives then. Nothing takes it back.
         """
-        if not 0 <= after_s < math.inf:
-            raise ValueError(f"after_s: expected seconds from 0 on, got {after_s}")
+        if not 0 <= after_s <= LATEST_S:
+            raise ValueError(f"after_s: expected seconds from 0 to {LATEST_S:g}, got {after_s}")
         if after_s:
             self.later.append((after_s, message))
         else:

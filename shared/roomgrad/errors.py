@@ -20,6 +20,17 @@ Anything else that a handler raises is tried again, up to the delivery limit.
 
 from __future__ import annotations
 
+import reprlib
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 4, 4
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+
+
+def shown(value: object) -> str:
+    """A value in the text of an error, however large, deep or unwilling it is."""
+    return _SHORT.repr(value)
+
 
 class RoomgradError(Exception):
     """The base of every error that roomgrad raises on purpose."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.errors import ContractError, SchemaError
+from roomgrad.errors import ContractError, SchemaError, shown
 
 # The names that the envelope of a message takes; everything else is a field of the system's own.
 ENVELOPE = frozenset(
@@ -122,7 +122,7 @@ class Array:
 
     def _from_lists(self, name: str, value: object) -> NDArray[Any]:
         if self.nullable:
-            value = _nulls_as_nan(value)
+            value = _nulls_as_nan(value, len(self.shape))
         try:
             given = np.array(value)
             if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
@@ -131,7 +131,7 @@ class Array:
                 return np.array(value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise SchemaError(
-                f"{name}: expected numbers of shape {self.describe()}, got {str(value)[:80]}"
+                f"{name}: expected numbers of shape {self.describe()}, got {shown(value)}"
             ) from error
 
     def describe(self) -> str:
@@ -139,9 +139,9 @@ class Array:
         return "(" + ", ".join(map(str, self.shape)) + ("," if len(self.shape) == 1 else "") + ")"
 
 
-def _nulls_as_nan(value: object) -> object:
-    if isinstance(value, list):
-        return [_nulls_as_nan(item) for item in value]
+def _nulls_as_nan(value: object, axes: int) -> object:
+    if isinstance(value, list) and axes:  # deeper lists do not fit anyway, and may be very deep
+        return [_nulls_as_nan(item, axes - 1) for item in value]
     return float("nan") if value is None else value
 
 
@@ -162,13 +162,13 @@ class Text:
         if self.many and isinstance(value, list):
             return [self._one(name, item) for item in value]
         if self.many:
-            raise SchemaError(f"{name}: expected {self.describe()}, got {str(value)[:80]!r}")
+            raise SchemaError(f"{name}: expected {self.describe()}, got {shown(value)}")
         return self._one(name, value)
 
     def _one(self, name: str, value: object) -> str:
         fits = isinstance(value, str) and len(value) <= self.longest
         if not fits or (self.among and value not in self.among):
-            raise SchemaError(f"{name}: expected {self.describe()}, got {str(value)[:80]!r}")
+            raise SchemaError(f"{name}: expected {self.describe()}, got {shown(value)}")
         return str(value)
 
     def describe(self) -> str:

@@ -97,6 +97,9 @@ class RuntimeSettings:
     history_mib: Annotated[float, Field(ge=0)] = 16.0
     """How many MiB of acknowledged messages a stream keeps."""
 
+    dead_mib: Annotated[float, Field(ge=0)] = 256.0
+    """How many MiB of dead letters are kept whole; of larger ones after that, their beginnings."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are logged; debug shows every message."""
 

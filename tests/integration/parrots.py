@@ -6,6 +6,7 @@ Also a program, for tests that need a process: `python -m tests.integration.parr
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -76,6 +77,14 @@ def die(message: Message, context: Context) -> Message:
     return repeat(message, context)
 
 
+def crash(message: Message, context: Context) -> Message:
+    """Ends its process by SIGSEGV when it hears a negative number."""
+    if message.array[0] < 0:
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(10)
+    return repeat(message, context)
+
+
 def hang(message: Message, context: Context) -> Message:
     """Never comes back when it hears a negative number."""
     while message.array[0] < 0:
@@ -90,5 +99,5 @@ def later(message: Message, context: Context) -> None:
 
 
 if __name__ == "__main__":
-    behaviours = {"repeat": repeat, "die": die, "hang": hang, "later": later}
+    behaviours = {"repeat": repeat, "die": die, "crash": crash, "hang": hang, "later": later}
     main(parrot(behaviours[sys.argv.pop(1)]))

@@ -28,7 +28,7 @@ ROOM = Room("room")
         ([[None, 1]], "expected numbers", "got [[None, 1]]"),
         ([[1e39, 1]], "expected finite numbers", "infinity"),
         ({"a": 1}, "expected numbers", "got {'a': 1}"),
-        ("12", "expected numbers", "got 12"),
+        ("12", "expected numbers", "got '12'"),
     ],
 )
 def test_what_does_not_fit_is_named_with_what_was_expected(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import Any
 
@@ -17,6 +18,9 @@ from roomgrad.runtime.sources import Delivery
 
 ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
 REASON_CHARACTERS = 1000  # an error may quote as much as it likes
+SMALL_LETTER_BYTES = 4096  # letters of up to so many bytes are always kept whole
+MOST_FIELDS = 200  # names and values of an entry that are kept
+HEAD_BYTES = 1024  # kept of each field of a letter that is not kept whole
 ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
 
 
@@ -27,11 +31,13 @@ def bury(
     delivery: Delivery,
     reason: str,
     *,
+    whole: bool,
     gives_up_root: bool,
     by: str,
 ) -> None:
     """Stages a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and the notices.
 
+    `whole`: keeps all of it. Otherwise the beginnings of its fields, with their sizes and SHA-1.
     `gives_up_root`: every component of the contract gets a LOG/ERROR with the ROOT_ID in its own
     room, drops its memory of that root, and the one who opened it may open the next.
     """
@@ -46,7 +52,10 @@ def bury(
         "by": by,
         "at": time.time(),
     }
-    commit.do(b"XADD", names.dead(), b"*", b"history", orjson.dumps(history), *delivery.fields)
+    kept = delivery.fields
+    if not whole:
+        kept, history["shortened"] = beginnings(kept), sizes(kept)
+    commit.do(b"XADD", names.dead(), b"*", b"history", orjson.dumps(history), *kept)
     root_id = delivery.root_id()
     notice = Message(
         ERRORS,
@@ -54,7 +63,7 @@ def bury(
         new_id(),
         root_id or "unknown",
         sent_by=component.name,
-        fields={"TEXT": f"{component.name} gave up a message: {reason}", **history},
+        fields={**history, "TEXT": f"{component.name} gave up a message: {reason}"},
     )
     commit.send(
         names.stream(ERRORS, MessageType.LOG_ERROR.value),
@@ -66,6 +75,29 @@ def bury(
     if gives_up_root and root_id:
         for member in component.system.components:
             _notify(commit, names, member, notice)
+
+
+def beginnings(fields: list[bytes]) -> list[bytes]:
+    """Names and values of an entry, each cut short, and not more than `MOST_FIELDS` of them."""
+    return [part[:HEAD_BYTES] for part in fields[:MOST_FIELDS]]
+
+
+def sizes(fields: list[bytes]) -> dict[str, Any]:
+    """What the beginnings do not say: all bytes and fields, and of large fields size and SHA-1."""
+    pairs = list(zip(fields[::2], fields[1::2], strict=True))
+    large = [pair for pair in pairs[: MOST_FIELDS // 2] if max(map(len, pair)) > HEAD_BYTES]
+    return {
+        "bytes": sum(map(len, fields)),
+        "fields": len(pairs),
+        "large": [
+            {
+                "field": name[:128].decode(errors="replace"),
+                "bytes": len(value),
+                "sha1": hashlib.sha1(value, usedforsecurity=False).hexdigest(),
+            }
+            for name, value in large
+        ],
+    }
 
 
 def _notify(commit: Commit, names: Names, member: str, notice: Message) -> None:

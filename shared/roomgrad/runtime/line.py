@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from roomgrad.commit import SCRIPT, Commit
+from roomgrad.errors import MessageError
 from roomgrad.runtime.wire import Command, Reply, ReplyError, Wire, WireLost
 from roomgrad.sentinels import Place
 
@@ -100,7 +101,10 @@ def _checked(reply: Reply) -> Any:
 
 
 def outcome(reply: Reply) -> str:
-    """What became of a commit: ok, gone, stale, noscript, or why the server refused it."""
+    """What became of a commit: ok, gone, stale, noscript, or why the server refused it.
+
+    Raises MessageError for one that no server would ever take.
+    """
     if isinstance(reply, ReplyError):
         text = str(reply)
         if text.startswith("NOSCRIPT"):
@@ -109,4 +113,6 @@ def outcome(reply: Reply) -> str:
             raise WireLost(text)
         return text
     kind: str = reply[0].decode()
-    return reply[1].decode() if kind == "refused" else kind
+    if kind == "wrong":
+        raise MessageError(f"cannot be committed: {reply[1].decode(errors='replace')}")
+    return reply[1].decode(errors="replace") if kind == "refused" else kind

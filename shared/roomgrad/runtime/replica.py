@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import traceback
 from collections import deque
 from itertools import islice
 
@@ -25,7 +26,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
 from roomgrad.runtime.claims import Claims
 from roomgrad.runtime.committer import Committer
-from roomgrad.runtime.dead import bury, inbox_stream
+from roomgrad.runtime.dead import MOST_FIELDS, SMALL_LETTER_BYTES, bury, inbox_stream
 from roomgrad.runtime.history import History
 from roomgrad.runtime.keeper import Keeper
 from roomgrad.runtime.later import Later
@@ -271,7 +272,7 @@ class Replica:
             raise
         except MessageError as error:
             self._bury(delivery, str(error), gives_up_root=error.ends_root)
-        except Exception as error:
+        except BaseException as error:  # a stop is a flag: sys.exit and the like are the handler's
             self._failed(delivery, error)
         finally:
             self.pulse.handling = None
@@ -326,9 +327,10 @@ class Replica:
                 return self._work.step_again(attempt, self._version)
         return self._attempt(message) or attempt
 
-    def _failed(self, delivery: Delivery, error: Exception) -> None:
+    def _failed(self, delivery: Delivery, error: BaseException) -> None:
         """The handler raised: try again later, or give up after the delivery limit."""
-        reason = f"{type(error).__name__}: {error}"
+        line = traceback.format_exception_only(error)[-1].strip()  # also where str() of it fails
+        reason = line.removeprefix(f"{type(error).__module__}.")
         log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
         if self._claims is None or delivery.count >= self.settings.max_deliveries:
             self._bury(delivery, reason, gives_up_root=True)
@@ -350,8 +352,19 @@ class Replica:
             self.component,
             delivery,
             reason,
+            whole=self._may_keep(delivery),
             gives_up_root=gives_up_root,
             by=self.consumer,
         )
         self._committer.aside(commit)
         self._source.committed(delivery)
+
+    def _may_keep(self, delivery: Delivery) -> bool:
+        """Whether a dead letter is kept whole: small ones always, large ones within limits."""
+        size = sum(map(len, delivery.fields))
+        if size <= SMALL_LETTER_BYTES and len(delivery.fields) <= MOST_FIELDS:
+            return True
+        if size > codec.MAX_MESSAGE_BYTES or len(delivery.fields) > MOST_FIELDS:
+            return False
+        usage = [b"MEMORY", b"USAGE", self.names.dead().encode(), b"SAMPLES", b"0"]
+        return (self._line.call(usage) or 0) + size <= self.settings.dead_mib * 1024 * 1024

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 from roomgrad import codec
-from roomgrad.errors import MessageError
+from roomgrad.errors import MessageError, shown
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType, Stream, System
@@ -68,14 +68,13 @@ class Rings:
         self._store(token, message, stream, fields, wire)
 
     def _read(self, room: str, payload: bytes) -> tuple[Message, Stream]:
-        if len(payload) > codec.MAX_MESSAGE_BYTES:
-            raise MessageError("the message is too large")
         body = codec.parse_body(payload)
         body.setdefault("TO_ROOM", room)
-        stream = self._system.find(room, str(body.get("TYPE")))
+        type_ = body.get("TYPE")
+        stream = self._system.find(room, type_) if isinstance(type_, str) else None
         if stream is None:
             types = " and ".join(s.type for s in self._system.streams if s.room.name == room)
-            raise MessageError(f"TYPE: room {room} takes {types}, got {body.get('TYPE')!r}")
+            raise MessageError(f"TYPE: room {room} takes {types}, got {shown(type_)}")
         return codec.from_body(body, stream, {}), stream
 
     def _refusal(self, room: str, payload: bytes, error: MessageError) -> Message:
@@ -109,4 +108,4 @@ class Rings:
         ]
         reply = wire.call([b"EVAL", self._take_script, b"2", *keys, *arguments])
         if isinstance(reply, ReplyError):
-            raise reply
+            log.error("what was published cannot be taken", token=token[:300], reason=str(reply))

@@ -15,7 +15,7 @@ from typing import Any
 import hiredis
 
 from roomgrad.addresses import options_of, sentinels_of
-from roomgrad.errors import NoServer
+from roomgrad.errors import MessageError, NoServer
 from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
 from roomgrad.server import read_password
 
@@ -24,6 +24,7 @@ CONNECT_S = 0.5
 GREETING_S = 1.0  # who takes longer to say hello serves nobody now: frozen, or behind lost packets
 SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
+MOST_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
 _BUFFER = 128 * 1024
 
 Reply = Any
@@ -156,13 +157,21 @@ class Wire:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def send(self, *commands: Command) -> None:
-        """Sends commands in one go; each is answered by one `read`, in order."""
+        """Sends commands in one go; each is answered by one `read`, in order.
+
+        Raises MessageError, with nothing sent, for more than any server takes at once.
+        """
         self._send(self.grace_s, *commands)
 
     def _send(self, patience_s: float, *commands: Command) -> None:
         if self._socket is None:
             raise WireLost("not connected")
         data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
+        if len(data) > MOST_BYTES:
+            raise MessageError(
+                f"a commit of {len(data)} bytes cannot be sent, {MOST_BYTES} are the most: "
+                f"write less with one message"
+            )
         try:
             self._be_patient(patience_s + len(data) / SLOWEST_BYTES_S)
             self._socket.sendall(data)

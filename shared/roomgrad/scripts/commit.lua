@@ -5,27 +5,36 @@
 --       2   what must hold: how many guards, then the guards
 --       ..  what is written: how many operations, then the operations
 --
--- A guard is   PENDING stream done group entry      the group still owes this entry
+-- A guard is   PENDING stream done group entry      the group still owes this entry; one at most
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field is not there
---              SHAPE   hash                         a hash, or nothing yet
--- An operation is  COMMAND key count argument...    and those below that are no Redis command:
+-- An operation is  COMMAND key count argument...    HSET, HDEL, HINCRBY or XADD, and those below:
 --              SEND   stream channel header limit count field...   an entry, and its ring
 --              LATER  dues bodies ms, then as SEND: the same in so many ms, by `later.lua`
+--              MARK   stream done group entry       an entry that was skipped
+--              RETAIN, RELEASE  kept version        one open root more, or less, needs these weights
+--              STEP   model kept version step weights optimizer
+--              LEDGER ledger counters root step
 --
 -- Returns {"ok", entry ids...}, {"gone"} when somebody else committed this entry, {"stale", number}
--- when guard `number` does not hold, or {"refused", reason}. Scripts do not roll back, so whatever
--- can fail is tried before the first write: types by TYPE, permissions by acl_check_cmd.
+-- when guard `number` does not hold, {"refused", reason} while something on the server is in the
+-- way, or {"wrong", reason} when these arguments can never be committed. Scripts do not roll back, so
+-- whatever can fail is tried before the first write: types by TYPE, permissions by acl_check_cmd,
+-- numbers and counts by looking at them.
+
+local MOST = 7000 -- arguments of a command: unpack takes less than 8,000
+local MOST_OPERATIONS = 1000000
 
 local ring = ARGV[1]
 local at = 2
 local function take() local value = ARGV[at]; at = at + 1; return value end
 local function key() return KEYS[tonumber(take())] end
 
-local holds = {
-  hash = {HSET = true, HDEL = true, HINCRBY = true},
-  zset = {ZADD = true, ZREMRANGEBYRANK = true},
-  stream = {XADD = true},
+local commands = { -- what they change, how many arguments they take, and some for a try
+  HSET = {kind = 'hash', takes = function(count) return count % 2 == 0 end, try = {'f', ''}},
+  HDEL = {kind = 'hash', takes = function() return true end, try = {'f'}},
+  HINCRBY = {kind = 'hash', takes = function(count) return count == 2 end, try = {'f', '1'}},
+  XADD = {kind = 'stream', takes = function(count) return count % 2 == 1 end, try = {'*', 'm', ''}},
 }
 
 local types = {}
@@ -33,42 +42,106 @@ local function fits(name, kind)
   local found = types[name]
   if not found then
     found = redis.call('TYPE', name).ok
-    types[name] = found
+    types[name] = found ~= 'none' and found or kind -- one that is made here is made once
   end
   if found ~= kind and found ~= 'none' then
     return 'key ' .. name .. ' is a ' .. found .. ', expected a ' .. kind
   end
 end
 
-local function allowed(...)
-  if not redis.acl_check_cmd(...) then
-    return 'no permission for ' .. select(1, ...) .. ' on ' .. select(2, ...)
-  end
+local tried = {}
+local function allowed(command, name, ...)
+  local what = command .. ' ' .. name
+  if tried[what] == nil then tried[what] = redis.acl_check_cmd(command, name, ...) end
+  if not tried[what] then return 'no permission for ' .. command .. ' on ' .. name end
+end
+
+-- A whole number as Redis reads it, of so few digits that no sum of them overflows.
+local function whole(text, digits)
+  return text and (text == '0' or text:match('^-?[1-9]%d*$')) and #text <= digits
 end
 
 local function countable(name, field)
-  local value = redis.call('HGET', name, field) or '0'
-  if not (value:match('^-?%d+$') and #value < 16) then
-    return 'counter ' .. field .. ' of ' .. name .. ' is no whole number'
+  if not whole(redis.call('HGET', name, field) or '0', 15) then
+    return 'counter ' .. field .. ' of ' .. name .. ' is no whole number, or above 15 digits'
   end
+end
+
+-- After the highest ID a stream takes no entry any more, also when that entry was deleted.
+local LAST = '18446744073709551615'
+local function used_up(stream)
+  if redis.call('EXISTS', stream) == 0 then return false end
+  if #redis.call('XRANGE', stream, LAST, '+', 'COUNT', 1) > 0 then return true end
+  local about = redis.call('XINFO', 'GROUPS', stream)
+  if #about == 0 or redis.call('XLEN', stream) == 0 then -- not of all: it answers whole entries
+    about = {redis.call('XINFO', 'STREAM', stream)}
+  end
+  for _, info in ipairs(about) do
+    for i = 1, #info, 2 do
+      local id = (info[i] == 'last-generated-id' or info[i] == 'last-delivered-id') and info[i + 1]
+      if id and id:sub(1, #LAST) == LAST then return true end
+    end
+  end
+  return false
+end
+
+local full = {}
+local function room_in(stream)
+  if full[stream] == nil then full[stream] = used_up(stream) end
+  if full[stream] then
+    return 'stream ' .. stream .. ' has used up its IDs, somebody XADDed the highest: delete the key'
+  end
+end
+
+local function addable(stream)
+  return fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '') or room_in(stream)
+end
+
+local function sendable(stream, channel)
+  return addable(stream) or allowed(ring, channel, '')
+end
+
+-- Passes over the header, the limit and the fields of an entry.
+local function misfit()
+  take()
+  local limit, fields = take(), take()
+  if limit ~= '' and not (whole(limit, 15) and tonumber(limit) >= 0) then
+    return 'limit of a stream: ' .. tostring(limit)
+  end
+  if not (whole(fields, 4) and tonumber(fields) % 2 == 0 and tonumber(fields) > 0
+    and tonumber(fields) <= MOST) then
+    return 'an entry of ' .. tostring(fields) .. ' names and values, expected 2 to ' .. MOST
+  end
+  at = at + tonumber(fields)
+end
+
+local function owable(stream, done, group, entry)
+  return fits(stream, 'stream') or fits(done, 'zset')
+    or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
+end
+
+local function is_entry(text)
+  return text and #text <= 41 and text:match('^%d+%-%d+$') ~= nil
 end
 
 -- 1. only read
 
-local owed -- the entry that this commit answers; there is one at most
+if ring ~= 'PUBLISH' and ring ~= 'SPUBLISH' then return {'wrong', 'ring: ' .. tostring(ring)} end
+
+local owed -- the entry that this commit answers
 for number = 1, tonumber(take()) do
   local guard = take()
   if guard == 'PENDING' then
     local stream, done, group, entry = key(), key(), take(), take()
-    local wrong = fits(stream, 'stream') or fits(done, 'zset')
-      or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
+    if owed or not is_entry(entry) then return {'wrong', 'PENDING ' .. tostring(entry)} end
+    local wrong = owable(stream, done, group, entry)
     if wrong then return {'refused', wrong} end
     if redis.call('ZSCORE', done, entry) then
       redis.pcall('XACK', stream, group, entry)
       return {'gone'}
     end
     owed = {stream, done, group, entry}
-  else
+  elseif guard == 'SAME' or guard == 'ABSENT' then
     local hash = key()
     local wrong = fits(hash, 'hash')
     if wrong then return {'refused', wrong} end
@@ -79,67 +152,80 @@ for number = 1, tonumber(take()) do
     elseif redis.call('HEXISTS', hash, take()) == 1 then
       return {'stale', number}
     end
+  else
+    return {'wrong', 'guard ' .. tostring(guard)}
   end
-end
-
-local function sendable(stream, channel)
-  return fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '')
-    or allowed(ring, channel, '')
 end
 
 local first_write = at
 local count = tonumber(take())
+if count > MOST_OPERATIONS then
+  return {'wrong', count .. ' writes, expected at most ' .. MOST_OPERATIONS}
+end
+local time -- for what is due later
 for _ = 1, count do
   local command = take()
+  local wrong, never
   if command == 'SEND' then
-    local wrong = sendable(key(), take())
-    if wrong then return {'refused', wrong} end
-    at = at + 2
-    at = at + 1 + tonumber(ARGV[at])
+    wrong = sendable(key(), take())
+    never = misfit()
   elseif command == 'LATER' then
-    local dues, bodies = key(), key()
-    take()
-    local wrong = fits(dues, 'zset') or fits(bodies, 'hash')
+    local dues, bodies, wait, stream, channel = key(), key(), take(), key(), take()
+    time = time or redis.call('TIME')
+    never = not whole(wait, 15) and 'a delay of ' .. tostring(wait) .. ' ms' or nil
+    wrong = fits(dues, 'zset') or fits(bodies, 'hash')
       or allowed('ZADD', dues, '0', 'm') or allowed('HSET', bodies, 'f', '')
       or allowed('HINCRBY', bodies, 'f', '1') or countable(bodies, 'count')
-      or sendable(key(), take())
-    if wrong then return {'refused', wrong} end
-    at = at + 2
-    at = at + 1 + tonumber(ARGV[at])
+      or sendable(stream, channel)
+    never = misfit() or never
   elseif command == 'MARK' then
     local stream, done, group, entry = key(), key(), take(), take()
-    local wrong = fits(stream, 'stream') or fits(done, 'zset')
-      or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
-    if wrong then return {'refused', wrong} end
+    never = not is_entry(entry) and 'MARK ' .. tostring(entry) or nil
+    wrong = not never and owable(stream, done, group, entry)
   elseif command == 'RETAIN' or command == 'RELEASE' then
     local kept, version = key(), take()
-    local wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
+    wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
       or countable(kept, version .. ':open')
-    if wrong then return {'refused', wrong} end
   elseif command == 'STEP' then
     local model, kept = key(), key()
     at = at + 4
-    local wrong = fits(model, 'hash') or fits(kept, 'hash')
+    wrong = fits(model, 'hash') or fits(kept, 'hash')
       or allowed('HGET', model, 'f') or allowed('HSET', model, 'f', '')
       or allowed('HEXISTS', kept, 'f') or allowed('HSET', kept, 'f', '')
-    if wrong then return {'refused', wrong} end
+    if not wrong and redis.call('HEXISTS', model, 'version') > redis.call('HEXISTS', model, 'weights') then
+      wrong = 'key ' .. model .. ' has a version and no weights'
+    end
   elseif command == 'LEDGER' then
-    local ledger, counters = key(), key()
-    at = at + 2
-    local wrong = fits(ledger, 'zset') or fits(counters, 'hash')
+    local ledger, counters, _, step = key(), key(), take(), take()
+    never = not whole(step, 15) and 'step ' .. tostring(step) or nil
+    wrong = fits(ledger, 'zset') or fits(counters, 'hash')
       or allowed('ZADD', ledger, '0', 'm') or allowed('ZREMRANGEBYRANK', ledger, '0', '0')
       or allowed('HINCRBY', counters, 'f', '1')
       or countable(counters, 'applied') or countable(counters, 'distinct')
-    if wrong then return {'refused', wrong} end
   else
+    local what = commands[command]
+    if not what then return {'wrong', 'operation ' .. tostring(command)} end
     local name, arguments = key(), tonumber(take())
-    local kind = (holds.hash[command] and 'hash') or (holds.zset[command] and 'zset') or 'stream'
-    local wrong = fits(name, kind) or allowed(command, name, unpack(ARGV, at, at + arguments - 1))
-    if command == 'HINCRBY' then wrong = wrong or countable(name, ARGV[at]) end
-    if wrong then return {'refused', wrong} end
+    if arguments < 1 or arguments > MOST or not what.takes(arguments) then
+      return {'wrong', command .. ' with ' .. arguments .. ' arguments'}
+    end
+    wrong = fits(name, what.kind) or allowed(command, name, unpack(what.try))
+    if command == 'HINCRBY' then
+      wrong = wrong or countable(name, ARGV[at])
+      if not whole(ARGV[at + 1], 12) then -- a million of them do not overflow either
+        never = 'counter ' .. ARGV[at] .. ' cannot grow by ' .. tostring(ARGV[at + 1])
+          .. ', expected a whole number of at most 12 digits'
+      end
+    elseif command == 'XADD' then
+      wrong = wrong or room_in(name)
+      never = ARGV[at] ~= '*' and 'XADD with an ID' or nil
+    end
     at = at + arguments
   end
+  if never then return {'wrong', never} end
+  if wrong then return {'refused', wrong} end
 end
+if at ~= #ARGV + 1 then return {'wrong', #ARGV .. ' arguments, expected ' .. at - 1} end
 
 -- 2. only write
 
@@ -169,7 +255,6 @@ for _ = 1, count do
     for _ = 1, tonumber(take()) do body[#body + 1] = take() end
     -- counted: no two are one, and what is due in the same ms goes out in the order of staging
     local name = string.format('%016d', redis.call('HINCRBY', bodies, 'count', 1))
-    local time = redis.call('TIME')
     redis.call('ZADD', dues, time[1] * 1000 + math.ceil(time[2] / 1000) + wait, name)
     redis.call('HSET', bodies, name, cmsgpack.pack(body))
   elseif command == 'MARK' then

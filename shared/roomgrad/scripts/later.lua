@@ -5,14 +5,32 @@
 -- Returns {ms until the next one or -1, why the first of those that cannot be sent waits or ""}.
 -- The body is read only now, so that a look at the set alone stays cheap, however large messages
 -- are. What cannot be sent stays, and holds up nothing behind it unless there is as much of it as
--- one call looks at. Scripts do not roll back: a message is tried by type and permission before its
--- first write.
+-- one call looks at. Scripts do not roll back: a message is tried by type, permission and size before
+-- its first write, so that each is delivered once.
 
 local dues, bodies, ring = KEYS[1], KEYS[2], ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local left, sent, bytes = 0, 0, 0
 local reason = ''
+
+-- After the highest ID a stream takes no entry any more, also when that entry was deleted.
+local LAST = '18446744073709551615'
+local function used_up(stream)
+  if redis.call('EXISTS', stream) == 0 then return false end
+  if #redis.call('XRANGE', stream, LAST, '+', 'COUNT', 1) > 0 then return true end
+  local about = redis.call('XINFO', 'GROUPS', stream)
+  if #about == 0 or redis.call('XLEN', stream) == 0 then -- not of all: it answers whole entries
+    about = {redis.call('XINFO', 'STREAM', stream)}
+  end
+  for _, info in ipairs(about) do
+    for i = 1, #info, 2 do
+      local id = (info[i] == 'last-generated-id' or info[i] == 'last-delivered-id') and info[i + 1]
+      if id and id:sub(1, #LAST) == LAST then return true end
+    end
+  end
+  return false
+end
 
 local function obstacle(body, stream, channel)
   if not body then return 'its body cannot be read' end
@@ -26,11 +44,20 @@ local function obstacle(body, stream, channel)
   if not redis.acl_check_cmd(ring, channel, '') then
     return 'no permission for ' .. ring .. ' on ' .. channel
   end
+  if not (redis.acl_check_cmd('ZREM', dues, 'm') and redis.acl_check_cmd('HDEL', bodies, 'f')) then
+    return 'no permission for ZREM on ' .. dues .. ' and HDEL on ' .. bodies
+  end
+  if used_up(stream) then return 'stream ' .. stream .. ' has used up its IDs: delete the key' end
 end
 
 local function unpacked(packed)
   local good, body = pcall(cmsgpack.unpack, packed)
-  if good and type(body) == 'table' and #body > 5 then return body end
+  if not (good and type(body) == 'table' and #body > 5 and #body < 7005) then return end
+  for i = 1, #body do
+    if type(body[i]) ~= 'string' then return end
+  end
+  local whole = body[4] == '' or (#body[4] < 16 and body[4]:match('^%d+$'))
+  if #body % 2 == 0 and whole then return body end
 end
 
 while left + sent < tonumber(ARGV[2]) and bytes < 8388608 do

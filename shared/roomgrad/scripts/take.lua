@@ -2,7 +2,43 @@
 --
 -- KEYS  1 the IDs taken so far, 2 the stream
 -- ARGV  1 room, TYPE and ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "", then the fields
--- Returns the entry id, or nothing when it was taken before. The newest 10,000 IDs are remembered.
+-- Returns the entry id, nothing when it was taken before, or an error when it cannot be taken: what
+-- can fail is tried before the first write. The newest 10,000 IDs are remembered.
+
+-- After the highest ID a stream takes no entry any more, also when that entry was deleted.
+local LAST = '18446744073709551615'
+local function used_up(stream)
+  if redis.call('EXISTS', stream) == 0 then return false end
+  if #redis.call('XRANGE', stream, LAST, '+', 'COUNT', 1) > 0 then return true end
+  local about = redis.call('XINFO', 'GROUPS', stream)
+  if #about == 0 or redis.call('XLEN', stream) == 0 then -- not of all: it answers whole entries
+    about = {redis.call('XINFO', 'STREAM', stream)}
+  end
+  for _, info in ipairs(about) do
+    for i = 1, #info, 2 do
+      local id = (info[i] == 'last-generated-id' or info[i] == 'last-delivered-id') and info[i + 1]
+      if id and id:sub(1, #LAST) == LAST then return true end
+    end
+  end
+  return false
+end
+
+local function obstacle(taken, stream)
+  local kinds = {redis.call('TYPE', taken).ok, redis.call('TYPE', stream).ok}
+  if kinds[1] ~= 'zset' and kinds[1] ~= 'none' then return 'key ' .. taken .. ' is a ' .. kinds[1] end
+  if kinds[2] ~= 'stream' and kinds[2] ~= 'none' then return 'key ' .. stream .. ' is a ' .. kinds[2] end
+  if not (redis.acl_check_cmd('ZADD', taken, '0', 'm')
+    and redis.acl_check_cmd('ZREMRANGEBYRANK', taken, '0', '0')
+    and redis.acl_check_cmd('XADD', stream, '*', 'm', '')
+    and redis.acl_check_cmd(ARGV[2], ARGV[3], '')) then
+    return 'no permission to write ' .. taken .. ' and ' .. stream .. ', and to ring'
+  end
+  if #ARGV > 7000 then return 'the message has ' .. #ARGV .. ' fields' end
+  if used_up(stream) then return 'stream ' .. stream .. ' has used up its IDs: delete the key' end
+end
+
+local wrong = obstacle(KEYS[1], KEYS[2])
+if wrong then return redis.error_reply('ERR ' .. wrong) end
 
 local now = redis.call('TIME')
 if redis.call('ZADD', KEYS[1], 'NX', now[1], ARGV[1]) == 0 then return false end

@@ -1,0 +1,125 @@
+"""A run without components, in which a commit touches everything that a commit can touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from roomgrad.commit import SCRIPT, Commit
+from roomgrad.names import Names
+
+HEARD, SAID, REPORTS = "cage:DATA/FORWARD", "perch:DATA/FORWARD", "errors:LOG/ERROR"
+KINDS = {
+    HEARD: "stream",
+    SAID: "stream",
+    REPORTS: "stream",
+    "@parrot:LOG/ERROR": "stream",
+    "dead": "stream",
+    "sayings:log": "stream",
+    "done:parrot:cage:DATA/FORWARD": "zset",
+    "ledger:parrot": "zset",
+    "later:parrot": "zset",
+    "later:parrot:bodies": "hash",
+    "memory:parrot": "hash",
+    "model:parrot": "hash",
+    "model:parrot:kept": "hash",
+    "counters:parrot": "hash",
+    "sayings": "hash",
+}
+STREAMS = [name for name, kind in KINDS.items() if kind == "stream" and name != HEARD]
+
+
+def snapshot(client: redis.Redis, names: Names) -> dict[bytes, bytes | None]:
+    """Every key of the run with all that it holds; pending messages and their counts included."""
+    return {key: client.dump(key) for key in sorted(client.scan_iter(match=names.everything()))}
+
+
+@dataclass
+class Stage:
+    """One message in the hands of a consumer, and records in every hash."""
+
+    client: redis.Redis
+    names: Names
+    entries: list[str] = field(default_factory=list)
+
+    def key(self, name: str) -> str:
+        return f"{{{self.names.run}}}:{name}"
+
+    def set(self) -> None:
+        """Puts everything back to where the commit may begin."""
+        client, heard = self.client, self.key(HEARD)
+        keys = list(client.scan_iter(match=self.names.everything(), count=1000))
+        if keys:
+            client.unlink(*keys)
+        self.entries = [client.xadd(heard, {"m": str(n)}).decode() for n in range(3)]
+        client.xgroup_create(heard, "parrot", "0")
+        client.xreadgroup("parrot", "me", {heard: ">"})
+        for name in (SAID, "@parrot:LOG/ERROR"):
+            client.xgroup_create(self.key(name), "parrot", "0", mkstream=True)
+        client.hset(self.key("memory:parrot"), mapping={"known": "old", "goes": "x"})
+        model = {"version": "3-a", "step": 3, "weights": "w3", "optimizer": "o3"}
+        client.hset(self.key("model:parrot"), mapping=model)
+        client.hset(self.key("model:parrot:kept"), mapping={"2-b": "w2", "2-b:open": 1})
+        client.hset(self.key("counters:parrot"), mapping={"heard": 1, "applied": 3, "distinct": 3})
+
+    def commit(self) -> Commit:
+        """Does one of each: all guards, all operations."""
+        commit, key = Commit(), self.key
+        heard, done = key(HEARD), key("done:parrot:cage:DATA/FORWARD")
+        said, ring = key(SAID), key("perch")
+        fields = [b"ID", b"i", b"m", b"{}"]
+        commit.pending(heard, done, "parrot", self.entries[0])
+        commit.same(key("memory:parrot"), b"known", b"old")
+        commit.same(key("memory:parrot"), b"new", None)
+        commit.same(key("model:parrot"), b"version", b"3-a")
+        commit.mark(heard, done, "parrot", self.entries[1])
+        commit.send(said, ring, b'{"ring":1,"entry":"', fields)
+        commit.send(key(REPORTS), ring, b'{"ring":1,"entry":"', fields, 1000)
+        commit.send(key("@parrot:LOG/ERROR"), ring, b'{"ring":1,"entry":"', fields)
+        later = (key("later:parrot"), key("later:parrot:bodies"), 3600.0)
+        commit.later(*later, said, ring, b'{"ring":1,"entry":"', fields)
+        commit.do(b"HSET", key("memory:parrot"), b"new", b"1")
+        commit.do(b"HDEL", key("memory:parrot"), b"goes")
+        commit.do(b"HSET", key("sayings"), b"last", b"1")
+        commit.do(b"XADD", key("sayings:log"), b"*", b"m", b"{}")
+        commit.do(b"XADD", key("dead"), b"*", b"history", b"{}", b"m", b"")
+        commit.do(b"HINCRBY", key("counters:parrot"), b"heard", b"1")
+        commit.retain(key("model:parrot:kept"), "3-a")
+        commit.release(key("model:parrot:kept"), "2-b")
+        commit.step(key("model:parrot"), key("model:parrot:kept"), "4-c", 4, b"w4", b"o4")
+        commit.ledger(key("ledger:parrot"), key("counters:parrot"), "root", 4)
+        return commit
+
+    def send(self, keys: list[Any], arguments: list[Any], by: redis.Redis | None = None) -> str:
+        """What the script says: ok, gone, stale, refused or wrong with the reason, or the error."""
+        try:
+            reply: Any = (by or self.client).eval(SCRIPT, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+        except redis.ResponseError as error:
+            return f"error {error}"
+        parts = [part if isinstance(part, bytes) else str(part).encode() for part in reply]
+        return b" ".join(parts[:2]).decode(errors="replace")
+
+    def try_it(self, by: redis.Redis | None = None) -> str:
+        """Sends the whole commit."""
+        return self.send(*self.commit().parts(), by)
+
+    def snapshot(self) -> dict[bytes, bytes | None]:
+        return snapshot(self.client, self.names)
+
+    def assert_done(self) -> None:
+        """Everything that the commit wants has happened, once."""
+        client, key = self.client, self.key
+        assert client.xpending(key(HEARD), "parrot")["pending"] == 1
+        assert client.zcard(key("done:parrot:cage:DATA/FORWARD")) == 2
+        assert [client.xlen(key(name)) for name in STREAMS] == [1] * len(STREAMS)
+        assert client.hgetall(key("memory:parrot")) == {b"known": b"old", b"new": b"1"}
+        assert client.hgetall(key("model:parrot:kept")) == {b"3-a": b"w3", b"3-a:open": b"1"}
+        assert client.hget(key("model:parrot"), "version") == b"4-c"
+        counters = {b"heard": b"2", b"applied": b"4", b"distinct": b"4"}
+        assert client.hgetall(key("counters:parrot")) == counters
+        assert client.zscore(key("ledger:parrot"), "root") == 4
+        assert client.zcard(key("later:parrot")) == 1
+        assert client.hlen(key("later:parrot:bodies")) == 2
+        assert client.hget(key("sayings"), "last") == b"1"
