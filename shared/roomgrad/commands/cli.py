@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.melody.cli import labels, melody, rate
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
@@ -247,6 +248,7 @@ def forget(
 app.command()(rate)
 app.add_typer(labels)
 app.add_typer(melody)
+app.add_typer(dead)
 
 
 def main() -> NoReturn:

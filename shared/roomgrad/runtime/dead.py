@@ -49,6 +49,7 @@ def bury(
         "entry": delivery.entry,
         "group": component.name,
         "deliveries": delivery.count,
+        "root_given_up": bool(gives_up_root and delivery.root_id()),
         "by": by,
         "at": time.time(),
     }
