@@ -32,7 +32,7 @@ from roomgrad.sentinels import MasterPool
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
 CONNECT_TIMEOUT_S = 1.0
-ANSWER_TIMEOUT_S = 6.0  # under Sentinel: a master that is silent for so long counts as lost
+ANSWER_TIMEOUT_S = 6.0  # a server that is silent for so long counts as lost; nothing blocks longer
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -294,7 +294,7 @@ def _client(url: str, password_file: str = "") -> redis.Redis:
     options: dict[str, Any] = {
         "protocol": 2,
         "decode_responses": False,
-        "socket_timeout": None,
+        "socket_timeout": ANSWER_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -303,7 +303,7 @@ def _client(url: str, password_file: str = "") -> redis.Redis:
     sentinels = sentinels_of(url)
     if sentinels is None:
         return redis.Redis.from_url(url, **options)
-    options |= {"socket_timeout": ANSWER_TIMEOUT_S, "ssl": url.startswith("rediss")}
+    options["ssl"] = url.startswith("rediss")
     return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from roomgrad import children
@@ -32,6 +33,7 @@ class Crew:
         """Starts those that are named, or all."""
         paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
         for name in names or self.names:
+            self.note(f"start {name}")
             command = [sys.executable, "-m", *self._program(name.partition("-")[0])]
             with (self._logs / f"{name}.log").open("ab") as log:
                 self._processes[name] = subprocess.Popen(
@@ -42,6 +44,12 @@ class Crew:
                     stdout=log,
                     stderr=log,
                 )
+
+    def note(self, text: str) -> None:
+        """Writes into `play.log`, beside the logs of the processes, what is done to them."""
+        now = datetime.now().isoformat(timespec="milliseconds")
+        with (self._logs / "play.log").open("a") as log:
+            log.write(f"{now} {text}\n")
 
     def pid(self, name: str) -> int:
         return self._processes[name].pid
@@ -55,6 +63,7 @@ class Crew:
 
     def kill(self, *names: str) -> float:
         """kill -9 of several at once; answers when."""
+        self.note(f"kill -9 {' '.join(names)}")
         for name in names:
             self._processes[name].send_signal(signal.SIGKILL)
         at = time.monotonic()
@@ -64,15 +73,18 @@ class Crew:
 
     def freeze(self, name: str) -> float:
         """SIGSTOP; answers when."""
+        self.note(f"SIGSTOP {name}")
         self._processes[name].send_signal(signal.SIGSTOP)
         return time.monotonic()
 
     def thaw(self, name: str) -> None:
         """SIGCONT."""
+        self.note(f"SIGCONT {name}")
         self._processes[name].send_signal(signal.SIGCONT)
 
     def terminate(self, name: str, patience_s: float) -> tuple[float, int | None]:
         """SIGTERM: how long it takes to end, and its exit code; None if it does not end."""
+        self.note(f"SIGTERM {name}")
         began = time.monotonic()
         process = self._processes[name]
         process.terminate()

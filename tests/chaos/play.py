@@ -53,6 +53,7 @@ def harm(stage: Stage, faults: Mapping[str, Fault]) -> list[Seen]:
     found = []
     for name in order:
         stage.wait_progress(stage.dice.randint(*BETWEEN))
+        stage.crew.note(name)
         seen = Seen(name)
         faults[name](stage, seen)
         found.append(seen)

@@ -44,7 +44,7 @@ STREAM = Stream(
         "WHO": Text(optional=True, many=True),
     },
 )
-RINGS = Rings(Names("run"), System("s", (STREAM,), ()), ["room"], "me")
+RINGS = Rings(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
 
 
 def examples() -> list[list[bytes]]:

@@ -10,12 +10,13 @@ from urllib.parse import unquote
 
 import redis
 
+from roomgrad.addresses import shown
 from roomgrad.commands.plan import SYSTEMS, find_system, hint
 from roomgrad.commands.session import password_file
 from roomgrad.errors import NoServer, ServerError, SettingsError
 from roomgrad.names import Names
 from roomgrad.rooms import System
-from roomgrad.server import address, connect, shown
+from roomgrad.server import address, connect
 
 MOST_RUNS = 100
 LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
