@@ -19,7 +19,7 @@ from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer
 from tests.chaos.contract import CHAOS, EFFECTS
 from tests.chaos.crew import Crew
-from tests.chaos.proxy import Proxy
+from tests.proxy import Proxy
 from tests.waiting import until
 
 PATIENCE_S = 120.0  # for whatever has to happen in the end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -9,11 +10,15 @@ import time
 
 import orjson
 import pytest
+import structlog
 
+from roomgrad import Context, Message
 from roomgrad.commands import heartbeats
-from tests.integration.conftest import Cage
+from tests.integration.conftest import Cage, OwnServer
 from tests.integration.parrots import HEARD, parrot
 from tests.waiting import until
+
+STOP_LIMIT_S = 5.0  # a process is gone so soon after SIGTERM, whatever it does
 
 
 def beat_of(cage: Cage) -> tuple[bytes, dict[str, object]]:
@@ -100,3 +105,50 @@ def test_an_address_that_is_none_ends_the_process(cage: Cage) -> None:
     _, error = process.communicate(timeout=30)
     assert process.returncode == 1
     assert b"'hello' is no address of a server" in error
+
+
+def test_a_handler_that_takes_too_long_to_stop_is_handed_back(cage: Cage) -> None:
+    """SIGTERM: it exits with 0 in time, and another replica has its message at once, not after
+    the lease.
+    """
+    process = cage.spawn("hang", stop_s=0.5, lease_s=60.0)
+    until(lambda: heartbeats.find(cage.client, cage.names, "parrot"))
+    message = cage.say(-1)
+    until(lambda: cage.pending() == 1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(STOP_LIMIT_S) == 0
+    assert heartbeats.find(cage.client, cage.names, "parrot") == []
+    assert cage.pending() == 1
+    cage.start(parrot(), lease_s=60.0)
+    cage.heard(message)
+    assert cage.counter("heard") == 1
+
+
+def test_a_process_stops_in_time_while_its_server_is_silent(
+    own_cage: Cage, own_server: OwnServer
+) -> None:
+    """SIGTERM while no answer comes: it exits with 0, and the lease ends by itself."""
+    process = own_cage.spawn("repeat", stop_s=0.5)
+    until(lambda: heartbeats.find(own_cage.client, own_cage.names, "parrot"))
+    os.kill(own_server.process.pid, signal.SIGSTOP)
+    try:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_LIMIT_S) == 0
+    finally:
+        os.kill(own_server.process.pid, signal.SIGCONT)
+
+
+def test_a_retry_that_waits_is_handed_back(cage: Cage) -> None:
+    """A replica that stops does not keep what it would have tried again."""
+
+    def choke(message: Message, context: Context) -> Message:
+        raise ValueError("no")
+
+    replica = cage.start(parrot(choke), lease_s=60.0)
+    with structlog.testing.capture_logs() as lines:
+        message = cage.say(1)
+        until(lambda: any("tried again" in line["event"] for line in lines))
+        replica.stop()
+        until(lambda: not cage.client.exists(cage.names.alive(replica.consumer)))
+    cage.start(parrot(), lease_s=60.0)
+    cage.heard(message)
