@@ -8,6 +8,7 @@
 -- A guard is   PENDING stream done group entry      the group still owes this entry
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field is not there
+--              ONCE    zset member               what this commit writes does not stand already
 --              SHAPE   hash                         a hash, or nothing yet
 -- An operation is  COMMAND key count argument...    and those below that are no Redis command:
 --              SEND   stream channel header limit count field...   an entry, and its ring
@@ -68,6 +69,11 @@ for number = 1, tonumber(take()) do
       return {'gone'}
     end
     owed = {stream, done, group, entry}
+  elseif guard == 'ONCE' then
+    local once = key()
+    local wrong = fits(once, 'zset')
+    if wrong then return {'refused', wrong} end
+    if redis.call('ZSCORE', once, take()) then return {'stale', number} end
   else
     local hash = key()
     local wrong = fits(hash, 'hash')
