@@ -15,6 +15,7 @@ from roomgrad.contracts.melody import LABELLING, MELODY
 from roomgrad.errors import ServerError
 
 ANSWERS_IN_S = 8.0  # an acknowledgement of the disk takes up to 5
+PATIENCE_S = 2.0
 
 T = TypeVar("T")
 
@@ -57,6 +58,11 @@ class Store:
         with self._lock:
             if self._client is None:
                 self._client = Client(
-                    MELODY, self._run, self._url, self._password_file, name=LABELLING
+                    MELODY,
+                    self._run,
+                    self._url,
+                    self._password_file,
+                    name=LABELLING,
+                    patience_s=PATIENCE_S,
                 )
             return self._client

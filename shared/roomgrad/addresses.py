@@ -7,6 +7,7 @@ that a connection is made.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from functools import cache
 from typing import Any
@@ -14,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from redis.connection import parse_url
 
-from roomgrad.errors import ServerError
+from roomgrad.errors import NoServer, ServerError
 from roomgrad.sentinels import Place, Sentinels
 
 SENTINEL_PORT = 26379
@@ -23,6 +24,13 @@ SENTINEL_PORT = 26379
 def shown(url: str) -> str:
     """An address without its password."""
     return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def for_redis_cli(url: str) -> str:
+    """An address as people give it to redis-cli, which knows no Sentinel, without its password."""
+    with contextlib.suppress(NoServer):  # while none is elected
+        url = located(url)
+    return shown(url)
 
 
 def options_of(url: str) -> dict[str, Any]:

@@ -11,16 +11,19 @@ import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
+from roomgrad.addresses import sentinels_of
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
-from roomgrad.messages import Message
+from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 from roomgrad.server import address, connect
 
 # Messages that open a root are held back while so many of their stream are not acknowledged.
 BACKLOG_LIMIT = 1000
+RETRY_S = 0.1
+NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
 
 T = TypeVar("T")
@@ -36,11 +39,16 @@ class Client:
         redis_url: str = "",
         password_file: str = "",
         name: str = "client",
+        patience_s: float = 10.0,
     ) -> None:
+        """patience_s: under Sentinel, how long a call waits for the next master to be elected."""
         self.system = system
         self.names = Names(run or system.name)
         self.name = name
-        self.redis = connect(address(redis_url), password_file)
+        url = address(redis_url)
+        self.redis = connect(url, password_file)
+        self._watched = sentinels_of(url) is not None
+        self._patience_s = patience_s
         self._commit_script = self.redis.register_script(SCRIPT)
 
     def __enter__(self) -> Client:
@@ -64,9 +72,17 @@ class Client:
         Raises SchemaError when it does not fit the room, and ServerError while the room's consumers
         are so far behind that nothing new may be opened.
         """
-        commit = Commit()
-        self._stage(message, commit)
-        return str(self._committed(commit, self.redis)[1].decode())
+        token = new_id()
+
+        def send(again: bool) -> str:
+            if again and self._stands(token, self.redis):
+                return self._entry(message)
+            commit = self._commit(token)
+            self._stage(message, commit)
+            result, *entries = self._committed(commit, self.redis)
+            return entries[0].decode() if result == b"ok" else self._entry(message)
+
+        return self._patiently(send)
 
     def commit(self, work: Callable[[Context], T], *, durable: bool = False) -> T:
         """Reads and writes hashes and sends messages as one, as a handler does; answers `work`'s.
@@ -78,21 +94,69 @@ class Client:
         Raises what `work` raises, SchemaError, and ServerError.
         """
         client: Any = self.redis
-        with client.client() as connection:  # WAITAOF speaks of what this connection wrote
-            while True:
-                context = Context(self.names, self.name, None, ClientReads(connection))
-                answer = work(context)
-                commit = Commit()
-                if context.later:  # nobody would be there to deliver it
-                    raise ContractError(f"{self.name} is no component: it cannot send later")
-                for message in context.sent:
-                    self._stage(message, commit)
-                context.stage(commit)
-                if self._committed(commit, connection)[0] == b"ok":
-                    break
-            if durable:
-                wait_for_disk(connection)
-        return answer
+        token = new_id()
+        answers: list[T] = []
+
+        def attempt(again: bool) -> T:
+            with client.client() as connection:  # WAITAOF speaks of what this connection wrote
+                if not (again and self._stands(token, connection)):
+                    answers.append(self._work(work, token, connection))
+                if durable:
+                    wait_for_disk(connection)
+            return answers[-1]
+
+        return self._patiently(attempt)
+
+    def _work(self, work: Callable[[Context], T], token: str, connection: Any) -> T:
+        while True:
+            context = Context(self.names, self.name, None, ClientReads(connection))
+            answer = work(context)
+            commit = self._commit(token)
+            if context.later:  # nobody would be there to deliver it
+                raise ContractError(f"{self.name} is no component: it cannot send later")
+            for message in context.sent:
+                self._stage(message, commit)
+            context.stage(commit)
+            result, *number = self._committed(commit, connection)
+            if result == b"ok" or (self._watched and number == [1]):  # it stands already
+                return answer
+
+    # a failover may take away the answer of what stands, or what was answered
+
+    def _patiently(self, attempt: Callable[[bool], T]) -> T:
+        """Under Sentinel: tries again while the next master is elected; told whether it does so."""
+        until = time.monotonic() + self._patience_s
+        again = False
+        while True:
+            try:
+                return attempt(again)
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not self._watched or time.monotonic() > until:
+                    raise
+                again = True
+                time.sleep(RETRY_S)
+
+    def _commit(self, token: str) -> Commit:
+        commit = Commit()
+        if self._watched:
+            commit.once(self.names.sent(), token, time.time())
+        return commit
+
+    def _stands(self, token: str, connection: redis.Redis) -> bool:
+        """Whether a commit whose answer was lost stands; then it is written down again, so that
+        this connection has written something for the disk to be waited for.
+        """
+        if connection.zscore(self.names.sent(), token) is None:
+            return False
+        connection.zadd(self.names.sent(), {token: time.time()}, xx=True)
+        return True
+
+    def _entry(self, message: Message) -> str:
+        """Where a message stands of which the answer was lost."""
+        key = self.names.stream(message.room, message.type)
+        newest: Any = self.redis.xrevrange(key, count=BACKLOG_LIMIT)
+        found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
+        return next(found, b"").decode()
 
     def _stage(self, message: Message, commit: Commit) -> None:
         stream = self.system.stream(message.room, message.type)
@@ -102,11 +166,14 @@ class Client:
         channel = self.names.channel(message.room)
         commit.send(key, channel, codec.header(message), codec.encode(message, stream))
 
-    def _committed(self, commit: Commit, connection: redis.Redis) -> list[bytes]:
+    def _committed(self, commit: Commit, connection: redis.Redis) -> list[Any]:
         keys, arguments = commit.parts()
         try:
-            reply: list[bytes] = self._commit_script(keys, arguments, client=connection)
+            reply: list[Any] = self._commit_script(keys, arguments, client=connection)
         except redis.ResponseError as error:
+            if self._watched and str(error).startswith(NOT_NOW):  # nothing was done
+                connection.connection_pool.disconnect()
+                raise redis.ConnectionError(str(error)) from error
             raise ServerError(f"the server refused: {error}") from error
         if reply[0] not in (b"ok", b"stale"):
             raise ServerError(f"the server refused: {b' '.join(reply).decode(errors='replace')}")
@@ -129,24 +196,35 @@ class Client:
         """
         stream = self.system.stream(*answer)
         key = self.names.stream(*stream.key)
-        after = self._newest(key)
+        after = self._patiently(lambda _: self._newest(key))
         message = Message.open(room, data, type=type_, status=status, **(fields or {}))
         sent = self.send(message).encode()
-        if answer == (room, type_):
-            after = sent  # the question is no answer to itself
+        question = sent if answer == (room, type_) else b""  # which is no answer to itself
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
-            block = max(1, min(1000, round(left * 1000)))
-            found: Any = self.redis.xread({key: after}, count=100, block=block)
-            for _, entries in found or ():
-                for entry, values in entries:
-                    after = entry
-                    if values.get(b"ROOT_ID") == message.root_id.encode():
-                        return self._decoded(entry, values, stream)
+            try:
+                found = self._after(key, after, left)
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not self._watched:
+                    raise
+                after = b"0-0"  # the next master's clock, and with it its entry ids, may be behind
+                time.sleep(RETRY_S)
+                continue
+            for entry, values in found:
+                after = entry
+                of_root = values.get(b"ROOT_ID") == message.root_id.encode()
+                if of_root and entry != question:
+                    return self._decoded(entry, values, stream)
         raise NoAnswer(
             f"no answer in room {stream.room} of run {self.names.run!r} within {timeout_s:g} s: "
             f"are its components running? `roomgrad up {self.system.name}` starts them"
         )
+
+    def _after(self, key: str, entry: bytes, left_s: float) -> list[tuple[bytes, Any]]:
+        """What comes after an entry, within a second."""
+        block = max(1, min(1000, round(left_s * 1000)))
+        found: Any = self.redis.xread({key: entry}, count=100, block=block)
+        return list(found[0][1]) if found else []
 
     def _decoded(self, entry: bytes, values: dict[bytes, bytes], stream: Stream) -> Message:
         flat = [part for pair in values.items() for part in pair]

@@ -11,6 +11,7 @@ SCRIPT = files("roomgrad").joinpath("scripts/commit.lua").read_bytes()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1
+ONCE_KEPT = 10_000  # tokens of the newest commits that may be tried again
 
 
 def fingerprint(value: bytes) -> bytes:
@@ -54,6 +55,12 @@ class Commit:
             self.guards.append([b"ABSENT", self._key(hash_), name])
         else:
             self.guards.append([b"SAME", self._key(hash_), name, fingerprint(value)])
+
+    def once(self, kept: str, token: str, at_s: float) -> None:
+        """It does not stand yet, and is known to stand by this token from then on."""
+        self.guards.append([b"ONCE", self._key(kept), token.encode()])
+        self.do(b"ZADD", kept, b"%d" % at_s, token.encode())
+        self.do(b"ZREMRANGEBYRANK", kept, b"0", b"%d" % -(ONCE_KEPT + 1))
 
     # operations
 

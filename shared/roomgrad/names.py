@@ -17,7 +17,7 @@ ERRORS = "errors"  # every dead letter, and every answer to something nobody und
 LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
 
 # Tables share a level of names with these keys of the runtime.
-RESERVED = ("run", "taken", "dead")
+RESERVED = ("run", "taken", "sent", "dead")
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -112,6 +112,10 @@ class Names:
     def taken(self) -> str:
         """Sorted set: room, TYPE and ID of messages that came by PUBLISH and were taken."""
         return self._key("taken")
+
+    def sent(self) -> str:
+        """Sorted set: what clients under Sentinel have sent, so that none of it is sent twice."""
+        return self._key("sent")
 
     def later(self, component: str) -> str:
         """Sorted set: what a component staged for later, by unix ms of the server's clock."""

@@ -270,6 +270,11 @@ def main() -> NoReturn:
         sys.exit(_usage(error))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except Exception as error:
+        if not type(error).__module__.startswith("redis."):  # which is slow to import
+            raise
+        _say(f"the server was lost meanwhile ({error}): try again")
+        sys.exit(1)
 
 
 def _terminated(*_: object) -> None:

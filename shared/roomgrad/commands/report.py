@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from roomgrad.addresses import shown
+from roomgrad.addresses import for_redis_cli
 from roomgrad.names import Names
 
 
@@ -66,7 +66,7 @@ def show(console: Console, report: Report, picture: str) -> None:
 
 def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
     """Commands with which one sees more; those for a run that is not up begin with starting it."""
-    redis_cli = f"redis-cli -u {shown(url)}"
+    redis_cli = f"redis-cli -u {for_redis_cli(url)}"
     me, names = command(), Names(run)
     option = "" if run == "trebuchet" else f" --run {shlex.quote(run)}"
     first = (

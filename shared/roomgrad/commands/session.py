@@ -73,7 +73,7 @@ class Session:
         """What `read` finds in this run now; None while the server is away."""
         try:
             return read(self.client, self.plan.names)
-        except redis.ConnectionError:
+        except (redis.ConnectionError, redis.TimeoutError):
             return None
 
     def server_text(self) -> str:
@@ -84,7 +84,7 @@ class Session:
     def _silent(self, components: tuple[str, ...]) -> list[str]:
         try:
             beating = {each.pid for each in heartbeats.find(self.client, self.plan.names)}
-        except redis.ConnectionError:
+        except (redis.ConnectionError, redis.TimeoutError):
             beating = set()
         pids = self.launcher.pids()
         wanted = [f"{name}-{i}" for name in components for i in range(self.plan.count(name))]

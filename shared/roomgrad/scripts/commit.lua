@@ -8,6 +8,7 @@
 -- A guard is   PENDING stream done group entry      the group still owes this entry; one at most
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field is not there
+--              ONCE    zset member               what this commit writes does not stand already
 -- An operation is  COMMAND key count argument...    HSET, HDEL, HINCRBY or XADD, and those below:
 --              SEND   stream channel header limit count field...   an entry, and its ring
 --              LATER  dues bodies ms, then as SEND: the same in so many ms, by `later.lua`
@@ -141,6 +142,11 @@ for number = 1, tonumber(take()) do
       return {'gone'}
     end
     owed = {stream, done, group, entry}
+  elseif guard == 'ONCE' then
+    local once = key()
+    local wrong = fits(once, 'zset')
+    if wrong then return {'refused', wrong} end
+    if redis.call('ZSCORE', once, take()) then return {'stale', number} end
   elseif guard == 'SAME' or guard == 'ABSENT' then
     local hash = key()
     local wrong = fits(hash, 'hash')

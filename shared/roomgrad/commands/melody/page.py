@@ -9,7 +9,7 @@ from contextlib import closing
 
 import redis
 
-from roomgrad.addresses import shown
+from roomgrad.addresses import for_redis_cli
 from roomgrad.codec import unpack
 from roomgrad.commands.report import command
 from roomgrad.commands.session import Session, password_file
@@ -58,7 +58,7 @@ def _waited(look: Callable[[], str], otherwise: str) -> str:
 
 def where_to_look(names: Names, url: str, *, up: bool) -> list[str]:
     """Commands with which one sees more, and does more."""
-    me, cli = command(), f"redis-cli -u {shown(url)}"
+    me, cli = command(), f"redis-cli -u {for_redis_cli(url)}"
     option = "" if names.run == MELODY.name else f" --run {shlex.quote(names.run)}"
     lines = [
         "Where to look:",
