@@ -38,13 +38,19 @@ def kill_one(stage: Stage, seen: Seen) -> None:
 
 
 def kill_several(stage: Stage, seen: Seen) -> None:
-    """kill -9 of several at once, perhaps all replicas of one; they are started again at once."""
+    """kill -9 of several at once, perhaps all replicas of one; they are started again at once.
+
+    Where a replica is left, it takes over; where none is, a new one has to start first.
+    """
     victims = stage.some(2, len(stage.crew.names) - 1)
     stage.anywhen()
     at = stage.crew.kill(*victims)
     held = stage.held_by(*victims)
+    left = {name.partition("-")[0] for name in stage.crew.names if name not in victims}
     stage.crew.start(*victims)
-    take_over(stage, seen, held, at)
+    take_over(stage, seen, [entry for entry in held if entry[2] in left], at)
+    for entry in held:
+        stage.wait_done(entry)
 
 
 def freeze(stage: Stage, seen: Seen) -> None:
@@ -169,6 +175,39 @@ def flush_all(stage: Stage, seen: Seen) -> None:
     until(again, PATIENCE_S)
 
 
+def kill_master(stage: Stage, seen: Seen) -> None:
+    """kill -9 of the master; it comes back as a replica of the next one."""
+    stage.anywhen()
+    port = stage.server.kill_master()
+    elected(stage, seen)
+    stage.server.restart(port)
+    stage.server.wait_replicas(2)
+
+
+def freeze_master(stage: Stage, seen: Seen) -> None:
+    """SIGSTOP of the master until another is elected; it wakes up as a master for a moment."""
+    stage.anywhen()
+    port = stage.server.freeze_master()
+    elected(stage, seen)
+    stage.server.thaw(port)
+    stage.server.wait_replicas(2)
+
+
+def fail_over(stage: Stage, seen: Seen) -> None:
+    """SENTINEL FAILOVER while the master lives."""
+    stage.anywhen()
+    stage.server.failover()
+    elected(stage, seen)
+    stage.server.wait_replicas(2)
+
+
+def elected(stage: Stage, seen: Seen) -> None:
+    """Waits for the next master, and for the first effect that it sees."""
+    stage.server.wait_elected()
+    stage.client.connection_pool.disconnect()
+    seen.recovery_s.append(stage.next_delivery_s())
+
+
 # FLUSHALL comes first: what follows is counted from the new beginning.
 FLUSH: dict[str, Fault] = {"FLUSHALL": flush_all}
 FAULTS: dict[str, Fault] = {
@@ -184,6 +223,11 @@ FAULTS: dict[str, Fault] = {
     "deaf subscriptions": deafen,
     "XGROUP DESTROY": destroy_group,
     "SCRIPT FLUSH": flush_scripts,
+}
+TURNOVERS: dict[str, Fault] = {
+    "Sentinel: kill -9 of the master": kill_master,
+    "Sentinel: SIGSTOP of the master": freeze_master,
+    "Sentinel: SENTINEL FAILOVER": fail_over,
 }
 # What can be done to those who know nothing of scripts, marks and groups.
 COMMON = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from roomgrad.codec import pack, unpack
@@ -11,23 +11,20 @@ from roomgrad.names import Names
 from tests.chaos.account import Account, open_messages, settle, settle_run
 from tests.chaos.contract import COMPONENTS, EFFECTS, MESSAGES_PER_NUMBER, OPENER
 from tests.chaos.crew import Crew
-from tests.chaos.faults import FAULTS, FLUSH, Fault
-from tests.chaos.stage import PATIENCE_S, Seen, Stage, Times, staged
+from tests.chaos.faults import FAULTS, FLUSH, TURNOVERS, Fault
+from tests.chaos.stage import PATIENCE_S, Seen, Stage, Times, staged, watched
 from tests.waiting import until
 
-ROOMGRAD = "roomgrad"
+ROOMGRAD, UNDER_SENTINEL = "roomgrad", "roomgrad, Sentinel"
 REPLICAS = 2
 WINDOW = 8
 BETWEEN = (10, 200)  # effects between two faults, at least and at most
 
 
-def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
-    """roomgrad under every fault. The same seed plays the same faults in the same order.
+def crew_of(times: Times) -> Callable[[str, Names, Path], Crew]:
+    """Makes the processes of roomgrad for an address and a run."""
 
-    directory: for the server's data and the logs of the components.
-    """
-
-    def make_crew(url: str, names: Names, logs: Path) -> Crew:
+    def make(url: str, names: Names, logs: Path) -> Crew:
         def program(component: str) -> list[str]:
             words = ["tests.chaos.components", component, f"--run={names.run}"]
             words += [f"--redis-url={url}", *times.flags()]
@@ -35,14 +32,38 @@ def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
 
         return Crew(program, COMPONENTS, REPLICAS, logs)
 
+    return make
+
+
+def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
+    """roomgrad under every fault. The same seed plays the same faults in the same order.
+
+    directory: for the server's data and the logs of the components.
+    """
     began = time.monotonic()
-    with staged(directory, seed, times, make_crew, mine=True) as stage:
+    with staged(directory, seed, times, crew_of(times), mine=True) as stage:
         seen = harm(stage, FLUSH) + harm(stage, FAULTS)
-        account = Account(ROOMGRAD, seed, goal(stage, messages), seen=seen)
-        finish(stage, account)
-        account.largest_mib = stage.crew.memory_mib()
-        account.wrong += stage.crew.unexpected + [w for each in seen for w in each.wrong]
+        account = conclude(stage, Account(ROOMGRAD, seed, goal(stage, messages), seen=seen))
     account.seconds = time.monotonic() - began
+    return account
+
+
+def turn_over(seed: int, messages: int, times: Times, directory: Path) -> Account:
+    """roomgrad under Sentinel, whose masters are killed, frozen and replaced at work."""
+    began = time.monotonic()
+    with watched(directory, seed, times, crew_of(times)) as stage:
+        seen = harm(stage, TURNOVERS)
+        account = Account(UNDER_SENTINEL, seed, goal(stage, messages), seen=seen)
+        conclude(stage, account)
+    account.seconds = time.monotonic() - began
+    return account
+
+
+def conclude(stage: Stage, account: Account) -> Account:
+    """Lets the work come to its end, and settles the account."""
+    finish(stage, account)
+    account.largest_mib = stage.crew.memory_mib()
+    account.wrong += stage.crew.unexpected + [w for each in account.seen for w in each.wrong]
     return account
 
 

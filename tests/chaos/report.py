@@ -41,7 +41,8 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 def tables(accounts: list[Account], times: Times) -> str:
     """Both tables in Markdown: the accounts together, and what each fault cost."""
-    return "\n".join([*_accounts(accounts), "", *_faults(accounts, times)])
+    mine = [account for account in accounts if account.contestant.startswith("roomgrad")]
+    return "\n".join([*_accounts(accounts), "", *_faults(mine, times)])
 
 
 def _accounts(accounts: list[Account]) -> list[str]:
@@ -58,7 +59,7 @@ def _accounts(accounts: list[Account]) -> list[str]:
             f"{sum(a.messages for a in mine):,}",
             *(f"{sum(getattr(a, field) for a in mine):,}" for field in ("lost", "doubled")),
         ]
-        if name == "roomgrad":
+        if name.startswith("roomgrad"):
             cells += [str(sum(getattr(a, f) for a in mine)) for f in ("dead", "open")]
             cells += [str(sum(a.memory_bytes for a in mine))]
             cells += [f"{max(a.stream_bytes for a in mine):,}"]

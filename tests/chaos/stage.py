@@ -16,9 +16,10 @@ from redis.retry import Retry
 
 from roomgrad.names import Names
 from roomgrad.runtime import runs
-from roomgrad.server import EmbeddedServer
+from roomgrad.server import EmbeddedServer, connect
 from tests.chaos.contract import CHAOS, EFFECTS
 from tests.chaos.crew import Crew
+from tests.integration.sentinels import SentinelSet
 from tests.proxy import Proxy
 from tests.waiting import until
 
@@ -61,8 +62,9 @@ class Seen:
 class Stage:
     """One run, and everything a fault may do to it."""
 
-    server: EmbeddedServer
-    proxy: Proxy
+    server: Any
+    """An `EmbeddedServer`, or the servers of a `SentinelSet`."""
+    proxy: Proxy | None
     client: redis.Redis
     names: Names
     crew: Crew
@@ -71,10 +73,6 @@ class Stage:
     mine: bool
     """Whether it is roomgrad that plays, so that groups, marks and heartbeats may be asked."""
     patience_s: float = PATIENCE_S
-
-    @property
-    def url(self) -> str:
-        return self.proxy.url
 
     # what can be seen
 
@@ -167,3 +165,22 @@ def staged(
         proxy.close()
         client.close()
         stage.server.kill()
+
+
+@contextlib.contextmanager
+def watched(
+    directory: Path, seed: int, times: Times, make_crew: Callable[[str, Names, Path], Crew]
+) -> Iterator[Stage]:
+    """A stage whose server is a master with two replicas, under three sentinels."""
+    (directory / "servers").mkdir()
+    with SentinelSet(directory / "servers") as servers:
+        servers.wait_replicas(2)
+        client = connect(servers.url)
+        names = Names(f"chaos-{seed}")
+        crew = make_crew(servers.url, names, directory)
+        try:
+            crew.start()
+            yield Stage(servers, None, client, names, crew, random.Random(seed), times, True)
+        finally:
+            crew.stop()
+            client.close()
