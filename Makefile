@@ -2,7 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := embedded,torch,simulator,melody,picture,dev
+EXTRAS := embedded,torch,simulator,melody,picture,rivals,dev
 BENCHMARKS := $(patsubst %.py,%,$(sort $(notdir $(wildcard tests/benchmarks/[a-z]*.py))))
 
 # Tests that start whole systems run one after another, so that none waits for another's processes;
@@ -15,7 +15,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all lint format bench bench-melody up down freeze clean help
+.PHONY: install demo melody test test-all lint format bench bench-melody chaos up down freeze clean help
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -70,6 +70,11 @@ bench: install ## measure the trebuchet, beside the same work in one process
 bench-melody: install ## measure how the melody maker learns, asks, breeds, and how fast
 	@for name in $(filter melody_%,$(BENCHMARKS)); do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+
+# SEEDS=20 plays twenty of them; FLAGS=--short has short leases and outages, as in the tests.
+SEEDS ?= 1
+chaos: install ## break everything on purpose, and count what is lost and doubled; some minutes
+	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(FLAGS)
 
 up: ## both systems in containers
 	docker compose up --build --detach
