@@ -7,13 +7,14 @@ decoded is encoded again as it was.
 from __future__ import annotations
 
 import contextlib
+import random
 import tracemalloc
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roomgrad import Array, Message, MessageType, Room, Stream, System
@@ -90,10 +91,7 @@ def check(fields: list[bytes]) -> None:
     assert again.fields.keys() == message.fields.keys()
 
 
-FEW = settings(max_examples=400, deadline=None)
-MANY = settings(
-    max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck), database=None
-)
+FEW = settings(max_examples=200, deadline=None)
 
 
 @FEW
@@ -103,13 +101,36 @@ def test_a_message_that_was_changed_anywhere(fields: list[bytes]) -> None:
     check(fields)
 
 
+WORDS = [b"[", b"]", b"{", b'"', b"null", b"-1", b"1e999", b"$array", b"\\", b"\0", b"\xff"]
+
+
+def shaken(fields: list[bytes], chance: random.Random) -> list[bytes]:
+    """The same by chance, since to draw each byte takes longer than to decode it."""
+    fields = list(fields)
+    for _ in range(chance.randint(1, 4)):
+        place = chance.choice([5, 5, *range(len(fields))])  # mostly in `m`
+        value = fields[place]
+        start = chance.randint(0, len(value))
+        end = min(len(value), start + chance.randint(0, 12))
+        put = chance.choice([chance.randbytes(chance.randint(0, 6)), *WORDS, value[start:end] * 3])
+        fields[place] = value[:start] + put + value[end:]
+    return fields
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@MANY
-@given(mutated())
-def test_very_many_messages_that_were_changed(fields: list[bytes]) -> None:
-    """The same, a hundred thousand times."""
-    check(fields)
+@settings(max_examples=1000, deadline=None, database=None)
+@given(st.integers(0, 2**32))
+def test_very_many_messages_that_were_changed(seed: int) -> None:
+    """The same, 300,000 times, in entries, records and what is heard on a channel."""
+    chance = random.Random(seed)
+    for number in range(300):
+        fields = shaken(EXAMPLES[number % 2], chance)
+        check(fields)
+        with contextlib.suppress(MessageError):
+            RINGS._read("room", fields[5])
+        with contextlib.suppress(MessageError):
+            unpack(fields[5] + b"\n" + fields[-1])
 
 
 values = st.recursive(
@@ -142,17 +163,6 @@ def test_any_part_of_it(raw: bytes, body: Any, spec: dict[str, Any], tail: bytes
     check_parts(raw, body, spec, tail)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@MANY
-@given(st.binary(max_size=200), values, SPECS, st.binary(max_size=64))
-def test_any_part_of_it_very_often(
-    raw: bytes, body: Any, spec: dict[str, Any], tail: bytes
-) -> None:
-    """The same, a hundred thousand times."""
-    check_parts(raw, body, spec, tail)
-
-
 @FEW
 @given(
     st.dictionaries(st.text(max_size=5), st.integers(-(2**63), 2**63 - 1) | st.text(), max_size=4)
@@ -168,6 +178,8 @@ def test_a_record_that_was_cut_is_refused_as_one(record: dict[str, Any]) -> None
             unpack(value[:end])
 
 
+@pytest.mark.slow  # to watch each allocation takes its time
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("inside", ["[]", "{}", "null", '""', "1", "[[]]"])
 def test_json_takes_no_more_memory_than_its_length_explains(inside: str) -> None:
     """The longest text that is parsed, full of what grows most: below 500 MB."""
