@@ -68,8 +68,8 @@ def _wait_loaded(client: redis.Redis) -> None:
             if time.monotonic() > until:
                 raise
             time.sleep(0.1)
-        except redis.exceptions.NoPermissionError:
-            return  # it answers, and whoever may not PING may do something else
+        except redis.ResponseError:
+            return  # it answers: who may not PING may do something else, and so may a full disk
         else:
             return
 

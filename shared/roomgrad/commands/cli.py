@@ -224,6 +224,18 @@ def health(
 
 
 @app.command()
+def doctor(
+    run: Annotated[str, Option(help="Name of the run; all on the server if empty.")] = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Look for what loses data or stands still, and say what to do; fails if there is a problem."""
+    from roomgrad.commands.doctor import report
+
+    report.run(run, redis, as_json=bool(as_json))
+
+
+@app.command()
 def forget(
     component: Annotated[str, Argument(help="The component that will not come back.")],
     run: typed.Run = "",

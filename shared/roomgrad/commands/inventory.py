@@ -18,7 +18,6 @@ from roomgrad.names import Names
 from roomgrad.rooms import System
 from roomgrad.server import address, connect
 
-MOST_RUNS = 100
 LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
 
 
@@ -38,17 +37,23 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
             raise ServerError(f"the server at {shown(url)} refuses: {error}") from error
 
 
-def runs_on(client: redis.Redis) -> list[str]:
-    """The names of the runs on a server; of a very large one, those that were found soon."""
+def scanned(client: redis.Redis, pattern: str, kind: str | None = None) -> list[str]:
+    """The keys of a pattern; of a very large server, those that were found soon."""
     found: set[str] = set()
     cursor = 0
     for _ in range(LOOKS):
-        answer: Any = client.scan(cursor, match="{*}:run", count=1000)
+        answer: Any = client.scan(cursor, match=pattern, count=1000, _type=kind)
         cursor, keys = answer
-        found |= {unquote(key.decode(errors="replace")[1 : -len("}:run")]) for key in keys}
-        if cursor == 0 or len(found) >= MOST_RUNS:
+        found |= {key.decode(errors="replace") for key in keys}
+        if cursor == 0:
             break
     return sorted(found)
+
+
+def runs_on(client: redis.Redis) -> list[str]:
+    """The names of the runs on a server."""
+    keys = scanned(client, "{*}:run", "hash")
+    return [unquote(key[1 : -len("}:run")]) for key in keys]
 
 
 def chosen(client: redis.Redis, run: str, system: str = "") -> Names:

@@ -1,0 +1,159 @@
+"""One look at a run: its groups, memory and letters, all of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import redis
+
+from roomgrad.commands import inventory
+from roomgrad.names import Names
+from roomgrad.rooms import System
+from roomgrad.runtime import runs
+
+OVERDUE_S = 10.0  # a message for later that comes so late has nobody to send it
+
+
+@dataclass(frozen=True)
+class Group:
+    """A consumer group on one stream."""
+
+    name: str
+    key: str
+    pending: int
+    waiting: int
+    """Entries that were not delivered yet; at least so many, where the server has lost count."""
+
+    @property
+    def behind(self) -> int:
+        return self.pending + self.waiting
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A stream and what it holds."""
+
+    key: str
+    length: int
+    bytes: int
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Look:
+    """A run at one moment."""
+
+    client: redis.Redis
+    names: Names
+    system: System | None
+    command: str
+    """How one talks to its server: `redis-cli -u ...`."""
+    now: float
+    """Unix time of the server."""
+    streams: tuple[Carried, ...]
+    living: frozenset[str]
+    """Consumers whose heart beats."""
+    open: dict[str, int]
+    """Records in the memory of each component."""
+    later: dict[str, tuple[int, int]]
+    """Messages for later of each component: how many, and how many of them are overdue."""
+    dead: int
+    wrong: tuple[str, ...]
+    """Keys that are of another type than they should be."""
+
+    @property
+    def run(self) -> str:
+        return self.names.run
+
+    @property
+    def groups(self) -> list[Group]:
+        return [group for stream in self.streams for group in stream.groups]
+
+    def lives(self, component: str) -> bool:
+        """Whether any replica's heart beats."""
+        return any(consumer.partition("~")[0] == component for consumer in self.living)
+
+
+def look(client: redis.Redis, names: Names, command: str) -> Look:
+    """Looks. Raises ResponseError for what this user may not do."""
+    system = inventory.system_of_run(client, names)
+    streams = sorted(_streams(client, names, system))
+    components = sorted(_components(client, names, system))
+    prefix = names.alive("")
+    alive = inventory.scanned(client, pattern(names.alive("")) + "*")
+    seconds, _ = client.time()
+    with client.pipeline(transaction=True) as together:
+        for key in streams:
+            together.xinfo_stream(key)
+            together.xinfo_groups(key)
+            together.memory_usage(key, samples=5)
+        for component in components:
+            together.hlen(names.memory(component))
+            together.zcard(names.later(component))
+            together.zcount(names.later(component), "-inf", int((int(seconds) - OVERDUE_S) * 1000))
+        together.xlen(names.dead())
+        answers = together.execute(raise_on_error=False)
+    asked = [*_each(streams, 3), *_each(map(names.memory, components), 3), names.dead()]
+    wrong = {k for k, answer in zip(asked, answers, strict=True) if _is(answer, "WRONGTYPE")}
+    values = [None if isinstance(answer, Exception) else answer for answer in answers]
+    rest = values[3 * len(streams) :]
+    return Look(
+        client=client,
+        names=names,
+        system=system,
+        command=command,
+        now=float(seconds),
+        streams=tuple(_carried(k, *values[3 * i : 3 * i + 3]) for i, k in enumerate(streams)),
+        living=frozenset(key.removeprefix(prefix) for key in alive),
+        open={name: rest[3 * i] or 0 for i, name in enumerate(components)},
+        later={
+            name: (rest[3 * i + 1] or 0, rest[3 * i + 2] or 0) for i, name in enumerate(components)
+        },
+        dead=values[-1] or 0,
+        wrong=tuple(sorted(wrong)),
+    )
+
+
+def _each(keys: Iterable[str], times: int) -> list[str]:
+    return [key for key in keys for _ in range(times)]
+
+
+def _is(answer: Any, kind: str) -> bool:
+    return isinstance(answer, Exception) and str(answer).startswith(kind)
+
+
+def pattern(text: str) -> str:
+    """A text as SCAN looks for it."""
+    return "".join(f"\\{each}" if each in "[]?*\\" else each for each in text)
+
+
+def _streams(client: redis.Redis, names: Names, system: System | None) -> set[str]:
+    """Those of the contract; where it is not known, those that are there."""
+    if system is not None:
+        return {names.stream(room, type_) for room, type_, _ in runs.groups(system, names)}
+    return set(inventory.scanned(client, names.everything(), "stream")) - {names.dead()}
+
+
+def _components(client: redis.Redis, names: Names, system: System | None) -> set[str]:
+    return inventory.components_of(client, names) | set(system.components if system else ())
+
+
+def _carried(key: str, info: Any, groups: Any, size: Any) -> Carried:
+    info = info or {}
+    newest = info.get("last-generated-id", b"0-0")
+    found = []
+    for each in groups or ():
+        lag = each.get("lag")
+        waits = int(each["last-delivered-id"] != newest) if lag is None else int(lag)
+        name = each["name"].decode(errors="replace")
+        found.append(Group(name, key, int(each["pending"]), waits))
+    return Carried(key, int(info.get("length", 0)), int(size or 0), tuple(found))
+
+
+def place(names: Names, key: str) -> str:
+    """The room and TYPE of a stream, as people name them."""
+    room, _, type_ = key.removeprefix(names.channel("")).rpartition(":")
+    return f"{unquote(room)} {type_}"

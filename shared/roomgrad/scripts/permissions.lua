@@ -1,0 +1,13 @@
+-- Which of some commands this user may not run.
+--
+-- KEYS  a key of the run, for its pattern's sake
+-- ARGV  the commands, each as a JSON list of its words
+-- Returns the names of those that are forbidden, or that this server does not know.
+
+local forbidden = {}
+for _, text in ipairs(ARGV) do
+  local words = cjson.decode(text)
+  local good, may = pcall(redis.acl_check_cmd, unpack(words))
+  if not (good and may) then forbidden[#forbidden + 1] = words[1] end
+end
+return forbidden
