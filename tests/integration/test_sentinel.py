@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 
 from roomgrad import Context, Message
 from roomgrad.client import Client
@@ -31,7 +32,6 @@ from tests.integration.parrots import (
     parrot,
 )
 from tests.integration.sentinels import SentinelSet
-from tests.integration.test_outages import logged
 from tests.waiting import until
 
 BACK_S = 5.0  # from the election until a message is answered again; measured is some 0.3 s
@@ -331,8 +331,9 @@ def test_a_master_without_replicas_is_asked_again_on_new_connections(own_cage: C
     message = own_cage.say(1)
     assert inside.wait(10)
     own_cage.client.config_set("min-replicas-to-write", "1")
-    with logged("lost the server"):
+    with structlog.testing.capture_logs() as lines:
         release.set()
+        until(lambda: "lost the server, trying again" in [line["event"] for line in lines])
     own_cage.client.config_set("min-replicas-to-write", "0")
     own_cage.heard(message)
     assert own_cage.counter("heard") == own_cage.said() == 1
