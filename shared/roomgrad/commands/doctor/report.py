@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from roomgrad.addresses import shown
 from roomgrad.commands import inventory
 from roomgrad.commands.dead.body import printable
 from roomgrad.commands.doctor import runs, server
 from roomgrad.commands.doctor.findings import Finding, Level
 from roomgrad.names import Names
-from roomgrad.server import shown
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import redis
 
+from roomgrad.addresses import shown
 from roomgrad.binaries import OLDEST
 from roomgrad.commands.doctor import settings
 from roomgrad.commands.doctor.findings import Finding, ok, problem, warning
 from roomgrad.server import check as check_version
-from roomgrad.server import shown
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory
 CLOCK_S = 1.0
