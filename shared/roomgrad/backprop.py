@@ -44,5 +44,5 @@ def learn(message: Message, context: Context, room: Room) -> Message:
     of_parameters, of_inputs = context.model.backward(
         message.id, asked["weights"], asked["data"], message.array
     )
-    context.model.step(of_parameters)
+    context.model.step(of_parameters, asked["weights"])
     return message.reply(room, of_inputs, id=asked["answers"])

@@ -113,8 +113,12 @@ class TorchModel:
         y = torch.func.functional_call(self.network, named, (x,))
         return _products(x, y, parameters, upstream)
 
-    def step(self, gradient: Gradient) -> tuple[bytes, bytes]:
+    def step(self, gradient: Gradient, staleness: int = 0) -> tuple[bytes, bytes]:
         """One optimizer step; answers the new weights and optimizer state.
+
+        A gradient that is `staleness` steps old counts less: the learning rate is divided by the
+        root of 1 + staleness. (Zhang, Gupta, Lian, Liu: Staleness-aware Async-SGD for Distributed
+        Deep Learning, IJCAI 2016, divide by the staleness; of the trebuchet the root learns more.)
 
         Raises MessageError for a gradient that is not finite: it would end the learning for good.
         """
@@ -126,7 +130,7 @@ class TorchModel:
         if self._max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(self._masters, self._max_grad_norm, norm)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate(self._step)
+            group["lr"] = self._learning_rate(self._step) / math.sqrt(1 + staleness)
         self._optimizer.step()
         self._step += 1
         self._share()

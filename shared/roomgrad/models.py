@@ -30,6 +30,14 @@ class ModelState:
         """The next version. Its token is unique: a server may roll back to an older step 57."""
         return ModelState(f"{step}-{new_id()[:12]}", step, weights, optimizer)
 
+    def staleness(self, made_by: str) -> int:
+        """How many steps were taken since the version that made a forward; 0 if that is not known.
+
+        Never below 0: a server that fell back may have taken the later steps back.
+        """
+        step = made_by.partition("-")[0]
+        return max(0, self.step - int(step)) if step.isdecimal() else 0
+
 
 class Trainable(Protocol):
     """A model that the runtime can keep in Redis. `Gradient` is opaque to the runtime."""
@@ -53,8 +61,11 @@ class Trainable(Protocol):
     ) -> tuple[Any, NDArray[Any]]:
         """The same at other weights than those loaded."""
 
-    def step(self, gradient: Any) -> tuple[bytes, bytes]:
-        """Applies a parameter gradient to the loaded weights; answers weights, optimizer state."""
+    def step(self, gradient: Any, staleness: int = 0) -> tuple[bytes, bytes]:
+        """Applies a parameter gradient to the loaded weights; answers weights, optimizer state.
+
+        staleness: how many steps older the weights are that the gradient was computed at.
+        """
 
 
 class Model:
@@ -79,6 +90,7 @@ class Model:
         self._state: ModelState | None = None
         self.used = False
         self.gradient: Any = None
+        self.made_by = ""  # the version of the weights that the gradient was computed at
 
     @property
     def version(self) -> str:
@@ -106,12 +118,15 @@ class Model:
             raise LookupError(f"the weights {weights} of an open root are not kept any more")
         return self._trainable.recompute(kept, inputs, upstream)
 
-    def step(self, gradient: Any) -> None:
-        """Stages one optimizer step with a parameter gradient; a VALIDATE message stages none."""
+    def step(self, gradient: Any, made_by: str = "") -> None:
+        """Stages one optimizer step with a parameter gradient; a VALIDATE message stages none.
+
+        made_by: the version of the weights that made the forward, by which staleness is known.
+        """
         if not self._training:
             return
         self.used = True
-        self.gradient = gradient
+        self.gradient, self.made_by = gradient, made_by
 
     def refresh(self) -> ModelState:
         """The loaded state at the version that this call sees, which is one and the same."""

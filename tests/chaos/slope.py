@@ -40,7 +40,7 @@ class Slope:
         slope = np.frombuffer(weights, "<f4")
         return (inputs * upstream).mean(axis=0), np.asarray(upstream * slope, "<f4")
 
-    def step(self, gradient: NDArray[Any]) -> tuple[bytes, bytes]:
+    def step(self, gradient: NDArray[Any], staleness: int = 0) -> tuple[bytes, bytes]:
         self._speed = np.asarray(MOMENTUM * self._speed + gradient, "<f4")
         self._slope = np.asarray(self._slope - RATE * self._speed, "<f4")
         return self._slope.tobytes(), self._speed.tobytes()

@@ -54,7 +54,7 @@ class Scale:
         self.recomputed += 1
         return products(float(weights), inputs, upstream)
 
-    def step(self, gradient: float) -> tuple[bytes, bytes]:
+    def step(self, gradient: float, staleness: int = 0) -> tuple[bytes, bytes]:
         self.weight -= RATE * gradient
         self.steps += 1
         return repr(self.weight).encode(), b"%d" % self.steps

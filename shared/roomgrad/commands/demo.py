@@ -131,6 +131,7 @@ def _report(session: Session, options: Trebuchet, training: Training) -> Report:
         median_miss_m=round(float(np.median(held_out.miss)), 4),
         lost=seen.lost,
         duplicates=seen.duplicates,
+        mean_staleness=round(seen.mean_staleness, 2),
         open=seen.open,
         dead=seen.dead,
         weights_sha256=ledger.weights_sha256(session.client, session.plan.names),

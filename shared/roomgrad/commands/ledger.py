@@ -33,6 +33,7 @@ class Ledger:
     open: int = 0
     applied: int = 0
     distinct: int = 0
+    staleness: int = 0
     newest: Loss | None = None
 
     @property
@@ -45,18 +46,23 @@ class Ledger:
         """Optimizer steps that were applied twice; 0 unless something is wrong."""
         return self.applied - self.distinct
 
+    @property
+    def mean_staleness(self) -> float:
+        """Steps between the weights that made a forward and those its gradient was applied to."""
+        return self.staleness / self.applied if self.applied else 0.0
+
 
 def read(client: redis.Redis, names: Names) -> Ledger:
     """The counters now, all of one moment."""
     with client.pipeline(transaction=True) as together:
         together.hmget(names.counters(TRAINER), "sent", "finished", "dead")
-        together.hmget(names.counters(CONTROLMODEL), "applied", "distinct")
+        together.hmget(names.counters(CONTROLMODEL), "applied", "distinct", "staleness")
         together.hlen(names.memory(TRAINER))
         trainer, model, open_ = together.execute()
     sent, finished, dead = (int(value or 0) for value in trainer)
-    applied, distinct = (int(value or 0) for value in model)
+    applied, distinct, staleness = (int(value or 0) for value in model)
     newest = _newest(client, names, finished)
-    return Ledger(sent, finished, dead, int(open_), applied, distinct, newest)
+    return Ledger(sent, finished, dead, int(open_), applied, distinct, staleness, newest)
 
 
 def losses(client: redis.Redis, names: Names) -> list[Loss]:

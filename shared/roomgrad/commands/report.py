@@ -31,6 +31,7 @@ class Report:
     median_miss_m: float
     lost: int
     duplicates: int
+    mean_staleness: float
     open: int
     dead: int
     weights_sha256: str
@@ -118,6 +119,8 @@ def _summary(report: Report, picture: str) -> list[str]:
         f"{_pace(report)}; {report.lost} lost, {report.duplicates} applied twice.",
         f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
     ]
+    if report.mean_staleness:
+        lines.append(f"Gradients were {report.mean_staleness:.1f} steps old on average.")
     if report.dead:
         lines.append(f"[bold red]{report.dead} batches went to the dead letters.[/]")
     if report.restarts:

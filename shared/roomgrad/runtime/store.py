@@ -67,10 +67,13 @@ class ModelStore:
         if model.gradient is not None:
             before = model.refresh()
             version = before.version
-            weights, optimizer = self._trainable.step(model.gradient)
+            staleness = before.staleness(model.made_by)
+            weights, optimizer = self._trainable.step(model.gradient, staleness)
             state = before.after(before.step + 1, weights, optimizer)
             commit.step(self._key, self._kept_key, state.version, state.step, weights, optimizer)
             commit.ledger(self._ledger, self._counters, root_id, state.step)
+            if staleness:
+                commit.do(b"HINCRBY", self._counters, b"staleness", b"%d" % staleness)
             self._loaded = None  # until the commit stands, the trainable is ahead of Redis
         commit.same(self._key, b"version", version.encode())
         return state

@@ -125,7 +125,7 @@ class Work:
         assert attempt.model is not None
         assert self.store is not None
         model = self.store.model(version)
-        model.step(attempt.model.gradient)
+        model.step(attempt.model.gradient, attempt.model.made_by)
         return Attempt(attempt.context, attempt.messages, model)
 
     def committed(self, state: ModelState | None) -> None:

@@ -1,0 +1,26 @@
+"""The simulator, 50 ms slower at each shot: `python -m tests.systems.slow_simulator --run NAME`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from roomgrad import Context, Message, main, on
+from roomgrad.contracts.trebuchet import FORWARD, MODEL, OUTPUT
+from services.simulator import handlers
+
+PAUSE_S = 0.05
+
+
+@on(MODEL, FORWARD, replies=[(OUTPUT, FORWARD)])
+def shoot(message: Message, context: Context) -> Message:
+    time.sleep(PAUSE_S)
+    reply = handlers.shoot(message, context)
+    assert isinstance(reply, Message)
+    return reply
+
+
+component = replace(handlers.component, handlers=[shoot, handlers.gradient])
+
+if __name__ == "__main__":
+    main(component)
