@@ -4,124 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import subprocess
-import time
 import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from roomgrad.contracts.melody import MELODY
 from roomgrad.names import Names
-from tests.pages.desk import free_port
+from tests.systems.project import ROOT, Project, removed_afterwards, service_of
 from tests.waiting import until
 
 # The first build installs torch; with what it leaves in Docker's cache all takes 75 seconds.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
-ROOT = Path(__file__).parents[2]
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER
 STEPS = 60
 FIRST_QUESTION_S = 10.0
-UNSET = (
-    *("LOG_LEVEL", "MELODY_RUN", "PAUSE_S", "PRESET", "RUN", "SEED"),
-    *("THREADS", "WEIGHT_HEAD", "WINDOW"),
-)
-PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
 NAMES = Names(MELODY.name)
-
-
-@dataclass
-class Project:
-    """A compose project with a name of its own, so that several may run side by side."""
-
-    name: str
-    port: int = field(default_factory=free_port)
-    healthy_at: float = 0.0
-    """When all of it was healthy, in unix seconds."""
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose WORDS`, with settings of this test and no others."""
-        own = {"TRAIN_STEPS": str(STEPS), "BATCH_SIZE": "20", "COMPOSE_PROFILES": "tools"}
-        own["PORT"] = str(self.port)
-        others = dict.fromkeys(UNSET, "")
-        files = ["--file", "docker-compose.yml", "--env-file", os.devnull]
-        return subprocess.run(
-            ["docker", "compose", *files, "--project-name", self.name, *words],
-            cwd=ROOT,
-            env={**os.environ, **others, **own},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-        )
-
-    def compose(self, *words: str) -> str:
-        """What `docker compose WORDS` prints; it has to succeed."""
-        done = self.run(*words)
-        assert done.returncode == 0, f"docker compose {' '.join(words)}: {done.stderr[-3000:]}"
-        return done.stdout
-
-    def inside(self, service: str, command: str) -> subprocess.CompletedProcess[str]:
-        """A shell command in the first container of a service."""
-        return self.run("exec", "-T", service, "sh", "-c", command)
-
-    def redis(self, *words: str) -> list[str]:
-        """The lines that redis-cli answers."""
-        return self.compose("exec", "-T", "redis", "redis-cli", *words).splitlines()
-
-    def counters(self, run: str = "trebuchet") -> dict[str, int]:
-        """What those two counted between whom the batches go."""
-        keys = [f"{{{run}}}:counters:{name}" for name in PARTNERS[run]]
-        words = [word for key in keys for word in self.redis("HGETALL", key)]
-        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
-
-    def label(self, melody: str) -> dict[str, Any]:
-        """The label of a melody; an empty one where there is none."""
-        found: dict[str, Any] = json.loads(
-            "".join(self.redis("HGET", NAMES.table("labels"), melody)) or "{}"
-        )
-        return found
-
-    def containers(self) -> list[dict[str, Any]]:
-        """What Docker knows of every container of the project."""
-        ids = self.compose("ps", "--all", "--quiet").split()
-        described = subprocess.run(["docker", "inspect", *ids], capture_output=True, check=True)
-        found: list[dict[str, Any]] = json.loads(described.stdout)
-        return found
-
-    def start(self) -> None:
-        """Start everything, several replicas of those that can share work; wait until healthy."""
-        scales = [f"--scale={name}={count}" for name, count in COMPONENTS.items()]
-        services = [*COMPONENTS, "redis"]
-        self.compose("up", "--detach", "--wait", "--wait-timeout=240", *scales, *services)
-        self.healthy_at = time.time()
-
-    def wait_finished(self, timeout_s: float = 120.0) -> dict[str, int]:
-        """Wait until every batch came home; each look at Redis takes a tenth of a second."""
-        until = time.monotonic() + timeout_s
-        while (counters := self.counters()).get("finished") != STEPS:
-            assert time.monotonic() < until, self.run("logs", "--tail=20").stdout
-        return counters
-
-    def address(self) -> str:
-        """The address of the page, as its log shows it."""
-        log = self.compose("logs", "--no-log-prefix", "labelling")
-        return re.findall(r"http://[^\s\"']+", log)[-1]
-
-    def visitor(self) -> Visitor:
-        """Somebody who has opened that address."""
-        visitor = Visitor(self.address())
-        visitor.open()
-        return visitor
 
 
 class Visitor:
@@ -163,22 +69,35 @@ class Visitor:
         self.ask("/api/answers", rater="Ada", rating=rating, id=uuid.uuid4().hex, **about)
 
 
+def address(project: Project) -> str:
+    """The address of the page, as its log shows it."""
+    log = project.compose("logs", "--no-log-prefix", "labelling")
+    return re.findall(r"http://[^\s\"']+", log)[-1]
+
+
+def visitor_of(project: Project) -> Visitor:
+    """Somebody who has opened that address."""
+    visitor = Visitor(address(project))
+    visitor.open()
+    return visitor
+
+
+def label(project: Project, melody: str) -> dict[str, Any]:
+    """The label of a melody; an empty one where there is none."""
+    found: dict[str, Any] = json.loads(
+        "".join(project.redis("HGET", NAMES.table("labels"), melody)) or "{}"
+    )
+    return found
+
+
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
     """Both systems in containers; the trebuchet has learned what it was to learn."""
-    project = Project(f"roomgrad-test-{uuid.uuid4().hex[:8]}")
-    try:
+    with removed_afterwards(Project(COMPONENTS, STEPS)) as project:
         project.compose("build")
         project.start()
         project.wait_finished()
         yield project
-    finally:
-        project.run("down", "--volumes", "--remove-orphans", "--rmi=local", "--timeout=5")
-
-
-def service_of(container: dict[str, Any]) -> str:
-    service: str = container["Config"]["Labels"]["com.docker.compose.service"]
-    return service
 
 
 def test_every_component_is_a_service(project: Project) -> None:
@@ -265,9 +184,9 @@ def test_nothing_but_the_page_is_reachable_from_outside(project: Project) -> Non
 
 def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
     """The address in the log is the one that a browser on this machine needs."""
-    address = project.address()
-    assert re.fullmatch(rf"http://localhost:{project.port}/\?token=[0-9a-f]{{64}}", address)
-    visitor = Visitor(address)
+    page = address(project)
+    assert re.fullmatch(rf"http://localhost:{project.port}/\?token=[0-9a-f]{{64}}", page)
+    visitor = Visitor(page)
     for path in ("/", "/api/state", "/static/app.js"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             visitor.ask(path)
@@ -279,13 +198,13 @@ def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
 
 def test_the_first_question_comes_soon(project: Project) -> None:
     """Ten seconds after everything is healthy, or before."""
-    question = project.visitor().question()
+    question = visitor_of(project).question()
     assert question["asked"] - project.healthy_at < FIRST_QUESTION_S
 
 
 def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
     """`docker compose up rater`: it answers what is open, and what is asked from then on."""
-    visitor = project.visitor()
+    visitor = visitor_of(project)
     before = visitor.learning()["labels"]
     project.compose("up", "--detach", "rater")
     until(lambda: visitor.learning()["labels"] >= before + 7, timeout_s=60)
@@ -294,7 +213,7 @@ def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
 
 def test_an_answer_is_learned_from(project: Project) -> None:
     """By two learners and two networks, of which each batch finds one."""
-    visitor = project.visitor()
+    visitor = visitor_of(project)
 
     def is_idle() -> bool:
         [record] = project.redis("HGET", NAMES.table("learning"), "now")
@@ -305,8 +224,8 @@ def test_an_answer_is_learned_from(project: Project) -> None:
     before = visitor.learning()
     question = visitor.question()
     visitor.answer(question, 4)
-    label = until(lambda: project.label(question["melody"]), timeout_s=20)
-    assert (label["rating"], label["rater"], label["root"]) == (4, "Ada", question["root"])
+    found = until(lambda: label(project, question["melody"]), timeout_s=20)
+    assert (found["rating"], found["rater"], found["root"]) == (4, "Ada", question["root"])
 
     until(lambda: visitor.learning()["runs"] > before["runs"] and is_idle(), timeout_s=60)
     counters = project.counters("melody")
@@ -331,13 +250,13 @@ def test_restarted_redis_keeps_the_data(project: Project) -> None:
 
 def test_stop_ends_everything_gracefully(project: Project) -> None:
     """Whatever has not ended by itself after ten seconds is killed, and its exit code tells."""
-    address, labels = project.address(), project.redis("HLEN", NAMES.table("labels"))
+    page, labels = address(project), project.redis("HLEN", NAMES.table("labels"))
     project.compose("stop", "--timeout=10")
     codes = {each["Name"]: each["State"]["ExitCode"] for each in project.containers()}
     assert len(codes) >= sum(COMPONENTS.values())
     assert set(codes.values()) == {0}, codes
     project.start()
     assert project.wait_finished()["applied"] == STEPS
-    assert project.address() == address
+    assert address(project) == page
     assert project.redis("HLEN", NAMES.table("labels")) == labels
-    project.visitor().question()
+    visitor_of(project).question()

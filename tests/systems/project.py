@@ -1,0 +1,116 @@
+"""docker-compose.yml as a project that tests start, scale, ask and take away again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.pages.desk import free_port
+
+ROOT = Path(__file__).parents[2]
+UNSET = (
+    *("LOG_LEVEL", "MELODY_RUN", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    *("THREADS", "WEIGHT_HEAD", "WINDOW"),
+)
+PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
+
+
+@dataclass
+class Project:
+    """A compose project with a name of its own, so that several may run side by side."""
+
+    scales: dict[str, int]
+    """The components that are started beside Redis, with their numbers of containers."""
+    steps: int
+    files: tuple[str, ...] = ("docker-compose.yml",)
+    settings: dict[str, str] = field(default_factory=dict)
+    name: str = field(default_factory=lambda: f"roomgrad-test-{uuid.uuid4().hex[:8]}")
+    port: int = field(default_factory=free_port)
+    healthy_at: float = 0.0
+    """When all of it was healthy, in unix seconds."""
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`docker compose WORDS`, with settings of this test and no others."""
+        own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20", "COMPOSE_PROFILES": "tools"}
+        own |= {"PORT": str(self.port), **self.settings}
+        others = dict.fromkeys(UNSET, "")
+        files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
+        return subprocess.run(
+            ["docker", "compose", *files, "--project-name", self.name, *words],
+            cwd=ROOT,
+            env={**os.environ, **others, **own},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def compose(self, *words: str) -> str:
+        """What `docker compose WORDS` prints; it has to succeed."""
+        done = self.run(*words)
+        assert done.returncode == 0, f"docker compose {' '.join(words)}: {done.stderr[-3000:]}"
+        return done.stdout
+
+    def inside(self, service: str, command: str) -> subprocess.CompletedProcess[str]:
+        """A shell command in the first container of a service."""
+        return self.run("exec", "-T", service, "sh", "-c", command)
+
+    def redis(self, *words: str) -> list[str]:
+        """The lines that redis-cli answers."""
+        return self.compose("exec", "-T", "redis", "redis-cli", *words).splitlines()
+
+    def counters(self, run: str = "trebuchet") -> dict[str, int]:
+        """What those two counted between whom the batches go."""
+        keys = [f"{{{run}}}:counters:{name}" for name in PARTNERS[run]]
+        words = [word for key in keys for word in self.redis("HGETALL", key)]
+        return dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+    def ids(self, *services: str) -> list[str]:
+        """The containers of some services, or of all."""
+        return self.compose("ps", "--all", "--quiet", "--no-trunc", *services).split()
+
+    def containers(self) -> list[dict[str, Any]]:
+        """What Docker knows of every container of the project."""
+        described = subprocess.run(
+            ["docker", "inspect", *self.ids()], capture_output=True, check=True
+        )
+        found: list[dict[str, Any]] = json.loads(described.stdout)
+        return found
+
+    def start(self) -> None:
+        """Start everything, several replicas of those that can share work; wait until healthy."""
+        self.up("--wait", "--wait-timeout=240")
+        self.healthy_at = time.time()
+
+    def up(self, *flags: str, **changed: int) -> None:
+        """Bring every service to its number of containers, or to a changed one."""
+        scales = [f"--scale={name}={count}" for name, count in (self.scales | changed).items()]
+        self.compose("up", "--detach", *flags, *scales, *self.scales, "redis")
+
+    def wait_finished(self, timeout_s: float = 120.0) -> dict[str, int]:
+        """Wait until every batch came home; each look at Redis takes a tenth of a second."""
+        until = time.monotonic() + timeout_s
+        while (counters := self.counters()).get("finished") != self.steps:
+            assert time.monotonic() < until, self.run("logs", "--tail=20").stdout
+        return counters
+
+
+@contextmanager
+def removed_afterwards(project: Project) -> Iterator[Project]:
+    """Whatever happens, nothing of the project is left behind."""
+    try:
+        yield project
+    finally:
+        project.run("down", "--volumes", "--remove-orphans", "--rmi=local", "--timeout=5")
+
+
+def service_of(container: dict[str, Any]) -> str:
+    service: str = container["Config"]["Labels"]["com.docker.compose.service"]
+    return service
