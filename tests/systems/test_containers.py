@@ -78,9 +78,10 @@ class Siege:
 
     def goes_on(self, steps: int = 30) -> float:
         """Wait for some more steps; the longest time without one, in seconds."""
+        longest, since = 0.0, time.monotonic()
         goal = self.present().applied + steps
         assert goal <= STEPS, f"all {STEPS} steps were done before the fault: raise STEPS"
-        longest, seen, since = 0.0, goal - steps, time.monotonic()
+        seen = goal - steps
         while seen < goal:
             assert time.monotonic() - since < 120, self.project.run("logs", "--tail=20").stdout
             now = self.ledger()
@@ -170,7 +171,7 @@ def test_scaled_down_and_up_again(siege: Siege) -> None:
     left = siege.project.ids("simulator")
     assert len(left) == 1
     assert not any(siege.beats(each) for each in before if each not in left)
-    report("silence", siege.goes_on())
+    siege.goes_on()
     siege.project.up("--no-recreate")
     added = siege.project.ids("simulator")
     assert len(added) == SCALES["simulator"]
