@@ -32,17 +32,20 @@ from roomgrad.sentinels import MasterPool
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
 CONNECT_TIMEOUT_S = 1.0
-ANSWER_TIMEOUT_S = 6.0  # a server that is silent for so long counts as lost; nothing blocks longer
+ANSWER_S = 30.0  # a large commit takes a server some seconds
+MASTER_ANSWER_S = 6.0  # under Sentinel, where another one may be master by then
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
-def connect(url: str, password_file: str = "") -> redis.Redis:
+def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
     """A checked connection for commands that people type.
+
+    answer_s: a connection on which an answer takes longer counts as lost; nothing blocks longer.
 
     Raises NoServer when nothing answers, ServerError when what answers cannot be used.
     """
     located(url)  # who watches over servers says best why there is none
-    client = _client(url, password_file)
+    client = _client(url, password_file, answer_s)
     try:
         _wait_loaded(client)
         check(client)
@@ -290,11 +293,11 @@ def _socket(directory: Path) -> Path | None:
     return path if len(str(path)) < MOST_SOCKET_PATH else None
 
 
-def _client(url: str, password_file: str = "") -> redis.Redis:
+def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
     options: dict[str, Any] = {
         "protocol": 2,
         "decode_responses": False,
-        "socket_timeout": ANSWER_TIMEOUT_S,
+        "socket_timeout": answer_s,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
@@ -303,6 +306,7 @@ def _client(url: str, password_file: str = "") -> redis.Redis:
     sentinels = sentinels_of(url)
     if sentinels is None:
         return redis.Redis.from_url(url, **options)
+    options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     options["ssl"] = url.startswith("rediss")
     return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
 

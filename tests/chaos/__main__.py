@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos import report
+from tests.chaos.account import Account
 from tests.chaos.contest import contest
 from tests.chaos.play import play, turn_over
 from tests.chaos.rivals import KINDS
@@ -31,8 +32,20 @@ def kept(keep: Path | None, seed: int, kind: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def main() -> None:
-    """Plays every seed, prints the tables, and fails where anything was lost or doubled."""
+def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
+    """Each seed: roomgrad under every fault, roomgrad under Sentinel, and the others."""
+    for seed in range(asked.first, asked.first + asked.seeds):
+        with kept(asked.keep, seed, "roomgrad") as directory:
+            yield play(seed, asked.messages, times, directory)
+        with kept(asked.keep, seed, "sentinel") as directory:
+            yield turn_over(seed, asked.messages // 4, times, directory)
+        for kind in () if asked.alone else KINDS:
+            with kept(asked.keep, seed, kind) as directory:
+                yield contest(kind, seed, asked.messages, times, directory)
+
+
+def options() -> argparse.Namespace:
+    """What is asked for on the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="the first seed")
@@ -41,20 +54,21 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="without the others")
     parser.add_argument("--keep", type=Path, help="keep the servers' data and all logs here")
     parser.add_argument("--json", type=Path, help="write the accounts into this file")
-    asked = parser.parse_args()
+    parser.add_argument("--tables", type=Path, nargs="+", help="print what earlier plays wrote")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Plays every seed, prints the tables, and fails where anything was lost or doubled."""
+    asked = options()
+    if asked.tables:
+        print(report.tables(*report.read(asked.tables)))
+        return
     times = SHORT if asked.short else Times()
     accounts = []
-    for seed in range(asked.first, asked.first + asked.seeds):
-        with kept(asked.keep, seed, "roomgrad") as directory:
-            accounts.append(play(seed, asked.messages, times, directory))
-        print(report.line(accounts[-1]), file=sys.stderr)
-        with kept(asked.keep, seed, "sentinel") as directory:
-            accounts.append(turn_over(seed, asked.messages // 4, times, directory))
-        print(report.line(accounts[-1]), file=sys.stderr)
-        for kind in () if asked.alone else KINDS:
-            with kept(asked.keep, seed, kind) as directory:
-                accounts.append(contest(kind, seed, asked.messages, times, directory))
-            print(report.line(accounts[-1]), file=sys.stderr)
+    for account in plays(asked, times):
+        print(report.line(account), file=sys.stderr)
+        accounts.append(account)
     if asked.json:
         report.write(asked.json, accounts, times)
     print(report.tables(accounts, times))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -44,7 +45,14 @@ class Sending:
         self._thread.join()
 
 
-def contest(kind: str, seed: int, messages: int, times: Times, directory: Path) -> Account:
+def contest(
+    kind: str,
+    seed: int,
+    messages: int,
+    times: Times,
+    directory: Path,
+    faults: Sequence[str] = COMMON,
+) -> Account:
     """One contestant under the faults that can be done to it."""
 
     def make_crew(url: str, names: Names, logs: Path) -> Crew:
@@ -59,7 +67,7 @@ def contest(kind: str, seed: int, messages: int, times: Times, directory: Path) 
         time.sleep(3.0)  # who subscribes late misses what came before: in their favour
         client = redis.Redis.from_url(stage.server.url, socket_timeout=5.0)
         with client, Sending(Sender(kind, client, stage.names.run)) as sending:
-            seen = harm(stage)
+            seen = harm(stage, faults)
             while sending.sent * MESSAGES_PER_NUMBER < messages:
                 time.sleep(0.1)
         account = Account(kind, seed, sending.sent, seen=seen)
@@ -69,9 +77,9 @@ def contest(kind: str, seed: int, messages: int, times: Times, directory: Path) 
     return account
 
 
-def harm(stage: Stage) -> list[Seen]:
-    """The common faults in an order of the seed's; who stands still afterwards is started anew."""
-    order = list(COMMON)
+def harm(stage: Stage, faults: Sequence[str]) -> list[Seen]:
+    """These faults in an order of the seed's; who stands still afterwards is started anew."""
+    order = list(faults)
     stage.dice.shuffle(order)
     found = []
     for name in order:

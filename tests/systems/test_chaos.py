@@ -39,7 +39,7 @@ def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_the_harness_sees_what_others_lose(tmp_path: Path) -> None:
     """A harness that finds nothing proves nothing: plain pub/sub loses under the same faults."""
-    account = contest(PUBSUB, 1, 1000, SHORT, tmp_path)
+    account = contest(PUBSUB, 1, 1000, SHORT, tmp_path, ["kill -9 of a component", "CLIENT KILL"])
     assert account.lost > 0
 
 

@@ -72,7 +72,8 @@ class Visitor:
 def address(project: Project) -> str:
     """The address of the page, as its log shows it."""
     log = project.compose("logs", "--no-log-prefix", "labelling")
-    return re.findall(r"http://[^\s\"']+", log)[-1]
+    found: list[str] = re.findall(r"http://[^\s\"']+", log)
+    return found[-1]
 
 
 def visitor_of(project: Project) -> Visitor:

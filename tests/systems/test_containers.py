@@ -17,15 +17,14 @@ from roomgrad.commands import ledger
 from roomgrad.commands.ledger import Ledger
 from roomgrad.names import Names
 from tests.pages.desk import free_port
-from tests.systems import reference
 from tests.systems.project import Project, removed_afterwards
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 SCALES = {"trainer": 2, "controlmodel": 2, "simulator": 4}
-STEPS = 12_000
-"""Some 6 ms each where nothing happens: the last fault has to find it still under way."""
+STEPS = 100_000
+"""More than can be done while the test lasts: the last fault has to find it still under way."""
 
 LEASE_S = 5.0
 TAKEOVER_S = 1.5 * LEASE_S
@@ -68,6 +67,12 @@ class Siege:
         assert found is not None
         return found
 
+    def settled(self) -> Ledger | None:
+        """The counters, once nobody has a message in hand, and only a trainer has one to come."""
+        groups = owed(self.client)
+        busy = any(hand or (lag and group != "trainer") for group, hand, lag in groups)
+        return None if busy else self.present()
+
     def first(self, *services: str) -> list[str]:
         """One container of each service."""
         return [self.project.ids(service)[0] for service in services]
@@ -78,9 +83,10 @@ class Siege:
 
     def goes_on(self, steps: int = 30) -> float:
         """Wait for some more steps; the longest time without one, in seconds."""
+        longest, since = 0.0, time.monotonic()
         goal = self.present().applied + steps
         assert goal <= STEPS, f"all {STEPS} steps were done before the fault: raise STEPS"
-        longest, seen, since = 0.0, goal - steps, time.monotonic()
+        seen = goal - steps
         while seen < goal:
             assert time.monotonic() - since < 120, self.project.run("logs", "--tail=20").stdout
             now = self.ledger()
@@ -170,7 +176,7 @@ def test_scaled_down_and_up_again(siege: Siege) -> None:
     left = siege.project.ids("simulator")
     assert len(left) == 1
     assert not any(siege.beats(each) for each in before if each not in left)
-    report("silence", siege.goes_on())
+    siege.goes_on()
     siege.project.up("--no-recreate")
     added = siege.project.ids("simulator")
     assert len(added) == SCALES["simulator"]
@@ -215,25 +221,31 @@ def test_paused_redis_is_waited_for(siege: Siege) -> None:
 
 
 def test_every_batch_was_trained_once(siege: Siege) -> None:
-    """Nothing lost, nothing twice, nothing left over, and the weights of an undisturbed run."""
-    until(lambda: siege.present().finished == STEPS, timeout_s=600)
-    end = siege.present()
-    assert (end.sent, end.applied, end.distinct) == (STEPS, STEPS, STEPS)
+    """The trainers are stopped wherever they are: nothing lost, nothing twice.
+
+    So the test takes as long as its faults, on a quick machine and on a busy one. The batch that
+    was under way waits for a trainer: for its loss, or home already with its step applied.
+    """
+    siege.project.compose("stop", "trainer")
+    end = until(siege.settled, timeout_s=60)
+    assert end is not None
     assert (end.dead, end.lost, end.duplicates) == (0, 0, 0)
+    assert end.sent == end.finished + 1 == end.finished + end.open
+    assert end.applied == end.distinct
+    waits = end.sent - end.applied  # for its loss
+    assert waits in (0, 1)
     assert siege.client.xlen(NAMES.dead()) == 0
-    assert [siege.client.hlen(NAMES.memory(component)) for component in SCALES] == [0, 0, 0]
-    until(lambda: not any(pending(siege.client).values()), timeout_s=30)
-    undisturbed = reference.train(STEPS, seed=0, batch_size=20)
-    assert ledger.weights_sha256(siege.client, NAMES) == undisturbed.sha256
+    held = {component: siege.client.hlen(NAMES.memory(component)) for component in SCALES}
+    assert held == {"trainer": 1, "controlmodel": waits, "simulator": waits}
 
 
-def pending(client: redis.Redis) -> dict[tuple[str, str], int]:
-    """How many messages each group of each stream has in hand."""
-    return {
-        (stream.decode(), group["name"].decode()): group["pending"]
+def owed(client: redis.Redis) -> list[tuple[str, int, int]]:
+    """Of each group of each stream: how many messages it has in hand, and how many are to come."""
+    return [
+        (group["name"].decode(), group["pending"], group["lag"] or 0)
         for stream in client.scan_iter("{trebuchet}:*", _type="stream")
         for group in client.xinfo_groups(stream)
-    }
+    ]
 
 
 def test_all_end_gracefully(siege: Siege) -> None:

@@ -113,3 +113,18 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(value: float) ->
     with pytest.raises(MessageError, match=r"norm|finite"):
         model.step(gradient)
     assert model.initial() == (before.weights, before.optimizer)
+
+
+def test_a_stale_gradient_counts_less() -> None:
+    """The learning rate is divided by the root of 1 + staleness; a fresh one is as it was."""
+
+    def moved(staleness: int) -> float:
+        torch.manual_seed(0)
+        network = nn.Linear(2, 1)
+        model = TorchModel(network, lambda p: torch.optim.SGD(p, lr=1.0), lambda _: 0.5)
+        before = model.initial()[0]
+        weights, _ = model.step((torch.ones(1, 2), torch.ones(1)), staleness)
+        return float((load_tensors(before)["weight"] - load_tensors(weights)["weight"]).abs().max())
+
+    assert moved(0) == pytest.approx(0.5)
+    assert moved(3) == pytest.approx(0.25)

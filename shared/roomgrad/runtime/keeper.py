@@ -30,7 +30,8 @@ log = structlog.get_logger("roomgrad")
 RING_PAUSE_S = 0.05
 RECONNECT_S = 0.25  # between two attempts to reach a server that is away
 CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
-DEAF_BEATS = 3  # own heartbeats that rang unheard until the subscription is made again
+# Own heartbeats that rang unheard, and for how long, until the subscription is made again.
+DEAF_BEATS, DEAF_S = 3, 3.0
 
 
 class Keeper:
@@ -158,7 +159,8 @@ class Keeper:
 
     def _listen(self) -> None:
         self._rings.hear(self._ring_wire.drain(), self._wire)
-        if self._rings.unheard > DEAF_BEATS:
+        deaf_s = time.monotonic() - self._rings.heard_at
+        if self._rings.unheard > DEAF_BEATS and deaf_s > DEAF_S:
             raise WireLost(f"{self._rings.unheard} heartbeats rang and were not heard")
 
     def _deliver(self) -> None:

@@ -38,7 +38,7 @@ from roomgrad.runtime.setup import Setup
 from roomgrad.runtime.sources import Delivery, EveryoneSource, GroupSource, deliveries
 from roomgrad.runtime.stopping import Stopping
 from roomgrad.runtime.store import ModelStore
-from roomgrad.runtime.wire import Command, ReplyError, Wire, WireLost
+from roomgrad.runtime.wire import GRACE_S, Command, ReplyError, Wire, WireLost
 from roomgrad.runtime.work import Attempt, Work
 from roomgrad.server import connect
 from roomgrad.settings import RuntimeSettings, of_run
@@ -179,7 +179,7 @@ class Replica:
     def _connect(self) -> None:
         self._line.connect()
         where = located(self._url, self._line.at)
-        with connect(where, self.settings.redis_password_file) as client:
+        with connect(where, self.settings.redis_password_file, GRACE_S) as client:
             self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
             if isinstance(self._source, EveryoneSource):
                 self._missed = self._setup.find_positions(self._source, client)

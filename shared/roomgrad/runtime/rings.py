@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -38,10 +39,11 @@ class Rings:
         self._own = names.alive(consumer).encode()
         self._take_script = runs.script("take").encode()
         self.unheard = 0  # own heartbeats that rang and did not arrive yet
+        self.heard_at = time.monotonic()  # when one arrived, or the subscription was made
 
     def subscribe(self, wire: Wire) -> None:
         """SUBSCRIBEs on a fresh connection."""
-        self.unheard = 0
+        self._hear_own()
         wire.send([b"SUBSCRIBE", self._own, *self._rooms])
 
     def hear(self, replies: list[Any], wire: Wire) -> None:
@@ -51,9 +53,12 @@ class Rings:
                 continue
             _, channel, payload = reply
             if channel == self._own:
-                self.unheard = 0
+                self._hear_own()
             elif not payload.startswith(codec.RING_PREFIX):
                 self._take(self._rooms[channel], payload, wire)
+
+    def _hear_own(self) -> None:
+        self.unheard, self.heard_at = 0, time.monotonic()
 
     def _take(self, room: str, payload: bytes, wire: Wire) -> None:
         try:
