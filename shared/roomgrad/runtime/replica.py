@@ -84,7 +84,7 @@ class Replica:
         self._committer = Committer(
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
-        self._keeper = self._make_keeper()
+        self._keeper: Keeper | None = None
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
         self._missed = 0
@@ -119,9 +119,10 @@ class Replica:
 
         Raises OSError where the server cannot be reached: then the lease has to end by itself.
         """
-        wire = self._open_wire("end")
-        wire.connect()
-        self._keeper.leave(wire)
+        if self._keeper is not None:
+            wire = self._open_wire("end")
+            wire.connect()
+            self._keeper.leave(wire)
 
     def run(self) -> int:
         """Serves until `stop`, through outages of any length."""
@@ -129,12 +130,13 @@ class Replica:
         lookout = Lookout(sentinels, self._wires) if sentinels else None
         if lookout is not None:
             lookout.start()
+        keeper = self._keeper = self._make_keeper()
         try:
-            self._serve_until_stopped(self._keeper)
+            self._serve_until_stopped(keeper)
         finally:
             if lookout is not None:
                 lookout.stop()
-            self._keeper.stop()
+            keeper.stop()
             self._line.close()
         log.info("stopped", component=self.component.name)
         return 0

@@ -9,7 +9,7 @@
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field is not there
 --              ONCE    zset member               what this commit writes does not stand already
--- An operation is  COMMAND key count argument...    HSET, HDEL, HINCRBY or XADD, and those below:
+-- An operation is  COMMAND key count argument...    one of `commands` below, or of these:
 --              SEND   stream channel header limit count field...   an entry, and its ring
 --              LATER  dues bodies ms, then as SEND: the same in so many ms, by `later.lua`
 --              MARK   stream done group entry       an entry that was skipped
@@ -36,6 +36,8 @@ local commands = { -- what they change, how many arguments they take, and some f
   HDEL = {kind = 'hash', takes = function() return true end, try = {'f'}},
   HINCRBY = {kind = 'hash', takes = function(count) return count == 2 end, try = {'f', '1'}},
   XADD = {kind = 'stream', takes = function(count) return count % 2 == 1 end, try = {'*', 'm', ''}},
+  ZADD = {kind = 'zset', takes = function(count) return count == 2 end, try = {'0', 'm'}},
+  ZREMRANGEBYRANK = {kind = 'zset', takes = function(count) return count == 2 end, try = {'0', '0'}},
 }
 
 local types = {}
@@ -221,6 +223,13 @@ for _ = 1, count do
       if not whole(ARGV[at + 1], 12) then -- a million of them do not overflow either
         never = 'counter ' .. ARGV[at] .. ' cannot grow by ' .. tostring(ARGV[at + 1])
           .. ', expected a whole number of at most 12 digits'
+      end
+    elseif command == 'ZADD' or command == 'ZREMRANGEBYRANK' then
+      local last = command == 'ZADD' and at or at + 1 -- a member may be anything
+      for number = at, last do
+        if not whole(ARGV[number], 15) then
+          never = command .. ' with ' .. tostring(ARGV[number]) .. ', expected a whole number'
+        end
       end
     elseif command == 'XADD' then
       wrong = wrong or room_in(name)
