@@ -21,6 +21,7 @@ KINDS = {
     "done:parrot:cage:DATA/FORWARD": "zset",
     "ledger:parrot": "zset",
     "later:parrot": "zset",
+    "sent": "zset",
     "later:parrot:bodies": "hash",
     "memory:parrot": "hash",
     "model:parrot": "hash",
@@ -90,6 +91,7 @@ class Stage:
         commit.release(key("model:parrot:kept"), "2-b")
         commit.step(key("model:parrot"), key("model:parrot:kept"), "4-c", 4, b"w4", b"o4")
         commit.ledger(key("ledger:parrot"), key("counters:parrot"), "root", 4)
+        commit.once(key("sent"), "token", 5.0)
         return commit
 
     def send(self, keys: list[Any], arguments: list[Any], by: redis.Redis | None = None) -> str:
@@ -120,6 +122,7 @@ class Stage:
         counters = {b"heard": b"2", b"applied": b"4", b"distinct": b"4"}
         assert client.hgetall(key("counters:parrot")) == counters
         assert client.zscore(key("ledger:parrot"), "root") == 4
+        assert client.zrange(key("sent"), 0, -1, withscores=True) == [(b"token", 5.0)]
         assert client.zcard(key("later:parrot")) == 1
         assert client.hlen(key("later:parrot:bodies")) == 2
         assert client.hget(key("sayings"), "last") == b"1"
