@@ -21,6 +21,7 @@ from roomgrad.melody.rows import counted
 
 LOOK_S = 0.3  # between two looks whether there is something to rate
 BACK_S = 10.0  # until the learner has taken a rating back
+EVERYTHING = 1000  # questions, more than are ever open
 SKIPPED = 20  # melodies that come last, as somebody skipped them
 
 HELP = "0-5 rates · s skips · u takes the last rating back · q quits"
@@ -138,8 +139,11 @@ class Table:
         self._skipped = [each for each in self._skipped if each != melody]
         until = time.monotonic() + BACK_S
         while time.monotonic() < until:
-            taken = questions.lease(self._client, self._rater, 1, skipped=self._skipped)
-            if taken and taken[0].melody == melody:
+            leased = questions.lease(self._client, self._rater, EVERYTHING, skipped=self._skipped)
+            taken = {question.melody for question in leased}
+            # who holds another question is asked that one first
+            questions.release(self._client, self._rater, sorted(taken - {melody}))
+            if melody in taken:
                 return
             time.sleep(0.02)
 
