@@ -22,9 +22,17 @@ class Link:
         self.subscribed = False
         self.lost = False
 
-    def close(self) -> None:
+    def end(self) -> None:
+        """Closes both sides; the pumps come to their ends by it."""
         self.client.close()
         self.server.close()
+
+    async def close(self) -> None:
+        """The same, and waits until both are closed."""
+        self.end()
+        for side in (self.client, self.server):
+            with contextlib.suppress(OSError):
+                await side.wait_closed()
 
 
 class Proxy:
@@ -53,7 +61,7 @@ class Proxy:
                 self._listener.close()
                 self._listener = None
             for link in set(self._links):
-                link.close()
+                link.end()
 
         self._do(act)
 
@@ -143,10 +151,11 @@ class Proxy:
             up = self._pump(link, reader, server, link.to_server)
             down = self._pump(link, back, client, link.to_client)
             await asyncio.gather(up, down)
-        except asyncio.CancelledError:
-            link.close()
+        except asyncio.CancelledError:  # by `close`, which waits for the end of this
+            pass
         finally:
             self._links.discard(link)
+            await link.close()
 
     async def _pump(
         self,
@@ -163,4 +172,4 @@ class Proxy:
                 sink.write(data)
                 await sink.drain()
         if not link.lost:  # of a half-open connection the other side is told nothing
-            link.close()
+            link.end()
