@@ -295,6 +295,16 @@ def _message(rater: str, given: Given) -> Message:
 # to look back
 
 
+def is_open(client: Client, melody: str) -> bool:
+    """Whether a melody is asked about, and nothing that was said of it is on its way."""
+
+    def work(context: Context) -> bool:
+        record = context.table("questions").get(melody)
+        return record is not None and record.get("answer") is None
+
+    return client.commit(work)
+
+
 def recent(client: Client, rater: str, count: int = 10) -> list[Given]:
     """The last ratings of a rater that stand, newest first; of each melody the newest revision."""
     rater = checked_name(rater)

@@ -143,7 +143,8 @@ class Table:
             taken = {question.melody for question in leased}
             # who holds another question is asked that one first
             questions.release(self._client, self._rater, sorted(taken - {melody}))
-            if melody in taken:
+            # before the learner has seen what was taken back, the question is the old one
+            if melody in taken and questions.is_open(self._client, melody):
                 return
             time.sleep(0.02)
 
