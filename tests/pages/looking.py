@@ -25,14 +25,19 @@ def shows(page: Page, melody: str) -> None:
     )
 
 
-def saved(page: Page, *melodies: str) -> None:
-    """Waits until these, newest first, are the last ratings, and all of them are saved."""
+def saved(page: Page, *melodies: str, ordered: bool = True) -> None:
+    """Waits until these, newest first, are the last ratings, and all of them are saved.
+
+    ordered: what was sent at the same time is saved in any order.
+    """
     page.wait_for_function(
-        """melodies => String(melodies) === String(
-            [...document.querySelectorAll('#recent li')]
+        """([melodies, ordered]) => {
+            const rows = [...document.querySelectorAll('#recent li')]
                 .filter((row) => row.dataset.state !== 'pending')
-                .map((row) => row.dataset.melody))""",
-        arg=list(melodies),
+                .map((row) => row.dataset.melody);
+            return String(ordered ? rows : rows.sort()) === String(melodies);
+        }""",
+        arg=[list(melodies) if ordered else sorted(melodies), ordered],
     )
 
 
