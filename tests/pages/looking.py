@@ -25,19 +25,14 @@ def shows(page: Page, melody: str) -> None:
     )
 
 
-def saved(page: Page, *melodies: str, ordered: bool = True) -> None:
-    """Waits until these, newest first, are the last ratings, and all of them are saved.
-
-    ordered: what was sent at the same time is saved in any order.
-    """
+def saved(page: Page, *melodies: str) -> None:
+    """Waits until these, newest first, are the last ratings, and all of them are saved."""
     page.wait_for_function(
-        """([melodies, ordered]) => {
-            const rows = [...document.querySelectorAll('#recent li')]
+        """melodies => String(melodies) === String(
+            [...document.querySelectorAll('#recent li')]
                 .filter((row) => row.dataset.state !== 'pending')
-                .map((row) => row.dataset.melody);
-            return String(ordered ? rows : rows.sort()) === String(melodies);
-        }""",
-        arg=[list(melodies) if ordered else sorted(melodies), ordered],
+                .map((row) => row.dataset.melody))""",
+        arg=list(melodies),
     )
 
 

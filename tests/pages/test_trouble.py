@@ -129,7 +129,7 @@ def test_ratings_outlive_the_server(own_server: OwnServer, visit: Open) -> None:
         assert len(json.loads(page.evaluate("localStorage['roomgrad:outbox']"))) == 2
         own_server.restart()
         page.wait_for_selector("#connection[data-state=live]")
-        saved(page, B, A, ordered=False)
+        saved(page, B, A)
         assert sorted(m.fields["FITNESS"][0] for m in desk.sent()) == [1.0, 4.0]
         shows(page, C)
 

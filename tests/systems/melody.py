@@ -271,7 +271,7 @@ def assert_batches_exact(run: Run) -> None:
 
 def assert_nothing_dead(run: Run) -> None:
     letters = run.client.xrange(run.names.dead())
-    assert [fields[b"REASON"] for _, fields in letters] == []
+    assert [fields[b"history"] for _, fields in letters] == []
 
 
 def assert_labels_as_answered(run: Run) -> None:

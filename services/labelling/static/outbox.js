@@ -17,6 +17,8 @@ export class Outbox {
     this.underWay = new Set();
     this.waiting = new Map(); // of those under way: what waits for its next attempt
     this.failures = 0;
+    // What an outage held up goes one after the other, so that the last rating stays the last.
+    this.inOrder = this.answers.length > 0;
   }
 
   get melodies() {
@@ -41,11 +43,13 @@ export class Outbox {
   }
 
   send() {
+    if (!this.answers.length) this.inOrder = false;
+    const most = this.inOrder ? 1 : AT_ONCE;
     const melodies = new Set(); // the answers about one melody go one after the other
     for (const answer of this.answers) {
       const free = !this.underWay.has(answer.id) && !melodies.has(answer.melody);
       melodies.add(answer.melody);
-      if (free && this.underWay.size < AT_ONCE) this.#post(answer);
+      if (free && this.underWay.size < most) this.#post(answer);
     }
   }
 
@@ -77,6 +81,7 @@ export class Outbox {
 
   #later(answer, problem) {
     this.onWaiting(problem.message);
+    this.inOrder = true;
     const pause = PAUSES[Math.min(this.failures, PAUSES.length - 1)];
     this.failures += 1;
     const again = () => {

@@ -17,6 +17,7 @@ export class Session {
     this.rater = "";
     this.queue = [];
     this.answers = []; // newest first: {melody, root, notes, rating, guess, at, state}
+    this.saves = 0; // how many answers were saved
     this.skipped = [];
     this.times = []; // of the ratings of this visit, in ms
     this.leaseSeconds = 120;
@@ -48,8 +49,11 @@ export class Session {
 
   // The last answers as the server has them, with those over them that are on their way there.
   async loadAnswers() {
+    const { saves } = this;
     try {
       const { answers } = await ask(`/api/answers?rater=${encodeURIComponent(this.rater)}`);
+      // What was saved meanwhile is in neither of the two.
+      if (saves !== this.saves) return this.loadAnswers();
       this.answers = answers.map((each) => ({ ...each, at: each.at * 1000, state: "old" }));
       this.#checkLoaded();
     } catch (problem) {
@@ -58,7 +62,7 @@ export class Session {
     for (const answer of this.outbox.answers) {
       if (answer.rater === this.rater) this.#note(answer, "pending");
     }
-    this.#showAnswers();
+    return this.#showAnswers();
   }
 
   // Sees to it that there is something to rate, and that it stays this person's.
@@ -190,6 +194,7 @@ export class Session {
 
   // The server has it on its disk.
   onSaved(answer, given) {
+    this.saves += 1;
     const noted = this.answers.find((each) => each.id === answer.id);
     if (!noted) return;
     Object.assign(noted, { guess: given.guess, version: given.version, state: "saved" });

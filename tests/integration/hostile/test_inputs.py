@@ -68,7 +68,7 @@ def fed(request: pytest.FixtureRequest) -> Iterator[Fed]:
         for each in PUBLISHED:
             cage.client.publish(channel, each.text)
         cage.heard(cage.say(2), timeout_s=40)
-        until(lambda: told(cage) >= len({each.text for each in PUBLISHED}), timeout_s=60)
+        until(lambda: told(cage) >= len({each.text for each in PUBLISHED}), timeout_s=20)
         cage.heard(cage.say(3))
         yield look(Fed(cage, replica, entries))
 
