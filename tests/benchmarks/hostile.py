@@ -99,7 +99,7 @@ def flood(url: str, run: str, size: int, rate: float, go: Any, stop: Any) -> Non
             if not go.wait(0.1):
                 continue
             client.xadd(key, {"ROOT_ID": "bad", "m": b"x" * size})
-            time.sleep(1 / rate)
+            time.sleep(1 / rate)  # the pace is the load
 
 
 class Neighbour:
@@ -125,7 +125,7 @@ class Neighbour:
                 self._sent[message.root_id.encode()] = due
                 client.execute_command("XADD", key, "*", *fields)
                 due += 1 / RATE
-                time.sleep(max(0.0, due - time.perf_counter()))
+                time.sleep(max(0.0, due - time.perf_counter()))  # the pace is the load
 
     def _hear(self) -> None:
         key, after = self._names.stream(*SAID[self._side].key), b"$"
@@ -159,7 +159,6 @@ def measure(url: str, name: str, windows: int, window_s: float) -> dict[str, Any
     flooder.start()
     neighbours = [Neighbour(url, "one", "right"), Neighbour(url, "two", "left")]
     until(lambda: all(len(each.took) > RATE for each in neighbours), 60)  # all have started
-    time.sleep(1)
     found: dict[bool, list[list[float]]] = {True: [], False: []}
     for number in range(2 * windows):
         flooded = number % 2 == 1
@@ -167,7 +166,7 @@ def measure(url: str, name: str, windows: int, window_s: float) -> dict[str, Any
         time.sleep(SETTLE_S)
         for each in neighbours:
             each.took.clear()
-        time.sleep(window_s)
+        time.sleep(window_s)  # what is measured is what happens in this time
         took = [quantiles(each.took) for each in neighbours]
         found[flooded].append(list(itertools.chain(*took)))
     stop.set()

@@ -15,8 +15,9 @@ from tests.chaos.contract import COMPONENTS, MESSAGES_PER_NUMBER
 from tests.chaos.crew import Crew
 from tests.chaos.faults import COMMON, FAULTS
 from tests.chaos.play import BETWEEN
-from tests.chaos.rivals import STREAM, Sender
+from tests.chaos.rivals import STREAM, Sender, listening
 from tests.chaos.stage import Seen, Stage, Times, staged
+from tests.waiting import until
 
 PACE_S = 0.01  # between two numbers
 PATIENCE_S = 15.0  # without an effect, until somebody restarts everything
@@ -64,8 +65,9 @@ def contest(
     began = time.monotonic()
     with staged(directory, seed, times, make_crew, mine=False) as stage:
         stage.patience_s = PATIENCE_S
-        time.sleep(3.0)  # who subscribes late misses what came before: in their favour
         client = redis.Redis.from_url(stage.server.url, socket_timeout=5.0)
+        # Who subscribes late misses what came before: in their favour.
+        until(lambda: listening(kind, client, stage.names.run), stage.patience_s)
         with client, Sending(Sender(kind, client, stage.names.run)) as sending:
             seen = harm(stage, faults)
             while sending.sent * MESSAGES_PER_NUMBER < messages:

@@ -113,7 +113,7 @@ def overflow(stage: Stage, seen: Seen) -> None:
         return int(stage.client.info("stats").get(stat, 0)) > before
 
     until(ended, PATIENCE_S)
-    time.sleep(0.2)
+    time.sleep(0.2)  # so that a large message meets the limit, too
     stage.client.config_set("client-output-buffer-limit", "normal 0 0 0 pubsub 32mb 8mb 60")
     seen.recovery_s.append(stage.next_delivery_s())
 
@@ -177,35 +177,30 @@ def flush_all(stage: Stage, seen: Seen) -> None:
 
 def kill_master(stage: Stage, seen: Seen) -> None:
     """kill -9 of the master; it comes back as a replica of the next one."""
-    stage.anywhen()
-    port = stage.server.kill_master()
-    elected(stage, seen)
-    stage.server.restart(port)
-    stage.server.wait_replicas(2)
+    turn_over(stage, seen, stage.server.kill_master, stage.server.restart)
 
 
 def freeze_master(stage: Stage, seen: Seen) -> None:
     """SIGSTOP of the master until another is elected; it wakes up as a master for a moment."""
-    stage.anywhen()
-    port = stage.server.freeze_master()
-    elected(stage, seen)
-    stage.server.thaw(port)
-    stage.server.wait_replicas(2)
+    turn_over(stage, seen, stage.server.freeze_master, stage.server.thaw)
 
 
 def fail_over(stage: Stage, seen: Seen) -> None:
     """SENTINEL FAILOVER while the master lives."""
+    turn_over(stage, seen, stage.server.failover, lambda port: None)
+
+
+def turn_over(
+    stage: Stage, seen: Seen, upset: Callable[[], int], mend: Callable[[int], None]
+) -> None:
+    """Waits for the next master and the first effect that it sees, and mends the former one."""
     stage.anywhen()
-    stage.server.failover()
-    elected(stage, seen)
-    stage.server.wait_replicas(2)
-
-
-def elected(stage: Stage, seen: Seen) -> None:
-    """Waits for the next master, and for the first effect that it sees."""
+    port = upset()
     stage.server.wait_elected()
     stage.client.connection_pool.disconnect()
     seen.recovery_s.append(stage.next_delivery_s())
+    mend(port)
+    stage.server.wait_replicas(2)
 
 
 # FLUSHALL comes first: what follows is counted from the new beginning.

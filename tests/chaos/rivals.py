@@ -84,6 +84,18 @@ def framework(kind: str, component: str, url: str, run: str) -> None:
     asyncio.run(FastStream(broker).run())
 
 
+def listening(kind: str, client: redis.Redis, run: str) -> bool:
+    """Whether every component listens."""
+    rooms = [f"{run}:{hears}" for parts in PARTS.values() for hears, _, _ in parts]
+    if kind != STREAM:
+        subscribers: Any = client.pubsub_numsub(*rooms)
+        return all(count for _, count in subscribers)
+    try:
+        return all(client.xinfo_groups(room) for room in rooms)
+    except redis.ResponseError:  # a stream that nobody has made yet
+        return False
+
+
 class Sender:
     """Puts numbers into the first room at a steady pace; is spared, and asks until it is heard."""
 

@@ -206,16 +206,14 @@ def health(
 ) -> None:
     """Succeed when this component's loop turns on this host; for containers."""
     import socket
-    from contextlib import closing
 
     from roomgrad.commands import heartbeats
+    from roomgrad.commands.inventory import reached
     from roomgrad.commands.plan import system_of
-    from roomgrad.commands.session import password_file
     from roomgrad.names import Names
-    from roomgrad.server import address, connect
 
     names = Names(run or os.environ.get("RUN", "") or system_of(component).name)
-    with closing(connect(address(redis), password_file())) as client:
+    with reached(redis) as (client, _):
         host = socket.gethostname()
         trouble = heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
     if trouble:
@@ -242,17 +240,14 @@ def forget(
     redis: typed.Redis = "",
 ) -> None:
     """Remove a component's groups for good, so that no message waits for it any more."""
-    from contextlib import closing
-
+    from roomgrad.commands.inventory import reached
     from roomgrad.commands.plan import system_of
-    from roomgrad.commands.session import password_file
     from roomgrad.names import Names
     from roomgrad.runtime import runs
-    from roomgrad.server import address, connect
 
     system = system_of(component)
     names = Names(run or system.name)
-    with closing(connect(address(redis), password_file())) as client:
+    with reached(redis) as (client, _):
         removed = runs.forget(client, system, names, component)
     print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
 

@@ -1,0 +1,110 @@
+"""Servers of their own that a test may spoil, and the doctor who looks at them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from roomgrad.commands.doctor import report, settings
+from roomgrad.commands.doctor.findings import Finding, Level
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.names import Names
+from roomgrad.runtime import runs
+from roomgrad.server import connect
+from roomgrad.testing import throwaway_server
+from tests.integration.conftest import ROOT, answers
+from tests.waiting import until
+
+OK, WARNING, PROBLEM = Level
+
+
+@contextlib.contextmanager
+def redis8(*options: str, disk: str = "") -> Iterator[str]:
+    """redis:8 in a container of its own, with options of its configuration."""
+    from testcontainers.core.container import DockerContainer
+
+    container = DockerContainer("redis:8").with_exposed_ports(6379)
+    if disk:
+        container = container.with_tmpfs_mount("/data", disk)
+    with container.with_command(shlex.join(["redis-server", *options])) as started:
+        url = f"redis://{started.get_container_host_ip()}:{started.get_exposed_port(6379)}/0"
+        until(lambda: answers(url), timeout_s=30)
+        yield url
+
+
+def configured() -> list[str]:
+    """The options of deploy/redis/redis.conf, without its password."""
+    text = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
+    lines = [line for line in text.splitlines() if re.match(r"(?!include)[a-z]", line)]
+    return [word for line in lines for word in (f"--{line.split()[0]}", *shlex.split(line)[1:])]
+
+
+@pytest.fixture(scope="module")
+def valkey_url() -> Iterator[str]:
+    with throwaway_server() as started:
+        yield started.url
+
+
+@pytest.fixture(scope="module")
+def redis_url() -> Iterator[str]:
+    with redis8(*configured()) as url:
+        yield url
+
+
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.docker)])
+def own_url(request: pytest.FixtureRequest) -> str:
+    """A server as the product starts it: embedded, or as in docker-compose.yml."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def client(own_url: str) -> Iterator[redis.Redis]:
+    """Its settings and keys are afterwards what they were before."""
+    with contextlib.closing(connect(own_url)) as client:
+        before = client.config_get(*settings.NAMES, "maxmemory")
+        yield client
+        for name, value in before.items():
+            client.config_set(name, value)
+        client.flushall()
+
+
+def examined(url: str, run: str = "") -> list[Finding]:
+    with contextlib.closing(connect(url)) as client:
+        return report.examined(client, url, run)
+
+
+def bad(found: list[Finding]) -> list[Finding]:
+    return [finding for finding in found if finding.level is not OK]
+
+
+def only(found: list[Finding]) -> Finding:
+    (finding,) = bad(found)
+    return finding
+
+
+def do(client: redis.Redis, finding: Finding) -> None:
+    """Runs the command that a finding shows first."""
+    words = shlex.split(finding.do.partition(";")[0])
+    assert words[:2] == ["redis-cli", "-u"]
+    client.execute_command(*words[3:])
+
+
+def roomgrad(url: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    known = {**os.environ, "PYTHONPATH": str(ROOT / "shared"), "REDIS_URL": url, **environ}
+    command = [sys.executable, "-m", "roomgrad", "doctor", *words]
+    return subprocess.run(command, env=known, capture_output=True, text=True, timeout=60)
+
+
+def begin(client: redis.Redis, names: Names) -> None:
+    """A run of the trebuchet in which nobody has said anything."""
+    for component in TREBUCHET.components:
+        runs.register(client, names, component, {})
+    runs.create_groups(client, TREBUCHET, names)
