@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -20,6 +21,7 @@ ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
 REASON_CHARACTERS = 1000  # an error may quote as much as it likes
 SMALL_LETTER_BYTES = 4096  # letters of up to so many bytes are always kept whole
 MOST_FIELDS = 200  # names and values of an entry that are kept
+ASK_EVERY_S = 10.0
 HEAD_BYTES = 1024  # kept of each field of a letter that is not kept whole
 ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
 
@@ -76,6 +78,40 @@ def bury(
     if gives_up_root and root_id:
         for member in component.system.components:
             _notify(commit, names, member, notice)
+
+
+class Shelf:
+    """Where dead letters stand: how much they take by now, and what still fits.
+
+    The server has to walk through all of them to say what they take, so it is asked now and then,
+    and when some were deleted. What other replicas put there meanwhile is seen the next time.
+    """
+
+    def __init__(self, names: Names, most_mib: float, call: Callable[[list[bytes]], Any]) -> None:
+        self._key = names.dead().encode()
+        self._most = most_mib * 1024 * 1024
+        self._call = call
+        self._taken, self._length = 0, 0
+        self._ask_at = 0.0
+
+    def takes(self, delivery: Delivery) -> bool:
+        """Whether a letter is kept whole: small ones always, large ones while there is room."""
+        size = sum(map(len, delivery.fields))
+        if size <= SMALL_LETTER_BYTES and len(delivery.fields) <= MOST_FIELDS:
+            return True
+        if size > codec.MAX_MESSAGE_BYTES or len(delivery.fields) > MOST_FIELDS:
+            return False
+        fits = self._now() + size <= self._most
+        self._taken += size if fits else 0
+        return fits
+
+    def _now(self) -> int:
+        length: int = self._call([b"XLEN", self._key])
+        if length < self._length or time.monotonic() >= self._ask_at:
+            usage = self._call([b"MEMORY", b"USAGE", self._key, b"SAMPLES", b"0"])
+            self._taken, self._ask_at = usage or 0, time.monotonic() + ASK_EVERY_S
+        self._length = length
+        return self._taken
 
 
 def beginnings(fields: list[bytes]) -> list[bytes]:

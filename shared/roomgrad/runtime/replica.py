@@ -26,7 +26,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
 from roomgrad.runtime.claims import Claims
 from roomgrad.runtime.committer import Committer
-from roomgrad.runtime.dead import MOST_FIELDS, SMALL_LETTER_BYTES, bury, inbox_stream
+from roomgrad.runtime.dead import Shelf, bury, inbox_stream
 from roomgrad.runtime.history import History
 from roomgrad.runtime.keeper import Keeper
 from roomgrad.runtime.later import Later
@@ -81,6 +81,7 @@ class Replica:
             else None
         )
         self._later = Later(self.names, component)
+        self._shelf = Shelf(self.names, settings.dead_mib, self._line.call)
         self._committer = Committer(
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
@@ -354,19 +355,9 @@ class Replica:
             self.component,
             delivery,
             reason,
-            whole=self._may_keep(delivery),
+            whole=self._shelf.takes(delivery),
             gives_up_root=gives_up_root,
             by=self.consumer,
         )
         self._committer.aside(commit)
         self._source.committed(delivery)
-
-    def _may_keep(self, delivery: Delivery) -> bool:
-        """Whether a dead letter is kept whole: small ones always, large ones within limits."""
-        size = sum(map(len, delivery.fields))
-        if size <= SMALL_LETTER_BYTES and len(delivery.fields) <= MOST_FIELDS:
-            return True
-        if size > codec.MAX_MESSAGE_BYTES or len(delivery.fields) > MOST_FIELDS:
-            return False
-        usage = [b"MEMORY", b"USAGE", self.names.dead().encode(), b"SAMPLES", b"0"]
-        return (self._line.call(usage) or 0) + size <= self.settings.dead_mib * 1024 * 1024

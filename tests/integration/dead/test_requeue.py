@@ -196,6 +196,7 @@ def test_a_full_server_refuses_and_keeps_the_letter(own_cage: Cage) -> None:
         ({"stream": "cage"}, "expected one like"),
         ({"stream": 3}, "expected one like"),
         ({"group": ""}, "which component"),
+        ({"shortened": {"bytes": 10**8}}, "only its beginning is left"),
         ({"group": "nobody"}, "nobody has no group"),
         ({"stream": "RUN:attic:DATA/FORWARD"}, "there is no stream"),
         ({"stream": "RUN:counters:parrot"}, "is a hash, expected a stream"),

@@ -262,6 +262,19 @@ def test_a_large_dead_letter_is_kept_whole_within_limits(cage: Cage) -> None:
     assert len(letter[b"DATA"]) == 600_000
 
 
+def test_a_flood_of_large_letters_is_not_weighed_one_by_one(own_cage: Cage) -> None:
+    """To weigh them the server walks through all of them, and answers nobody else meanwhile."""
+    own_cage.start(parrot())
+    with own_cage.client.monitor() as monitor:
+        for _ in range(50):
+            own_cage.inject({"m": "x" * 10_000}, HEARD)
+        until(lambda: len(own_cage.dead()) == 50)
+        own_cage.client.echo("the end")
+        commands = iter(lambda: monitor.next_command()["command"], "ECHO the end")
+        weighed = [command for command in commands if command.endswith("SAMPLES 0")]
+    assert len(weighed) == 1
+
+
 HUGE = 100_000_000
 
 

@@ -191,6 +191,8 @@ class Letters:
                 f"its history names the stream {letter.stream[:200]!r}, expected one like "
                 f"{self.names.stream('ROOM', 'TYPE')}"
             )
+        if "shortened" in letter.history:
+            return "it was too large to be kept whole, and only its beginning is left"
         if not letter.component:
             return "its history does not say which component gave it up"
         return "" if letter.pairs else "it holds no message"
