@@ -66,8 +66,12 @@ def freeze(stage: Stage, seen: Seen) -> None:
 
 
 def terminate(stage: Stage, seen: Seen) -> None:
-    """SIGTERM: it drains, hands back and exits 0 within five seconds."""
+    """SIGTERM: it drains, hands back and exits 0 within five seconds.
+
+    One that was started just now, and is not up yet, has nothing to drain: Python ends at once.
+    """
     (victim,) = stage.some()
+    until(lambda: stage.is_up(victim), PATIENCE_S)
     stage.anywhen()
     seconds, code = stage.crew.terminate(victim, 4 * STOP_LIMIT_S)
     seen.stop_s.append(seconds)

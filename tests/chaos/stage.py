@@ -116,6 +116,11 @@ class Stage:
                     found.append((room, type_, group, each["message_id"].decode()))
         return found
 
+    def is_up(self, name: str) -> bool:
+        """Whether a process has a heartbeat; of others than roomgrad nobody can tell."""
+        beats = self.names.alive(f"*~{self.crew.pid(name)}~*")
+        return not self.mine or any(self.client.scan_iter(beats, count=1000))
+
     def wait_done(self, entry: tuple[str, str, str, str]) -> float:
         """Waits until somebody has committed an entry; answers when."""
         room, type_, group, name = entry

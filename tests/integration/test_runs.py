@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Annotated
 
 import pytest
@@ -12,6 +13,7 @@ from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.replica import Replica
+from roomgrad.server import connect
 from roomgrad.settings import settings
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, Cage
@@ -123,3 +125,22 @@ def test_a_client_is_held_back_while_its_consumers_are_behind(cage: Cage) -> Non
         pytest.raises(ServerError, match="parrot is 1000 messages behind"),
     ):
         client.send(Message.open(CAGE, numbers(1)))
+
+
+def test_a_run_that_is_emptied_while_it_is_registered_is_a_new_one(own_cage: Cage) -> None:
+    """Somebody empties the server between any two commands: nobody is told of other settings."""
+    stop = threading.Event()
+
+    def empty() -> None:
+        with connect(own_cage.url) as client:
+            while not stop.is_set():
+                client.flushall()
+
+    thread = threading.Thread(target=empty)
+    thread.start()
+    try:
+        for _ in range(3000):
+            runs.register(own_cage.client, own_cage.names, "parrot", {"seed": 1})
+    finally:
+        stop.set()
+        thread.join()

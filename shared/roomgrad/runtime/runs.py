@@ -61,15 +61,16 @@ def register(
 
     Returns the run's token. Raises RunMismatch with the setting that differs.
     """
-    info = names.run_info()
-    client.hsetnx(info, "token", new_id())
-    client.hdel(info, f"forgotten:{component}")
-    field = f"settings:{component}"
+    info, field = names.run_info(), f"settings:{component}"
     mine = orjson.dumps(dict(settings), option=orjson.OPT_SORT_KEYS)
-    if not client.hsetnx(info, field, mine):
-        compare(names, component, orjson.loads(client.hget(info, field) or b"{}"), settings)
-    token = client.hget(info, "token")
-    return token if isinstance(token, bytes) else b""
+    with client.pipeline(transaction=True) as together:  # the server may be emptied at any time
+        together.hsetnx(info, "token", new_id())
+        together.hsetnx(info, field, mine)
+        together.hdel(info, f"forgotten:{component}")
+        together.hmget(info, "token", field)
+        *_, (token, before) = together.execute()
+    compare(names, component, orjson.loads(before), settings)
+    return bytes(token)
 
 
 def compare(
