@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import socket
 import threading
 from collections.abc import Callable
 
@@ -11,28 +11,47 @@ CHUNK = 65536
 
 
 class Link:
-    """One connection through the proxy, and which of its directions still flow."""
+    """One connection through the proxy: two sockets, and which of the directions still flow."""
 
-    def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
-        self.to_server, self.to_client = asyncio.Event(), asyncio.Event()
+        self.to_server, self.to_client = threading.Event(), threading.Event()
         self.to_server.set()
         self.to_client.set()
         self.subscribed = False
         self.lost = False
+        self.over = False
 
     def end(self) -> None:
-        """Closes both sides; the pumps come to their ends by it."""
+        """Ends both sides, and what waits to flow."""
+        self.over = True
+        for flows in (self.to_server, self.to_client):
+            flows.set()
+        for side in (self.client, self.server):
+            with contextlib.suppress(OSError):
+                side.shutdown(socket.SHUT_RDWR)
+
+    def run(self) -> None:
+        """Pumps until both sides have ended, and closes them."""
+        up = threading.Thread(target=self._pump, args=(self.client, self.server, self.to_server))
+        up.start()
+        self._pump(self.server, self.client, self.to_client)
+        up.join()
         self.client.close()
         self.server.close()
 
-    async def close(self) -> None:
-        """The same, and waits until both are closed."""
-        self.end()
-        for side in (self.client, self.server):
-            with contextlib.suppress(OSError):
-                await side.wait_closed()
+    def _pump(self, source: socket.socket, sink: socket.socket, flows: threading.Event) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(CHUNK):
+                if sink is self.server and b"SUBSCRIBE" in data[:40]:
+                    self.subscribed = True
+                flows.wait()
+                if self.over:
+                    break
+                sink.sendall(data)
+        if not self.lost:  # of a half-open connection the other side is told nothing
+            self.end()
 
 
 class Proxy:
@@ -41,135 +60,115 @@ class Proxy:
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self._links: set[Link] = set()
-        self._frozen = False
-        self._loop = asyncio.new_event_loop()
-        self._listener: asyncio.Server | None = None
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._thawed = threading.Event()
+        self._closed = False
+        self._listener: socket.socket | None = None
         self.port = 0
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
         self.mend()
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
+    # what happens to the network
+
     def refuse(self) -> None:
         """Unreachable: every connection is closed, and none is accepted."""
-
-        async def act() -> None:
-            if self._listener is not None:
-                self._listener.close()
-                self._listener = None
-            for link in set(self._links):
-                link.end()
-
-        self._do(act)
+        with self._lock:
+            listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in accept, and closes it
+        for link in self._now():
+            link.end()
 
     def freeze(self) -> None:
         """Unreachable without a word: nothing passes, nothing is closed, packets are lost."""
-        self._frozen = True
-        self._each(lambda link: (link.to_server.clear(), link.to_client.clear()))
+        self._thawed.clear()
+        for link in self._now():
+            link.to_server.clear()
+            link.to_client.clear()
 
     def mend(self) -> None:
         """Reachable again. What was held up arrives, as what TCP sends again does."""
-
-        async def act() -> None:
-            self._frozen = False
+        self._thawed.set()
+        for link in self._now():
+            if not link.lost:
+                link.to_server.set()
+                link.to_client.set()
+        with self._lock:
             if self._listener is None:
-                self._listener = await asyncio.start_server(
-                    self._accept, "127.0.0.1", self.port, backlog=512
-                )
-                self.port = self._listener.sockets[0].getsockname()[1]
-            for link in self._links:
-                if not link.lost:
-                    link.to_server.set()
-                    link.to_client.set()
-
-        self._do(act)
+                self._listener = socket.create_server(("127.0.0.1", self.port), backlog=512)
+                self.port = self._listener.getsockname()[1]
+                self._start(self._listen, self._listener)
 
     def forget(self, share: Callable[[], bool] = lambda: True) -> int:
         """Half-open: connections of now are dead, and neither side is told. Answers how many."""
-        chosen = [link for link in set(self._links) if share()]
-
-        async def act() -> None:
-            for link in chosen:
-                link.lost = True
-                link.to_server.clear()
-                link.to_client.clear()
-
-        self._do(act)
+        chosen = [link for link in self._now() if share()]
+        for link in chosen:
+            link.lost = True
+            link.to_server.clear()
+            link.to_client.clear()
         return len(chosen)
 
     def deafen(self) -> int:
         """Subscriptions stay connected and hear nothing any more. Answers how many."""
-        chosen = [link for link in set(self._links) if link.subscribed]
-
-        async def act() -> None:
-            for link in chosen:
-                link.lost = True
-                link.to_client.clear()
-
-        self._do(act)
+        chosen = [link for link in self._now() if link.subscribed]
+        for link in chosen:
+            link.lost = True
+            link.to_client.clear()
         return len(chosen)
 
     def close(self) -> None:
-        """Ends every connection and the thread."""
-
-        async def act() -> None:
-            others = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-
+        """Ends every connection, and waits until that is so."""
+        self._closed = True
+        self._thawed.set()
         self.refuse()
-        self._do(act)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-        self._loop.close()
+        while self._threads:
+            for link in self._now():  # one that came just now
+                link.end()
+            for thread in list(self._threads):
+                if thread.is_alive():  # else it has ended, or is about to begin
+                    thread.join(0.05)
 
-    def _each(self, act: Callable[[Link], object]) -> None:
-        async def acts() -> None:
-            for link in set(self._links):
-                act(link)
+    # how it does it
 
-        self._do(acts)
+    def _now(self) -> list[Link]:
+        with self._lock:
+            return list(self._links)
 
-    def _do(self, act: Callable[[], object]) -> None:
-        asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)  # type: ignore[arg-type]
+    def _start(self, work: Callable[[socket.socket], None], with_: socket.socket) -> None:
+        def run() -> None:
+            work(with_)
+            self._threads.discard(threading.current_thread())
 
-    async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        while self._frozen:
-            await asyncio.sleep(0.01)
-        try:
-            back, server = await asyncio.open_connection("127.0.0.1", self._server_port)
-        except OSError:
-            client.close()
-            return
-        link = Link(client, server)
-        self._links.add(link)
-        try:
-            up = self._pump(link, reader, server, link.to_server)
-            down = self._pump(link, back, client, link.to_client)
-            await asyncio.gather(up, down)
-        except asyncio.CancelledError:  # by `close`, which waits for the end of this
-            pass
-        finally:
-            self._links.discard(link)
-            await link.close()
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
-    async def _pump(
-        self,
-        link: Link,
-        source: asyncio.StreamReader,
-        sink: asyncio.StreamWriter,
-        flows: asyncio.Event,
-    ) -> None:
-        with contextlib.suppress(OSError):
-            while data := await source.read(CHUNK):
-                if sink is link.server and b"SUBSCRIBE" in data[:40]:
-                    link.subscribed = True
-                await flows.wait()
-                sink.write(data)
-                await sink.drain()
-        if not link.lost:  # of a half-open connection the other side is told nothing
+    def _listen(self, listener: socket.socket) -> None:
+        with listener, contextlib.suppress(OSError):
+            while True:
+                self._start(self._serve, listener.accept()[0])
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            self._thawed.wait()
+            try:
+                server = socket.create_connection(("127.0.0.1", self._server_port))
+            except OSError:
+                return
+            with server:
+                self._link(Link(client, server))
+
+    def _link(self, link: Link) -> None:
+        for side in (link.client, link.server):
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with self._lock:
+            self._links.add(link)
+        if self._closed or self._listener is None:  # it was refused meanwhile
             link.end()
+        link.run()
+        with self._lock:
+            self._links.discard(link)
