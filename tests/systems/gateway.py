@@ -25,7 +25,7 @@ from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
-from tests.systems.conftest import QUICK, ROOT
+from tests.systems.melody import QUICK, ROOT
 from tests.waiting import until
 
 GATEWAY = "gateway"
@@ -121,6 +121,17 @@ class House:
         os.kill(self.launcher.pids()[f"{GATEWAY}-0"], signal.SIGKILL)
         until(lambda: self.launcher.restarts > restarts)
         self.wait_open()
+
+    def wait_left(self, name: str) -> None:
+        """Waits until the gateway has noticed that a client of this name is gone."""
+        log = self.launcher.log_path(f"{GATEWAY}-0")
+
+        def left() -> bool:
+            lines = log.read_text().rpartition("\n")[0].splitlines()
+            gone = [each for each in map(json.loads, lines) if each["event"] == "a client left"]
+            return any(each["client"].startswith(f"{name} ") for each in gone)
+
+        until(left)
 
     def forget(self, system: System, component: str) -> None:
         """Nobody waits for the component of roomgrad any more: a guest does its work."""

@@ -69,6 +69,24 @@ def test_everybody_in_a_room_hears_everything_in_order(hall: House) -> None:
     assert other.heard() == ["the end"]
 
 
+def test_who_says_what_does_not_fit_is_told_so(build: Build) -> None:
+    """With the field and what was expected; and they may go on talking."""
+    trebuchet = build(TREBUCHET.name)
+    trebuchet.open()
+    watching = trebuchet.invite("worker", "eve", "--rooms", "input")
+    client = trebuchet.speaker().client
+    client.client.settimeout(10)
+    question = {"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "ROOT_ID": "of-mine"}
+    client.send({**question, "DATA": [[1.0, 2.0, 3.0]]})
+    answer = next(each for each in iter(client.receive, False) if each["TYPE"] == "LOG/ERROR")
+    assert answer["ROOT_ID"] == "of-mine"
+    assert "DATA" in answer["TEXT"]
+    assert "2" in answer["TEXT"]
+    client.send({**question, "DATA": [[1.0, 2.0]]})
+    watching.wait("heard")
+    assert watching.heard() == [[[1.0, 2.0]]]
+
+
 # those who die, freeze, or share
 
 
@@ -95,6 +113,22 @@ def test_who_was_away_finds_what_came_meanwhile(hall: House) -> None:
     clerk.wait("heard", 5)
     assert third.heard() == ["in hand", "while away", "also while away", "back"]
     assert clerk.heard() == ["finished", *third.heard()]
+
+
+def test_nothing_comes_twice_where_that_is_not_wanted(build: Build) -> None:
+    """With --no-resend: what somebody had in hand when they died is gone, and only that."""
+    hall = build(FREE)
+    hall.open("--no-resend")
+    speaker = hall.speaker()
+    first = hall.invite("worker", "ann", "--rooms", "work", "--hold")
+    speaker.say("work", "in hand")
+    first.wait("heard")
+    first.kill()
+    hall.wait_left("ann")
+    speaker.say("work", "while away")
+    second = hall.invite("worker", "ann", "--rooms", "work")
+    second.wait("heard")
+    assert second.heard() == ["while away"]
 
 
 def test_two_of_one_name_each_hear_everything(hall: House) -> None:
