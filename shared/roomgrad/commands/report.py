@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,8 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from roomgrad import project
 from roomgrad.addresses import for_redis_cli
-from roomgrad.names import Names
+from roomgrad.commands.plan import GATEWAY, Plan, served_as
+from roomgrad.names import Names, encoded
+
+EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,27 @@ def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
         f"  {redis_cli} HGETALL '{names.counters('trainer')}'",
         f"  {me} down{option}",
     ]
+
+
+def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
+    """Where the programs of a swarm file write, and what stops them."""
+    option = "" if plan.run == served_as(file) else f" --run {shlex.quote(plan.run)}"
+    logs = [f"{encoded(name)}.log" for name in plan.programs]
+    folder = os.path.relpath(project.run_directory(plan.run))
+    return [
+        "Where to look:",
+        f"  {shlex.quote(folder)}: {', '.join(logs)}",
+        f"  {command()} down {shlex.quote(file)}{option}",
+    ]
+
+
+def where_to_connect(plan: Plan) -> list[str]:
+    """The address of a plan's gateway, for people; nothing where it has none."""
+    if GATEWAY not in plan.components:
+        return []
+    host = os.environ.get("HOST", "") or "127.0.0.1"
+    host = socket.gethostname() if host in EVERYWHERE else host
+    return [f"  swergio clients connect to {host}:{plan.settings[GATEWAY]['port']}"]
 
 
 def command() -> str:
