@@ -1,0 +1,98 @@
+"""`roomgrad up`: a system in the background, where somebody may stand in for a component."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from roomgrad.commands import ledger
+from roomgrad.contracts.trebuchet import SIMULATOR, TREBUCHET
+from roomgrad.names import Names
+from roomgrad.runtime import runs
+from roomgrad.server import EmbeddedServer, connect
+from roomgrad.testing import throwaway_server
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(120)
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 10
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    with throwaway_server() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
+    with closing(connect(server.url)) as client:
+        yield client
+
+
+@pytest.fixture
+def roomgrad(server: EmbeddedServer, tmp_path: Path) -> Iterator[Command]:
+    """A command that has to succeed; the trebuchet is down at the end."""
+    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    here = {"ROOMGRAD_STATE": str(tmp_path), "REDIS_URL": server.url, "PYTHONPATH": paths}
+
+    def command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "roomgrad", *words],
+            env={**os.environ, **here},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield command
+    command("down")
+
+
+def groups(client: redis.Redis, names: Names) -> set[str]:
+    """The groups that the streams of the run have."""
+    keys = [names.stream(room, type_) for room, type_, _ in runs.groups(TREBUCHET, names)]
+    there = [key for key in keys if client.exists(key)]
+    return {group["name"].decode() for key in there for group in client.xinfo_groups(key)}
+
+
+def test_no_message_waits_for_whom_somebody_stands_in(
+    roomgrad: Command, client: redis.Redis
+) -> None:
+    """Its groups are gone and are not made again; started after all, it does what is there."""
+    names = Names("trebuchet")
+    roomgrad("up", "trebuchet", "--steps", str(STEPS), "--replicas", f"{SIMULATOR}=0")
+    assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}
+    assert runs.forgotten(client, names) == {SIMULATOR}
+    forward = names.stream("model", "DATA/FORWARD")
+    until(lambda: client.xlen(forward) == 1, timeout_s=30)
+    roomgrad("down")
+
+    roomgrad("up", "trebuchet", "--steps", str(STEPS))
+    assert runs.forgotten(client, names) == frozenset()
+    until(lambda: ledger.read(client, names).finished == STEPS, timeout_s=60)
+    assert groups(client, names) == set(TREBUCHET.components)
+    assert client.xlen(names.dead()) == 0
+
+
+def test_groups_that_were_there_are_removed_before_anybody_starts(
+    roomgrad: Command, client: redis.Redis
+) -> None:
+    """What waits there already is given up with them."""
+    names = Names("trebuchet")
+    runs.delete(client, names)
+    runs.create_groups(client, TREBUCHET, names)
+    roomgrad("up", "trebuchet", "--replicas", f"{SIMULATOR}=0")
+    assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}
