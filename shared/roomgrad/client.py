@@ -16,7 +16,7 @@ from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
 from roomgrad.messages import Message, new_id
-from roomgrad.names import Names
+from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 from roomgrad.server import address, connect
 
@@ -242,6 +242,8 @@ class Client:
         if not self.redis.exists(key):
             return
         for group in self.redis.xinfo_groups(key):
+            if is_client_group(group["name"].decode(errors="replace")):
+                continue  # the gateway bounds what waits for its clients
             open_ = (group["lag"] or 0) + group["pending"]
             if open_ >= BACKLOG_LIMIT:
                 raise ServerError(

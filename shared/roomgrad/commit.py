@@ -71,7 +71,7 @@ class Commit:
         )
 
     def do(self, command: bytes, key: str, *arguments: bytes) -> None:
-        """A write of one key: HSET, HDEL, HINCRBY or XADD."""
+        """A write of one key: HSET, HDEL, HINCRBY, XADD, XACK..."""
         self.operations.append([command, self._key(key), b"%d" % len(arguments), *arguments])
 
     def send(

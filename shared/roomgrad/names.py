@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from roomgrad.errors import ContractError
 
@@ -20,6 +20,10 @@ LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
 RESERVED = ("run", "taken", "sent", "dead")
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TYPE = re.compile(r"[A-Za-z0-9_.-]{1,32}(/[A-Za-z0-9_.-]{1,32})?")  # as it stands in a key
+
+GATEWAY = "gateway"  # the component through which clients of the original take part
+_CLIENTS = f"@{GATEWAY}"
 
 
 @lru_cache(maxsize=4096)
@@ -28,6 +32,11 @@ def encoded(name: str) -> str:
     if name.startswith("@"):
         return "@" + encoded(name[1:])
     return name if PLAIN.fullmatch(name) else quote(name, safe="")
+
+
+def is_client_group(group: str) -> bool:
+    """Whether a group is the gateway's: bounded by its settings, and of no contract."""
+    return _CLIENTS in group
 
 
 @lru_cache(maxsize=4096)  # some ten names a message, always the same ones
@@ -49,6 +58,10 @@ class Names:
         """Where each message of a room rings with a small header."""
         return self._key(encoded(room))
 
+    def room_of(self, channel: str) -> str:
+        """The room whose channel this is."""
+        return unquote(channel.removeprefix(self._key("")))
+
     def stream(self, room: str, type_: str) -> str:
         """Where the messages of one room and one TYPE stand."""
         return self._key(encoded(room), type_)
@@ -57,6 +70,11 @@ class Names:
     def inbox(component: str) -> str:
         """The room for messages with TO."""
         return f"@{component}"
+
+    @staticmethod
+    def client_group(client: str, number: int = 1) -> str:
+        """The group by which the gateway reads for its clients of one name, or for one of them."""
+        return f"{client}{_CLIENTS}" + (f":{number}" if number > 1 else "")
 
     # what a component remembers
     def memory(self, component: str) -> str:

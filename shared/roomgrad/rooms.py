@@ -187,7 +187,7 @@ class Stream:
     """One room and one type: what its messages look like and who consumes them."""
 
     room: Room
-    type: MessageType
+    type: str
     schema: Schema
     consumers: tuple[str, ...] = ()
     about: str = ""
@@ -199,7 +199,7 @@ class Stream:
                 f"{self.room} {self.type}: {', '.join(sorted(taken))} belongs to the envelope of "
                 f"every message, choose another name for the field"
             )
-        object.__setattr__(self, "key", (self.room.name, self.type.value))
+        object.__setattr__(self, "key", (self.room.name, str(self.type)))
 
 
 @dataclass(frozen=True)

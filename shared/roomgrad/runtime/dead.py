@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.component import Component
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType, Room, Stream
@@ -29,19 +28,20 @@ ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it 
 def bury(
     commit: Commit,
     names: Names,
-    component: Component,
     delivery: Delivery,
     reason: str,
     *,
+    group: str,
+    members: Sequence[str],
     whole: bool,
-    gives_up_root: bool,
     by: str,
 ) -> None:
     """Stages a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and the notices.
 
     `whole`: keeps all of it. Otherwise the beginnings of its fields, with their sizes and SHA-1.
-    `gives_up_root`: every component of the contract gets a LOG/ERROR with the ROOT_ID in its own
-    room, drops its memory of that root, and the one who opened it may open the next.
+    `members`: the components with which its root is given up, none where it is not. Each gets a
+    LOG/ERROR with the ROOT_ID in its own room, drops its memory of that root, and the one who
+    opened it may open the next.
     """
     room, type_ = delivery.stream.key
     reason = reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
@@ -49,9 +49,9 @@ def bury(
         "reason": reason,
         "stream": names.stream(room, type_),
         "entry": delivery.entry,
-        "group": component.name,
+        "group": group,
         "deliveries": delivery.count,
-        "root_given_up": bool(gives_up_root and delivery.root_id()),
+        "root_given_up": bool(members and delivery.root_id()),
         "by": by,
         "at": time.time(),
     }
@@ -65,8 +65,8 @@ def bury(
         MessageType.LOG_ERROR.value,
         new_id(),
         root_id or "unknown",
-        sent_by=component.name,
-        fields={**history, "TEXT": f"{component.name} gave up a message: {reason}"},
+        sent_by=group,
+        fields={**history, "TEXT": f"{group} gave up a message: {reason}"},
     )
     commit.send(
         names.stream(ERRORS, MessageType.LOG_ERROR.value),
@@ -75,8 +75,8 @@ def bury(
         codec.encode(notice, ERROR_STREAM),
         ERRORS_KEPT,
     )
-    if gives_up_root and root_id:
-        for member in component.system.components:
+    if root_id:
+        for member in members:
             _notify(commit, names, member, notice)
 
 

@@ -352,11 +352,11 @@ class Replica:
         bury(
             commit,
             self.names,
-            self.component,
             delivery,
             reason,
+            group=self.component.name,
+            members=self.component.system.components if gives_up_root else (),
             whole=self._shelf.takes(delivery),
-            gives_up_root=gives_up_root,
             by=self.consumer,
         )
         self._committer.aside(commit)

@@ -30,7 +30,7 @@ def groups(
     for stream in system.streams:
         for consumer in stream.consumers:
             if consumer not in forgotten:
-                yield stream.room.name, stream.type.value, consumer
+                yield *stream.key, consumer
     for component in system.components:
         if component not in forgotten:
             yield names.inbox(component), MessageType.LOG_ERROR.value, component

@@ -36,6 +36,7 @@ local commands = { -- what they change, how many arguments they take, and some f
   HDEL = {kind = 'hash', takes = function() return true end, try = {'f'}},
   HINCRBY = {kind = 'hash', takes = function(count) return count == 2 end, try = {'f', '1'}},
   XADD = {kind = 'stream', takes = function(count) return count % 2 == 1 end, try = {'*', 'm', ''}},
+  XACK = {kind = 'stream', takes = function(count) return count > 1 end, try = {'g', '0-1'}},
   ZADD = {kind = 'zset', takes = function(count) return count == 2 end, try = {'0', 'm'}},
   ZREMRANGEBYRANK = {kind = 'zset', takes = function(count) return count == 2 end, try = {'0', '0'}},
 }
@@ -231,6 +232,10 @@ for _ = 1, count do
           never = command .. ' with ' .. tostring(ARGV[number]) .. ', expected a whole number'
         end
       end
+    elseif command == 'XACK' then
+      for number = at + 1, at + arguments - 1 do
+        if not is_entry(ARGV[number]) then never = 'XACK of ' .. tostring(ARGV[number]) end
+      end
     elseif command == 'XADD' then
       wrong = wrong or room_in(name)
       never = ARGV[at] ~= '*' and 'XADD with an ID' or nil
@@ -300,7 +305,8 @@ for _ = 1, count do
     end
   else
     local name, arguments = key(), tonumber(take())
-    redis.call(command, name, unpack(ARGV, at, at + arguments - 1))
+    local call = command == 'XACK' and redis.pcall or redis.call -- an entry ID may be too large
+    call(command, name, unpack(ARGV, at, at + arguments - 1))
     at = at + arguments
   end
 end

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 the stream, 2 the run's hash, then per group: the sorted set of what it has done
 -- ARGV  1 entries to keep, 2 bytes to keep, then the groups
--- Returns how many entries went. Nothing unacknowledged is ever trimmed.
+-- Returns how many entries went. Nothing unacknowledged is ever trimmed: neither for these groups nor
+-- for those of the gateway's clients, which come and go and are in no contract.
 
 local function parts(id)
   local ms, sequence = id:match('^(%d+)-(%d+)$')
@@ -32,13 +33,19 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   known[fields.name] = fields['last-delivered-id']
 end
 local limit -- the oldest entry that some group may still need
+local function heed(group, delivered)
+  local pending = redis.call('XPENDING', stream, group)
+  local first = pending[1] > 0 and pending[2] or delivered
+  if not limit or less(first, limit) then limit = first end
+end
+for group, delivered in pairs(known) do
+  if group:find('@gateway', 1, true) then heed(group, delivered) end
+end
 for i = 3, #ARGV do
   local group = ARGV[i]
   local delivered = known[group]
   if delivered then
-    local pending = redis.call('XPENDING', stream, group)
-    local first = pending[1] > 0 and pending[2] or delivered
-    if not limit or less(first, limit) then limit = first end
+    heed(group, delivered)
   elseif redis.call('HEXISTS', KEYS[2], 'forgotten:' .. group) == 0 then
     return 0 -- destroyed: it will be created again at 0 and owes everything
   end

@@ -48,7 +48,7 @@ def start(cage: Cage, component: Component, **settings: Any) -> None:
 
 def rubbish(stream: Stream) -> Iterator[list[bytes]]:
     """Entries that no stream takes, and some that only this one does not take."""
-    good = {"ID": "i", "ROOT_ID": ENDED, "TYPE": stream.type.value, "MODEL_STATUS": 1}
+    good = {"ID": "i", "ROOT_ID": ENDED, "TYPE": stream.key[1], "MODEL_STATUS": 1}
 
     def entry(**changes: Any) -> list[bytes]:
         return [b"ROOT_ID", ENDED.encode(), b"m", orjson.dumps({**good, **changes})]

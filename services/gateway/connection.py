@@ -1,0 +1,151 @@
+"""One client: its socket, its name, and the rooms that it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from roomgrad.errors import MessageError
+from roomgrad.messages import new_id
+from services.gateway import bodies, frames
+from services.gateway.settings import GatewaySettings
+
+if TYPE_CHECKING:
+    from services.gateway.seats import Seat
+
+log = structlog.get_logger("roomgrad")
+
+BUFFERED = 256 * 1024  # bytes on their way to a client above which it gets nothing more for now
+QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
+
+
+class Connection:
+    """A client of the original, from its connection to its end."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        settings: GatewaySettings,
+    ) -> None:
+        self.id = new_id()[:16]
+        self.name = ""  # until it has registered
+        self.raw_name = ""  # as the client fills it in for itself
+        self.rooms: set[str] = set()
+        self.seat: Seat | None = None
+        self.missed = 0
+        self.ended = ""
+        self._reader, self._writer, self._settings = reader, writer, settings
+        self._until = asyncio.get_running_loop().time() + settings.handshake_s
+        writer.transport.set_write_buffer_limits(high=BUFFERED)
+        self._socket: socket.socket = writer.get_extra_info("socket")
+        self._keep_alive()
+        peer = writer.get_extra_info("peername") or ("a socket", 0)
+        self.host, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
+
+    def _keep_alive(self) -> None:
+        """Notices a machine that is gone, which says no farewell."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+            if (number := getattr(socket, option, None)) is not None:
+                self._socket.setsockopt(socket.IPPROTO_TCP, number, value)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.peer})" if self.name else self.peer
+
+    # from the client
+
+    async def next(self) -> bytes:
+        """The next body; nothing once the client has left.
+
+        Raises FrameError when what comes is no frame, or not in time.
+        """
+        settings = self._settings
+        header = await self._header()
+        if not header:
+            return b""
+        self._acknowledge()
+        length = frames.length_of(header, settings.most_bytes)
+        body = await frames.rest(self._reader, length, settings.frame_s)
+        self._acknowledge()
+        return body or b" "  # an empty body is not the end
+
+    async def _header(self) -> bytes:
+        length, frame_s = self._settings.header_length, self._settings.frame_s
+        until = None if self.name else self._until
+        try:
+            async with asyncio.timeout_at(until):
+                return await frames.next_header(self._reader, length, frame_s)
+        except TimeoutError:
+            raise frames.FrameError(
+                f"no REGISTER within {self._settings.handshake_s:g} s (--handshake-s)"
+            ) from None
+
+    def _acknowledge(self) -> None:
+        """The original's client sends a header, and its body only when that is acknowledged.
+
+        The system leaves this mode by itself, so it is asked for with each part that has come.
+        """
+        if QUICKACK is not None:
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, QUICKACK, 1)
+
+    # to the client
+
+    def write(self, body: Mapping[str, Any]) -> bool:
+        """Sends a body; False where it cannot be sent to a client of these settings."""
+        try:
+            text = bodies.written(body, self._settings.format)
+            data = frames.framed(text, self._settings.header_length)
+        except (MessageError, UnicodeError, TypeError, ValueError) as error:
+            log.warning("a message cannot be written for a client", to=str(self), reason=str(error))
+            return False
+        if not self._writer.is_closing():
+            self._writer.write(data)
+        return True
+
+    def write_live(self, body: Mapping[str, Any]) -> None:
+        """Sends what waits for nobody, unless the client is too slow for it."""
+        if not self.is_full:
+            self.write(body)
+            return
+        self.missed += 1
+        if self.missed == 1:
+            log.warning(
+                "a client is too slow for what it listens to, and misses some", to=str(self)
+            )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a client does not take what it is sent."""
+        return self._writer.transport.get_write_buffer_size() > BUFFERED
+
+    async def drained(self) -> None:
+        """Returns when the client has taken most of what it was sent; ends one that is frozen."""
+        try:
+            async with asyncio.timeout(self._settings.frozen_s):
+                await self._writer.drain()
+        except TimeoutError:
+            self.end(f"it has taken nothing for {self._settings.frozen_s:g} s (--frozen-s)")
+        except OSError:
+            self.end("the connection is lost")
+
+    def end(self, reason: str) -> None:
+        """Closes the connection at once, with what is still on its way."""
+        if not self.ended:
+            self.ended = reason
+            self._writer.transport.abort()
+
+    async def close(self) -> None:
+        """Closes the connection after what is on its way, if that does not take long."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()

@@ -1,0 +1,145 @@
+"""What rings: which seats have something to read, and what is only heard by who is there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import orjson
+import structlog
+
+from roomgrad import codec
+from roomgrad.errors import MessageError
+from roomgrad.names import LOGGING, Names
+from services.gateway import bodies
+from services.gateway.bodies import LIVE_ROOMS
+from services.gateway.link import LOST, Link
+from services.gateway.rooms import Rooms
+from services.gateway.seats import Key
+from services.gateway.store import Store
+
+log = structlog.get_logger("roomgrad")
+
+LIVE_WAITING = 1000  # messages for who only listens, of which older ones are still being fetched
+DEAF_S = 5.0  # own heartbeats that ring unheard for so long: the subscription is made again
+PAUSE_S = 0.25
+
+
+class Ears:
+    """One subscription to the channels of all rooms in which a client is."""
+
+    def __init__(self, names: Names, link: Link, rooms: Rooms, store: Store) -> None:
+        self._names = names
+        self._link = link
+        self._rooms = rooms
+        self._store = store
+        self._own = names.alive(store.me)
+        self._channels: dict[str, str] = {}
+        self._everywhere = False
+        self._ears: Any = None
+        self._live: asyncio.Queue[tuple[Key, str, str]] = asyncio.Queue(LIVE_WAITING)
+        self._heard_at = 0.0
+
+    async def listen(self, room: str) -> None:
+        """Hears a room from now on, and with it whatever is new there already."""
+        channel = self._names.channel(room)
+        self._channels[channel] = room
+        if room == LOGGING:  # it hears of all DATA messages, wherever they are
+            self._everywhere = True
+        if self._ears is not None:
+            await self._subscribe([channel])
+
+    async def _subscribe(self, channels: list[str]) -> None:
+        ears = self._ears
+        try:
+            await ears.subscribe(*channels)
+            if self._everywhere and not ears.patterns:
+                await ears.psubscribe(self._names.everything())
+        except LOST:
+            pass  # `run` subscribes to all of them again
+
+    async def run(self) -> None:
+        """Listens until it is cancelled, through outages."""
+        while True:
+            try:
+                client = await self._link.client()
+                async with client.pubsub() as self._ears:
+                    self._heard_at = time.monotonic()
+                    await self._subscribe([self._own, *self._channels])
+                    async for message in self._ears.listen():
+                        await self._hear(message)
+            except LOST:
+                await asyncio.sleep(PAUSE_S)
+            except Exception as error:
+                log.error("listening goes on after an error", exc_info=error)
+                await asyncio.sleep(PAUSE_S)
+            finally:
+                self._ears = None
+
+    async def look_after(self) -> None:
+        """Makes a subscription again that hears not even this gateway's own heartbeat."""
+        ears = self._ears
+        if ears is not None and time.monotonic() - self._heard_at > DEAF_S:
+            log.warning("the subscription is deaf and made again")
+            await ears.connection.disconnect()
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        kind, channel = message["type"], message["channel"].decode()
+        room = self._channels.get(channel)
+        if channel == self._own:
+            self._heard_at = time.monotonic()
+        elif kind == "subscribe" and room is not None:
+            for seat in self._rooms.seats_in(room):
+                seat.look(self._rooms.keys_of(room))
+        elif kind == "message" and room is not None:
+            await self._rang(room, message["data"])
+        elif kind == "pmessage" and message["data"].startswith(codec.RING_PREFIX):
+            self._tap(channel, message["data"])
+
+    async def _rang(self, room: str, payload: bytes) -> None:
+        if not payload.startswith(codec.RING_PREFIX):
+            return  # published by hand: the components of the room take it
+        ring = orjson.loads(payload)
+        key, by = (room, str(ring["TYPE"])), str(ring.get("client", ""))
+        if room in LIVE_ROOMS:
+            self._queue(key, str(ring["entry"]), by)
+            return
+        await self._rooms.know(key)
+        self._rooms.touched.add(key)
+        for seat in self._rooms.seats_in(room):
+            seat.rang(key, by)
+
+    # who only listens
+
+    def _tap(self, channel: str, payload: bytes) -> None:
+        ring = orjson.loads(payload)
+        if str(ring["TYPE"]).startswith("DATA/") and any(self._rooms.present(LOGGING)):
+            room = self._names.room_of(channel)
+            self._queue((room, str(ring["TYPE"])), str(ring["entry"]), "")
+
+    def _queue(self, key: Key, entry: str, by: str) -> None:
+        try:
+            self._live.put_nowait((key, entry, by))
+        except asyncio.QueueFull:
+            log.debug("who only listens misses a message", room=key[0], entry=entry)
+
+    async def pass_on(self) -> None:
+        """Fetches what is for who is there, beside the rings, so that no seat waits for it."""
+        while True:
+            key, at, by = await self._live.get()
+            try:
+                fields = await self._store.fetch(key, at)
+                if fields is not None:
+                    self._tell(bodies.entry_of(*key, at, fields), by)
+            except MessageError:
+                continue  # the seats find it, too, and say so
+            except Exception as error:
+                log.error("a message could not be passed on", entry=at, exc_info=error)
+
+    def _tell(self, entry: bodies.Entry, by: str) -> None:
+        live = entry.room in LIVE_ROOMS
+        room, body = (entry.room, entry.body) if live else (LOGGING, bodies.tapped(entry))
+        for connection in self._rooms.present(room):
+            if not live or connection.id != by:
+                connection.write_live(body)

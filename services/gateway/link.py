@@ -1,0 +1,114 @@
+"""The gateway's connections to the server, through outages of any length."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import redis
+import redis.asyncio
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from roomgrad.addresses import located, sentinels_of
+from roomgrad.errors import NoServer
+from roomgrad.sentinels import Place
+from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, read_password
+
+log = structlog.get_logger("roomgrad")
+
+RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts
+LOOK_EVERY_S = 0.5  # under Sentinel, for another master
+
+NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+LOST = (redis.ConnectionError, redis.TimeoutError, OSError, NoServer, TimeoutError)
+
+T = TypeVar("T")
+Client = Any  # redis.asyncio.Redis, whose annotations are those of both its kinds
+
+
+class Link:
+    """One client of redis-py at a time; made anew, for the master of then, after each loss."""
+
+    def __init__(self, url: str, password_file: str) -> None:
+        self._url = url
+        self._password_file = password_file
+        self._sentinels = sentinels_of(url)
+        self._client: Client = None
+        self._at: Place | None = None
+        self._pause_s = RECONNECT_S[0]
+        self._lost = False
+        self.losses = 0  # how often it was lost: what was asked just then may not have arrived
+
+    async def do(self, work: Callable[[Client], Awaitable[T]]) -> T:
+        """What `work` answers, however long the server is away; it may be called again."""
+        while True:
+            client: Client = None
+            try:
+                client = await self.client()
+                answer = await work(client)
+            except LOST as error:
+                await self._lose(client, error)
+            except redis.ResponseError as error:
+                if not str(error).startswith(NOT_NOW):
+                    raise
+                await self._lose(client, error)
+            else:
+                if self._lost:
+                    self._lost, self._pause_s = False, RECONNECT_S[0]
+                    log.info("the server answers again")
+                return answer
+
+    async def client(self) -> Client:
+        """The client of the server that is meant now. Raises one of `LOST`."""
+        if self._client is None:
+            where = await asyncio.to_thread(self._locate)
+            options: dict[str, Any] = {
+                "protocol": 2,
+                "decode_responses": False,
+                "socket_timeout": MASTER_ANSWER_S if self._sentinels else ANSWER_S,
+                "socket_connect_timeout": CONNECT_TIMEOUT_S,
+                "retry": Retry(NoBackoff(), 0),
+            }
+            if self._password_file:
+                options["password"] = read_password(self._password_file)
+            if self._client is None:  # nobody else was faster
+                self._client = redis.asyncio.Redis.from_url(where, **options)
+        return self._client
+
+    def _locate(self) -> str:
+        if self._sentinels is None:
+            return self._url
+        self._at = self._sentinels.master()
+        return located(self._url, self._at)
+
+    async def _lose(self, client: Client, error: Exception) -> None:
+        if client is self._client:  # else somebody else has seen it before
+            self.losses += 1
+            await self.close()
+            if not self._lost:
+                log.warning("lost the server, trying again", reason=str(error))
+            self._lost = True
+        await asyncio.sleep(self._pause_s)
+        self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
+
+    async def watch(self) -> None:
+        """Under Sentinel: leaves a master that was replaced, also where that cannot tell."""
+        while self._sentinels is not None:
+            await asyncio.sleep(LOOK_EVERY_S)
+            master = await asyncio.to_thread(self._sentinels.glance)
+            if self._client is not None and master not in (None, self._at):
+                log.info("the sentinels name another master")
+                self.losses += 1
+                await self.close()
+
+    async def close(self) -> None:
+        """Closes it; what waits for an answer is lost, and asked again."""
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(*LOST):
+                await client.aclose()
+                await client.connection_pool.disconnect(inuse_connections=True)

@@ -1,0 +1,87 @@
+"""Who is where: the clients, the seats, and which messages there are in a room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+
+from roomgrad.rooms import System
+from services.gateway.bodies import LIVE_ROOMS
+from services.gateway.connection import Connection
+from services.gateway.seats import Key, Seat
+from services.gateway.store import Store
+
+
+class Rooms:
+    """What the gateway knows of its rooms; all of it but the connections stands in Redis, too."""
+
+    def __init__(self, store: Store, system: System | None) -> None:
+        self.system = system
+        self.connections: list[Connection] = []
+        self.seats: list[Seat] = []
+        self.touched: set[Key] = set()
+        """Streams in which something has changed since they were last looked at."""
+        self.changing = asyncio.Lock()
+        """Held by whoever changes who is where."""
+        self._store = store
+        self._types: dict[str, set[str]] = defaultdict(set)
+        self._declared: dict[str, set[str]] = defaultdict(set)
+        for stream in system.streams if system else ():
+            self._types[stream.room.name].add(stream.key[1])
+            self._declared[stream.room.name].add(stream.key[1])
+
+    def keys_of(self, room: str) -> list[Key]:
+        """The streams of a room, as far as they are known."""
+        return [(room, type_) for type_ in sorted(self._types[room])]
+
+    def keys(self, seat: Seat) -> list[Key]:
+        """The streams of the rooms in which a seat is."""
+        return [key for room in seat.rooms for key in self.keys_of(room)]
+
+    def seats_in(self, room: str) -> Iterator[Seat]:
+        """The seats that are in a room."""
+        return (seat for seat in self.seats if room in seat.rooms)
+
+    def present(self, room: str) -> Iterator[Connection]:
+        """The clients that are in a room."""
+        return (each for each in self.connections if room in each.rooms)
+
+    async def know(self, key: Key) -> None:
+        """Makes sure that everybody in a room gets messages of this TYPE, before the first one."""
+        room, type_ = key
+        if type_ in self._types[room] or room in LIVE_ROOMS:
+            return
+        async with self.changing:
+            for seat in self.seats_in(room):
+                await self._store.open_group(key, seat.group, f"{seat.rooms[room] - 1}")
+            self._types[room].add(type_)
+            await self._keep_types(room)
+
+    async def load(self) -> None:
+        """The seats as they were left, also by a gateway that was killed."""
+        self.seats, types = await self._store.seats()
+        for room, found in types.items():
+            self._types[room].update(found)
+        now = await self._store.now_ms()
+        for seat in self.seats:
+            self.touched.update(self.keys(seat))
+            if seat.left_ms is None:
+                seat.left_ms = now
+                await self._store.keep_seat(seat)
+
+    async def restore(self) -> None:
+        """After the server was emptied: the seats of those who are connected, as they were."""
+        async with self.changing:
+            for seat in self.seats:
+                seat.empty()
+                for key in self.keys(seat):
+                    await self._store.open_group(key, seat.group, "0")
+                await self._store.keep_seat(seat)
+                seat.look(self.keys(seat))
+            for room in list(self._types):
+                await self._keep_types(room)
+
+    async def _keep_types(self, room: str) -> None:
+        if free := self._types[room] - self._declared[room]:
+            await self._store.keep_types(room, free)
