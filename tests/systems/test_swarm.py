@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from roomgrad.server import EmbeddedServer
 from roomgrad.testing import throwaway_server
+from tests.pages.desk import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +42,17 @@ with open("ending.runs", "a") as file:
 """
 
 WRONG = "import sys; sys.stderr.write('--speed is missing\\n'); sys.exit(2)"
+
+# Says whether it could connect at once.
+CONNECTING = """
+import socket, sys
+try:
+    socket.create_connection(("127.0.0.1", {port})).close()
+    said = "connected"
+except OSError:
+    said = "refused"
+print(said)
+"""
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -157,3 +170,21 @@ def test_what_ended_a_swarm_later_is_said_by_down(roomgrad: Command, tmp_path: P
     until(lambda: "--speed is missing" in state.read_text())
     ended = until(lambda: "not up" in (text := roomgrad("down", "swarm.yaml").stdout) and text)
     assert "It had ended by itself: --speed is missing" in ended
+
+
+def test_the_gateway_of_a_swarm_listens_before_the_first_program_starts(
+    roomgrad: Command, tmp_path: Path
+) -> None:
+    """Clients of swergio try once; its run is named after the file."""
+    port = free_port()
+    swarm = "components: {first: {filepath: first.py}, second: {filepath: second.py}}"
+    write(tmp_path, swarm, first=CONNECTING.format(port=port), second=LASTING)
+    up = roomgrad("up", "swarm.yaml", "--gateway", str(port))
+    assert up.returncode == 0, up.stderr
+    assert f"swergio clients connect to 127.0.0.1:{port}" in up.stdout
+    log = tmp_path / "state" / "swarm" / "first.log"
+    assert until(log.read_text) == "connected\n"
+    assert roomgrad("health", "gateway", "--run", "swarm").returncode == 0
+    assert roomgrad("down", "swarm.yaml").returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
+from tests.pages.desk import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -36,7 +38,9 @@ def server() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """On a server without the run of these tests."""
     with closing(connect(server.url)) as client:
+        runs.delete(client, Names("trebuchet"))
         yield client
 
 
@@ -87,12 +91,15 @@ def test_no_message_waits_for_whom_somebody_stands_in(
     assert client.xlen(names.dead()) == 0
 
 
-def test_groups_that_were_there_are_removed_before_anybody_starts(
+def test_clients_of_swergio_connect_where_a_component_is_left_out(
     roomgrad: Command, client: redis.Redis
 ) -> None:
-    """What waits there already is given up with them."""
+    """Groups that were there are removed, and the gateway does not make them again."""
     names = Names("trebuchet")
-    runs.delete(client, names)
     runs.create_groups(client, TREBUCHET, names)
-    roomgrad("up", "trebuchet", "--replicas", f"{SIMULATOR}=0")
+    port = free_port()
+    said = roomgrad("up", "trebuchet", "--gateway", str(port), "--replicas", f"{SIMULATOR}=0")
+    assert f"swergio clients connect to 127.0.0.1:{port}" in said
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert roomgrad("health", "gateway") == "gateway is well.\n"
     assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}

@@ -12,14 +12,13 @@ from typing import TypedDict
 from roomgrad.contracts.melody import MELODY
 from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.errors import SettingsError
-from roomgrad.names import Names
+from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
 
 SYSTEMS = {system.name: system for system in (TREBUCHET, MELODY)}
 MOST_REPLICAS = 64
 
 SWARM_FILES = (".yaml", ".yml")
-GATEWAY = "gateway"  # where swergio clients connect; a member of no system
 
 Value = int | float | str | bool
 
@@ -70,6 +69,14 @@ class Plan:
         """Those for which somebody else stands in."""
         return tuple(name for name, count in self.replicas.items() if not count)
 
+    @property
+    def door(self) -> tuple[str, int] | None:
+        """Where swergio clients connect on this machine, if the plan has a gateway."""
+        if GATEWAY not in self.components:
+            return None
+        host = os.environ.get("HOST", "") or "127.0.0.1"  # as the gateway reads it
+        return host, int(self.settings[GATEWAY]["port"])
+
     def count(self, component: str) -> int:
         """How many replicas of a component are started."""
         return self.replicas[component]
@@ -100,6 +107,11 @@ def system_of(component: str) -> System:
     for system in SYSTEMS.values():
         if component in system.components:
             return system
+    if component == GATEWAY:
+        raise SettingsError(
+            f"{GATEWAY} is a member of no system, and nothing waits for it: its flag --wait-s says "
+            "for how long messages wait for its clients"
+        )
     known = [name for system in SYSTEMS.values() for name in system.components]
     raise SettingsError(f"there is no component {component!r}: {hint(component, known)}")
 

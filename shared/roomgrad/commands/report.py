@@ -17,10 +17,10 @@ from rich.table import Table
 
 from roomgrad import project
 from roomgrad.addresses import for_redis_cli
-from roomgrad.commands.plan import GATEWAY, Plan, served_as
+from roomgrad.commands.plan import Plan, served_as
 from roomgrad.names import Names, encoded
 
-EVERYWHERE = ("0.0.0.0", "::")
+ANY = ("0.0.0.0", "::")  # of all addresses of this machine
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,10 @@ def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
 
 def where_to_connect(plan: Plan) -> list[str]:
     """The address of a plan's gateway, for people; nothing where it has none."""
-    if GATEWAY not in plan.components:
+    if plan.door is None:
         return []
-    host = os.environ.get("HOST", "") or "127.0.0.1"
-    host = socket.gethostname() if host in EVERYWHERE else host
-    return [f"  swergio clients connect to {host}:{plan.settings[GATEWAY]['port']}"]
+    host, port = plan.door
+    return [f"  swergio clients connect to {socket.gethostname() if host in ANY else host}:{port}"]
 
 
 def command() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -79,6 +80,16 @@ class Session:
                     f"{missing[0]} did not come up within {UP_S:.0f} s; its log {path} ends with: "
                     f"{last_words(path)}"
                 )
+            time.sleep(0.02)
+
+    def wait_open(self) -> None:
+        """Wait until swergio clients can connect, where the plan lets them."""
+        if self.plan.door is None:
+            return
+        while True:  # its heart beats already
+            self.look_after()
+            with contextlib.suppress(OSError), socket.create_connection(self.plan.door, UP_S):
+                return
             time.sleep(0.02)
 
     def all_alive(self, *components: str) -> bool:

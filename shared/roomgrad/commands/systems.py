@@ -9,7 +9,6 @@ from typing import Any
 
 from roomgrad import project
 from roomgrad.commands.plan import (
-    GATEWAY,
     SWARM_FILES,
     Plan,
     Value,
@@ -20,6 +19,7 @@ from roomgrad.commands.plan import (
 from roomgrad.contracts.melody import EVALNET, EVOLUTION, LABELLING, LEARNER, MELODY
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
 from roomgrad.errors import SettingsError
+from roomgrad.names import GATEWAY
 
 WEIGHT_HEADS = {"learn": "smooth", "original": "plus200"}
 

@@ -89,6 +89,7 @@ def main(directory: Path) -> int:
             session.leave_out(*plan.replaced)
             session.start(*plan.components)
             session.wait_alive(*plan.components)
+            session.wait_open()
             session.start_programs()
             served = {"ready": True, "pid": os.getpid(), "server": session.server_text()}
             _keep(directory, {**state, **served, "url": session.url})
