@@ -1,4 +1,4 @@
-"""Who may connect: this machine only, or who shows a token, or comes from a network that is named."""
+"""Who may connect: this machine, or who shows a token, or comes from a network that is named."""
 
 from __future__ import annotations
 

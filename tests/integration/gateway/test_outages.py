@@ -50,7 +50,7 @@ def test_what_comes_while_the_gateway_is_down_waits(make_door: MakeDoor) -> None
 
 
 def test_it_stops_cleanly(make_door: MakeDoor) -> None:
-    """Exit code 0, everybody is written down as away, and the next one need not wait for a lease."""
+    """Exit code 0; everybody is written down as away, and the next one need not wait."""
     door = make_door()
     ann = door.peer("ann", "cave")
     assert door.kill(signal.SIGTERM) == 0

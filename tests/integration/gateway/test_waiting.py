@@ -241,7 +241,7 @@ def _read(peer: Peer) -> bool:
 
 
 def test_a_room_that_is_not_joined_again_keeps_waiting(door: Door, room: str) -> None:
-    """A client that comes back with one room less gets the others' messages; joining late is fine."""
+    """A client that comes back with one room less gets the messages of the others; then joins."""
     ann = door.peer(f"ann-{room}", room, f"b-{room}")
     bob = door.peer(f"bob-{room}", room, f"b-{room}")
     bob.close()
