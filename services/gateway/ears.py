@@ -99,7 +99,8 @@ class Ears:
 
     async def _rang(self, room: str, payload: bytes) -> None:
         if not payload.startswith(codec.RING_PREFIX):
-            return  # published by hand: the components of the room take it
+            await self._published(room, payload)
+            return
         ring = orjson.loads(payload)
         key, by = (room, str(ring["TYPE"])), str(ring.get("client", ""))
         if room in LIVE_ROOMS:
@@ -109,6 +110,22 @@ class Ears:
         self._rooms.touched.add(key)
         for seat in self._rooms.seats_in(room):
             seat.rang(key, by)
+
+    async def _published(self, room: str, payload: bytes) -> None:
+        """A message that somebody PUBLISHed by hand goes into its stream, once by its ID.
+
+        In rooms of a contract its components do that.
+        """
+        if self._rooms.is_declared(room) or room in LIVE_ROOMS:
+            return
+        try:
+            body = bodies.parsed(payload, bodies.UTF_8)
+            stream = bodies.stream_of(None, room, bodies.type_of(body))
+            message = bodies.message_of({"TO_ROOM": room, **body}, stream)
+            await self._rooms.know(stream.key)
+            await self._store.take(message, stream)
+        except MessageError as error:
+            log.warning("what was published is no message", room=room, reason=str(error))
 
     # who only listens
 
