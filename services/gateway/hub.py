@@ -22,7 +22,7 @@ from services.gateway.ears import Ears
 from services.gateway.rooms import Rooms
 from services.gateway.seats import Seat
 from services.gateway.settings import GatewaySettings
-from services.gateway.store import Store
+from services.gateway.store import Read, Store
 
 log = structlog.get_logger("roomgrad")
 
@@ -215,6 +215,7 @@ class Hub:
             connection.rooms.add(room)
             await self._ears.listen(room)
             return
+        again: list[Read] = []
         async with self.rooms.changing:
             if room not in seat.rooms:
                 for key in self.rooms.keys_of(room):
@@ -222,21 +223,25 @@ class Hub:
                 seat.rooms[room] = await self._store.now_ms()
                 await self._store.keep_seat(seat)
             elif not seat.in_room(room):
-                await self._take_up(seat, room)
+                again = await self._take_up(seat, room)
             await self._ears.listen(room)
+            # Together: what is to be sent again is put aside while nobody is in the room.
             connection.rooms.add(room)
+            seat.again.extend(again)
         seat.look(self.rooms.keys_of(room))
 
-    async def _take_up(self, seat: Seat, room: str) -> None:
-        """What was given to the seat in this room and not answered is sent again."""
+    async def _take_up(self, seat: Seat, room: str) -> list[Read]:
+        """What was given to the seat in this room and not answered, to be sent again."""
+        again: list[Read] = []
         for key in self.rooms.keys_of(room):
             await self._store.open_group(key, seat.group, f"{seat.rooms[room] - 1}")
             pending = await self._store.pending(seat.group, key, self._settings.wait_count)
             left = [entry for entry in pending if not seat.knows((key, entry))]
             if self._settings.resend:
-                seat.again.extend(await self._store.claim(seat.group, key, left))
+                again += await self._store.claim(seat.group, key, left)
             else:
                 await self._store.acknowledge(seat.group, [(key, entry) for entry in left])
+        return again
 
     async def leave_room(self, connection: Connection, room: str) -> None:
         """Lets a client out of a room; nothing in it waits for it any more."""

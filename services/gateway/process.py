@@ -57,7 +57,7 @@ class Gateway:
         self._hub: Hub
         self._ears: Ears
         self._began = time.time()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._talking: dict[asyncio.Task[None], Connection] = {}
 
     async def run(self) -> None:
         """Serves until it is cancelled. Raises RoomgradError when it cannot serve at all."""
@@ -151,8 +151,8 @@ class Gateway:
 
     async def _leave(self) -> None:
         """Writes down that everybody is gone, so that the next gateway need not wait."""
-        for task in list(self._tasks):
-            task.cancel()
+        for connection in self._talking.values():
+            connection.end("the gateway stops")
         table, name = self._store.table, self.names.alive(self.me)
 
         async def attempt(client: Client) -> None:
@@ -162,8 +162,12 @@ class Gateway:
 
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                if self._talking:
+                    await asyncio.wait(self._talking)
                 await self._link.do(attempt)
+        for task in self._talking:  # the server is away, or somebody is held back
+            task.cancel()
+        await asyncio.gather(*self._talking, return_exceptions=True)
         await self._link.close()
 
     # the door
@@ -186,27 +190,24 @@ class Gateway:
     async def _enter(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        connection = Connection(reader, writer, self.settings)
+        connection = self._talking[task] = Connection(reader, writer, self.settings)
         try:
             if why := self._turned_away(connection):
                 log.warning("turned a connection away", peer=connection.peer, reason=why)
                 connection.write(bodies.refusal("", why))
             else:
                 await self._talk(connection)
-        except asyncio.CancelledError:
-            connection.ended = connection.ended or "the gateway stops"
         except Exception as error:
             log.error("a connection ends after an error", client=str(connection), exc_info=error)
         finally:
             await self._see_off(connection)
-            self._tasks.discard(task)
+            del self._talking[task]
 
     def _turned_away(self, connection: Connection) -> str:
         settings = self.settings
         if settings.networks and not _within(connection.host, settings):
             return f"{connection.host} is not in the networks that may connect (--allow)"
-        if len(self._tasks) > settings.max_connections:
+        if len(self._talking) > settings.max_connections:
             return f"{settings.max_connections} clients are connected already (--max-connections)"
         return ""
 

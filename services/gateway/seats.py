@@ -76,7 +76,8 @@ class Seat:
     def rang(self, key: Key, by: str) -> None:
         """Something new stands in a stream; what its own client said can wait to be passed over."""
         self.fresh.add(key)
-        if any(by == connection.id for connection in self.connections):
+        own = any(by == connection.id for connection in self.connections)
+        if own and not key[0].startswith("@"):
             self._own_unread += 1
             if self._own_unread < OWN_UNREAD:
                 return
@@ -97,9 +98,12 @@ class Seat:
     # who gets it
 
     def is_own(self, entry: Entry) -> bool:
-        """Whether an entry is its own: a name gets those only by its other clients, and live."""
+        """Whether an entry is its own: a name gets those only by its other clients, and live.
+
+        Who names itself in TO means itself.
+        """
         if any(entry.sender == connection.id for connection in self.connections):
-            return True
+            return not entry.room.startswith("@")
         return entry.sender_name == self.name and (
             len(self.connections) != 1 or entry.written_ms < self.taken_ms
         )

@@ -34,13 +34,16 @@ class Project:
     settings: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"roomgrad-test-{uuid.uuid4().hex[:8]}")
     port: int = field(default_factory=free_port)
+    """Of the page."""
+    gateway_port: int = field(default_factory=free_port)
     healthy_at: float = 0.0
     """When all of it was healthy, in unix seconds."""
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`docker compose WORDS`, with settings of this test and no others."""
-        own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20", "COMPOSE_PROFILES": "tools"}
-        own |= {"PORT": str(self.port), **self.settings}
+        own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
+        own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
+        own |= {"COMPOSE_PROFILES": "tools,gateway", **self.settings}
         others = dict.fromkeys(UNSET, "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
         return subprocess.run(

@@ -10,9 +10,11 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+import swergio
 
 from roomgrad.contracts.melody import MELODY
 from roomgrad.names import Names
@@ -24,7 +26,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
-COMPONENTS = TREBUCHET | MAKER
+COMPONENTS = TREBUCHET | MAKER | {"gateway": 1}
 STEPS = 60
 FIRST_QUESTION_S = 10.0
 NAMES = Names(MELODY.name)
@@ -107,6 +109,13 @@ def test_every_component_is_a_service(project: Project) -> None:
     assert folders == set(project.compose("config", "--services").split()) - {"redis", "secrets"}
 
 
+def test_the_gateway_is_started_by_its_profile_alone(project: Project) -> None:
+    """Nobody gets an open port without asking for it."""
+    tools = set(project.compose("--profile=tools", "config", "--services").split())
+    gateway = set(project.compose("--profile=gateway", "config", "--services").split())
+    assert gateway - tools == {"gateway"}
+
+
 def test_scaled_components_train_every_batch_once(project: Project) -> None:
     """Four simulators and two control models: nothing lost, nothing twice, nothing left over."""
     counters = project.wait_finished()
@@ -161,8 +170,25 @@ def test_redis_wants_the_password(project: Project) -> None:
     assert project.redis("ping") == ["PONG"]
 
 
-def test_nothing_but_the_page_is_reachable_from_outside(project: Project) -> None:
-    """And that from this machine alone; all others are in the internal network only."""
+def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> None:
+    """What it asks in a room is answered there, by components that know nothing of swergio."""
+    visitor = swergio.Client("visitor", "127.0.0.1", project.gateway_port)
+    with closing(visitor.client) as connection:
+        connection.settimeout(20)
+        visitor.join_room("output")
+        asked = {"ID": uuid.uuid4().hex, "ROOT_ID": uuid.uuid4().hex, "TYPE": "DATA/FORWARD"}
+        status = swergio.MODEL_STATUS.VALIDATE.id
+        question = {"TO_ROOM": "input", "MODEL_STATUS": status, "DATA": [[3.0, 60.0]]}
+        visitor.send({**asked, **question})
+        answers = iter(visitor.receive, False)
+        answer = next(each for each in answers if each.get("TO_ROOM") == "output")
+    assert (answer["ROOT_ID"], answer["SENT_BY"]) == (asked["ROOT_ID"], "simulator")
+    assert math.isfinite(answer["DATA"][0])
+
+
+def test_nothing_but_page_and_gateway_is_reachable_from_outside(project: Project) -> None:
+    """And those from this machine alone; all others are in the internal network only."""
+    published = {"labelling": project.port, "gateway": project.gateway_port}
     inside, page = f"{project.name}_default", f"{project.name}_page"
     described = subprocess.run(["docker", "network", "inspect", inside], capture_output=True)
     assert json.loads(described.stdout)[0]["Internal"]
@@ -170,9 +196,9 @@ def test_nothing_but_the_page_is_reachable_from_outside(project: Project) -> Non
         service = service_of(container)
         bindings = container["HostConfig"]["PortBindings"] or {}
         networks = set(container["NetworkSettings"]["Networks"])
-        if service == "labelling":
-            published = {"HostIp": "127.0.0.1", "HostPort": str(project.port)}
-            assert list(bindings.values()) == [[published]]
+        if port := published.get(service):
+            local = {"HostIp": "127.0.0.1", "HostPort": str(port)}
+            assert list(bindings.values()) == [[local]]
             assert networks == {inside, page}
         else:
             assert not bindings, service

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad.errors import ContractError
-from roomgrad.names import PLAIN, Names, encoded
+from roomgrad.names import PLAIN, Names, encoded, is_client_group
 
 
 def test_plain_names_stand_in_keys_as_they_are() -> None:
@@ -76,7 +76,7 @@ def test_all_keys_of_a_run_lie_in_one_slot() -> None:
     """Every name begins with the hash tag of its run, so that one commit may touch them all."""
     names = Names("my run")
     for name, method in inspect.getmembers(names, inspect.ismethod):
-        if name.startswith("_") or name == "inbox":
+        if name.startswith("_") or name in ("inbox", "client_group", "room_of"):
             continue
         parameters = inspect.signature(method).parameters
         key = method(*["x"] * len(parameters))
@@ -90,3 +90,21 @@ def test_plain_has_the_limits_that_the_docs_name() -> None:
     assert not PLAIN.fullmatch("x" * 65)
     assert not PLAIN.fullmatch("")
     assert not PLAIN.fullmatch("x\n")
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_a_channel_tells_its_room(room: str) -> None:
+    names = Names("my run")
+    try:
+        assert names.room_of(names.channel(room)) == room
+    except UnicodeEncodeError:  # half a surrogate pair is no text
+        return
+
+
+def test_groups_of_clients_are_known_by_their_names() -> None:
+    """Nobody else's group looks like one."""
+    assert Names.client_group("trainer") == "trainer@gateway"
+    assert Names.client_group("trainer", 2) == "trainer@gateway:2"
+    assert is_client_group("trainer@gateway:2")
+    assert not is_client_group("trainer")
+    assert not is_client_group("gateway")

@@ -1,0 +1,223 @@
+"""A gateway as a process of its own, and clients that speak its protocol over plain sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+
+from roomgrad.names import Names
+from tests.integration.conftest import QUICK, ROOT
+from tests.waiting import until
+
+HEADER = 10
+
+
+@dataclass
+class Door:
+    """A gateway of one run."""
+
+    url: str
+    client: redis.Redis
+    names: Names
+    stack: contextlib.ExitStack
+    port: int = 0
+    flags: dict[str, Any] = field(default_factory=dict)
+    process: subprocess.Popen[str] | None = None
+    lines: list[str] = field(default_factory=list)
+
+    def open(self, **flags: Any) -> Door:
+        """Starts the gateway; clients can connect when this returns."""
+        self.flags = {**self.flags, **flags}
+        self.process = self.spawn(port=self.port, **self.flags)
+        until(lambda: self.said("port"))
+        self.port = int(self.said("port")[-1])
+        return self
+
+    def spawn(self, **flags: Any) -> subprocess.Popen[str]:
+        """A gateway process, whose log goes to `lines`."""
+        quick = {name: value for name, value in QUICK.items() if name.startswith("heartbeat")}
+        given = {"run": self.names.run, "redis_url": self.url, **quick, **flags}
+        words = [_flag(name, value) for name, value in given.items()]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.gateway", *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines.clear()
+        log = threading.Thread(target=self._follow, args=(process,), daemon=True)
+        log.start()
+        for last in (log.join, process.wait, process.kill):  # in the other order
+            self.stack.callback(last)
+        return process
+
+    def _follow(self, process: subprocess.Popen[str]) -> None:
+        assert process.stderr is not None
+        with process.stderr as log:
+            for line in log:
+                self.lines.append(line)
+
+    def said(self, field: str) -> list[Any]:
+        """What the log said of something."""
+        bodies = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        return [body[field] for body in bodies if field in body]
+
+    def logged(self, words: str) -> bool:
+        return any(words in line for line in self.lines)
+
+    def kill(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(20)
+
+    def peer(self, name: str = "", *rooms: str) -> Peer:
+        """A client that has registered and is in these rooms: the gateway knows it."""
+        peer = Peer(socket.create_connection(("127.0.0.1", self.port)))
+        self.stack.callback(peer.socket.close)
+        if name:
+            peer.register(name)
+            for room in rooms:
+                peer.join(room)
+            peer.here()
+        return peer
+
+    def seat(self, group: str) -> dict[str, Any] | None:
+        """What is written down of a seat."""
+        value: Any = self.client.hget(self.names.table("gateway"), f"seat:{group}")
+        return json.loads(value) if value else None
+
+    def left(self, name: str, number: int = 1) -> None:
+        """Returns when the gateway knows that the last client of a name is away."""
+        group = Names.client_group(name, number)
+        until(lambda: (self.seat(group) or {}).get("left_ms"))
+
+    def waiting(self, name: str, room: str, type_: str = "DATA/CUSTOM") -> int:
+        """How many messages of a stream a name has not got yet."""
+        groups: Any = self.client.xinfo_groups(self.names.stream(room, type_))
+        group = Names.client_group(name).encode()
+        return next(int(each["lag"]) for each in groups if each["name"] == group)
+
+    def stream(self, room: str, type_: str = "DATA/CUSTOM") -> list[dict[str, Any]]:
+        """The messages of a stream."""
+        found: Any = self.client.xrange(self.names.stream(room, type_))
+        return [json.loads(fields[b"m"]) for _, fields in found]
+
+    def letters(self) -> list[dict[str, Any]]:
+        """The histories of the dead letters."""
+        found: Any = self.client.xrange(self.names.dead())
+        return [json.loads(fields[b"history"]) for _, fields in found]
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={value}"
+
+
+class Peer:
+    """A client that does on its socket what it is told."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(10)
+        self.name = ""
+
+    def register(self, name: str, **more: Any) -> None:
+        self.name = name
+        self.send({"TYPE": "COMMAND/REGISTER", "NAME": name, "TO_ROOM": "_command", **more})
+
+    def join(self, room: str) -> None:
+        self.send({"TYPE": "COMMAND/JOINROOM", "ROOM": room, "TO_ROOM": "_command"})
+
+    def here(self) -> None:
+        """Returns when the gateway has done what was said until now: it answers a wrong message."""
+        self.send({"TYPE": "DATA/CUSTOM", "ID": "here"})
+        while "neither TO_ROOM" not in self.receive().get("TEXT", ""):
+            pass
+
+    def say(self, room: str, data: Any = None, **more: Any) -> None:
+        self.send({"TYPE": "DATA/CUSTOM", "TO_ROOM": room, "DATA": data, **more})
+
+    def send(self, body: dict[str, Any]) -> None:
+        self.frame(json.dumps(body).encode())
+
+    def frame(self, text: bytes) -> None:
+        self.socket.sendall(b"%-*d" % (HEADER, len(text)) + text)
+
+    def receive(self) -> dict[str, Any]:
+        """The next message. Raises EOFError when the gateway has closed the connection."""
+        length = int(self._exactly(HEADER))
+        body: dict[str, Any] = json.loads(self._exactly(length))
+        return body
+
+    def _exactly(self, length: int) -> bytes:
+        found = b""
+        while len(found) < length:
+            try:
+                more = self.socket.recv(length - len(found))
+            except ConnectionResetError:
+                more = b""
+            if not more:
+                raise EOFError("the gateway closed the connection")
+            found += more
+        return found
+
+    def data(self, count: int = 1) -> list[Any]:
+        """DATA of the next messages that have some."""
+        found: list[Any] = []
+        while len(found) < count:
+            body = self.receive()
+            if str(body["TYPE"]).startswith("DATA/"):
+                found.append(body.get("DATA"))
+        return found
+
+    def error(self) -> str:
+        """The text of the next LOG/ERROR."""
+        while (body := self.receive())["TYPE"] != "LOG/ERROR":
+            pass
+        return str(body["TEXT"])
+
+    def hears_nothing_before(self, speaker: Peer, room: str, word: str) -> None:
+        """What comes next is what a speaker says now."""
+        speaker.say(room, word)
+        assert self.data() == [word]
+
+    def is_closed(self, timeout_s: float = 10.0) -> bool:
+        """Whether the gateway ends this connection in time."""
+        self.socket.settimeout(timeout_s)
+        with contextlib.suppress(TimeoutError):
+            try:
+                while True:
+                    self.receive()
+            except (EOFError, OSError, ValueError):
+                return True
+        return False
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def busy(peers: list[Peer], room: str, count: int = 20) -> float:
+    """Two peers talk to each other; how long it took. It shows that nobody holds them up."""
+    began = time.monotonic()
+    one, other = peers
+    for number in range(count):
+        one.say(room, number)
+        assert other.data() == [number]
+        other.say(room, -number)
+        assert one.data() == [-number]
+    return time.monotonic() - began
