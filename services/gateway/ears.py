@@ -11,7 +11,7 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.errors import MessageError
-from roomgrad.names import LOGGING, Names
+from roomgrad.names import LOGGING, Names, room_of
 from services.gateway import bodies
 from services.gateway.bodies import LIVE_ROOMS
 from services.gateway.link import LOST, Link
@@ -132,7 +132,7 @@ class Ears:
     def _tap(self, channel: str, payload: bytes) -> None:
         ring = orjson.loads(payload)
         if str(ring["TYPE"]).startswith("DATA/") and any(self._rooms.present(LOGGING)):
-            room = self._names.room_of(channel)
+            room = room_of(channel)
             self._queue((room, str(ring["TYPE"])), str(ring["entry"]), "")
 
     def _queue(self, key: Key, entry: str, by: str) -> None:

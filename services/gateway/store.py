@@ -20,7 +20,7 @@ import redis
 import structlog
 
 from roomgrad import codec
-from roomgrad.commit import SCRIPT, Commit
+from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
@@ -113,7 +113,11 @@ class Store:
         keys, arguments = commit.parts()
 
         async def attempt(client: Client) -> Any:
-            return await client.register_script(SCRIPT)(keys, arguments)
+            try:
+                return await client.evalsha(SCRIPT_SHA, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:
+                await client.script_load(SCRIPT)
+                return await client.evalsha(SCRIPT_SHA, len(keys), *keys, *arguments)
 
         while True:
             kind, *rest = await self._reply(attempt)
