@@ -95,6 +95,8 @@ class Entry:
     sender: str = ""
     """The connection from which it came, if it came through the gateway."""
     sender_name: str = ""
+    only_for: str = ""
+    """The group that it was put back for, of a dead letter."""
 
     @property
     def root_id(self) -> str:
@@ -127,7 +129,8 @@ def entry_of(room: str, type_: str, entry: str, fields: Mapping[bytes, bytes]) -
         if named := fields.get(b"room"):
             body["TO_ROOM"] = named.decode()
     sender, _, name = fields.get(b"client", b"").decode(errors="replace").partition(" ")
-    return Entry(room, type_, entry, body, sender, name)
+    only_for = fields.get(b"for", b"").decode(errors="replace")
+    return Entry(room, type_, entry, body, sender, name, only_for)
 
 
 def written(body: Mapping[str, Any], encoding: str) -> bytes:

@@ -92,7 +92,8 @@ class Delivery:
         except MessageError as error:
             await self._bounds.bury(seat, read, str(error))
             return
-        if seat.is_own(entry) or self._has_it_by_room(seat, entry):
+        others = entry.only_for not in ("", seat.group)
+        if others or seat.is_own(entry) or self._has_it_by_room(seat, entry):
             seat.done.append(owed)
             return
         to = await self._receiver(seat, key[0])

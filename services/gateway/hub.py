@@ -27,6 +27,7 @@ from services.gateway.store import Read, Store
 log = structlog.get_logger("roomgrad")
 
 COMMANDS = "_command"  # the room of the original in which clients hear of each other
+MOST_SEATS = 10_000
 TEXT_KEPT = 200  # characters of a refused message that stand in room `errors`
 
 
@@ -63,7 +64,7 @@ class Hub:
                 f"{type_} of a client without a name: expected COMMAND/REGISTER first"
             )
         elif type_ == "COMMAND/JOINROOM":
-            await self.join(connection, bodies.text_of(body, "ROOM"))
+            await self.join(connection, _room_in(body, "ROOM"))
         elif type_ == "COMMAND/LEAVEROOM":
             await self.leave_room(connection, bodies.text_of(body, "ROOM"))
         else:
@@ -109,9 +110,7 @@ class Hub:
                 "neither TO_ROOM nor TO: expected a room or a component to send it to"
             )
         if room is not None:
-            room = bodies.text_of(body, "TO_ROOM")
-            if room.startswith("@"):
-                raise DecodeError(f"TO_ROOM {room!r}: send it TO {room[1:]!r}, by this name")
+            room = _room_in(body, "TO_ROOM")
             yield await self._message(body, room, type_, client)
         if to is not None and (name := self._receiver(body, room)):
             inbox = Names.inbox(name)
@@ -202,6 +201,8 @@ class Hub:
             await self._end(seat)
         if vacant:
             return vacant[0]
+        if len(self.rooms.seats) >= MOST_SEATS:
+            raise DecodeError(f"{name!r}: {MOST_SEATS} names are known already, expected no more")
         taken = {seat.number for seat in of_name}
         seat = Seat(name, next(n for n in range(1, len(taken) + 2) if n not in taken))
         self.rooms.seats.append(seat)
@@ -297,6 +298,17 @@ class Hub:
         for key in self.rooms.keys(seat):
             await self._store.close_group(key, seat.group)
         await self._store.drop_seat(seat)
+
+
+def _room_in(body: dict[str, Any], field: str) -> str:
+    """A room that clients may name. Raises DecodeError."""
+    room = bodies.text_of(body, field)
+    if room.startswith("@"):
+        raise DecodeError(
+            f"{field} {room!r}: this is how {room[1:]!r} hears what is said TO it; no room of "
+            "others may begin with @"
+        )
+    return room
 
 
 class WrongToken(DecodeError):

@@ -31,7 +31,7 @@ from services.gateway.contracts import contract_of
 from services.gateway.delivery import Delivery
 from services.gateway.ears import Ears
 from services.gateway.hub import Hub, WrongToken
-from services.gateway.link import Client, Link
+from services.gateway.link import LOST, Client, Link
 from services.gateway.rooms import Rooms
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import Replaced, Store
@@ -61,7 +61,7 @@ class Gateway:
 
     async def run(self) -> None:
         """Serves until it is cancelled. Raises RoomgradError when it cannot serve at all."""
-        system = await asyncio.to_thread(self._prepare)
+        system = await self._prepared()
         rooms = Rooms(self._store, system)
         bounds = Bounds(self.settings, self.names, self._store, rooms)
         self._ears = Ears(self.names, self._link, rooms, self._store)
@@ -79,6 +79,18 @@ class Gateway:
                 tasks.create_task(self._link.watch())
                 await door.start_serving()
                 log.info("clients of swergio connect to", host=self.settings.host, port=self.port)
+
+    async def _prepared(self) -> System | None:
+        """What `_prepare` answers, once the server is there."""
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(self._prepare)
+            except LOST as error:
+                if not told:
+                    told = True
+                    log.warning("no server, trying again", reason=str(error))
+                await asyncio.sleep(STAND_BY_S)
 
     def _prepare(self) -> System | None:
         """The contract of the run, whose groups are there from now on."""
@@ -129,7 +141,7 @@ class Gateway:
 
     async def _begin_again(self) -> None:
         log.warning("the server was emptied: the clients that are here keep their rooms")
-        await asyncio.to_thread(self._prepare)
+        await self._prepared()
         await self._stand_by()
         await self._hub.rooms.restore()
 

@@ -6,11 +6,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 
+from roomgrad.errors import DecodeError
 from roomgrad.rooms import System
 from services.gateway.bodies import LIVE_ROOMS
 from services.gateway.connection import Connection
 from services.gateway.seats import Key, Seat
 from services.gateway.store import Store
+
+MOST_ROOMS = 10_000  # that are in no contract: each has a stream, for good
 
 
 class Rooms:
@@ -37,7 +40,7 @@ class Rooms:
 
     def keys_of(self, room: str) -> list[Key]:
         """The streams of a room, as far as they are known."""
-        return [(room, type_) for type_ in sorted(self._types[room])]
+        return [(room, type_) for type_ in sorted(self._types.get(room, ()))]
 
     def keys(self, seat: Seat) -> list[Key]:
         """The streams of the rooms in which a seat is."""
@@ -52,10 +55,15 @@ class Rooms:
         return (each for each in self.connections if room in each.rooms)
 
     async def know(self, key: Key) -> None:
-        """Makes sure that everybody in a room gets messages of this TYPE, before the first one."""
+        """Makes sure that everybody in a room gets messages of this TYPE, before the first one.
+
+        Raises DecodeError for a room too many.
+        """
         room, type_ = key
-        if type_ in self._types[room] or room in LIVE_ROOMS:
+        if type_ in self._types.get(room, ()) or room in LIVE_ROOMS:
             return
+        if room not in self._types and len(self._types) >= MOST_ROOMS:
+            raise DecodeError(f"room {room!r}: {MOST_ROOMS} rooms are in use, expected no more")
         async with self.changing:
             for seat in self.seats_in(room):
                 await self._store.open_group(key, seat.group, f"{seat.rooms[room] - 1}")

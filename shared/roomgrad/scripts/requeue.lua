@@ -5,8 +5,8 @@
 -- Returns {"ok", entry id}, {"gone"} when the letter is not there any more, or {"refused", reason}.
 --
 -- The other groups had the message when it first came: the new entry is marked as done for them, and
--- their commits find the mark. First only read, then only write: scripts do not roll back. XADD is
--- the first write, since a full server refuses it.
+-- their commits find the mark. Clients of the gateway go by its field `for`. First only read, then
+-- only write: scripts do not roll back. XADD is the first write, since a full server refuses it.
 
 local function fits(name, kind)
   local found = redis.call('TYPE', name).ok
@@ -53,7 +53,8 @@ end
 
 -- 2. only write
 
-local entry = redis.call('XADD', stream, '*', unpack(fields, 3))
+local first = fields[3] == 'for' and 5 or 3 -- it was put back before
+local entry = redis.call('XADD', stream, '*', 'for', group, unpack(fields, first))
 redis.call('XDEL', dead, letter)
 for i = 3, #KEYS do redis.call('ZADD', KEYS[i], entry:match('^%d+'), entry) end
 redis.call(ring, channel, header .. entry .. '"}')

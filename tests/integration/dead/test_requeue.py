@@ -231,6 +231,7 @@ def test_a_stray_that_is_requeued_ends_as_a_stray_again(cage: Cage) -> None:
     letters = Letters(cage.client, cage.names)
     assert letters.get(again).history["entry"] != first
     assert letters.get(again).pairs == [
+        (b"for", b"parrot"),
         (b"ID", b"a"),
         (b"ROOT_ID", b"b"),
         (b"m", b'{"ID":"a","ROOT_ID":"b","DATA":"x"}'),

@@ -29,7 +29,11 @@ WRONG = {
         json.dumps({"TYPE": "DATA/TEXT", "TO_ROOM": "x" * 1000}).encode(),
         "TO_ROOM: expected a text of 1 to 64 characters",
     ),
-    "another's inbox": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"@trainer"}', "send it TO 'trainer'"),
+    "another's inbox": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"@trainer"}', "hears what is said TO it"),
+    "another's ear": (
+        b'{"TYPE":"COMMAND/JOINROOM","ROOM":"@trainer"}',
+        "no room of others may begin with @",
+    ),
     "JOINROOM of no room": (b'{"TYPE":"COMMAND/JOINROOM"}', "ROOM: expected a text"),
     "REGISTER without a name": (b'{"TYPE":"COMMAND/REGISTER"}', "NAME: expected a text"),
     "a name of the protocol": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","m":1}', "m: this name is"),

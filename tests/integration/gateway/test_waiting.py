@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roomgrad.commands.dead.letters import Letters
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer, busy
 from tests.waiting import until
@@ -136,6 +137,26 @@ def test_the_newest_wait_and_older_ones_are_dead_letters(make_door: MakeDoor) ->
     assert "more than 3 messages wait for bob" in letter["reason"]
     assert not letter["root_given_up"]
     bob.hears_nothing_before(ann, "cave", "end")
+
+
+def test_a_dead_letter_that_is_put_back_reaches_its_client_alone(make_door: MakeDoor) -> None:
+    door = make_door(wait_count=1)
+    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    cat = door.peer("cat", "cave")
+    bob.close()
+    door.left("bob")
+    for number in range(2):
+        ann.say("cave", number)
+    assert cat.data(2) == [0, 1]
+    until(door.letters)
+    letters = Letters(door.client, door.names)
+    (letter,) = letters.newest_first("", "bob@gateway")
+    assert letters.requeue(letter)
+    until(lambda: len(door.letters()) == 1)  # of which one more has to go now
+    bob = door.peer("bob", "cave")
+    assert bob.data() == [0]
+    cat.hears_nothing_before(ann, "cave", "end")
+    assert bob.data() == ["end"]
 
 
 def test_who_stays_away_for_long_is_forgotten(make_door: MakeDoor) -> None:

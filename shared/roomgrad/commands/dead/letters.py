@@ -16,7 +16,7 @@ import redis
 from roomgrad import codec
 from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsError
 from roomgrad.messages import Message
-from roomgrad.names import Names
+from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import Stream, System
 from roomgrad.runtime import runs
 
@@ -170,7 +170,7 @@ class Letters:
             raise NotRequeued(f"{letter.entry} stays: {obstacle}")
         room, type_ = letter.place
         others = sorted(self._groups(room, type_) - {letter.component})
-        done = [self.names.done(group, room, type_) for group in others]
+        done = [self.names.done(g, room, type_) for g in others if not is_client_group(g)]
         keys = [self.names.dead(), letter.stream, *done]
         arguments = [letter.entry, letter.component, "PUBLISH", self.names.channel(room)]
         try:
