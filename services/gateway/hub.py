@@ -20,7 +20,7 @@ from services.gateway.connection import Connection
 from services.gateway.delivery import Delivery
 from services.gateway.ears import Ears
 from services.gateway.rooms import Rooms
-from services.gateway.seats import Seat
+from services.gateway.seats import Key, Seat
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import Read, Store
 
@@ -220,7 +220,7 @@ class Hub:
         async with self.rooms.changing:
             if room not in seat.rooms:
                 for key in self.rooms.keys_of(room):
-                    await self._store.open_group(key, seat.group, "$")
+                    await self._store.open_group(key, seat.group, await self._beginning(key))
                 seat.rooms[room] = await self._store.now_ms()
                 await self._store.keep_seat(seat)
             elif not seat.in_room(room):
@@ -230,6 +230,15 @@ class Hub:
             connection.rooms.add(room)
             seat.again.extend(again)
         seat.look(self.rooms.keys_of(room))
+
+    async def _beginning(self, key: Key) -> str:
+        """Where somebody who is new in a room begins to hear: with what is said from now on.
+
+        Where the contract wants consumers and there is no group at all, they were forgotten, and
+        this client stands in for one: it begins with what nobody was there to hear.
+        """
+        stream = bodies.stream_of(self.rooms.system, *key)
+        return "0" if stream.consumers and not await self._store.groups(key) else "$"
 
     async def _take_up(self, seat: Seat, room: str) -> list[Read]:
         """What was given to the seat in this room and not answered, to be sent again."""

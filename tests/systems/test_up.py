@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from roomgrad.commands import ledger
-from roomgrad.contracts.trebuchet import SIMULATOR, TREBUCHET
+from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TREBUCHET
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, connect
@@ -103,3 +103,23 @@ def test_clients_of_swergio_connect_where_a_component_is_left_out(
     socket.create_connection(("127.0.0.1", port)).close()
     assert roomgrad("health", "gateway") == "gateway is well.\n"
     assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}
+
+
+def test_a_client_may_take_its_place_when_everybody_waits_already(
+    roomgrad: Command, client: redis.Redis
+) -> None:
+    """The trainer has spoken when the one who stands in comes, and nobody was there to hear it."""
+    names, port, steps = Names("trebuchet"), free_port(), str(STEPS)
+    words = ["--steps", steps, "--gateway", str(port), "--replicas", f"{CONTROLMODEL}=0"]
+    roomgrad("up", "trebuchet", *words)
+    until(lambda: client.xlen(names.stream("input", "DATA/FORWARD")) == 1, timeout_s=30)
+    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    command = [sys.executable, "-m", "tests.swergio.control", "--name=aim", f"--port={port}"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL
+    ) as guest:
+        try:
+            until(lambda: ledger.read(client, names).finished == STEPS, timeout_s=60)
+        finally:
+            guest.kill()
+    assert client.xlen(names.dead()) == 0
