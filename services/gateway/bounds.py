@@ -70,16 +70,21 @@ class Bounds:
                 await self._look_after(seat, behind, now)
 
     async def _waiting(self) -> dict[Seat, dict[Key, int]]:
-        """How many messages wait for which seat, in streams in which something has changed."""
+        """How many messages wait for which seat because nobody takes them."""
         touched, self._rooms.touched = self._rooms.touched, set()
         self._untrimmed |= touched
         waiting: dict[Seat, dict[Key, int]] = defaultdict(dict)
         for key in touched:
             groups = await self._store.groups(key)
             for seat in self._rooms.seats_in(key[0]):
-                if lag := int(groups.get(seat.group, {}).get("lag") or 0):
+                lag = int(groups.get(seat.group, {}).get("lag") or 0)
+                if not lag:
+                    continue
+                self._rooms.touched.add(key)
+                if any(not each.is_full for each in seat.in_room(key[0])):
+                    seat.look([key])  # somebody takes it; perhaps it is only what they said
+                else:
                     waiting[seat][key] = lag
-                    self._rooms.touched.add(key)
         return waiting
 
     async def _look_after(self, seat: Seat, behind: dict[Key, int], now: int) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.errors import MessageError
-from roomgrad.names import LOGGING, Names
+from roomgrad.names import LOGGING, Names, room_of
 from services.gateway import bodies
 from services.gateway.bodies import LIVE_ROOMS
 from services.gateway.link import LOST, Link, cancellations, heed
@@ -100,7 +100,8 @@ class Ears:
 
     async def _rang(self, room: str, payload: bytes) -> None:
         if not payload.startswith(codec.RING_PREFIX):
-            return  # published by hand: the components of the room take it
+            await self._published(room, payload)
+            return
         ring = orjson.loads(payload)
         key, by = (room, str(ring["TYPE"])), str(ring.get("client", ""))
         if room in LIVE_ROOMS:
@@ -111,12 +112,28 @@ class Ears:
         for seat in self._rooms.seats_in(room):
             seat.rang(key, by)
 
+    async def _published(self, room: str, payload: bytes) -> None:
+        """A message that somebody PUBLISHed by hand goes into its stream, once by its ID.
+
+        In rooms of a contract its components do that.
+        """
+        if self._rooms.is_declared(room) or room in LIVE_ROOMS:
+            return
+        try:
+            body = bodies.parsed(payload, bodies.UTF_8)
+            stream = bodies.stream_of(None, room, bodies.type_of(body))
+            message = bodies.message_of({"TO_ROOM": room, **body}, stream)
+            await self._rooms.know(stream.key)
+            await self._store.take(message, stream)
+        except MessageError as error:
+            log.warning("what was published is no message", room=room, reason=str(error))
+
     # who only listens
 
     def _tap(self, channel: str, payload: bytes) -> None:
         ring = orjson.loads(payload)
         if str(ring["TYPE"]).startswith("DATA/") and any(self._rooms.present(LOGGING)):
-            room = self._names.room_of(channel)
+            room = room_of(channel)
             self._queue((room, str(ring["TYPE"])), str(ring["entry"]), "")
 
     def _queue(self, key: Key, entry: str, by: str) -> None:

@@ -31,6 +31,10 @@ class Rooms:
             self._types[stream.room.name].add(stream.key[1])
             self._declared[stream.room.name].add(stream.key[1])
 
+    def is_declared(self, room: str) -> bool:
+        """Whether a room is in the contract."""
+        return room in self._declared
+
     def keys_of(self, room: str) -> list[Key]:
         """The streams of a room, as far as they are known."""
         return [(room, type_) for type_ in sorted(self._types[room])]
@@ -83,5 +87,5 @@ class Rooms:
                 await self._keep_types(room)
 
     async def _keep_types(self, room: str) -> None:
-        if free := self._types[room] - self._declared[room]:
+        if free := self._types[room] - self._declared.get(room, set()):
             await self._store.keep_types(room, free)

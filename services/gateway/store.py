@@ -20,11 +20,12 @@ import redis
 import structlog
 
 from roomgrad import codec
-from roomgrad.commit import SCRIPT, Commit
+from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
 from roomgrad.rooms import Stream
+from roomgrad.runtime import runs
 from roomgrad.runtime.dead import ERRORS_KEPT
 from roomgrad.runtime.work import LOGS_KEPT
 from services.gateway.link import Client, Link
@@ -76,6 +77,21 @@ class Store:
             commit.do(b"XACK", self.names.stream(*key), group.encode(), *entries)
         await self.commit(commit)
 
+    async def take(self, message: Message, stream: Stream) -> None:
+        """Puts a message that was published by hand into its stream, unless that was done."""
+        keys = [self.names.taken(), self.names.stream(*stream.key)]
+        token = f"{message.room} {message.type} {message.id}"
+        ring = [b"PUBLISH", self.names.channel(message.room), codec.header(message), b""]
+        arguments = [token, *ring, *codec.encode(message, stream)]
+
+        async def attempt(client: Client) -> None:
+            await client.eval(runs.script("take"), len(keys), *keys, *arguments)
+
+        try:
+            await self.link.do(attempt)
+        except redis.ResponseError as error:
+            log.error("what was published cannot be taken", token=token, reason=str(error))
+
     def _stage(
         self, commit: Commit, message: Message, stream: Stream, more: dict[str, str]
     ) -> None:
@@ -97,7 +113,11 @@ class Store:
         keys, arguments = commit.parts()
 
         async def attempt(client: Client) -> Any:
-            return await client.register_script(SCRIPT)(keys, arguments)
+            try:
+                return await client.evalsha(SCRIPT_SHA, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:
+                await client.script_load(SCRIPT)
+                return await client.evalsha(SCRIPT_SHA, len(keys), *keys, *arguments)
 
         while True:
             kind, *rest = await self._reply(attempt)

@@ -34,6 +34,11 @@ def encoded(name: str) -> str:
     return name if PLAIN.fullmatch(name) else quote(name, safe="")
 
 
+def room_of(channel: str) -> str:
+    """The room whose channel this is."""
+    return unquote(channel.partition("}:")[2])
+
+
 def is_client_group(group: str) -> bool:
     """Whether a group is the gateway's: bounded by its settings, and of no contract."""
     return _CLIENTS in group
@@ -57,10 +62,6 @@ class Names:
     def channel(self, room: str) -> str:
         """Where each message of a room rings with a small header."""
         return self._key(encoded(room))
-
-    def room_of(self, channel: str) -> str:
-        """The room whose channel this is."""
-        return unquote(channel.removeprefix(self._key("")))
 
     def stream(self, room: str, type_: str) -> str:
         """Where the messages of one room and one TYPE stand."""

@@ -9,6 +9,7 @@ from roomgrad.settings import RuntimeSettings, describe, markdown, of_run
 from services.controlmodel.settings import ControlModelSettings
 from services.evalnet.settings import EvalnetSettings
 from services.evolution.settings import EvolutionSettings
+from services.gateway.settings import GatewaySettings
 from services.inference.settings import InferenceSettings
 from services.labelling.settings import LabellingSettings
 from services.learner.settings import LearnerSettings
@@ -27,6 +28,7 @@ COMPONENTS = {
     "learner": LearnerSettings,
     "labelling": LabellingSettings,
     "rater": RaterSettings,
+    "gateway": GatewaySettings,
 }
 
 HEAD = """\

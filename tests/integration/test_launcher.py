@@ -15,6 +15,7 @@ import pytest
 
 from roomgrad.commands.launcher import Launcher
 from roomgrad.errors import RoomgradError, SettingsError
+from tests.waiting import until
 
 WAIT_S = 20.0
 
@@ -104,6 +105,25 @@ def test_a_process_that_ends_by_itself_is_started_again(
         second, again = phone.answer()
     again.close()
     assert second != first
+
+
+def test_a_program_that_may_end_is_started_again_only_after_an_error(
+    tmp_path: Path, phone: Phone, caller: Callable[..., list[str]]
+) -> None:
+    """With exit code 0 it is done; whatever else ends it, it is still wanted."""
+    said: list[str] = []
+    with Launcher(tmp_path, tmp_path / "logs", say=said.append) as launcher:
+        launcher.start_command("caller", caller(), may_end=True)
+        first, line = phone.answer()
+        with line:
+            os.kill(first, signal.SIGKILL)
+            second, again = phone.answer()
+        with again:
+            os.kill(second, signal.SIGTERM)
+            assert again.readline() == b"bye\n"
+        until(lambda: "caller is done" in said)
+        assert launcher.restarts == 1
+        assert launcher.pids() == {}
 
 
 def test_stop_lets_every_process_finish(

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from roomgrad.commands.plan import Plan
+from roomgrad.commands.plan import Plan, run_of
 from roomgrad.commands.systems import Melody, Trebuchet, Unattended, options
 from roomgrad.errors import SettingsError
 
@@ -35,6 +35,36 @@ def test_a_plan_for_people_has_a_page_and_no_rater() -> None:
     assert plan.replicas == {"labelling": 1, "evalnet": 2, "learner": 3, "evolution": 1}
     assert plan.flags("learner") == ["--run=melody", "--seed=4"]
     assert plan.flags("labelling") == ["--run=melody"]
+
+
+def test_a_plan_with_a_gateway_starts_one_that_knows_the_system() -> None:
+    """It is no member of the system, so that its number cannot be chosen."""
+    plan = Trebuchet(gateway=8080).plan("small")
+    assert plan.components == ("trainer", "controlmodel", "simulator", "gateway")
+    assert plan.flags("gateway") == ["--run=small", "--port=8080", "--system=trebuchet"]
+    assert Melody(gateway=81).plan().flags("gateway")[1:] == ["--port=81", "--system=melody"]
+    assert options("trebuchet", gateway=8080) == Trebuchet(gateway=8080)
+    with pytest.raises(SettingsError, match="no component 'gateway'"):
+        Trebuchet(gateway=8080).plan(replicas=["gateway=2"])
+
+
+def test_a_component_for_which_somebody_stands_in_is_not_started() -> None:
+    """Only `roomgrad up` allows that."""
+    plan = Trebuchet().plan(replicas=["controlmodel=0,simulator=2"], least=0)
+    assert plan.components == ("trainer", "simulator")
+    assert plan.replaced == ("controlmodel",)
+    with pytest.raises(SettingsError, match=r"controlmodel=0: allowed .* from 1 to 64"):
+        Trebuchet().plan(replicas=["controlmodel=0"])
+
+
+def test_the_run_of_the_gateway_is_that_of_the_system_it_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the variable that it reads itself; that of others is theirs."""
+    monkeypatch.delenv("SYSTEM", raising=False)
+    assert [run_of("gateway"), run_of("learner")] == ["trebuchet", "melody"]
+    monkeypatch.setenv("SYSTEM", "melody")
+    assert [run_of("gateway"), run_of("trainer")] == ["melody", "trebuchet"]
 
 
 def test_an_unattended_plan_goes_in_lock_step_and_starts_with_the_rater() -> None:
@@ -76,7 +106,7 @@ def test_too_few_generations_for_the_labels_are_refused() -> None:
         _ = Unattended(generations=12).ask_every
 
 
-@pytest.mark.parametrize("asked", [Trebuchet(), Melody(), Unattended()])
+@pytest.mark.parametrize("asked", [Trebuchet(gateway=8080), Melody(), Unattended()])
 def test_a_plan_can_be_written_down(asked: Trebuchet | Melody | Unattended) -> None:
     """The supervisor of `roomgrad up` reads it from a file."""
     plan = asked.plan()

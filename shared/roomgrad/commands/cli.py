@@ -15,12 +15,13 @@ from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
 from roomgrad.commands.dead.cli import dead
+from roomgrad.commands.gateway import gateway
 from roomgrad.commands.melody.cli import labels, melody, rate
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
 if TYPE_CHECKING:
     from roomgrad.commands.plan import Plan
-    from roomgrad.commands.systems import Options
+    from roomgrad.commands.systems import Melody, Options, Trebuchet, Unattended
 
 app = typer.Typer(
     help="Train a model through other programs: components in rooms, Redis between them.",
@@ -76,10 +77,12 @@ def run(
         picture=picture,
         json=as_json or None,
     )
+    if isinstance(asked, systems.Swarm):
+        raise SettingsError(f"{system} runs in the background: `roomgrad up {system}` starts it")
     _run(asked, asked.plan(run, replicas or []), redis, fresh)
 
 
-def _run(asked: Options, plan: Plan, redis: str, fresh: bool) -> None:
+def _run(asked: Trebuchet | Melody | Unattended, plan: Plan, redis: str, fresh: bool) -> None:
     from rich.console import Console
 
     from roomgrad.commands.systems import Melody, Trebuchet
@@ -106,22 +109,25 @@ def _run(asked: Options, plan: Plan, redis: str, fresh: bool) -> None:
 
 @app.command()
 def up(
-    system: typed.SystemName,
+    system: typed.Served,
     steps: typed.Steps = None,
     seed: typed.Seed = None,
     preset: typed.Preset = None,
     window: typed.Window = None,
     strategy: typed.Strategy = None,
     labels_file: typed.LabelsFile = None,
-    replicas: typed.Replicas = None,
+    only: typed.Only = None,
+    gateway: typed.Gateway = None,
+    replicas: typed.ReplicasOrNone = None,
     threads: typed.Threads = None,
     redis: typed.Redis = "",
     run: typed.Run = "",
     fresh: typed.Fresh = False,
 ) -> None:
-    """Serve a system in the background until `roomgrad down`."""
+    """Serve a system, or the programs of a swarm file, in the background until `roomgrad down`."""
     from roomgrad.commands import systems
     from roomgrad.commands import up as background
+    from roomgrad.commands.plan import Plan
 
     asked = systems.options(
         system,
@@ -131,45 +137,54 @@ def up(
         window=window,
         strategy=strategy,
         labels_file=labels_file,
+        only=only,
+        gateway=gateway,
         threads=threads,
     )
-    plan = asked.plan(run, replicas or [])
+    plan = asked.plan(run, replicas or [], least=0)
     started, state = background.up(plan, redis, fresh=fresh)
     if started:
         print(f"{plan.run} is up: {state['server']}, process {state['pid']}.")
     else:
         print(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
-        print("\n".join(_where_to_look(asked, plan, state)))
+        print("\n".join(_where_to_look(asked, Plan(**state["plan"]), state)))
 
 
 def _where_to_look(asked: Options, plan: Plan, state: dict[str, Any]) -> list[str]:
-    from roomgrad.commands.systems import Trebuchet
+    from roomgrad.commands import report
+    from roomgrad.commands.systems import Melody, Swarm
 
-    if isinstance(asked, Trebuchet):
-        from roomgrad.commands.report import where_to_look
+    if isinstance(asked, Swarm):
+        lines = report.where_to_look_of_swarm(plan, asked.file)
+    elif isinstance(asked, Melody):
+        from roomgrad.commands.melody import page
 
-        return where_to_look(plan.run, state["url"], up=True)
-    from roomgrad.commands.melody import page
-
-    return page.shown_of(plan.names, state["url"], state["began"])
+        lines = page.shown_of(plan, state["url"], state["began"])
+    else:
+        lines = report.where_to_look(plan.run, state["url"], up=True)
+    return [*lines, *report.where_to_connect(plan)]
 
 
 @app.command()
 def down(
-    system: Annotated[str, Argument(help="The system: trebuchet or melody.")] = "trebuchet",
+    system: Annotated[
+        str, Argument(help="The system: trebuchet, melody or a swarm file.")
+    ] = "trebuchet",
     run: typed.Run = "",
 ) -> None:
     """Stop what `roomgrad up` or `run` serves; its data stays."""
     from roomgrad.commands import up as background
-    from roomgrad.commands.plan import SYSTEMS, find_system
+    from roomgrad.commands.plan import SYSTEMS, served_as
 
-    name = run or find_system(system).name
+    name = run or served_as(system)
     if background.down(name):
         print(f"{name} is down; its data is kept, and `roomgrad up` goes on with it.")
         return
     others = [each for each in SYSTEMS if each != name and not run and background.is_up(each)]
     more = "".join(f" {each} is: `roomgrad down {each}` stops it." for each in others)
+    error = background.last_error(name)
+    more = f" It had ended by itself: {error}" if error else more
     print(f"{name} is not up; nothing was to be done.{more}")
 
 
@@ -209,10 +224,10 @@ def health(
 
     from roomgrad.commands import heartbeats
     from roomgrad.commands.inventory import reached
-    from roomgrad.commands.plan import system_of
+    from roomgrad.commands.plan import run_of
     from roomgrad.names import Names
 
-    names = Names(run or os.environ.get("RUN", "") or system_of(component).name)
+    names = Names(run or os.environ.get("RUN", "") or run_of(component))
     with reached(redis) as (client, _):
         host = socket.gethostname()
         trouble = heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
@@ -252,6 +267,7 @@ def forget(
     print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
 
 
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(gateway)
 app.command()(rate)
 app.add_typer(labels)
 app.add_typer(melody)

@@ -14,7 +14,7 @@ from roomgrad.addresses import shown
 from roomgrad.commands.plan import SYSTEMS, find_system, hint
 from roomgrad.commands.session import password_file
 from roomgrad.errors import NoServer, ServerError, SettingsError
-from roomgrad.names import Names
+from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
 from roomgrad.server import address, connect
 
@@ -82,7 +82,7 @@ def _only(known: list[str]) -> str:
 
 def system_of_run(client: redis.Redis, names: Names) -> System | None:
     """The contract that the components of a run keep to; None where no system here has them."""
-    registered = components_of(client, names)
+    registered = components_of(client, names) - {GATEWAY}  # which takes part in any
     for system in SYSTEMS.values():
         if registered & set(system.components):
             return system

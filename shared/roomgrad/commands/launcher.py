@@ -37,6 +37,9 @@ class Child:
     name: str
     command: list[str]
     environ: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    may_end: bool = False
+    done: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float = 0.0
@@ -85,13 +88,23 @@ class Launcher:
             self.start_command(f"{component}-{index}", command, environ)
 
     def start_command(
-        self, name: str, command: Sequence[str], environ: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        *,
+        folder: Path | None = None,
+        may_end: bool = False,
     ) -> None:
-        """Start any program under this name, with variables of its own on top of all others."""
+        """Start any program under this name, with variables of its own on top of all others.
+
+        folder: the one in which it runs, if not in that of the launcher.
+        may_end: it is done when it ends with exit code 0, and not started again.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         _rotate(self.log_path(name))
         with self._lock:
-            child = Child(name, list(command), environ or {})
+            child = Child(name, list(command), environ or {}, folder, may_end)
             self._spawn(child)
             self._children.append(child)
             if self._thread is None:
@@ -151,12 +164,19 @@ class Launcher:
     def _look_after(self, child: Child) -> None:
         if child.process is not None and child.process.poll() is not None:
             self._bury(child, child.process.returncode)
-        elif child.process is None and self._error is None and time.monotonic() >= child.due:
+        elif child.process is None and not child.done and self._may_start(child):
             self.restarts += 1
             self._spawn(child)
 
+    def _may_start(self, child: Child) -> bool:
+        return self._error is None and time.monotonic() >= child.due
+
     def _bury(self, child: Child, code: int) -> None:
         child.process = None
+        if code == 0 and child.may_end:
+            child.done = True
+            self.say(f"{child.name} is done")
+            return
         lived_s = time.monotonic() - child.started
         words = last_words(self.log_path(child.name))
         if code == SETTINGS_ERROR:
@@ -184,7 +204,7 @@ class Launcher:
         with open(self.log_path(child.name), "ab") as output:
             child.process = subprocess.Popen(
                 children.bound_to_parent(child.command),
-                cwd=self.root,
+                cwd=child.folder or self.root,
                 env=self._environ_of(child),
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -45,6 +45,14 @@ def word(flag: str, words: tuple[str, ...], about: str) -> Any:
 SystemName = Annotated[
     str, Argument(help="The system: trebuchet or melody.", metavar="SYSTEM", show_default=False)
 ]
+Served = Annotated[
+    str,
+    Argument(
+        help="The system: trebuchet or melody; or a swarm file, like swarm.yaml.",
+        metavar="SYSTEM",
+        show_default=False,
+    ),
+]
 Redis = Annotated[str, Option(help="Address of a server; REDIS_URL or an embedded one if empty.")]
 Run = Annotated[str, Option(help="Name of the run; the system's name if empty.")]
 Fresh = Annotated[bool, Option("--fresh", help="Delete the run first.")]
@@ -58,6 +66,23 @@ Seed = Annotated[
     number("--seed", 0, 2**63 - 1, "Seed of first weights and of whatever else is drawn (0)."),
 ]
 Threads = Annotated[int | None, number("--threads", 0, 1024, "CPU threads of torch; 0: its own.")]
+
+# of `up`
+ReplicasOrNone = Annotated[
+    list[str] | None,
+    Option(
+        "--replicas",
+        metavar="NAME=N,...",
+        help="How many of a component, like simulator=2; 0 where another program stands in for it.",
+    ),
+]
+Gateway = Annotated[
+    int | None, number("--gateway", 1, 65535, "Let swergio clients connect at this port.")
+]
+Only = Annotated[
+    str | None,
+    Option(metavar="NAME,...", help="swarm file: start these components, and no others."),
+]
 
 # of the trebuchet
 Steps = Annotated[

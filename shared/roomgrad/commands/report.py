@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,8 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from roomgrad import project
 from roomgrad.addresses import for_redis_cli
-from roomgrad.names import Names
+from roomgrad.commands.plan import Plan, served_as
+from roomgrad.names import Names, encoded
+
+ANY = ("0.0.0.0", "::")  # of all addresses of this machine
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,26 @@ def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
         f"  {redis_cli} HGETALL '{names.counters('trainer')}'",
         f"  {me} down{option}",
     ]
+
+
+def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
+    """Where the programs of a swarm file write, and what stops them."""
+    option = "" if plan.run == served_as(file) else f" --run {shlex.quote(plan.run)}"
+    logs = [f"{encoded(name)}.log" for name in plan.programs]
+    folder = os.path.relpath(project.run_directory(plan.run))
+    return [
+        "Where to look:",
+        f"  {shlex.quote(folder)}: {', '.join(logs)}",
+        f"  {command()} down {shlex.quote(file)}{option}",
+    ]
+
+
+def where_to_connect(plan: Plan) -> list[str]:
+    """The address of a plan's gateway, for people; nothing where it has none."""
+    if plan.door is None:
+        return []
+    host, port = plan.door
+    return [f"  swergio clients connect to {socket.gethostname() if host in ANY else host}:{port}"]
 
 
 def command() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from roomgrad.commands import heartbeats
 from roomgrad.commands.launcher import Launcher, last_words
 from roomgrad.commands.plan import Plan
 from roomgrad.errors import RoomgradError
-from roomgrad.names import Names
+from roomgrad.names import Names, encoded
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, check, connect
 
@@ -45,6 +46,29 @@ class Session:
             flags = self.plan.flags(component)
             self.launcher.start(component, flags, self.plan.count(component), environ)
 
+    def start_programs(self) -> None:
+        """Start the programs of a swarm file, each after the delay of the one before it."""
+        for name, program in self.plan.programs.items():
+            self.launcher.start_command(
+                encoded(name),
+                program["command"],
+                {"RUN": self.plan.run},
+                folder=Path(self.plan.file).parent,
+                may_end=True,
+            )
+            until = time.monotonic() + program["delay_s"]
+            while (left := until - time.monotonic()) > 0:
+                self.look_after()
+                time.sleep(min(left, 0.05))
+
+    def leave_out(self, *components: str) -> None:
+        """Forget components for which somebody else stands in: no message waits for them.
+
+        Comes before anything is started: who starts makes the groups of all that are not forgotten.
+        """
+        for component in components:
+            runs.forget(self.client, self.plan.contract, self.plan.names, component)
+
     def wait_alive(self, *components: str) -> None:
         """Wait until every replica's heart beats. Raises RoomgradError if one does not come up."""
         until = time.monotonic() + UP_S
@@ -56,6 +80,16 @@ class Session:
                     f"{missing[0]} did not come up within {UP_S:.0f} s; its log {path} ends with: "
                     f"{last_words(path)}"
                 )
+            time.sleep(0.02)
+
+    def wait_open(self) -> None:
+        """Wait until swergio clients can connect, where the plan lets them."""
+        if self.plan.door is None:
+            return
+        while True:  # its heart beats already
+            self.look_after()
+            with contextlib.suppress(OSError), socket.create_connection(self.plan.door, UP_S):
+                return
             time.sleep(0.02)
 
     def all_alive(self, *components: str) -> bool:

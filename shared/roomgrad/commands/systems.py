@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from roomgrad import project
-from roomgrad.commands.plan import Plan, Value, counted, find_system
+from roomgrad.commands.plan import (
+    SWARM_FILES,
+    Plan,
+    Value,
+    counted,
+    find_system,
+    served_as,
+)
 from roomgrad.contracts.melody import EVALNET, EVOLUTION, LABELLING, LEARNER, MELODY
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
 from roomgrad.errors import SettingsError
+from roomgrad.names import GATEWAY
 
 WEIGHT_HEADS = {"learn": "smooth", "original": "plus200"}
 
@@ -32,8 +40,9 @@ class Trebuchet:
     threads: int = 1
     picture: str = ""
     json: bool = False
+    gateway: int = 0
 
-    def plan(self, run: str = "", replicas: Sequence[str] = ()) -> Plan:
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """What is started. Raises SettingsError."""
         settings: dict[str, dict[str, Value]] = {
             TRAINER: {"train-steps": self.steps, "seed": self.seed, "window": self.window},
@@ -45,8 +54,9 @@ class Trebuchet:
             },
             SIMULATOR: {"weight-head": WEIGHT_HEADS[self.preset]},
         }
-        counts = counted(TREBUCHET.components, replicas)
-        return Plan(TREBUCHET.name, run or TREBUCHET.name, counts, settings)
+        counts = counted(TREBUCHET.components, replicas, least)
+        plan = Plan(TREBUCHET.name, run or TREBUCHET.name, counts, settings)
+        return _with_gateway(plan, self.gateway)
 
 
 @dataclass(frozen=True)
@@ -57,8 +67,9 @@ class Melody:
     strategy: str = ""
     threads: int = 1
     labels_file: str = ""
+    gateway: int = 0
 
-    def plan(self, run: str = "", replicas: Sequence[str] = ()) -> Plan:
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """What is started. Raises SettingsError."""
         learner: dict[str, Value] = {"seed": self.seed, **_strategy(self.strategy)}
         if self.labels_file:
@@ -68,8 +79,9 @@ class Melody:
             EVALNET: {"seed": self.seed, "threads": self.threads},
             EVOLUTION: {"seed": self.seed},
         }
-        counts = counted((LABELLING, EVALNET, LEARNER, EVOLUTION), replicas)
-        return Plan(MELODY.name, run or MELODY.name, counts, settings)
+        counts = counted((LABELLING, EVALNET, LEARNER, EVOLUTION), replicas, least)
+        plan = Plan(MELODY.name, run or MELODY.name, counts, settings)
+        return _with_gateway(plan, self.gateway)
 
 
 @dataclass(frozen=True)
@@ -111,7 +123,7 @@ class Unattended:
             f"{self.rounds + 1} or more"
         )
 
-    def plan(self, run: str = "", replicas: Sequence[str] = ()) -> Plan:
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """What is started. It has a run of its own, as `--fresh` must not take people's labels.
 
         Raises SettingsError.
@@ -132,16 +144,43 @@ class Unattended:
             },
             EVOLUTION: {**shared, "pause-s": 0.0, "generations": self.generations},
         }
-        counts = counted((EVALNET, LEARNER, EVOLUTION), replicas)
+        counts = counted((EVALNET, LEARNER, EVOLUTION), replicas, least)
         return Plan(MELODY.name, run, {RATER: 1, **counts}, settings)
 
 
-Options = Trebuchet | Melody | Unattended
+@dataclass(frozen=True)
+class Swarm:
+    """The programs of a swarm file."""
+
+    file: str
+    only: str = ""
+    gateway: int = 0
+
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
+        """What is started, in a run that is named after the file.
+
+        Raises SettingsError, and what `programs` raises.
+        """
+        from roomgrad.commands.swarm.programs import programs
+
+        if replicas:
+            raise SettingsError(
+                f"--replicas {replicas[0]} belongs to systems: write another entry into {self.file}"
+            )
+        path = Path(self.file).absolute()
+        only = [name for name in self.only.split(",") if name]
+        found = programs(path, only)
+        plan = Plan("", run or served_as(self.file), {}, {}, file=str(path), programs=found)
+        return _with_gateway(plan, self.gateway)
+
+
+Options = Trebuchet | Melody | Unattended | Swarm
 
 TITLES: dict[type[Options], str] = {
     Trebuchet: TREBUCHET.name,
     Melody: MELODY.name,
     Unattended: f"{MELODY.name} with --rater",
+    Swarm: "a swarm file",
 }
 
 
@@ -150,10 +189,8 @@ def options(system: str, **given: Any) -> Options:
 
     Raises SettingsError for an unknown system, and for an option of another one.
     """
-    name = find_system(system).name
     said = {word: value for word, value in given.items() if value is not None}
-    people: type[Options] = Unattended if "rater" in said else Melody
-    kind = people if name == MELODY.name else Trebuchet
+    kind = _kind(system, said)
     for word in said:
         if word not in _words(kind):
             owners = " or ".join(TITLES[each] for each in TITLES if word in _words(each))
@@ -161,11 +198,31 @@ def options(system: str, **given: Any) -> Options:
             raise SettingsError(
                 f"--{flag} belongs to {owners}, not to {TITLES[kind]}: leave it away"
             )
-    return kind(**said)
+    return kind(system, **said) if kind is Swarm else kind(**said)
+
+
+def _kind(system: str, said: Collection[str]) -> type[Options]:
+    if system.endswith(SWARM_FILES):
+        return Swarm
+    if find_system(system) is TREBUCHET:
+        return Trebuchet
+    return Unattended if "rater" in said else Melody
 
 
 def _words(kind: type[Options]) -> set[str]:
     return {each.name for each in fields(kind)}
+
+
+def _with_gateway(plan: Plan, port: int) -> Plan:
+    """With a replica of the gateway, started before all programs of a swarm file."""
+    if not port:
+        return plan
+    told: dict[str, Value] = {"port": port, **({"system": plan.system} if plan.system else {})}
+    return replace(
+        plan,
+        replicas={**plan.replicas, GATEWAY: 1},
+        settings={**plan.settings, GATEWAY: told},
+    )
 
 
 def _readable(file: str) -> str:

@@ -35,13 +35,16 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
     pid = holder(directory)
     if pid is not None:
         state = _state(directory)
-        return False, state if state.get("pid") == pid else {"pid": pid}
+        if state.get("pid") != pid:
+            return False, {"pid": pid}
+        _check_same(plan, state["plan"].get("file", ""))
+        return False, state
     project.root()
     directory.mkdir(parents=True, exist_ok=True)
     asked = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
     _keep(directory, asked)
     supervisor = _spawn(directory, redis_url)
-    until = time.monotonic() + UP_S + 10
+    until = time.monotonic() + UP_S + 10 + sum(each["delay_s"] for each in plan.programs.values())
     while not (state := _state(directory)).get("ready"):
         if supervisor.poll() is not None:
             _fail(directory, state)
@@ -64,6 +67,11 @@ def down(run: str) -> bool:
     return True
 
 
+def last_error(run: str) -> str:
+    """What ended the run that was last served in the background; nothing if it was stopped."""
+    return str(_state(project.run_directory(run)).get("error", ""))
+
+
 def is_up(run: str) -> bool:
     """Whether somebody serves this run here."""
     return bool(holder(project.run_directory(run)))
@@ -78,8 +86,11 @@ def main(directory: Path) -> int:
     try:
         with serve(plan, "", fresh=state["fresh"], say=structlog.get_logger().warning) as session:
             check_new(session)
+            session.leave_out(*plan.replaced)
             session.start(*plan.components)
             session.wait_alive(*plan.components)
+            session.wait_open()
+            session.start_programs()
             served = {"ready": True, "pid": os.getpid(), "server": session.server_text()}
             _keep(directory, {**state, **served, "url": session.url})
             while True:
@@ -91,6 +102,16 @@ def main(directory: Path) -> int:
         final = isinstance(error, SettingsError | RunMismatch)
         _keep(directory, {**state, "error": str(error), "final": final})
         return 2 if final else 1
+
+
+def _check_same(plan: Plan, file: str) -> None:
+    """Raises RoomgradError where another swarm file, or a system, is served under this name."""
+    if file != plan.file:
+        raise RoomgradError(
+            f"run {plan.run} is up already and serves {file or plan.run}, not "
+            f"{plan.file or plan.system}: stop it with `roomgrad down --run {plan.run}`, or choose "
+            "another name by --run"
+        )
 
 
 def _interrupt(*_: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from roomgrad.contracts.trebuchet import FORWARD, INPUT, MODEL, TREBUCHET
-from roomgrad.names import Names
+from roomgrad.names import GATEWAY, Names
 from roomgrad.runtime import runs
 from roomgrad.testing import running
 from services.controlmodel.handlers import component as controlmodel
@@ -82,6 +82,19 @@ def test_groups_that_nobody_knows_are_found(
     finding = only(examined(own_url))
     assert "curious in input DATA/FORWARD is no group of the contract" in finding.found
     do(client, finding)
+    assert not bad(examined(own_url))
+
+
+def test_what_waits_for_clients_of_swergio_is_left_to_the_gateway(
+    client: redis.Redis, own_url: str, names: Names
+) -> None:
+    """Their groups are in no contract, and what they hold is bounded by its settings."""
+    group, key = names.client_group("watcher"), names.stream("errors", "LOG/ERROR")
+    for stream in (names.stream(*ASKED), key):
+        client.xgroup_create(stream, group, "$", mkstream=True)
+    runs.register(client, names, GATEWAY, {})
+    client.xadd(key, {"m": "x"})
+    client.xreadgroup(group, "gateway~host~1~a", {key: ">"})
     assert not bad(examined(own_url))
 
 

@@ -1,4 +1,4 @@
-"""What brings the original's server down, or its clients to a standstill, hurts only who does it."""
+"""What brings the original's server down or to a standstill hurts only who does it."""
 
 from __future__ import annotations
 

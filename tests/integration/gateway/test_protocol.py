@@ -184,6 +184,20 @@ def test_a_farewell_ends_the_connection(door: Door, room: str) -> None:
     door.left(f"ann-{room}")
 
 
+def test_redis_cli_talks_to_clients(door: Door, room: str) -> None:
+    """A whole message that is published by hand arrives, once by its ID; rubbish hurts nobody."""
+    ann = door.peer(f"ann-{room}", room)
+    body = {"ID": "my-1", "ROOT_ID": "my-1", "TYPE": "DATA/TEXT", "DATA": "by hand"}
+    channel = door.names.channel(room)
+    for text in (b"rubbish", b'{"TYPE":"DATA/TEXT"}', json.dumps(body), json.dumps(body)):
+        door.client.publish(channel, text)
+    heard = ann.receive()
+    assert (heard["DATA"], heard["TO_ROOM"]) == ("by hand", room)
+    ann.hears_nothing_before(door.peer(f"bob-{room}", room), room, "end")
+    door.client.publish(door.names.channel("input"), b"rubbish")  # a room of the contract
+    ann.hears_nothing_before(door.peer(f"cat-{room}", room), room, "still here")
+
+
 def test_header_and_format_are_settings(make_door: MakeDoor) -> None:
     door = make_door(header_length=8, format="latin-1")
     peers = []

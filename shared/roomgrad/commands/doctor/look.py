@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import redis
 
 from roomgrad.commands import inventory
-from roomgrad.names import Names
+from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 
@@ -70,7 +70,9 @@ class Look:
 
     @property
     def groups(self) -> list[Group]:
-        return [group for stream in self.streams for group in stream.groups]
+        """Those of components; after those of its clients the gateway looks itself."""
+        everybody = [group for stream in self.streams for group in stream.groups]
+        return [group for group in everybody if not is_client_group(group.name)]
 
     def lives(self, component: str) -> bool:
         """Whether any replica's heart beats."""

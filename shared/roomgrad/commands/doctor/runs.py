@@ -231,7 +231,8 @@ def overdue(look: Look) -> Iterator[Finding]:
 
 def stuck(look: Look) -> Iterator[Finding]:
     """Memory of open roots, while no message of any root is under way."""
-    moves = any(group.behind for group in look.groups) or any(n for n, _ in look.later.values())
+    groups = [group for stream in look.streams for group in stream.groups]
+    moves = any(group.behind for group in groups) or any(n for n, _ in look.later.values())
     for component, count in sorted(look.open.items()):
         if count and not moves:
             yield warning(

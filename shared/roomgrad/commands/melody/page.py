@@ -11,6 +11,7 @@ import redis
 
 from roomgrad.addresses import for_redis_cli
 from roomgrad.codec import unpack
+from roomgrad.commands.plan import Plan
 from roomgrad.commands.report import command
 from roomgrad.commands.session import Session, password_file
 from roomgrad.contracts.melody import LABELLING, LABELS_LOG, LEARNER, MELODY
@@ -38,8 +39,11 @@ def wait_for_page(session: Session) -> str:
     return _waited(look, f"its log is {session.launcher.log_path(f'{LABELLING}-0')}")
 
 
-def shown_of(names: Names, url: str, since: float) -> list[str]:
+def shown_of(plan: Plan, url: str, since: float) -> list[str]:
     """The page of a run that is up, and where else to look."""
+    names = plan.names
+    if LABELLING not in plan.components:
+        return where_to_look(names, url, up=True)
     with closing(connect(url, password_file())) as client:
         page = _waited(lambda: address(client, names, since), f"see `{command()} down`")
     return ["", f"  Listen and rate:  {page}", "", *where_to_look(names, url, up=True)]

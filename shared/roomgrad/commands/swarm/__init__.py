@@ -1,0 +1,1 @@
+"""Swarm files: programs of one's own that `roomgrad up swarm.yaml` starts and supervises."""

@@ -1,0 +1,140 @@
+"""The gateway dies, the server dies, two gateways serve one run: nothing that was taken is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import psutil
+
+from tests.integration.conftest import OwnServer
+from tests.integration.gateway.conftest import MakeDoor
+from tests.integration.gateway.door import Peer, busy
+from tests.waiting import until
+
+
+def test_a_gateway_that_is_killed_and_started_again(make_door: MakeDoor) -> None:
+    """Who comes back finds what waited, what it had not answered, and its rooms."""
+    door = make_door()
+    ann, bob, cat = (door.peer(name, "cave") for name in ("ann", "bob", "cat"))
+    ann.say("cave", "not answered", ROOT_ID="r0")
+    assert bob.data() == cat.data() == ["not answered"]
+    cat.close()
+    door.left("cat")
+    ann.say("cave", "for cat", ROOT_ID="r1")
+    assert bob.data() == ["for cat"]
+    bob.say("cave", "answered", ROOT_ID="r1")
+    assert ann.data() == ["answered"]
+    door.kill()
+    assert ann.is_closed()
+    door.open()
+    ann, bob, cat = (door.peer(name, "cave") for name in ("ann", "bob", "cat"))
+    assert bob.data() == ["not answered"]
+    assert cat.data(3) == ["not answered", "for cat", "answered"]
+    assert ann.data() == ["answered"]
+    busy([ann, bob], "cave", 5)
+
+
+def test_what_comes_while_the_gateway_is_down_waits(make_door: MakeDoor) -> None:
+    """A message that somebody else puts into the stream meanwhile."""
+    door = make_door()
+    ann = door.peer("ann", "cave")
+    ann.say("cave", "the stream exists")
+    ann.here()
+    door.kill()
+    body = b'{"ID":"i","ROOT_ID":"r","TYPE":"DATA/CUSTOM","TO_ROOM":"cave","DATA":"meanwhile"}'
+    fields = {"ID": "i", "ROOT_ID": "r", "m": body}
+    door.client.xadd(door.names.stream("cave", "DATA/CUSTOM"), fields)  # type: ignore[arg-type]
+    door.open()
+    assert door.peer("ann", "cave").data() == ["meanwhile"]
+
+
+def test_it_stops_cleanly(make_door: MakeDoor) -> None:
+    """Exit code 0; everybody is written down as away, and the next one need not wait."""
+    door = make_door()
+    ann = door.peer("ann", "cave")
+    assert door.kill(signal.SIGTERM) == 0
+    assert ann.is_closed()
+    assert (door.seat("ann@gateway") or {})["left_ms"]
+    assert door.client.hget(door.names.table("gateway"), "holder") is None
+    assert not door.client.keys(f"{door.names.alive('gateway')}*")
+
+
+def test_one_gateway_serves_a_run_and_another_one_stands_by(make_door: MakeDoor) -> None:
+    door = make_door()
+    ann = door.peer("ann", "cave")
+    first, lines = door.process, list(door.lines)
+    second = door.spawn(port=door.port)
+    until(lambda: door.logged("standing by"))
+    assert first is not None
+    assert second.poll() is None
+    assert lines
+    first.kill()
+    first.wait()
+    assert ann.is_closed()
+    until(lambda: door.said("port"))
+    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    busy([ann, bob], "cave", 3)
+
+
+def test_a_gateway_that_was_frozen_too_long_gives_way(make_door: MakeDoor) -> None:
+    """Another one has taken over; the first one ends when it wakes up, and sends nothing twice."""
+    door = make_door()
+    frozen = door.process
+    assert frozen is not None
+    ann = door.peer("ann", "cave")
+    old, port = psutil.Process(frozen.pid), door.port
+    old.suspend()
+    ann.say("cave", "into the ice")
+    door.port = 0
+    door.open()
+    assert door.port != port
+    new, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    old.resume()
+    assert frozen.wait(20) == 1
+    assert ann.is_closed()
+    busy([new, bob], "cave", 3)
+    assert "into the ice" not in [body["DATA"] for body in door.stream("cave")]
+
+
+def test_an_outage_of_the_server_loses_nothing(own_server: OwnServer, own_door: MakeDoor) -> None:
+    """Clients stay connected and may go on talking; all of it arrives, once, in its order."""
+    door = own_door()
+    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    talker = threading.Thread(target=_count, args=(ann, 300))
+    talker.start()
+    assert bob.data(20) == list(range(20))
+    own_server.kill()
+    until(lambda: door.logged("lost the server"))
+    own_server.restart()
+    assert bob.data(280) == list(range(20, 300))
+    talker.join()
+    bob.say("cave", "answer", ROOT_ID="r0")
+    assert ann.data() == ["answer"]
+
+
+def _count(peer: Peer, most: int) -> None:
+    for number in range(most):
+        peer.say("cave", number, ROOT_ID=f"r{number}")
+
+
+def test_an_emptied_server_is_no_end(own_server: OwnServer, own_door: MakeDoor) -> None:
+    """Clients stay where they are; only what stood in the server is gone."""
+    door = own_door()
+    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    busy([ann, bob], "cave", 3)
+    door.client.flushall()
+    ann.say("cave", "hello again")
+    assert bob.data() == ["hello again"]
+    busy([ann, bob], "cave", 3)
+    until(lambda: (door.seat("bob@gateway") or {}).get("rooms", {}).get("cave"))
+
+
+def test_a_deaf_subscription_is_noticed(make_door: MakeDoor) -> None:
+    """Rings are lost without a sign; messages come all the same, and rings are heard again."""
+    door = make_door()
+    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    busy([ann, bob], "cave", 2)
+    for each in door.client.client_list(_type="pubsub"):
+        door.client.client_kill_filter(_id=each["id"])
+    busy([ann, bob], "cave", 5)

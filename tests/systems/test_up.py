@@ -1,0 +1,105 @@
+"""`roomgrad up`: a system in the background, where somebody may stand in for a component."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import redis
+
+from roomgrad.commands import ledger
+from roomgrad.contracts.trebuchet import SIMULATOR, TREBUCHET
+from roomgrad.names import Names
+from roomgrad.runtime import runs
+from roomgrad.server import EmbeddedServer, connect
+from roomgrad.testing import throwaway_server
+from tests.pages.desk import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(120)
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 10
+
+Command = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[EmbeddedServer]:
+    with throwaway_server() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
+    """On a server without the run of these tests."""
+    with closing(connect(server.url)) as client:
+        runs.delete(client, Names("trebuchet"))
+        yield client
+
+
+@pytest.fixture
+def roomgrad(server: EmbeddedServer, tmp_path: Path) -> Iterator[Command]:
+    """A command that has to succeed; the trebuchet is down at the end."""
+    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    here = {"ROOMGRAD_STATE": str(tmp_path), "REDIS_URL": server.url, "PYTHONPATH": paths}
+
+    def command(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "roomgrad", *words],
+            env={**os.environ, **here},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield command
+    command("down")
+
+
+def groups(client: redis.Redis, names: Names) -> set[str]:
+    """The groups that the streams of the run have."""
+    keys = [names.stream(room, type_) for room, type_, _ in runs.groups(TREBUCHET, names)]
+    there = [key for key in keys if client.exists(key)]
+    return {group["name"].decode() for key in there for group in client.xinfo_groups(key)}
+
+
+def test_no_message_waits_for_whom_somebody_stands_in(
+    roomgrad: Command, client: redis.Redis
+) -> None:
+    """Its groups are gone and are not made again; started after all, it does what is there."""
+    names = Names("trebuchet")
+    roomgrad("up", "trebuchet", "--steps", str(STEPS), "--replicas", f"{SIMULATOR}=0")
+    assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}
+    assert runs.forgotten(client, names) == {SIMULATOR}
+    forward = names.stream("model", "DATA/FORWARD")
+    until(lambda: client.xlen(forward) == 1, timeout_s=30)
+    roomgrad("down")
+
+    roomgrad("up", "trebuchet", "--steps", str(STEPS))
+    assert runs.forgotten(client, names) == frozenset()
+    until(lambda: ledger.read(client, names).finished == STEPS, timeout_s=60)
+    assert groups(client, names) == set(TREBUCHET.components)
+    assert client.xlen(names.dead()) == 0
+
+
+def test_clients_of_swergio_connect_where_a_component_is_left_out(
+    roomgrad: Command, client: redis.Redis
+) -> None:
+    """Groups that were there are removed, and the gateway does not make them again."""
+    names = Names("trebuchet")
+    runs.create_groups(client, TREBUCHET, names)
+    port = free_port()
+    said = roomgrad("up", "trebuchet", "--gateway", str(port), "--replicas", f"{SIMULATOR}=0")
+    assert f"swergio clients connect to 127.0.0.1:{port}" in said
+    socket.create_connection(("127.0.0.1", port)).close()
+    assert roomgrad("health", "gateway") == "gateway is well.\n"
+    assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}

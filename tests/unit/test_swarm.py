@@ -1,0 +1,171 @@
+"""Swarm files: what stands in them, and the commands that come of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from roomgrad.commands.plan import Plan
+from roomgrad.commands.swarm.programs import programs
+from roomgrad.commands.systems import Swarm, options
+from roomgrad.errors import FormatError, RoomgradError, SettingsError
+
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a swarm file beside some programs; the PATH has these and no others."""
+    for name in ("a.py", "b.py", "c.jl"):
+        (tmp_path / name).touch()
+    for name in ("bin/julia", "bin/python", "bin/xterm", "env/bin/python", "env/bin/python3"):
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+
+    def write(text: str) -> Path:
+        path = tmp_path / "swarm.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def commands(path: Path, *only: str) -> dict[str, list[str]]:
+    """The commands of a file, with paths from its folder."""
+    start = f"{path.parent}/"
+    found = programs(path, only)
+    return {
+        name: [word.replace(start, "") for word in each["command"]] for name, each in found.items()
+    }
+
+
+def test_entries_keep_their_order_and_their_delays(write: Write) -> None:
+    path = write("""
+        components:
+          second: {filepath: b.py, delay: 1.5}
+          first: {filepath: a.py}
+          third: {filepath: c.jl, delay: }
+    """)
+    found = programs(path)
+    assert [(name, each["delay_s"]) for name, each in found.items()] == [
+        ("second", 1.5),
+        ("first", 0.0),
+        ("third", 0.0),
+    ]
+    assert list(programs(path, ["third", "second"])) == ["second", "third"]
+
+
+PY = "filepath: a.py"
+JL = "filepath: c.jl"
+
+
+@pytest.mark.parametrize(
+    ("settings", "entry", "command"),
+    [
+        ("", PY, ["bin/python", "a.py"]),
+        ("python_cmd: env/bin/python3", PY, ["env/bin/python3", "a.py"]),
+        ("python_envpath: env/bin/", PY, ["env/bin/python", "a.py"]),
+        ("python_envpath: env/bin", PY, ["env/bin/python", "a.py"]),
+        ("python_envpath: env", PY, ["env/bin/python", "a.py"]),
+        ("python_envpath: env/bin/py, python_cmd: thon3", PY, ["env/bin/python3", "a.py"]),
+        ("python_cmd: nowhere", f"{PY}, python_cmd: python", ["bin/python", "a.py"]),
+        ("python_envpath: nowhere/", f"{PY}, envpath: env/bin/", ["env/bin/python", "a.py"]),
+        ("python_envpath: nowhere/", f"{PY}, envpath: ", ["bin/python", "a.py"]),
+        ("julia_envpath: nowhere/", PY, ["bin/python", "a.py"]),
+        ("terminal_cmd: xterm -T 'a b'", PY, ["bin/xterm", "-T", "a b", "bin/python", "a.py"]),
+        ("terminal_cmd: nowhere", f"{PY}, terminal_cmd: ''", ["bin/python", "a.py"]),
+        ("", JL, ["bin/julia", "c.jl"]),
+        ("julia_envpath: .", JL, ["bin/julia", "--project", "c.jl"]),
+        ("julia_envpath: env", JL, ["bin/julia", "--project=env", "c.jl"]),
+        ("python_envpath: nowhere/", f"{JL}, envpath: .", ["bin/julia", "--project", "c.jl"]),
+    ],
+)
+def test_the_command_of_an_entry(
+    write: Write, settings: str, entry: str, command: list[str]
+) -> None:
+    """What the entry says beats the settings, also where it says nothing."""
+    path = write(f"settings: {{{settings}}}\ncomponents:\n  it: {{{entry}}}\n")
+    assert commands(path) == {"it": command}
+
+
+def test_without_a_python_on_the_path_it_is_that_of_roomgrad(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("components: {it: {filepath: a.py}}")
+    monkeypatch.setenv("PATH", str(path.parent))
+    assert commands(path) == {"it": [sys.executable, "a.py"]}
+
+
+def test_without_julia_only_the_others_start(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write("components: {one: {filepath: a.py}, two: {filepath: c.jl}}")
+    monkeypatch.setenv("PATH", str(path.parent))
+    with pytest.raises(RoomgradError, match=r"two needs julia, .* or start the others by --only"):
+        programs(path)
+    assert list(programs(path, ["one"])) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds None, expected components:"),
+        ("hello", "holds 'hello', expected components:"),
+        ("settings: {}", "components is missing, expected a name for each program"),
+        ("components: {}", "components is empty, expected a name for each program"),
+        ("components: [a.py]", r"components is \['a.py'\], expected a name for each program"),
+        ("components: {it: }", "components.it is empty, expected filepath"),
+        ("components: {it: {delay: 1}}", "components.it.filepath is missing, expected the path"),
+        ("components: {it: {filepath: [a.py]}}", r"filepath is \['a.py'\], expected the path"),
+        ("components: {it: {filepath: a.rb}}", "filepath 'a.rb': expected a .py or .jl file"),
+        ("components: {it: {filepath: d.py}}", "filepath 'd.py', and there is no file .*/d.py"),
+        ("components: {it: {filepath: a.py, delay: soon}}", "delay is 'soon', .* seconds from 0"),
+        ("components: {it: {filepath: a.py, delay: -1}}", "delay is -1, .* seconds from 0"),
+        ("components: {it: {filepath: a.py, delay: .inf}}", "delay is inf, .* seconds from 0"),
+        ("components: {it: {filepath: a.py, dellay: 1}}", "it.dellay is unknown: .* delay?"),
+        (
+            "components: {it: {filepath: a.py, envpath: e}}",
+            "envpath 'e', .* no program .*/e/python",
+        ),
+        ("components: {it: {filepath: a.py, python_cmd: p}}", "python_cmd 'p', .* no such program"),
+        ("components: {it: {filepath: a.py, python_cmd: [p]}}", "python_cmd is .*expected a text"),
+        ("components: {it: {filepath: a.py, terminal_cmd: t -e}}", "terminal_cmd 't -e', .* t:"),
+        ('components: {it: {filepath: a.py, terminal_cmd: "\'t"}}', "close every quotation mark"),
+        ("setings: {}\ncomponents: {it: {filepath: a.py}}", "setings is unknown: .* settings?"),
+        ("settings: {env: e}\ncomponents: {it: {filepath: a.py}}", "settings.env is unknown"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_one_sentence(write: Write, text: str, said: str) -> None:
+    """It names the file, what stands there, and what was expected."""
+    path = write(text)
+    with pytest.raises(SettingsError, match=said) as caught:
+        programs(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "a: 2026-13-45", "a: \x01"])
+def test_a_file_that_is_no_yaml_is_refused(write: Write, text: str) -> None:
+    with pytest.raises(FormatError, match=r"swarm.yaml is no YAML \(.*\): correct it"):
+        programs(write(text))
+
+
+def test_only_names_what_there_is(write: Write) -> None:
+    path = write("components: {first: {filepath: a.py}}")
+    with pytest.raises(SettingsError, match=r"--only frist: .* did you mean first?"):
+        programs(path, ["frist"])
+
+
+def test_the_plan_is_named_after_the_file_and_starts_its_gateway(write: Write) -> None:
+    """As JSON, so that the supervisor can read it; without a gateway it is nobody's system."""
+    path = write("components: {first: {filepath: a.py}, second: {filepath: b.py}}")
+    plan = options(str(path), gateway=8080, only="second").plan()
+    assert (plan.run, plan.file, plan.components) == ("swarm", str(path), ("gateway",))
+    assert plan.flags("gateway") == ["--run=swarm", "--port=8080"]
+    assert list(plan.programs) == ["second"]
+    assert Swarm(str(path)).plan("other") == Plan(
+        "", "other", {}, {}, file=str(path), programs=programs(path)
+    )
