@@ -14,7 +14,7 @@ from roomgrad.errors import MessageError
 from roomgrad.names import LOGGING, Names, room_of
 from services.gateway import bodies
 from services.gateway.bodies import LIVE_ROOMS
-from services.gateway.link import LOST, Link
+from services.gateway.link import LOST, Link, cancellations, heed
 from services.gateway.rooms import Rooms
 from services.gateway.seats import Key
 from services.gateway.store import Store
@@ -51,13 +51,14 @@ class Ears:
             await self._subscribe([channel])
 
     async def _subscribe(self, channels: list[str]) -> None:
-        ears = self._ears
+        ears, before = self._ears, cancellations()
         try:
             await ears.subscribe(*channels)
             if self._everywhere and not ears.patterns:
                 await ears.psubscribe(self._names.everything())
         except LOST:
             pass  # `run` subscribes to all of them again
+        heed(before)
 
     async def run(self) -> None:
         """Listens until it is cancelled, through outages."""

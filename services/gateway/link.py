@@ -30,6 +30,22 @@ T = TypeVar("T")
 Client = Any  # redis.asyncio.Redis, whose annotations are those of both its kinds
 
 
+def cancellations() -> int:
+    """How often the task of the caller was cancelled."""
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
+
+
+def heed(before: int) -> None:
+    """Raises a cancellation that has come since then, and has got lost.
+
+    redis-py sends by `asyncio.wait_for`, which in Python 3.11 drops one that comes as it ends:
+    https://github.com/python/cpython/issues/86296
+    """
+    if cancellations() > before:
+        raise asyncio.CancelledError
+
+
 class Link:
     """One client of redis-py at a time; made anew, for the master of then, after each loss."""
 
@@ -45,7 +61,9 @@ class Link:
 
     async def do(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """What `work` answers, however long the server is away; it may be called again."""
+        before = cancellations()
         while True:
+            heed(before)
             client: Client = None
             try:
                 client = await self.client()
@@ -57,6 +75,7 @@ class Link:
                     raise
                 await self._lose(client, error)
             else:
+                heed(before)
                 if self._lost:
                     self._lost, self._pause_s = False, RECONNECT_S[0]
                     log.info("the server answers again")
