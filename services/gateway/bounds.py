@@ -117,16 +117,9 @@ class Bounds:
         for key, lag in behind.items():
             await self._bury_oldest(seat, key, lag, why)
         log.warning("nothing waits any more for a client", client=seat.name, reason=why)
-        await self._end(seat)
-
-    async def _end(self, seat: Seat) -> None:
         async with self._rooms.changing:
-            if seat.connections or seat not in self._rooms.seats:
-                return
-            self._rooms.seats.remove(seat)
-            for key in self._rooms.keys(seat):
-                await self._store.close_group(key, seat.group)
-            await self._store.drop_seat(seat)
+            if seat.vacant and seat in self._rooms.seats:
+                await self._rooms.end(seat)
 
     async def _older(self, seat: Seat, key: Key, oldest_ms: int) -> int:
         """How many messages wait for a seat since before then, up to a hundred."""

@@ -20,7 +20,7 @@ from services.gateway.connection import Connection
 from services.gateway.delivery import Delivery
 from services.gateway.ears import Ears
 from services.gateway.rooms import Rooms
-from services.gateway.seats import Key, Seat
+from services.gateway.seats import Seat
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import Read, Store
 
@@ -198,7 +198,7 @@ class Hub:
             return of_name[0]
         vacant = [seat for seat in of_name if seat.vacant]
         for seat in vacant[1:]:  # of a gateway that was killed: they hold the same
-            await self._end(seat)
+            await self.rooms.end(seat)
         if vacant:
             return vacant[0]
         if len(self.rooms.seats) >= MOST_SEATS:
@@ -220,7 +220,7 @@ class Hub:
         async with self.rooms.changing:
             if room not in seat.rooms:
                 for key in self.rooms.keys_of(room):
-                    await self._store.open_group(key, seat.group, await self._beginning(key))
+                    await self._store.open_group(key, seat.group, await self.rooms.beginning(key))
                 seat.rooms[room] = await self._store.now_ms()
                 await self._store.keep_seat(seat)
             elif not seat.in_room(room):
@@ -230,15 +230,6 @@ class Hub:
             connection.rooms.add(room)
             seat.again.extend(again)
         seat.look(self.rooms.keys_of(room))
-
-    async def _beginning(self, key: Key) -> str:
-        """Where somebody who is new in a room begins to hear: with what is said from now on.
-
-        Where the contract wants consumers and there is no group at all, they were forgotten, and
-        this client stands in for one: it begins with what nobody was there to hear.
-        """
-        stream = bodies.stream_of(self.rooms.system, *key)
-        return "0" if stream.consumers and not await self._store.groups(key) else "$"
 
     async def _take_up(self, seat: Seat, room: str) -> list[Read]:
         """What was given to the seat in this room and not answered, to be sent again."""
@@ -279,7 +270,7 @@ class Hub:
             if not seat.vacant:
                 await self._hand_on(seat, connection)
             elif any(each.name == seat.name and not each.vacant for each in self.rooms.seats):
-                await self._end(seat)
+                await self.rooms.end(seat)
             else:
                 if seat.task is not None:
                     seat.task.cancel()
@@ -298,15 +289,6 @@ class Hub:
             entries = [entry for at, entry in owed if at == key]
             seat.again.extend(await self._store.claim(seat.group, key, entries))
         seat.news.set()
-
-    async def _end(self, seat: Seat) -> None:
-        """Nothing waits for this seat any more."""
-        if seat.task is not None:
-            seat.task.cancel()
-        self.rooms.seats.remove(seat)
-        for key in self.rooms.keys(seat):
-            await self._store.close_group(key, seat.group)
-        await self._store.drop_seat(seat)
 
 
 def _room_in(body: dict[str, Any], field: str) -> str:

@@ -70,6 +70,32 @@ class Rooms:
             self._types[room].add(type_)
             await self._keep_types(room)
 
+    async def beginning(self, key: Key) -> str:
+        """The entry after which somebody who is new in a room hears it: the newest, as a rule.
+
+        Where the contract wants consumers and there is no group at all, they were forgotten, and
+        this client stands in for one: it begins with what nobody was there to hear.
+        """
+        if self.is_heard_by_contract(key) and not await self._store.groups(key):
+            return await self._store.heard_until(key)
+        return "$"
+
+    def is_heard_by_contract(self, key: Key) -> bool:
+        """Whether the contract names somebody who hears this stream."""
+        stream = self.system.find(*key) if self.system else None
+        return stream is not None and bool(stream.consumers)
+
+    async def end(self, seat: Seat) -> None:
+        """Nothing waits for this seat any more."""
+        if seat.task is not None:
+            seat.task.cancel()
+        self.seats.remove(seat)
+        for key in self.keys(seat):
+            if self.is_heard_by_contract(key):
+                await self._store.keep_heard(key, seat.group)
+            await self._store.close_group(key, seat.group)
+        await self._store.drop_seat(seat)
+
     async def load(self) -> None:
         """The seats as they were left, also by a gateway that was killed."""
         self.seats, types = await self._store.seats()

@@ -5,6 +5,7 @@ The hash `{run}:gateway` says who the gateway is, and which seats there are:
 holder      the incarnation that serves; each commit is guarded by it
 seat:GROUP  name, number, rooms and since when, when its last client left
 room:ROOM   the TYPEs of messages that were seen in a room and are in no contract
+heard:KEY   how far the last client that is forgotten had heard a stream of the contract
 """
 
 from __future__ import annotations
@@ -266,6 +267,17 @@ class Store:
             return False
 
         return await self.link.do(attempt)
+
+    async def keep_heard(self, key: Key, group: str) -> None:
+        """Writes down how far a group has heard a stream, before it ends."""
+        if found := (await self.groups(key)).get(group):
+            await self._set(f"heard:{self.names.stream(*key)}", found["last-delivered-id"])
+
+    async def heard_until(self, key: Key) -> str:
+        """How far clients that are forgotten have heard a stream."""
+        field = f"heard:{self.names.stream(*key)}"
+        found = await self.link.do(lambda client: client.hget(self.table, field))
+        return found.decode() if found else "0"
 
     # seats
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from roomgrad import Message
+from roomgrad.client import Client
 from roomgrad.commands.dead.letters import Letters
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.runtime import runs
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer, busy
 from tests.waiting import until
@@ -206,6 +212,29 @@ def test_a_root_of_a_contract_ends_with_the_client_that_stands_in(make_door: Mak
     until(lambda: len(door.letters()) == 1)
     assert door.letters()[0]["root_given_up"]
     assert door.stream("@trainer", "LOG/ERROR")[0]["ROOT_ID"] == "r"
+
+
+def test_who_stands_in_begins_with_what_nobody_has_heard(make_door: MakeDoor) -> None:
+    """The trainer has spoken before the client comes that takes the place of the control model.
+
+    When the client was away for too long, it begins with what came after that, and with nothing
+    that it had heard before.
+    """
+    door = make_door(system="trebuchet", wait_s=1)
+    runs.forget(door.client, TREBUCHET, door.names, "controlmodel")
+    with Client(TREBUCHET, door.names.run, door.url) as trainer:
+        for number in (1, 2):
+            batch = np.array([[number, 50]], "<f4")
+            message = Message.open("input", batch)
+            trainer.send(message)
+            control = door.peer("aim", "input")
+            assert control.data() == [batch.tolist()]
+            answer = {"TYPE": "DATA/FORWARD", "TO_ROOM": "model", "ROOT_ID": message.root_id}
+            control.send({**answer, "DATA": [[1, 2, 3]]})
+            control.here()
+            control.close()
+            until(lambda: door.seat("aim@gateway") is None, timeout_s=20)
+    assert not door.letters()
 
 
 def test_a_frozen_client_holds_up_nobody(make_door: MakeDoor) -> None:
