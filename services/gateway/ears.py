@@ -80,10 +80,13 @@ class Ears:
 
     async def look_after(self) -> None:
         """Makes a subscription again that hears not even this gateway's own heartbeat."""
-        ears = self._ears
-        if ears is not None and time.monotonic() - self._heard_at > DEAF_S:
-            log.warning("the subscription is deaf and made again")
-            await ears.connection.disconnect()
+        while True:
+            await asyncio.sleep(DEAF_S / 4)
+            ears = self._ears
+            if ears is not None and time.monotonic() - self._heard_at > DEAF_S:
+                log.warning("the subscription is deaf and made again")
+                if ears.connection is not None:
+                    await ears.connection.disconnect()
 
     async def _hear(self, message: dict[str, Any]) -> None:
         kind, channel = message["type"], message["channel"].decode()

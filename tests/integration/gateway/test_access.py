@@ -9,7 +9,7 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.settings import load
-from services.gateway.hub import token_in
+from services.gateway.members import token_in
 from services.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Peer, busy

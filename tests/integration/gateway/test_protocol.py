@@ -171,10 +171,13 @@ def test_what_does_not_fit_a_contract_is_refused(door: Door, room: str) -> None:
 def test_a_client_may_take_another_name(door: Door, room: str) -> None:
     ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
     ann.register(f"eve-{room}")
-    ann.join(room)
     ann.here()
     ann.say(room, "I")
     assert bob.receive()["SENT_BY"] == f"eve-{room}"
+    bob.say(room, "you")  # it is still in its rooms
+    assert ann.data() == ["you"]
+    bob.send({"TYPE": "DATA/TEXT", "TO": f"eve-{room}", "DATA": "by name"})
+    assert ann.data() == ["by name"]
 
 
 def test_a_farewell_ends_the_connection(door: Door, room: str) -> None:
