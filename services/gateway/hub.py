@@ -81,7 +81,7 @@ class Hub:
                 await self._backlog.wait(stream.key)
             seat.opened(root, str(body["ID"]), str(body.get("TO_ROOM", "")))
         answers = seat.answered(root)
-        await self._store.send(sends, answers, seat.group)
+        await self._store.send(sends, answers, seat.group, self._rooms.heard(answers))
         seat.settle(answers)
         for _, stream, _ in sends:
             self._backlog.count(stream.key)

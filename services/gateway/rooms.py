@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from roomgrad.errors import DecodeError
+from roomgrad.names import is_client_group
 from roomgrad.rooms import System
 from services.gateway.bodies import LIVE_ROOMS
 from services.gateway.connection import Connection
-from services.gateway.seats import Key, Seat
-from services.gateway.store import Store
+from services.gateway.seats import Key, Owed, Seat
+from services.gateway.store import Store, parts
 
 MOST_ROOMS = 10_000  # that are in no contract: each has a stream, for good
 
@@ -73,10 +74,13 @@ class Rooms:
     async def beginning(self, key: Key) -> str:
         """The entry after which somebody who is new in a room hears it: the newest, as a rule.
 
-        Where the contract wants consumers and there is no group at all, they were forgotten, and
-        this client stands in for one: it begins with what nobody was there to hear.
+        Where the contract wants consumers and all of them were forgotten, a client stands in for
+        them. Whoever it is begins with what nobody has answered, so that clients may start in any
+        order.
         """
-        if self.is_heard_by_contract(key) and not await self._store.groups(key):
+        if self.is_heard_by_contract(key) and all(
+            map(is_client_group, await self._store.groups(key))
+        ):
             return await self._store.heard_until(key)
         return "$"
 
@@ -84,6 +88,14 @@ class Rooms:
         """Whether the contract names somebody who hears this stream."""
         stream = self.system.find(*key) if self.system else None
         return stream is not None and bool(stream.consumers)
+
+    def heard(self, answers: Iterable[Owed]) -> list[Owed]:
+        """Of what is answered in streams of the contract, the newest of each."""
+        newest: dict[Key, str] = {}
+        for key, entry in answers:
+            if self.is_heard_by_contract(key) and parts(entry) > parts(newest.get(key, "0-0")):
+                newest[key] = entry
+        return list(newest.items())
 
     async def end(self, seat: Seat) -> None:
         """Nothing waits for this seat any more."""

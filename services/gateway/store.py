@@ -5,7 +5,7 @@ The hash `{run}:gateway` says who the gateway is, and which seats there are:
 holder      the incarnation that serves; each commit is guarded by it
 seat:GROUP  name, number, rooms and since when, when its last client left
 room:ROOM   the TYPEs of messages that were seen in a room and are in no contract
-heard:KEY   how far the last client that is forgotten had heard a stream of the contract
+heard:KEY   the last message of a stream of the contract that a client has answered
 """
 
 from __future__ import annotations
@@ -62,10 +62,12 @@ class Store:
         sends: Sequence[tuple[Message, Stream, dict[str, str]]],
         answers: Iterable[Owed] = (),
         group: str = "",
+        heard: Iterable[Owed] = (),
     ) -> None:
         """Messages into their streams, and what they answer acknowledged, all at once.
 
         sends: each with further fields of its entry, and `client` for the ring.
+        heard: how far which streams are answered by now.
 
         Raises SchemaError, MessageError for what can never be committed, and Replaced.
         """
@@ -76,6 +78,8 @@ class Store:
             self._stage(commit, message, stream, more)
         for key, entries in _by_key(answers).items():
             commit.do(b"XACK", self.names.stream(*key), group.encode(), *entries)
+        for key, entry in heard:
+            commit.do(b"HSET", self.table, self._heard(key).encode(), entry.encode())
         await self.commit(commit)
 
     async def take(self, message: Message, stream: Stream) -> None:
@@ -168,7 +172,7 @@ class Store:
             for entry, fields in entries
             if fields
         ]
-        return sorted(reads, key=lambda read: tuple(map(int, read[1].split("-"))))
+        return sorted(reads, key=lambda read: parts(read[1]))
 
     async def pending(self, group: str, key: Key, most: int) -> list[str]:
         """Entries that were given out and not acknowledged, the oldest first."""
@@ -271,11 +275,14 @@ class Store:
     async def keep_heard(self, key: Key, group: str) -> None:
         """Writes down how far a group has heard a stream, before it ends."""
         if found := (await self.groups(key)).get(group):
-            await self._set(f"heard:{self.names.stream(*key)}", found["last-delivered-id"])
+            await self._set(self._heard(key), found["last-delivered-id"])
+
+    def _heard(self, key: Key) -> str:
+        return f"heard:{self.names.stream(*key)}"
 
     async def heard_until(self, key: Key) -> str:
-        """How far clients that are forgotten have heard a stream."""
-        field = f"heard:{self.names.stream(*key)}"
+        """The last message of a stream that was answered by a client, or given up with one."""
+        field = self._heard(key)
         found = await self.link.do(lambda client: client.hget(self.table, field))
         return found.decode() if found else "0"
 
@@ -313,6 +320,11 @@ class Store:
 
     async def _set(self, field: str, value: bytes) -> None:
         await self.link.do(lambda client: client.hset(self.table, field, value))
+
+
+def parts(entry: str) -> tuple[int, ...]:
+    """An entry id as numbers, which order as entries do."""
+    return tuple(map(int, entry.split("-")))
 
 
 def _by_key(owed: Iterable[Owed]) -> dict[Key, list[bytes]]:

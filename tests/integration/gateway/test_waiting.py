@@ -13,6 +13,8 @@ from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer, busy
 from tests.waiting import until
 
+THREE = {"DATA": [[1, 2, 3]]}
+
 
 def test_what_comes_while_a_client_is_away_waits_for_it(door: Door, room: str) -> None:
     """From the moment it left, in all rooms that it was in, once."""
@@ -235,6 +237,28 @@ def test_who_stands_in_begins_with_what_nobody_has_heard(make_door: MakeDoor) ->
             control.close()
             until(lambda: door.seat("aim@gateway") is None, timeout_s=20)
     assert not door.letters()
+
+
+def test_clients_that_stand_in_may_start_in_any_order(make_door: MakeDoor) -> None:
+    """The trainer sends its first batch before the control model is there, which gets it.
+
+    Who comes later gets what is open then, and nothing that was answered.
+    """
+    door = make_door(system="trebuchet")
+    for component in ("trainer", "controlmodel"):
+        runs.forget(door.client, TREBUCHET, door.names, component)
+    trainer = door.peer("teach", "input")
+    control: Peer | None = None
+    for number in range(3):
+        body = {"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "ROOT_ID": f"r{number}"}
+        trainer.send({**body, "DATA": [[number, 50]]})
+        trainer.here()
+        control = control or door.peer("aim", "input")
+        assert control.data() == [[[number, 50]]]
+        control.send({"TYPE": "DATA/FORWARD", "TO_ROOM": "model", "ROOT_ID": f"r{number}"} | THREE)
+        control.here()
+    late = door.peer("look", "input")
+    late.hears_nothing_before(trainer, "input", "end")
 
 
 def test_a_frozen_client_holds_up_nobody(make_door: MakeDoor) -> None:
