@@ -9,7 +9,6 @@ import pytest
 
 from roomgrad.client import Client
 from roomgrad.commands import ledger
-from roomgrad.contracts.melody import MELODY
 from roomgrad.contracts.trebuchet import (
     CONTROLMODEL,
     FORWARD,
@@ -27,6 +26,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
+SCRIPTS = {CONTROLMODEL: "control", SIMULATOR: "simulator"}
 FREE = "hall"  # the name of a run of no system that roomgrad knows
 
 
@@ -238,7 +238,7 @@ def train_ours(trebuchet: House, component: str, steps: int) -> tuple[float, flo
         SIMULATOR: {"weight_head": "plus200"},
     }
     trebuchet.open()
-    trebuchet.invite({CONTROLMODEL: "control"}.get(component, component), component)
+    trebuchet.invite(SCRIPTS[component], component)
     for name in flags.keys() - {component}:
         trebuchet.start(name, **flags[name])
 
@@ -303,4 +303,3 @@ def test_their_user_rates_our_melodies(play: Play) -> None:
     assert [label["rating"] for label in labels.values()] == simulated(list(labels))
     until(lambda: run.applied > 0, timeout_s=20)
     assert run.client.xlen(run.names.dead()) == 0
-    assert MELODY.name == run.names.run

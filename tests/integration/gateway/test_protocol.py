@@ -90,6 +90,7 @@ def test_a_room_that_nobody_has_joined_is_no_trouble(door: Door, room: str) -> N
     """The original throws the sender out. Here the message stands in the room's stream."""
     ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
     ann.say(f"empty-{room}", "anybody?")
+    ann.here()
     ann.hears_nothing_before(bob, room, "still here")
     assert [body["DATA"] for body in door.stream(f"empty-{room}")] == ["anybody?"]
 
