@@ -16,7 +16,7 @@ from services.gateway.connection import Connection
 from services.gateway.delivery import Delivery
 from services.gateway.ears import Ears
 from services.gateway.rooms import Rooms
-from services.gateway.seats import Seat
+from services.gateway.seats import Seat, written_ms
 from services.gateway.settings import GatewaySettings
 from services.gateway.store import Read, Store
 
@@ -161,7 +161,8 @@ class Members:
             seat.connections.remove(connection)
             if not seat.vacant:
                 await self._hand_on(seat, connection)
-            elif any(each.name == seat.name and not each.vacant for each in self._rooms.seats):
+            elif twins := [s for s in self._rooms.seats if s.name == seat.name and not s.vacant]:
+                await self._inherit(max(twins, key=lambda each: each.taken_ms), seat, connection)
                 await self._rooms.end(seat)
             else:
                 if seat.task is not None:
@@ -174,6 +175,21 @@ class Members:
         log.info("a client left", client=str(connection), reason=connection.ended or "it closed")
         connection.name = ""
         connection.rooms.clear()
+
+    async def _inherit(self, heir: Seat, seat: Seat, gone: Connection) -> None:
+        """What a client left behind before the newest of its name came, which has not had it.
+
+        A machine that is gone without a farewell is noticed late: its client may be back by then.
+        """
+        if not self._settings.resend:
+            return
+        for key in self._rooms.keys(seat):
+            before = f"({heir.taken_ms}-0"
+            owed = [e for k, e in seat.owed_to(gone) if k == key and written_ms(e) < heir.taken_ms]
+            left = await self._store.claim(seat.group, key, owed)
+            left += await self._store.unread(seat.group, key, before)
+            heir.again.extend(read for read in left if heir.in_room(key[0]))
+        heir.news.set()
 
     async def _hand_on(self, seat: Seat, gone: Connection) -> None:
         """What one of several clients had not answered goes to the others."""

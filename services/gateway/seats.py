@@ -27,6 +27,11 @@ MOST_OWED = 1000  # of what was sent and not answered
 OWN_UNREAD = 32  # messages of a seat's own clients after which it passes over them
 
 
+def written_ms(entry: str) -> int:
+    """When an entry was written, in unix ms of the server's clock."""
+    return int(entry.partition("-")[0])
+
+
 @dataclass(eq=False)
 class Seat:
     """One seat of a name."""
@@ -180,7 +185,7 @@ class Seat:
         """What is older than that is not waited for any more."""
         while self._owed:
             oldest = next(iter(self._owed))
-            if int(oldest[1].partition("-")[0]) >= before_ms:
+            if written_ms(oldest[1]) >= before_ms:
                 return
             self._settle(oldest)
 

@@ -196,6 +196,15 @@ class Store:
         found = await self.link.do(attempt)
         return [(key, entry.decode(), fields) for entry, fields in found if fields]
 
+    async def unread(self, group: str, key: Key, before: str) -> list[Read]:
+        """What a group has not read yet of what came before an entry."""
+        found = (await self.groups(key)).get(group)
+        if found is None or not found["lag"]:
+            return []
+        name, after = self.names.stream(*key), b"(" + found["last-delivered-id"]
+        entries = await self.link.do(lambda client: client.xrange(name, after, before))
+        return [(key, entry.decode(), fields) for entry, fields in entries]
+
     async def acknowledge(self, group: str, owed: Iterable[Owed]) -> None:
         """These need no answer (any more)."""
         grouped = _by_key(owed)

@@ -102,6 +102,22 @@ def test_clients_of_one_name_all_get_everything(door: Door, room: str) -> None:
     three.hears_nothing_before(ann, room, "from now on")
 
 
+def test_a_client_that_is_back_before_its_end_was_noticed(door: Door, room: str) -> None:
+    """A machine loses its power: its connection looks alive for a while, and takes messages."""
+    ann, dead = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann.say(room, "answered", ROOT_ID="r1")
+    ann.say(room, "into the void")
+    assert dead.data(2) == ["answered", "into the void"]
+    dead.say(room, "answer", ROOT_ID="r1")
+    assert ann.data() == ["answer"]
+    bob = door.peer(f"bob-{room}", room)
+    ann.say(room, "live")
+    assert bob.data() == ["live"]
+    dead.close()
+    assert bob.data() == ["into the void"]
+    bob.hears_nothing_before(ann, room, "end")
+
+
 def test_clients_of_one_name_share_the_work(make_door: MakeDoor) -> None:
     """Each message goes to one of them, to the one with the least to do."""
     door = make_door(share=True)
