@@ -25,7 +25,7 @@ from services.gateway.store import Read, Replaced, Store
 log = structlog.get_logger("roomgrad")
 
 SWEEP_S = 1.0
-TRIM_EVERY = 10  # sweeps
+TRIM_EVERY = 5  # sweeps
 LOOK_EVERY = 5  # sweeps after which all seats look, for a ring that was lost
 AT_A_TIME = 50  # dead letters of one commit
 MIB = 1024 * 1024

@@ -66,6 +66,7 @@ def figures(environ: dict[str, str], *words: str, cwd: Path = ROOT) -> dict[str,
     return found
 
 
+@pytest.mark.slow  # in lockstep, test_melody_exactness.py shows the same in less time
 def test_a_seed_repeats_bit_for_bit_on_any_replicas(
     environ: dict[str, str], server: EmbeddedServer
 ) -> None:

@@ -96,7 +96,8 @@ def assert_like_one_process(found: Course, steps: int, seed: int) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("kills", "seed"), [(12, 1), *(pytest.param(50, n, marks=pytest.mark.slow) for n in (2, 3))]
+    ("kills", "seed"),
+    [(4, 1), *(pytest.param(n, s, marks=pytest.mark.slow) for n, s in ((12, 1), (50, 2), (50, 3)))],
 )
 def test_kills_at_random_points_change_no_bit(tmp_path: Path, kills: int, seed: int) -> None:
     """Any of six processes dies, at any instant, also while it starts, also two at once."""
@@ -112,9 +113,10 @@ def test_kills_at_random_points_change_no_bit(tmp_path: Path, kills: int, seed: 
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("replicas", [4, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow  # two and three replicas are in test_exactness.py
+@pytest.mark.parametrize("replicas", [4, 8])
 def test_any_number_of_replicas_gives_the_same_bits(tmp_path: Path, replicas: int) -> None:
-    """Of each component; one and two stand in test_exactness.py."""
+    """Of each component."""
     with course(tmp_path, replicas, seed=3) as training:
         assert_like_one_process(training, STEPS, 3)
 
