@@ -12,6 +12,7 @@ import sys
 import structlog
 
 from roomgrad import log as logs
+from roomgrad.contracts.known import SYSTEMS, system_of_run
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
@@ -20,7 +21,6 @@ from roomgrad.runtime import runs
 from roomgrad.server import address, connect
 from roomgrad.settings import load
 from services.gateway.bounds import Bounds
-from services.gateway.contracts import contract_of
 from services.gateway.delivery import Delivery
 from services.gateway.door import Door
 from services.gateway.ears import Ears
@@ -96,7 +96,8 @@ class Gateway:
     def _prepare(self) -> System | None:
         """The contract of the run, whose groups are there from now on."""
         with contextlib.closing(connect(self._url, self._settings.redis_password_file)) as client:
-            system = contract_of(client, self._names, self._settings.system)
+            named = SYSTEMS.get(self._settings.system)
+            system = named or system_of_run(client, self._names)
             runs.register(client, self._names, GATEWAY, {})
             if system is not None:
                 runs.create_groups(client, system, self._names)

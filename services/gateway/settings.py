@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import ipaddress
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class GatewaySettings(RuntimeSettings):
     """Where clients of swergio connect, what they may do, and how long messages wait for them."""
 
-    system: str = ""
+    system: Literal["", "trebuchet", "melody"] = ""
     """System whose contract holds in its rooms, like trebuchet; when empty the one that the run is
     known to be, else all rooms are free."""
 

@@ -175,7 +175,8 @@ def down(
 ) -> None:
     """Stop what `roomgrad up` or `run` serves; its data stays."""
     from roomgrad.commands import up as background
-    from roomgrad.commands.plan import SYSTEMS, served_as
+    from roomgrad.commands.plan import served_as
+    from roomgrad.contracts.known import SYSTEMS
 
     name = run or served_as(system)
     if background.down(name):

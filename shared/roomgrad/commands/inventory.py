@@ -1,4 +1,4 @@
-"""What a server holds: which runs, which of them a command means, and whose contract it has."""
+"""What a server holds: which runs, and which of them a command means."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from urllib.parse import unquote
 import redis
 
 from roomgrad.addresses import shown
-from roomgrad.commands.plan import SYSTEMS, find_system, hint
+from roomgrad.commands.plan import find_system, hint
 from roomgrad.commands.session import password_file
 from roomgrad.errors import NoServer, ServerError, SettingsError
-from roomgrad.names import GATEWAY, Names
-from roomgrad.rooms import System
+from roomgrad.names import Names
 from roomgrad.server import address, connect
 
 LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
@@ -78,19 +77,3 @@ def _only(known: list[str]) -> str:
     if len(known) > 1:
         raise SettingsError(f"which run? There are {', '.join(known)}: name one by --run")
     return known[0]
-
-
-def system_of_run(client: redis.Redis, names: Names) -> System | None:
-    """The contract that the components of a run keep to; None where no system here has them."""
-    registered = components_of(client, names) - {GATEWAY}  # which takes part in any
-    for system in SYSTEMS.values():
-        if registered & set(system.components):
-            return system
-    return None if registered else SYSTEMS.get(names.run)
-
-
-def components_of(client: redis.Redis, names: Names) -> set[str]:
-    """The components that have ever served a run."""
-    fields: list[bytes] = list(client.hkeys(names.run_info()))  # type: ignore[arg-type]
-    texts = [field.decode(errors="replace") for field in fields]
-    return {text.partition(":")[2] for text in texts if text.startswith("settings:")}

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from roomgrad.contracts.melody import MELODY
+from roomgrad.contracts.known import SYSTEMS
 from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.errors import SettingsError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
 
-SYSTEMS = {system.name: system for system in (TREBUCHET, MELODY)}
 MOST_REPLICAS = 64
 
 SWARM_FILES = (".yaml", ".yml")

@@ -21,8 +21,7 @@
 -- when guard `number` does not hold, {"refused", reason} while something on the server is in the
 -- way, or {"wrong", reason} when these arguments can never be committed. Scripts do not roll back, so
 -- whatever can fail is tried before the first write: types by TYPE, permissions by acl_check_cmd,
--- numbers and counts by looking at them. The first write itself may fail, as nothing is done by then:
--- that is the first reply's XADD, so that the commit of every day costs few checks.
+-- numbers and counts by looking at them.
 
 local MOST = 7000 -- arguments of a command: unpack takes less than 8,000
 local MOST_OPERATIONS = 1000000
@@ -113,13 +112,6 @@ local function sendable(stream, channel)
   return addable(stream) or allowed(ring, channel, '')
 end
 
--- Where the first write goes: of all that could be wrong with it, only what would hurt others.
-local function firstly(stream, channel)
-  if types[stream] and types[stream] ~= 'stream' then return fits(stream, 'stream') end
-  types[stream] = 'stream'
-  return allowed(ring, channel, '')
-end
-
 -- Passes over the header, the limit and the fields of an entry.
 local function misfit()
   take()
@@ -139,24 +131,6 @@ local function owable(stream, done, group, entry)
     or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
 end
 
--- Whether the group still owes an entry: gone, or refused and why; nothing if it does. What is asked
--- tells the types of both keys, too.
-local function settled(stream, done, group, entry)
-  local score = redis.pcall('ZSCORE', done, entry)
-  local pending = redis.pcall('XPENDING', stream, group, entry, entry, 1)
-  local strange = type(score) == 'table' and score.err
-    or pending.err and not pending.err:find('NOGROUP', 1, true) and pending.err
-  if strange then return {'refused', fits(stream, 'stream') or fits(done, 'zset') or strange} end
-  local wrong = allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
-  if wrong then return {'refused', wrong} end
-  if score then
-    redis.pcall('XACK', stream, group, entry)
-    return {'gone'}
-  end
-  if pending.err or #pending == 0 then return {'gone'} end
-  types[stream], types[done] = 'stream', 'zset'
-end
-
 local function is_entry(text)
   return text and #text <= 41 and text:match('^%d+%-%d+$') ~= nil
 end
@@ -171,8 +145,12 @@ for number = 1, tonumber(take()) do
   if guard == 'PENDING' then
     local stream, done, group, entry = key(), key(), take(), take()
     if owed or not is_entry(entry) then return {'wrong', 'PENDING ' .. tostring(entry)} end
-    local end_of_it = settled(stream, done, group, entry)
-    if end_of_it then return end_of_it end
+    local wrong = owable(stream, done, group, entry)
+    if wrong then return {'refused', wrong} end
+    if redis.call('ZSCORE', done, entry) then
+      redis.pcall('XACK', stream, group, entry)
+      return {'gone'}
+    end
     owed = {stream, done, group, entry}
   elseif guard == 'ONCE' then
     local once = key()
@@ -201,11 +179,11 @@ if count > MOST_OPERATIONS then
   return {'wrong', count .. ' writes, expected at most ' .. MOST_OPERATIONS}
 end
 local time -- for what is due later
-for number = 1, count do
+for _ = 1, count do
   local command = take()
   local wrong, never
   if command == 'SEND' then
-    wrong = (number == 1 and firstly or sendable)(key(), take())
+    wrong = sendable(key(), take())
     never = misfit()
   elseif command == 'LATER' then
     local dues, bodies, wait, stream, channel = key(), key(), take(), key(), take()
@@ -278,41 +256,26 @@ if at ~= #ARGV + 1 then return {'wrong', #ARGV .. ' arguments, expected ' .. at 
 
 -- 2. only write
 
-local answer = {'ok'}
-local function send(call)
-  local stream, channel, head, limit = key(), take(), take(), take()
-  local fields = tonumber(take())
-  local entry
-  if limit == '' then
-    entry = call('XADD', stream, '*', unpack(ARGV, at, at + fields - 1))
-  else
-    entry = call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(ARGV, at, at + fields - 1))
-  end
-  if type(entry) == 'table' then
-    return fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '') or room_in(stream)
-      or entry.err
-  end
-  redis.call(ring, channel, head .. entry .. '"}')
-  answer[#answer + 1] = entry
-  at = at + fields
-end
-
-at = first_write + 1
-if count > 0 and ARGV[at] == 'SEND' then
-  take()
-  types = {}
-  local refused = send(redis.pcall)
-  if refused then return {'refused', refused} end
-  count = count - 1
-end
-if owed then
-  redis.call('XACK', owed[1], owed[3], owed[4])
+if owed then -- XACK tells whether the entry was still owed: until here nothing is written
+  if redis.call('XACK', owed[1], owed[3], owed[4]) == 0 then return {'gone'} end
   redis.call('ZADD', owed[2], owed[4]:match('^%d+'), owed[4])
 end
+at = first_write + 1
+local answer = {'ok'}
 for _ = 1, count do
   local command = take()
   if command == 'SEND' then
-    send(redis.call)
+    local stream, channel, head, limit = key(), take(), take(), take()
+    local fields = tonumber(take())
+    local entry
+    if limit == '' then
+      entry = redis.call('XADD', stream, '*', unpack(ARGV, at, at + fields - 1))
+    else
+      entry = redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(ARGV, at, at + fields - 1))
+    end
+    redis.call(ring, channel, head .. entry .. '"}')
+    answer[#answer + 1] = entry
+    at = at + fields
   elseif command == 'LATER' then
     local dues, bodies, wait = key(), key(), take()
     local body = {key(), take(), take(), take()} -- stream, channel, header, limit, then the fields

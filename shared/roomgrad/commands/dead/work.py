@@ -11,6 +11,7 @@ import typer
 from roomgrad.commands import inventory
 from roomgrad.commands.dead.letters import Letter, Letters, NotRequeued
 from roomgrad.commands.dead.shown import ROOT_GONE
+from roomgrad.contracts import known
 from roomgrad.errors import SettingsError
 
 
@@ -47,7 +48,7 @@ def requeue(choice: Choice, run: str, redis_url: str) -> None:
     choice.check("requeue")
     with inventory.reached(redis_url) as (client, _):
         names = inventory.chosen(client, run)
-        letters = Letters(client, names, inventory.system_of_run(client, names))
+        letters = Letters(client, names, known.system_of_run(client, names))
         ids = choice.ids(letters)
         done = [_requeue(letters, entry) for entry in ids]
     print(f"{done.count(1)} of {counted(len(ids))} of run {names.run} went back into a stream.")

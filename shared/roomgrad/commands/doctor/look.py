@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import redis
 
 from roomgrad.commands import inventory
+from roomgrad.contracts import known
 from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
@@ -81,7 +82,7 @@ class Look:
 
 def look(client: redis.Redis, names: Names, command: str) -> Look:
     """Looks. Raises ResponseError for what this user may not do."""
-    system = inventory.system_of_run(client, names)
+    system = known.system_of_run(client, names)
     streams = sorted(_streams(client, names, system))
     components = sorted(_components(client, names, system))
     prefix = names.alive("")
@@ -140,7 +141,7 @@ def _streams(client: redis.Redis, names: Names, system: System | None) -> set[st
 
 
 def _components(client: redis.Redis, names: Names, system: System | None) -> set[str]:
-    return inventory.components_of(client, names) | set(system.components if system else ())
+    return known.components_of(client, names) | set(system.components if system else ())
 
 
 def _carried(key: str, info: Any, groups: Any, size: Any) -> Carried:
