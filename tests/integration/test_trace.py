@@ -180,11 +180,11 @@ def test_what_opens_the_next_root_ends_the_last_hop_of_this_one(cage: Cage) -> N
 
     def open_another(message: Message, context: Context) -> Message | None:
         context.counters.add("heard")
-        return Message.open(CAGE, message.array) if message.array[0] < 4 else None
+        return Message.open(CAGE, message.array * 2) if message.array[0] < 4 else None
 
     cage.start(parrot(open_another))
     message = cage.say(1)
-    until(lambda: cage.counter("heard") >= 2)
+    until(lambda: cage.counter("heard") == 3)
     (hop,) = traced(cage, message.root_id)["hops"]
     assert hop["took_us"] is not None
     assert hop["replies"][0][:2] == ["cage", "DATA/FORWARD"]
