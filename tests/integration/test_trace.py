@@ -157,6 +157,7 @@ def test_a_root_that_only_memory_knows_is_open(cage: Cage) -> None:
     until(lambda: cage.client.hexists(cage.names.memory("parrot"), message.id))
     found = traced(cage, message.root_id)
     assert (found["state"], found["remembered_by"]) == ("remembered", ["parrot"])
+    assert "no finished root" in trace(cage).stderr
     assert "It still stands in the memory of parrot." in trace(cage, message.root_id).stdout
 
 

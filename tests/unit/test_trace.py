@@ -7,7 +7,7 @@ from roomgrad.commands.trace.hops import (
     Hop,
     Spent,
     State,
-    newest_finished,
+    finished,
     spent,
     trace,
 )
@@ -183,7 +183,7 @@ def test_the_sums_are_of_forward_back_and_all() -> None:
     assert "back" not in sums, "nobody has answered it"
 
 
-def test_the_newest_finished_root_is_found() -> None:
+def test_finished_roots_are_found_with_the_newest_first() -> None:
     """Not what is open, not what nobody reads, not notices."""
     found = streams(
         sent(IN, 1, "trainer", root="old"),
@@ -193,8 +193,8 @@ def test_the_newest_finished_root_is_found() -> None:
         sent(IN, 9, "trainer", root="open"),
         read=8,
     )
-    assert newest_finished(found) == "new"
-    assert newest_finished(streams()) == ""
+    assert finished(found) == ["new", "old"]
+    assert finished(streams()) == []
 
 
 def test_times_show_as_many_digits_as_are_known() -> None:

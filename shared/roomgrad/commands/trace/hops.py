@@ -152,10 +152,10 @@ def trace(
 
 def _answers_what_is_gone(streams: Streams, message: Sent) -> bool:
     """The first message of a root answers the last one of another, or nothing."""
-    return message.times is not None and not any(
-        each.entry == message.times.answers and streams.reads(message.sent_by, each.place)
-        for each in streams.messages
-    )
+    if message.times is None:
+        return False
+    there = streams.by_entry.get(message.times.answers, ())
+    return not any(streams.reads(message.sent_by, each.place) for each in there)
 
 
 def _ordered(streams: Streams, messages: list[Sent]) -> list[Sent]:
@@ -208,17 +208,12 @@ def _timed_replies(streams: Streams, message: Sent, by: str) -> list[Sent]:
 
     Entry ids of two streams may be the same; then a reply belongs to the message of its own root.
     """
-    said = [
-        each
-        for each in streams.messages
-        if each.sent_by == by and each.times is not None and each.times.answers == message.entry
+    said = [e for e in streams.by_answered.get(message.entry, ()) if e.sent_by == by]
+    asked = {each.root_id for each in streams.by_entry[message.entry]}
+    found = [each for each in said if each.root_id == message.root_id] or [
+        each for each in said if each.root_id not in asked
     ]
-    of_root = [each for each in said if each.root_id == message.root_id]
-    if of_root:
-        return sorted(of_root, key=lambda each: each.at_us)
-    asked = {each.root_id for each in streams.messages if each.entry == message.entry}
-    strangers = [each for each in said if each.root_id not in asked]
-    return sorted(strangers, key=lambda each: each.at_us)
+    return sorted(found, key=lambda each: each.at_us)
 
 
 def _replies(
@@ -269,8 +264,8 @@ def _sums(hops: Iterable[Hop]) -> dict[str, Sum]:
     return {name: sums[name] for name in ("forward", "back", "sum") if name in sums}
 
 
-def newest_finished(streams: Streams) -> str:
-    """The root whose last message is the newest among those that nobody has to read; or nothing."""
+def finished(streams: Streams) -> list[str]:
+    """The roots of which nobody has to read a message, those with the newest messages first."""
     last: dict[str, int] = {}
     open_: set[str] = set()
     for each in streams.messages:
@@ -281,5 +276,4 @@ def newest_finished(streams: Streams) -> str:
             open_.add(each.root_id)
         if readers:
             last[each.root_id] = max(last.get(each.root_id, 0), each.at_us)
-    finished = {root: at for root, at in last.items() if root not in open_}
-    return max(finished, key=lambda root: finished[root], default="")
+    return sorted(last.keys() - open_, key=lambda root: last[root], reverse=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -18,24 +17,53 @@ from roomgrad.names import Names
 
 LETTERS = 10_000  # the newest, among which those of a root are looked for
 
+CANDIDATES = 50  # for the newest that is finished
+
 
 def find(client: redis.Redis, names: Names, root_id: str) -> tuple[Trace, Streams]:
     """The trace of a root, or of the newest that is finished. Raises RoomgradError."""
     streams = sent.look(client, names)
-    if not root_id:
-        root_id = hops.newest_finished(streams)
-        if not root_id:
-            raise RoomgradError(
-                f"run {names.run} has no finished root in its streams: name an open one by its "
-                f"ROOT_ID, which every ring shows: redis-cli SUBSCRIBE '{names.channel('ROOM')}'"
-            )
+    found = Lookup(client, names, streams)
+    root_id = root_id or found.newest_finished()
     deaths = _deaths(client, names, root_id)
-    ids = {each.id for each in streams.messages if each.root_id == root_id}
-    if not ids and not deaths:
+    if not found.ids(root_id) and not deaths:
         raise RoomgradError(unknown(names, root_id, streams))
-    components = inventory.components_of(client, names)
-    remembered = _remembered(client, names, sorted(components), [root_id, *sorted(ids)])
-    return hops.trace(streams, root_id, deaths, remembered), streams
+    return hops.trace(streams, root_id, deaths, found.remembered(root_id)), streams
+
+
+class Lookup:
+    """Roots in the streams and the memory of a run."""
+
+    def __init__(self, client: redis.Redis, names: Names, streams: Streams) -> None:
+        self._client = client
+        self._names = names
+        self._streams = streams
+        self._components = sorted(inventory.components_of(client, names))
+
+    def newest_finished(self) -> str:
+        """The root that nobody has to read, or remembers. Raises RoomgradError: there is none."""
+        for root_id in hops.finished(self._streams)[:CANDIDATES]:
+            if not self.remembered(root_id):
+                return root_id
+        raise RoomgradError(
+            f"run {self._names.run} has no finished root in its streams: name an open one by its "
+            f"ROOT_ID, which every ring shows: redis-cli SUBSCRIBE '{self._names.channel('ROOM')}'"
+        )
+
+    def ids(self, root_id: str) -> list[str]:
+        """The IDs of the messages of a root."""
+        return sorted({each.id for each in self._streams.messages if each.root_id == root_id})
+
+    def remembered(self, root_id: str) -> list[str]:
+        """The components whose memory holds the root, or a message of it."""
+        fields = [root_id, *self.ids(root_id)]
+        asked = [(component, field) for field in fields for component in self._components]
+        with self._client.pipeline(transaction=False) as together:
+            for component, field in asked:
+                together.hexists(self._names.memory(component), field)
+            answers = together.execute(raise_on_error=False)
+        found = {each for (each, _), answer in zip(asked, answers, strict=True) if answer is True}
+        return sorted(found)
 
 
 def unknown(names: Names, root_id: str, streams: Streams) -> str:
@@ -46,9 +74,9 @@ def unknown(names: Names, root_id: str, streams: Streams) -> str:
     since = clock(streams.since_us)
     ago = (streams.now_us - streams.since_us) / 1e6
     return (
-        f"{start}: its streams reach {ago:,.1f} s back, to {since}, as each keeps the newest 1,000 "
-        f"messages (setting history_entries); `roomgrad trace --run {names.run}` shows the newest "
-        f"root that is finished"
+        f"{start}: what is older than {ago:,.1f} s ({since}) may be gone, as a stream keeps the "
+        f"newest 1,000 messages (setting history_entries); `roomgrad trace --run {names.run}` "
+        f"shows the newest root that is finished"
     )
 
 
@@ -76,16 +104,3 @@ def _deaths(client: redis.Redis, names: Names, root_id: str) -> list[Death]:
         if letter.own(b"ROOT_ID") == root_id
     ]
     return found[::-1]
-
-
-def _remembered(
-    client: redis.Redis, names: Names, components: Sequence[str], fields: Iterable[str]
-) -> list[str]:
-    """The components whose memory holds the root, or a message of it."""
-    asked = [(component, field) for field in fields for component in components]
-    with client.pipeline(transaction=False) as together:
-        for component, field in asked:
-            together.hexists(names.memory(component), field)
-        answers = together.execute(raise_on_error=False)
-    there = {each for (each, _), answer in zip(asked, answers, strict=True) if answer is True}
-    return sorted(there)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -108,11 +109,31 @@ class Streams:
         """Whether a component has a group on a stream."""
         return any(reader.component == component for reader in self.readers.get(place, ()))
 
+    @cached_property
+    def by_entry(self) -> dict[str, list[Sent]]:
+        """Streams of their own may have given the same entry id."""
+        return _grouped((each.entry, each) for each in self.messages)
+
+    @cached_property
+    def by_answered(self) -> dict[str, list[Sent]]:
+        """By the entry id of what they answer, where they say it."""
+        return _grouped((each.times.answers, each) for each in self.messages if each.times)
+
     @property
     def since_us(self) -> int:
-        """The oldest message that somebody reads; now, where there is none."""
-        read = [each.at_us for each in self.messages if self.readers.get(each.place)]
-        return min(read, default=self.now_us)
+        """From when on every stream that somebody reads still has all of its messages."""
+        oldest: dict[Place, int] = {}
+        for each in self.messages:
+            if self.readers.get(each.place) and not each.place[0].startswith("@"):
+                oldest[each.place] = min(oldest.get(each.place, each.at_us), each.at_us)
+        return max(oldest.values(), default=self.now_us)
+
+
+def _grouped(pairs: Iterable[tuple[str, Sent]]) -> dict[str, list[Sent]]:
+    found: dict[str, list[Sent]] = {}
+    for name, each in pairs:
+        found.setdefault(name, []).append(each)
+    return found
 
 
 def entry_id(entry: str) -> EntryId:
