@@ -231,6 +231,23 @@ def test_what_strangers_wrote_does_no_harm(cage: Cage) -> None:
     assert traced(cage, message.root_id)["hops"][0]["to"] == "parrot"
 
 
+def test_a_message_that_came_through_the_gateway_says_so(cage: Cage) -> None:
+    """Its entry names the connection; a client that stands in answers by its own group."""
+    cage.start(listener(hear))
+    key = cage.names.stream(*HEARD.key)
+    cage.client.xgroup_destroy(key, "parrot")
+    cage.client.xgroup_create(key, "parrot@gateway", "0")
+    body = {"ID": "a", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "DATA": [1]}
+    asked = cage.inject({"m": json.dumps({**body, "SENT_BY": "anna"}), "client": "12 anna"})
+    said = {"m": json.dumps({**body, "SENT_BY": "parrot", "ID": "b"}), "client": "7 parrot"}
+    cage.client.xadd(cage.names.stream(*SAID.key), said, id=f"{int(asked.split('-')[0]) + 5}-0")
+    hear_all(cage, 1)
+    first, second = traced(cage, "r")["hops"]
+    assert (first["from"], first["client"], first["to"]) == ("anna", "12 anna", "parrot")
+    assert (first["took_us"], second["to"], second["state"]) == (5000, "listener", "done")
+    assert "anna (gateway)" in trace(cage, "r").stdout
+
+
 def test_each_entry_says_when_the_one_before_was_handled(cage: Cage) -> None:
     """In an order that cannot be otherwise; arrays and IDs are where they were."""
     cage.start(parrot(slow))
