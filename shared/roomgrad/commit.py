@@ -7,10 +7,13 @@ import math
 from dataclasses import dataclass, field
 from importlib.resources import files
 
+from roomgrad import times
+
 SCRIPT = files("roomgrad").joinpath("scripts/commit.lua").read_bytes()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1
+ENVELOPE = 6  # ID, ROOT_ID, m and their values; what follows in an entry are arrays
 ONCE_KEPT = 10_000  # tokens of the newest commits that may be tried again
 
 
@@ -32,7 +35,8 @@ class Commit:
     keys: dict[str, bytes] = field(default_factory=dict)
     guards: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)
-    sends: list[list[bytes]] = field(default_factory=list)
+    sends: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
+    times: bytes = b""  # of whoever sends, for each entry that is sent; see `roomgrad.times`
     soonest_s: float = math.inf  # the shortest delay of what is to be sent later
 
     def _key(self, name: str) -> bytes:
@@ -83,7 +87,7 @@ class Commit:
         limit: int | None = None,
     ) -> None:
         """A stream entry, and its header on the channel. `limit` trims streams without groups."""
-        self.sends.append([b"SEND", *self._sending(stream, channel, header, fields, limit)])
+        self.sends.append(([b"SEND", *self._to(stream, channel, header, limit)], fields))
 
     def later(
         self,
@@ -98,21 +102,13 @@ class Commit:
     ) -> None:
         """The same in so many seconds, counted by the server; see `scripts/later.lua`."""
         when = [self._key(dues), self._key(bodies), b"%d" % math.ceil(after_s * 1000)]
-        sending = self._sending(stream, channel, header, fields, limit)
-        self.sends.append([b"LATER", *when, *sending])
+        to = self._to(stream, channel, header, limit)
+        self.sends.append(([b"LATER", *when, *to], fields))
         self.soonest_s = min(self.soonest_s, after_s)
 
-    def _sending(
-        self, stream: str, channel: str, header: bytes, fields: list[bytes], limit: int | None
-    ) -> list[bytes]:
-        return [
-            self._key(stream),
-            channel.encode(),
-            header,
-            b"" if limit is None else b"%d" % limit,
-            b"%d" % len(fields),
-            *fields,
-        ]
+    def _to(self, stream: str, channel: str, header: bytes, limit: int | None) -> list[bytes]:
+        most = b"" if limit is None else b"%d" % limit
+        return [self._key(stream), channel.encode(), header, most]
 
     def retain(self, kept: str, version: str) -> None:
         """One more open root needs the weights of this version."""
@@ -149,10 +145,16 @@ class Commit:
         arguments = [self.ring, b"%d" % len(self.guards)]
         for guard in self.guards:
             arguments += guard
+        arguments.append(b"%d" % (len(self.sends) + len(self.operations)))
+        more = [times.FIELD, self.times] if self.times else []
+        for to, fields in self.sends:
+            arguments += to
+            arguments.append(b"%d" % (len(fields) + len(more)))
+            arguments += fields[:ENVELOPE]
+            arguments += more
+            arguments += fields[ENVELOPE:]
         # RELEASE counts down before STEP looks at who still needs the weights: staged order holds.
-        operations = self.sends + self.operations
-        arguments.append(b"%d" % len(operations))
-        for operation in operations:
+        for operation in self.operations:
             arguments += operation
         return [name.encode() for name in self.keys], arguments
 

@@ -101,6 +101,10 @@ class RuntimeSettings:
     dead_mib: Annotated[float, Field(ge=0)] = 256.0
     """How many MiB of dead letters are kept whole; of larger ones after that, their beginnings."""
 
+    trace_times: bool = True
+    """Whether messages say, in microseconds, when their sender got, handled and answered the one
+    before; `roomgrad trace` shows it."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are logged; debug shows every message."""
 

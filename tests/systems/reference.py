@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from safetensors import deserialize
@@ -40,8 +41,18 @@ def weights_sha256(weights: bytes) -> str:
     return digest.hexdigest()
 
 
-def train(steps: int, *, seed: int = 0, preset: str = "learn", batch_size: int = 100) -> Trained:
-    """Trains for `steps` batches of a seed, one after the other, on one CPU thread."""
+def train(
+    steps: int,
+    *,
+    seed: int = 0,
+    preset: str = "learn",
+    batch_size: int = 100,
+    lap: Callable[[str], None] = lambda part: None,
+) -> Trained:
+    """Trains for `steps` batches of a seed, one after the other, on one CPU thread.
+
+    lap: told the name of each part of a step when it is done.
+    """
     settings = ControlModelSettings(train_steps=steps, seed=seed, preset=preset, threads=1)
     model = make_model(settings)
     weights, optimizer = model.initial()
@@ -50,15 +61,22 @@ def train(steps: int, *, seed: int = 0, preset: str = "learn", batch_size: int =
     misses, ended = [], []
     for number in range(steps):
         data = batch(seed, number, batch_size)
+        lap("batch")
         aim = model.forward(data, "", "key")
+        lap("aim")
         controls = head.controls(aim, weight_head)
         shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
         jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
+        lap("shoot")
         _, miss, gradient = squared_error(shots.distance_m.astype("<f4"), data[:, 1])
+        lap("loss")
         upstream = head.vector_jacobian(gradient, jacobian).astype("<f4")
+        lap("product")
         products = model.backward("key", "", data, upstream)
         assert products is not None
+        lap("backward")
         weights, _ = model.step(products[0])
+        lap("step")
         misses.append(miss)
         ended.append(time.perf_counter())
     return Trained(weights, misses, ended)

@@ -17,6 +17,7 @@ from roomgrad.commands import options as typed
 from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
 from roomgrad.commands.melody.cli import labels, melody, rate
+from roomgrad.commands.trace.cli import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
 if TYPE_CHECKING:
@@ -269,6 +270,7 @@ def forget(
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(gateway)
+app.command()(trace)
 app.command()(rate)
 app.add_typer(labels)
 app.add_typer(melody)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from roomgrad import times
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
@@ -110,7 +112,12 @@ class Committer:
         self._source.guard(commit, delivery)
         for skipped in self._skipped:
             self._source.mark(commit, skipped)
-        return commit, self._work.stage(attempt, commit)
+        state = self._work.stage(attempt, commit)
+        if attempt.began_ns and commit.sends and self._work.settings.trace_times:
+            commit.times = times.written(
+                delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
+            )
+        return commit, state
 
     def _result(self, reply: Reply) -> str:
         """ok, gone or stale; after anything else, what it takes to try again has been done."""

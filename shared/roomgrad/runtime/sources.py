@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from roomgrad.commit import Commit
@@ -23,6 +24,8 @@ class Delivery:
     entry: str
     fields: list[bytes]
     count: int = 1
+    at_ns: int = field(default_factory=time.time_ns)
+    """When it came."""
 
     def root_id(self) -> str:
         """ROOT_ID as the entry's own field says it, for letters that cannot be decoded."""

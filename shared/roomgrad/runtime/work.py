@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from roomgrad import codec
@@ -29,6 +30,9 @@ class Attempt:
     context: Context
     messages: list[Message]
     model: Model | None
+    began_ns: int = 0
+    ended_ns: int = 0
+    """When the handlers were called, and when the last of them returned."""
 
     @property
     def steps(self) -> bool:
@@ -68,11 +72,15 @@ class Work:
         context = self.context(reads, message.root_id, version, message.is_training)
         context.missed = missed
         messages: list[Message] = []
+        began = time.time_ns()
         for handler in handlers:
             for reply in as_messages(handler(message, context)):
                 self.component.may_send(reply, handler.replies)
                 messages.append(reply)
-        return self._attempt(context, messages, context.optional_model)
+        ended = time.time_ns()
+        attempt = self._attempt(context, messages, context.optional_model)
+        attempt.began_ns, attempt.ended_ns = began, ended
+        return attempt
 
     def start(self, reads: Reads) -> Attempt | None:
         """What a component that speaks first wants to say; None for one that does not."""
@@ -126,7 +134,7 @@ class Work:
         assert self.store is not None
         model = self.store.model(version)
         model.step(attempt.model.gradient, attempt.model.made_by)
-        return Attempt(attempt.context, attempt.messages, model)
+        return replace(attempt, model=model)
 
     def committed(self, state: ModelState | None) -> None:
         """What was staged stands."""

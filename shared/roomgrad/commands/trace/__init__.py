@@ -1,0 +1,1 @@
+"""One root through all rooms: who had it, for how long, and where it is now."""

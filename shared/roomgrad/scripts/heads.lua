@@ -1,0 +1,28 @@
+-- Entries of a stream, the oldest first, without their arrays.
+--
+-- KEYS  1 the stream
+-- ARGV  1 where to begin ("-", an entry id, or "(" and an entry id), 2 how many at most, 3 bytes to
+--       which a value is cut, 4.. the fields that are wanted
+-- Returns {entry id, {field, value...}} of each. Fewer than asked for are no sign of the end: some
+-- 4 MiB are read in one call, so that a server with large messages is not held up.
+
+local wanted = {}
+for at = 4, #ARGV do wanted[ARGV[at]] = true end
+local found, total, start = {}, 0, ARGV[1]
+local most = tonumber(ARGV[3])
+while #found < tonumber(ARGV[2]) and total < 4194304 do
+  local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
+  if not entry then break end
+  local head = {}
+  for i = 1, #entry[2], 2 do
+    local name, value = entry[2][i], entry[2][i + 1]
+    total = total + #value
+    if wanted[name] then
+      head[#head + 1] = name
+      head[#head + 1] = value:sub(1, most)
+    end
+  end
+  found[#found + 1] = {entry[1], head}
+  start = '(' .. entry[1]
+end
+return found
