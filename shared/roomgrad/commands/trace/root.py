@@ -7,11 +7,11 @@ from itertools import islice
 
 import redis
 
-from roomgrad.commands import inventory
 from roomgrad.commands.dead.letters import Letters
 from roomgrad.commands.trace import hops, sent
 from roomgrad.commands.trace.hops import Death, Trace
 from roomgrad.commands.trace.sent import Streams
+from roomgrad.contracts import known
 from roomgrad.errors import RoomgradError
 from roomgrad.names import Names
 
@@ -38,7 +38,7 @@ class Lookup:
         self._client = client
         self._names = names
         self._streams = streams
-        self._components = sorted(inventory.components_of(client, names))
+        self._components = sorted(known.components_of(client, names))
 
     def newest_finished(self) -> str:
         """The root that nobody has to read, or remembers. Raises RoomgradError: there is none."""
