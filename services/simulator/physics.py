@@ -660,6 +660,7 @@ _STATE, _RATES, _AFTER, _AFTER_RATES = (12 * LANES * place for place in range(4)
     _AFTER_VALUE_RATE,
     _LOW_VALUE,
     _HIGH_VALUE,
+    _LAST_VALUE,
     _TOLERANCE,
     _WHOLE,  # the step in which a crest is looked for
     _WEIGHT,
@@ -671,7 +672,7 @@ _STATE, _RATES, _AFTER, _AFTER_RATES = (12 * LANES * place for place in range(4)
     _PUSHED,
     _APEX,
     _ROOM,
-) = (LANES * place for place in range(48, 72))
+) = (LANES * place for place in range(48, 73))
 
 # What a lane does: it takes steps, takes one unseen, looks for an event, or for the aim's crest.
 _MARCH, _PASS, _SEARCH, _CREST = 0.0, 1.0, 2.0, 3.0
@@ -826,18 +827,21 @@ def _decide_slide(lanes: Floats, lane: int) -> int:
         _search(lanes, lane, step, step)
         lanes[_LOW_VALUE + lane] = lanes[_VALUE + lane]
         lanes[_HIGH_VALUE + lane] = force
-        lanes[_TOLERANCE + lane] = 1e-4 * (lanes[_VALUE + lane] - force)
+        lanes[_TOLERANCE + lane] = 1e-6 * (lanes[_VALUE + lane] - force)
     elif abs(force) < lanes[_TOLERANCE + lane] or lanes[_TRIES + lane] >= MOST_HALVINGS:
         return _OK
-    # Halving the end that stays keeps the secant from creeping up on one side (Illinois).
+    # Halving an end that stays twice keeps the secant from creeping up on one side (Illinois).
     elif force > 0.0:
         lanes[_LOW + lane] = step
         lanes[_LOW_VALUE + lane] = force
-        lanes[_HIGH_VALUE + lane] = 0.5 * lanes[_HIGH_VALUE + lane]
+        if lanes[_LAST_VALUE + lane] > 0.0:
+            lanes[_HIGH_VALUE + lane] *= 0.5
     else:
         lanes[_HIGH + lane] = step
         lanes[_HIGH_VALUE + lane] = force
-        lanes[_LOW_VALUE + lane] = 0.5 * lanes[_LOW_VALUE + lane]
+        if lanes[_LAST_VALUE + lane] < 0.0:
+            lanes[_LOW_VALUE + lane] *= 0.5
+    lanes[_LAST_VALUE + lane] = force
     low, high = lanes[_LOW + lane], lanes[_HIGH + lane]
     low_force, high_force = lanes[_LOW_VALUE + lane], lanes[_HIGH_VALUE + lane]
     lanes[_STEP + lane] = low + (high - low) * low_force / (low_force - high_force)
