@@ -18,8 +18,10 @@ closed form, and the flight carries two tangents (the release velocity's compone
 acceleration is continuous at lift-off, since the ground's force passes through zero there, so the
 tangent needs no correction at that event.
 
-Everything is float64 in a fixed order of operations, one row after another: a row's result is the
-same to the last bit whatever rows stand beside it.
+Several shots are computed side by side, in the lanes of the processor's vector instructions. All is
+float64 in a fixed order of operations, the same in each lane, and no lane looks at another: a row's
+result is the same to the last bit whatever rows stand beside it. (Processors of another kind may
+fuse other multiplications with additions, and differ in the last bits.)
 
 The compiled kernel is cached beside this file, or in `NUMBA_CACHE_DIR` where that is set. Numba
 reads no cache that it cannot write to: where none is writable, each process compiles for itself,
@@ -33,7 +35,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -175,14 +177,26 @@ class Trajectory:
     """`(batch,)`, a `Status`; only OK rows move."""
 
 
+# A product may be fused with a sum, which rounds once where it was twice. Nothing else is allowed:
+# reordering would break reproducibility, and a nan has to stay one.
+_ARITHMETIC: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
+# Functions that only compiled ones call need no entrance for Python, which takes time to compile.
+_INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_ARITHMETIC}
+
+
 def _compiled(function: Kernel) -> Kernel:
-    """Compile without reordering of floating point, which would break reproducibility."""
-    return cast(Kernel, numba.njit(error_model="numpy")(function))
+    """Compile for the types that the function is called with."""
+    return cast(Kernel, numba.njit(**_INTERNAL)(function))
 
 
 def _inlined(function: Kernel) -> Kernel:
-    """The same, copied into each caller: a tenth of the time, for the innermost functions."""
-    return cast(Kernel, numba.njit(error_model="numpy", forceinline=True)(function))
+    """The same, copied into each caller: a loop over lanes is to have no call in it."""
+    return cast(Kernel, numba.njit(forceinline=True, **_INTERNAL)(function))
+
+
+def _written_in(function: Kernel) -> Kernel:
+    """The same before compilation: the caller is compiled as if the function stood in it."""
+    return cast(Kernel, numba.njit(inline="always", **_ARITHMETIC)(function))
 
 
 def _compiled_and_cached(signature: str) -> Callable[[Kernel], Kernel]:
@@ -190,9 +204,9 @@ def _compiled_and_cached(signature: str) -> Callable[[Kernel], Kernel]:
 
     def compile_kernel(function: Kernel) -> Kernel:
         try:
-            kernel = numba.njit(signature, error_model="numpy", cache=True)(function)
+            kernel = numba.njit(signature, cache=True, **_ARITHMETIC)(function)
         except RuntimeError:  # numba found no folder that it may write its cache to
-            kernel = numba.njit(signature, error_model="numpy")(function)
+            kernel = numba.njit(signature, **_ARITHMETIC)(function)
         return cast(Kernel, kernel)
 
     return compile_kernel
@@ -224,7 +238,7 @@ def _dormand_prince(rates_of: Callable[..., Row]) -> Callable[..., Row]:
     `rates_of` takes after the state.
     """
 
-    @_compiled
+    @_inlined
     def step(state: Row, k1: Row, h: float, *rest: float) -> Row:
         k2 = rates_of(_advance(state, k1, h / 5.0), *rest)
 
@@ -279,32 +293,74 @@ def _first_guess(
     return step * guess
 
 
+# Taylor's coefficients of sine and cosine, up to the last that shows on a quarter of a turn.
+_SINE = tuple((-1.0) ** n / math.factorial(2 * n + 1) for n in range(7))
+_COSINE = tuple((-1.0) ** n / math.factorial(2 * n) for n in range(8))
+# Pi in two parts (Cody and Waite 1980): a whole number times the first is exact.
+_PI_HIGH = 3.141592651605606
+_PI_LOW = 1.984187159361081e-09
+_TO_WHOLE = 1.5 * 2.0**52  # added and subtracted, it rounds to a whole number
+
+
+@_inlined
+def _sine_and_cosine(angle: float) -> tuple[float, float]:
+    """Both to 1e-13 while the angle is below 1e6, without a branch or a call.
+
+    The angle's distance to the nearest whole number of half turns is halved, expanded, and doubled
+    again; an odd number of half turns changes both signs.
+    """
+    turns = (angle * (1.0 / math.pi) + _TO_WHOLE) - _TO_WHOLE
+    half = 0.5 * ((angle - turns * _PI_HIGH) - turns * _PI_LOW)
+    pairs = (turns * 0.5 + _TO_WHOLE) - _TO_WHOLE
+    sign = 1.0 - 2.0 * abs(turns - 2.0 * pairs)
+    square = half * half
+    sine, cosine = _SINE[6], _COSINE[7]
+    sine = sine * square + _SINE[5]
+    sine = sine * square + _SINE[4]
+    sine = sine * square + _SINE[3]
+    sine = sine * square + _SINE[2]
+    sine = sine * square + _SINE[1]
+    sine = half + half * square * sine
+    cosine = cosine * square + _COSINE[6]
+    cosine = cosine * square + _COSINE[5]
+    cosine = cosine * square + _COSINE[4]
+    cosine = cosine * square + _COSINE[3]
+    cosine = cosine * square + _COSINE[2]
+    cosine = cosine * square + _COSINE[1]
+    cosine = 1.0 + square * cosine
+    sine = sign * sine
+    return 2.0 * sine * cosine, sign * (1.0 - 2.0 * (sine * sine))
+
+
 # The throw's state: alpha, beta, gamma, their speeds, and the weight's tangents of these six. A
 # name that ends in `_t` is the tangent: the derivative for the counterweight at a fixed time.
 
 
 @_inlined
-def _sling_on_ground(state: Row) -> tuple[float, float, float, float, float, float]:
-    """Sine and cosine of gamma, its speed per alpha's, its speed, and its two tangents.
+def _sling_on_ground(state: Row) -> tuple[float, float, float, float, float, float, float]:
+    """Sine and cosine of gamma, its speed per alpha's, its speed, its two tangents, and 1 / height.
+
+    The height is that of the sling, `SLING * sin(gamma)`; it divides often, so it is inverted once.
 
     On the ground gamma follows from alpha, so nothing can drift away from the ground.
     """
     alpha, alpha_speed, alpha_t, alpha_speed_t = state[0], state[3], state[6], state[9]
-    sin_alpha, cos_alpha = math.sin(alpha), math.cos(alpha)
-    cos_gamma = -(PIVOT_HEIGHT + LONG_ARM * cos_alpha) / SLING
+    sin_alpha, cos_alpha = _sine_and_cosine(alpha)
+    cos_gamma = (PIVOT_HEIGHT + LONG_ARM * cos_alpha) * (-1.0 / SLING)
     sin_gamma = -math.sqrt(1.0 - cos_gamma * cos_gamma)
-    ratio = -LONG_ARM * sin_alpha / (SLING * sin_gamma)
+    per_height = 1.0 / (SLING * sin_gamma)
+    ratio = -LONG_ARM * sin_alpha * per_height
     gamma_speed = ratio * alpha_speed
     gamma_t = ratio * alpha_t
     bend = LONG_ARM * cos_alpha * alpha_t * alpha_speed + SLING * cos_gamma * gamma_t * gamma_speed
-    gamma_speed_t = ratio * alpha_speed_t - bend / (SLING * sin_gamma)
-    return sin_gamma, cos_gamma, ratio, gamma_speed, gamma_t, gamma_speed_t
+    gamma_speed_t = ratio * alpha_speed_t - bend * per_height
+    return sin_gamma, cos_gamma, ratio, gamma_speed, gamma_t, gamma_speed_t, per_height
 
 
 @_compiled
 def _slide(state: Row) -> Row:
     """The state with the sling where the ground holds it."""
-    sin_gamma, cos_gamma, _, gamma_speed, gamma_t, gamma_speed_t = _sling_on_ground(state)
+    sin_gamma, cos_gamma, _, gamma_speed, gamma_t, gamma_speed_t, _ = _sling_on_ground(state)
     gamma = 2.0 * math.pi + math.atan2(sin_gamma, cos_gamma)
     return (
         state[0],
@@ -342,13 +398,13 @@ def _accelerations(
     arm_force -= hanger_coupling * per_hanger_mass * hanger_force
     if grounded:
         both = sling_coupling + ratio * _SLING_MASS
-        alpha_acc = (arm_force + ratio * sling_force - both * drift) / (
-            arm_mass + ratio * (sling_coupling + both)
-        )
+        per_mass = 1.0 / (arm_mass + ratio * (sling_coupling + both))
+        alpha_acc = (arm_force + ratio * sling_force - both * drift) * per_mass
         gamma_acc = ratio * alpha_acc + drift
     else:
         share = sling_coupling * (1.0 / _SLING_MASS)
-        alpha_acc = (arm_force - share * sling_force) / (arm_mass - share * sling_coupling)
+        per_mass = 1.0 / (arm_mass - share * sling_coupling)
+        alpha_acc = (arm_force - share * sling_force) * per_mass
         gamma_acc = (sling_force - sling_coupling * alpha_acc) * (1.0 / _SLING_MASS)
     beta_acc = (hanger_force - hanger_coupling * alpha_acc) * per_hanger_mass
     return alpha_acc, beta_acc, gamma_acc
@@ -363,16 +419,19 @@ def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float
     """
     alpha, beta, gamma, alpha_speed, beta_speed, gamma_speed = state[:6]
     alpha_t, beta_t, gamma_t, alpha_speed_t, beta_speed_t, gamma_speed_t = state[6:]
-    sin_alpha, cos_alpha = math.sin(alpha), math.cos(alpha)
-    sin_beta, cos_beta = math.sin(beta), math.cos(beta)
+    sin_alpha, cos_alpha = _sine_and_cosine(alpha)
+    sin_beta, cos_beta = _sine_and_cosine(beta)
     if grounded:
-        sin_gamma, cos_gamma, ratio, gamma_speed, gamma_t, gamma_speed_t = _sling_on_ground(state)
+        on_ground = _sling_on_ground(state)
+        sin_gamma, cos_gamma, ratio, gamma_speed, gamma_t, gamma_speed_t, per_height = on_ground
     else:
-        sin_gamma, cos_gamma, ratio = math.sin(gamma), math.cos(gamma), 0.0
+        sin_gamma, cos_gamma = _sine_and_cosine(gamma)
+        ratio, per_height = 0.0, 0.0
 
     # D and E of the mass matrix, and the same products with a sine.
-    hanger_cos = weight * _ARM_HANGER * (cos_beta * cos_alpha + sin_beta * sin_alpha)
-    hanger_sin = weight * _ARM_HANGER * (sin_beta * cos_alpha - cos_beta * sin_alpha)
+    hanger_cos_per_kg = _ARM_HANGER * (cos_beta * cos_alpha + sin_beta * sin_alpha)
+    hanger_sin_per_kg = _ARM_HANGER * (sin_beta * cos_alpha - cos_beta * sin_alpha)
+    hanger_cos, hanger_sin = weight * hanger_cos_per_kg, weight * hanger_sin_per_kg
     sling_cos = _ARM_SLING * (cos_gamma * cos_alpha + sin_gamma * sin_alpha)
     sling_sin = _ARM_SLING * (sin_gamma * cos_alpha - cos_gamma * sin_alpha)
     moment = GRAVITY * (_ARM_MOMENT - weight * SHORT_ARM)
@@ -390,15 +449,15 @@ def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float
     drift, force = 0.0, 0.0
     if grounded:
         drift = -(LONG_ARM * cos_alpha * alpha_speed**2 + SLING * cos_gamma * gamma_speed**2)
-        drift /= SLING * sin_gamma
+        drift *= per_height
     alpha_acc, beta_acc, gamma_acc = _accelerations(masses, forces, grounded, ratio, drift)
     if grounded:
         force = forces[2] - sling_cos * alpha_acc - _SLING_MASS * gamma_acc
-        force /= SLING * sin_gamma
+        force *= per_height
 
     hanger_turn, sling_turn = beta_t - alpha_t, gamma_t - alpha_t
-    hanger_cos_t = hanger_cos / weight - hanger_sin * hanger_turn
-    hanger_sin_t = hanger_sin / weight + hanger_cos * hanger_turn
+    hanger_cos_t = hanger_cos_per_kg - hanger_sin * hanger_turn
+    hanger_sin_t = hanger_sin_per_kg + hanger_cos * hanger_turn
     sling_cos_t = -sling_sin * sling_turn
     sling_sin_t = sling_cos * sling_turn
     arm_force_t = (
@@ -436,7 +495,7 @@ def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float
             - 2.0 * SLING * cos_gamma * gamma_speed * gamma_speed_t
             - LONG_ARM * cos_alpha * alpha_t * alpha_acc
             - SLING * cos_gamma * gamma_t * gamma_acc
-        ) / (SLING * sin_gamma)
+        ) * per_height
     forces_t = (arm_force_t, hanger_force_t, sling_force_t)
     alpha_acc_t, beta_acc_t, gamma_acc_t = _accelerations(
         masses, forces_t, grounded, ratio, drift_t
@@ -460,15 +519,22 @@ def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float
 
 
 @_inlined
-def _throw_rates(state: Row, weight: float, grounded: bool) -> Row:
-    """Time derivative of the throw's state."""
-    return _throw_motion(state, weight, grounded)[0]
+def _slide_rates(state: Row, weight: float) -> Row:
+    """Time derivative of the throw's state on the ground."""
+    return _throw_motion(state, weight, True)[0]
 
 
-_throw_step = _dormand_prince(_throw_rates)
+@_inlined
+def _swing_rates(state: Row, weight: float) -> Row:
+    """Time derivative of the throw's state while hanging."""
+    return _throw_motion(state, weight, False)[0]
 
 
-@_compiled
+_slide_step = _dormand_prince(_slide_rates)
+_swing_step = _dormand_prince(_swing_rates)
+
+
+@_inlined
 def _throw_step_length(rates: Row) -> float:
     """Seconds of the next step of the throw."""
     turn = rates[0] - rates[1]
@@ -476,12 +542,19 @@ def _throw_step_length(rates: Row) -> float:
     return min(THROW_STEP / math.sqrt(square * math.sqrt(square)), LONGEST_THROW_STEP_S)
 
 
-@_compiled
+@_inlined
+def _rods(alpha: float, gamma: float) -> tuple[float, float, float, float]:
+    """The long arm's x and y, and the sling's."""
+    sin_alpha, cos_alpha = _sine_and_cosine(alpha)
+    sin_gamma, cos_gamma = _sine_and_cosine(gamma)
+    return -LONG_ARM * sin_alpha, LONG_ARM * cos_alpha, -SLING * sin_gamma, SLING * cos_gamma
+
+
+@_inlined
 def _projectile(state: Row) -> tuple[float, float, float, float]:
     """The projectile's x, y and velocity on the sling."""
     alpha, _, gamma, alpha_speed, _, gamma_speed = state[:6]
-    arm_x, arm_y = -LONG_ARM * math.sin(alpha), LONG_ARM * math.cos(alpha)
-    sling_x, sling_y = -SLING * math.sin(gamma), SLING * math.cos(gamma)
+    arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
     return (
         arm_x + sling_x,
         arm_y + sling_y,
@@ -490,12 +563,11 @@ def _projectile(state: Row) -> tuple[float, float, float, float]:
     )
 
 
-@_compiled
+@_inlined
 def _projectile_acceleration(state: Row, rates: Row) -> tuple[float, float]:
     """The projectile's acceleration on the sling."""
     alpha, _, gamma, alpha_speed, _, gamma_speed = state[:6]
-    arm_x, arm_y = -LONG_ARM * math.sin(alpha), LONG_ARM * math.cos(alpha)
-    sling_x, sling_y = -SLING * math.sin(gamma), SLING * math.cos(gamma)
+    arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
     return (
         -arm_y * rates[3]
         - arm_x * alpha_speed * alpha_speed
@@ -508,13 +580,12 @@ def _projectile_acceleration(state: Row, rates: Row) -> tuple[float, float]:
     )
 
 
-@_compiled
+@_inlined
 def _projectile_tangent(state: Row) -> tuple[float, float, float, float]:
     """The weight's tangents of the projectile's x, y and velocity."""
     alpha, _, gamma, alpha_speed, _, gamma_speed, alpha_t, _, gamma_t = state[:9]
     alpha_speed_t, gamma_speed_t = state[9], state[11]
-    arm_x, arm_y = -LONG_ARM * math.sin(alpha), LONG_ARM * math.cos(alpha)
-    sling_x, sling_y = -SLING * math.sin(gamma), SLING * math.cos(gamma)
+    arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
     return (
         -arm_y * alpha_t - sling_y * gamma_t,
         arm_x * alpha_t + sling_x * gamma_t,
@@ -529,7 +600,7 @@ def _projectile_tangent(state: Row) -> tuple[float, float, float, float]:
     )
 
 
-@_compiled
+@_inlined
 def _aim(state: Row, rates: Row, cos_angle: float, sin_angle: float) -> tuple[float, float, float]:
     """How far the velocity has turned past the release angle, its rate, and the forward speed.
 
@@ -544,12 +615,12 @@ def _aim(state: Row, rates: Row, cos_angle: float, sin_angle: float) -> tuple[fl
     )
 
 
-@_compiled
-def _pushes(state: Row, rates: Row) -> bool:
-    """Whether the sling pushes the projectile instead of pulling it."""
+@_inlined
+def _push(state: Row, rates: Row) -> float:
+    """How the sling pushes the projectile, per mass; it pulls where this is below zero."""
     acc_x, acc_y = _projectile_acceleration(state, rates)
-    gamma = state[2]
-    return -acc_x * math.sin(gamma) + (acc_y + GRAVITY) * math.cos(gamma) > 0.0
+    sin_gamma, cos_gamma = _sine_and_cosine(state[2])
+    return -acc_x * sin_gamma + (acc_y + GRAVITY) * cos_gamma
 
 
 @_compiled
@@ -565,185 +636,294 @@ def _note(nodes: Floats, count: int, time: float, state: Row, rates: Row) -> int
     return count + 1
 
 
+# LANES shots are computed at a time. The attempts (`_try_...`) are loops over lanes without branch
+# or call, so that the compiler makes vector instructions of them. Each lane tries a step; where
+# nothing happens inside it, the lane goes on from its end, and where something does, a scalar
+# function (`_decide_...`) says what the lane tries next from the same beginning. A lane whose shot
+# is done with the stage takes the next shot. Eight numbers fill the widest vector registers.
+LANES = 8
+
+# Where the fields of the lanes begin in their one array: LANES numbers each, a lane's own after as
+# many others. One array, so that the compiler sees that no field overlaps another.
+_STATE, _RATES, _AFTER, _AFTER_RATES = (12 * LANES * place for place in range(4))
+(
+    _STEP,
+    _TIME,
+    _TRIES,
+    _MODE,
+    _EVENT,
+    _LOW,  # the bracket of a search
+    _HIGH,
+    _VALUE,  # what a search is about: the ground's force, or the aim
+    _VALUE_RATE,
+    _AFTER_VALUE,
+    _AFTER_VALUE_RATE,
+    _LOW_VALUE,
+    _HIGH_VALUE,
+    _LAST_VALUE,
+    _TOLERANCE,
+    _WHOLE,  # the step in which a crest is looked for
+    _WEIGHT,
+    _COS_ANGLE,
+    _SIN_ANGLE,
+    _END,
+    _FORWARD,
+    _PUSH,
+    _PUSHED,
+    _APEX,
+    _ROOM,
+) = (LANES * place for place in range(48, 73))
+
+# What a lane does: it takes steps, takes one unseen, looks for an event, or for the aim's crest.
+_MARCH, _PASS, _SEARCH, _CREST = 0.0, 1.0, 2.0, 3.0
+# What an attempt was: an ordinary step, one with an event inside, one where an event may be inside,
+# the stage's last, or part of a search.
+_NOTHING, _CROSSED, _PERHAPS, _OVER, _TRIED = 0.0, 1.0, 2.0, 3.0, 4.0
+
+# Columns of the table of shots. The state and rates are those at lift-off, then those at release.
+_BEGIN, _BEGIN_RATES, _LANDED = 0, 12, 24
+_STATUS, _WIND, _KILOGRAMS, _COS, _SIN, _MIRRORED = 36, 37, 38, 39, 40, 41
+_THROW_TIME, _FLIGHT_TIME, _HARDEST_PUSH, _HIGHEST = 42, 43, 44, 45
+_COLUMNS = 46
+
+_SLIDE, _SWING, _FLIGHT = 0, 1, 2
+
+
+@_inlined
+def _get_row(lanes: Floats, first: int) -> Row:
+    """A lane's twelve numbers, from the index of the first on."""
+    return (
+        lanes[first],
+        lanes[first + 1 * LANES],
+        lanes[first + 2 * LANES],
+        lanes[first + 3 * LANES],
+        lanes[first + 4 * LANES],
+        lanes[first + 5 * LANES],
+        lanes[first + 6 * LANES],
+        lanes[first + 7 * LANES],
+        lanes[first + 8 * LANES],
+        lanes[first + 9 * LANES],
+        lanes[first + 10 * LANES],
+        lanes[first + 11 * LANES],
+    )
+
+
+@_inlined
+def _put_row(lanes: Floats, first: int, row: Row) -> None:
+    """Set a lane's twelve numbers, from the index of the first on."""
+    lanes[first] = row[0]
+    lanes[first + 1 * LANES] = row[1]
+    lanes[first + 2 * LANES] = row[2]
+    lanes[first + 3 * LANES] = row[3]
+    lanes[first + 4 * LANES] = row[4]
+    lanes[first + 5 * LANES] = row[5]
+    lanes[first + 6 * LANES] = row[6]
+    lanes[first + 7 * LANES] = row[7]
+    lanes[first + 8 * LANES] = row[8]
+    lanes[first + 9 * LANES] = row[9]
+    lanes[first + 10 * LANES] = row[10]
+    lanes[first + 11 * LANES] = row[11]
+
+
+@_inlined
+def _chosen(first: bool, one: Row, other: Row) -> Row:
+    """One or the other, twelve numbers."""
+    return (
+        one[0] if first else other[0],
+        one[1] if first else other[1],
+        one[2] if first else other[2],
+        one[3] if first else other[3],
+        one[4] if first else other[4],
+        one[5] if first else other[5],
+        one[6] if first else other[6],
+        one[7] if first else other[7],
+        one[8] if first else other[8],
+        one[9] if first else other[9],
+        one[10] if first else other[10],
+        one[11] if first else other[11],
+    )
+
+
+@_inlined
+def _go_on(
+    lanes: Floats,
+    lane: int,
+    event: float,
+    before: tuple[Row, Row],
+    after: tuple[Row, Row],
+    next_step: float,
+) -> None:
+    """Keep what was tried; where nothing happened, the next attempt begins at its end."""
+    stays = event != _NOTHING
+    time, step, mode = lanes[_TIME + lane], lanes[_STEP + lane], lanes[_MODE + lane]
+    tries = lanes[_TRIES + lane]
+    _put_row(lanes, _AFTER + lane, after[0])
+    _put_row(lanes, _AFTER_RATES + lane, after[1])
+    _put_row(lanes, _STATE + lane, _chosen(stays, before[0], after[0]))
+    _put_row(lanes, _RATES + lane, _chosen(stays, before[1], after[1]))
+    lanes[_TIME + lane] = time if stays else time + step
+    lanes[_STEP + lane] = step if stays else next_step
+    lanes[_MODE + lane] = mode if stays else _MARCH
+    lanes[_TRIES + lane] = tries + 1.0
+    lanes[_EVENT + lane] = event
+
+
+@_inlined
+def _search(lanes: Floats, lane: int, high: float, guess: float) -> None:
+    """Look for an event between the beginning of the step and `high`."""
+    lanes[_MODE + lane] = _SEARCH
+    lanes[_LOW + lane] = 0.0
+    lanes[_HIGH + lane] = high
+    lanes[_STEP + lane] = guess
+    lanes[_TRIES + lane] = 0.0
+
+
+@_inlined
+def _narrow(lanes: Floats, lane: int, is_low: bool, correction: float) -> None:
+    """A step of Newton's from what was tried, or half the bracket where that leaves it."""
+    tried = lanes[_STEP + lane]
+    lanes[(_LOW if is_low else _HIGH) + lane] = tried
+    low, high = lanes[_LOW + lane], lanes[_HIGH + lane]
+    step = tried + correction
+    lanes[_STEP + lane] = step if low < step < high else 0.5 * (low + high)
+
+
+# The ground stage.
+
+
 @_compiled
-def _lift_off(
-    state: Row, rates: Row, force: float, step: float, after_force: float, weight: float
-) -> tuple[float, Row]:
-    """The part of a step after which the ground's force vanishes, and the state there.
+def _try_slides(lanes: Floats) -> None:
+    """An attempt of each lane on the ground. The sling's four numbers are not kept up."""
+    for lane in range(LANES):
+        state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
+        step, weight = lanes[_STEP + lane], lanes[_WEIGHT + lane]
+        force, mode = lanes[_VALUE + lane], lanes[_MODE + lane]
+        end = _slide_step(state, rates, step, weight)
+        end = (end[0], end[1], 0.0, end[3], end[4], 0.0, end[6], end[7], 0.0, end[9], end[10], 0.0)
+        end_rates, end_force = _throw_motion(end, weight, True)
+        goes_on = (lanes[_TIME + lane] + step < LONGEST_STAGE_S) & (
+            lanes[_TRIES + lane] < MOST_STEPS
+        )
+        event = _NOTHING if goes_on else _OVER
+        event = _CROSSED if (end_force < 0.0) & (mode == _MARCH) else event
+        event = _TRIED if mode == _SEARCH else event
+        next_step = _throw_step_length(end_rates)
+        _go_on(lanes, lane, event, (state, rates), (end, end_rates), next_step)
+        lanes[_AFTER_VALUE + lane] = end_force
+        lanes[_VALUE + lane] = force if event != _NOTHING else end_force
+
+
+@_compiled
+def _decide_slide(lanes: Floats, lane: int) -> int:
+    """Find lift-off: where the ground's force vanishes. A status, or -1 to try on.
 
     The motion is continuous up to the acceleration, so the error is the square of the miss.
     """
-    low, low_force, high, high_force = 0.0, force, step, after_force
-    part, middle = step, state
-    for _ in range(MOST_HALVINGS):
-        part = low + (high - low) * low_force / (low_force - high_force)
-        middle = _throw_step(state, rates, part, weight, True)
-        middle_force = _throw_motion(middle, weight, True)[1]
-        if abs(middle_force) < 1e-4 * (force - after_force):
-            break
-        # Halving the end that stays keeps the secant from creeping up on one side (Illinois).
-        if middle_force > 0.0:
-            low, low_force, high_force = part, middle_force, 0.5 * high_force
-        else:
-            high, high_force, low_force = part, middle_force, 0.5 * low_force
-    return part, middle
+    event, step = lanes[_EVENT + lane], lanes[_STEP + lane]
+    force = lanes[_AFTER_VALUE + lane]
+    if event == _OVER:
+        return _NO_LIFT_OFF
+    if event == _CROSSED:
+        _search(lanes, lane, step, step)
+        lanes[_LOW_VALUE + lane] = lanes[_VALUE + lane]
+        lanes[_HIGH_VALUE + lane] = force
+        lanes[_TOLERANCE + lane] = 1e-6 * (lanes[_VALUE + lane] - force)
+    elif abs(force) < lanes[_TOLERANCE + lane] or lanes[_TRIES + lane] >= MOST_HALVINGS:
+        return _OK
+    # Halving an end that stays twice keeps the secant from creeping up on one side (Illinois).
+    elif force > 0.0:
+        lanes[_LOW + lane] = step
+        lanes[_LOW_VALUE + lane] = force
+        if lanes[_LAST_VALUE + lane] > 0.0:
+            lanes[_HIGH_VALUE + lane] *= 0.5
+    else:
+        lanes[_HIGH + lane] = step
+        lanes[_HIGH_VALUE + lane] = force
+        if lanes[_LAST_VALUE + lane] < 0.0:
+            lanes[_LOW_VALUE + lane] *= 0.5
+    lanes[_LAST_VALUE + lane] = force
+    low, high = lanes[_LOW + lane], lanes[_HIGH + lane]
+    low_force, high_force = lanes[_LOW_VALUE + lane], lanes[_HIGH_VALUE + lane]
+    lanes[_STEP + lane] = low + (high - low) * low_force / (low_force - high_force)
+    return -1
+
+
+# The hanging stage. Its value is the aim.
 
 
 @_compiled
-def _crest(
-    state: Row, rates: Row, step: float, weight: float, cos_angle: float, sin_angle: float
-) -> tuple[float, float, float]:
-    """A moment inside a step where the aim is past zero, or else at its crest; aim and rate there.
+def _try_swings(lanes: Floats) -> None:
+    """An attempt of each lane while the sling swings freely.
 
-    The aim rises at the beginning of the step and falls at its end.
+    The direction may dip below the release angle and come back within one step: that may be where
+    both ends' tangents meet above zero.
     """
-    low, high = 0.0, step
-    part, aim, rate = 0.0, -1.0, 0.0
-    for _ in range(MOST_HALVINGS):
-        part = 0.5 * (low + high)
-        middle = _throw_step(state, rates, part, weight, False)
-        middle_rates = _throw_rates(middle, weight, False)
-        aim, rate, _ = _aim(middle, middle_rates, cos_angle, sin_angle)
-        if aim >= 0.0 or high - low < 1e-6 * step:
-            break
-        if rate > 0.0:
-            low = part
+    for lane in range(LANES):
+        state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
+        step, weight = lanes[_STEP + lane], lanes[_WEIGHT + lane]
+        aim, aim_rate = lanes[_VALUE + lane], lanes[_VALUE_RATE + lane]
+        mode, tries = lanes[_MODE + lane], lanes[_TRIES + lane]
+        end = _swing_step(state, rates, step, weight)
+        end_rates = _swing_rates(end, weight)
+        end_aim, end_aim_rate, forward = _aim(
+            end, end_rates, lanes[_COS_ANGLE + lane], lanes[_SIN_ANGLE + lane]
+        )
+        goes_on = (lanes[_TIME + lane] + step < lanes[_END + lane]) & (tries < MOST_STEPS)
+        may_cross = (mode == _MARCH) & (aim < 0.0) & (forward > 0.0)
+        meeting = (end_aim - aim - end_aim_rate * step) / (aim_rate - end_aim_rate)
+        meets = (aim_rate > 0.0) & (end_aim_rate < 0.0) & (aim + aim_rate * meeting >= 0.0)
+        event = _NOTHING if goes_on else _OVER
+        event = _PERHAPS if may_cross & meets else event
+        event = _CROSSED if may_cross & (end_aim >= 0.0) else event
+        event = _TRIED if (mode == _SEARCH) | (mode == _CREST) else event
+        stays = event != _NOTHING
+        pushed, push = lanes[_PUSHED + lane], _push(end, end_rates)
+        next_step = _throw_step_length(end_rates)
+        _go_on(lanes, lane, event, (state, rates), (end, end_rates), next_step)
+        lanes[_PUSHED + lane] = push if (push > pushed) & (not stays) else pushed
+        lanes[_PUSH + lane] = push
+        lanes[_FORWARD + lane] = forward
+        lanes[_AFTER_VALUE + lane] = end_aim
+        lanes[_AFTER_VALUE_RATE + lane] = end_aim_rate
+        lanes[_VALUE + lane] = aim if stays else end_aim
+        lanes[_VALUE_RATE + lane] = aim_rate if stays else end_aim_rate
+
+
+@_compiled
+def _decide_swing(lanes: Floats, lane: int) -> int:
+    """Find the release: where the aim first rises through zero. A status, or -1 to try on."""
+    event, step, mode = lanes[_EVENT + lane], lanes[_STEP + lane], lanes[_MODE + lane]
+    aim, aim_rate = lanes[_AFTER_VALUE + lane], lanes[_AFTER_VALUE_RATE + lane]
+    if event == _OVER:
+        return _NO_RELEASE
+    if event == _PERHAPS:
+        lanes[_MODE + lane] = _CREST
+        lanes[_LOW + lane] = 0.0
+        lanes[_HIGH + lane] = step
+        lanes[_WHOLE + lane] = step
+        lanes[_STEP + lane] = 0.5 * step
+    elif event == _CROSSED or (mode == _CREST and aim >= 0.0):
+        before, rate_before = lanes[_VALUE + lane], lanes[_VALUE_RATE + lane]
+        _search(lanes, lane, step, _first_guess(step, before, rate_before, aim, aim_rate))
+    elif mode == _CREST:
+        whole = lanes[_WHOLE + lane]
+        if lanes[_HIGH + lane] - lanes[_LOW + lane] < 1e-6 * whole:  # the crest is below zero
+            lanes[_MODE + lane] = _PASS
+            lanes[_STEP + lane] = whole
         else:
-            high = part
-    return part, aim, rate
+            _narrow(lanes, lane, aim_rate > 0.0, math.inf)
+    else:
+        close = abs(aim) < 1e-11 * lanes[_FORWARD + lane]
+        if close or lanes[_TRIES + lane] >= MOST_HALVINGS:
+            return _OK
+        _narrow(lanes, lane, aim < 0.0, -aim / aim_rate)
+    return -1
 
 
-@_compiled
-def _release(
-    state: Row,
-    rates: Row,
-    guess: float,
-    high: float,
-    weight: float,
-    cos_angle: float,
-    sin_angle: float,
-) -> tuple[float, Row, Row]:
-    """The part of a step, up to `high`, after which the aim is zero; the state and rates there."""
-    low, part = 0.0, guess
-    middle, middle_rates = state, rates
-    for _ in range(MOST_HALVINGS):
-        middle = _throw_step(state, rates, part, weight, False)
-        middle_rates = _throw_rates(middle, weight, False)
-        aim, rate, forward = _aim(middle, middle_rates, cos_angle, sin_angle)
-        if abs(aim) < 1e-11 * forward:
-            break
-        if aim < 0.0:
-            low = part
-        else:
-            high = part
-        part -= aim / rate
-        if not low < part < high:
-            part = 0.5 * (low + high)
-    return part, middle, middle_rates
+# The flight, in the frame that moves with the wind.
 
 
-@_compiled
-def _release_bracket(
-    state: Row,
-    rates: Row,
-    aim: float,
-    aim_rate: float,
-    step: float,
-    after_aim: float,
-    after_aim_rate: float,
-    weight: float,
-    cos_angle: float,
-    sin_angle: float,
-) -> tuple[float, float]:
-    """The end of a stretch at whose beginning the aim is below zero, and where it is about zero.
-
-    The end is -1 where the aim stays below zero. The direction may dip below the release angle and
-    come back within one step: a crest is looked for where both ends' tangents meet above zero.
-    """
-    if after_aim >= 0.0:
-        return step, _first_guess(step, aim, aim_rate, after_aim, after_aim_rate)
-    if aim_rate > 0.0 and after_aim_rate < 0.0:
-        meeting = (after_aim - aim - after_aim_rate * step) / (aim_rate - after_aim_rate)
-        if aim + aim_rate * meeting >= 0.0:
-            high, crest_aim, crest_rate = _crest(state, rates, step, weight, cos_angle, sin_angle)
-            if crest_aim >= 0.0:
-                return high, _first_guess(high, aim, aim_rate, crest_aim, crest_rate)
-    return -1.0, 0.0
-
-
-@_compiled
-def _slide_and_lift(weight: float, nodes: Floats) -> tuple[int, float, Row, int]:
-    """The ground stage: status, time, state at lift-off, nodes written."""
-    state = _slide((START_ALPHA, 0.0, START_GAMMA, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
-    rates, force = _throw_motion(state, weight, True)
-    time = 0.0
-    count = _note(nodes, 0, time, state, rates)
-    for _ in range(MOST_STEPS):
-        step = _throw_step_length(rates)
-        after = _throw_step(state, rates, step, weight, True)
-        after_rates, after_force = _throw_motion(after, weight, True)
-        if after_force < 0.0:
-            step, after = _lift_off(state, rates, force, step, after_force, weight)
-            return _OK, time + step, _slide(after), count
-        state, rates, force = _slide(after), after_rates, after_force
-        time += step
-        count = _note(nodes, count, time, state, rates)
-        if not time < LONGEST_STAGE_S:
-            break
-    return _NO_LIFT_OFF, time, state, count
-
-
-@_compiled
-def _swing_and_release(
-    weight: float,
-    cos_angle: float,
-    sin_angle: float,
-    state: Row,
-    time: float,
-    nodes: Floats,
-    count: int,
-) -> tuple[int, float, Row, Row, bool, int]:
-    """The hanging stage: status, time, state, rates, whether the sling pushed, nodes written."""
-    end = time + LONGEST_STAGE_S
-    rates = _throw_rates(state, weight, False)
-    count = _note(nodes, count, time, state, rates)
-    pushed = _pushes(state, rates)
-    aim, aim_rate, _ = _aim(state, rates, cos_angle, sin_angle)
-    for _ in range(MOST_STEPS):
-        step = _throw_step_length(rates)
-        after = _throw_step(state, rates, step, weight, False)
-        after_rates = _throw_rates(after, weight, False)
-        after_aim, after_aim_rate, forward = _aim(after, after_rates, cos_angle, sin_angle)
-        if aim < 0.0 and forward > 0.0:
-            high, guess = _release_bracket(
-                state,
-                rates,
-                aim,
-                aim_rate,
-                step,
-                after_aim,
-                after_aim_rate,
-                weight,
-                cos_angle,
-                sin_angle,
-            )
-            if high > 0.0:
-                step, state, rates = _release(
-                    state, rates, guess, high, weight, cos_angle, sin_angle
-                )
-                time += step
-                count = _note(nodes, count, time, state, rates)
-                return _OK, time, state, rates, pushed or _pushes(state, rates), count
-        state, rates, aim, aim_rate = after, after_rates, after_aim, after_aim_rate
-        time += step
-        count = _note(nodes, count, time, state, rates)
-        pushed = pushed or _pushes(state, rates)
-        if not time < end:
-            break
-    return _NO_RELEASE, time, state, rates, pushed, count
-
-
-@_compiled
+@_inlined
 def _flight_rates(state: Row) -> Row:
     """Time derivative in the frame that moves with the wind.
 
@@ -774,72 +954,242 @@ def _flight_rates(state: Row) -> Row:
 _flight_step = _dormand_prince(_flight_rates)
 
 
-@_compiled
-def _top(state: Row, rates: Row, step: float) -> float:
-    """The greatest height inside a step that begins upwards and ends downwards."""
-    low, high, part, height = 0.0, step, min(state[3] / GRAVITY, 0.5 * step), state[1]
-    for _ in range(MOST_HALVINGS):
-        middle = _flight_step(state, rates, part)
-        height = middle[1]
-        if abs(middle[3]) < 1e-4:
-            break
-        if middle[3] > 0.0:
-            low = part
-        else:
-            high = part
-        part += middle[3] / GRAVITY
-        if not low < part < high:
-            part = 0.5 * (low + high)
-    return height
+@_inlined
+def _flight_step_length(state: Row) -> float:
+    """Seconds of the next step of the flight."""
+    speed = math.sqrt(state[2] * state[2] + state[3] * state[3])
+    return FLIGHT_STEP / (DRAG * speed + SLOWEST_DECAY)
 
 
 @_compiled
-def _landing(state: Row, rates: Row, guess: float, high: float) -> tuple[float, Row]:
-    """The part of a step, up to `high`, after which the projectile is on the ground."""
-    low, part, middle = 0.0, guess, state
-    for _ in range(MOST_HALVINGS):
-        middle = _flight_step(state, rates, part)
-        above = middle[1] + PIVOT_HEIGHT
-        if abs(above) < 1e-10:
-            break
-        if above > 0.0:
-            low = part
-        else:
-            high = part
-        part -= above / middle[3]
-        if not low < part < high:
-            part = 0.5 * (low + high)
-    return part, middle
+def _height_inside(before: Row, after: Row, step: float, part: float) -> float:
+    """The height at a part of a step, from height, speed and acceleration at both ends.
+
+    It is Hermite's polynomial of degree five, written as two halves, one for each end.
+    """
+    share = part / step
+    rest = 1.0 - share
+    from_before = before[0] + part * (
+        before[1]
+        + 3.0 * before[0] / step
+        + part * (0.5 * before[2] + 3.0 * before[1] / step + 6.0 * before[0] / step**2)
+    )
+    back = step - part
+    from_after = after[0] - back * (
+        after[1]
+        - 3.0 * after[0] / step
+        - back * (0.5 * after[2] - 3.0 * after[1] / step + 6.0 * after[0] / step**2)
+    )
+    return rest**3 * from_before + share**3 * from_after
 
 
 @_compiled
-def _fly(
-    x: float, y: float, speed_x: float, speed_y: float, nodes: Floats
-) -> tuple[int, float, Row, float, int]:
-    """From release to the ground: status, time, state, apex, nodes written."""
-    state: Row = (x, y, speed_x, speed_y, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    rates = _flight_rates(state)
-    time, apex = 0.0, y
-    count = _note(nodes, 0, time, state, rates)
-    for _ in range(MOST_STEPS):
-        if state[1] <= -PIVOT_HEIGHT and state[3] <= 0.0:
-            break
-        speed = math.sqrt(state[2] * state[2] + state[3] * state[3])
-        step = FLIGHT_STEP / (DRAG * speed + SLOWEST_DECAY)
-        after = _flight_step(state, rates, step)
-        if state[3] > 0.0 and after[3] <= 0.0:
-            apex = max(apex, _top(state, rates, step))
-        landed = after[1] <= -PIVOT_HEIGHT and state[1] > -PIVOT_HEIGHT
-        if landed:
-            above, below = state[1] + PIVOT_HEIGHT, after[1] + PIVOT_HEIGHT
-            guess = _first_guess(step, above, state[3], below, after[3])
-            step, after = _landing(state, rates, guess, step)
-        state, rates = after, _flight_rates(after)
-        time += step
-        count = _note(nodes, count, time, state, rates)
-        if landed:
-            return _OK, time, state, apex, count
-    return _NO_LANDING, time, state, apex, count
+def _try_flights(lanes: Floats) -> None:
+    """An attempt of each lane in flight."""
+    for lane in range(LANES):
+        state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
+        step, mode = lanes[_STEP + lane], lanes[_MODE + lane]
+        end = _flight_step(state, rates, step)
+        end_rates = _flight_rates(end)
+        lost = (end[1] <= -PIVOT_HEIGHT) & (end[3] <= 0.0)
+        landed = (end[1] <= -PIVOT_HEIGHT) & (state[1] > -PIVOT_HEIGHT)
+        goes_on = (lanes[_TRIES + lane] < MOST_STEPS) & (end[1] == end[1])
+        event = _NOTHING if goes_on & (not lost) else _OVER
+        event = _PERHAPS if (state[3] > 0.0) & (end[3] <= 0.0) & (not lost) else event
+        event = _CROSSED if landed & (mode == _MARCH) else event
+        event = _TRIED if mode == _SEARCH else event
+        _go_on(lanes, lane, event, (state, rates), (end, end_rates), _flight_step_length(end))
+
+
+@_compiled
+def _decide_flight(lanes: Floats, lane: int) -> int:
+    """Find the landing, and the apex on the way. A status, or -1 to try on."""
+    event, step = lanes[_EVENT + lane], lanes[_STEP + lane]
+    state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
+    end, end_rates = _get_row(lanes, _AFTER + lane), _get_row(lanes, _AFTER_RATES + lane)
+    before, after = (state[1], state[3], rates[3]), (end[1], end[3], end_rates[3])
+    if event == _OVER:
+        return _NO_LANDING
+    if event == _TRIED:
+        above = end[1] + PIVOT_HEIGHT
+        correction = -above / end[3]
+        if abs(correction) < 1e-6 or lanes[_TRIES + lane] >= MOST_HALVINGS:
+            # So short a time that its square does not show.
+            _put_row(lanes, _AFTER + lane, _advance(end, end_rates, correction))
+            lanes[_STEP + lane] = step + correction
+            return _OK
+        _narrow(lanes, lane, above > 0.0, correction)
+        return -1
+    if state[3] > 0.0 and end[3] <= 0.0:
+        top = _first_guess(step, state[3], rates[3], end[3], end_rates[3])
+        height = _height_inside(before, after, step, top)
+        lanes[_APEX + lane] = max(lanes[_APEX + lane], height)
+    if event == _CROSSED:
+        guess = _first_guess(step, state[1] + PIVOT_HEIGHT, state[3], end[1] + PIVOT_HEIGHT, end[3])
+        for _ in range(3):
+            speed = state[3] + (end[3] - state[3]) * guess / step
+            guess -= (_height_inside(before, after, step, guess) + PIVOT_HEIGHT) / speed
+        _search(lanes, lane, step, min(max(guess, 0.0), step))
+        return -1
+    _put_row(lanes, _STATE + lane, end)
+    _put_row(lanes, _RATES + lane, end_rates)
+    lanes[_TIME + lane] += step
+    lanes[_STEP + lane] = _flight_step_length(end)
+    lanes[_EVENT + lane] = _NOTHING
+    lanes[_MODE + lane] = _MARCH
+    return -1
+
+
+# The stages, each for all shots.
+
+
+@_inlined
+def _twelve(numbers: Floats) -> Row:
+    """The first twelve numbers."""
+    return (
+        numbers[0],
+        numbers[1],
+        numbers[2],
+        numbers[3],
+        numbers[4],
+        numbers[5],
+        numbers[6],
+        numbers[7],
+        numbers[8],
+        numbers[9],
+        numbers[10],
+        numbers[11],
+    )
+
+
+@_compiled
+def _load(stage: int, lanes: Floats, lane: int, shot: Floats) -> None:
+    """Put a shot into a lane. Its first attempt has no length, and finds the rates there."""
+    state: Row = (START_ALPHA, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    time = 0.0
+    if stage == _SWING:
+        state, time = _twelve(shot[_BEGIN:]), shot[_THROW_TIME]
+    elif stage == _FLIGHT:
+        x, y, speed_x, speed_y = _projectile(_twelve(shot[_BEGIN:]))
+        speed_x -= shot[_WIND]
+        state = (x, y, speed_x, speed_y, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    _put_row(lanes, _STATE + lane, state)
+    for index in range(12):
+        lanes[_RATES + index * LANES + lane] = 0.0
+    lanes[_STEP + lane] = 0.0
+    lanes[_TIME + lane] = time
+    lanes[_TRIES + lane] = 0.0
+    lanes[_MODE + lane] = _PASS
+    lanes[_END + lane] = time + LONGEST_STAGE_S
+    lanes[_WEIGHT + lane] = shot[_KILOGRAMS]
+    lanes[_COS_ANGLE + lane], lanes[_SIN_ANGLE + lane] = shot[_COS], shot[_SIN]
+    lanes[_PUSHED + lane] = 0.0
+    lanes[_APEX + lane] = state[1]
+
+
+@_written_in
+def _attempt(stage: int, lanes: Floats) -> None:
+    """An attempt of each lane."""
+    if stage == _SLIDE:
+        _try_slides(lanes)
+    elif stage == _SWING:
+        _try_swings(lanes)
+    else:
+        _try_flights(lanes)
+
+
+@_written_in
+def _decide(stage: int, lanes: Floats, lane: int) -> int:
+    """What a lane tries next; a status when its shot is done, otherwise -1."""
+    if stage == _SLIDE:
+        return _decide_slide(lanes, lane)
+    if stage == _SWING:
+        return _decide_swing(lanes, lane)
+    return _decide_flight(lanes, lane)
+
+
+@_compiled
+def _keep(stage: int, lanes: Floats, lane: int, shot: Floats) -> None:
+    """Write a shot at the end of a stage."""
+    lanes[_TIME + lane] += lanes[_STEP + lane]
+    if stage == _SLIDE:
+        _put_row(lanes, _AFTER + lane, _slide(_get_row(lanes, _AFTER + lane)))
+    first = _LANDED if stage == _FLIGHT else _BEGIN
+    for index in range(12):
+        shot[first + index] = lanes[_AFTER + index * LANES + lane]
+    if stage == _FLIGHT:
+        shot[_FLIGHT_TIME], shot[_HIGHEST] = lanes[_TIME + lane], lanes[_APEX + lane]
+    else:
+        for index in range(12):
+            shot[_BEGIN_RATES + index] = lanes[_AFTER_RATES + index * LANES + lane]
+        shot[_THROW_TIME] = lanes[_TIME + lane]
+    if stage == _SWING:
+        shot[_HARDEST_PUSH] = max(lanes[_PUSHED + lane], lanes[_PUSH + lane])
+
+
+@_compiled
+def _node(stage: int, lanes: Floats, place: int, nodes: Floats, count: int) -> int:
+    """Note where a lane's attempt begins (place: `_STATE + lane`), or ended (`_AFTER + lane`)."""
+    state, rates = _get_row(lanes, place), _get_row(lanes, place + _RATES)
+    if stage == _SLIDE:
+        state = _slide(state)
+    return _note(nodes, count, lanes[_TIME + place % LANES], state, rates)
+
+
+@_written_in
+def _take_through(
+    stage: int, shots: Floats, lanes: Floats, rows: NDArray[np.int64], nodes: Floats, count: int
+) -> int:
+    """Take all shots `(batch, columns)` that are OK through a stage; how many nodes there are then.
+
+    A row's shot is in one of the lanes, whose rows `(LANES,)` are -1 before and after.
+    """
+    row, busy = 0, 0
+    while True:
+        for lane in range(LANES):
+            while rows[lane] < 0 and row < len(shots):
+                if shots[row, _STATUS] == _OK:
+                    _load(stage, lanes, lane, shots[row])
+                    rows[lane] = row
+                    busy += 1
+                row += 1
+        if busy == 0:
+            return count
+        _attempt(stage, lanes)
+        for lane in range(LANES):
+            if rows[lane] < 0:
+                continue
+            status = -1
+            if lanes[_EVENT + lane] != _NOTHING:
+                status = _decide(stage, lanes, lane)
+            if len(nodes) > 0 and lanes[_EVENT + lane] == _NOTHING:
+                count = _node(stage, lanes, _STATE + lane, nodes, count)
+            if status >= 0:
+                _keep(stage, lanes, lane, shots[rows[lane]])
+                if len(nodes) > 0:
+                    count = _node(stage, lanes, _AFTER + lane, nodes, count)
+                shots[rows[lane], _STATUS] = status
+                rows[lane] = -1
+                busy -= 1
+
+
+@_compiled
+def _check(wind: float, angle: float, weight: float, shot: Floats) -> None:
+    """Write what a shot begins with, and whether it can be shot."""
+    for column in range(_COLUMNS):
+        shot[column] = 0.0
+    shot[_WIND], shot[_KILOGRAMS] = wind, weight
+    # Beyond the vertical an angle counts as its mirror image, so that all of them lie forward.
+    shot[_MIRRORED] = 1.0 if math.cos(angle) < 0.0 else 0.0
+    shot[_COS], shot[_SIN] = abs(math.cos(angle)), math.sin(angle)
+    if not (math.isfinite(wind) and math.isfinite(angle) and math.isfinite(weight)):
+        shot[_STATUS] = _NOT_FINITE
+    elif weight <= 0.0:
+        shot[_STATUS] = _WEIGHT_NOT_POSITIVE
+    elif weight <= STARTING_WEIGHT:
+        shot[_STATUS] = _NO_MOTION
+    else:
+        shot[_STATUS] = _OK
 
 
 @_compiled
@@ -849,49 +1199,27 @@ def _clamped(value: float, limit: float) -> float:
 
 
 @_compiled
-def _shoot_row(
-    wind: float, angle: float, weight: float, throw_nodes: Floats, flight_nodes: Floats
-) -> tuple[int, bool, int, int, tuple[float, ...]]:
-    """One shot: status, whether the sling pushed, node counts, and ten numbers of `Shots`."""
+def _result(shot: Floats) -> tuple[int, tuple[float, ...]]:
+    """Status and ten numbers of `Shots` of a shot that has been through all stages."""
     resting = (RESTING_X, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, RESTING_X, -PIVOT_HEIGHT, 0.0)
-    if not (math.isfinite(wind) and math.isfinite(angle) and math.isfinite(weight)):
-        return _NOT_FINITE, False, 0, 0, resting
-    if weight <= 0.0:
-        return _WEIGHT_NOT_POSITIVE, False, 0, 0, resting
-    if weight <= STARTING_WEIGHT:
-        return _NO_MOTION, False, 0, 0, resting
-
-    # Beyond the vertical an angle counts as its mirror image, so that all of them lie forward.
-    mirrored = math.cos(angle) < 0.0
-    cos_angle, sin_angle = abs(math.cos(angle)), math.sin(angle)
-
-    status, throw_time, state, throw_count = _slide_and_lift(weight, throw_nodes)
-    rates, pushed = state, False
-    if status == _OK:
-        status, throw_time, state, rates, pushed, throw_count = _swing_and_release(
-            weight, cos_angle, sin_angle, state, throw_time, throw_nodes, throw_count
-        )
+    status, wind = int(shot[_STATUS]), shot[_WIND]
+    if status in (_NOT_FINITE, _WEIGHT_NOT_POSITIVE, _NO_MOTION):
+        return status, resting
+    state, rates = _twelve(shot[_BEGIN:]), _twelve(shot[_BEGIN_RATES:])
+    throw_time, flight_time = shot[_THROW_TIME], shot[_FLIGHT_TIME]
     x, y, speed_x, speed_y = _projectile(state)
-    if status != _OK:
+    if status in (_NO_LIFT_OFF, _NO_RELEASE):
         if not math.isfinite(x + y):
-            return _NOT_FINITE, False, 0, 0, resting
-        return (
-            status,
-            pushed,
-            0,
-            0,
-            (x, 0.0, 0.0, 0.0, throw_time, 0.0, 0.0, x, y, y + PIVOT_HEIGHT),
-        )
+            return _NOT_FINITE, resting
+        return status, (x, 0.0, 0.0, 0.0, throw_time, 0.0, 0.0, x, y, y + PIVOT_HEIGHT)
 
-    status, flight_time, landed, apex, flight_count = _fly(
-        x, y, speed_x - wind, speed_y, flight_nodes
-    )
+    landed, apex = _twelve(shot[_LANDED:]), shot[_HIGHEST]
     distance = landed[0] + wind * flight_time
     release_speed = math.sqrt(speed_x * speed_x + speed_y * speed_y)
     finite = math.isfinite(distance + apex)
     if status != _OK or not finite:
         still = (x, 0.0, 0.0, 0.0, throw_time, 0.0, release_speed, x, y, y + PIVOT_HEIGHT)
-        return status if finite else _NOT_FINITE, pushed, 0, 0, still
+        return status if finite else _NOT_FINITE, still
 
     # Of the distance, for the release's height and velocity: the landing moves along the ground.
     slope = (landed[2] + wind) / landed[3]
@@ -904,17 +1232,17 @@ def _shoot_row(
     by_weight = x_t + by_y * y_t + by_speed_x * speed_x_t + by_speed_y * speed_y_t
 
     # Of the release time, from d(aim) = 0.
+    cos_angle, sin_angle = shot[_COS], shot[_SIN]
     aim_rate = acc_x * sin_angle - acc_y * cos_angle
     aim_by_weight = speed_x_t * sin_angle - speed_y_t * cos_angle
     by_angle = -by_release_time * release_speed / aim_rate
     by_weight -= by_release_time * aim_by_weight / aim_rate
     by_wind = flight_time - by_speed_x
-    if mirrored:
+    if shot[_MIRRORED] > 0.0:
         by_angle = -by_angle
     if not math.isfinite(by_wind + by_angle + by_weight):
         by_wind, by_angle, by_weight = 0.0, 0.0, 0.0
-
-    numbers = (
+    return _OK, (
         distance,
         _clamped(by_wind, DERIVATIVE_LIMITS[0]),
         _clamped(by_angle, DERIVATIVE_LIMITS[1]),
@@ -926,17 +1254,19 @@ def _shoot_row(
         y,
         apex + PIVOT_HEIGHT,
     )
-    return _OK, pushed, throw_count, flight_count, numbers
 
 
 @_compiled_and_cached(
-    "void(float64[::1], float64[::1], float64[::1], float64[:, ::1], int8[::1], boolean[::1],"
-    "float64[:, ::1], float64[:, ::1], int64[::1])"
+    "void(float64[::1], float64[::1], float64[::1], float64[:, ::1], float64[::1], int64[::1],"
+    "float64[:, ::1], int8[::1], boolean[::1], float64[:, ::1], float64[:, ::1], int64[::1])"
 )
 def _shoot_rows(
     wind: Floats,
     angle: Floats,
     weight: Floats,
+    shots: Floats,
+    lanes: Floats,
+    rows: NDArray[np.int64],
     numbers: Floats,
     status: NDArray[np.int8],
     pushed: NDArray[np.bool_],
@@ -944,16 +1274,19 @@ def _shoot_rows(
     flight_nodes: Floats,
     counts: NDArray[np.int64],
 ) -> None:
-    """Fill `numbers` `(10, batch)`, `status` and `pushed` `(batch,)`, one row after another.
+    """Fill `numbers` `(10, batch)`, `status` and `pushed` `(batch,)`.
 
-    The nodes `(room, 13)` and their two counts are those of the last row.
+    The nodes `(room, 13)` and their two counts are those of a batch of one; others have no room.
     """
-    for row in range(wind.shape[0]):
-        row_status, row_pushed, counts[0], counts[1], row_numbers = _shoot_row(
-            wind[row], angle[row], weight[row], throw_nodes, flight_nodes
-        )
-        status[row] = row_status
-        pushed[row] = row_pushed
+    for row in range(len(wind)):
+        _check(wind[row], angle[row], weight[row], shots[row])
+    for stage in range(_FLIGHT + 1):
+        film = stage // _FLIGHT
+        nodes = flight_nodes if film else throw_nodes
+        counts[film] = _take_through(stage, shots, lanes, rows, nodes, counts[film])
+    for row in range(len(wind)):
+        status[row], row_numbers = _result(shots[row])
+        pushed[row] = shots[row, _HARDEST_PUSH] > 0.0 and status[row] != _NOT_FINITE
         for index, number in enumerate(row_numbers):
             numbers[index, row] = number
 
@@ -981,7 +1314,9 @@ def _shoot_with_nodes(
     pushed = np.empty(batch, dtype=np.bool_)
     throw_nodes, flight_nodes = np.empty((room, 13)), np.empty((room, 13))
     counts = np.zeros(2, dtype=np.int64)
-    _shoot_rows(*columns, numbers, status, pushed, throw_nodes, flight_nodes, counts)
+    table, lanes, rows = np.empty((batch, _COLUMNS)), np.zeros(_ROOM), np.full(LANES, -1)
+    workspace, nodes = (table, lanes, rows), (throw_nodes, flight_nodes)
+    _shoot_rows(*columns, *workspace, numbers, status, pushed, *nodes, counts)
     behind_pivot = (numbers[0] < 0.0) & (status == Status.OK)
     shots = Shots(
         distance_m=numbers[0],

@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import math
+import re
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -310,6 +312,31 @@ def test_a_row_does_not_depend_on_its_batch(parts: int) -> None:
         assert joined.tobytes() == getattr(whole, field.name).tobytes(), field.name
 
 
+def test_a_row_does_not_depend_on_its_neighbours() -> None:
+    """In whatever order, and among rows that fail in every way, a shot has the same bits."""
+    control = random_shots(100, seed=3)
+    whole = physics.shoot(*control)
+    bad = np.array([[0.0, 0.7, -1.0], [math.nan, 0.7, 200.0], [0.0, 0.7, 7.0], [1e300, 0.7, 1e300]])
+    mixed = np.concatenate([np.stack(control, axis=-1), np.repeat(bad, 10, axis=0)])
+    order = np.random.default_rng(7).permutation(len(mixed))
+    shots = physics.shoot(*mixed[order].T)
+    back = np.argsort(order)[:100]
+    for field in dataclasses.fields(physics.Shots):
+        found = getattr(shots, field.name)[back]
+        assert found.tobytes() == getattr(whole, field.name).tobytes(), field.name
+
+
+@pytest.mark.parametrize("attempt", ["_try_slides", "_try_swings", "_try_flights"])
+def test_an_attempt_is_made_of_vector_instructions(attempt: str) -> None:
+    """A branch or a call in the loop over lanes would silently cost most of the speed."""
+    function = getattr(physics, attempt)
+    function.compile((numba.float64[::1],))
+    llvm = function.inspect_llvm((numba.float64[::1],))
+    products = re.findall(r"fmul contract (<\d+ x )?double", llvm)
+    assert len(products) > 100
+    assert all(products)
+
+
 def test_inputs_of_any_layout_give_the_same_shots() -> None:
     """Columns of a float32 control array are taken as they are; nothing is written to them."""
     control = np.stack(random_shots(10), axis=-1).astype(np.float32)
@@ -330,7 +357,7 @@ def test_unequal_shapes_are_refused() -> None:
         physics.shoot([0.0, 1.0], [0.7], [200.0])
 
 
-def test_a_batch_of_a_hundred_takes_at_most_six_milliseconds() -> None:
+def test_a_batch_of_a_hundred_takes_at_most_two_milliseconds() -> None:
     """Values and all derivatives of a batch, on one core."""
     control = random_shots(100)
     durations = []
@@ -338,7 +365,7 @@ def test_a_batch_of_a_hundred_takes_at_most_six_milliseconds() -> None:
         start = time.process_time()
         physics.shoot(*control)
         durations.append(time.process_time() - start)
-    assert min(durations) < 6e-3
+    assert min(durations) < 2e-3
 
 
 def test_the_kernel_compiles_where_no_cache_can_be_written() -> None:
