@@ -1,6 +1,6 @@
 """How many rounds of six messages a second: roomgrad beside what people use today, in turns.
 
-python -m tests.benchmarks.transport [--rounds 5] [--seconds 3] [--only rooms,pubsub-json] [--json]
+python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,pubsub-json] [--json]
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ CONTESTANTS = (
 BASE = "pubsub-json"
 
 
-def measured(contestant: Contestant, seconds: float) -> float:
-    """Rounds a second, after a second to warm up."""
+def measured(contestant: Contestant, seconds: float, warm_up_s: float = WARM_UP_S) -> float:
+    """Rounds a second, after some time to warm up."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(address(contestant))
         for component in COMPONENTS:  # the trainer, who speaks first, comes last
             _, lines = start(stack, CHAIN, contestant.kind, component, url, heard=True)
-        return speed(lines, seconds)
+        return speed(lines, seconds, warm_up_s)
 
 
 @contextlib.contextmanager
@@ -75,7 +75,7 @@ def address(contestant: Contestant) -> Iterator[str]:
         yield str(port)
 
 
-def speed(lines: IO[str], seconds: float) -> float:
+def speed(lines: IO[str], seconds: float, warm_up_s: float) -> float:
     """Rounds a second as the trainer tells them, once the chain turns."""
     until = time.monotonic() + PATIENCE_S
     first: tuple[int, float] | None = None
@@ -87,7 +87,7 @@ def speed(lines: IO[str], seconds: float) -> float:
                 break
             continue
         if first is None:
-            first, begin = (rounds, at), at + WARM_UP_S
+            first, begin = (rounds, at), at + warm_up_s
         elif at < begin:
             first = (rounds, at)
         elif at - first[1] >= seconds:
@@ -99,7 +99,7 @@ def main() -> None:
     """Prints medians, and what they are of plain pub/sub."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
