@@ -26,6 +26,7 @@ from tests.waiting import until
 RUN = "idle"
 COMPONENTS = ("simulator", "controlmodel")
 OURS = ("info", "monitor", "config|resetstat", "client|setinfo")  # of this program
+OF_THIS_PROGRAM = ("CONFIG", "CLIENT")  # the same, as MONITOR shows them
 SETTLE_S = 3.0  # after the first heartbeat
 
 
@@ -39,7 +40,6 @@ def measured(component: str, seconds: float) -> dict[str, Any]:
         hearts = Names(RUN).alive("*")
         until(lambda: list(client.scan_iter(hearts, count=1000)), timeout_s=60)
         time.sleep(SETTLE_S)
-        client.config_resetstat()
         count, took = sent(client, seconds)
         calls = executed(client)
     return {
@@ -51,13 +51,26 @@ def measured(component: str, seconds: float) -> dict[str, Any]:
 
 
 def sent(client: redis.Redis, seconds: float) -> tuple[int, float]:
-    """How many commands come in about so many seconds, and in how many exactly."""
-    count, began = 0, time.monotonic()
+    """How many commands come in from one heartbeat to another, and in how many seconds."""
     with client.monitor() as monitor:
+        next_heartbeat(monitor)
+        client.config_resetstat()
+        count, began = 0, time.monotonic()
         while (took := time.monotonic() - began) < seconds:
-            command = monitor.next_command()  # a heartbeat comes each second
-            count += command["client_type"] != "lua"
+            count += next_heartbeat(monitor)
     return count, took
+
+
+def next_heartbeat(monitor: Any) -> int:
+    """Waits for it, and says how many commands have come by then."""
+    count = 0
+    while True:
+        command = monitor.next_command()
+        if command["client_type"] == "lua" or command["command"].startswith(OF_THIS_PROGRAM):
+            continue
+        count += 1
+        if command["command"].startswith("EVAL"):
+            return count
 
 
 def executed(client: redis.Redis) -> dict[str, int]:
