@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.flat [--rounds 5] [--window-s 1] [--json]
 
-Half of a round trip between two processes, 4 KiB, in turns: with 1 and with 1,000 rooms in the
-system, of which a component is in 16; with 1 and with 100,000 open roots in the memory of the
-component that is asked; with 2 components, and with 64 that run.
+Half of a round trip between two processes, 4 KiB, in turns: with 1, 16 and 1,000 rooms in the
+system, of which a component is in 16 at most; with 1 and with 100,000 open roots in the memory of
+the component that is asked; with 2 components, and with 64 that run.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ PAIR = ("tests.benchmarks.transport.pair", "rooms")
 # name: rooms, open roots beside the one under way, components
 SETTINGS = {
     "1 room, 2 components": (1, None, 2),
+    "16 rooms": (16, None, 2),
     "1,000 rooms": (1000, None, 2),
     "64 components": (1, None, 64),
     "1 open root": (1, 0, 2),
     "100,000 open roots": (1, 99_999, 2),
 }
 PAIRS = (
-    ("1,000 rooms", "1 room, 2 components"),
+    ("16 rooms", "1 room, 2 components"),
+    ("1,000 rooms", "16 rooms"),
     ("64 components", "1 room, 2 components"),
     ("100,000 open roots", "1 open root"),
 )
