@@ -64,7 +64,7 @@ format: install ## lay out the code, and repair what can be repaired without tho
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: install ## measure transport and trebuchet, beside what people use today; a quarter of an hour
+bench: install ## measure transport and trebuchet, beside what people use today
 	@for name in $(filter-out melody_%,$(BENCHMARKS)); do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
