@@ -3,7 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := embedded,torch,simulator,melody,picture,rivals,dev
-BENCHMARKS := $(patsubst %.py,%,$(sort $(notdir $(wildcard tests/benchmarks/[a-z]*.py))))
+BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
+	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
 # Tests that start whole systems run one after another, so that none waits for another's processes;
 # the small ones run in this many processes.
@@ -63,7 +64,7 @@ format: install ## lay out the code, and repair what can be repaired without tho
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-bench: install ## measure the trebuchet, beside the same work in one process
+bench: install ## measure transport and trebuchet, beside what people use today
 	@for name in $(filter-out melody_%,$(BENCHMARKS)); do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 

@@ -1,6 +1,6 @@
 """What a flood of bad messages into one room costs its neighbours, and how much it leaves behind.
 
-    python -m tests.benchmarks.hostile [--windows 5] [--window-s 3] [--json]
+    python -m tests.benchmarks.hostile [--windows 5] [--window-s 1] [--json]
 
 Three processes on one embedded server: `left` and `right` of one run, `left` of another. A client
 asks the two neighbours 200 times a second each, and takes the time from XADD to the answer. In
@@ -230,7 +230,7 @@ def memory(url: str, pid: int, count: int) -> dict[str, Any]:
 def bench() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--windows", type=int, default=5, help="with flood, and as many without")
-    parser.add_argument("--window-s", type=float, default=3.0, help="seconds of each")
+    parser.add_argument("--window-s", type=float, default=1.0, help="seconds of each")
     parser.add_argument("--inputs", type=int, default=10_000, help="hostile inputs for the memory")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()

@@ -55,6 +55,14 @@ def test_history_is_bounded_in_bytes_too(cage: Cage) -> None:
     assert length(cage) >= 5
 
 
+def test_large_messages_are_trimmed_at_the_next_heartbeat(cage: Cage) -> None:
+    """Ten heartbeats of them would be gigabytes."""
+    cage.start(parrot(), history_mib=1, heartbeat_interval_s=2.0, heartbeat_lives_s=6.0)
+    fill(cage, 40, values=25_000)  # 100 kB each
+    until(lambda: cage.said() == 40)
+    until(lambda: length(cage) < 20, timeout_s=8)  # four beats
+
+
 def test_what_a_group_has_not_acknowledged_is_never_trimmed(cage: Cage) -> None:
     """The listener is not there: every word of the parrot waits for it."""
     cage.start(parrot(), history_entries=5)

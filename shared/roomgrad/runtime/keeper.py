@@ -30,6 +30,7 @@ log = structlog.get_logger("roomgrad")
 RING_PAUSE_S = 0.05
 RECONNECT_S = 0.25  # between two attempts to reach a server that is away
 CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
+MIB = 1024 * 1024
 # Own heartbeats that rang unheard, and for how long, until the subscription is made again.
 DEAF_BEATS, DEAF_S = 3, 3.0
 
@@ -68,7 +69,7 @@ class Keeper:
         self._beats = 0
         self._due = 0.0  # when to beat next
         self._connected_at = 0.0
-        self._trimmed_at = 0
+        self._trimmed_at = self._trimmed_bytes = 0
         self._failing: set[Wire] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._bell_reader, self._bell_writer = socket.socketpair()
@@ -217,13 +218,15 @@ class Keeper:
         )
 
     def _trim(self) -> None:
-        """Forgets what every group has acknowledged, after so many commits or every ten beats."""
+        """Forgets what every group has acknowledged, once it is much, or every ten beats."""
         if self._source is None:  # who only looks on delays no trimming, and does none
             return
-        commits = self._pulse.commits - self._trimmed_at
-        if commits < self._settings.history_entries // 4 and (not commits or self._beats % 10):
+        pulse, settings = self._pulse, self._settings
+        commits, size = pulse.commits - self._trimmed_at, pulse.handled_bytes - self._trimmed_bytes
+        few = commits < settings.history_entries // 4 and size < settings.history_mib * MIB / 4
+        if few and (not commits or self._beats % 10):
             return
-        self._trimmed_at = self._pulse.commits
+        self._trimmed_at, self._trimmed_bytes = pulse.commits, pulse.handled_bytes
         self._history.trim(self._wire)
 
     def _watch(self) -> None:

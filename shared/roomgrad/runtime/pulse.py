@@ -15,6 +15,7 @@ class Pulse:
     handling: float | None = None  # unix time since which a handler runs
     version: str = ""  # of the model that this replica holds
     commits: int = 0
+    handled_bytes: int = 0  # of the messages that were committed
     token: str = ""  # of the run that the loop was set up for
     token_seen: str = ""  # of the run that the server has now
     orphans: deque[tuple[bytes, str]] = field(default_factory=deque)  # what nobody handles

@@ -292,6 +292,7 @@ class Replica:
 
         if self._committer.commit(delivery, attempt, again, self._then_read()):
             self.pulse.commits += 1
+            self.pulse.handled_bytes += sum(map(len, delivery.fields))
             self.pulse.version = self._store.loaded_version if self._store else ""
         log.debug("handled", room=message.room, type=message.type, id=message.id)
 

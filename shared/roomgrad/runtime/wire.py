@@ -26,6 +26,7 @@ SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
 MOST_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
 _BUFFER = 128 * 1024
+_LARGE = 32 * 1024  # words of so many bytes are sent as they are: copies cost more than the server
 
 Reply = Any
 # The type stubs allow tuples of one item and bytes only.
@@ -41,6 +42,28 @@ Command = Sequence[bytes] | bytes
 def packed(*words: bytes) -> bytes:
     """A command as it goes over the wire."""
     return _packed(words)
+
+
+def _pieces(commands: Sequence[Command]) -> list[bytes]:
+    """Commands as they go over the wire, each large word as a piece of its own."""
+    pieces: list[bytes] = []
+    small: list[bytes] = []
+    for command in commands:
+        if isinstance(command, bytes):
+            small.append(command)
+        elif max(map(len, command)) < _LARGE:
+            small.append(_packed(tuple(command)))
+        else:
+            small.append(b"*%d\r\n" % len(command))
+            for word in command:
+                small.append(b"$%d\r\n" % len(word))
+                if len(word) >= _LARGE:
+                    pieces += [b"".join(small), word]
+                    small = []
+                else:
+                    small.append(word)
+                small.append(b"\r\n")
+    return [*pieces, b"".join(small)]
 
 
 class WireLost(ConnectionError):
@@ -166,15 +189,17 @@ class Wire:
     def _send(self, patience_s: float, *commands: Command) -> None:
         if self._socket is None:
             raise WireLost("not connected")
-        data = b"".join([c if isinstance(c, bytes) else _packed(tuple(c)) for c in commands])
-        if len(data) > MOST_BYTES:
+        pieces = _pieces(commands)
+        size = sum(map(len, pieces))
+        if size > MOST_BYTES:
             raise MessageError(
-                f"a commit of {len(data)} bytes cannot be sent, {MOST_BYTES} are the most: "
+                f"a commit of {size} bytes cannot be sent, {MOST_BYTES} are the most: "
                 f"write less with one message"
             )
         try:
-            self._be_patient(patience_s + len(data) / SLOWEST_BYTES_S)
-            self._socket.sendall(data)
+            self._be_patient(patience_s + size / SLOWEST_BYTES_S)
+            for piece in pieces:
+                self._socket.sendall(piece)
         except OSError as error:
             self._lose(error)
         self._waiting += len(commands)

@@ -1,6 +1,6 @@
 """How many rounds of six messages a second: roomgrad beside what people use today, in turns.
 
-python -m tests.benchmarks.transport [--rounds 5] [--seconds 3] [--only rooms,pubsub-json] [--json]
+python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,pubsub-json] [--json]
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +17,11 @@ from typing import IO
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.server import EmbeddedServer
 from tests.benchmarks.transport.chain import COMPONENTS
+from tests.benchmarks.transport.stage import fresh_server, ratio, start
 from tests.pages.desk import free_port
 
+CHAIN = "tests.benchmarks.transport.chain"
 WARM_UP_S = 1.0
 PATIENCE_S = 20.0
 
@@ -53,50 +51,31 @@ CONTESTANTS = (
 BASE = "pubsub-json"
 
 
-def measured(contestant: Contestant, seconds: float) -> float:
-    """Rounds a second, after a second to warm up."""
+def measured(contestant: Contestant, seconds: float, warm_up_s: float = WARM_UP_S) -> float:
+    """Rounds a second, after some time to warm up."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(address(contestant))
-        heard: IO[str] | None = None
         for component in COMPONENTS:  # the trainer, who speaks first, comes last
-            process = start(stack, contestant.kind, component, url)
-            heard = process.stdout
-        assert heard is not None
-        return speed(heard, seconds)
+            _, lines = start(stack, CHAIN, contestant.kind, component, url, heard=True)
+        return speed(lines, seconds, warm_up_s)
 
 
 @contextlib.contextmanager
 def address(contestant: Contestant) -> Iterator[str]:
     """A fresh server, or ports."""
     if contestant.server:
-        with tempfile.TemporaryDirectory() as directory:
-            server = EmbeddedServer.start(directory, aof=contestant.aof, die_with_parent=True)
-            try:
-                yield server.url
-            finally:
-                server.kill()
+        with fresh_server(contestant.aof) as server:
+            yield server.url
         return
     port = free_port()
     with contextlib.ExitStack() as stack:
         if contestant.kind.startswith("swergio"):
-            start(stack, contestant.kind, "server", str(port))
+            start(stack, CHAIN, contestant.kind, "server", str(port))
             time.sleep(0.3)
         yield str(port)
 
 
-def start(
-    stack: contextlib.ExitStack, kind: str, component: str, url: str
-) -> subprocess.Popen[str]:
-    """A process of a contestant, killed at the end."""
-    command = [sys.executable, "-m", "tests.benchmarks.transport.chain", kind, component, url]
-    output = subprocess.PIPE if component == "trainer" else subprocess.DEVNULL
-    process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL, text=True)
-    stack.callback(process.communicate)
-    stack.callback(process.kill)
-    return process
-
-
-def speed(lines: IO[str], seconds: float) -> float:
+def speed(lines: IO[str], seconds: float, warm_up_s: float) -> float:
     """Rounds a second as the trainer tells them, once the chain turns."""
     until = time.monotonic() + PATIENCE_S
     first: tuple[int, float] | None = None
@@ -108,7 +87,7 @@ def speed(lines: IO[str], seconds: float) -> float:
                 break
             continue
         if first is None:
-            first, begin = (rounds, at), at + WARM_UP_S
+            first, begin = (rounds, at), at + warm_up_s
         elif at < begin:
             first = (rounds, at)
         elif at - first[1] >= seconds:
@@ -120,7 +99,7 @@ def main() -> None:
     """Prints medians, and what they are of plain pub/sub."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -140,7 +119,6 @@ def report(chosen: list[Contestant], found: dict[str, list[float]], as_json: boo
     rows = []
     for each in chosen:
         values = found[each.name]
-        of_base = [v / b for v, b in zip(values, found.get(BASE, values), strict=True)]
         rows.append(
             {
                 "name": each.name,
@@ -148,7 +126,7 @@ def report(chosen: list[Contestant], found: dict[str, list[float]], as_json: boo
                 "rounds_s": statistics.median(values),
                 "lowest": min(values),
                 "highest": max(values),
-                "of_pubsub_json": statistics.median(of_base),
+                "of_pubsub_json": ratio(values, found.get(BASE, values)),
             }
         )
     if as_json:
