@@ -1,6 +1,6 @@
 """What rooms cost a training step: the same training through rooms and in one process, in turns.
 
-python -m tests.benchmarks.training [--rounds 5] [--steps 400] [--json]
+python -m tests.benchmarks.training [--rounds 5] [--steps 400] [--window 1] [--json]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COMPONENTS = ("controlmodel", "simulator", "trainer")
 
 
 @contextmanager
-def components(url: str, run: str, steps: int) -> Iterator[None]:
+def components(url: str, run: str, steps: int, window: int) -> Iterator[None]:
     """One process of each component."""
     processes = []
     for name in COMPONENTS:
@@ -36,6 +36,8 @@ def components(url: str, run: str, steps: int) -> Iterator[None]:
         command += ["--threads", "1", "--log-level", "warning"]
         if name != "simulator":
             command += ["--train-steps", str(steps)]
+        if name == "trainer":
+            command += ["--window", str(window)]
         processes.append(subprocess.Popen(command))
     try:
         yield
@@ -46,13 +48,13 @@ def components(url: str, run: str, steps: int) -> Iterator[None]:
             process.wait()
 
 
-def through_rooms(client: redis.Redis, url: str, steps: int) -> tuple[float, str]:
+def through_rooms(client: redis.Redis, url: str, steps: int, window: int) -> tuple[float, str]:
     """Seconds of a step, and the hash of the weights."""
     names = Names(f"bench-{uuid.uuid4().hex[:8]}")
     key = names.stream(LOGGING, MessageType.LOG_KPI)
     times: list[int] = []
     after: Any = "0-0"
-    with components(url, names.run, steps):
+    with components(url, names.run, steps, window):
         while len(times) < steps:
             found: Any = client.xread({key: after}, block=1000)
             for _, entries in found or ():
@@ -68,6 +70,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--window", type=int, default=1, help="batches that are open at a time")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rooms, alone = [], []
@@ -76,7 +79,9 @@ def main() -> None:
         for number in range(arguments.rounds):
             one = train(arguments.steps)
             alone.append(one.seconds_per_step(WARM_UP))
-            seconds, sha256 = through_rooms(client, server.local_url, arguments.steps)
+            seconds, sha256 = through_rooms(
+                client, server.local_url, arguments.steps, arguments.window
+            )
             rooms.append(seconds)
             same = "same weights" if sha256 == one.sha256 else "OTHER WEIGHTS"
             print(

@@ -1,6 +1,7 @@
 """How many rounds of six messages a second: roomgrad beside what people use today, in turns.
 
 python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,pubsub-json] [--json]
+    [--picture FILE]
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from rich.console import Console
@@ -102,6 +104,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--only", default="")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--picture", type=Path, help="draw it into this file")
     arguments = parser.parse_args()
     chosen = [c for c in CONTESTANTS if not arguments.only or c.name in arguments.only.split(",")]
     found: dict[str, list[float]] = {each.name: [] for each in chosen}
@@ -112,6 +115,12 @@ def main() -> None:
             shown = ", ".join(f"{name} {values[-1]:.0f}" for name, values in found.items())
             print(f"round {number}: {shown}", flush=True)
     report(chosen, found, arguments.json)
+    if arguments.picture:
+        from tests.benchmarks.transport import picture
+
+        figures = [(statistics.median(v), min(v), max(v)) for v in found.values()]
+        names = [each.about.partition(":")[0] for each in chosen]
+        picture.draw(arguments.picture, "Rounds of six messages, a second", names, figures)
 
 
 def report(chosen: list[Contestant], found: dict[str, list[float]], as_json: bool) -> None:
