@@ -22,6 +22,7 @@ from roomgrad.server import address, connect
 
 # Messages that open a root are held back while so many of their stream are not acknowledged.
 BACKLOG_LIMIT = 1000
+LOOK_EVERY, LOOK_EVERY_S = 100, 1.0  # messages, and seconds, between two looks at who is behind
 RETRY_S = 0.1
 NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
@@ -50,6 +51,7 @@ class Client:
         self._watched = sentinels_of(url) is not None
         self._patience_s = patience_s
         self._commit_script = self.redis.register_script(SCRIPT)
+        self._free: dict[str, tuple[int, float]] = {}  # by stream: how many may follow, how long
 
     def __enter__(self) -> Client:
         return self
@@ -239,17 +241,26 @@ class Client:
         return entry
 
     def _hold_back(self, key: str) -> None:
-        if not self.redis.exists(key):
-            return
-        for group in self.redis.xinfo_groups(key):
-            if is_client_group(group["name"].decode(errors="replace")):
+        """Looks who is behind, but not before each message: as many fit as were free just then."""
+        left, until = self._free.get(key, (0, 0.0))
+        if not left or time.monotonic() > until:
+            left = min(LOOK_EVERY, BACKLOG_LIMIT - self._furthest_behind(key))
+            until = time.monotonic() + LOOK_EVERY_S
+        self._free[key] = (left - 1, until)
+
+    def _furthest_behind(self, key: str) -> int:
+        furthest = 0
+        for group in self.redis.xinfo_groups(key) if self.redis.exists(key) else ():
+            name = group["name"].decode(errors="replace")
+            if is_client_group(name):
                 continue  # the gateway bounds what waits for its clients
-            open_ = (group["lag"] or 0) + group["pending"]
-            if open_ >= BACKLOG_LIMIT:
+            furthest = max(furthest, (group["lag"] or 0) + group["pending"])
+            if furthest >= BACKLOG_LIMIT:
                 raise ServerError(
-                    f"{group['name'].decode()} is {open_} messages behind in {key}: "
-                    f"start it or add replicas, then send again"
+                    f"{name} is {furthest} messages behind in {key}: start it or add replicas, "
+                    f"then send again"
                 )
+        return furthest
 
 
 class ClientReads:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from roomgrad import Context, Message, ModelStatus
-from roomgrad.client import Client
-from roomgrad.errors import NoAnswer, NoServer, SchemaError
+from roomgrad.client import BACKLOG_LIMIT, Client
+from roomgrad.errors import NoAnswer, NoServer, SchemaError, ServerError
+from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server, wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.waiting import until
 
 
 def test_a_question_is_answered(cage: Cage) -> None:
@@ -77,3 +79,18 @@ def test_waiting_for_a_message_ends(cage: Cage) -> None:
     assert behind.array[0] == 2.0
     with pytest.raises(NoAnswer, match=r"no message came to .* within 0\.1 s"):
         wait_for(cage.client, cage.names, SAID, after=last.entry, timeout_s=0.1)
+
+
+def test_nothing_new_is_opened_while_a_thousand_wait(cage: Cage) -> None:
+    """It looks now and then only, and does not go beyond for that; others are refused as well."""
+    runs.create_groups(cage.client, PARROTS, cage.names)
+    with Client(PARROTS, cage.names.run, cage.url) as client:
+        for _ in range(BACKLOG_LIMIT):
+            client.send(Message.open(CAGE, numbers(1)))
+        with pytest.raises(ServerError, match="parrot is 1000 messages behind"):
+            client.send(Message.open(CAGE, numbers(1)))
+    with pytest.raises(ServerError, match="start it or add replicas"):
+        cage.say(1)
+    cage.start(parrot())
+    until(lambda: cage.said() == BACKLOG_LIMIT, timeout_s=30)
+    cage.say(1)
