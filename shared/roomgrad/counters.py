@@ -16,6 +16,7 @@ import contextlib
 import math
 import operator
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from numbers import Integral, Real
@@ -36,7 +37,7 @@ LARGEST = 2**63 - 1  # to which Redis counts
 NO_WHOLE_NUMBER = "not an integer"  # HINCRBY, of a field that holds a float
 
 
-class _Kept(Generic[V]):
+class _Kept(ABC, Generic[V]):
     """A value that is kept in Redis, and asked for at each look, as others may change it, too.
 
     name, component: the field, and in whose hash.
@@ -90,14 +91,14 @@ class _Kept(Generic[V]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def _checked(self, value: Any) -> V:
-        raise NotImplementedError
+    @abstractmethod
+    def _checked(self, value: Any) -> V: ...
 
-    def _encoded(self, value: V) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def _encoded(self, value: V) -> bytes: ...
 
-    def _decoded(self, text: bytes) -> V:
-        raise NotImplementedError
+    @abstractmethod
+    def _decoded(self, text: bytes) -> V: ...
 
     def _do(self, work: Callable[[redis.Redis], Any]) -> Any:
         try:

@@ -163,7 +163,7 @@ def measure(url: str, name: str, windows: int, window_s: float) -> dict[str, Any
     for number in range(2 * windows):
         flooded = number % 2 == 1
         (go.set if flooded else go.clear)()
-        time.sleep(SETTLE_S)
+        time.sleep(SETTLE_S)  # what was on its way before belongs to neither window
         for each in neighbours:
             each.took.clear()
         time.sleep(window_s)  # what is measured is what happens in this time

@@ -27,7 +27,7 @@ RUN = "idle"
 COMPONENTS = ("simulator", "controlmodel")
 OURS = ("info", "monitor", "config|resetstat", "client|setinfo")  # of this program
 OF_THIS_PROGRAM = ("CONFIG", "CLIENT")  # the same, as MONITOR shows them
-SETTLE_S = 3.0  # after the first heartbeat
+SETTLING = 3  # heartbeats, until nothing of the start is counted any more
 
 
 def measured(component: str, seconds: float) -> dict[str, Any]:
@@ -39,7 +39,6 @@ def measured(component: str, seconds: float) -> dict[str, Any]:
         start(stack, f"services.{component}", *flags)
         hearts = Names(RUN).alive("*")
         until(lambda: list(client.scan_iter(hearts, count=1000)), timeout_s=60)
-        time.sleep(SETTLE_S)
         count, took = sent(client, seconds)
         calls = executed(client)
     return {
@@ -53,7 +52,8 @@ def measured(component: str, seconds: float) -> dict[str, Any]:
 def sent(client: redis.Redis, seconds: float) -> tuple[int, float]:
     """How many commands come in from one heartbeat to another, and in how many seconds."""
     with client.monitor() as monitor:
-        next_heartbeat(monitor)
+        for _ in range(SETTLING):
+            next_heartbeat(monitor)
         client.config_resetstat()
         count, began = 0, time.monotonic()
         while (took := time.monotonic() - began) < seconds:

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 from rich.console import Console
@@ -22,10 +23,12 @@ from rich.table import Table
 
 from roomgrad.commands.trace import sent
 from roomgrad.commands.trace.hops import Trace, trace
-from roomgrad.names import Names
+from roomgrad.names import LOGGING, Names
+from roomgrad.rooms import MessageType
 from roomgrad.server import EmbeddedServer
 from tests.benchmarks.training import components
 from tests.systems.reference import train
+from tests.waiting import until
 
 TRACED = 200  # of the newest steps of a round: history keeps a thousand messages of a stream
 WIDE = 120  # columns where the output is no terminal
@@ -47,10 +50,14 @@ Hops = dict[tuple[str, str], Row]
 def through_rooms(client: redis.Redis, url: str, steps: int) -> Hops:
     """Microseconds of each hop of a step, by part."""
     names = Names(f"bench-{uuid.uuid4().hex[:8]}")
-    finished = names.counters("trainer")
+    finished, kpis = names.counters("trainer"), names.stream(LOGGING, MessageType.LOG_KPI)
+    seen, after = 0, b"0-0"
     with components(url, names.run, steps):
-        while int(client.hget(finished, "finished") or 0) < steps:
-            time.sleep(0.2)
+        while seen < steps:  # waits for the events, as to ask again and again would cost the steps
+            found: Any = client.xread({kpis: after}, block=1000)
+            for _, entries in found or ():
+                seen, after = seen + len(entries), entries[-1][0]
+        until(lambda: int(client.hget(finished, "finished") or 0) == steps)
     return means(newest(client, names))
 
 

@@ -28,7 +28,7 @@ COMPONENTS = ("controlmodel", "simulator", "trainer")
 
 
 @contextmanager
-def components(url: str, run: str, steps: int, window: int) -> Iterator[None]:
+def components(url: str, run: str, steps: int, window: int = 1) -> Iterator[None]:
     """One process of each component."""
     processes = []
     for name in COMPONENTS:
