@@ -1,0 +1,49 @@
+"""The programs that measure run, and print what other programs can read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+QUICK = {
+    "training": ["--rounds=1", "--steps=150", "--window=2"],
+    "step": ["--rounds=1", "--steps=210"],
+}
+LONGER = {
+    "flat": ["--rounds=1", "--window-s=0.5"],
+    "flood": ["--rounds=1", "--messages=2000"],
+    "gateway": ["--rounds=1", "--seconds=1"],
+    "growth": ["--messages=3000"],
+    "hops": ["--rounds=1", "--window-s=0.5", "--only=4 KiB"],
+    "hostile": ["--windows=1", "--window-s=1", "--inputs=200"],
+    "idle": ["--seconds=3"],
+    "learning": ["--seeds", "0"],
+    "physics": ["--rounds=1"],
+    "transport": ["--rounds=1", "--seconds=0.5"],
+}
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in LONGER)]
+)
+def test_a_benchmark_runs(name: str) -> None:
+    """A small one of each; what it measures says nothing, and is not looked at."""
+    command = [sys.executable, "-m", f"tests.benchmarks.{name}", *{**QUICK, **LONGER}[name]]
+    done = subprocess.run([*command, "--json"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])
+
+
+def test_each_of_them_is_run_here() -> None:
+    """A new one is found by `make bench`, and has to be named here, too."""
+    folder = ROOT / "tests" / "benchmarks"
+    found = {path.stem for path in folder.glob("[a-z]*.py")}
+    found |= {path.parent.name for path in folder.glob("*/__main__.py")}
+    melody = {name for name in found if name.startswith("melody_")}
+    assert found - melody == set(QUICK) | set(LONGER)
