@@ -131,12 +131,13 @@ class Hub:
             body = bodies.parsed(text, self._settings.format)
         except MessageError:
             body = {}
-        connection.write_live(bodies.refusal(connection.name, reason, body))
-        notice = Message(ERRORS, "LOG/ERROR", "", "", sent_by=GATEWAY)
         told = bodies.refusal(connection.name, reason, body)
-        notice.id, notice.root_id = told["ID"], told["ROOT_ID"]
+        connection.write_live(told)
         payload = text[:TEXT_KEPT].decode(self._settings.format, errors="replace")
-        notice.fields = {"TEXT": f"{connection}: {reason}", "PAYLOAD": payload}
+        fields = {"TEXT": f"{connection}: {reason}", "PAYLOAD": payload}
+        notice = Message(
+            ERRORS, told["TYPE"], told["ID"], told["ROOT_ID"], sent_by=GATEWAY, fields=fields
+        )
         await self._store.send([(notice, Stream(Room(ERRORS), notice.type, {}), {})])
 
 
