@@ -21,8 +21,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.commands.trace import sent
-from roomgrad.commands.trace.hops import Trace, trace
+from roomgrad.inspection import sent
+from roomgrad.inspection.hops import Trace, trace
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
 from roomgrad.server import EmbeddedServer

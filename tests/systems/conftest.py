@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad.commands import ledger
 from roomgrad.commands.launcher import Launcher
 from roomgrad.commands.plan import Plan
 from roomgrad.commands.systems import Trebuchet
 from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
+from roomgrad.inspection import ledger
 from roomgrad.names import Names
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server

@@ -20,7 +20,6 @@ import redis
 from roomgrad.client import Client
 from roomgrad.codec import unpack
 from roomgrad.commands.launcher import Launcher
-from roomgrad.commands.ledger import hash_parameters
 from roomgrad.contracts.melody import (
     COMMAND,
     CONTROL,
@@ -33,6 +32,7 @@ from roomgrad.contracts.melody import (
     MELODY,
     USER,
 )
+from roomgrad.inspection.ledger import hash_parameters
 from roomgrad.melody import formats
 from roomgrad.melody.genome import canonical, from_text, random_genomes
 from roomgrad.messages import Message

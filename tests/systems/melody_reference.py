@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.commands.ledger import hash_parameters
 from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER
+from roomgrad.inspection.ledger import hash_parameters
 from roomgrad.melody.genome import Genomes, canonical, from_text, packed, random_genomes, texts
 from roomgrad.models import ModelState
 from services.evalnet.handlers import make_model

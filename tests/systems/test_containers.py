@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 import redis
 
-from roomgrad.commands import ledger
-from roomgrad.commands.ledger import Ledger
+from roomgrad.inspection import ledger
+from roomgrad.inspection.ledger import Ledger
 from roomgrad.names import Names
 from tests.pages.desk import free_port
 from tests.systems.project import Project, removed_afterwards

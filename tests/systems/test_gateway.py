@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from roomgrad.client import Client
-from roomgrad.commands import ledger
 from roomgrad.contracts.trebuchet import (
     CONTROLMODEL,
     FORWARD,
@@ -18,6 +17,7 @@ from roomgrad.contracts.trebuchet import (
     TRAINER,
     TREBUCHET,
 )
+from roomgrad.inspection import ledger
 from tests.systems.gateway import Build, House, house
 from tests.systems.gateway import build as build
 from tests.systems.melody import Play, simulated

@@ -19,8 +19,8 @@ import redis
 
 from roomgrad import children
 from roomgrad.codec import unpack
-from roomgrad.commands import heartbeats
 from roomgrad.contracts.melody import MELODY
+from roomgrad.inspection import heartbeats
 from roomgrad.melody.genome import from_text, notes, pitches
 from roomgrad.names import Names
 from roomgrad.server import EmbeddedServer, connect

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.commands import ledger
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
+from roomgrad.inspection import ledger
 from roomgrad.names import Names
 from roomgrad.server import connect
 from roomgrad.testing import throwaway_server

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from roomgrad.commands import ledger
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TREBUCHET
+from roomgrad.inspection import ledger
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, connect

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from roomgrad.commands.trace.hops import (
+from roomgrad.commands.trace.report import milliseconds
+from roomgrad.commit import Commit
+from roomgrad.inspection.hops import (
     Death,
     Hop,
     Spent,
@@ -11,9 +13,7 @@ from roomgrad.commands.trace.hops import (
     spent,
     trace,
 )
-from roomgrad.commands.trace.report import milliseconds
-from roomgrad.commands.trace.sent import Held, Place, Reader, Sent, Streams, entry_id
-from roomgrad.commit import Commit
+from roomgrad.inspection.sent import Held, Place, Reader, Sent, Streams, entry_id
 from roomgrad.times import Times, written
 
 SECOND = 1_795_184_558

@@ -224,9 +224,9 @@ def health(
     """Succeed when this component's loop turns on this host; for containers."""
     import socket
 
-    from roomgrad.commands import heartbeats
     from roomgrad.commands.inventory import reached
     from roomgrad.commands.plan import run_of
+    from roomgrad.inspection import heartbeats
     from roomgrad.names import Names
 
     names = Names(run or os.environ.get("RUN", "") or run_of(component))

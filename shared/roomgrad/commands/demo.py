@@ -17,8 +17,6 @@ from rich.markup import escape
 from roomgrad import project
 from roomgrad.addresses import shown
 from roomgrad.client import Client
-from roomgrad.commands import ledger
-from roomgrad.commands.ledger import Ledger
 from roomgrad.commands.plan import Plan
 from roomgrad.commands.progress import progress
 from roomgrad.commands.report import Report, show
@@ -26,6 +24,8 @@ from roomgrad.commands.session import Session, password_file, serve
 from roomgrad.commands.systems import Trebuchet
 from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad.errors import SettingsError
+from roomgrad.inspection import ledger
+from roomgrad.inspection.ledger import Ledger
 
 if TYPE_CHECKING:
     from services.inference.shoot import Shots

@@ -1,12 +1,10 @@
-"""What a server holds: which runs, and which of them a command means."""
+"""Which server a command means, and which of its runs."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any
-from urllib.parse import unquote
 
 import redis
 
@@ -14,10 +12,9 @@ from roomgrad.addresses import shown
 from roomgrad.commands.plan import find_system, hint
 from roomgrad.commands.session import password_file
 from roomgrad.errors import NoServer, ServerError, SettingsError
+from roomgrad.inspection.keys import runs_on
 from roomgrad.names import Names
 from roomgrad.server import address, connect
-
-LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
 
 
 @contextmanager
@@ -34,25 +31,6 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
             raise NoServer(f"the server at {shown(url)} is gone: {error}") from error
         except redis.ResponseError as error:
             raise ServerError(f"the server at {shown(url)} refuses: {error}") from error
-
-
-def scanned(client: redis.Redis, pattern: str, kind: str | None = None) -> list[str]:
-    """The keys of a pattern; of a very large server, those that were found soon."""
-    found: set[str] = set()
-    cursor = 0
-    for _ in range(LOOKS):
-        answer: Any = client.scan(cursor, match=pattern, count=1000, _type=kind)
-        cursor, keys = answer
-        found |= {key.decode(errors="replace") for key in keys}
-        if cursor == 0:
-            break
-    return sorted(found)
-
-
-def runs_on(client: redis.Redis) -> list[str]:
-    """The names of the runs on a server."""
-    keys = scanned(client, "{*}:run", "hash")
-    return [unquote(key[1 : -len("}:run")]) for key in keys]
 
 
 def chosen(client: redis.Redis, run: str, system: str = "") -> Names:

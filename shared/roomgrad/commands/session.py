@@ -15,10 +15,10 @@ from typing import TypeVar
 import redis
 
 from roomgrad import project
-from roomgrad.commands import heartbeats
 from roomgrad.commands.launcher import Launcher, last_words
 from roomgrad.commands.plan import Plan
 from roomgrad.errors import RoomgradError
+from roomgrad.inspection import heartbeats
 from roomgrad.names import Names, encoded
 from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, check, connect

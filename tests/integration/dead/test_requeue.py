@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from roomgrad import Component, RuntimeSettings, Stream, System, on
-from roomgrad.commands.dead.letters import Letters, NotRequeued
 from roomgrad.errors import ServerError
+from roomgrad.inspection.letters import Letters, NotRequeued
 from roomgrad.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, Cage, OwnServer

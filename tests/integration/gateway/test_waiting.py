@@ -6,8 +6,8 @@ import numpy as np
 
 from roomgrad import Message
 from roomgrad.client import Client
-from roomgrad.commands.dead.letters import Letters
 from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.inspection.letters import Letters
 from roomgrad.runtime import runs
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer, busy

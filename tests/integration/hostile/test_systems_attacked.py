@@ -12,7 +12,6 @@ import pytest
 from roomgrad import Component, Message, Stream, System
 from roomgrad.client import Client
 from roomgrad.codec import encode
-from roomgrad.commands import ledger
 from roomgrad.contracts.melody import (
     COMMAND,
     CONTROL,
@@ -24,6 +23,7 @@ from roomgrad.contracts.melody import (
     USER,
 )
 from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.inspection import ledger
 from roomgrad.melody.genome import random_genomes
 from roomgrad.rooms import Array
 from roomgrad.testing import running

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from roomgrad.commands import inventory
 from roomgrad.commands.dead import body
-from roomgrad.commands.dead.letters import Letter, Letters
 from roomgrad.commands.plan import find_system
+from roomgrad.inspection.letters import Letter, Letters
 
 WIDE = 160  # columns where the output is no terminal and has no width of its own
 ROOT_GONE = "its root was given up, so it will usually come back as a stray reply"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import typer
 
 from roomgrad.commands import inventory
-from roomgrad.commands.dead.letters import Letter, Letters, NotRequeued
 from roomgrad.commands.dead.shown import ROOT_GONE
 from roomgrad.contracts import known
 from roomgrad.errors import SettingsError
+from roomgrad.inspection.letters import Letter, Letters, NotRequeued
 
 
 @dataclass(frozen=True)

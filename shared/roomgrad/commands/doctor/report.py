@@ -15,6 +15,7 @@ from roomgrad.commands import inventory
 from roomgrad.commands.dead.body import printable
 from roomgrad.commands.doctor import runs, server
 from roomgrad.commands.doctor.findings import Finding, Level
+from roomgrad.inspection.keys import runs_on
 from roomgrad.names import Names
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
@@ -41,9 +42,7 @@ def examined(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
     found = server.findings(asked)
     try:
         names = (
-            [inventory.chosen(client, run)]
-            if run
-            else [Names(name) for name in inventory.runs_on(client)]
+            [inventory.chosen(client, run)] if run else [Names(name) for name in runs_on(client)]
         )
     except redis.ResponseError as error:
         return [*found, runs.unasked(run, "runs", error, asked.command)]

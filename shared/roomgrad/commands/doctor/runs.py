@@ -10,9 +10,9 @@ from typing import Any
 
 import redis
 
-from roomgrad.commands import heartbeats
 from roomgrad.commands.doctor.findings import Finding, ok, problem, warning
-from roomgrad.commands.doctor.look import Look, look, place
+from roomgrad.inspection import heartbeats
+from roomgrad.inspection.look import Look, look, place
 from roomgrad.names import ERRORS, Names
 from roomgrad.runtime import runs
 from roomgrad.settings import RuntimeSettings

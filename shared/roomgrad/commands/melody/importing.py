@@ -13,10 +13,10 @@ import numpy as np
 
 from roomgrad.client import Client
 from roomgrad.codec import parse_body, unpack
-from roomgrad.commands import heartbeats
 from roomgrad.commands.session import password_file
 from roomgrad.contracts.melody import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
 from roomgrad.errors import RoomgradError
+from roomgrad.inspection import heartbeats
 from roomgrad.melody import formats
 from roomgrad.melody.formats import Row
 from roomgrad.melody.genome import texts

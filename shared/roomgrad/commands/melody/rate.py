@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 
 from roomgrad.client import Client
-from roomgrad.commands import heartbeats
 from roomgrad.commands.melody import keys
 from roomgrad.commands.melody.keys import Keys
 from roomgrad.commands.melody.roll import roll
 from roomgrad.commands.session import password_file
 from roomgrad.contracts.melody import LEARNER, MELODY, RATINGS
 from roomgrad.errors import Refused, RoomgradError
+from roomgrad.inspection import heartbeats
 from roomgrad.melody import questions
 from roomgrad.melody.genome import from_text
 from roomgrad.melody.questions import Given, Question

@@ -20,7 +20,6 @@ from rich.markup import escape
 from roomgrad import project
 from roomgrad.addresses import shown
 from roomgrad.client import Client
-from roomgrad.commands.ledger import weights_sha256
 from roomgrad.commands.melody import evaluation, standing
 from roomgrad.commands.melody.report import Point, Report, show
 from roomgrad.commands.melody.standing import Standing
@@ -37,6 +36,7 @@ from roomgrad.contracts.melody import (
     MELODY,
 )
 from roomgrad.errors import RoomgradError
+from roomgrad.inspection.ledger import weights_sha256
 from roomgrad.melody import formats
 from roomgrad.melody.genome import Genomes, distinct, packed, random_genomes
 

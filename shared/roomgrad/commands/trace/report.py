@@ -13,9 +13,10 @@ from rich.text import Text
 
 from roomgrad.commands import inventory
 from roomgrad.commands.dead.body import printable
-from roomgrad.commands.trace import root
-from roomgrad.commands.trace.hops import Hop, Spent, State, Sum, Trace
-from roomgrad.commands.trace.sent import Streams
+from roomgrad.inspection import roots
+from roomgrad.inspection.hops import Hop, Spent, State, Sum, Trace
+from roomgrad.inspection.keys import scanned
+from roomgrad.inspection.sent import Streams
 from roomgrad.names import Names
 
 WIDE = 160  # columns where the output is no terminal and has no width of its own
@@ -27,8 +28,8 @@ def run(root_id: str, run: str, redis_url: str, *, as_json: bool) -> None:
     """Show one root of a run."""
     with inventory.reached(redis_url) as (client, _):
         names = inventory.chosen(client, run)
-        trace, streams = root.find(client, names, root_id)
-        living = frozenset(inventory.scanned(client, _heartbeats(names), "string"))
+        trace, streams = roots.find(client, names, root_id)
+        living = frozenset(scanned(client, _heartbeats(names), "string"))
     if as_json:
         print(json.dumps(as_object(names, trace)))
         return
@@ -54,7 +55,7 @@ def heading(names: Names, trace: Trace) -> str:
         "dead": "given up",
         "remembered": "open, though no message of it is under way",
     }[trace.state]
-    began = f", begun {root.clock(trace.began_us)}" if trace.hops else ""
+    began = f", begun {roots.clock(trace.began_us)}" if trace.hops else ""
     return f"Root {trace.root_id} of run {names.run}: {said}{began}. Times in ms."
 
 

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 
 import redis
 
-from roomgrad.commands import inventory
 from roomgrad.contracts import known
+from roomgrad.inspection.keys import pattern, scanned
 from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
@@ -86,7 +86,7 @@ def look(client: redis.Redis, names: Names, command: str) -> Look:
     streams = sorted(_streams(client, names, system))
     components = sorted(_components(client, names, system))
     prefix = names.alive("")
-    alive = inventory.scanned(client, pattern(names.alive("")) + "*")
+    alive = scanned(client, pattern(names.alive("")) + "*")
     seconds, _ = client.time()
     with client.pipeline(transaction=True) as together:
         for key in streams:
@@ -128,16 +128,11 @@ def _is(answer: Any, kind: str) -> bool:
     return isinstance(answer, Exception) and str(answer).startswith(kind)
 
 
-def pattern(text: str) -> str:
-    """A text as SCAN looks for it."""
-    return "".join(f"\\{each}" if each in "[]?*\\" else each for each in text)
-
-
 def _streams(client: redis.Redis, names: Names, system: System | None) -> set[str]:
     """Those of the contract; where it is not known, those that are there."""
     if system is not None:
         return {names.stream(room, type_) for room, type_, _ in runs.groups(system, names)}
-    return set(inventory.scanned(client, names.everything(), "stream")) - {names.dead()}
+    return set(scanned(client, names.everything(), "stream")) - {names.dead()}
 
 
 def _components(client: redis.Redis, names: Names, system: System | None) -> set[str]:

@@ -7,12 +7,12 @@ from itertools import islice
 
 import redis
 
-from roomgrad.commands.dead.letters import Letters
-from roomgrad.commands.trace import hops, sent
-from roomgrad.commands.trace.hops import Death, Trace
-from roomgrad.commands.trace.sent import Streams
 from roomgrad.contracts import known
 from roomgrad.errors import RoomgradError
+from roomgrad.inspection import hops, sent
+from roomgrad.inspection.hops import Death, Trace
+from roomgrad.inspection.letters import Letters
+from roomgrad.inspection.sent import Streams
 from roomgrad.names import Names
 
 LETTERS = 10_000  # the newest, among which those of a root are looked for

@@ -13,7 +13,7 @@ import orjson
 import redis
 
 from roomgrad import times
-from roomgrad.commands import inventory
+from roomgrad.inspection.keys import scanned
 from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.runtime import runs
 from roomgrad.times import Times
@@ -146,7 +146,7 @@ def look(client: redis.Redis, names: Names) -> Streams:
     """Reads the groups, and then the messages: what came in between has a reader to wait for."""
     keys = [
         key
-        for key in inventory.scanned(client, names.everything(), "stream")
+        for key in scanned(client, names.everything(), "stream")
         if key != names.dead() and not key.endswith(":log")
     ]
     places = {key: place(names, key) for key in keys}

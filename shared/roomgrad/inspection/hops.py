@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from roomgrad.commands.trace.sent import Held, Sent, Streams
+from roomgrad.inspection.sent import Held, Sent, Streams
 from roomgrad.rooms import MessageType
 
 
