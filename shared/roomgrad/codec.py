@@ -249,16 +249,16 @@ def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int
     raise DecodeError(f"{name}: expected a shape, got {shown(shape)}")
 
 
-_DTYPES = {
+DTYPES = {
     dtype.str: dtype
     for dtype in map(np.dtype, ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1"))
 }
 
 
 def _dtype(name: str, text: object) -> np.dtype[Any]:
-    dtype = _DTYPES.get(text) if isinstance(text, str) else None
+    dtype = DTYPES.get(text) if isinstance(text, str) else None
     if dtype is None:
-        raise DecodeError(f"{name}: expected a dtype among {', '.join(_DTYPES)}, got {shown(text)}")
+        raise DecodeError(f"{name}: expected a dtype among {', '.join(DTYPES)}, got {shown(text)}")
     return dtype
 
 
@@ -272,9 +272,9 @@ def pack(record: Mapping[str, Any]) -> bytes:
     body: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, np.ndarray):
-            if value.dtype.str not in _DTYPES:
+            if value.dtype.str not in DTYPES:
                 raise SchemaError(
-                    f"{name}: expected a dtype among {', '.join(_DTYPES)}, got {value.dtype.str}"
+                    f"{name}: expected a dtype among {', '.join(DTYPES)}, got {value.dtype.str}"
                 )
             spec: dict[str, Any] = {"dtype": value.dtype.str, "shape": value.shape}
             if value.size <= INLINE_VALUES and value.dtype.kind != "f":

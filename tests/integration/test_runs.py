@@ -9,6 +9,8 @@ import pytest
 
 from roomgrad import Component, Message, OfRun, RuntimeSettings, on
 from roomgrad.client import Client
+from roomgrad.contracts import known
+from roomgrad.contracts.written import Declared
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.names import Names
 from roomgrad.runtime import runs
@@ -144,3 +146,23 @@ def test_a_run_that_is_emptied_while_it_is_registered_is_a_new_one(own_cage: Cag
     finally:
         stop.set()
         thread.join()
+
+
+def test_who_looks_at_a_run_needs_no_code_of_its_components(cage: Cage) -> None:
+    """Its contract stands in it, and what each component handles and sends."""
+    assert known.system_of_run(cage.client, cage.names) is None
+    cage.start(parrot())
+    assert known.system_of_run(cage.client, cage.names) == PARROTS
+    (said,) = known.declared_in(cage.client, cage.names).values()
+    assert said == Declared.of(parrot())
+
+
+def test_a_contract_that_cannot_be_read_is_as_good_as_none(cage: Cage) -> None:
+    """Anybody may have written it."""
+    info = cage.names.run_info()
+    written = {"contract": "nothing", "declares:parrot": "7", "settings:parrot": "{}"}
+    cage.client.hset(info, mapping=written)
+    assert known.system_of_run(cage.client, cage.names) is None
+    assert known.declared_in(cage.client, cage.names) == {}
+    cage.start(parrot())
+    assert known.system_of_run(cage.client, cage.names) == PARROTS

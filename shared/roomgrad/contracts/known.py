@@ -1,11 +1,16 @@
-"""The systems whose contracts are known, and which of them a run keeps to."""
+"""The systems whose contracts are known, and what the components of a run say of themselves."""
 
 from __future__ import annotations
+
+import contextlib
+from typing import Any
 
 import redis
 
 from roomgrad.contracts.melody import MELODY
 from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.contracts.written import Declared, read_contract
+from roomgrad.errors import ContractError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
 
@@ -13,7 +18,11 @@ SYSTEMS = {system.name: system for system in (TREBUCHET, MELODY)}
 
 
 def system_of_run(client: redis.Redis, names: Names) -> System | None:
-    """The contract that the components of a run keep to; None where no system here has them."""
+    """The contract that the components of a run keep to; None where nobody has said it."""
+    written: Any = client.hget(names.run_info(), "contract")
+    if written is not None:
+        with contextlib.suppress(ContractError):
+            return read_contract(written)
     registered = components_of(client, names) - {GATEWAY}  # which takes part in any
     for system in SYSTEMS.values():
         if registered & set(system.components):
@@ -23,6 +32,19 @@ def system_of_run(client: redis.Redis, names: Names) -> System | None:
 
 def components_of(client: redis.Redis, names: Names) -> set[str]:
     """The components that have ever served a run."""
-    fields: list[bytes] = list(client.hkeys(names.run_info()))  # type: ignore[arg-type]
-    texts = [field.decode(errors="replace") for field in fields]
-    return {text.partition(":")[2] for text in texts if text.startswith("settings:")}
+    return set(_fields(client, names, "settings:"))
+
+
+def declared_in(client: redis.Redis, names: Names) -> dict[str, Declared]:
+    """What each component that has served a run handles and sends, as far as it has said it."""
+    found = {}
+    for component, written in _fields(client, names, "declares:").items():
+        with contextlib.suppress(ContractError):
+            found[component] = Declared.read(written)
+    return found
+
+
+def _fields(client: redis.Redis, names: Names, prefix: str) -> dict[str, bytes]:
+    fields: dict[bytes, bytes] = client.hgetall(names.run_info())  # type: ignore[assignment]
+    texts = {field.decode(errors="replace"): value for field, value in fields.items()}
+    return {name.removeprefix(prefix): v for name, v in texts.items() if name.startswith(prefix)}

@@ -55,9 +55,16 @@ def create_groups(client: redis.Redis, system: System, names: Names) -> int:
 
 
 def register(
-    client: redis.Redis, names: Names, component: str, settings: Mapping[str, Any]
+    client: redis.Redis,
+    names: Names,
+    component: str,
+    settings: Mapping[str, Any],
+    said: Mapping[str, bytes] | None = None,
 ) -> bytes:
     """Writes the settings of a component into a new run, or compares them with the run's.
+
+    said: fields by which others see what the system is; the newest version of a component is
+    believed.
 
     Returns the run's token. Raises RunMismatch with the setting that differs.
     """
@@ -67,6 +74,8 @@ def register(
         together.hsetnx(info, "token", new_id())
         together.hsetnx(info, field, mine)
         together.hdel(info, f"forgotten:{component}")
+        if said:
+            together.hset(info, mapping=dict(said))  # type: ignore[arg-type]
         together.hmget(info, "token", field)
         *_, (token, before) = together.execute()
     compare(names, component, orjson.loads(before), settings)

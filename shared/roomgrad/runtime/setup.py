@@ -11,6 +11,7 @@ import structlog
 
 from roomgrad.commit import Commit
 from roomgrad.component import Component
+from roomgrad.contracts.written import Declared, contract
 from roomgrad.memory import Reads
 from roomgrad.names import Names
 from roomgrad.runtime import runs
@@ -31,11 +32,15 @@ class Setup:
         self._work = work
         self._settings = settings
         self._token = ""
+        self._said = {
+            "contract": contract(component.system),
+            f"declares:{component.name}": Declared.of(component).write(),
+        }
 
     def prepare(self, client: redis.Redis) -> str:
         """Registers the component's settings and creates missing groups; the run's token."""
         component = self._component
-        token = runs.register(client, self._names, component.name, self._settings)
+        token = runs.register(client, self._names, component.name, self._settings, self._said)
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()

@@ -1,0 +1,74 @@
+"""The contract of a system as JSON."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roomgrad.contracts.known import SYSTEMS
+from roomgrad.contracts.written import Declared, contract, read_contract
+from roomgrad.errors import ContractError
+from roomgrad.rooms import System
+from services.controlmodel.handlers import component as controlmodel
+from services.trainer.handlers import component as trainer
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@pytest.mark.parametrize("system", SYSTEMS.values(), ids=lambda system: system.name)
+def test_a_contract_that_was_written_is_read_as_it_was(system: System) -> None:
+    assert read_contract(contract(system)) == system
+
+
+def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
+    written = json.loads(contract(SYSTEMS["trebuchet"]))
+    assert written["streams"][0]["fields"] == {
+        "DATA": {"array": "<f4", "shape": ["batch", 2]},
+        "FRAMES": {"array": "<i8", "shape": [], "optional": True},
+    }
+
+
+def test_what_a_component_declares_is_read_as_it_was() -> None:
+    declared = Declared.of(controlmodel)
+    assert Declared.read(declared.write()) == declared
+    assert (declared.learns, declared.starts) == (True, False)
+    assert Declared.of(trainer).starts
+    forward = declared.handlers[0]
+    assert (forward.room, forward.type) == ("input", "DATA/FORWARD")
+    assert forward.replies == (("model", "DATA/FORWARD"),)
+    assert forward.about.endswith(".")
+
+
+@given(st.binary() | st.text() | JSON.map(json.dumps))
+def test_anything_else_is_refused_in_a_sentence(written: Any) -> None:
+    for read in (read_contract, Declared.read):
+        with pytest.raises(ContractError, match="this is no"):
+            read(written)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        ("array", "no dtype"),
+        ("array", "O"),
+        ("array", "|O8"),
+        ("array", 7),
+        ("shape", "batch"),
+        ("shape", 3),
+        ("shape", [None]),
+        ("shape", [-1]),
+        ("unheard", 1),
+        ("low", "much"),
+        ("optional", "perhaps"),
+    ],
+)
+def test_a_field_that_no_contract_can_have_is_refused(part: str, wrong: object) -> None:
+    written = json.loads(contract(SYSTEMS["trebuchet"]))
+    written["streams"][0]["fields"]["DATA"][part] = wrong
+    with pytest.raises(ContractError):
+        read_contract(json.dumps(written))
