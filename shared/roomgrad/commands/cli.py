@@ -16,6 +16,7 @@ from typer import Argument, Exit, Option
 from roomgrad.commands import options as typed
 from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
+from roomgrad.commands.look import cli as look
 from roomgrad.commands.melody.cli import labels, melody, rate
 from roomgrad.commands.trace.cli import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
@@ -270,7 +271,8 @@ def forget(
 
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(gateway)
-app.command()(trace)
+look.register(app)
+app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)
 app.add_typer(labels)
 app.add_typer(melody)

@@ -11,9 +11,11 @@ import redis
 from roomgrad.addresses import shown
 from roomgrad.commands.plan import find_system, hint
 from roomgrad.commands.session import password_file
+from roomgrad.contracts.known import components_of
 from roomgrad.errors import NoServer, ServerError, SettingsError
 from roomgrad.inspection.keys import runs_on
-from roomgrad.names import Names
+from roomgrad.inspection.streams import keys_of, place
+from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.server import address, connect
 
 
@@ -29,6 +31,11 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
             yield client, url
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise NoServer(f"the server at {shown(url)} is gone: {error}") from error
+        except redis.exceptions.NoPermissionError as error:
+            raise ServerError(
+                f"the server at {shown(url)} does not allow it ({error}): name a user that may in "
+                f"the address (redis://NAME:PASSWORD@HOST), or allow it by ACL SETUSER"
+            ) from error
         except redis.ResponseError as error:
             raise ServerError(f"the server at {shown(url)} refuses: {error}") from error
 
@@ -55,3 +62,26 @@ def _only(known: list[str]) -> str:
     if len(known) > 1:
         raise SettingsError(f"which run? There are {', '.join(known)}: name one by --run")
     return known[0]
+
+
+def room(client: redis.Redis, names: Names, name: str) -> str:
+    """The room that is meant. Raises SettingsError with what was meant, or what there is."""
+    known = rooms(client, names)
+    if name not in known:
+        raise SettingsError(f"run {names.run} has no room {name!r}: {hint(name, known)}")
+    return name
+
+
+def rooms(client: redis.Redis, names: Names) -> list[str]:
+    """The rooms of a run: of its contract, and whatever else has a stream."""
+    places = [place(names, key) for key in keys_of(client, names)]
+    return sorted({room for room, _ in places} | {ERRORS, LOGGING})
+
+
+def component(client: redis.Redis, names: Names, name: str) -> str:
+    """The component that is meant. Raises SettingsError with what was meant, or what there is."""
+    known = sorted(components_of(client, names))
+    if name not in known:
+        more = hint(name, known) if known else "none has ever run in it."
+        raise SettingsError(f"run {names.run} has no component {name!r}: {more}")
+    return name

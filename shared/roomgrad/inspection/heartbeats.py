@@ -27,6 +27,13 @@ class Heartbeat:
     handling: float | None
     """Since when it has been inside a handler, or None."""
 
+    consumer: str = ""
+    """The name by which its groups know it."""
+
+    started: float = 0.0
+    version: str = ""
+    """Of the weights that it holds."""
+
     def trouble(self, now: float, handler_timeout_s: float) -> str:
         """What is wrong with it, or nothing."""
         who = f"{self.component} (process {self.pid} on {self.host})"
@@ -51,7 +58,10 @@ def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartb
     pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
     keys = list(client.scan_iter(match=pattern, count=1000))
     values = client.mget(keys) if keys else []
-    found = [_heartbeat(value) for value in values if value]
+    prefix = names.alive("")
+    consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
+    pairs = zip(consumers, values, strict=True)
+    found = [_heartbeat(value, consumer) for consumer, value in pairs if value]
     return [heartbeat for heartbeat in found if heartbeat is not None]
 
 
@@ -66,7 +76,7 @@ def trouble_on(
     return next((trouble for trouble in troubles if trouble), "")
 
 
-def _heartbeat(value: bytes | str) -> Heartbeat | None:
+def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
     """A heartbeat, or None for one of a foreign client that says less."""
     try:
         fields = json.loads(value)
@@ -78,6 +88,9 @@ def _heartbeat(value: bytes | str) -> Heartbeat | None:
             pid=int(fields["pid"]),
             turn=float(fields["turn"]),
             handling=None if handling is None else float(handling),
+            consumer=consumer,
+            started=float(fields.get("started", 0.0)),
+            version=str(fields.get("version", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import redis
 
 from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
+from roomgrad.inspection import weights
 from roomgrad.names import Names
 
 LOSSES = "losses"
@@ -77,17 +77,8 @@ def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMO
 
 
 def hash_parameters(safetensors: bytes) -> str:
-    """The SHA-256 of the parameter bytes alone, in the order of their names.
-
-    A safetensors file is the length of its header, the header as JSON, and the bytes.
-    """
-    start = 8 + int.from_bytes(safetensors[:8], "little")
-    header = json.loads(safetensors[8:start])
-    digest = hashlib.sha256()
-    for name in sorted(header.keys() - {"__metadata__"}):
-        first, end = header[name]["data_offsets"]
-        digest.update(safetensors[start + first : start + end])
-    return digest.hexdigest()
+    """The SHA-256 of the parameter bytes alone, in the order of their names."""
+    return weights.sha256(weights.read(safetensors))
 
 
 def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:

@@ -15,6 +15,7 @@ import redis
 
 from roomgrad import codec
 from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsError
+from roomgrad.inspection.scripts import ReadScript
 from roomgrad.messages import Message
 from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import Stream, System
@@ -114,7 +115,7 @@ class Letters:
         self.names = names
         self._client = client
         self._system = system
-        self._read = client.register_script(runs.script("letters"))
+        self._read = ReadScript(client, "letters")
         self._requeue = client.register_script(runs.script("requeue"))
 
     def count(self) -> int:

@@ -14,8 +14,8 @@ import redis
 
 from roomgrad import times
 from roomgrad.inspection.keys import scanned
+from roomgrad.inspection.scripts import ReadScript
 from roomgrad.names import GATEWAY, Names, is_client_group
-from roomgrad.runtime import runs
 from roomgrad.times import Times
 
 PAGE = 200  # entries of one call
@@ -43,6 +43,8 @@ class Sent:
     """The connection to the gateway from which it came."""
 
     times: Times | None = None
+    size: int = 0
+    """Bytes of all its fields."""
 
     @property
     def order(self) -> EntryId:
@@ -153,9 +155,9 @@ def look(client: redis.Redis, names: Names) -> Streams:
     seconds, micros = client.time()
     now_us = int(seconds) * 1_000_000 + int(micros)
     readers = {places[key]: _readers(client, key, now_us) for key in keys}
-    read = client.register_script(runs.script("heads"))
-    messages = [sent for key in keys for sent in _messages(read, key, places[key])]
-    return Streams(tuple(messages), readers, now_us)
+    read = ReadScript(client, "heads")
+    found = [sent for key in keys for sent in messages(read, key, places[key])]
+    return Streams(tuple(found), readers, now_us)
 
 
 def place(names: Names, key: str) -> Place:
@@ -185,16 +187,16 @@ def _readers(client: redis.Redis, key: str, now_us: int) -> tuple[Reader, ...]:
     return tuple(found)
 
 
-def _messages(read: Any, key: str, at: Place) -> list[Sent]:
+def messages(read: ReadScript, key: str, at: Place, start: str = "-") -> list[Sent]:
+    """The messages of a stream from an entry on, or after one: `(1795184559856-0`."""
     found: list[Sent] = []
-    start = "-"
     while page := read(keys=[key], args=[start, PAGE, HEAD_BYTES, *FIELDS]):
-        found += [_sent(at, entry.decode(), fields) for entry, fields in page]
+        found += [_sent(at, entry.decode(), fields, size) for entry, fields, size in page]
         start = f"({page[-1][0].decode()}"
     return found
 
 
-def _sent(at: Place, entry: str, fields: Sequence[bytes]) -> Sent:
+def _sent(at: Place, entry: str, fields: Sequence[bytes], size: int) -> Sent:
     pairs = dict(zip(fields[::2], fields[1::2], strict=False))
     head = pairs.get(b"m", b"")
     body = _body(head)
@@ -206,6 +208,7 @@ def _sent(at: Place, entry: str, fields: Sequence[bytes]) -> Sent:
         sent_by=_text(body, head, "SENT_BY"),
         client=_own(pairs, b"client"),
         times=Times.read(pairs.get(times.FIELD, b"")),
+        size=size,
     )
 
 

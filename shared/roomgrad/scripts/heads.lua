@@ -3,7 +3,7 @@
 -- KEYS  1 the stream
 -- ARGV  1 where to begin ("-", an entry id, or "(" and an entry id), 2 how many at most, 3 bytes to
 --       which a value is cut, 4.. the fields that are wanted
--- Returns {entry id, {field, value...}} of each. Fewer than asked for are no sign of the end: some
+-- Returns {entry id, {field, value...}, bytes of all its fields} of each. Fewer than asked for are no sign of the end: some
 -- 4 MiB are read in one call, so that a server with large messages is not held up.
 
 local wanted = {}
@@ -13,16 +13,17 @@ local most = tonumber(ARGV[3])
 while #found < tonumber(ARGV[2]) and total < 4194304 do
   local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
   if not entry then break end
-  local head = {}
+  local head, size = {}, 0
   for i = 1, #entry[2], 2 do
     local name, value = entry[2][i], entry[2][i + 1]
-    total = total + #value
+    size = size + #name + #value
     if wanted[name] then
       head[#head + 1] = name
       head[#head + 1] = value:sub(1, most)
     end
   end
-  found[#found + 1] = {entry[1], head}
+  total = total + size
+  found[#found + 1] = {entry[1], head, size}
   start = '(' .. entry[1]
 end
 return found

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from roomgrad.commands import inventory
-from roomgrad.commands.dead import body
 from roomgrad.commands.plan import find_system
+from roomgrad.inspection import shown
 from roomgrad.inspection.letters import Letter, Letters
 
 WIDE = 160  # columns where the output is no terminal and has no width of its own
@@ -76,7 +76,7 @@ def _table(found: list[Letter]) -> Table:
         place = " ".join(letter.place).strip()
         times = "" if letter.deliveries is None else str(letter.deliveries)
         cells = [letter.entry, letter.when, letter.component, place, times, letter.reason]
-        table.add_row(*(Text(body.printable(cell)) for cell in cells))
+        table.add_row(*(Text(shown.printable(cell)) for cell in cells))
     return table
 
 
@@ -91,11 +91,11 @@ def letter(entry: str, run: str, redis_url: str) -> None:
     table.add_column(overflow="fold")
     for name, text in [("letter", entry), ("given up", found.when), ("bytes", f"{found.size:,}")]:
         table.add_row(name, text)
-    for name, value in list(found.history.items())[: body.FIELDS]:
-        text = body.printable(value) if isinstance(value, str) else body.json_text(value)
-        table.add_row(Text(body.printable(name)), Text(text))
+    for name, value in list(found.history.items())[: shown.FIELDS]:
+        text = shown.printable(value) if isinstance(value, str) else shown.json_text(value)
+        table.add_row(Text(shown.printable(name)), Text(text))
     table.add_row()
-    for name, text in body.lines(found.pairs):
+    for name, text in shown.lines(found.pairs):
         table.add_row(Text(name), Text(text))
     console.print(table, width=None if console.is_terminal else WIDE)
     console.print(Text("\n" + _advice(letters, found)))

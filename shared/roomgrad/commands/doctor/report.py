@@ -12,10 +12,10 @@ from rich.text import Text
 
 from roomgrad.addresses import shown
 from roomgrad.commands import inventory
-from roomgrad.commands.dead.body import printable
 from roomgrad.commands.doctor import runs, server
 from roomgrad.commands.doctor.findings import Finding, Level
 from roomgrad.inspection.keys import runs_on
+from roomgrad.inspection.shown import printable
 from roomgrad.names import Names
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}

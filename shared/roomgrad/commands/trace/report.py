@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from roomgrad.commands import inventory
-from roomgrad.commands.dead.body import printable
 from roomgrad.inspection import roots
 from roomgrad.inspection.hops import Hop, Spent, State, Sum, Trace
 from roomgrad.inspection.keys import scanned
 from roomgrad.inspection.sent import Streams
+from roomgrad.inspection.shown import printable
 from roomgrad.names import Names
 
 WIDE = 160  # columns where the output is no terminal and has no width of its own

@@ -1,0 +1,31 @@
+"""Scripts that only read, called so that the server holds them to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+import redis
+
+from roomgrad.runtime import runs
+
+
+class ReadScript:
+    """A script of `roomgrad/scripts` that whoever may read may run (EVALSHA_RO)."""
+
+    def __init__(self, client: redis.Redis, name: str) -> None:
+        self._client: Any = client
+        self._text = runs.script(name)
+        self._digest = ""
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """What the script answers."""
+        if self._digest:
+            try:
+                return self._client.evalsha_ro(self._digest, len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:  # the server was emptied, or is another one
+                pass
+        answer = self._client.eval_ro(self._text, len(keys), *keys, *args)
+        self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+        return answer
