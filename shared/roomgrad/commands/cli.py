@@ -18,6 +18,7 @@ from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
 from roomgrad.commands.look import cli as look
 from roomgrad.commands.melody.cli import labels, melody, rate
+from roomgrad.commands.talk import cli as talk
 from roomgrad.commands.trace.cli import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 
@@ -272,6 +273,7 @@ def forget(
 
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(gateway)
 look.register(app)
+talk.register(app)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)
 app.add_typer(labels)

@@ -72,7 +72,7 @@ class Tail:
         last: int = 0,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """type_: only this TYPE. last: begins so many messages back. say: what happens meanwhile."""
+        """type_: only this TYPE. last: begins so many messages back. say: what it is told."""
         self._client: Any = client
         self._names = names
         self._room = room
@@ -100,7 +100,9 @@ class Tail:
                 time.sleep(RETRY_S)
                 yield None
                 continue
-            yield from found or [None]
+            yield from found
+            if not found:
+                yield None
 
     def _read(self) -> list[Seen]:
         if self._away:

@@ -1,1 +1,1 @@
-"""The commands that listen in rooms and speak in them: echo, hz, bw, delay, pub, request, replay."""
+"""The commands that listen and speak in rooms: echo, hz, bw, delay, pub, request, replay."""
