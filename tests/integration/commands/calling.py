@@ -1,0 +1,67 @@
+"""The program `roomgrad`, called on the run of a test as a person would call it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from tests.integration.conftest import ROOT, Cage
+
+COMMAND = [sys.executable, "-m", "roomgrad"]
+
+
+def environ(cage: Cage) -> dict[str, str]:
+    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    return {**os.environ, "REDIS_URL": cage.url, "RUN": cage.names.run, "PYTHONPATH": paths}
+
+
+def call(cage: Cage, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """The command, until it ends; typed: what stands on its standard input."""
+    return subprocess.run(
+        [*COMMAND, *words],
+        env=environ(cage),
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def shown(cage: Cage, *words: str, typed: str = "") -> str:
+    """What a command shows when all is well."""
+    ended = call(cage, *words, typed=typed)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return ended.stdout
+
+
+def found(cage: Cage, *words: str, typed: str = "") -> dict[str, Any]:
+    """What it says to programs."""
+    answer: dict[str, Any] = json.loads(shown(cage, *words, "--json", typed=typed))
+    return answer
+
+
+def refused(cage: Cage, *words: str, code: int = 2, typed: str = "") -> str:
+    """The sentence with which it refuses."""
+    ended = call(cage, *words, typed=typed)
+    assert ended.returncode == code, (ended.stdout, ended.stderr)
+    assert ended.stdout == ""
+    assert ended.stderr.count("\n") == 1, "one sentence"
+    return ended.stderr
+
+
+def start(cage: Cage, *words: str) -> subprocess.Popen[str]:
+    """The command, while it runs."""
+    process = subprocess.Popen(
+        [*COMMAND, *words],
+        env={**environ(cage), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    cage.stack.callback(process.communicate)
+    cage.stack.callback(process.kill)
+    return process
