@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,37 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
 
 from roomgrad import Message
 from roomgrad.client import Client
 from roomgrad.contracts.melody import ASK, COMMAND, CONTROL, START, STOP
-from roomgrad.errors import MessageError, Refused
+from roomgrad.errors import Refused
 from roomgrad.melody import questions
+from roomgrad.melody.board import shown
 from roomgrad.melody.genome import from_text
 from roomgrad.melody.midi import to_midi
 from roomgrad.melody.sound import to_wav
-from services.labelling.board import shown
-from services.labelling.events import MOST_STREAMS, Events
-from services.labelling.guard import refuse
+from roomgrad.web import serving
+from roomgrad.web.events import MOST_STREAMS, Events
+from roomgrad.web.guard import refuse
 from services.labelling.settings import LabellingSettings
-from services.labelling.store import Away, Store
-
-log = structlog.get_logger("roomgrad")
+from services.labelling.store import Store
 
 STATIC = Path(__file__).parent / "static"
 MOST_BYTES = 16 * 1024  # of a request
 MOST_QUESTIONS = 2
 MOST_NAMED = 100  # melodies that a request may name
 MOST_PLAYS = 10_000
-
-mimetypes.add_type("text/javascript", ".js")  # some machines know another type, or none
 
 Body = Mapping[str, Any]
 
@@ -68,19 +62,13 @@ class Page:
             Route("/api/answers", self.take_answer, methods=["POST"]),
             Route("/api/breeding", self.breed, methods=["POST"]),
             Route("/api/melodies/{name}", self.melody),
-            Mount("/static", StaticFiles(directory=STATIC)),
+            *serving.files(STATIC),
         ]
-        handlers: dict[Any, Any] = {
-            MessageError: _wrong,
-            Away: _away,
-            HTTPException: _refused,
-            Exception: _failed,
-        }
-        return Starlette(routes=routes, exception_handlers=handlers)
+        return Starlette(routes=routes, exception_handlers=serving.TROUBLE)
 
     async def index(self, _request: Request) -> Response:
         """The page."""
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+        return serving.index(STATIC)
 
     async def health(self, _request: Request) -> Response:
         """Whether the page and its connection work."""
@@ -116,7 +104,7 @@ class Page:
         return JSONResponse({"questions": [self._question(each) for each in found]})
 
     def _question(self, question: questions.Question) -> Body:
-        return {**vars(question), "notes": shown(question.melody, self.settings)}
+        return {**vars(question), "notes": shown(question.melody, self.settings.sound)}
 
     async def take_answer(self, request: Request) -> Response:
         """A rating; answered when it is on the server's disk, with what the model had guessed."""
@@ -139,7 +127,7 @@ class Page:
         return JSONResponse({"answers": [self._given(given) for given in found]})
 
     def _given(self, given: questions.Given) -> Body:
-        return {**vars(given), "notes": shown(given.melody, self.settings)}
+        return {**vars(given), "notes": shown(given.melody, self.settings.sound)}
 
     async def breed(self, request: Request) -> Response:
         """Starts or stops the breeding, or asks for more questions."""
@@ -214,24 +202,3 @@ def _melodies(body: Body, name: str) -> list[str]:
     if not isinstance(value, list) or len(value) > MOST_NAMED:
         raise Refused(f"{name} is a list of at most {MOST_NAMED} melodies")
     return [questions.checked_melody(each) for each in value]
-
-
-# what goes wrong
-
-
-async def _wrong(_request: Request, error: Exception) -> Response:
-    return refuse(422, str(error))
-
-
-async def _away(_request: Request, error: Exception) -> Response:
-    return refuse(503, str(error))
-
-
-async def _refused(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return refuse(error.status_code, error.detail)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    log.error("a request failed", path=request.url.path, exc_info=error)
-    return refuse(500, "this went wrong here; the log of the page says why")

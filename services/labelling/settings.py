@@ -6,29 +6,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from roomgrad.melody.board import Sound
 from roomgrad.melody.genome import ROOT, pitches
 from roomgrad.melody.sound import BPM, FASTEST, SLOWEST
-from roomgrad.settings import RuntimeSettings, settings
+from roomgrad.settings import settings
+from roomgrad.web.settings import WebSettings
 
 PORT = 8321
 
 
 @settings
-class LabellingSettings(RuntimeSettings):
-    """Where the page is found, and how a melody sounds on it."""
-
-    host: str = "127.0.0.1"
-    """Address to listen at. Any other than this machine's own wants a token from each visitor."""
-
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port to listen at; when empty 8321, or the next one that is free."""
-
-    hosts: str = ""
-    """Names under which browsers reach the page, with commas; this machine's own are known. The
-    first one stands in the address that is shown, where the page listens at all addresses."""
-
-    token_file: str = ""
-    """File with the token that visitors need; when empty one is made and logged, where needed."""
+class LabellingSettings(WebSettings):
+    """How a melody sounds on the page, and for how long a question is somebody's."""
 
     question_lease_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
     """Seconds that a question belongs to whom it was shown, after their last sign of life."""
@@ -49,6 +38,6 @@ class LabellingSettings(RuntimeSettings):
         pitches(self.root, self.scale)
 
     @property
-    def named_hosts(self) -> tuple[str, ...]:
-        """What `hosts` names."""
-        return tuple(each.strip() for each in self.hosts.split(",") if each.strip())
+    def sound(self) -> Sound:
+        """How melodies sound."""
+        return Sound(self.bpm, self.root, self.scale)

@@ -13,15 +13,12 @@ import redis
 from roomgrad.client import Client
 from roomgrad.contracts.melody import LABELLING, MELODY
 from roomgrad.errors import ServerError
+from roomgrad.web.serving import Away
 
 ANSWERS_IN_S = 8.0  # an acknowledgement of the disk takes up to 5
 PATIENCE_S = 2.0
 
 T = TypeVar("T")
-
-
-class Away(Exception):
-    """Raised when the server cannot be asked now; the text is for the person at the page."""
 
 
 class Store:

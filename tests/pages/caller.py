@@ -14,7 +14,7 @@ class Caller:
     """Asks a page as a program does, with any headers."""
 
     def __init__(self, site: Site) -> None:
-        self.host, self.port = site.socket.getsockname()[:2]
+        self.host, self.port = site.door.socket.getsockname()[:2]
         self.name = f"127.0.0.1:{self.port}"
 
     def ask(

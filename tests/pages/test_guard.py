@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import SettingsError
+from roomgrad.web.serving import bound
 from services.labelling.settings import LabellingSettings
-from services.labelling.site import PORT, Site, bound
+from services.labelling.site import PORT, Site
 from tests.pages.caller import Caller
 from tests.pages.desk import Desk, free_port
 from tests.waiting import until
@@ -68,10 +69,11 @@ def test_every_answer_carries_the_headers(same: Caller, path: str) -> None:
 
 
 def test_the_page_has_no_inline_script_or_style_and_no_foreign_address() -> None:
-    static = ROOT / "services/labelling/static"
-    page = (static / "index.html").read_text()
-    assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page)
-    texts = {file.name: file.read_text() for file in static.iterdir()}
+    folders = [ROOT / "shared/roomgrad/web/static", *ROOT.glob("services/*/static")]
+    files = [file for folder in folders for file in folder.iterdir()]
+    for page in [file.read_text() for file in files if file.suffix == ".html"]:
+        assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\sstyle=|\son\w+=", page)
+    texts = {file.name: file.read_text() for file in files}
     foreign = {
         name: found
         for name, text in texts.items()
@@ -114,12 +116,14 @@ def test_without_the_token_nobody_comes_in(guarded: Caller, path: str) -> None:
 def test_elsewhere_than_on_this_machine_a_token_is_made(desk: Desk) -> None:
     """And shown in the address, which stands in the log and in the table."""
     site = desk.page(host="0.0.0.0")
-    assert len(site.token) >= 32
-    assert site.url.endswith(f"/?token={site.token}")
+    assert len(site.door.token) >= 32
+    assert site.url.endswith(f"/?token={site.door.token}")
     caller = Caller(site)
     assert caller.ask("GET", "/")[0] == 401
-    assert caller.ask("GET", f"/?token={site.token}", headers={"Host": "192.0.2.7"})[0] == 303
-    assert caller.ask("GET", f"/?token={site.token}", headers={"Host": "evil.example"})[0] == 403
+    assert caller.ask("GET", f"/?token={site.door.token}", headers={"Host": "192.0.2.7"})[0] == 303
+    assert (
+        caller.ask("GET", f"/?token={site.door.token}", headers={"Host": "evil.example"})[0] == 403
+    )
     assert until(lambda: desk.get("labelling", "now"))["url"] == site.url
 
 
@@ -133,11 +137,11 @@ def test_a_named_host_is_known(desk: Desk) -> None:
 
 
 def test_the_next_port_is_taken_unless_one_was_named() -> None:
-    with bound(LabellingSettings()) as first, bound(LabellingSettings()) as second:
+    with bound(LabellingSettings(), PORT) as first, bound(LabellingSettings(), PORT) as second:
         one, other = first.getsockname()[1], second.getsockname()[1]
         assert PORT <= one < other < PORT + 50
         with pytest.raises(SettingsError, match=f"port {one}: .*name another one by --port"):
-            bound(LabellingSettings(port=one))
+            bound(LabellingSettings(port=one), PORT)
 
 
 def test_a_short_secret_is_refused(tmp_path: Path) -> None:

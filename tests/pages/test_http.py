@@ -235,7 +235,7 @@ def test_health_says_whether_it_hears_the_server(same: Caller) -> None:
 
 def events(site: Site) -> Iterator[dict[str, str]]:
     """The events of a page, as they come; comments have only an empty name."""
-    host, port = site.socket.getsockname()[:2]
+    host, port = site.door.socket.getsockname()[:2]
     with socket.create_connection((host, port), timeout=20) as link:
         link.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
         data = b""

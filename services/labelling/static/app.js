@@ -1,12 +1,12 @@
 // Puts the page together.
 
-import { Problem, ask } from "./api.js";
+import { Problem, ask } from "/shared/api.js";
 import { Dashboard } from "./dashboard.js";
 import { Events } from "./events.js";
-import { recall, remember } from "./kept.js";
+import { recall, remember } from "/shared/kept.js";
 import { listen } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { Player } from "./player.js";
+import { Player } from "/shared/player.js";
 import { Recent } from "./recent.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";

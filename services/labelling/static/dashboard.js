@@ -1,8 +1,8 @@
 // What the system does: progress, learning, breeding. Everything here comes with the events.
 
-import { drawChart, drawHistogram, short } from "./chart.js";
-import { smallRoll } from "./roll.js";
-import { html } from "./svg.js";
+import { drawChart, drawHistogram, short } from "/shared/chart.js";
+import { smallRoll } from "/shared/roll.js";
+import { html } from "/shared/svg.js";
 
 const find = (id) => document.getElementById(id);
 const put = (id, text) => {

@@ -1,8 +1,8 @@
 // Answers on their way. They stand in localStorage until the server has them on its disk, so a
 // reload or an outage loses none; sent again under the same ID, one counts once.
 
-import { Problem, ask } from "./api.js";
-import { recall, remember } from "./kept.js";
+import { Problem, ask } from "/shared/api.js";
+import { recall, remember } from "/shared/kept.js";
 
 const AT_ONCE = 4;
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt

@@ -1,7 +1,7 @@
 // The last ratings: each can be heard, changed and taken back.
 
-import { smallRoll } from "./roll.js";
-import { html } from "./svg.js";
+import { smallRoll } from "/shared/roll.js";
+import { html } from "/shared/svg.js";
 
 const find = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
 // What a person rates: the melody in front of them, the next one behind it, the answers given.
 // Knows no elements; `view` is told what to show.
 
-import { Problem, ask, newId } from "./api.js";
+import { Problem, ask, newId } from "/shared/api.js";
 
 const AHEAD = 2; // questions that are held: the one that is shown, and the next
 const REMEMBERED = 10; // answers

@@ -1,7 +1,7 @@
 // The card with the melody: its picture, its buttons, what is said about it.
 
-import { drawRoll, inWords, movePlayhead } from "./roll.js";
-import { html, svg } from "./svg.js";
+import { drawRoll, inWords, movePlayhead } from "/shared/roll.js";
+import { html, svg } from "/shared/svg.js";
 
 const WORDS = ["noise", "poor", "so-so", "fine", "good", "lovely"];
 

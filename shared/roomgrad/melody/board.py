@@ -1,7 +1,8 @@
-"""What the page shows of a run, from its tables; never what the model guesses of a question."""
+"""What pages show of a melody run, from its tables; never what the model guesses of a question."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -9,11 +10,11 @@ import redis
 
 from roomgrad.codec import unpack
 from roomgrad.contracts.melody import CUSTOM, USER
-from roomgrad.melody.genome import Genomes, from_text, notes, pitches, text, unpacked
+from roomgrad.inspection.series import Point, Series, moving_mean, thinned
+from roomgrad.melody.genome import ROOT, Genomes, from_text, notes, pitches, text, unpacked
+from roomgrad.melody.sound import BPM
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType
-from services.labelling.series import Point, Series, moving_mean, thinned
-from services.labelling.settings import LabellingSettings
 
 BEST_SHOWN = 5
 REFUSED_SHOWN = 20
@@ -23,18 +24,31 @@ RUNS_SHOWN = 8
 Record = dict[str, Any]
 
 
-def sounding(genome: Genomes, settings: LabellingSettings) -> list[list[int]]:
+@dataclass(frozen=True)
+class Sound:
+    """How melodies sound on a page."""
+
+    bpm: float = float(BPM)
+    """Notes of a bar per minute, of which a bar has 4."""
+
+    root: int = ROOT
+    """MIDI number of the lowest note."""
+
+    scale: str = "major"
+
+
+def sounding(genome: Genomes, sound: Sound) -> list[list[int]]:
     """What a melody sounds like, as the page wants it: start, length, MIDI number of each note."""
-    found = notes(genome, settings.root, settings.scale)
+    found = notes(genome, sound.root, sound.scale)
     return [[note.start, note.length, note.midi] for note in found]
 
 
 class Board:
     """Reads the tables. Long ones are kept, and only what is new in them is read."""
 
-    def __init__(self, names: Names, settings: LabellingSettings) -> None:
+    def __init__(self, names: Names, sound: Sound) -> None:
         self._names = names
-        self._settings = settings
+        self._sound = sound
         self._losses = Series(names.table("losses"))
         self._curve = Series(names.table("curve"))
         self._generations = Series(names.table("generations"))
@@ -64,12 +78,8 @@ class Board:
 
     def sound(self) -> Record:
         """How fast melodies are played, and the pitches that they are made of."""
-        settings = self._settings
-        return {
-            "bpm": settings.bpm,
-            "pitches": list(pitches(settings.root, settings.scale)),
-            "lease_s": settings.question_lease_s,
-        }
+        sound = self._sound
+        return {"bpm": sound.bpm, "pitches": list(pitches(sound.root, sound.scale))}
 
     def _read(self, client: redis.Redis) -> tuple[Any, ...]:
         names = self._names
@@ -100,7 +110,7 @@ class Board:
         return [
             {
                 "melody": text(genome),
-                "notes": sounding(genome, self._settings),
+                "notes": sounding(genome, self._sound),
                 "fitness": round(float(fitness), 3),
             }
             for genome, fitness in zip(genomes, record["fitness"], strict=False)
@@ -163,6 +173,6 @@ def _counted(values: list[bytes]) -> Record:
     return {"open": sum(bool(each["open"]) for each in records), "raters": raters}
 
 
-def shown(melody: str, settings: LabellingSettings) -> list[list[int]]:
+def shown(melody: str, sound: Sound) -> list[list[int]]:
     """The notes of a melody that is given as text."""
-    return sounding(from_text(melody), settings)
+    return sounding(from_text(melody), sound)

@@ -1,0 +1,1 @@
+"""What the pages share: who may come in, events, serving, and the looks."""
