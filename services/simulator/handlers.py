@@ -31,7 +31,7 @@ def shoot(message: Message, context: Context) -> Message:
     if message.is_training:
         jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
         context.memory.put(reply.id, answers=message.id, jacobian=jacobian)
-        keep_picture(controls, context)
+        keep_picture(message, controls, context)
     else:
         reply.fields = validation(controls, shots, message.fields.get("FRAMES"))
     return reply
@@ -64,16 +64,23 @@ def validation(
 
 def trajectories(controls: head.Controls, rows: int, frames: int) -> NDArray[np.float32]:
     """The projectile's way for the first rows: `(rows, frames, 2)` x and y in m."""
+    return film(controls, rows, frames).projectile.astype("<f4")
+
+
+def film(controls: head.Controls, rows: int, frames: int) -> physics.Trajectory:
+    """The first rows in motion, in so many frames."""
     if not 2 <= frames <= 1000:
         raise SchemaError(f"FRAMES: expected 2 to 1000, got {frames}")
-    film = physics.trajectory(
+    return physics.trajectory(
         controls.wind[:rows], controls.angle_rad[:rows], controls.weight_kg[:rows], frames
     )
-    return film.projectile.astype("<f4")
 
 
-def keep_picture(controls: head.Controls, context: Context) -> None:
-    """Keeps a few trajectories of this batch in the hash `trajectories`, at most once a second."""
+def keep_picture(message: Message, controls: head.Controls, context: Context) -> None:
+    """Keeps a few trajectories of this batch in the hash `trajectories`, at most once a second.
+
+    Of the first shot also its arm and its counterweight; `entry` leads to what was aimed at.
+    """
     global _pictured_at
     rows = context.settings.pictures
     if not rows or context.now() - _pictured_at < PICTURE_EVERY_S:
@@ -83,8 +90,16 @@ def keep_picture(controls: head.Controls, context: Context) -> None:
     before = table.get("last")
     if before is not None and time.time() - before["at"] < PICTURE_EVERY_S:
         return
-    way = trajectories(controls, rows, PICTURE_FRAMES)
-    table.put("last", at=time.time(), way=way.round(2).tolist())
+    shown = film(controls, rows, PICTURE_FRAMES)
+    table.put(
+        "last",
+        at=time.time(),
+        root=message.root_id,
+        entry=message.entry,
+        way=shown.projectile.round(2).tolist(),
+        arm=shown.arm_tip[0].round(2).tolist(),
+        counterweight=shown.counterweight[0].round(2).tolist(),
+    )
 
 
 component = Component(SIMULATOR, TREBUCHET, SimulatorSettings, handlers=[shoot, gradient])

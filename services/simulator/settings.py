@@ -16,5 +16,5 @@ class SimulatorSettings(RuntimeSettings):
     weight_head: Annotated[Literal["smooth", "plus200"], OfRun] = "smooth"
     """`smooth`: 50 + 950 sigmoid(logit - 1.7) kg; `plus200`: logit + 200 kg, the original's."""
 
-    pictures: Annotated[int, Field(ge=0, le=100)] = 4
+    pictures: Annotated[int, Field(ge=0, le=100)] = 8
     """Trajectories of the last batch that are kept for pictures, at most once a second."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from roomgrad.settings import RuntimeSettings, describe, markdown, of_run
 from services.controlmodel.settings import ControlModelSettings
+from services.dashboard.settings import DashboardSettings
 from services.evalnet.settings import EvalnetSettings
 from services.evolution.settings import EvolutionSettings
 from services.gateway.settings import GatewaySettings
@@ -27,6 +28,7 @@ COMPONENTS = {
     "evalnet": EvalnetSettings,
     "learner": LearnerSettings,
     "labelling": LabellingSettings,
+    "dashboard": DashboardSettings,
     "rater": RaterSettings,
     "gateway": GatewaySettings,
 }

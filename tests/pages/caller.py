@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from typing import Any
+from typing import Any, Protocol
 
-from services.labelling.site import Site
+from roomgrad.web.serving import Door
+
+
+class Served(Protocol):
+    """A page that serves."""
+
+    door: Door
 
 
 class Caller:
     """Asks a page as a program does, with any headers."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Served) -> None:
         self.host, self.port = site.door.socket.getsockname()[:2]
         self.name = f"127.0.0.1:{self.port}"
 
@@ -41,3 +47,22 @@ class Caller:
         own = {"Origin": f"http://{self.name}", "Content-Type": "application/json"}
         status, _, found = self.ask("POST", path, text, {**own, **headers})
         return status, json.loads(found)
+
+    def listen(self, path: str, topic: str, last_id: str = "") -> dict[str, str]:
+        """The first event of a topic: its id, its data, and which topics came before it."""
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(link):
+            headers = {"Host": self.name, **({"Last-Event-ID": last_id} if last_id else {})}
+            link.request("GET", path, headers=headers)
+            found: dict[str, str] = {}
+            before: list[str] = []
+            for line in link.getresponse():
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name:
+                    found[name] = value
+                elif found.get("event") == topic:
+                    return {**found, "before": " ".join(before)}
+                else:
+                    before += [found["event"]] if "event" in found else []
+                    found = {}
+        raise AssertionError(f"no event {topic} came")

@@ -36,6 +36,7 @@ class Project:
     port: int = field(default_factory=free_port)
     """Of the page."""
     gateway_port: int = field(default_factory=free_port)
+    dashboard_port: int = field(default_factory=free_port)
     healthy_at: float = 0.0
     """When all of it was healthy, in unix seconds."""
 
@@ -43,6 +44,7 @@ class Project:
         """`docker compose WORDS`, with settings of this test and no others."""
         own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
         own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
+        own |= {"DASHBOARD_PORT": str(self.dashboard_port)}
         own |= {"COMPOSE_PROFILES": "tools,gateway", **self.settings}
         others = dict.fromkeys(UNSET, "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]

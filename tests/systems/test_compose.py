@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
-COMPONENTS = TREBUCHET | MAKER | {"gateway": 1}
+COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
 STEPS = 60
 FIRST_QUESTION_S = 10.0
 NAMES = Names(MELODY.name)
@@ -186,9 +186,22 @@ def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> Non
     assert math.isfinite(answer["DATA"][0])
 
 
-def test_nothing_but_page_and_gateway_is_reachable_from_outside(project: Project) -> None:
+def test_the_dashboard_shows_what_runs_in_containers(project: Project) -> None:
+    """At the address with the token that its log shows, and at no other."""
+    found = re.findall(r"http://[^\s\"']+", project.compose("logs", "--no-log-prefix", "dashboard"))
+    visitor = Visitor(found[-1])
+    assert visitor.origin == f"http://localhost:{project.dashboard_port}"
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        visitor.ask("/api/runs")
+    visitor.open()
+    assert {"trebuchet", "melody"} <= set(visitor.ask("/api/runs")["runs"])
+    assert visitor.ask("/api/training?run=trebuchet")["finished"] == STEPS
+
+
+def test_nothing_but_pages_and_gateway_is_reachable_from_outside(project: Project) -> None:
     """And those from this machine alone; all others are in the internal network only."""
     published = {"labelling": project.port, "gateway": project.gateway_port}
+    published["dashboard"] = project.dashboard_port
     inside, page = f"{project.name}_default", f"{project.name}_page"
     described = subprocess.run(["docker", "network", "inspect", inside], capture_output=True)
     assert json.loads(described.stdout)[0]["Internal"]

@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.dashboard import dashboard
 from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
 from roomgrad.commands.look import cli as look
@@ -271,7 +272,10 @@ def forget(
     print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(gateway)
+for service in (gateway, dashboard):
+    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+        service
+    )
 look.register(app)
 talk.register(app)
 app.command(rich_help_panel=look.PANEL)(trace)

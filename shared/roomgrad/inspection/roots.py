@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 import redis
 
 from roomgrad.contracts import known
 from roomgrad.errors import RoomgradError
 from roomgrad.inspection import hops, sent
-from roomgrad.inspection.hops import Death, Trace
+from roomgrad.inspection.hops import Death, Hop, Spent, Trace
 from roomgrad.inspection.letters import Letters
 from roomgrad.inspection.sent import Streams
 from roomgrad.names import Names
@@ -104,3 +105,43 @@ def _deaths(client: redis.Redis, names: Names, root_id: str) -> list[Death]:
         if letter.own(b"ROOT_ID") == root_id
     ]
     return found[::-1]
+
+
+def as_object(names: Names, trace: Trace) -> dict[str, Any]:
+    """All of it; times in us, those of the clock in us of Unix time."""
+    return {
+        "run": names.run,
+        "root_id": trace.root_id,
+        "state": trace.state,
+        "began_us": trace.began_us,
+        "ended_us": trace.ended_us,
+        "begins_before": trace.begins_before,
+        "remembered_by": list(trace.remembered_by),
+        "hops": [_hop_object(hop) for hop in trace.hops],
+        "dead": [vars(death) | {"place": list(death.place)} for death in trace.deaths],
+        **{name: vars(each) for name, each in trace.sums.items()},
+    }
+
+
+def _hop_object(hop: Hop) -> dict[str, Any]:
+    message = hop.message
+    return {
+        "room": message.place[0],
+        "type": message.place[1],
+        "entry": message.entry,
+        "id": message.id,
+        "from": message.sent_by,
+        "client": message.client,
+        "sent_us": message.at_us,
+        "exact": message.exact,
+        "to": hop.by,
+        "state": hop.state.value,
+        **_spent_object(hop.spent),
+        "replies": [[*reply.place, reply.entry] for reply in hop.replies],
+        "held": vars(hop.held) if hop.held else None,
+        "reason": hop.reason,
+    }
+
+
+def _spent_object(spent: Spent) -> dict[str, Any]:
+    return {f"{name}_us" if name != "about" else name: value for name, value in vars(spent).items()}

@@ -1,7 +1,7 @@
--- Entries of a stream, the oldest first, without their arrays.
+-- Entries of a stream, the oldest first, without their arrays; from "+" on the newest first.
 --
 -- KEYS  1 the stream
--- ARGV  1 where to begin ("-", an entry id, or "(" and an entry id), 2 how many at most, 3 bytes to
+-- ARGV  1 where to begin ("-", "+", an entry id, or "(" and an entry id), 2 how many at most, 3 bytes to
 --       which a value is cut, 4.. the fields that are wanted
 -- Returns {entry id, {field, value...}, bytes of all its fields} of each. Fewer than asked for are no sign of the end: some
 -- 4 MiB are read in one call, so that a server with large messages is not held up.
@@ -10,8 +10,10 @@ local wanted = {}
 for at = 4, #ARGV do wanted[ARGV[at]] = true end
 local found, total, start = {}, 0, ARGV[1]
 local most = tonumber(ARGV[3])
+local read, last = 'XRANGE', '+'
+if start == '+' then read, last = 'XREVRANGE', '-' end
 while #found < tonumber(ARGV[2]) and total < 4194304 do
-  local entry = redis.call('XRANGE', KEYS[1], start, '+', 'COUNT', 1)[1]
+  local entry = redis.call(read, KEYS[1], start, last, 'COUNT', 1)[1]
   if not entry then break end
   local head, size = {}, 0
   for i = 1, #entry[2], 2 do

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from roomgrad.commands import inventory
 from roomgrad.inspection import roots
-from roomgrad.inspection.hops import Hop, Spent, State, Sum, Trace
+from roomgrad.inspection.hops import Hop, State, Sum, Trace
 from roomgrad.inspection.keys import scanned
 from roomgrad.inspection.sent import Streams
 from roomgrad.inspection.shown import printable
@@ -31,7 +30,7 @@ def run(root_id: str, run: str, redis_url: str, *, as_json: bool) -> None:
         trace, streams = roots.find(client, names, root_id)
         living = frozenset(scanned(client, _heartbeats(names), "string"))
     if as_json:
-        print(json.dumps(as_object(names, trace)))
+        print(json.dumps(roots.as_object(names, trace)))
         return
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
     console.print(Text(printable(heading(names, trace))))
@@ -135,43 +134,3 @@ def _where(names: Names, hop: Hop, streams: Streams, living: frozenset[str]) -> 
         f"{what} is in the hands of {hop.held.consumer}{note}, since {since:,.3f} s, "
         f"delivery {hop.held.deliveries}."
     )
-
-
-def as_object(names: Names, trace: Trace) -> dict[str, Any]:
-    """All of it; times in us, those of the clock in us of Unix time."""
-    return {
-        "run": names.run,
-        "root_id": trace.root_id,
-        "state": trace.state,
-        "began_us": trace.began_us,
-        "ended_us": trace.ended_us,
-        "begins_before": trace.begins_before,
-        "remembered_by": list(trace.remembered_by),
-        "hops": [_hop_object(hop) for hop in trace.hops],
-        "dead": [vars(death) | {"place": list(death.place)} for death in trace.deaths],
-        **{name: vars(each) for name, each in trace.sums.items()},
-    }
-
-
-def _hop_object(hop: Hop) -> dict[str, Any]:
-    message = hop.message
-    return {
-        "room": message.place[0],
-        "type": message.place[1],
-        "entry": message.entry,
-        "id": message.id,
-        "from": message.sent_by,
-        "client": message.client,
-        "sent_us": message.at_us,
-        "exact": message.exact,
-        "to": hop.by,
-        "state": hop.state.value,
-        **_spent_object(hop.spent),
-        "replies": [[*reply.place, reply.entry] for reply in hop.replies],
-        "held": vars(hop.held) if hop.held else None,
-        "reason": hop.reason,
-    }
-
-
-def _spent_object(spent: Spent) -> dict[str, Any]:
-    return {f"{name}_us" if name != "about" else name: value for name, value in vars(spent).items()}

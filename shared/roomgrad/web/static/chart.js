@@ -10,8 +10,11 @@ const TOP = 10;
 const BOTTOM = 26;
 const NAME_HIGH = 24; // of a value with its name
 
-// series: [{name, points: [[x, y], ...]}]; marks: x of vertical lines; unit: of x, as a word
-export function drawChart(picture, { title, series, marks = [], unit, low = null }) {
+// series: [{name, points: [[x, y], ...]}]; marks: x of vertical lines; unit: of x, as a word; log:
+// whether y is drawn by its logarithm
+export function drawChart(picture, { title, series, marks = [], unit, low = null, log = false }) {
+  const scaled = log ? (value) => Math.log10(Math.max(value, 1e-9)) : (value) => value;
+  const back = log ? (value) => 10 ** value : (value) => value;
   const points = series.flatMap((each) => each.points);
   picture.setAttribute("viewBox", `0 0 ${WIDTH} ${HIGH}`);
   if (points.length < 2) {
@@ -24,13 +27,14 @@ export function drawChart(picture, { title, series, marks = [], unit, low = null
     return;
   }
   const [x0, x1] = range(points.map(([x]) => x));
-  const [smallest, greatest] = range(points.map(([, y]) => y));
+  const [smallest, greatest] = range(points.map(([, y]) => scaled(y)));
   const y0 = low ?? smallest;
   const y1 = greatest > y0 ? greatest : y0 + 1;
   const x = (value) => LEFT + ((value - x0) / (x1 - x0 || 1)) * (WIDTH - LEFT - RIGHT);
-  const y = (value) => HIGH - BOTTOM - ((value - y0) / (y1 - y0)) * (HIGH - TOP - BOTTOM);
+  const height = (value) => HIGH - BOTTOM - ((value - y0) / (y1 - y0)) * (HIGH - TOP - BOTTOM);
+  const y = (value) => height(scaled(value));
   const parts = [axis(LEFT, HIGH - BOTTOM, WIDTH - RIGHT)];
-  for (const value of [y0, (y0 + y1) / 2, y1]) parts.push(...level(value, y(value)));
+  for (const value of [y0, (y0 + y1) / 2, y1]) parts.push(...level(back(value), height(value)));
   for (const mark of marks.filter((each) => each > x0 && each <= x1)) {
     const at = { x1: x(mark), x2: x(mark), y1: TOP, y2: HIGH - BOTTOM };
     parts.push(svg("line", { class: "mark", ...at }));
@@ -38,7 +42,7 @@ export function drawChart(picture, { title, series, marks = [], unit, low = null
   const heights = apart(series.map(({ points: all }) => (all.length ? y(all.at(-1)[1]) : 0)));
   series.forEach((each, index) => parts.push(...line(each, index, x, y, heights[index])));
   parts.push(
-    svg("text", { class: "tick", x: LEFT, y: HIGH - 8 }, short(x0)),
+    svg("text", { class: "tick", x: LEFT, y: HIGH - 8 }, short(Math.round(x0))),
     svg("text", { class: "tick end", x: WIDTH - RIGHT, y: HIGH - 8 }, `${short(x1)} ${unit}`),
   );
   picture.setAttribute("aria-label", inWords(title, series, unit));

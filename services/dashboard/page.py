@@ -1,0 +1,119 @@
+"""The dashboard's endpoints: everything is asked for by GET, and nothing changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import redis
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from roomgrad.errors import RoomgradError
+from roomgrad.inspection import roots
+from roomgrad.inspection.keys import runs_on
+from roomgrad.names import Names
+from roomgrad.web import serving
+from roomgrad.web.events import MOST_STREAMS
+from roomgrad.web.guard import refuse
+from roomgrad.web.store import Store
+from services.dashboard.training import Curve
+from services.dashboard.watch import Watch
+
+STATIC = Path(__file__).parent / "static"
+MOST_WATCHED = 50  # runs at a time
+
+
+@dataclass
+class Page:
+    """The endpoints and what they need."""
+
+    store: Store[redis.Redis]
+    run: str
+    """The run that is shown first; any if empty."""
+
+    watch: Callable[[Names], Watch]
+    watches: dict[str, Watch] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
+
+    def app(self) -> Starlette:
+        """The application, without its guard."""
+        routes = [
+            Route("/", self.index),
+            Route("/healthz", self.health),
+            Route("/api/runs", self.show_runs),
+            Route("/api/events", self.show_events),
+            Route("/api/training", self.show_training),
+            Route("/api/roots/{root}", self.show_root),
+            *serving.files(STATIC),
+        ]
+        return Starlette(routes=routes, exception_handlers=serving.TROUBLE)
+
+    async def index(self, _request: Request) -> Response:
+        """The page."""
+        return serving.index(STATIC)
+
+    async def health(self, _request: Request) -> Response:
+        """That the page answers. Whether its server does the page says itself."""
+        return JSONResponse({"well": True})
+
+    async def show_runs(self, _request: Request) -> Response:
+        """The runs on the server, and the one to begin with."""
+        runs = await self.store.ask(runs_on)
+        first = self.run or next(iter(runs), "")
+        return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
+
+    async def show_events(self, request: Request) -> Response:
+        """What is new in a run, for as long as somebody listens."""
+        names = _names(request)
+        if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
+            return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
+        if names.run not in self.watches:
+            if len(self.watches) >= MOST_WATCHED:
+                return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
+            self.watches[names.run] = self.watch(names)
+        watch = self.watches[names.run]
+        watch.start()
+        last_id = request.headers.get("last-event-id", "")
+        return StreamingResponse(watch.events.stream(last_id), media_type="text/event-stream")
+
+    async def show_training(self, request: Request) -> Response:
+        """How the training of any run goes, to be laid over that of another."""
+        names = _names(request)
+        curve = self.curves.setdefault(names.run, Curve(names))
+        return _json(await self.store.ask(curve.read))
+
+    async def show_root(self, request: Request) -> Response:
+        """The way of one root, hop by hop."""
+        names, root = _names(request), request.path_params["root"]
+
+        def work(client: redis.Redis) -> dict[str, Any]:
+            trace, _ = roots.find(client, names, root)
+            return roots.as_object(names, trace)
+
+        try:
+            return _json(await self.store.ask(work))
+        except RoomgradError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def close(self) -> None:
+        """Ends all streams."""
+        for watch in self.watches.values():
+            watch.stop()
+
+
+def _names(request: Request) -> Names:
+    run = request.query_params.get("run", "")
+    if not 0 < len(run) <= 200:
+        raise HTTPException(422, f"run: expected the name of a run, got {run[:60]!r}")
+    return Names(run)
+
+
+def _json(found: Any) -> Response:
+    return Response(orjson.dumps(found, default=str), media_type="application/json")

@@ -1,0 +1,126 @@
+"""One run, looked at again and again while somebody watches."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import orjson
+import redis
+import structlog
+
+from roomgrad.contracts import known
+from roomgrad.contracts.melody import MELODY
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.inspection import replicas, streams
+from roomgrad.inspection.streams import Flows
+from roomgrad.melody.board import Board, Sound
+from roomgrad.names import Names
+from roomgrad.web.events import Events
+from roomgrad.web.serving import Away
+from roomgrad.web.store import Store
+from services.dashboard import shots
+from services.dashboard.graph import graph
+from services.dashboard.roots import Newest
+from services.dashboard.training import Curve
+
+log = structlog.get_logger("roomgrad")
+
+SLOW = 4  # looks between two at what changes slowly, or asks for all keys
+LINGER_S = 5.0  # a page that reloads finds the run still watched
+
+
+class Watch:
+    """Looks at a run while somebody listens, and publishes what is new by topics."""
+
+    def __init__(self, names: Names, store: Store[redis.Redis], every_s: float) -> None:
+        self.names = names
+        self.events = Events(lambda: None)
+        self._store = store
+        self._every_s = every_s
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Looks from now on, until nobody listens any more."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(
+                    target=self._run, name=f"watch {self.names.run}", daemon=True
+                )
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Ends all streams."""
+        self._ending.set()
+        self.events.close()
+
+    def _run(self) -> None:
+        left_at = time.monotonic()
+        sight = Sight(self.names)
+        while not self._ending.is_set():
+            began = time.monotonic()
+            if self.events.listeners:
+                left_at = began
+            elif began - left_at > LINGER_S:
+                return
+            try:
+                for topic, found in self._store.do(sight.look).items():
+                    self._publish(topic, found)
+            except Away as error:
+                sight = Sight(self.names)
+                self._publish("server", {"connected": False, "reason": str(error)})
+            except Exception as error:
+                log.error("a look at the run failed", run=self.names.run, exc_info=error)
+            self._ending.wait(max(0.05, self._every_s - (time.monotonic() - began)))
+
+    def _publish(self, topic: str, found: Any) -> None:
+        self.events.publish(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), topic)
+
+
+class Sight:
+    """What is seen of a run, topic by topic."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._looks = 0
+        self._before: Flows | None = None
+        self._curve = Curve(names)
+        self._newest = Newest(names)
+        self._board = Board(names, Sound())
+
+    def _learn(self, client: redis.Redis) -> None:
+        """What changes slowly: which streams there are, who lives, who declares what."""
+        names = self._names
+        self._system = known.system_of_run(client, names)
+        self._keys = streams.keys_of(client, names)
+        self._declared = known.declared_in(client, names)
+        self._replicas = replicas.look(client, names)
+
+    def look(self, client: redis.Redis) -> dict[str, Any]:
+        """What is new, by topic."""
+        slow = self._looks % SLOW == 0
+        if slow:
+            self._learn(client)
+        self._looks += 1
+        now = streams.look(client, self._names, self._keys)
+        drawn = graph(self._before or now, now, self._replicas, self._declared)
+        self._before = now
+        name = self._system.name if self._system else ""
+        news: dict[str, Any] = {
+            "server": {"connected": True, "reason": "", "run": self._names.run, "system": name},
+            "graph": drawn,
+        }
+        if name == MELODY.name:
+            news["melody"] = self._board.snapshot(client) if slow else None
+        else:
+            news["training"] = self._curve.read(client)
+        if name == TREBUCHET.name:
+            news["shots"] = shots.last(client, self._names)
+        if slow:
+            news["replicas"] = self._replicas
+            news["roots"] = self._newest.roots(client, now)
+            news["dead"] = {"count": now.dead, "letters": self._newest.letters(client)}
+        return {topic: found for topic, found in news.items() if found is not None}

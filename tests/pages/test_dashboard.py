@@ -1,0 +1,323 @@
+"""The dashboard in a real browser, beside systems that really run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import redis
+
+from roomgrad import Message, RuntimeSettings
+from roomgrad.client import Client
+from roomgrad.contracts.trebuchet import MODEL, TREBUCHET
+from roomgrad.names import Names
+from roomgrad.rooms import MessageType
+from roomgrad.server import connect
+from roomgrad.testing import running, throwaway_server
+from services.controlmodel.handlers import component as controlmodel
+from services.controlmodel.settings import ControlModelSettings
+from services.dashboard.settings import DashboardSettings
+from services.dashboard.site import Site
+from services.simulator.handlers import component as simulator
+from services.simulator.settings import SimulatorSettings
+from services.trainer.handlers import component as trainer
+from services.trainer.settings import TrainerSettings
+from tests.integration.conftest import OwnServer
+from tests.integration.parrots import CAGE, PARROTS, numbers, parrot
+from tests.pages.caller import Caller
+from tests.pages.conftest import Open
+from tests.pages.desk import Desk, free_port, history
+from tests.pages.test_looks import violations
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+MANY = 10**6
+NAMES = Names(TREBUCHET.name)
+AWAY = ("503", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE")
+
+
+@contextlib.contextmanager
+def training(url: str, run: str = "") -> Iterator[None]:
+    """The trebuchet learns, a small batch after the other."""
+    with (
+        running(controlmodel, ControlModelSettings(run=run, train_steps=MANY), url),
+        running(simulator, SimulatorSettings(run=run), url),
+        running(trainer, TrainerSettings(run=run, train_steps=MANY, batch_size=20), url),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def serving(url: str, **changed: Any) -> Iterator[Site]:
+    """A dashboard in a thread."""
+    site = Site(DashboardSettings(port=free_port(), every_s=0.2, **changed), url)
+    codes: list[int] = []
+    thread = threading.Thread(target=lambda: codes.append(site.serve()), daemon=True)
+    thread.start()
+    try:
+        until(lambda: site.is_serving)
+        yield site
+    finally:
+        site.stop()
+        thread.join(10)
+        assert codes == [0], "the dashboard did not end well"
+
+
+@pytest.fixture(scope="module")
+def trebuchet() -> Iterator[str]:
+    """A server on which the trebuchet learns, in two runs; one letter is dead."""
+    with (
+        throwaway_server() as server,
+        contextlib.closing(connect(server.url)) as client,
+        training(server.url),
+    ):
+        with training(server.url, run="other"):
+            until(lambda: client.hlen(Names("other").table("losses")) > 20)
+        broken = {"ID": "broken", "ROOT_ID": "nobody", "m": "no JSON"}
+        client.xadd(NAMES.stream(MODEL.name, MessageType.FORWARD.value), broken)
+        until(lambda: client.xlen(NAMES.dead()) == 1)
+        until(lambda: client.exists(NAMES.table("trajectories")))
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def dashboard(trebuchet: str) -> Iterator[Site]:
+    with serving(trebuchet, run="trebuchet") as site:
+        yield site
+
+
+def says(page: Page, selector: str, text: str) -> None:
+    """Waits until a part of the page holds a text."""
+    page.wait_for_function(
+        "([selector, text]) => document.querySelector(selector)?.textContent.includes(text)",
+        arg=[selector, text],
+    )
+
+
+def test_it_draws_who_trains_through_whom(dashboard: Site, visit: Open) -> None:
+    """Components and rooms that are really there, and each message runs along an edge."""
+    page = visit(dashboard.url)
+    page.locator(".node.component").nth(2).wait_for()
+    components = page.locator(".node.component text:not(.small)").all_text_contents()
+    assert sorted(components) == ["controlmodel", "simulator", "trainer"]
+    rooms = page.locator(".node.room text:not(.small)").all_text_contents()
+    assert sorted(rooms) == ["input", "model", "output"]
+    assert page.locator(".edge").count() == 12, "six TYPEs, each from somebody to somebody"
+    page.locator(".pulse.forward").first.wait_for(state="attached")
+    page.locator(".pulse.gradient").first.wait_for(state="attached")
+    says(page, "#graph-words", "trainer (1 alive, sends to input and output)")
+    says(page, "#flow", "messages/s")
+    assert page.locator("#rooms tbody tr").count() == 6
+    page.locator("#replicas tbody tr", has_text="simulator").wait_for()
+    assert page.locator("#replicas tbody tr[data-alive=true]").count() == 3
+
+
+def test_it_shows_how_the_training_goes(dashboard: Site, visit: Open) -> None:
+    """The curves grow, and those of another run are laid over them."""
+    page = visit(dashboard.url)
+    page.locator("#loss .curve0").wait_for()
+    before = page.locator("#loss .curve0").get_attribute("d")
+    page.wait_for_function(
+        "before => document.querySelector('#loss .curve0').getAttribute('d') !== before",
+        arg=before,
+    )
+    assert page.locator("#miss .curve0").count() == 1
+    says(page, "#training-facts", "lost0")
+    page.get_by_label("other", exact=True).check()
+    page.locator("#loss .curve1").wait_for()
+    says(page, "#loss", "other")
+
+
+def test_it_shoots_the_last_batch(dashboard: Site, visit: Open) -> None:
+    """By the simulator's own solution, with the targets of that batch."""
+    page = visit(dashboard.url)
+    says(page, "#shots-words", "miss their targets by")
+    assert page.locator("#shots .way").count() == 8
+    assert page.locator("#shots .target").count() == 8
+    assert page.locator("#shots .beam").get_attribute("d").startswith("M")
+    page.locator("#shots-again").click()
+    flown = page.locator("#shots .flown").first.get_attribute("d") or ""
+    page.wait_for_function(
+        "was => document.querySelector('#shots .flown').getAttribute('d').length > was",
+        arg=len(flown),
+    )
+
+
+def test_the_way_of_a_root_is_one_click_away(dashboard: Site, visit: Open) -> None:
+    page = visit(dashboard.url)
+    page.locator("#roots button").first.focus()  # which holds the list still
+    page.locator("#roots button").first.click()
+    page.locator("#hops li").first.wait_for()
+    says(page, "#trace-words", "messages")
+    says(page, "#hops", "trainer → controlmodel")
+    page.get_by_role("button", name="Close").click()
+    assert not page.locator("#trace").is_visible()
+
+
+def test_what_was_given_up_is_shown_with_its_reason(dashboard: Site, visit: Open) -> None:
+    page = visit(dashboard.url)
+    says(page, "#dead", "not JSON")
+    says(page, "#dead", "given up by simulator")
+    says(page, "#dead-title", "Dead letters: 1")
+
+
+def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: Site) -> None:
+    """By the last event that it names; a number of another process means nothing."""
+    events = dashboard.page.watches["trebuchet"].events
+    caller = Caller(dashboard)
+    first = caller.listen("/api/events?run=trebuchet", "server")
+    instance, _, number = first["id"].partition("-")
+    assert int(number) > 0
+    until(lambda: any(each[0] > int(number) for each in list(events._news.values())))
+    again = caller.listen("/api/events?run=trebuchet", "graph", last_id=first["id"])
+    assert again["id"].startswith(instance)
+    assert int(again["id"].partition("-")[2]) > int(number)
+    assert "server" not in again["before"], "it has not changed"
+    fresh = caller.listen("/api/events?run=trebuchet", "server", last_id="ffffffff-999999")
+    assert json.loads(fresh["data"])["connected"] is True
+
+
+def test_it_says_that_the_server_is_away_and_goes_on(own_server: OwnServer, visit: Open) -> None:
+    with training(own_server.url), serving(own_server.url) as site:
+        page = visit(site.url, expected=AWAY)
+        page.locator("#loss .curve0").wait_for()
+        own_server.kill()
+        says(page, "#connection", "server away")
+        own_server.restart()
+        says(page, "#connection", "live")
+        before = page.locator("#training-facts").inner_text()
+        page.wait_for_function(
+            "before => document.querySelector('#training-facts').innerText !== before", arg=before
+        )
+
+
+READS = "on >secret allkeys allchannels -@all +@read +@connection +info +time"
+READS += " +evalsha_ro +eval_ro +multi +exec"  # to read the counters of one moment
+
+
+def test_who_may_only_read_sees_all_of_it(own_server: OwnServer, visit: Open) -> None:
+    """Nothing is denied to a user who may not write, and nothing is written."""
+    rights = READS.split()
+    with contextlib.closing(connect(own_server.url)) as client:
+        client.execute_command("ACL", "SETUSER", "looker", *rights)
+        with training(own_server.url):
+            until(lambda: client.hlen(NAMES.table("losses")) > 20)
+            until(lambda: client.exists(NAMES.table("trajectories")))
+        before = {key: client.dump(key) for key in client.scan_iter()}
+        client.execute_command("ACL", "LOG", "RESET")
+        with serving(own_server.url.replace("redis://", "redis://looker:secret@")) as site:
+            page = visit(site.url, expected=AWAY)
+            page.locator("#loss .curve0").wait_for()
+            page.locator("#shots .way").first.wait_for()
+            page.locator("#roots button").first.click()
+            page.locator("#hops li").first.wait_for()
+        assert client.execute_command("ACL", "LOG") == []
+        assert {key: client.dump(key) for key in client.scan_iter()} == before
+
+
+def test_a_system_that_nobody_here_knows_is_drawn_too(own_server: OwnServer, visit: Open) -> None:
+    """By what it says of itself."""
+    with (
+        running(parrot(), RuntimeSettings(run="birds"), own_server.url),
+        serving(own_server.url) as site,
+    ):
+        page = visit(site.url, expected=AWAY)
+        page.locator(".node.component").first.wait_for()
+        shown = set(page.locator(".node text:not(.small)").all_text_contents())
+        assert shown == {"parrot", "listener", "cage", "perch"}
+        assert page.locator(".node.absent").count() == 1, "no listener lives"
+        assert page.locator("#shots-card").is_hidden()
+
+
+def test_the_melody_maker_is_shown_with_its_melodies(desk: Desk, visit: Open) -> None:
+    desk.learn()
+    history(desk)
+    with serving(desk.url, run=desk.names.run) as site:
+        page = visit(f"{site.url}#run={desk.names.run}", expected=AWAY)
+        page.locator("#errors .curve0").wait_for()
+        assert page.locator("#best li").count() == 5
+        says(page, "#histogram", "34")
+        page.get_by_label("Play melody 1").click()
+        assert page.get_by_label("Play melody 1").get_attribute("aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("size", [(390, 844), (820, 1180), (1440, 1000)], ids=str)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_everybody_can_use_it(
+    dashboard: Site, visit: Open, tmp_path: Path, size: tuple[int, int], scheme: str
+) -> None:
+    """No violation that axe finds, nothing beside the screen, and the theme can be switched."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    page = visit(
+        dashboard.url,
+        color_scheme=scheme,
+        viewport={"width": size[0], "height": size[1]},
+        reduced_motion="reduce",
+    )
+    page.locator("#loss .curve0").wait_for()
+    page.locator("#dead li").wait_for()
+    says(page, "#shots-words", "miss their targets by")
+    assert page.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert violations(Axe().run(page)) == []
+    folder = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    page.screenshot(path=folder / f"dashboard-{scheme}-{size[0]}.png", full_page=True)
+    was = page.evaluate("getComputedStyle(document.body).color")
+    page.locator("#theme").click()
+    assert page.evaluate("getComputedStyle(document.body).color") != was
+
+
+def test_what_does_not_exist_is_said(dashboard: Site) -> None:
+    caller = Caller(dashboard)
+    assert caller.get("/healthz") == (200, {"well": True})
+    status, found = caller.get("/api/roots/nothing?run=trebuchet")
+    assert status == 404
+    assert "no message of root 'nothing'" in found["reason"]
+    assert caller.get("/api/training")[0] == 422
+    assert caller.post("/api/runs", {})[0] in (403, 405), "nothing is ever changed"
+
+
+def test_a_thousand_messages_a_second_do_not_hurt_the_page(
+    own_server: OwnServer, visit: Open
+) -> None:
+    """They come as counts, a few times a second, and the page answers at once."""
+    stop = threading.Event()
+
+    def talk() -> None:
+        with contextlib.suppress(redis.RedisError), Client(PARROTS, "birds", own_server.url) as c:
+            while not stop.is_set():
+                c.send(Message.open(CAGE, numbers(1)))
+
+    with running(parrot(), RuntimeSettings(run="birds"), own_server.url):
+        talkers = [threading.Thread(target=talk) for _ in range(2)]
+        for each in talkers:
+            each.start()
+        try:
+            with serving(own_server.url) as site:
+                page = visit(site.url, expected=AWAY)
+                page.evaluate(
+                    "() => { window.long = []; new PerformanceObserver((all) => all.getEntries()"
+                    ".forEach((each) => window.long.push(each.duration)))"
+                    ".observe({ type: 'longtask' }); }"
+                )
+                page.wait_for_function(
+                    "() => parseFloat(document.querySelector('#flow').innerText"
+                    ".replaceAll(',', '')) > 1000"
+                )
+                page.locator(".pulse").first.wait_for(state="attached")
+                assert page.locator(".pulse").count() <= 150
+                assert max(page.evaluate("window.long"), default=0) < 500
+        finally:
+            stop.set()
+            for each in talkers:
+                each.join()
