@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER | {"gateway": 1}
+OTHERS = {"redis", "secrets"}
 STEPS = 60
 FIRST_QUESTION_S = 10.0
 NAMES = Names(MELODY.name)
@@ -106,7 +107,7 @@ def project() -> Iterator[Project]:
 def test_every_component_is_a_service(project: Project) -> None:
     """Folder, compose service and name on the wire are one word."""
     folders = {path.parent.name for path in ROOT.glob("services/*/__main__.py")}
-    assert folders == set(project.compose("config", "--services").split()) - {"redis", "secrets"}
+    assert folders == set(project.compose("config", "--services").split()) - OTHERS
 
 
 def test_the_gateway_is_started_by_its_profile_alone(project: Project) -> None:

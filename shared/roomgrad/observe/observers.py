@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -60,13 +61,29 @@ def observers(
     if settings.log_level == "debug":
         found.append(Lines())
     if settings.metrics_port:
-        found.append(_metrics(component, settings, names, url))
+        keys = [names.stream(*stream.key) for stream in component.streams]
+        found.append(_metrics(component.name, settings, names, url, keys))
     if asked := wanted.spans(os.environ):
         found.append(_spans(asked, component, names, consumer))
     return Observers(found)
 
 
-def _metrics(component: Component, settings: RuntimeSettings, names: Names, url: str) -> Observer:
+@contextlib.contextmanager
+def metrics(component: str, settings: RuntimeSettings, names: Names, url: str) -> Iterator[None]:
+    """Metrics of a program without a replica, while the block lasts, if the settings ask for them.
+
+    Raises SettingsError where they cannot be served.
+    """
+    if not settings.metrics_port:
+        yield
+        return
+    with contextlib.closing(_metrics(component, settings, names, url, ())):
+        yield
+
+
+def _metrics(
+    component: str, settings: RuntimeSettings, names: Names, url: str, keys: Sequence[str]
+) -> Observer:
     try:
         from roomgrad.observe.metrics import Metrics
     except ImportError:
@@ -74,8 +91,7 @@ def _metrics(component: Component, settings: RuntimeSettings, names: Names, url:
         raise SettingsError(
             MISSING.format(asked="METRICS_PORT", what="metrics", package=package)
         ) from None
-    keys = [names.stream(*stream.key) for stream in component.streams]
-    return Metrics(component.name, settings, names, url, keys)
+    return Metrics(component, settings, names, url, keys)
 
 
 def _spans(asked: str, component: Component, names: Names, consumer: str) -> Observer:

@@ -48,7 +48,7 @@ class Readings(Collector):
         self._names = names
         self._keys = list(keys)
         self._who = (names.run, component)
-        self._open = lambda: connect(url, password_file, PATIENCE_S)
+        self._url, self._password_file = url, password_file
         self._client: redis.Redis | None = None
         self._one_at_a_time = threading.Lock()
 
@@ -75,8 +75,11 @@ class Readings(Collector):
         if client is not None:
             client.close()
 
+    def _connect(self) -> redis.Redis:
+        return connect(self._url, self._password_file, PATIENCE_S)
+
     def _read(self, found: dict[str, Any]) -> None:
-        client = self._client = self._client or self._open()
+        client = self._client = self._client or self._connect()
         flows = streams.look(client, self._names, self._keys)
         self._of_streams(found, flows)
         found["roomgrad_dead_letters"].add_metric(self._who, flows.dead)
