@@ -22,6 +22,7 @@ from roomgrad import Context, Message
 from roomgrad.errors import MessageError, SettingsError
 from roomgrad.observe import metrics, spans, wanted
 from roomgrad.testing import running
+from tests.collector import attributes, collecting
 from tests.integration.conftest import ROOT, Cage, OwnServer, make_cage
 from tests.integration.parrots import SAID, parrot, repeat
 from tests.pages.desk import free_port
@@ -155,6 +156,28 @@ def test_what_is_not_installed_is_named(
         running(parrot(), settings, cage.url),
     ):
         pass
+
+
+def test_a_message_that_is_tried_again_has_a_span_each_time(
+    cage: Cage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Marked as such, in one trace; and the notice of its death follows from the last one."""
+    with collecting() as (collector, endpoint):
+        monkeypatch.setenv(OTLP, endpoint)
+        with running(parrot(moody), cage.make_settings(max_deliveries=2), cage.url):
+            said = cage.say(-2)
+            inbox = cage.names.done("parrot", "@parrot", "LOG/ERROR")
+            until(lambda: cage.client.zcard(inbox) == 1)
+        spans_ = [span for _, span in collector.traces()[bytes.fromhex(said.root_id)]]
+    found = {attributes(span)["roomgrad.outcome"]: span for span in spans_}
+    first, last, notice = found["retried"], found["dead"], found["committed"]
+    assert len(spans_) == 3
+    assert [attributes(each)["roomgrad.deliveries"] for each in (first, last)] == [1, 2]
+    for each in (first, last):
+        assert each.status.code == each.status.STATUS_CODE_ERROR
+        assert each.status.message == "ValueError: stumbled"
+        assert not each.parent_span_id  # it came from outside
+    assert notice.parent_span_id == last.span_id
 
 
 def test_a_dead_collector_hurts_nobody(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:

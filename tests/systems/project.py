@@ -36,6 +36,7 @@ class Project:
     port: int = field(default_factory=free_port)
     """Of the page."""
     gateway_port: int = field(default_factory=free_port)
+    prometheus_port: int = field(default_factory=free_port)
     healthy_at: float = 0.0
     """When all of it was healthy, in unix seconds."""
 
@@ -43,7 +44,8 @@ class Project:
         """`docker compose WORDS`, with settings of this test and no others."""
         own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
         own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
-        own |= {"COMPOSE_PROFILES": "tools,gateway", **self.settings}
+        own |= {"PROMETHEUS_PORT": str(self.prometheus_port)}
+        own |= {"COMPOSE_PROFILES": "tools,gateway,observe", **self.settings}
         others = dict.fromkeys(UNSET, "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
         return subprocess.run(

@@ -8,20 +8,17 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from roomgrad.inspection import ledger
@@ -29,6 +26,7 @@ from roomgrad.names import Names
 from roomgrad.observe import readings
 from roomgrad.server import connect
 from roomgrad.testing import throwaway_server
+from tests.collector import Collector, attributes, collecting
 from tests.conftest import NO_PROMETHEUS
 from tests.pages.desk import free_port
 from tests.waiting import until
@@ -39,53 +37,9 @@ DASHBOARD = ROOT / "deploy" / "grafana" / "roomgrad.json"
 COMPONENTS = ("trainer", "controlmodel", "simulator")
 NAMES = Names("trebuchet")
 STEPS = 40
+HELP, TYPE = ["#", "HELP"], ["#", "TYPE"]
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@dataclass
-class Collector:
-    """An endpoint of OTLP over HTTP: what came, with the service that sent it."""
-
-    spans: list[tuple[str, Any]] = field(default_factory=list)
-
-    def take(self, body: bytes) -> None:
-        for each in ExportTraceServiceRequest.FromString(body).resource_spans:
-            about = {a.key: a.value.string_value for a in each.resource.attributes}
-            for scope in each.scope_spans:
-                self.spans += [(about["service.name"], span) for span in scope.spans]
-
-    def traces(self) -> dict[bytes, list[tuple[str, Any]]]:
-        found = defaultdict(list)
-        for service, span in list(self.spans):
-            found[span.trace_id].append((service, span))
-        return found
-
-
-@contextlib.contextmanager
-def collecting() -> Iterator[tuple[Collector, str]]:
-    """A collector, and its address."""
-    collector = Collector()
-
-    class Endpoint(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            collector.take(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:
-            """Nobody wants to read it."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield collector, f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass
@@ -184,9 +138,7 @@ def test_a_trace_is_found_by_its_root(watched: Watched) -> None:
     with contextlib.closing(connect(watched.url)) as client:
         [(_, fields)] = client.xrange(NAMES.stream("input", "DATA/FORWARD"), count=1)
     spans = watched.collector.traces()[bytes.fromhex(fields[b"ROOT_ID"].decode())]
-    attributes = [{a.key: a.value for a in span.attributes} for _, span in spans]
-    key = "code.function.name"
-    names = {each[key].string_value for each in attributes if key in each}
+    names = {attributes(span).get("code.function.name", "") for _, span in spans}
     assert {"forward", "backward", "next_batch"} <= names
 
 
@@ -204,6 +156,27 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     assert len(set(places)) == len(panels)
     asked = " ".join(queries())
     assert [name for name in readings.ABOUT if name not in asked] == []
+
+
+def test_the_page_lists_what_is_served(watched: Watched) -> None:
+    """Names, kinds and sentences as Prometheus reads them."""
+    listed = set()
+    for line in (ROOT / "docs" / "observe.md").read_text().splitlines():
+        if line.startswith("| `roomgrad_"):
+            name, kind, _, sentence = (cell.strip() for cell in line.strip("|").split("|"))
+            listed.add((name.strip("`"), kind, sentence))
+    served = set()
+    for port in watched.ports:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        about = {w[2]: w[3] for w in (line.split(" ", 3) for line in lines) if w[:2] == HELP}
+        kinds = {w[2]: w[3] for w in (line.split(" ", 3) for line in lines) if w[:2] == TYPE}
+        served |= {
+            (name, kinds[name], sentence)
+            for name, sentence in about.items()
+            if name.startswith("roomgrad_") and not name.endswith("_created")
+        }
+    assert listed == served
 
 
 @pytest.fixture
