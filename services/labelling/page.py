@@ -27,8 +27,8 @@ from roomgrad.melody.sound import to_wav
 from roomgrad.web import serving
 from roomgrad.web.events import MOST_STREAMS, Events
 from roomgrad.web.guard import refuse
+from roomgrad.web.store import Store
 from services.labelling.settings import LabellingSettings
-from services.labelling.store import Store
 
 STATIC = Path(__file__).parent / "static"
 MOST_BYTES = 16 * 1024  # of a request
@@ -44,7 +44,7 @@ class Page:
     """The endpoints and what they need. `state`: the newest snapshot, made now."""
 
     settings: LabellingSettings
-    store: Store
+    store: Store[Client]
     events: Events
     state: Callable[[], bytes]
     is_well: Callable[[], str]
@@ -80,11 +80,12 @@ class Page:
         snapshot = await self.store.ask(lambda _client: self.state())
         return Response(snapshot, media_type="application/json")
 
-    async def show_events(self, _request: Request) -> Response:
+    async def show_events(self, request: Request) -> Response:
         """The same, again whenever it has changed."""
         if self.events.listeners >= MOST_STREAMS:
             return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
-        return StreamingResponse(self.events.stream(), media_type="text/event-stream")
+        last_id = request.headers.get("last-event-id", "")
+        return StreamingResponse(self.events.stream(last_id), media_type="text/event-stream")
 
     async def take_questions(self, request: Request) -> Response:
         """Questions for a rater alone; `count` 0 gives back all that they hold."""

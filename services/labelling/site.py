@@ -10,21 +10,22 @@ import structlog
 
 from roomgrad.client import Client
 from roomgrad.codec import pack
-from roomgrad.contracts.melody import LABELLING
+from roomgrad.contracts.melody import LABELLING, MELODY
 from roomgrad.melody.board import Board
 from roomgrad.runtime.replica import Replica
 from roomgrad.server import address
 from roomgrad.web import serving
 from roomgrad.web.events import Events
 from roomgrad.web.serving import LAST_RESORT_S, Away, Door
+from roomgrad.web.store import Store
 from services.labelling.handlers import component
 from services.labelling.page import Page
 from services.labelling.settings import PORT, LabellingSettings
-from services.labelling.store import Store
 
 log = structlog.get_logger("roomgrad")
 
 REFRESH_S = 0.25  # the shortest time between two events
+PATIENCE_S = 2.0
 LOOK_S = 1.0  # so often the tables are looked at, even when no message came
 
 
@@ -33,6 +34,7 @@ class Site:
 
     def __init__(self, settings: LabellingSettings, url: str) -> None:
         self.settings = settings
+        self._url = url
         self.door = Door(settings, PORT)
         self._changed = threading.Event()
         self.events = Events(self._changed.set)
@@ -40,7 +42,7 @@ class Site:
         self._announced = False
         self._replica = Replica(component(self._changed.set), settings, url)
         self.names = self._replica.names
-        self._store = Store(settings.run, url, settings.redis_password_file)
+        self._store = Store(self._client)
         self._board = Board(self.names, settings.sound)
         self._reading = threading.Lock()
         page = Page(self.settings, self._store, self.events, self._snapshot, self._trouble)
@@ -79,6 +81,17 @@ class Site:
     def stop(self) -> None:
         """Asks it to end."""
         self._replica.stop()
+
+    def _client(self) -> Client:
+        settings = self.settings
+        return Client(
+            MELODY,
+            settings.run,
+            self._url,
+            settings.redis_password_file,
+            name=LABELLING,
+            patience_s=PATIENCE_S,
+        )
 
     def _serve_web(self) -> None:
         try:

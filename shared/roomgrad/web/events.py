@@ -1,9 +1,13 @@
-"""Server-sent events: every event is all that the page shows, so that none has to be repeated."""
+"""Server-sent events: each is all that a page shows of one topic, so that none has to be repeated.
+
+A page that comes back gets what has changed meanwhile: it names the last event that it got.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable
 
 HEARTBEAT_S = 10.0
@@ -19,8 +23,9 @@ class Events:
     def __init__(self, came: Callable[[], None]) -> None:
         self.closed = False
         self._came = came
-        self.newest = b""
+        self._instance = secrets.token_hex(4)  # another one counts from 0 again
         self._number = 0
+        self._news: dict[str, tuple[int, bytes]] = {}  # by topic
         self._loop: asyncio.AbstractEventLoop | None = None
         self._rings: set[asyncio.Event] = set()
 
@@ -29,11 +34,11 @@ class Events:
         """How many pages are connected."""
         return len(self._rings)
 
-    def publish(self, snapshot: bytes) -> None:
+    def publish(self, snapshot: bytes, topic: str = "state") -> None:
         """Tells everybody, unless nothing has changed."""
-        if snapshot != self.newest:
-            self.newest = snapshot
+        if self._news.get(topic, (0, b""))[1] != snapshot:
             self._number += 1
+            self._news[topic] = (self._number, snapshot)
             self._wake()
 
     def close(self) -> None:
@@ -41,20 +46,24 @@ class Events:
         self.closed = True
         self._wake()
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """What one connected page gets, until it leaves or the streams are closed."""
+    async def stream(self, last_id: str = "") -> AsyncIterator[bytes]:
+        """What one connected page gets, until it leaves or the streams are closed.
+
+        last_id: of the last event that it got before, or nothing.
+        """
         self._loop = asyncio.get_running_loop()
         ring = asyncio.Event()
         self._rings.add(ring)
         self._came()
         try:
             yield b"retry: 500\n\n"
-            sent = 0
+            sent = self._resumed(last_id)
             while not self.closed:
                 ring.clear()
-                if self._number != sent:
-                    sent = self._number
-                    yield b"id: %d\nevent: state\ndata: %b\n\n" % (sent, self.newest)
+                news = [(*new, topic) for topic, new in list(self._news.items()) if new[0] > sent]
+                for sent, snapshot, topic in sorted(news):
+                    yield self._event(sent, snapshot, topic)
+                if news:
                     continue
                 try:
                     await asyncio.wait_for(ring.wait(), HEARTBEAT_S)
@@ -62,6 +71,14 @@ class Events:
                     yield b": still here\n\n"
         finally:
             self._rings.discard(ring)
+
+    def _resumed(self, last_id: str) -> int:
+        instance, _, number = last_id.partition("-")
+        return int(number) if instance == self._instance and number.isdecimal() else 0
+
+    def _event(self, number: int, snapshot: bytes, topic: str) -> bytes:
+        head = f"id: {self._instance}-{number}\nevent: {topic}\ndata: "
+        return head.encode() + snapshot + b"\n\n"
 
     def _wake(self) -> None:
         loop = self._loop

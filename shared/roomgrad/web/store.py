@@ -1,0 +1,61 @@
+"""A page's way to the server, which may be away for any time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import redis
+
+from roomgrad.errors import ServerError
+from roomgrad.web.serving import Away
+
+ANSWERS_IN_S = 8.0  # an acknowledgement of the disk takes up to 5
+
+
+class Closable(Protocol):
+    """A connection."""
+
+    def close(self) -> None: ...
+
+
+C = TypeVar("C", bound=Closable)
+T = TypeVar("T")
+
+
+class Store(Generic[C]):
+    """One connection for all requests, made when the server first answers."""
+
+    def __init__(self, connect: Callable[[], C]) -> None:
+        self._connect = connect
+        self._connection: C | None = None
+        self._lock = threading.Lock()
+
+    def do(self, work: Callable[[C], T]) -> T:
+        """`work` with the connection, in this thread. Raises Away."""
+        try:
+            return work(self._connected())
+        except (redis.RedisError, ServerError, OSError) as error:
+            raise Away(f"the server of this run cannot do it now: {error}") from error
+
+    async def ask(self, work: Callable[[C], T]) -> T:
+        """`work` with the connection, in another thread. Raises Away, in time."""
+        try:
+            with anyio.fail_after(ANSWERS_IN_S):
+                return await anyio.to_thread.run_sync(self.do, work, abandon_on_cancel=True)
+        except TimeoutError as error:
+            raise Away(f"the server of this run did not answer in {ANSWERS_IN_S:g} s") from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def _connected(self) -> C:
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._connect()
+            return self._connection
