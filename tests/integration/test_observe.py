@@ -26,6 +26,7 @@ from tests.collector import attributes, collecting
 from tests.integration.conftest import ROOT, Cage, OwnServer, make_cage
 from tests.integration.parrots import SAID, parrot, repeat
 from tests.pages.desk import free_port
+from tests.ports import neighbours
 from tests.waiting import until
 
 OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
@@ -64,7 +65,7 @@ def moody(message: Message, context: Context) -> Message:
 
 def test_every_outcome_is_counted(cage: Cage) -> None:
     """Committed, skipped, tried again, dead; and what was delivered again."""
-    port = free_port()
+    port = neighbours()
     wants = parrot(moody, when=lambda message: message.array[0] != 7)
     cage.start(wants, metrics_port=port, max_deliveries=2)
     cage.say(7), cage.say(-1), cage.say(-2), cage.say(1)
@@ -95,7 +96,7 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
 
 def test_a_server_that_is_away_is_a_reading(own_server: OwnServer, own_cage: Cage) -> None:
     """The loop's own numbers are still there."""
-    port = free_port()
+    port = neighbours()
     own_cage.start(parrot(), metrics_port=port)
     own_cage.heard(own_cage.say(1))
     until(lambda: outcomes(port).get("committed") == 1)
@@ -110,7 +111,7 @@ def test_a_server_that_is_away_is_a_reading(own_server: OwnServer, own_cage: Cag
 
 def test_replicas_of_one_machine_take_the_next_ports(cage: Cage) -> None:
     """All are told the same port."""
-    port = free_port()
+    port = neighbours(2)
     cage.start(parrot(), metrics_port=port)
     cage.start(parrot(), metrics_port=port)
     for each in (port, port + 1):

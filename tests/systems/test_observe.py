@@ -29,6 +29,7 @@ from roomgrad.testing import throwaway_server
 from tests.collector import Collector, attributes, collecting
 from tests.conftest import NO_PROMETHEUS
 from tests.pages.desk import free_port
+from tests.ports import neighbours
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,7 @@ class Watched:
     url: str
     first_port: int
     collector: Collector
+    logs: dict[str, Path]
 
     @property
     def ports(self) -> range:
@@ -69,9 +71,9 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """Trained to its end; the processes are still there."""
-    port = free_port()
+    port = neighbours(len(COMPONENTS))
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(throwaway_server())
         collector, endpoint = stack.enter_context(collecting())
@@ -84,14 +86,17 @@ def watched() -> Iterator[Watched]:
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
+        folder = tmp_path_factory.mktemp("logs")
+        logs = {name: folder / name for name in COMPONENTS}
         for name in COMPONENTS:
             command = [sys.executable, "-m", f"services.{name}"]
-            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own})
+            log = stack.enter_context(logs[name].open("w"))
+            process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stderr=log)
             stack.callback(process.wait)
             stack.callback(process.terminate)
         client = stack.enter_context(contextlib.closing(connect(server.url)))
         until(lambda: ledger.read(client, NAMES).finished == STEPS, timeout_s=60)
-        yield Watched(server.url, port, collector)
+        yield Watched(server.url, port, collector, logs)
 
 
 def test_metrics_are_what_redis_says(watched: Watched) -> None:
@@ -156,6 +161,16 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     assert len(set(places)) == len(panels)
     asked = " ".join(queries())
     assert [name for name in readings.ABOUT if name not in asked] == []
+
+
+def test_a_training_logs_a_handful(watched: Watched) -> None:
+    """At info, where no terminal is: objects of JSON, and none for a message."""
+    for path in watched.logs.values():
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        assert len(lines) <= 6, lines
+        assert {"event", "level", "timestamp"} <= set.intersection(*map(set, lines))
+        assert [line["level"] for line in lines] == ["info"] * len(lines)
+        assert any(line["event"] == "metrics" for line in lines)
 
 
 def test_the_page_lists_what_is_served(watched: Watched) -> None:
