@@ -17,7 +17,8 @@ from tests.pages.desk import free_port
 
 ROOT = Path(__file__).parents[2]
 UNSET = (
-    *("LOG_LEVEL", "MELODY_RUN", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    *("LOG_LEVEL", "MELODY_RUN", "METRICS_PORT", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     *("THREADS", "WEIGHT_HEAD", "WINDOW"),
 )
 PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
