@@ -25,6 +25,11 @@ NO_BROWSER = (
     "chromium), and playwright by `make install`"
 )
 
+NO_PROMETHEUS = (
+    "no Prometheus with its promtool: install it (Debian and Ubuntu: apt install prometheus); it "
+    "need not run"
+)
+
 
 @cache
 def has_docker() -> bool:

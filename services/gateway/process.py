@@ -16,6 +16,7 @@ from roomgrad.contracts.known import SYSTEMS, system_of_run
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
+from roomgrad.observe.observers import metrics
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.server import address, connect
@@ -135,7 +136,9 @@ def main() -> None:
     try:
         settings = load(GatewaySettings)
         logs.setup(settings.log_level, settings.log_format)
-        code = asyncio.run(serve(settings, address(settings.redis_url)))
+        url = address(settings.redis_url)
+        with metrics(GATEWAY, settings, Names(settings.rooms_of), url):
+            code = asyncio.run(serve(settings, url))
     except RoomgradError as error:
         print(f"gateway: {error}", file=sys.stderr)
         code = 2 if isinstance(error, SettingsError | RunMismatch) else 1

@@ -105,6 +105,13 @@ class RuntimeSettings:
     """Whether messages say, in microseconds, when their sender got, handled and answered the one
     before; `roomgrad trace` shows it."""
 
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Port at which Prometheus finds the metrics of this process, or the first free one of the
+    hundred from there on; 0 for none. It takes `roomgrad[observe]`."""
+
+    metrics_host: str = "127.0.0.1"
+    """Address at which the metrics are served; 0.0.0.0 lets other machines read them."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that are logged; debug shows every message."""
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import redis
 
 from roomgrad import Message, RuntimeSettings
 from roomgrad.client import Client
 from roomgrad.contracts.trebuchet import MODEL, TREBUCHET
+from roomgrad.errors import ServerError
 from roomgrad.names import Names
 from roomgrad.rooms import MessageType
 from roomgrad.server import connect
@@ -294,9 +294,10 @@ def test_a_thousand_messages_a_second_do_not_hurt_the_page(
     stop = threading.Event()
 
     def talk() -> None:
-        with contextlib.suppress(redis.RedisError), Client(PARROTS, "birds", own_server.url) as c:
+        with Client(PARROTS, "birds", own_server.url) as c:
             while not stop.is_set():
-                c.send(Message.open(CAGE, numbers(1)))
+                with contextlib.suppress(ServerError):  # the parrot is far behind just now
+                    c.send(Message.open(CAGE, numbers(1)))
 
     with running(parrot(), RuntimeSettings(run="birds"), own_server.url):
         talkers = [threading.Thread(target=talk) for _ in range(2)]

@@ -17,7 +17,8 @@ from tests.pages.desk import free_port
 
 ROOT = Path(__file__).parents[2]
 UNSET = (
-    *("LOG_LEVEL", "MELODY_RUN", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    *("LOG_LEVEL", "MELODY_RUN", "METRICS_PORT", "PAUSE_S", "PRESET", "RUN", "SEED"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
     *("THREADS", "WEIGHT_HEAD", "WINDOW"),
 )
 PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
@@ -37,6 +38,7 @@ class Project:
     """Of the page."""
     gateway_port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
+    prometheus_port: int = field(default_factory=free_port)
     healthy_at: float = 0.0
     """When all of it was healthy, in unix seconds."""
 
@@ -45,7 +47,8 @@ class Project:
         own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
         own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
         own |= {"DASHBOARD_PORT": str(self.dashboard_port)}
-        own |= {"COMPOSE_PROFILES": "tools,gateway", **self.settings}
+        own |= {"PROMETHEUS_PORT": str(self.prometheus_port)}
+        own |= {"COMPOSE_PROFILES": "tools,gateway,observe", **self.settings}
         others = dict.fromkeys(UNSET, "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
         return subprocess.run(

@@ -11,6 +11,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
+OTHERS = {"redis", "secrets", "prometheus"}
 STEPS = 60
 FIRST_QUESTION_S = 10.0
 NAMES = Names(MELODY.name)
@@ -96,7 +98,7 @@ def label(project: Project, melody: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
     """Both systems in containers; the trebuchet has learned what it was to learn."""
-    with removed_afterwards(Project(COMPONENTS, STEPS)) as project:
+    with removed_afterwards(Project(COMPONENTS | {"prometheus": 1}, STEPS)) as project:
         project.compose("build")
         project.start()
         project.wait_finished()
@@ -106,7 +108,7 @@ def project() -> Iterator[Project]:
 def test_every_component_is_a_service(project: Project) -> None:
     """Folder, compose service and name on the wire are one word."""
     folders = {path.parent.name for path in ROOT.glob("services/*/__main__.py")}
-    assert folders == set(project.compose("config", "--services").split()) - {"redis", "secrets"}
+    assert folders == set(project.compose("config", "--services").split()) - OTHERS
 
 
 def test_the_gateway_is_started_by_its_profile_alone(project: Project) -> None:
@@ -114,6 +116,16 @@ def test_the_gateway_is_started_by_its_profile_alone(project: Project) -> None:
     tools = set(project.compose("--profile=tools", "config", "--services").split())
     gateway = set(project.compose("--profile=gateway", "config", "--services").split())
     assert gateway - tools == {"gateway"}
+
+
+def test_grafana_is_described(project: Project) -> None:
+    """Its image is not tried here; compose understands the file, and what it mounts is there."""
+    files = ("--file", "docker-compose.yml", "--file", "deploy/compose.grafana.yml")
+    command = ["docker", "compose", *files, "--profile=observe", "config", "--format=json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    grafana = json.loads(done.stdout)["services"]["grafana"]
+    assert [Path(each["source"]).exists() for each in grafana["volumes"]] == [True, True]
 
 
 def test_scaled_components_train_every_batch_once(project: Project) -> None:
@@ -137,7 +149,7 @@ def test_every_replica_is_healthy(project: Project) -> None:
     assert sorted(states) == sorted(wanted)
 
 
-@pytest.mark.parametrize("service", [*COMPONENTS, "redis"])
+@pytest.mark.parametrize("service", [*COMPONENTS, "redis", "prometheus"])
 def test_containers_can_do_nothing_but_their_work(project: Project, service: str) -> None:
     """No root, no capabilities, nothing to write to."""
     assert int(project.inside(service, "id -u").stdout) != 0
@@ -198,9 +210,35 @@ def test_the_dashboard_shows_what_runs_in_containers(project: Project) -> None:
     assert visitor.ask("/api/training?run=trebuchet")["finished"] == STEPS
 
 
-def test_nothing_but_pages_and_gateway_is_reachable_from_outside(project: Project) -> None:
+def test_prometheus_looks_at_every_replica(project: Project) -> None:
+    """By the addresses of all containers of each service; its rules are loaded, and none rings."""
+
+    def told(path: str) -> Any:
+        address = f"http://127.0.0.1:{project.prometheus_port}/api/v1/{path}"
+        with urllib.request.urlopen(address, timeout=20) as answer:
+            return json.load(answer)["data"]
+
+    def up() -> list[str]:
+        found = told("query?query=roomgrad_server_up%20==%201")["result"]
+        return sorted(each["metric"]["component"] for each in found)
+
+    replicas = sorted(
+        name for name, n in COMPONENTS.items() for _ in range(n) if name != "dashboard"
+    )
+    until(lambda: up() == replicas, timeout_s=30)
+    assert {each["health"] for each in told("targets")["activeTargets"]} == {"up"}
+    [group] = told("rules")["groups"]
+    assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
+    assert len(group["rules"]) == 3
+    assert told("alerts")["alerts"] == []
+
+
+def test_nothing_but_pages_gateway_and_prometheus_is_reachable_from_outside(
+    project: Project,
+) -> None:
     """And those from this machine alone; all others are in the internal network only."""
     published = {"labelling": project.port, "gateway": project.gateway_port}
+    published["prometheus"] = project.prometheus_port
     published["dashboard"] = project.dashboard_port
     inside, page = f"{project.name}_default", f"{project.name}_page"
     described = subprocess.run(["docker", "network", "inspect", inside], capture_output=True)

@@ -85,7 +85,8 @@ class Lines:
         if done >= self._total:
             self._next = self._total + 1
         self._next_time = time.monotonic() + LINE_EVERY_S
-        line = f"{self._unit} {done:>6} of {self._total}   {numbers}"
+        percent = 100 * min(done, self._total) // max(self._total, 1)
+        line = f"{self._unit} {done:>6} of {self._total}  {percent:>3} %   {numbers}"
         self._console.print(line, highlight=False, markup=False)
 
     def __enter__(self) -> Lines:

@@ -50,13 +50,15 @@ class Committer:
 
     def commit(
         self, delivery: Delivery, attempt: Attempt, again: Again, then_read: Sequence[Command]
-    ) -> bool:
-        """Commits what the handlers want; False when somebody else committed the message."""
+    ) -> Attempt | None:
+        """Commits what the handlers want: the attempt that stands, or None when somebody else
+        committed the message.
+        """
         commit, state = self._staged(delivery, attempt)
         reply = self._line.commit(commit, then_read)
         while (result := self._result(reply)) != "ok":
             if result == "gone":
-                return False
+                return None
             if result == "stale":
                 if self._source.superseded(int(reply[1])):
                     raise WireLost("another replica of the same name has read on")
@@ -69,7 +71,7 @@ class Committer:
         self._source.committed(delivery)
         attempt.context.remember(self._cache)
         self._work.committed(state)
-        return True
+        return attempt
 
     def aside(self, commit: Commit) -> bool:
         """A commit of the runtime's own; False when it was done already."""

@@ -24,6 +24,8 @@ from roomgrad.errors import MessageError, NoServer, RoomgradError
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
+from roomgrad.observe.done import COMMITTED, DEAD, GONE, RETRIED, SKIPPED, Done
+from roomgrad.observe.observers import observers
 from roomgrad.runtime.claims import Claims
 from roomgrad.runtime.committer import Committer
 from roomgrad.runtime.dead import Shelf, bury, inbox_stream
@@ -86,6 +88,7 @@ class Replica:
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
         self._keeper: Keeper | None = None
+        self._observers = observers(component, settings, self.names, self.consumer, url)
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
         self._missed = 0
@@ -139,6 +142,7 @@ class Replica:
                 lookout.stop()
             keeper.stop()
             self._line.close()
+            self._observers.close()
         log.info("stopped", component=self.component.name)
         return 0
 
@@ -189,8 +193,8 @@ class Replica:
         if self._store is not None:
             self._committer.aside(self._store.create())
         start = self._setup.start(self._line)
-        if start is not None:
-            self._committer.aside(start)
+        if start is not None and self._committer.aside(start[0]):
+            self._observers.sent(start[1].messages)
         if self._claims is not None:
             self._take(self._claims.own())
 
@@ -267,34 +271,39 @@ class Replica:
     def _handle(self, delivery: Delivery) -> None:
         self._source.pass_by(delivery)
         self.pulse.handling = time.time()
+        done = Done(delivery)
         try:
             if delivery.count > self.settings.max_deliveries:
                 raise MessageError(f"delivered {delivery.count - 1} times and never committed")
-            self._handle_one(delivery)
+            self._handle_one(delivery, done)
         except (WireLost, ReplyError, EmptiedServer):
             raise
         except MessageError as error:
+            done.outcome, done.reason = DEAD, str(error)
             self._bury(delivery, str(error), gives_up_root=error.ends_root)
         except BaseException as error:  # a stop is a flag: sys.exit and the like are the handler's
-            self._failed(delivery, error)
+            done.outcome, done.reason = self._failed(delivery, error)
         finally:
             self.pulse.handling = None
+        self._observers.handled(done)
 
-    def _handle_one(self, delivery: Delivery) -> None:
-        message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
+    def _handle_one(self, delivery: Delivery, done: Done) -> None:
+        message = done.message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
         attempt = self._attempt(message)
         if attempt is None:
+            done.outcome = SKIPPED
             self._committer.skip(delivery)
             return
 
         def again(before: Attempt, only_model: bool) -> Attempt:
             return self._again(message, before, only_model)
 
-        if self._committer.commit(delivery, attempt, again, self._then_read()):
+        done.attempt = self._committer.commit(delivery, attempt, again, self._then_read())
+        done.outcome = COMMITTED if done.attempt else GONE
+        if done.attempt:
             self.pulse.commits += 1
             self.pulse.handled_bytes += sum(map(len, delivery.fields))
             self.pulse.version = self._store.loaded_version if self._store else ""
-        log.debug("handled", room=message.room, type=message.type, id=message.id)
 
     def _attempt(self, message: Message) -> Attempt | None:
         hits = self._cache.hits
@@ -331,16 +340,17 @@ class Replica:
                 return self._work.step_again(attempt, self._version)
         return self._attempt(message) or attempt
 
-    def _failed(self, delivery: Delivery, error: BaseException) -> None:
-        """The handler raised: try again later, or give up after the delivery limit."""
+    def _failed(self, delivery: Delivery, error: BaseException) -> tuple[str, str]:
+        """The handler raised: try again later, or give up after the limit. The outcome, and why."""
         line = traceback.format_exception_only(error)[-1].strip()  # also where str() of it fails
         reason = line.removeprefix(f"{type(error).__module__}.")
         log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
         if self._claims is None or delivery.count >= self.settings.max_deliveries:
             self._bury(delivery, reason, gives_up_root=True)
-        else:
-            pause = self._claims.retry_later(delivery)
-            log.info("handler is tried again", entry=delivery.entry, in_s=pause)
+            return DEAD, reason
+        pause = self._claims.retry_later(delivery)
+        log.info("handler is tried again", entry=delivery.entry, in_s=pause)
+        return RETRIED, reason
 
     def _bury(self, delivery: Delivery, reason: str, *, gives_up_root: bool) -> None:
         log.warning("dead letter", entry=delivery.entry, reason=reason)

@@ -16,7 +16,7 @@ from roomgrad.memory import Reads
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.sources import EveryoneSource
-from roomgrad.runtime.work import Work
+from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
 
@@ -49,8 +49,8 @@ class Setup:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()
 
-    def start(self, reads: Reads) -> Commit | None:
-        """The commit with the first messages; its guard lets it stand once per run."""
+    def start(self, reads: Reads) -> tuple[Commit, Attempt] | None:
+        """The commit with the first messages, and them; its guard lets it stand once per run."""
         info, field = self._names.run_info(), f"started:{self._component.name}".encode()
         if reads.hget(info, field) is not None:
             return None
@@ -61,7 +61,7 @@ class Setup:
         commit.same(info, field, None)
         commit.do(b"HSET", info, field, orjson.dumps({"messages": len(attempt.messages)}))
         self._work.stage(attempt, commit)
-        return commit
+        return commit, attempt
 
     def find_positions(self, source: EveryoneSource, client: redis.Redis) -> int:
         """Where an `everyone` replica goes on, for each stream; how many entries it missed."""

@@ -1,0 +1,32 @@
+"""Whether spans are wanted, by the standard variables of OpenTelemetry.
+
+opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from roomgrad.errors import SettingsError
+
+EXPORTER = "OTEL_TRACES_EXPORTER"
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROTOCOL = "http/protobuf"
+
+
+def spans(environ: Mapping[str, str]) -> str:
+    """The variable that asks for spans; empty where none does.
+
+    Raises SettingsError for an exporter or a protocol that is not there.
+    """
+    exporter = environ.get(EXPORTER, "")
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":
+        return ""
+    if exporter not in ("", "otlp"):
+        raise SettingsError(f"{EXPORTER} is {exporter!r}, allowed is: otlp or none.")
+    asked = next((name for name in (EXPORTER, *ENDPOINTS) if environ.get(name)), "")
+    for name in PROTOCOLS:
+        if asked and environ.get(name, PROTOCOL) != PROTOCOL:
+            raise SettingsError(f"{name} is {environ[name]!r}, allowed is: {PROTOCOL}.")
+    return asked

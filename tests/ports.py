@@ -1,0 +1,19 @@
+"""Ports for those who take the next one where theirs is taken."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+
+BELOW = (10_000, 32_000)  # outgoing connections get theirs from above (Linux: 32768 and more)
+
+
+def neighbours(count: int = 1) -> int:
+    """The first of so many free ports in a row."""
+    while True:
+        first = random.randrange(*BELOW)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for port in range(first, first + count):
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            return first
