@@ -31,6 +31,7 @@ def test_nothing_is_lost_or_doubled_under_any_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
     """The same work under Sentinel, whose masters die, freeze and are replaced."""
     assert_exact(turn_over(1, 500, SHORT, tmp_path))
