@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.check.cli import check
 from roomgrad.commands.dashboard import dashboard
 from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
@@ -278,6 +279,7 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
+app.command(rich_help_panel="Your own components")(check)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)
 app.add_typer(labels)

@@ -1,0 +1,124 @@
+"""`roomgrad check`: passes what is true to its rooms, and says of all else what is wrong."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad import RuntimeSettings
+from roomgrad.commands.check.differences import slope
+from roomgrad.names import Names
+from roomgrad.testing import running
+from tests.integration.commands import squares
+from tests.integration.commands.calling import call, refused
+from tests.integration.conftest import Cage
+
+pytestmark = pytest.mark.timeout(120)
+
+NINE = 9
+ANSWERS = "answers a forward message"
+PRODUCT = "gradient is the vector-Jacobian product"
+
+
+def check(cage: Cage, *words: str) -> tuple[bool, dict[str, dict[str, Any]]]:
+    """Whether all passed, and the checks by name."""
+    ended = call(cage, "check", *words, "--json")
+    assert ended.stdout, ended.stderr
+    found = json.loads(ended.stdout)
+    assert ended.returncode == (0 if found["passed"] else 1)
+    return found["passed"], {each["name"]: each for each in found["checks"]}
+
+
+def squarer(behaviour: str = "") -> tuple[str, ...]:
+    command = f"{sys.executable} -m tests.integration.commands.squares {behaviour!r}"
+    return ("squarer", "--command", command, "--timeout", "2", "--count", "3")
+
+
+def test_a_component_that_is_true_passes(own_cage: Cage, tmp_path: Path) -> None:
+    """In a run of its own, of which nothing is left."""
+    passed, checks = check(own_cage, *squarer())
+    assert passed, checks
+    assert len(checks) == NINE
+    assert own_cage.client.keys("*") == []
+    file = tmp_path / "sides.npy"
+    np.save(file, np.random.default_rng(0).normal(5, 2, (50, 3)))
+    passed, checks = check(own_cage, *squarer(), "--probes", str(file))
+    assert passed, checks
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name", "said"),
+    [
+        ("sign", PRODUCT, "its sign is wrong"),
+        ("double", PRODUCT, "2 times what it should be"),
+        ("other root", ANSWERS, "inherits the ROOT_ID"),
+        ("silent", ANSWERS, "no DATA/FORWARD of root"),
+        ("own id", "returns a gradient", "carries the ID of the forward message"),
+        ("keeps", "a gradient that comes twice counts once", "a second time"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("unweighted", PRODUCT, "differs from finite"),
+                ("ones", PRODUCT, "differs from finite"),
+                ("jumps", PRODUCT, "differs from finite"),
+                ("noisy", "answers the same twice", "outputs that differ by"),
+                ("same id", ANSWERS, "an ID of its own"),
+                ("trains", ANSWERS, "inherits MODEL_STATUS"),
+                ("raises", ANSWERS, "no DATA/FORWARD of root"),
+                ("answers strangers", "an unknown gradient is nobody's", "never sent"),
+            )
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(own_cage: Cage, behaviour: str, name: str, said: str) -> None:
+    passed, checks = check(own_cage, *squarer(behaviour))
+    assert not passed
+    assert not checks[name]["passed"], checks
+    assert said in checks[name]["said"]
+
+
+def test_one_that_runs_already_is_probed_where_it_is(own_cage: Cage) -> None:
+    """And its run is left as it was."""
+    with running(squares.squarer(), RuntimeSettings(run="area"), own_cage.url):
+        ended = call(own_cage, "check", "squarer", "--run", "area", "--count", "2")
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stdout.count("passed") == NINE
+    assert own_cage.client.exists(Names("area").run_info())
+
+
+@pytest.mark.parametrize("name", ["simulator", "controlmodel"])
+def test_the_trebuchet_is_true_to_its_rooms(own_cage: Cage, name: str) -> None:
+    passed, checks = check(own_cage, name, "--timeout", "30")
+    assert passed, checks
+    assert ("one step" in checks["returns a gradient"]["said"]) == (name == "controlmodel")
+
+
+def test_what_cannot_be_checked_is_said(own_cage: Cage, tmp_path: Path) -> None:
+    assert "it has none" in refused(own_cage, "check", "trainer")
+    assert "did you mean simulator?" in refused(own_cage, "check", "simulatr")
+    assert "ended at once" in refused(own_cage, "check", "x", "--command", "false", code=1)
+    assert "No such file" in refused(own_cage, "check", "x", "--command", "/no/such/program")
+    assert "one that runs, or start one" in refused(
+        own_cage, "check", "x", "--command", "false", "--run", "y"
+    )
+    file = tmp_path / "none.npy"
+    assert "in numpy's format" in refused(own_cage, "check", "simulator", "--probes", str(file))
+
+
+def test_a_slope_is_found_between_rounding_and_curvature() -> None:
+    """To a thousandth in single precision; and none at a jump."""
+    random = np.random.default_rng(1)
+    for _ in range(20):
+        x, v = random.normal(size=(2, 4, 3)).astype("<f4")
+        u = random.normal(size=4)
+        found = slope(lambda x: np.exp(np.sin(x)).sum(axis=1).astype("<f4"), x, v, u)
+        expected = float(np.sum(u * (np.exp(np.sin(x)) * np.cos(x) * v).sum(axis=1)))
+        assert found.value == pytest.approx(expected, rel=5e-3, abs=1e-3)
+    assert not slope(
+        lambda x: np.sign(x).sum(axis=1), np.zeros((4, 3)), np.ones((4, 3)), np.ones(4)
+    ).smooth
