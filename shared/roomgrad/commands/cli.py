@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.asyncapi import asyncapi
 from roomgrad.commands.check.cli import check
 from roomgrad.commands.dashboard import dashboard
 from roomgrad.commands.dead.cli import dead
@@ -279,7 +280,8 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
-app.command(rich_help_panel="Your own components")(check)
+for own in (check, asyncapi):
+    app.command(rich_help_panel="Your own components")(own)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)
 app.add_typer(labels)
