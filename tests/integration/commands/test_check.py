@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad import RuntimeSettings
+from roomgrad import ModelStatus, RuntimeSettings
+from roomgrad.client import Client
 from roomgrad.commands.check.differences import slope
+from roomgrad.contracts.written import contract
 from roomgrad.names import Names
 from roomgrad.testing import running
+from tests.docs import pages
 from tests.integration.commands import squares
 from tests.integration.commands.calling import call, refused
-from tests.integration.conftest import Cage
+from tests.integration.conftest import ROOT, Cage
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -65,7 +70,7 @@ def test_a_component_that_is_true_passes(own_cage: Cage, tmp_path: Path) -> None
             for each in (
                 ("unweighted", PRODUCT, "differs from finite"),
                 ("ones", PRODUCT, "differs from finite"),
-                ("jumps", PRODUCT, "differs from finite"),
+                ("jumps", PRODUCT, "no derivative was found"),
                 ("noisy", "answers the same twice", "outputs that differ by"),
                 ("same id", ANSWERS, "an ID of its own"),
                 ("trains", ANSWERS, "inherits MODEL_STATUS"),
@@ -122,3 +127,97 @@ def test_a_slope_is_found_between_rounding_and_curvature() -> None:
     assert not slope(
         lambda x: np.sign(x).sum(axis=1), np.zeros((4, 3)), np.ones((4, 3)), np.ones(4)
     ).smooth
+
+
+def foreign(cage: Cage, behaviour: str = "") -> tuple[str, ...]:
+    """A squarer without roomgrad, in a run that says what its rooms carry."""
+    names = Names("abroad")
+    cage.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
+    script = ROOT / "shared" / "roomgrad" / "scripts" / "commit.lua"
+    program = ROOT / "tests" / "integration" / "commands" / "foreign_squares.py"
+    process = subprocess.Popen(
+        [sys.executable, "-I", program, script, behaviour, f"--run={names.run}"],
+        env={**os.environ, "REDIS_URL": cage.url},
+        stderr=subprocess.DEVNULL,
+    )
+    cage.stack.callback(process.communicate)
+    cage.stack.callback(process.kill)
+    return ("squarer", "--run", names.run, "--timeout", "2", "--count", "3")
+
+
+def test_a_component_that_knows_redis_alone_passes(own_cage: Cage) -> None:
+    """It is probed by the wire: nothing of roomgrad runs in its process."""
+    passed, checks = check(own_cage, *foreign(own_cage))
+    assert passed, checks
+    assert len(checks) == NINE
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "name", "said"),
+    [
+        ("remembers VALIDATE", "VALIDATE leaves nothing behind", "it remembers a VALIDATE"),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in (
+                ("steps on VALIDATE", "VALIDATE leaves nothing behind", "its model changed"),
+                ("leaves memory", "remembers nothing at the end", "records of what was asked"),
+                ("wrong shape", ANSWERS, r"expected shape (batch,), got (4, 1)"),
+                ("short", "returns a gradient", "expected the shape of the input (4, 3)"),
+                ("transposed", PRODUCT, "differs from finite"),
+                ("gives nothing up", "an unknown gradient is nobody's", "no DATA/FORWARD of root"),
+            )
+        ),
+    ],
+)
+def test_what_is_wrong_abroad_is_said(own_cage: Cage, behaviour: str, name: str, said: str) -> None:
+    """What the SDK keeps its components from doing."""
+    passed, checks = check(own_cage, *foreign(own_cage, behaviour))
+    assert not passed
+    assert not checks[name]["passed"], checks
+    assert said in checks[name]["said"]
+
+
+def test_a_run_in_which_others_train_can_be_probed(own_cage: Cage) -> None:
+    """What they have in the component's memory is not taken for the probe's."""
+    with running(squares.squarer(), RuntimeSettings(run="area"), own_cage.url):
+        with Client(squares.SQUARES, "area", own_cage.url) as client:
+            inputs = np.ones((2, 3), "<f4")
+            client.ask(
+                squares.SIDES,
+                squares.FORWARD,
+                inputs,
+                answer=(squares.AREA, squares.FORWARD),
+                status=ModelStatus.TRAIN,
+            )
+        passed, checks = check(own_cage, "squarer", "--run", "area", "--count", "2")
+    assert passed, checks
+    assert own_cage.client.hlen(Names("area").memory("squarer")) == 1
+
+
+@pytest.mark.slow
+def test_the_cannon_of_the_readme_is_true(own_cage: Cage, tmp_path: Path) -> None:
+    """In the simulator's place, started by its own command."""
+    (block,) = (each for each in pages.files() if each.file == "cannon.py")
+    (tmp_path / "cannon.py").write_text(block.text)
+    command = f"{sys.executable} {tmp_path}/cannon.py"
+    passed, checks = check(own_cage, "simulator", "--command", command)
+    assert passed, checks
+
+
+@pytest.mark.slow
+def test_who_rounds_its_inputs_is_told_that_nobody_can_tell(own_cage: Cage, tmp_path: Path) -> None:
+    """evalnet makes melodies of any numbers, and answers the gradient as if it had not."""
+    file = tmp_path / "melodies.npy"
+    np.save(file, np.random.default_rng(0).integers(0, 2, (50, 128)))
+    passed, checks = check(own_cage, "evalnet", "--timeout", "30", "--probes", str(file))
+    assert [name for name, each in checks.items() if not each["passed"]] == [PRODUCT]
+    assert not passed
+    assert "does it round its inputs?" in checks[PRODUCT]["said"]
+
+
+def test_a_function_that_rounds_has_no_slope() -> None:
+    """Though its smallest differences agree: they are all 0."""
+    x, v, u = np.full((1, 1), 0.49), np.ones((1, 1)), np.ones((1, 1))
+    found = slope(np.round, x, v, u)
+    assert not found.smooth
+    assert slope(np.round, x - 0.3, v, u).flat

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad.commands.check import rooms
-from roomgrad.commands.check.differences import slope
+from roomgrad.commands.check.differences import Slope, slope
 from roomgrad.commands.check.probe import Failed, Probe
 from roomgrad.commands.check.settings import Asked
 from roomgrad.messages import new_id
@@ -101,9 +101,9 @@ class Checks:
 
     def validates(self) -> str:
         """No memory, no step."""
-        before, memory = self.probe.model(), self.probe.remembered()
+        before = self.probe.model()
         self.probe.forward(self.inputs(), ModelStatus.VALIDATE)
-        if self.probe.remembered() > memory:
+        if self.probe.remembered():
             raise Failed("it remembers a VALIDATE message, whose gradient will never come")
         if self.probe.model() != before:
             raise Failed(f"its model changed from {before[0]} to {self.probe.model()[0]}")
@@ -152,23 +152,36 @@ class Checks:
     def _direction(self) -> tuple[float, int]:
         """The relative error along one direction, and how many inputs were no good."""
         for tried in range(TRIES):
+            weights = self.probe.model()
             x = self.inputs()
             v = self.like(x) * self._scale(x)
             u = self._upstream(self.probe.values(x)).astype("<f8")
             expected = slope(self.probe.values, x, v, u)
-            if not expected.smooth:
-                continue
             asked, answer = self.probe.forward(x, ModelStatus.TRAIN)
+            moved = self.probe.model() != weights  # others teach it, in a run that is named
             upstream = u.astype(rooms.array(self.probe.rooms.upstream).dtype)
             found = self.probe.gradient(asked, answer, upstream)
-            product = float(np.sum(found.array.astype("<f8") * v))
-            self._ratio = product / expected.value if expected.value else float("nan")
-            size = max(abs(expected.value), abs(product), 1e-9)
-            return max(0.0, abs(product - expected.value) - expected.error) / size, tried
+            if moved or not expected.smooth:
+                continue
+            return self._error(expected, found.array, v), tried
         raise Failed(
             f"no derivative was found at {TRIES} inputs: differences of other widths disagree, so "
-            f"the function jumps or is noisy there; give it better inputs by --probes"
+            f"the function jumps, rounds or is noisy there, or others teach it meanwhile; give it "
+            f"better inputs by --probes, or a run of its own"
         )
+
+    def _error(self, expected: Slope, returned: Floats, v: Floats) -> float:
+        """How far the product with what came back is off, relative to the larger of the two."""
+        product = float(np.sum(returned.astype("<f8") * v))
+        if expected.flat and np.any(returned):
+            raise Failed(
+                "its outputs stay exactly what they are when inputs move a little, and yet it "
+                "answers a gradient: does it round its inputs? Then no difference can tell whether "
+                "that gradient is the one that is meant"
+            )
+        self._ratio = product / expected.value if expected.value else float("nan")
+        size = max(abs(expected.value), abs(product), 1e-9)
+        return max(0.0, abs(product - expected.value) - expected.error) / size
 
     def _hint(self) -> str:
         if np.isclose(self._ratio, -1, rtol=0.05):
@@ -221,7 +234,8 @@ class Checks:
         left = self.probe.remembered()
         if left:
             raise Failed(
-                f"{left} records are left in {self.probe.names.memory(self.probe.component)}"
+                f"{left} records of what was asked here are left in "
+                f"{self.probe.names.memory(self.probe.component)}"
             )
         return "its memory is empty"
 

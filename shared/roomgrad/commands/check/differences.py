@@ -4,7 +4,8 @@ For f from inputs to outputs, a direction v and a cotangent u, the derivative at
 t -> <u, f(x + t v)> is <u, J v> = <J' u, v>: what a component answers to the gradient u is J' u.
 Central differences have an error of order h^2 by truncation and of order eps / h by rounding
 (Nocedal and Wright, Numerical Optimization, 2nd ed., section 8.1), so several h are tried, and the
-two that agree best are believed. Where none agree, the function has a kink or a jump there.
+two that agree best are believed. Where none agree, the function has a kink or a jump there; so it
+has where no difference is seen at small h but one is at large h, as of a function that rounds.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ class Slope:
     value: float
     error: float
     smooth: bool
+    flat: bool = False
+    """Whether the outputs do not move at all, at any width."""
 
 
 def slope(f: Callable[[Floats], Floats], x: Floats, v: Floats, u: Floats) -> Slope:
@@ -41,5 +44,7 @@ def slope(f: Callable[[Floats], Floats], x: Floats, v: Floats, u: Floats) -> Slo
     gaps = [abs(a - b) for a, b in pairwise(estimates)]
     best = int(np.argmin(gaps))
     value = (estimates[best] + estimates[best + 1]) / 2
-    size = max(abs(value), 1e-12)
-    return Slope(value, gaps[best], gaps[best] <= AGREE * size)
+    if value == 0.0:
+        flat = not any(estimates)
+        return Slope(0.0, 0.0, smooth=flat, flat=flat)
+    return Slope(value, gaps[best], gaps[best] <= AGREE * abs(value))

@@ -45,6 +45,8 @@ class Probe:
         self.component = component
         self.rooms = rooms
         self.timeout_s = timeout_s
+        self._roots: list[bytes] = []  # that were opened here; others may train in the same run
+        self._last_words = self._newest_letter()
 
     # what it is asked
 
@@ -52,6 +54,7 @@ class Probe:
         """A forward message and its answer. Raises Failed where none comes, or a wrong one."""
         stream = self.rooms.asked
         message = Message.open(stream.room, inputs, status=status)
+        self._roots.append(message.root_id.encode())
         after = self._newest(self.rooms.answered)
         self._sender.send(message)
         return message, self.answer(self.rooms.answered, after, message)
@@ -140,18 +143,24 @@ class Probe:
         return newest[0][0].decode() if newest else "0-0"
 
     def _why(self) -> str:
-        """What the run says of it."""
-        newest = self._client.xrevrange(self.names.dead(), count=1)
-        if not newest:
+        """What the newest dead letter says, if there is one that was not there before."""
+        newest = self._newest_letter()
+        if newest == self._last_words:
             return ""
-        reason = codec.parse_body(newest[0][1].get(b"history", b"{}")).get("reason", "")
+        _, pairs = newest[0]
+        reason = codec.parse_body(pairs.get(b"history", b"{}")).get("reason", "")
         return f"; the newest dead letter says: {reason}"
+
+    def _newest_letter(self) -> list[Any]:
+        found: list[Any] = self._client.xrevrange(self.names.dead(), count=1)
+        return found
 
     # what it keeps
 
     def remembered(self) -> int:
-        """Records in its memory."""
-        return int(self._client.hlen(self.names.memory(self.component)))
+        """Records in its memory of what was asked here."""
+        records = self._client.hgetall(self.names.memory(self.component)).items()
+        return sum(any(root in pair[0] + pair[1] for root in self._roots) for pair in records)
 
     def model(self) -> tuple[str, int]:
         """Version and step of its model; nothing and 0 where it has none."""
