@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from roomgrad import Message, RuntimeSettings
+from roomgrad import Message, RuntimeSettings, codec
 from roomgrad.client import Client
 from roomgrad.contracts.trebuchet import MODEL, TREBUCHET
 from roomgrad.errors import ServerError
@@ -237,6 +237,13 @@ def test_a_system_that_nobody_here_knows_is_drawn_too(own_server: OwnServer, vis
         assert shown == {"parrot", "listener", "cage", "perch"}
         assert page.locator(".node.absent").count() == 1, "no listener lives"
         assert page.locator("#shots-card").is_hidden()
+        assert page.locator("#training").is_hidden()
+        with contextlib.closing(connect(own_server.url)) as client:
+            for step in range(3):
+                record = codec.pack({"step": step, "loss": 9.0 - step})
+                client.hset(Names("birds").table("losses"), str(step), record)
+        page.locator("#loss .curve0").wait_for()
+        assert page.locator("#miss").is_hidden()
 
 
 def test_the_melody_maker_is_shown_with_its_melodies(desk: Desk, visit: Open) -> None:

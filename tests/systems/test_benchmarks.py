@@ -15,6 +15,7 @@ QUICK = {
     "step": ["--rounds=1", "--steps=210"],
 }
 LONGER = {
+    "dashboard": ["--rounds=1", "--seconds=1"],
     "flat": ["--rounds=1", "--window-s=0.5"],
     "flood": ["--rounds=1", "--messages=2000"],
     "gateway": ["--rounds=1", "--seconds=1"],

@@ -51,12 +51,13 @@ const shows = {
   training(found) {
     training = found;
     find("training").hidden = !found.loss.length;
-    facts("training-facts", [
+    const counted = [
       ["batches", short(found.finished)],
       ["steps", short(found.applied)],
       ["lost", short(found.lost)],
       ["doubled", short(found.duplicates)],
-    ]);
+    ];
+    facts("training-facts", found.sent ? counted : []);
     drawTraining();
   },
   shots(found) {

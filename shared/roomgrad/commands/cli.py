@@ -21,6 +21,7 @@ from roomgrad.commands.dead.cli import dead
 from roomgrad.commands.gateway import gateway
 from roomgrad.commands.look import cli as look
 from roomgrad.commands.melody.cli import labels, melody, rate
+from roomgrad.commands.new.cli import new
 from roomgrad.commands.talk import cli as talk
 from roomgrad.commands.trace.cli import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
@@ -280,7 +281,7 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
-for own in (check, asyncapi):
+for own in (new, check, asyncapi):
     app.command(rich_help_panel="Your own components")(own)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)

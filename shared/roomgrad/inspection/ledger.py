@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,8 @@ class Loss(NamedTuple):
 
     step: int
     loss: float
-    miss_m: float
+    miss_m: float = math.nan
+    """Of a trebuchet alone."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read(client: redis.Redis, names: Names) -> Ledger:
         trainer, model, open_ = together.execute()
     sent, finished, dead = (int(value or 0) for value in trainer)
     applied, distinct, staleness = (int(value or 0) for value in model)
-    newest = _newest(client, names, finished)
+    newest = _newest(client, names, finished) if sent else None
     return Ledger(sent, finished, dead, int(open_), applied, distinct, staleness, newest)
 
 
@@ -90,4 +92,4 @@ def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
 
 def _loss(value: bytes | str) -> Loss:
     fields = json.loads(value)
-    return Loss(int(fields["step"]), float(fields["loss"]), float(fields["miss_m"]))
+    return Loss(int(fields["step"]), float(fields["loss"]), float(fields.get("miss_m", math.nan)))

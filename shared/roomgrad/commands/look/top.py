@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -103,7 +104,8 @@ def heading(sight: Sight) -> str:
         parts.append(f"{training.finished:,} of {training.sent:,} batches done")
         if training.newest is not None:
             parts.append(f"loss {training.newest.loss:,.2f}")
-            parts.append(f"mean miss {training.newest.miss_m:.2f} m")
+            if not math.isnan(training.newest.miss_m):
+                parts.append(f"mean miss {training.newest.miss_m:.2f} m")
     if sight.dead:
         parts.append(f"{sight.dead} dead letters")
     return " · ".join(map(str, parts))

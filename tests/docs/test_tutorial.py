@@ -1,0 +1,56 @@
+"""The tutorial, as a newcomer goes through it: every command, in order, in an empty folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roomgrad.commands.new.folder import contents
+from tests.docs.pages import ROOT, blocks
+
+PAGE = "docs/tutorial.md"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def test_the_code_of_the_tutorial_is_what_the_command_makes() -> None:
+    made = contents("home").values()
+    shown = [block for block in blocks("py") if block.page == PAGE]
+    assert len(shown) == 5
+    for block in shown:
+        assert any(block.text in text for text in made), f"{block} is in no file"
+
+
+def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
+    """One after the other, in one shell, and none complains."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, command in (("python", ""), ("roomgrad", "-m roomgrad")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
+        (programs / name).chmod(0o755)
+    environ = {
+        **{name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "RUN")},
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "shared"),
+        "ROOMGRAD_STATE": str(tmp_path / "state"),
+    }
+    script = "\n".join(block.text for block in blocks("bash") if block.page == PAGE)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    done = subprocess.run(
+        ["bash", "-e", "-m", "-c", script],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("2 passed", "home is up", "keeps to its rooms", "finished after", "home is down"):
+        assert words in done.stdout, done.stdout
+    ps = done.stdout.rpartition("component  state")[2].partition("home is down")[0]
+    assert ps.count("\nworld ") == 2, "two replicas live"

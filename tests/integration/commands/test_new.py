@@ -1,0 +1,54 @@
+"""`roomgrad new`: what it makes, and what it refuses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roomgrad.commands.new.folder import contents
+from tests.integration.conftest import ROOT
+
+
+def new(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "roomgrad", "new", name],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "shared")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_the_folder_is_made_as_ruff_would_have_it(tmp_path: Path) -> None:
+    """By its defaults, and with the name where it belongs."""
+    made = new(tmp_path, "garden")
+    assert made.returncode == 0, made.stderr
+    assert "roomgrad up garden.yaml" in made.stdout
+    folder = tmp_path / "garden"
+    assert {each.name for each in folder.iterdir()} == set(contents("garden"))
+    assert 'name="garden"' in (folder / "contract.py").read_text()
+    for words in (["format", "--check"], ["check", "--select=E,F,I,UP,B"]):
+        command = [sys.executable, "-m", "ruff", *words, "--isolated", "."]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["", "Home", "a-b", "../x", "9", "trebuchet", "world", "x" * 33])
+def test_a_name_that_could_not_work_is_refused(tmp_path: Path, name: str) -> None:
+    refused = new(tmp_path, name)
+    assert refused.returncode == 2
+    assert f"cannot be called {name!r}" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    refused = new(tmp_path, "home")
+    assert refused.returncode == 2
+    assert "File exists" in refused.stderr
+    assert list((tmp_path / "home").iterdir()) == []
