@@ -28,6 +28,7 @@ from services.dashboard.training import Curve
 log = structlog.get_logger("roomgrad")
 
 SLOW = 4  # looks between two at what changes slowly, or asks for all keys
+CURVES = 2  # looks between two at curves, of which a thousand points more change little
 LINGER_S = 5.0  # a page that reloads finds the run still watched
 
 
@@ -101,7 +102,7 @@ class Sight:
 
     def look(self, client: redis.Redis) -> dict[str, Any]:
         """What is new, by topic."""
-        slow = self._looks % SLOW == 0
+        slow, curves = self._looks % SLOW == 0, self._looks % CURVES == 0
         if slow:
             self._learn(client)
         self._looks += 1
@@ -115,9 +116,9 @@ class Sight:
         }
         if name == MELODY.name:
             news["melody"] = self._board.snapshot(client) if slow else None
-        else:
+        elif curves:
             news["training"] = self._curve.read(client)
-        if name == TREBUCHET.name:
+        if name == TREBUCHET.name and curves:
             news["shots"] = shots.last(client, self._names)
         if slow:
             news["replicas"] = self._replicas

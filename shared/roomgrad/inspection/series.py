@@ -57,10 +57,11 @@ def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
     """At most so many points: means of neighbours, and always the last one as it is."""
     if len(points) <= most:
         return points
-    groups = np.array_split(np.array(points), most - 1)
-    return [[round(float(value), 4) for value in group.mean(axis=0)] for group in groups] + [
-        points[-1]
-    ]
+    values = np.array(points[:-1])
+    starts = np.linspace(0, len(values), most - 1, endpoint=False).astype(int)
+    counts = np.diff([*starts, len(values)])
+    means = np.add.reduceat(values, starts) / counts[:, None]
+    return [*means.round(4).tolist(), points[-1]]
 
 
 def moving_mean(values: list[float], width: int) -> list[float]:
