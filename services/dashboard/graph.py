@@ -111,7 +111,7 @@ def _component(
     return Node(
         name,
         "component",
-        alive=sum(each.alive for each in own),
+        alive=now.alive(name),
         waiting=sum(flow.behind(name) for flow in now.flows),
         rate=round(sum(each.rate for each in edges if each.to == name), 1),
         version=max((each.version or each.model for each in own), default=""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +41,10 @@ class Page:
 
     watch: Callable[[Names], Watch]
     watches: dict[str, Watch] = field(default_factory=dict)
-    curves: dict[str, Curve] = field(default_factory=dict)
+    """Of the runs at which somebody looks, or did a moment ago."""
+
+    curves: OrderedDict[str, Curve] = field(default_factory=OrderedDict)
+    """Of the runs that were asked for last."""
 
     def app(self) -> Starlette:
         """The application, without its guard."""
@@ -75,11 +79,11 @@ class Page:
         if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
             return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
         if names.run not in self.watches:
+            self.watches = {run: each for run, each in self.watches.items() if not each.is_idle}
             if len(self.watches) >= MOST_WATCHED:
                 return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
             self.watches[names.run] = self.watch(names)
         watch = self.watches[names.run]
-        watch.start()
         last_id = request.headers.get("last-event-id", "")
         return StreamingResponse(watch.events.stream(last_id), media_type="text/event-stream")
 
@@ -87,6 +91,9 @@ class Page:
         """How the training of any run goes, to be laid over that of another."""
         names = _names(request)
         curve = self.curves.setdefault(names.run, Curve(names))
+        self.curves.move_to_end(names.run)
+        if len(self.curves) > MOST_WATCHED:
+            self.curves.popitem(last=False)
         return _json(await self.store.ask(curve.read))
 
     async def show_root(self, request: Request) -> Response:

@@ -37,21 +37,32 @@ class Watch:
 
     def __init__(self, names: Names, store: Store[redis.Redis], every_s: float) -> None:
         self.names = names
-        self.events = Events(lambda: None)
+        self.events = Events(self._start)
         self._store = store
         self._every_s = every_s
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Looks from now on, until nobody listens any more."""
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody listens, nor has a moment ago."""
+        return self._thread is None and not self.events.listeners
+
+    def _start(self) -> None:
+        """Looks from now on: somebody has come to listen."""
         with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(
-                    target=self._run, name=f"watch {self.names.run}", daemon=True
-                )
+            if self._thread is None:
+                name = f"watch {self.names.run}"
+                self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
+
+    def _leave(self) -> bool:
+        """Ends the looking, unless somebody has come just now."""
+        with self._lock:
+            if not self.events.listeners:
+                self._thread = None
+            return self._thread is None
 
     def stop(self) -> None:
         """Ends all streams."""
@@ -65,7 +76,7 @@ class Watch:
             began = time.monotonic()
             if self.events.listeners:
                 left_at = began
-            elif began - left_at > LINGER_S:
+            elif began - left_at > LINGER_S and self._leave():
                 return
             try:
                 for topic, found in self._store.do(sight.look).items():
@@ -93,12 +104,11 @@ class Sight:
         self._board = Board(names, Sound())
 
     def _learn(self, client: redis.Redis) -> None:
-        """What changes slowly: which streams there are, who lives, who declares what."""
+        """What changes slowly: which streams there are, and who declares what."""
         names = self._names
         self._system = known.system_of_run(client, names)
         self._keys = streams.keys_of(client, names)
         self._declared = known.declared_in(client, names)
-        self._replicas = replicas.look(client, names)
 
     def look(self, client: redis.Redis) -> dict[str, Any]:
         """What is new, by topic."""
@@ -107,6 +117,8 @@ class Sight:
             self._learn(client)
         self._looks += 1
         now = streams.look(client, self._names, self._keys)
+        if slow:
+            self._replicas = replicas.look(client, self._names, now)
         drawn = graph(self._before or now, now, self._replicas, self._declared)
         self._before = now
         name = self._system.name if self._system else ""

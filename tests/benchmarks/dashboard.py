@@ -76,16 +76,16 @@ def steps(client: redis.Redis) -> int:
 
 def window(client: redis.Redis, seconds: float, watching: Watching) -> tuple[float, float]:
     """Steps a second of two neighbouring windows: alone, and watched."""
-    time.sleep(SETTLING_S)
+    time.sleep(SETTLING_S)  # what the window before left belongs to neither
     alone = rate(client, seconds)
     with watching():
-        time.sleep(SETTLING_S)
+        time.sleep(SETTLING_S)  # the first events bring everything
         return alone, rate(client, seconds)
 
 
 def rate(client: redis.Redis, seconds: float) -> float:
     before, began = steps(client), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # the window itself
     return (steps(client) - before) / (time.monotonic() - began)
 
 

@@ -166,3 +166,16 @@ def test_a_contract_that_cannot_be_read_is_as_good_as_none(cage: Cage) -> None:
     assert known.declared_in(cage.client, cage.names) == {}
     cage.start(parrot())
     assert known.system_of_run(cage.client, cage.names) == PARROTS
+
+
+def test_who_is_refused_says_nothing_of_the_run(cage: Cage) -> None:
+    """Neither what its rooms carry, nor what it would have done in them."""
+    first = Replica(pitched(), make_settings(cage), cage.url)
+    first._connect()
+    first._line.close()
+    before = known.declared_in(cage.client, cage.names)
+    other = parrot(answered=repeat)
+    stranger = Component("parrot", PARROTS, PitchSettings, other.handlers)
+    with pytest.raises(RunMismatch):
+        Replica(stranger, make_settings(cage, pitch=2.0), cage.url).run()
+    assert known.declared_in(cage.client, cage.names) == before

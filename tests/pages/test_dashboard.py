@@ -22,6 +22,7 @@ from roomgrad.server import connect
 from roomgrad.testing import running, throwaway_server
 from services.controlmodel.handlers import component as controlmodel
 from services.controlmodel.settings import ControlModelSettings
+from services.dashboard import page, watch
 from services.dashboard.settings import DashboardSettings
 from services.dashboard.site import Site
 from services.simulator.handlers import component as simulator
@@ -29,6 +30,7 @@ from services.simulator.settings import SimulatorSettings
 from services.trainer.handlers import component as trainer
 from services.trainer.settings import TrainerSettings
 from tests.integration.conftest import OwnServer
+from tests.integration.gateway.door import Door
 from tests.integration.parrots import CAGE, PARROTS, numbers, parrot
 from tests.pages.caller import Caller
 from tests.pages.conftest import Open
@@ -179,7 +181,7 @@ def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: Site) -> None:
     first = caller.listen("/api/events?run=trebuchet", "server")
     instance, _, number = first["id"].partition("-")
     assert int(number) > 0
-    until(lambda: any(each[0] > int(number) for each in list(events._news.values())))
+    until(lambda: events.number > int(number))
     again = caller.listen("/api/events?run=trebuchet", "graph", last_id=first["id"])
     assert again["id"].startswith(instance)
     assert int(again["id"].partition("-")[2]) > int(number)
@@ -245,6 +247,46 @@ def test_a_system_that_nobody_here_knows_is_drawn_too(own_server: OwnServer, vis
                 client.hset(Names("birds").table("losses"), str(step), record)
         page.locator("#loss .curve0").wait_for()
         assert page.locator("#miss").is_hidden()
+
+
+def test_a_client_of_the_gateway_is_drawn_by_its_name(own_server: OwnServer, visit: Open) -> None:
+    """It has declared nothing; that it listens is known by its group."""
+    with (
+        contextlib.ExitStack() as stack,
+        contextlib.closing(connect(own_server.url)) as client,
+    ):
+        stack.enter_context(running(parrot(), RuntimeSettings(run="birds"), own_server.url))
+        door = Door(own_server.url, client, Names("birds"), stack).open()
+        door.peer("ann", "perch")
+        site = stack.enter_context(serving(own_server.url))
+        shown = visit(site.url, expected=AWAY)
+        says(shown, "#graph-words", "ann@gateway (by the gateway)")
+
+
+def test_runs_that_nobody_watches_any_more_make_room(
+    dashboard: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever names visitors try: what nobody looks at is forgotten."""
+    monkeypatch.setattr(watch, "LINGER_S", 0.0)
+    monkeypatch.setattr(page, "MOST_WATCHED", 3)
+    caller = Caller(dashboard)
+    for number in range(8):
+        found = until(lambda n=number: listened(caller, f"nothing{n}"))
+        assert json.loads(found["data"])["connected"] is True
+        assert caller.get(f"/api/training?run=nothing{number}")[0] == 200
+    assert len(dashboard.page.watches) <= 3
+    assert len(dashboard.page.curves) <= 3
+    assert until(lambda: listened(caller, "nothing0")), "one that was forgotten is looked at again"
+
+
+def listened(caller: Caller, run: str) -> dict[str, str] | None:
+    """The first event of a run; None while too many are watched."""
+    if caller.get(f"/api/roots/x?run={run}")[0] != 404:
+        return None
+    try:
+        return caller.listen(f"/api/events?run={run}", "server")
+    except AssertionError:
+        return None
 
 
 def test_the_melody_maker_is_shown_with_its_melodies(desk: Desk, visit: Open) -> None:

@@ -84,8 +84,7 @@ export class Graph {
     card.classList.toggle("absent", node.alive === 0);
     words.classList.toggle("late", node.waiting > 100);
     const waits = node.waiting ? ` · ${short(node.waiting)} waiting` : "";
-    const alive = node.alive === 0 ? "nobody lives" : `${node.alive} × · ${rate}`;
-    words.textContent = alive + waits;
+    words.textContent = (node.alive ? `${served(node)} · ${rate}` : "nobody lives") + waits;
   }
 
   #move(edge) {
@@ -119,13 +118,19 @@ export class Graph {
   }
 }
 
+// A client of the gateway has no replicas; whether it is connected just now only the gateway knows.
+function served({ name, alive }) {
+  return name.includes("@gateway") ? "by the gateway" : `${alive} ×`;
+}
+
 export function inWords({ nodes, edges }) {
   const components = nodes.filter((node) => node.kind === "component");
   if (!components.length) return "No component has ever run here.";
   const said = components.map((node) => {
     const to = edges.filter((edge) => edge.sender === node.name).map((edge) => called(edge.to));
     const sends = to.length ? `, sends to ${[...new Set(to)].join(" and ")}` : "";
-    return `${node.name} (${node.alive === 0 ? "nobody lives" : `${node.alive} alive`}${sends})`;
+    const lives = node.alive === 0 ? "nobody lives" : served(node).replace("×", "alive");
+    return `${node.name} (${lives}${sends})`;
   });
   return `${said.join("; ")}.`;
 }

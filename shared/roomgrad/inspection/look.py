@@ -5,42 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import redis
 
 from roomgrad.contracts import known
+from roomgrad.inspection import streams
 from roomgrad.inspection.keys import pattern, scanned
+from roomgrad.inspection.streams import Flow, Group, flow
 from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 
 OVERDUE_S = 10.0  # a message for later that comes so late has nobody to send it
-
-
-@dataclass(frozen=True)
-class Group:
-    """A consumer group on one stream."""
-
-    name: str
-    key: str
-    pending: int
-    waiting: int
-    """Entries that were not delivered yet; at least so many, where the server has lost count."""
-
-    @property
-    def behind(self) -> int:
-        return self.pending + self.waiting
-
-
-@dataclass(frozen=True)
-class Carried:
-    """A stream and what it holds."""
-
-    key: str
-    length: int
-    bytes: int
-    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +30,7 @@ class Look:
     """How one talks to its server: `redis-cli -u ...`."""
     now: float
     """Unix time of the server."""
-    streams: tuple[Carried, ...]
+    streams: tuple[Flow, ...]
     living: frozenset[str]
     """Consumers whose heart beats."""
     open: dict[str, int]
@@ -83,13 +59,13 @@ class Look:
 def look(client: redis.Redis, names: Names, command: str) -> Look:
     """Looks. Raises ResponseError for what this user may not do."""
     system = known.system_of_run(client, names)
-    streams = sorted(_streams(client, names, system))
+    keys = sorted(_streams(client, names, system))
     components = sorted(_components(client, names, system))
     prefix = names.alive("")
     alive = scanned(client, pattern(names.alive("")) + "*")
     seconds, _ = client.time()
     with client.pipeline(transaction=True) as together:
-        for key in streams:
+        for key in keys:
             together.xinfo_stream(key)
             together.xinfo_groups(key)
             together.memory_usage(key, samples=5)
@@ -99,17 +75,17 @@ def look(client: redis.Redis, names: Names, command: str) -> Look:
             together.zcount(names.later(component), "-inf", int((int(seconds) - OVERDUE_S) * 1000))
         together.xlen(names.dead())
         answers = together.execute(raise_on_error=False)
-    asked = [*_each(streams, 3), *_each(map(names.memory, components), 3), names.dead()]
+    asked = [*_each(keys, 3), *_each(map(names.memory, components), 3), names.dead()]
     wrong = {k for k, answer in zip(asked, answers, strict=True) if _is(answer, "WRONGTYPE")}
     values = [None if isinstance(answer, Exception) else answer for answer in answers]
-    rest = values[3 * len(streams) :]
+    rest = values[3 * len(keys) :]
     return Look(
         client=client,
         names=names,
         system=system,
         command=command,
         now=float(seconds),
-        streams=tuple(_carried(k, *values[3 * i : 3 * i + 3]) for i, k in enumerate(streams)),
+        streams=tuple(flow(names, k, *values[3 * i : 3 * i + 3]) for i, k in enumerate(keys)),
         living=frozenset(key.removeprefix(prefix) for key in alive),
         open={name: rest[3 * i] or 0 for i, name in enumerate(components)},
         later={
@@ -139,19 +115,6 @@ def _components(client: redis.Redis, names: Names, system: System | None) -> set
     return known.components_of(client, names) | set(system.components if system else ())
 
 
-def _carried(key: str, info: Any, groups: Any, size: Any) -> Carried:
-    info = info or {}
-    newest = info.get("last-generated-id", b"0-0")
-    found = []
-    for each in groups or ():
-        lag = each.get("lag")
-        waits = int(each["last-delivered-id"] != newest) if lag is None else int(lag)
-        name = each["name"].decode(errors="replace")
-        found.append(Group(name, key, int(each["pending"]), waits))
-    return Carried(key, int(info.get("length", 0)), int(size or 0), tuple(found))
-
-
 def place(names: Names, key: str) -> str:
     """The room and TYPE of a stream, as people name them."""
-    room, _, type_ = key.removeprefix(names.channel("")).rpartition(":")
-    return f"{unquote(room)} {type_}"
+    return " ".join(streams.place(names, key))

@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from roomgrad.contracts import known
-from roomgrad.inspection import heartbeats, streams
+from roomgrad.inspection import heartbeats
+from roomgrad.inspection.streams import Flows
 from roomgrad.names import Names
 
 
@@ -41,13 +42,12 @@ class ReplicaState:
     """Messages in its hands."""
 
 
-def look(client: redis.Redis, names: Names) -> tuple[ReplicaState, ...]:
-    """All replicas that live, and each component that has none."""
+def look(client: redis.Redis, names: Names, now: Flows) -> tuple[ReplicaState, ...]:
+    """All replicas that live, and each component that has none. now: of the same run."""
     components = known.components_of(client, names)
-    seconds, micros = client.time()
-    now = int(seconds) + int(micros) / 1e6
+    now_s = now.now_us / 1e6
     models = _models(client, names, sorted(components))
-    held = _held(client, names)
+    held = _held(client, now)
     found = [
         ReplicaState(
             component=beat.component,
@@ -55,9 +55,9 @@ def look(client: redis.Redis, names: Names) -> tuple[ReplicaState, ...]:
             pid=beat.pid,
             consumer=beat.consumer,
             alive=True,
-            up_s=round(now - beat.started, 1) if beat.started else 0.0,
-            turn_s=round(now - beat.turn, 1),
-            handling_s=None if beat.handling is None else round(now - beat.handling, 3),
+            up_s=round(now_s - beat.started, 1) if beat.started else 0.0,
+            turn_s=round(now_s - beat.turn, 1),
+            handling_s=None if beat.handling is None else round(now_s - beat.handling, 3),
             version=beat.version,
             model=models.get(beat.component, ""),
             pending=held[beat.consumer],
@@ -80,19 +80,13 @@ def _models(client: redis.Redis, names: Names, components: list[str]) -> dict[st
     return {name: value.decode() for name, value in pairs if isinstance(value, bytes)}
 
 
-def _held(client: redis.Redis, names: Names) -> Counter[str]:
+def _held(client: redis.Redis, now: Flows) -> Counter[str]:
     """How many messages each consumer holds."""
-    keys = streams.keys_of(client, names)
-    groups = [
-        (flow.key, group.name)
-        for flow in streams.look(client, names, keys).flows
-        for group in flow.groups
-        if group.pending
-    ]
+    groups = [group for flow in now.flows for group in flow.groups if group.pending]
     found: Counter[str] = Counter()
     with client.pipeline(transaction=False) as together:
-        for key, group in groups:
-            together.xpending(key, group)
+        for group in groups:
+            together.xpending(group.key, group.name)
         answers: list[Any] = together.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, dict):

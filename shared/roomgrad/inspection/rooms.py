@@ -16,7 +16,7 @@ from roomgrad.contracts.written import Declared
 from roomgrad.inspection import streams
 from roomgrad.inspection.letters import Letters
 from roomgrad.inspection.streams import Flow, Flows
-from roomgrad.names import GATEWAY, Names
+from roomgrad.names import Names
 from roomgrad.rooms import System
 
 LETTERS = 10_000  # the newest, of which the rooms are counted
@@ -92,8 +92,7 @@ def _state(
     dead: Mapping[tuple[str, str], int],
 ) -> RoomState:
     members = [
-        Member(each.name, _replicas(each.name, now), each.waiting, each.pending)
-        for each in flow.groups
+        Member(each.name, now.alive(each.name), each.waiting, each.pending) for each in flow.groups
     ]
     return RoomState(
         room=flow.room,
@@ -108,11 +107,6 @@ def _state(
         added=flow.added,
         key=flow.key,
     )
-
-
-def _replicas(group: str, now: Flows) -> int:
-    """The living of a component; a client of the gateway lives as long as the gateway does."""
-    return now.living.get(GATEWAY if f"@{GATEWAY}" in group else group, 0)
 
 
 def of_contract(system: System | None, room: str) -> list[dict[str, Any]]:

@@ -17,15 +17,11 @@ class ReadScript:
     def __init__(self, client: redis.Redis, name: str) -> None:
         self._client: Any = client
         self._text = runs.script(name)
-        self._digest = ""
+        self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """What the script answers."""
-        if self._digest:
-            try:
-                return self._client.evalsha_ro(self._digest, len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:  # the server was emptied, or is another one
-                pass
-        answer = self._client.eval_ro(self._text, len(keys), *keys, *args)
-        self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
-        return answer
+        try:
+            return self._client.evalsha_ro(self._digest, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:  # the first time, or the server is another one
+            return self._client.eval_ro(self._text, len(keys), *keys, *args)

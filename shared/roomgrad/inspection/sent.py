@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 import redis
@@ -15,6 +14,7 @@ import redis
 from roomgrad import times
 from roomgrad.inspection.keys import scanned
 from roomgrad.inspection.scripts import ReadScript
+from roomgrad.inspection.streams import place
 from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.times import Times
 
@@ -158,12 +158,6 @@ def look(client: redis.Redis, names: Names) -> Streams:
     read = ReadScript(client, "heads")
     found = [sent for key in keys for sent in messages(read, key, places[key])]
     return Streams(tuple(found), readers, now_us)
-
-
-def place(names: Names, key: str) -> Place:
-    """The room and TYPE of a stream."""
-    room, _, type_ = key.removeprefix(names.channel("")).rpartition(":")
-    return unquote(room), type_
 
 
 def _readers(client: redis.Redis, key: str, now_us: int) -> tuple[Reader, ...]:

@@ -1,4 +1,4 @@
-"""The streams of a run and their groups at one moment, in two round trips however many there are.
+"""The streams of a run and their groups at one moment, in few round trips however many there are.
 
 Only plain reads: whoever may read may look.
 """
@@ -14,7 +14,7 @@ import redis
 
 from roomgrad.contracts import known
 from roomgrad.inspection.keys import pattern, scanned
-from roomgrad.names import Names, is_client_group
+from roomgrad.names import GATEWAY, Names, is_client_group
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,9 @@ class Group:
     """A consumer group on one stream."""
 
     name: str
+    key: str
+    """Of its stream."""
+
     waiting: int
     """Entries that were not delivered yet; at least so many, where the server has lost count."""
 
@@ -32,11 +35,6 @@ class Group:
     def behind(self) -> int:
         """Entries that are not committed yet."""
         return self.waiting + self.pending
-
-    @property
-    def of_client(self) -> bool:
-        """Whether it is the gateway's, for a client of its own."""
-        return is_client_group(self.name)
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Flow:
 
     newest: str = "0-0"
     bytes: int = 0
-    """Memory that it takes on the server, estimated from some entries; 0 where nobody asked."""
+    """Memory that it takes on the server; 0 where nobody asked."""
 
     groups: tuple[Group, ...] = ()
 
@@ -82,6 +80,10 @@ class Flows:
     open: Mapping[str, int] = field(default_factory=dict)
     """Records in the memory of each component."""
 
+    def alive(self, group: str) -> int:
+        """Living replicas of a group; a client of the gateway is served while the gateway lives."""
+        return self.living.get(GATEWAY if is_client_group(group) else group, 0)
+
     def rates(self, before: Flows) -> dict[tuple[str, str], float]:
         """Messages a second of each room and TYPE since an earlier look."""
         seconds = (self.now_us - before.now_us) / 1e6
@@ -108,10 +110,8 @@ def place(names: Names, key: str) -> tuple[str, str]:
     return (unquote(room), type_) if room else (unquote(type_), "")
 
 
-def look(
-    client: redis.Redis, names: Names, keys: Iterable[str] | None = None, *, sizes: bool = False
-) -> Flows:
-    """Looks at all streams of a run, or at those of some keys; sizes costs a little more."""
+def look(client: redis.Redis, names: Names, keys: Iterable[str] | None = None) -> Flows:
+    """Looks at all streams of a run, or at those of some keys."""
     keys = keys_of(client, names) if keys is None else list(keys)
     components = sorted(known.components_of(client, names))
     with client.pipeline(transaction=False) as together:
@@ -122,15 +122,12 @@ def look(
         for key in keys:
             together.xinfo_stream(key)
             together.xinfo_groups(key)
-            if sizes:
-                together.memory_usage(key, samples=5)
         answers = together.execute(raise_on_error=False)
     _raise_refused(answers)
     (seconds, micros), dead = answers[0], answers[1]
     counts, streams = answers[2 : 2 + len(components)], answers[2 + len(components) :]
-    width = 3 if sizes else 2
     now_us = int(seconds) * 1_000_000 + int(micros)
-    flows = [_flow(names, k, *streams[i * width : (i + 1) * width]) for i, k in enumerate(keys)]
+    flows = [flow(names, k, *streams[2 * i : 2 * i + 2]) for i, k in enumerate(keys)]
     return Flows(
         now_us=now_us,
         flows=tuple(flows),
@@ -157,7 +154,8 @@ def living(client: redis.Redis, names: Names) -> dict[str, int]:
     return found
 
 
-def _flow(names: Names, key: str, info: Any, groups: Any, size: Any = 0) -> Flow:
+def flow(names: Names, key: str, info: Any, groups: Any, size: Any = 0) -> Flow:
+    """A stream, by the answers of XINFO STREAM, XINFO GROUPS, MEMORY USAGE; any may be an error."""
     room, type_ = place(names, key)
     if not isinstance(info, dict):  # it is not there yet, or something else
         return Flow(room, type_, key)
@@ -171,11 +169,11 @@ def _flow(names: Names, key: str, info: Any, groups: Any, size: Any = 0) -> Flow
         added=int(info["entries-added"]),
         newest=newest.decode(),
         bytes=size if isinstance(size, int) else 0,
-        groups=tuple(_group(each, newest) for each in found),
+        groups=tuple(_group(key, each, newest) for each in found),
     )
 
 
-def _group(found: Mapping[str, Any], newest: bytes) -> Group:
+def _group(key: str, found: Mapping[str, Any], newest: bytes) -> Group:
     lag = found.get("lag")
     waits = int(found["last-delivered-id"] != newest) if lag is None else int(lag)
-    return Group(found["name"].decode(errors="replace"), waits, int(found["pending"]))
+    return Group(found["name"].decode(errors="replace"), key, waits, int(found["pending"]))

@@ -74,11 +74,11 @@ def register(
         together.hsetnx(info, "token", new_id())
         together.hsetnx(info, field, mine)
         together.hdel(info, f"forgotten:{component}")
-        if said:
-            together.hset(info, mapping=dict(said))  # type: ignore[arg-type]
         together.hmget(info, "token", field)
         *_, (token, before) = together.execute()
     compare(names, component, orjson.loads(before), settings)
+    if said:  # who is refused has nothing to say
+        client.hset(info, mapping=dict(said))  # type: ignore[arg-type]
     return bytes(token)
 
 

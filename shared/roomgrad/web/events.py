@@ -34,6 +34,11 @@ class Events:
         """How many pages are connected."""
         return len(self._rings)
 
+    @property
+    def number(self) -> int:
+        """Of the newest event."""
+        return self._number
+
     def publish(self, snapshot: bytes, topic: str = "state") -> None:
         """Tells everybody, unless nothing has changed."""
         if self._news.get(topic, (0, b""))[1] != snapshot:

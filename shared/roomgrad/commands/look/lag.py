@@ -41,7 +41,7 @@ def behind(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
     rows = [
         {
             "component": group.name,
-            "replicas": now.living.get(group.name, 0),
+            "replicas": now.alive(group.name),
             "room": flow.room,
             "type": flow.type,
             "waiting": group.waiting,

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from roomgrad.commands import inventory, tables
-from roomgrad.inspection import replicas
+from roomgrad.inspection import replicas, streams
 from roomgrad.inspection.replicas import ReplicaState
 
 LONG_S = 3.0  # a heartbeat of a busy replica finds it in some handler, which says nothing
@@ -20,7 +20,7 @@ def run(run: str, redis_url: str, *, as_json: bool) -> None:
     """Show the replicas of a run."""
     with inventory.reached(redis_url) as (client, _):
         names = inventory.chosen(client, run)
-        found = replicas.look(client, names)
+        found = replicas.look(client, names, streams.look(client, names))
     if as_json:
         tables.say_json({"run": names.run, "replicas": found})
         return

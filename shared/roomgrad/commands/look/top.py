@@ -75,7 +75,7 @@ def sights(client: redis.Redis, names: Names, seconds: float) -> Iterator[Sight]
         training = ledger.read(client, names)
         yield Sight(
             names.run,
-            replicas.look(client, names),
+            replicas.look(client, names, now),
             found,
             now.dead,
             training if training.sent else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -55,49 +56,31 @@ def echo(
     echo.run(room, type_, last, count, run, redis, full=full, as_json=bool(as_json))
 
 
-def hz(
-    room: Room,
-    type_: Type = "",
-    every: Every = 1.0,
-    count: Lines = 0,
-    run: Run = "",
-    redis: typed.Redis = "",
-    as_json: typed.AsJson = False,
-) -> None:
-    """Measure how many messages a second come into a room, and how regularly."""
-    from roomgrad.commands.talk import measures
+def _measure(name: str, about: str) -> Callable[..., None]:
+    """A command that writes a line of numbers again and again."""
 
-    measures.run("hz", room, type_, every, count, run, redis, as_json=bool(as_json))
+    def measure(
+        room: Room,
+        type_: Type = "",
+        every: Every = 1.0,
+        count: Lines = 0,
+        run: Run = "",
+        redis: typed.Redis = "",
+        as_json: typed.AsJson = False,
+    ) -> None:
+        from roomgrad.commands.talk import measures
 
+        measures.run(name, room, type_, every, count, run, redis, as_json=bool(as_json))
 
-def bw(
-    room: Room,
-    type_: Type = "",
-    every: Every = 1.0,
-    count: Lines = 0,
-    run: Run = "",
-    redis: typed.Redis = "",
-    as_json: typed.AsJson = False,
-) -> None:
-    """Measure how many bytes a second come into a room, and how large its messages are."""
-    from roomgrad.commands.talk import measures
-
-    measures.run("bw", room, type_, every, count, run, redis, as_json=bool(as_json))
+    measure.__name__, measure.__doc__ = name, about
+    return measure
 
 
-def delay(
-    room: Room,
-    type_: Type = "",
-    every: Every = 1.0,
-    count: Lines = 0,
-    run: Run = "",
-    redis: typed.Redis = "",
-    as_json: typed.AsJson = False,
-) -> None:
-    """Measure how long messages of a room wait for their handler, and how long that takes."""
-    from roomgrad.commands.talk import measures
-
-    measures.run("delay", room, type_, every, count, run, redis, as_json=bool(as_json))
+hz = _measure("hz", "Measure how many messages a second come into a room, and how regularly.")
+bw = _measure("bw", "Measure how many bytes a second come into a room, and how large each is.")
+delay = _measure(
+    "delay", "Measure how long messages of a room wait for their handler, and how long that takes."
+)
 
 
 def pub(
