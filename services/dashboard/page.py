@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,21 @@ class Page:
         names = _names(request)
         if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
             return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
-        if names.run not in self.watches:
-            self.watches = {run: each for run, each in self.watches.items() if not each.is_idle}
-            if len(self.watches) >= MOST_WATCHED:
-                return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
-            self.watches[names.run] = self.watch(names)
-        watch = self.watches[names.run]
+        self.watches = {run: each for run, each in self.watches.items() if not each.is_idle}
+        if names.run not in self.watches and len(self.watches) >= MOST_WATCHED:
+            return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
         last_id = request.headers.get("last-event-id", "")
-        return StreamingResponse(watch.events.stream(last_id), media_type="text/event-stream")
+        return StreamingResponse(self._events(names, last_id), media_type="text/event-stream")
+
+    async def _events(self, names: Names, last_id: str) -> AsyncIterator[bytes]:
+        """Nothing comes between the choice of a watch and the beginning to listen, so that no other
+        request takes it for one at which nobody looks.
+        """
+        watch = self.watches.get(names.run) or self.watch(names)
+        self.watches[names.run] = watch
+        async with aclosing(watch.events.stream(last_id)) as events:
+            async for event in events:
+                yield event
 
     async def show_training(self, request: Request) -> Response:
         """How the training of any run goes, to be laid over that of another."""

@@ -176,9 +176,9 @@ def test_what_was_given_up_is_shown_with_its_reason(dashboard: Site, visit: Open
 
 def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: Site) -> None:
     """By the last event that it names; a number of another process means nothing."""
-    events = dashboard.page.watches["trebuchet"].events
     caller = Caller(dashboard)
     first = caller.listen("/api/events?run=trebuchet", "server")
+    events = dashboard.page.watches["trebuchet"].events
     instance, _, number = first["id"].partition("-")
     assert int(number) > 0
     until(lambda: events.number > int(number))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 HEARTBEAT_S = 10.0
 MOST_STREAMS = 200
@@ -51,7 +51,7 @@ class Events:
         self.closed = True
         self._wake()
 
-    async def stream(self, last_id: str = "") -> AsyncIterator[bytes]:
+    async def stream(self, last_id: str = "") -> AsyncGenerator[bytes]:
         """What one connected page gets, until it leaves or the streams are closed.
 
         last_id: of the last event that it got before, or nothing.
