@@ -45,6 +45,25 @@ PUBLISHED = tuple(
     )
 )
 
+
+def _request(first: str, body: object = None) -> bytes:
+    text = b"" if body is None else orjson.dumps(body)
+    lines = [f"{first} HTTP/1.1", "Host: localhost:8321", "Cookie: roomgrad-0=x; a=b"]
+    lines += ["Origin: http://localhost:8321", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(text)}", "", ""]
+    return "\r\n".join(lines).encode() + text
+
+
+_ANSWER = {"rater": "Ada", "melody": "01" * 64, "root": "r", "rating": 4, "plays": 1}
+REQUESTS = (
+    _request("GET /?token=x"),
+    _request(f"GET /api/melodies/{'01' * 64}.mid"),
+    _request("GET /api/answers?rater=Ada%20B"),
+    _request("POST /api/questions", {"rater": "Ada", "count": 2, "skipped": ["01" * 64]}),
+    _request("POST /api/answers", {**_ANSWER, "id": "0a" * 16}),
+    _request("POST /api/breeding", {"command": "ASK"}),
+)
+
 WEIGHTS = (
     save({"a.weight": np.ones((4, 3), "<f4"), "a.bias": np.zeros(4, "<f4")}),
     save({"x": np.ones(2, "<i8"), "y": np.ones(1, "<f2")}, {"by": "somebody"}),

@@ -8,22 +8,33 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
+import h11
 import numpy as np
 import safetensors
 
 from roomgrad import Array, Message, MessageType, Room, Stream, System, codec
+from roomgrad.client import Client
 from roomgrad.commands import arrays
 from roomgrad.commands.swarm import file as swarm
 from roomgrad.contracts.trebuchet import TREBUCHET
-from roomgrad.errors import DecodeError, FormatError, MessageError, SettingsError
+from roomgrad.errors import DecodeError, FormatError, MessageError, ServerError, SettingsError
 from roomgrad.inspection import weights
 from roomgrad.melody import formats
 from roomgrad.melody.midi import from_midi
 from roomgrad.names import Names
 from roomgrad.rooms import Text
 from roomgrad.runtime.rings import Rings
+from roomgrad.web.connections import MOST_HEADER_BYTES
+from roomgrad.web.events import Events
+from roomgrad.web.guard import Guard
+from roomgrad.web.rates import Rates
+from roomgrad.web.store import Store
 from services.gateway import bodies, frames
+from services.labelling.page import Page
+from services.labelling.settings import LabellingSettings
 from tests.fuzz import examples
 
 APART = b"\x1f\x1e"  # stands between the fields of an entry, where a target takes one
@@ -175,6 +186,57 @@ def array(data: bytes) -> None:
     arrays.parsed(data, "--file a.npy")
 
 
+def _closed() -> Client:
+    raise ServerError("there is none here")
+
+
+PAGE = Page(LabellingSettings(), Store(_closed), Events(lambda: None), lambda: b"{}", lambda: "")
+GUARD = Guard(PAGE.app(), "", local=True)
+GUARD._requests = Rates(1e9, 10**9)  # all of them at once
+
+
+def request(data: bytes) -> None:
+    """From the bytes of a browser to the first question to the server, which is away."""
+    wire = h11.Connection(h11.SERVER, MOST_HEADER_BYTES)
+    wire.receive_data(data)
+    try:
+        asked = wire.next_event()
+        body = wire.next_event()
+    except h11.RemoteProtocolError:
+        return
+    if not isinstance(asked, h11.Request) or asked.target.startswith(b"/api/events"):
+        return
+    LOOP.run_until_complete(_asked(asked, body.data if isinstance(body, h11.Data) else b""))
+
+
+async def _asked(asked: h11.Request, body: bytes) -> None:
+    path, _, query = asked.target.partition(b"?")
+    scope = {
+        "type": "http",
+        "method": asked.method.decode(),
+        "path": unquote(path.decode()),
+        "raw_path": path,
+        "root_path": "",
+        "query_string": query,
+        "headers": list(asked.headers),
+    }
+    found: dict[str, Any] = {}
+
+    left = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if not left:
+            await asyncio.Event().wait()  # who asks stays
+        return left.pop()
+
+    async def send(message: Any) -> None:
+        found.update(message)
+
+    await GUARD(scope, receive, send)
+    assert found["status"] != 500
+    assert not any(b"\n" in value for _, value in found["headers"])
+
+
 def frames_of(texts: tuple[bytes, ...]) -> tuple[bytes, ...]:
     one = tuple(frames.framed(text, 10) for text in texts)
     return (*one, b"".join(one))
@@ -184,11 +246,12 @@ FILE = (FormatError,)
 MESSAGE = (MessageError,)
 
 TARGETS = (
-    Target("entries of streams", entry, MESSAGE, entries(), 0.26),
+    Target("entries of streams", entry, MESSAGE, entries(), 0.23),
     Target("records of hashes", record, (DecodeError, MessageError), examples.RECORDS, 0.10),
     Target("channels", heard, (), examples.PUBLISHED, 0.12),
     Target("frames of clients", framed, MESSAGE, frames_of(examples.PUBLISHED), 0.10),
     Target("messages of clients", messages, MESSAGE, examples.PUBLISHED, 0.10),
+    Target("requests of browsers", request, (), examples.REQUESTS, 0.03),
     Target("labels, csv", labels("csv"), FILE, examples.CSV, 0.05),
     Target("labels, jsonl", labels("jsonl"), FILE, examples.JSONL, 0.06),
     Target("labels, json", labels("json"), FILE, examples.LABEL_STUDIO, 0.06),

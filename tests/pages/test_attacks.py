@@ -386,7 +386,7 @@ def test_who_is_too_slow_is_left(
     page: str, desk: Desk, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With half a header, half a body, or nothing at all; who listens may be silent for longer."""
-    monkeypatch.setattr(connections, "REQUEST_S", 0.4)
+    monkeypatch.setattr(connections, "REQUEST_S", 0.2)
     with site(page, desk, server_url) as made:
         caller = Caller(made)
         post = head(caller, "Content-Length: 100", first="POST /api/breeding HTTP/1.1")
