@@ -88,7 +88,7 @@ def checked_rating(rating: object) -> int | None:
 def checked_melody(melody: object) -> str:
     """The text of a melody. Raises Refused unless it is 128 characters 0 and 1."""
     if not isinstance(melody, str):
-        raise Refused(f"a melody is a text of 128 characters 0 and 1, got {shown(melody)}")
+        raise Refused(f"a melody: expected 128 characters 0 and 1, got {shown(melody)}")
     try:
         from_text(melody)
     except ValueError as error:
