@@ -21,6 +21,9 @@ FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
+MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, its arrays, and what is said of its way
+MAX_ARRAYS = MAX_FIELDS - 10  # that stand in fields of their own
+MAX_DEPTH = 1024  # of lists in lists, as orjson limits it
 MAX_DIMENSIONS = 8
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
@@ -64,6 +67,10 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
     if len(text) > MAX_TEXT_BYTES:
         raise SchemaError(f"what is no array may have {MAX_TEXT_BYTES} bytes at most as JSON")
     entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
+    if len(raw) > 2 * MAX_ARRAYS:
+        raise SchemaError(
+            f"a message may have {MAX_ARRAYS} larger arrays at most, got {len(raw) // 2}: join some"
+        )
     if sum(map(len, entry)) > MAX_MESSAGE_BYTES:
         raise SchemaError(f"a message may have {MAX_MESSAGE_BYTES} bytes at most, split the batch")
     return entry
@@ -128,6 +135,11 @@ def _unknown_field(name: str, stream: Stream) -> str:
 
 def decode(entry: str, fields: Sequence[bytes], stream: Stream) -> Message:
     """The message of a stream entry. Raises DecodeError or SchemaError."""
+    if len(fields) > 2 * MAX_FIELDS:
+        raise DecodeError(
+            f"an entry may have {MAX_FIELDS} fields at most, got {len(fields) // 2}: "
+            f"what is no array stands in m"
+        )
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     text = pairs.get(b"m")
     if text is None:
@@ -152,10 +164,17 @@ def _parsed(text: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise DecodeError(f"not JSON: {error}", text) from error
+        raise DecodeError(not_json(error), text) from error
     if not isinstance(body, dict):
         raise DecodeError(f"expected a JSON object, got {type(body).__name__}", text)
     return body
+
+
+def not_json(error: orjson.JSONDecodeError) -> str:
+    """Why a text is no JSON."""
+    if "depth limit" in str(error) or "recursion limit" in str(error):
+        return f"not JSON: expected at most {MAX_DEPTH} lists in each other, got more: flatten it"
+    return f"not JSON: {error}"
 
 
 def from_body(

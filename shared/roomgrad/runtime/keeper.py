@@ -200,7 +200,13 @@ class Keeper:
             self._later.expect(later_ms / 1000)
         if lease_ms >= 0:  # looks again when it is over: the dead shall not keep others waiting
             self._due = min(self._due, time.monotonic() + (lease_ms + 1) / 1000)
+        self._count_roots()
         self._trim()
+
+    def _count_roots(self) -> None:
+        count = self._wire.call([b"HLEN", self._names.memory(self._component).encode()])
+        if not isinstance(count, ReplyError):  # who has no memory may not be allowed to look
+            self._pulse.open_roots = count
 
     def _heartbeat(self) -> bytes:
         pulse = self._pulse
