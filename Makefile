@@ -16,7 +16,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all lint format bench bench-melody chaos up down freeze clean help
+.PHONY: install demo melody test test-all lint format bench bench-melody chaos soak up down freeze clean help
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -76,6 +76,10 @@ bench-melody: install ## measure how the melody maker learns, asks, breeds, and 
 SEEDS ?= 1
 chaos: install ## break everything on purpose, and count what is lost and doubled; some minutes
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(FLAGS)
+
+# FLAGS=--hours=72 takes three days.
+soak: install ## both systems at full load for half an hour: does anything grow?
+	@$(BIN)/python -m tests.soak $(FLAGS)
 
 up: ## both systems in containers
 	docker compose up --build --detach
