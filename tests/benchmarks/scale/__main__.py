@@ -20,11 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.scale import formula
-from tests.benchmarks.scale.constants import measured
+from tests.benchmarks.scale.constants import SETTLING_S, measured
 from tests.benchmarks.scale.formula import HISTORY, Constants, Load
+from tests.benchmarks.scale.outlook import million_steps, most_replicas, outlook
 from tests.benchmarks.scale.stage import staged
 
 FILLING_S = 120.0
+FORESEEN = (1, 10, 100, 1000)  # runs
 
 
 def runs(constants: Constants, count: int, seconds: float) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def idle(constants: Constants, count: int, seconds: float) -> dict[str, Any]:
     with staged() as stage:
         empty = stage.memory()
         stage.enter("idle", count)
-        time.sleep(2.0)
+        time.sleep(SETTLING_S)
         used = stage.window(seconds)
         return row(f"{count:,} idle", constants, Load(count), used, stage.memory() - empty)
 
@@ -86,7 +88,11 @@ def main() -> None:
     if asked.json:
         print(json.dumps({"constants": asdict(constants), "loads": rows}))
         return
-    console = Console()
+    show(Console(), constants, rows)
+
+
+def show(console: Console, constants: Constants, rows: list[dict[str, Any]]) -> None:
+    """The tables: what was measured, how far it fits, and what follows from it."""
     table = Table("", "", title="constants: CPU in us, sizes in bytes")
     for name, value in asdict(constants).items():
         table.add_row(name, f"{value:,.1f}")
@@ -99,6 +105,23 @@ def main() -> None:
         size = [f"{each['memory'] / 1e6:.1f}", f"{each['memory_ratio']:.2f}"]
         table.add_row(each["load"], f"{each['messages_s']:,.0f}", *cores, *size)
     console.print(table)
+    show_outlook(console, constants)
+
+
+def show_outlook(console: Console, constants: Constants) -> None:
+    """Loads that do not fit this machine."""
+    heads = ("runs", "steps/s each", "hearts", "connections", "GB", "components", "MB/s", "servers")
+    table = Table(*heads, title="runs of the trebuchet on one server")
+    for each in (outlook(constants, count) for count in FORESEEN):
+        numbers = [f"{each.steps_s:.2f}", f"{each.hearts:.3f}", f"{each.connections:,.0f}"]
+        numbers += [f"{each.memory / 1e9:.2f}", f"{each.components:.2f}"]
+        numbers += [f"{each.written / 1e6:.1f}", f"{each.servers:,}"]
+        table.add_row(f"{each.runs:,}", *numbers)
+    console.print(table)
+    for name, value in most_replicas(constants).items():
+        console.print(f"{name} are full at {value:,.0f} idle replicas")
+    for name, value in million_steps(constants).items():
+        console.print(f"1,000,000 steps: {name} {value:,.2f}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from tests.benchmarks.transport.stage import start
 from tests.waiting import until
 
 RUN = Names("scale-0")
+SETTLING_S = 5.0  # until a server has given up the buffers that a start took
 WAITING = 10_000  # open roots
 REPLICAS = 3  # of the trebuchet
 ENDLESS = 1_000_000
@@ -34,9 +35,10 @@ def idling(seconds: float) -> Figures:
     """A replica that has nothing to do."""
     with staged() as stage:
         stage.enter("idle", TOGETHER)  # the first ones make the run
+        time.sleep(SETTLING_S)
         before, connected = stage.memory(), stage.connections()
         stage.enter("idle", TOGETHER, TOGETHER)
-        time.sleep(2.0)  # the start is over
+        time.sleep(SETTLING_S)
         used = stage.window(seconds)
         return {
             "beat_us": used["server_s"] / used["at"] / TOGETHER / 2 * 1e6,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HISTORY = 1000  # entries that a stream keeps
-HELD = 1.125 * HISTORY  # that it has on average, as it is trimmed when a quarter more has come
+QUARTER = HISTORY / 4  # that have to come before it is trimmed, which is at a heartbeat
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,9 @@ class Load:
     streams: float = 0.0
     """That hold their whole history."""
 
+    roots: float = 0.0
+    """That are open."""
+
 
 def server_cpu(constants: Constants, load: Load) -> float:
     """Share of one core of the server."""
@@ -87,10 +90,17 @@ def client_cpu(constants: Constants, load: Load) -> float:
     return (load.messages_s * each + load.replicas * constants.client_beat_us) / 1e6
 
 
+def held(messages_s: float) -> float:
+    """Entries of a stream into which so many come in a second, on average between two trims."""
+    return HISTORY + max(QUARTER, messages_s) / 2
+
+
 def memory(constants: Constants, load: Load, empty: float = 0.0) -> float:
     """Bytes of the server beyond those of an empty one."""
-    history = load.streams * HELD * constants.retained
-    return empty + load.replicas * constants.replica + history
+    each = load.messages_s / load.streams if load.streams else 0.0
+    history = load.streams * held(each) * constants.retained
+    roots = load.roots * constants.root
+    return empty + load.replicas * constants.replica + history + roots
 
 
 def most_messages_s(constants: Constants, replicas: float = 0.0, bystanders: float = 0.0) -> float:
