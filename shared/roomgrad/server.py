@@ -27,6 +27,7 @@ from roomgrad import children, project
 from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.log import shorten
 from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import MasterPool
 
@@ -271,11 +272,13 @@ def _spawn(
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
+        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
     }
     if path := _socket(directory):
         options |= {"unixsocket": str(path), "unixsocketperm": "700"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(binary), *words]
+    shorten(directory / "server.log")
     with open(directory / "server.log", "ab") as output:
         return subprocess.Popen(
             children.bound_to_parent(command) if die_with_parent else command,
