@@ -1,4 +1,4 @@
-"""A component that knows a format 2, too: `python -m tests.systems.release NAME WRITES`.
+"""A component that knows a format 2, too: `python -m tests.systems.release MODULE WRITES`.
 
 Its format 2 says MODE where format 1 says MODEL_STATUS, and leaves out TO_ROOM. The release that
 still writes 1 and the next one, which writes 2, have to work side by side.
@@ -32,8 +32,8 @@ def write(body: Body) -> Body:
 FORMAT_2 = Format(read, write)
 
 if __name__ == "__main__":
-    name, writes = sys.argv[1:3]
+    module, writes = sys.argv[1:3]
     del sys.argv[1:3]
     FORMATS.known[2] = FORMAT_2
     FORMATS.written = int(writes)
-    main(import_module(f"services.{name}.handlers").component)
+    main(import_module(module).component)

@@ -21,8 +21,9 @@ def join(training: Training, component: str, writes: int) -> None:
     """One more replica, of the release that writes in this format."""
     flags = training.plan.flags(component) + QUICK
     flags += [f"--batch-size={BATCH}"] if component == "trainer" else []
-    command = [sys.executable, "-m", "tests.systems.release", component, str(writes), *flags]
-    training.launcher.start_command(f"{component}-writes-{writes}", command)
+    command = [sys.executable, "-m", "tests.systems.release", f"services.{component}.handlers"]
+    name = f"{component}-writes-{writes}"
+    training.launcher.start_command(name, [*command, str(writes), *flags])
 
 
 def written(training: Training) -> dict[str, set[int]]:
