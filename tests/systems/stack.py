@@ -16,6 +16,8 @@ from typing import Any
 from tests.systems.project import ROOT, UNSET
 from tests.waiting import until
 
+look = partial(until, every_s=0.5)  # each look starts some programs
+
 LABEL = "roomgrad.redis"
 
 
@@ -96,7 +98,7 @@ class Stack:
 
     def inside(self, service: str, shell: str) -> str:
         """What a shell command prints in a container of a service."""
-        [first, *_] = until(lambda: self.containers(service), timeout_s=60)
+        [first, *_] = look(lambda: self.containers(service), timeout_s=60)
         return docker("exec", first["Id"], "sh", "-c", shell)
 
     def wait_redis(self) -> None:
@@ -108,7 +110,7 @@ class Stack:
                 _try("exec", each["Id"], "sh", "-c", ping) for each in self.containers("redis")
             )
 
-        until(answers, timeout_s=120)
+        look(answers, timeout_s=120)
 
     def redis(self, *words: str) -> list[str]:
         """The lines that redis-cli answers."""
@@ -127,12 +129,12 @@ class Stack:
     def remove(self) -> None:
         """Everything that has its name."""
         _try("stack", "rm", self.name)
-        until(lambda: not self.described(), timeout_s=120)
+        look(lambda: not self.described(), timeout_s=120)
         filters = f"--filter=name={self.name}"
         for kind in ("config", "secret", "volume", "network"):
             found = docker(kind, "ls", "--quiet", filters).split()
             if found:
-                until(partial(_try, kind, "rm", *found), timeout_s=60)
+                look(partial(_try, kind, "rm", *found), timeout_s=60)
         images = docker("images", "--format={{.Repository}}:{{.Tag}}", f"{self.name}/*").split()
         _try("rmi", "--force", *images)
 

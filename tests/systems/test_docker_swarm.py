@@ -14,13 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.systems.project import ROOT
-from tests.systems.stack import Stack, docker, removed_afterwards, swarm
-from tests.waiting import until
+from tests.systems.stack import Stack, docker, look, removed_afterwards, swarm
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400)]
 
-STEPS = 3000
-"""Each takes 50 ms, so that the run is still under way when all else is done."""
+STEPS, STEP_S = 800, 0.25
+"""Few and slow, so that the run is still under way when all else is done."""
 
 MODULES = {
     "trainer": "services.trainer.handlers",
@@ -61,6 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     changes = folder / "changes.yml"
     none = {name: {"deploy": {"replicas": 0}} for name in OTHERS}
     soon = {name: {"healthcheck": {"interval": "5s", "timeout": "60s"}} for name in MODULES}
+    soon["simulator"]["environment"] = {"SHOT_PAUSE_S": str(STEP_S)}
     changes.write_text(json.dumps({"version": "3.9", "services": none | soon}))
     stack = Stack(
         {"TRAIN_STEPS": str(STEPS), "BATCH_SIZE": "20"}, (ROOT / "deploy/swarm.yml", changes)
@@ -70,7 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.make_secrets()
         stack.deploy()
         stack.wait_redis()
-        wait_finished(stack, 20)
+        wait_finished(stack, 5)
         yield stack
 
 
@@ -81,7 +81,7 @@ def wait_finished(stack: Stack, batches: int, timeout_s: float = 300) -> None:
         return stack.counters().get("finished", 0)
 
     wanted = min(finished() + batches, STEPS)
-    until(lambda: finished() >= wanted, timeout_s=timeout_s)
+    look(lambda: finished() >= wanted, timeout_s=timeout_s)
 
 
 def formats(stack: Stack, room: str) -> set[int]:
@@ -96,8 +96,8 @@ def test_scaled_services_share_the_work(stack: Stack) -> None:
     """`docker service scale`, and each replica lives."""
     stack.scale(simulator=3, controlmodel=2)
     alive = "{trebuchet}:alive:simulator~*"
-    until(lambda: len(stack.redis("--scan", "--pattern", alive)) == 3, timeout_s=120)
-    wait_finished(stack, 20)
+    look(lambda: len(stack.redis("--scan", "--pattern", alive)) == 3, timeout_s=120)
+    wait_finished(stack, 5)
     assert formats(stack, "output") == formats(stack, "model") == {1}
 
 
@@ -138,18 +138,18 @@ def test_an_update_rolls_through_while_it_trains(stack: Stack) -> None:
     services = {"simulator": 3, "controlmodel": 2}
     for service in services:
         stack.update(service, tag=2)
-    until(lambda: set(stack.tags("simulator")) == {"1", "2"}, timeout_s=300)
+    look(lambda: set(stack.tags("simulator")) == {"1", "2"}, timeout_s=300)
     for service, count in services.items():
-        until(lambda name=service, n=count: stack.tags(name) == ["2"] * n, timeout_s=600)
-    wait_finished(stack, 20)
+        look(lambda name=service, n=count: stack.tags(name) == ["2"] * n, timeout_s=600)
+    wait_finished(stack, 5)
     assert formats(stack, "output") == formats(stack, "model") == {2}
 
 
 def test_an_update_is_rolled_back_while_it_trains(stack: Stack) -> None:
     """The older release goes on with what the newer one has left."""
     stack.roll_back("controlmodel")
-    until(lambda: stack.tags("controlmodel") == ["1"] * 2, timeout_s=600)
-    wait_finished(stack, 20)
+    look(lambda: stack.tags("controlmodel") == ["1"] * 2, timeout_s=600)
+    wait_finished(stack, 5)
     assert (formats(stack, "output"), formats(stack, "model")) == ({2}, {1})
     assert stack.counters()["finished"] < STEPS
 
@@ -161,11 +161,11 @@ def test_secrets_are_rotated_while_it_trains(stack: Stack) -> None:
     [before] = stack.containers("redis")
     stack.settings |= {"TAG": "2", "USERS": "2"}
     stack.deploy()
-    until(lambda: [before["Id"]] != [each["Id"] for each in stack.containers("redis")], 120)
+    look(lambda: [before["Id"]] != [each["Id"] for each in stack.containers("redis")], 120)
     stack.wait_redis()
     stack.settings |= {"SECRETS": "2"}
     stack.deploy()
-    new = until(lambda: changed_from(stack, old), timeout_s=600)
+    new = look(lambda: changed_from(stack, old), timeout_s=600)
     user = ("--user", "trainer", "--no-auth-warning", "--pass")
     for password in (old, new):
         assert stack.redis(*user, password, "PING") == ["PONG"]
@@ -182,7 +182,7 @@ def changed_from(stack: Stack, old: str) -> str:
 
 def test_every_batch_was_learned_from_once(stack: Stack) -> None:
     """After all that, nothing is lost, nothing doubled, nothing left over, and nothing dead."""
-    until(lambda: stack.counters().get("finished") == STEPS, timeout_s=900)
+    look(lambda: stack.counters().get("finished") == STEPS, timeout_s=900)
     counters = stack.counters()
     assert counters["sent"] == counters["applied"] == counters["distinct"] == STEPS
     assert counters.get("dead", 0) == 0
