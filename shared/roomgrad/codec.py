@@ -6,7 +6,8 @@ an entry field of its own as raw little-endian bytes: 2 us where JSON takes 30 f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from roomgrad.errors import DecodeError, SchemaError, shown
 from roomgrad.messages import Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
-FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
@@ -27,6 +27,36 @@ MAX_DEPTH = 1024  # of lists in lists, as orjson limits it
 MAX_DIMENSIONS = 8
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
+
+Body = dict[str, Any]
+"""What stands in `m`, with its version under `v`."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A version of the format, by what its bodies differ in from those of the code below."""
+
+    read: Callable[[Body], Body] | None = None
+    """Makes a body of this version one of the code below."""
+
+    write: Callable[[Body], Body] | None = None
+    """And back."""
+
+
+@dataclass
+class Formats:
+    """The versions that this release understands, and the one in which it writes.
+
+    Releases that follow each other work side by side: a version is understood by one release
+    before the next one writes it, and as long as the last one that wrote it may still be there.
+    """
+
+    known: dict[int, Format] = field(default_factory=lambda: {1: Format()})
+    written: int = 1
+
+
+FORMATS = Formats()
+"""This release's."""
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatus}
@@ -41,7 +71,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
     Raises SchemaError when the message does not fit the stream's schema.
     """
     body: dict[str, Any] = {
-        "v": FORMAT_VERSION,
+        "v": FORMATS.written,
         "ID": message.id,
         "ROOT_ID": message.root_id,
         "TYPE": message.type,
@@ -63,7 +93,8 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
         else:
             body[name] = value
     _require(stream.schema, body, stream)
-    text = _dumps(body)
+    write = FORMATS.known[FORMATS.written].write
+    text = _dumps(write(body) if write else body)
     if len(text) > MAX_TEXT_BYTES:
         raise SchemaError(f"what is no array may have {MAX_TEXT_BYTES} bytes at most as JSON")
     entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
@@ -181,9 +212,7 @@ def from_body(
     body: dict[str, Any], stream: Stream, raw: Mapping[bytes, bytes], entry: str = ""
 ) -> Message:
     """The message that a parsed body describes, checked against the schema of its stream."""
-    version = body.get("v", FORMAT_VERSION)
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise DecodeError(f"format version {shown(version)}: this side knows {FORMAT_VERSION}")
+    body = _understood(body)
     type_ = _text(body, "TYPE")
     if type_ != stream.type:
         raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")
@@ -206,6 +235,19 @@ def from_body(
         checked,
         entry,
     )
+
+
+def _understood(body: Body) -> Body:
+    """A body of any version that is known, as the code here reads it."""
+    version = body.get("v", 1)
+    known = FORMATS.known.get(version) if type(version) is int else None
+    if known is None:
+        raise DecodeError(
+            f"format version {shown(version)}: this release understands "
+            f"{', '.join(map(str, FORMATS.known))}; have all components updated to a release that "
+            f"understands more, then put the message back by `roomgrad dead requeue`"
+        )
+    return known.read(body) if known.read else body
 
 
 def _text(body: Mapping[str, Any], name: str, *, optional: bool = False) -> str:

@@ -100,13 +100,17 @@ def register(
 def compare(
     names: Names, component: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Raises RunMismatch when a run is continued with another setting than it was started with."""
+    """Raises RunMismatch when a run is continued with another setting than it was started with.
+
+    What only one side knows is a setting that another release has: its default is what was done
+    before there was one.
+    """
     now = orjson.loads(orjson.dumps(dict(now)))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
             raise RunMismatch(
-                f"run {names.run!r} was started with {name} = {before.get(name)} of {component}, "
-                f"not {now.get(name)}: continue it with that value, name another run by --run, or "
+                f"run {names.run!r} was started with {name} = {before[name]} of {component}, "
+                f"not {now[name]}: continue it with that value, name another run by --run, or "
                 f"begin again with --fresh"
             )
 
