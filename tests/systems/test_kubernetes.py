@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import cache
+from collections.abc import Iterator
 from itertools import product
-from os.path import relpath
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import kubernetes_validate
 import pytest
-import redis
 import yaml
 
 from roomgrad.contracts.melody import MELODY
 from roomgrad.contracts.trebuchet import TREBUCHET
-from roomgrad.inspection import ledger
 from roomgrad.names import Names
-from roomgrad.runtime.runs import create_groups, groups
-from tests.systems.kubernetes import KEDA, Pod, Served, allowed, read_secrets, serving
+from roomgrad.runtime.runs import groups
+from tests.systems.kubernetes import (
+    FEATURES,
+    FOLDER,
+    KEDA,
+    Manifest,
+    Pod,
+    allowed,
+    container,
+    laid_out,
+    of_kind,
+    read_secrets,
+    templates,
+)
 from tests.systems.project import ROOT
-from tests.waiting import until
 
 pytestmark = pytest.mark.kubectl
 
-FOLDER = ROOT / "deploy" / "kubernetes"
-FEATURES = sorted(each.name for each in (FOLDER / "features").iterdir())
 OVERLAYS = ["base", "overlays/laptop", "overlays/cluster", "everything"]
 OLDEST, NEWEST = "1.29", "1.37"  # of the versions of Kubernetes that are tried
 SCALED = {"controlmodel", "simulator", "evalnet", "learner"}
@@ -38,65 +41,17 @@ BASE = {"trainer", "evolution", "labelling", "dashboard"} | SCALED
 OPTIONAL = {"gateway", "rater"}
 TOOLS = {"inference", "prometheus", "secrets", "redis"}  # of docker-compose.yml, no components here
 
-Manifest = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Manifest]]:
-    """The manifests of base or an overlay, or of base with one feature or everything."""
-    folder = tmp_path_factory.mktemp("kustomize")
-
-    def kustomize(where: Path) -> list[Manifest]:
-        done = subprocess.run(["kubectl", "kustomize", where], capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")  # a warning is no success
-        return list(yaml.safe_load_all(done.stdout))
-
-    @cache
-    def lay_out(name: str) -> list[Manifest]:
-        if (FOLDER / name / "kustomization.yaml").exists():
-            return kustomize(FOLDER / name)
-        features = FEATURES if name == "everything" else [name]
-        mine = folder / name
-        mine.mkdir()
-        document = {
-            "resources": [relpath(FOLDER / "base", mine)],
-            "components": [relpath(FOLDER / "features" / each, mine) for each in features],
-        }
-        (mine / "kustomization.yaml").write_text(yaml.dump(document))
-        return kustomize(mine)
-
-    return lay_out
-
 
 @pytest.fixture(params=OVERLAYS)
-def manifests(
-    request: pytest.FixtureRequest, laid_out: Callable[[str], list[Manifest]]
-) -> list[Manifest]:
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
     """Each of them in its turn."""
     return laid_out(request.param)
 
 
 @pytest.fixture(scope="session")
-def everything(laid_out: Callable[[str], list[Manifest]]) -> list[Manifest]:
+def everything() -> list[Manifest]:
     """Base with all features."""
     return laid_out("everything")
-
-
-def of_kind(manifests: list[Manifest], *kinds: str) -> dict[str, Manifest]:
-    """Those of some kinds, by name."""
-    return {each["metadata"]["name"]: each for each in manifests if each["kind"] in kinds}
-
-
-def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """What each pod is made from, by the name of its owner."""
-    owners = of_kind(manifests, "Deployment", "StatefulSet")
-    return {name: each["spec"]["template"] for name, each in owners.items()}
-
-
-def container(template: Manifest) -> Manifest:
-    """The one container of a pod."""
-    [only] = template["spec"]["containers"]
-    return dict(only)
 
 
 def selects(selector: Manifest, labels: Manifest) -> bool:
@@ -112,9 +67,7 @@ def selects(selector: Manifest, labels: Manifest) -> bool:
     ("name", "version"),
     [("everything", OLDEST), ("everything", NEWEST), ("overlays/laptop", NEWEST)],
 )
-def test_every_manifest_is_valid(
-    name: str, version: str, laid_out: Callable[[str], list[Manifest]]
-) -> None:
+def test_every_manifest_is_valid(name: str, version: str) -> None:
     """In the oldest and the newest Kubernetes that is tried; no field is unknown to it."""
     for manifest in laid_out(name):
         if manifest["apiVersion"].startswith("keda.sh/"):
@@ -123,7 +76,7 @@ def test_every_manifest_is_valid(
             kubernetes_validate.validate(manifest, version, strict=True)
 
 
-def test_an_unknown_field_would_be_found(laid_out: Callable[[str], list[Manifest]]) -> None:
+def test_an_unknown_field_would_be_found() -> None:
     """The check above can fail."""
     deployment = next(each for each in laid_out("base") if each["kind"] == "Deployment")
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
@@ -131,9 +84,7 @@ def test_an_unknown_field_would_be_found(laid_out: Callable[[str], list[Manifest
         kubernetes_validate.validate(wrong, NEWEST, strict=True)
 
 
-def test_every_component_of_compose_is_there(
-    laid_out: Callable[[str], list[Manifest]], everything: list[Manifest]
-) -> None:
+def test_every_component_of_compose_is_there(everything: list[Manifest]) -> None:
     """Those that it starts by itself in the base, the others by a feature."""
     services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
     assert set(of_kind(laid_out("base"), "Deployment")) == BASE
@@ -147,6 +98,20 @@ def test_everything_is_in_one_namespace(manifests: list[Manifest]) -> None:
     name = namespace["metadata"]["name"]
     others = [each for each in manifests if each["kind"] != "Namespace"]
     assert {each["metadata"]["namespace"] for each in others} == {name}
+
+
+def test_the_page_names_what_is_there() -> None:
+    """Its features, folders and images are these, its links lead somewhere, sh can read it."""
+    page = (FOLDER / "README.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == FEATURES
+    for path in re.findall(r"\bdeploy/kubernetes[\w./-]*", page):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\((?!https:)([^)]+)\)", page):
+        assert (FOLDER / link).exists(), link
+    [built] = re.findall(r"^for name in ([\w ]+);", page, re.M)
+    assert set(built.split()) == set(of_kind(laid_out("base"), "Deployment"))
+    for script in re.findall(r"```sh\n(.*?)```", page, re.S):
+        assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
 
 
 # hardened
@@ -190,7 +155,7 @@ def test_every_image_has_a_target_of_the_dockerfile(everything: list[Manifest]) 
 
 @pytest.mark.parametrize("overlay", ["laptop", "cluster"])
 def test_an_overlay_says_where_all_its_images_are(
-    overlay: str, laid_out: Callable[[str], list[Manifest]]
+    overlay: str,
 ) -> None:
     """None is left without a version."""
     found = templates(laid_out(f"overlays/{overlay}"))
@@ -276,7 +241,7 @@ def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
         assert env.index("COMPONENT") < env.index("REDIS_URL")  # which is made from it
 
 
-def test_features_change_what_they_say(laid_out: Callable[[str], list[Manifest]]) -> None:
+def test_features_change_what_they_say() -> None:
     """Valkey instead of Redis with all else the same; a GPU for those that learn, alone."""
     redis, valkey = (container(templates(laid_out(each))["redis"]) for each in ("base", "valkey"))
     assert (valkey["image"], valkey["command"][0]) == ("valkey/valkey:8", "valkey-server")
@@ -322,7 +287,7 @@ def _expected(name: str, components: set[str]) -> set[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("name", [*OVERLAYS, *FEATURES])
 def test_nobody_speaks_to_anybody_but_as_needed(
-    name: str, laid_out: Callable[[str], list[Manifest]]
+    name: str,
 ) -> None:
     """Every pair of pods at every port; what pods outside do among themselves is not ours."""
     manifests = laid_out(name)
@@ -387,114 +352,3 @@ def test_keda_has_the_password_of_its_own_user(everything: list[Manifest]) -> No
     for scaled in of_kind(everything, "ScaledObject").values():
         used = {each["authenticationRef"]["name"] for each in scaled["spec"]["triggers"]}
         assert used == {way["metadata"]["name"]}
-
-
-# on a real server, with the configuration, the users and the passwords that the pods get
-
-
-@pytest.fixture(scope="module")
-def server(
-    laid_out: Callable[[str], list[Manifest]], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    """A server that was started as the pod of Redis starts it."""
-    manifests = laid_out("everything")
-    volumes = templates(manifests)["redis"]["spec"]["volumes"]
-    name = next(each for each in volumes if each["name"] == "config")["configMap"]["name"]
-    command = container(templates(manifests)["redis"])["command"]
-    config = of_kind(manifests, "ConfigMap")[name]["data"]
-    with serving(command, config, read_secrets(FOLDER), tmp_path_factory.mktemp("redis")) as served:
-        yield served
-
-
-def test_nobody_gets_in_without_a_password(server: Served) -> None:
-    """And each user with its own alone."""
-    with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=server.port).ping()
-    wrong = redis.Redis(port=server.port, username="trainer", password=server.password("simulator"))
-    with pytest.raises(redis.AuthenticationError):
-        wrong.ping()
-    assert server.as_user("default").config_get("maxmemory")["maxmemory"] == str(2**30)
-    for user in BASE | OPTIONAL:
-        assert server.as_user(user).ping()
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            server.as_user(user).flushall()
-        with pytest.raises(redis.exceptions.NoPermissionError):
-            server.as_user(user).config_get("*")
-
-
-def test_the_scaler_sees_what_waits_and_what_is_in_hand(server: Served) -> None:
-    """By the commands that KEDA sends; and it can change nothing."""
-    names, administrator = Names("scaled"), server.as_user("default")
-    create_groups(administrator, TREBUCHET, names)
-    stream, scaler = names.stream("model", "DATA/FORWARD"), server.as_user("scaler")
-
-    def seen() -> tuple[int, int]:
-        assert scaler.ping()
-        assert scaler.info()["redis_version"]
-        [group] = scaler.xinfo_groups(stream)
-        return group["lag"], scaler.xpending(stream, "simulator")["pending"]
-
-    assert seen() == (0, 0)
-    administrator.xadd(stream, {"message": b""})
-    assert seen() == (1, 0)
-    administrator.xreadgroup("simulator", "somebody", {stream: ">"})
-    assert seen() == (0, 1)
-    administrator.hset(names.memory("trainer"), "root", "{}")
-    assert scaler.eval("return redis.call('hlen', KEYS[1])", 1, names.memory("trainer")) == 1
-    writes: list[tuple[Any, ...]] = [
-        ("XADD", stream, "*", "a", "b"),
-        ("XACK", stream, "simulator", "1-0"),
-        ("DEL", stream),
-        ("EVAL", "return redis.call('del', KEYS[1])", 1, stream),
-        ("XRANGE", stream, "-", "+"),
-        ("HGETALL", names.memory("trainer")),
-    ]
-    for write in writes:
-        with pytest.raises(redis.ResponseError, match=r"(?i)no permissions|can't run this|NOPERM"):
-            scaler.execute_command(*write)
-    assert seen() == (0, 1)
-
-
-@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
-def test_a_loop_that_does_not_turn_is_noticed(
-    probe: str, server: Served, everything: list[Manifest]
-) -> None:
-    """Where the server answers, patience ends."""
-    command = container(templates(everything)["evolution"])[probe]["exec"]["command"]
-    done = server.ask("evolution", environment(everything, "evolution"), command)
-    assert done.returncode == 1
-    assert "no heartbeat of evolution" in done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_a_training_runs_with_the_settings_and_rights_of_the_pods(
-    server: Served, everything: list[Manifest]
-) -> None:
-    """Every process has exactly the variables of its pod, and is well by its own probe."""
-    names = Names("trebuchet")
-    with ExitStack() as stack:
-        pods = {}
-        for name in TREBUCHET.components:
-            pods[name] = environment(everything, name) | {"TRAIN_STEPS": "20", "METRICS_PORT": "0"}
-            started = server.start(name, pods[name])
-            stack.callback(started.wait, 20)
-            stack.callback(started.terminate)
-        administrator = server.as_user("default")
-        until(lambda: ledger.read(administrator, names).finished == 20, timeout_s=240)
-        assert ledger.read(administrator, names).applied == 20
-        assert administrator.xlen(names.dead()) == 0
-        probe = container(templates(everything)["simulator"])["readinessProbe"]["exec"]["command"]
-        assert server.ask("simulator", pods["simulator"], probe).stdout == "simulator is well.\n"
-
-
-def environment(manifests: list[Manifest], name: str) -> dict[str, str]:
-    """The variables of a pod as Kubernetes would make them."""
-    only = container(templates(manifests)[name])
-    found: dict[str, str] = {}
-    for each in only["envFrom"]:
-        found |= of_kind(manifests, "ConfigMap")[each["configMapRef"]["name"]]["data"]
-    for each in only["env"]:
-        value = each.get("value", name)  # the only other kind there is reads the pod's label
-        found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda m: found[m[1]], value)
-    return found
