@@ -27,6 +27,7 @@ from roomgrad import children, project
 from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import MasterPool
 
 START_S = 120.0  # a large append-only file takes its time
@@ -301,22 +302,14 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    if password_file:
-        options["password"] = read_password(password_file)
     sentinels = sentinels_of(url)
     if sentinels is None:
-        return redis.Redis.from_url(url, **options)
+        plain, options = with_password_file(url, options, password_file)
+        return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     options["ssl"] = url.startswith("rediss")
-    return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
-
-
-def read_password(path: str) -> str:
-    """The password in a file, without its line end."""
-    try:
-        return Path(path).read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
+    _, options = with_password_file(url, {**options_of(url), **options}, password_file)
+    return redis.Redis.from_pool(MasterPool(sentinels, **options))
 
 
 @contextlib.contextmanager

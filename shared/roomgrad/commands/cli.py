@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.acl import acl
 from roomgrad.commands.asyncapi import asyncapi
 from roomgrad.commands.check.cli import check
 from roomgrad.commands.dashboard import dashboard
@@ -290,7 +291,7 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
-for own in (new, check, asyncapi):
+for own in (new, check, asyncapi, acl):
     app.command(rich_help_panel="Your own components")(own)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)
