@@ -56,7 +56,7 @@ def test_nobody_gets_in_without_a_password(server: Served) -> None:
     without.connection_pool.connection_kwargs.update(username=None, password=None)
     with pytest.raises(redis.AuthenticationError):
         without.ping()
-    assert server.as_user("default").config_get("maxmemory")["maxmemory"] == str(2**30)
+    assert server.as_user("default").config_get("maxmemory")["maxmemory"] == str(3 * 2**29)
     for user in of_kind(laid_out("everything"), "Deployment"):
         assert server.as_user(user).ping()
         with pytest.raises(redis.exceptions.NoPermissionError):
