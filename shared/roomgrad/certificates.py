@@ -43,12 +43,12 @@ def objection(error: ssl.SSLCertVerificationError, place: Place, ca_file: str) -
     if code in NOT_SIGNED:
         return (
             f"the server at {where} shows a certificate for {_names(found)}, signed by "
-            f"{_issuer(found)}, which {trusted} has not signed: if it is your server, name the CA "
-            f"that has signed it in REDIS_CA_FILE"
+            f"{_issuer(found)}, and not by {trusted}: if it is your server, name the CA that has "
+            f"signed it in REDIS_CA_FILE"
         )
     return (
         f"the certificate of the server at {where} is not accepted ({error.verify_message}): make "
-        f"another one that {trusted} has signed"
+        f"another one, signed by {trusted}"
     )
 
 
@@ -121,7 +121,7 @@ def _connected(place: Place, looking: ssl.SSLContext) -> ssl.SSLSocket:
 
 def _trusted(ca_file: str) -> str:
     if not ca_file:
-        return "no CA that this machine trusts"
+        return "a CA that this machine trusts"
     looking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with contextlib.suppress(OSError):
         looking.load_verify_locations(ca_file)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,6 +15,7 @@ from roomgrad.addresses import for_redis_cli, options_of
 from roomgrad.errors import ServerError, SettingsError
 from roomgrad.server import address
 
+ROOT = Path(__file__).parents[2]
 SECURE = "rediss://me:s%40cret@redis:6379/0"
 
 
@@ -93,3 +96,17 @@ def test_whatever_an_address_says_it_is_refused_or_checked(text: str) -> None:
     assert said <= {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", *tls.MEANT_ANYWAY}
     assert options.get("ssl_cert_reqs", "required") == "required"
     assert options.get("ssl_check_hostname", True) is True
+
+
+def test_the_profile_in_containers_leaves_nobody_without_tls() -> None:
+    """Whoever is given the address of Redis is given the same one with TLS, and the CA."""
+    plain, secure = (
+        yaml.safe_load((ROOT / name).read_text())["services"]
+        for name in ("docker-compose.yml", "deploy/compose.tls.yml")
+    )
+    given = {name: each.get("environment", {}).get("REDIS_URL") for name, each in plain.items()}
+    wanted = {name: url.replace("redis:", "rediss:", 1) for name, url in given.items() if url}
+    assert wanted
+    for name, url in wanted.items():
+        environment = {"REDIS_URL": url, "REDIS_CA_FILE": "/run/ca/ca.crt"}
+        assert secure[name] == {"environment": environment, "volumes": ["ca:/run/ca:ro"]}
