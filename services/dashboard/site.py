@@ -71,5 +71,7 @@ class Site:
 def main() -> None:
     """Runs the dashboard until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
     serving.main(
-        "dashboard", DashboardSettings, lambda loaded: Site(loaded, address(loaded.redis_url))
+        "dashboard",
+        DashboardSettings,
+        lambda loaded: Site(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
     )

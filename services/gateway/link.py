@@ -13,11 +13,12 @@ import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from roomgrad.addresses import located, sentinels_of
+from roomgrad import tls
+from roomgrad.addresses import located, options_of, sentinels_of
 from roomgrad.errors import NoServer
 from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import Place
-from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S
+from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
 
 log = structlog.get_logger("roomgrad")
 
@@ -45,6 +46,14 @@ def heed(before: int) -> None:
     """
     if cancellations() > before:
         raise asyncio.CancelledError
+
+
+def _client(url: str, options: dict[str, Any]) -> Client:
+    """The client of one server. redis-py's own way to it trusts more CAs than the one named."""
+    if not tls.wanted(url):
+        return redis.asyncio.Redis.from_url(url, **options)
+    options |= {**options_of(url), "connection_class": tls.VerifiedLater}
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
 class Link:
@@ -95,7 +104,7 @@ class Link:
             }
             where, options = with_password_file(where, options, self._password_file)
             if self._client is None:  # nobody else was faster
-                self._client = redis.asyncio.Redis.from_url(where, **options)
+                self._client = _client(where, options)
         return self._client
 
     def _locate(self) -> str:
@@ -109,8 +118,9 @@ class Link:
             self.losses += 1
             await self.close()
             if not self._lost:
-                log.warning("lost the server, trying again", reason=str(error))
-            self._lost = True
+                self._lost = True
+                reason = await asyncio.to_thread(objection, error, self._url) or error
+                log.warning("lost the server, trying again", reason=str(reason))
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
 

@@ -13,7 +13,7 @@ import structlog
 
 from roomgrad import log as logs
 from roomgrad.contracts.known import SYSTEMS, system_of_run
-from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
+from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, Untrusted
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
 from roomgrad.observe.observers import metrics
@@ -46,6 +46,7 @@ class Gateway:
         self._settings = settings
         self._url = url
         self._names = Names(settings.rooms_of)
+        self._served = False
         self._link = Link(url, settings.redis_password_file)
         me = f"{GATEWAY}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self._store = Store(self._names, self._link, me)
@@ -83,12 +84,16 @@ class Gateway:
                 log.info("clients of swergio connect to", host=settings.host, port=port)
 
     async def _prepared(self) -> System | None:
-        """What `_prepare` answers, once the server is there."""
+        """What `_prepare` answers, once the server is there. Raises Untrusted the first time."""
         told = False
         while True:
             try:
-                return await asyncio.to_thread(self._prepare)
+                system = await asyncio.to_thread(self._prepare)
+                self._served = True
+                return system
             except LOST as error:
+                if isinstance(error, Untrusted) and not self._served:
+                    raise
                 if not told:
                     told = True
                     log.warning("no server, trying again", reason=str(error))
@@ -136,7 +141,7 @@ def main() -> None:
     try:
         settings = load(GatewaySettings)
         logs.setup(settings.log_level, settings.log_format)
-        url = address(settings.redis_url)
+        url = address(settings.redis_url, settings.redis_ca_file)
         with metrics(GATEWAY, settings, Names(settings.rooms_of), url):
             code = asyncio.run(serve(settings, url))
     except RoomgradError as error:

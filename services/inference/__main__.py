@@ -32,7 +32,7 @@ def _client(settings: InferenceSettings) -> Client:
     return Client(
         TREBUCHET,
         run=settings.run or TREBUCHET.name,
-        redis_url=address(settings.redis_url),
+        redis_url=address(settings.redis_url, settings.redis_ca_file),
         password_file=settings.redis_password_file,
     )
 

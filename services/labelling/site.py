@@ -148,5 +148,7 @@ def _away(reason: str) -> bytes:
 def main() -> None:
     """Runs the page until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
     serving.main(
-        LABELLING, LabellingSettings, lambda loaded: Site(loaded, address(loaded.redis_url))
+        LABELLING,
+        LabellingSettings,
+        lambda loaded: Site(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
     )

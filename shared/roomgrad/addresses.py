@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 from functools import cache
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from redis.connection import parse_url
 
+from roomgrad import tls
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.sentinels import Place, Sentinels
 
@@ -27,19 +29,24 @@ def shown(url: str) -> str:
 
 
 def for_redis_cli(url: str) -> str:
-    """An address as people give it to redis-cli, which knows no Sentinel, without its password."""
+    """An address as people give it to redis-cli, which knows no Sentinel, without its password.
+
+    redis-cli takes the file of a CA as a word of its own.
+    """
     with contextlib.suppress(NoServer):  # while none is elected
         url = located(url)
-    return shown(url)
+    plain, ca_file = tls.split(url)
+    return shown(plain) + (f" --cacert {shlex.quote(ca_file)}" if ca_file else "")
 
 
 def options_of(url: str) -> dict[str, Any]:
     """What an address says: user, password, database, and the host where it names one.
 
-    Raises ServerError if it is no address.
+    Raises ServerError if it is no address, or one that would trust any server.
     """
     try:
         parts = urlsplit(url)
+        tls.check(url)
         if _names_sentinels(parts):
             return _options(parts)
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
@@ -57,13 +64,13 @@ def sentinels_of(url: str) -> Sentinels | None:
     parts = urlsplit(url)
     if not _names_sentinels(parts):
         return None
-    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    if parts.scheme.startswith("rediss"):
-        tls["ssl"] = True
+    secure = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if tls.wanted(url):
+        secure["connection_class"] = tls.Verified
     who: dict[str, Any] = {
         name: options[name] for name in ("username", "password") if name in options
     }
-    return Sentinels(_name(parts), _places(parts), who, tls)
+    return Sentinels(_name(parts), _places(parts), who, secure)
 
 
 def located(url: str, at: Place | None = None) -> str:

@@ -5,6 +5,7 @@
     ├── RunMismatch         a run exists with other settings            (exit code 2)
     ├── ServerError         the Redis server cannot serve
     │   └── NoServer        nothing answered, or nothing could be started
+    │       └── Untrusted   what answered does not prove by TLS that it is the server
     ├── ContractError       a component does not fit its system's contract
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
@@ -50,6 +51,14 @@ class ServerError(RoomgradError):
 
 class NoServer(ServerError):
     """Raised when no server answers; the text names the addresses that were tried."""
+
+
+class Untrusted(NoServer):
+    """Raised when a server does not show the certificate it should, or one side speaks no TLS.
+
+    Nothing was said to it. A process that begins ends with this; one that serves tries again, as
+    for any server that is away: a certificate may be on its way.
+    """
 
 
 class ContractError(RoomgradError):

@@ -96,7 +96,7 @@ class Sentinels:
 
     def _ask(self, place: Place, credentials: dict[str, Any]) -> dict[str, Any]:
         host, port = place
-        with redis.Redis(
+        pool = redis.ConnectionPool(
             host=host,
             port=port,
             protocol=2,
@@ -105,7 +105,8 @@ class Sentinels:
             retry=Retry(NoBackoff(), 0),
             **credentials,
             **self._tls,
-        ) as sentinel:
+        )
+        with redis.Redis.from_pool(pool) as sentinel:
             masters: dict[str, Any] = sentinel.sentinel_masters()
         return masters
 

@@ -23,10 +23,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from roomgrad import children, project
+from roomgrad import children, project, tls
 from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
-from roomgrad.errors import NoServer, ServerError
+from roomgrad.errors import NoServer, ServerError, Untrusted
 from roomgrad.log import shorten
 from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import MasterPool
@@ -44,7 +44,8 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
 
     answer_s: a connection on which an answer takes longer counts as lost; nothing blocks longer.
 
-    Raises NoServer when nothing answers, ServerError when what answers cannot be used.
+    Raises NoServer when nothing answers, Untrusted when TLS does not prove who does, and
+    ServerError when what answers cannot be used.
     """
     located(url)  # who watches over servers says best why there is none
     client = _client(url, password_file, answer_s)
@@ -59,8 +60,18 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     except redis.BusyLoadingError as error:
         raise ServerError(f"the server at {shown(url)} still loads its data: {error}") from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+        if untrusted := objection(error, url):
+            raise untrusted from error
         raise NoServer(f"no server answers at {shown(url)} ({error}): {HOW_TO_START}") from error
     return client
+
+
+def objection(error: BaseException, url: str) -> Untrusted | None:
+    """Why a connection to this address failed, if TLS is the reason."""
+    options = options_of(url)
+    known = "path" not in options and sentinels_of(url) is None
+    place = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
+    return tls.objection(error, place, options, wanted=tls.wanted(url))
 
 
 def _wait_loaded(client: redis.Redis) -> None:
@@ -100,10 +111,12 @@ def version(client: redis.Redis) -> Version:
     return Version(name, numbers(text))
 
 
-def address(given: str = "") -> str:
-    """The address that is meant: the given one, REDIS_URL, or the embedded server that runs."""
-    url = given or os.environ.get("REDIS_URL", "")
-    if url:
+def address(given: str = "", ca_file: str = "") -> str:
+    """The address that is meant: the given one, REDIS_URL, or the embedded server that runs.
+
+    ca_file: of its CA, for one that speaks TLS; REDIS_CA_FILE when empty.
+    """
+    if url := named(given, ca_file):
         return url
     directory = project.server_directory()
     running = EmbeddedServer.running(directory)
@@ -112,6 +125,12 @@ def address(given: str = "") -> str:
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
     return running.url
+
+
+def named(given: str = "", ca_file: str = "") -> str:
+    """The address that is given or that REDIS_URL names, with the file of its CA; or none."""
+    url = given or os.environ.get("REDIS_URL", "")
+    return tls.with_ca(url, ca_file or os.environ.get("REDIS_CA_FILE", "")) if url else ""
 
 
 class EmbeddedServer:
@@ -306,6 +325,8 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "retry": Retry(NoBackoff(), 0),
     }
     sentinels = sentinels_of(url)
+    if tls.wanted(url):
+        options["connection_class"] = tls.VerifiedMaster if sentinels else tls.Verified
     if sentinels is None:
         plain, options = with_password_file(url, options, password_file)
         return redis.Redis.from_url(plain, **options)

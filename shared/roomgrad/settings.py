@@ -65,6 +65,10 @@ class RuntimeSettings:
     redis_password_file: str = ""
     """File that holds the server's password, so that it stands in no address."""
 
+    redis_ca_file: str = ""
+    """File of the CA that has signed the server's certificate, for an address that begins with
+    rediss://; the CAs that this machine trusts when empty."""
+
     threads: Annotated[int, Field(ge=0)] = 1
     """CPU threads of torch: 1 repeats bit for bit and suits small networks, 0 takes torch's own."""
 

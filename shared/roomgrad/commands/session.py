@@ -21,7 +21,7 @@ from roomgrad.errors import RoomgradError
 from roomgrad.inspection import heartbeats
 from roomgrad.names import Names, encoded
 from roomgrad.runtime import runs
-from roomgrad.server import EmbeddedServer, check, connect
+from roomgrad.server import EmbeddedServer, check, connect, named
 
 T = TypeVar("T")
 
@@ -148,8 +148,7 @@ def serve(
 @contextlib.contextmanager
 def served(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
     """The address of the server that is meant; the embedded one is started where none is named."""
-    url = redis_url or os.environ.get("REDIS_URL", "")
-    if url:
+    if url := named(redis_url):
         yield url, None
         return
     embedded = EmbeddedServer.start(project.server_directory())

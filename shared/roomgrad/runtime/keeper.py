@@ -13,6 +13,7 @@ from collections.abc import Callable
 import orjson
 import structlog
 
+from roomgrad.errors import Untrusted
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.claims import give_back
@@ -127,7 +128,7 @@ class Keeper:
                     self._connected_at = time.monotonic()
             action()
             self._failing.discard(wire)
-        except (OSError, ReplyError) as error:
+        except (OSError, ReplyError, Untrusted) as error:
             wire.close()
             if wire is self._wire:  # who only listens would not notice that its server is gone
                 self._ring_wire.close()

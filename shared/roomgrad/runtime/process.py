@@ -26,7 +26,7 @@ def main(component: Component) -> None:
     try:
         settings = load(component.settings)
         logs.setup(settings.log_level, settings.log_format)
-        replica = Replica(component, settings, address(settings.redis_url))
+        replica = Replica(component, settings, address(settings.redis_url, settings.redis_ca_file))
         _stop_on_signal(replica, settings.stop_s)
         code = replica.run()
     except RoomgradError as error:

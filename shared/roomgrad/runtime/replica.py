@@ -20,7 +20,7 @@ from roomgrad import codec
 from roomgrad.addresses import located, sentinels_of
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.errors import MessageError, NoServer, RoomgradError
+from roomgrad.errors import MessageError, NoServer, RoomgradError, Untrusted
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
@@ -93,6 +93,7 @@ class Replica:
         self._version: bytes | None = None
         self._missed = 0
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
+        self._served = False
 
     def _make_store(self) -> ModelStore | None:
         if self.component.model is None:
@@ -129,7 +130,10 @@ class Replica:
             self._keeper.leave(wire)
 
     def run(self) -> int:
-        """Serves until `stop`, through outages of any length."""
+        """Serves until `stop`, through outages of any length.
+
+        Raises Untrusted when the server that it finds first cannot be trusted.
+        """
         sentinels = sentinels_of(self._url)
         lookout = Lookout(sentinels, self._wires) if sentinels else None
         if lookout is not None:
@@ -150,9 +154,12 @@ class Replica:
         while not self._stopping.is_set():
             try:
                 self._connect()
+                self._served = True
                 keeper.start()
                 self._serve()
             except LOST as error:
+                if isinstance(error, Untrusted) and not self._served:
+                    raise
                 self._abandon()
                 if not self._lost_at:
                     self._lost_at = time.time()

@@ -14,8 +14,9 @@ from typing import Any
 
 import hiredis
 
+from roomgrad import tls
 from roomgrad.addresses import options_of, sentinels_of
-from roomgrad.errors import MessageError, NoServer
+from roomgrad.errors import MessageError, NoServer, Untrusted
 from roomgrad.passwords import read_password
 from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
 
@@ -78,7 +79,8 @@ class Wire:
         self._password_file = password_file
         self.grace_s = GRACE_S
         self._sentinels = sentinels_of(url)
-        self._tls = url.startswith("rediss")
+        self._tls = tls.wanted(url)
+        self._heard = False  # whether a server has said anything on this connection
         self._name = name
         self.at: Place | None = None
         """Under Sentinel: the server to which it is, or was, connected."""
@@ -95,7 +97,9 @@ class Wire:
         return self._socket is not None
 
     def connect(self, at: Place | None = None) -> None:
-        """Opens the connection. Raises OSError or ReplyError (wrong password, loading...).
+        """Opens the connection.
+
+        Raises OSError or ReplyError (wrong password, loading...), and Untrusted with nothing sent.
 
         at: the server, where sentinels have been asked already; two connections that belong
         together must not go to two servers while a failover is under way.
@@ -103,6 +107,7 @@ class Wire:
         self.close()
         self._reader = hiredis.Reader()
         self._waiting = 0
+        self._heard = False
         if self._sentinels is not None:
             self.at = at or self._master(self._sentinels)
         try:
@@ -139,15 +144,27 @@ class Wire:
             connection.settimeout(GREETING_S)
             connection.connect(path)
             return connection
-        address = self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
+        address = self._place()
         connection = socket.create_connection(address, CONNECT_S)
         connection.settimeout(GREETING_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if not self._tls:
             return connection
-        context = ssl.create_default_context(cafile=options.get("ssl_ca_certs"))
-        return context.wrap_socket(connection, server_hostname=address[0])
+        try:
+            return tls.context(options).wrap_socket(connection, server_hostname=address[0])
+        except (OSError, Untrusted) as error:
+            connection.close()
+            raise (self._objection(error) or error) from error
+
+    def _place(self) -> Place:
+        options = self._options
+        return self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
+
+    def _objection(self, error: Exception) -> Untrusted | None:
+        """Why a server has never said anything, if TLS is the reason."""
+        place = None if "path" in self._options else self._place()
+        return tls.objection(error, place, self._options, wanted=self._tls)
 
     def _greetings(self) -> list[Sequence[bytes]]:
         options = self._options
@@ -231,6 +248,7 @@ class Wire:
         count = connection.recv_into(self._buffer)
         if not count:
             raise WireLost("the server closed the connection")
+        self._heard = True
         _feed(self._reader, self._buffer, 0, count)
 
     def _be_patient(self, seconds: float) -> None:
@@ -273,4 +291,6 @@ class Wire:
 
     def _lose(self, error: Exception) -> None:
         self.close()
+        if not self._heard and (untrusted := self._objection(error)):
+            raise untrusted from error
         raise WireLost(str(error) or type(error).__name__) from error

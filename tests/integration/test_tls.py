@@ -1,0 +1,239 @@
+"""TLS: who speaks it is checked, always and by everything that connects, and told in a sentence."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+import structlog
+
+from roomgrad.errors import NoServer, Untrusted
+from roomgrad.names import Names
+from roomgrad.runtime.wire import Wire
+from roomgrad.server import connect, objection
+from services.gateway.link import Link
+from services.gateway.process import serve
+from services.gateway.settings import GatewaySettings
+from tests.integration.conftest import ROOT, Cage, make_cage
+from tests.integration.parrots import parrot
+from tests.integration.secure import Secure, start_secure
+from tests.waiting import until
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """One server for all tests, which tell it what to show."""
+    yield from start_secure(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(server: Secure) -> Iterator[None]:
+    """Each test finds a server whose certificate is good."""
+    yield
+    server.set("tls-auth-clients", "no")
+    server.show("good")
+
+
+@pytest.fixture
+def cage(server: Secure) -> Iterator[Cage]:
+    """A run over TLS."""
+    yield from make_cage(server.url())
+
+
+def by_wire(url: str) -> None:
+    """What a component sends and receives by."""
+    wire = Wire(url)
+    with contextlib.closing(wire):
+        wire.connect()
+        assert wire.call([b"PING"]) == b"PONG"
+
+
+def by_client(url: str) -> None:
+    """What commands and pages use."""
+    with contextlib.closing(connect(url)) as client:
+        assert client.ping()
+
+
+def by_gateway(url: str) -> None:
+    """A gateway from its start; None of its clients matters here."""
+
+    async def some_time() -> None:
+        link = Link(url, "")
+        client = await link.client()
+        try:
+            assert await client.ping()
+        except Exception as error:
+            raise objection(error, url) or error from error
+        finally:
+            await link.close()
+
+    asyncio.run(some_time())
+
+
+WAYS = [by_wire, by_client, by_gateway]
+WRONG = {
+    "expired": r"ended on \d{4}-\d\d-\d\d at \d\d:\d\d UTC.* make a new one for 'localhost'",
+    "early": r"begins on \d{4}-.*: set the clocks",
+    "elsewhere": r"is for 'elsewhere\.example', and not for localhost: write a name that it has",
+    "foreign": r"signed by 'theirs.*, and not by the CA in \S+/ca\.crt \('ours.*REDIS_CA_FILE",
+}
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_server_that_proves_who_it_is_is_spoken_to(
+    server: Secure, connects: Callable[[str], None]
+) -> None:
+    """By the name that is in its certificate, and by the address that is."""
+    connects(server.url())
+    connects(server.url().replace("localhost", "127.0.0.1"))
+
+
+@pytest.mark.parametrize("shown", WRONG)
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_wrong_certificate_is_told_in_a_sentence_and_nothing_is_sent(
+    server: Secure, connects: Callable[[str], None], shown: str
+) -> None:
+    """Ended, not begun, for another host, signed by another CA: what it is, and what to do."""
+    server.show(shown)
+    server.forget()
+    with pytest.raises(Untrusted, match=WRONG[shown]):
+        connects(server.url().replace("//", "//:secret@"))
+    assert server.asked() <= {"config|resetstat", "info", "client|setinfo"}  # no AUTH, nothing
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_who_names_a_ca_trusts_no_other_one(
+    server: Secure, connects: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even those that this machine trusts, which count only where none is named."""
+    server.show("foreign")
+    monkeypatch.setenv("SSL_CERT_FILE", server.file("other.crt"))
+    with pytest.raises(Untrusted, match="and not by the CA in"):
+        connects(server.url())
+    connects(server.url().partition("?")[0])
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_server_without_tls_is_told_from_one_that_is_away(
+    server: Secure, connects: Callable[[str], None]
+) -> None:
+    """It would wait for the end of a line for ever."""
+    url = server.url().replace(str(server.port), str(server.plain_port))
+    with pytest.raises(Untrusted, match=rf"localhost:{server.plain_port} does not speak TLS"):
+        connects(url)
+    with pytest.raises((NoServer, OSError, redis.ConnectionError)) as away:
+        connects(server.url().replace(str(server.port), "1"))
+    assert not isinstance(away.value, Untrusted)
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_server_with_tls_says_so_to_who_speaks_none(
+    server: Secure, connects: Callable[[str], None]
+) -> None:
+    """It only hangs up, so it is looked at."""
+    with pytest.raises(Untrusted, match=rf"localhost:{server.port} speaks TLS: write rediss://"):
+        connects(f"redis://localhost:{server.port}/0")
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_server_may_want_a_certificate_too(
+    server: Secure, connects: Callable[[str], None]
+) -> None:
+    """The address names it."""
+    server.set("tls-auth-clients", "yes")
+    with pytest.raises(Untrusted, match=r"wants a certificate of who connects.*ssl_certfile"):
+        connects(server.url())
+    own = f"&ssl_certfile={server.file('good.crt')}&ssl_keyfile={server.file('good.key')}"
+    connects(server.url(more=own))
+
+
+@pytest.mark.parametrize("connects", WAYS)
+def test_a_file_that_is_no_ca_is_told(server: Secure, connects: Callable[[str], None]) -> None:
+    """Missing, or something else."""
+    for name, reason in (("gone.crt", "No such file"), ("good.key", "no certificate in PEM")):
+        with pytest.raises(Untrusted, match=rf"the CA \S+{name} cannot be used \({reason}"):
+            connects(server.url(ca=name))
+
+
+def test_a_chain_over_tls_counts_exactly(server: Secure, cage: Cage) -> None:
+    """In a process that knows the CA by its setting, through a certificate that ends meanwhile."""
+    plain = Cage(cage.url.partition("?")[0], cage.client, cage.names, cage.stack)
+    process = plain.spawn("repeat", redis_ca_file=server.file("ca.crt"))
+    first = [cage.say(value) for value in range(50)]
+    cage.heard(first[-1])
+    server.show("expired")
+    beats = cage.names.alive("*")
+    with make_plain(server) as watching:
+        until(lambda: not watching.client.keys(beats))
+        server.show("good")
+    second = [cage.say(value) for value in range(50)]
+    cage.heard(second[-1])
+    until(lambda: cage.said() == cage.counter("heard") == 100)
+    assert cage.pending() == 0
+    assert cage.dead() == []
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+@contextlib.contextmanager
+def make_plain(server: Secure) -> Iterator[Cage]:
+    """Looks on without TLS."""
+    yield from make_cage(server.plain_url)
+
+
+def test_a_replica_that_serves_waits_for_a_good_certificate(server: Secure, cage: Cage) -> None:
+    """It says once why it does not serve."""
+    with structlog.testing.capture_logs() as logs:
+        cage.start(parrot())
+        server.show("elsewhere")
+        until(lambda: any("elsewhere.example" in str(each.get("reason")) for each in logs))
+        server.show("good")
+        cage.heard(cage.say(1))
+    told = [each for each in logs if each["event"] == "lost the server, trying again"]
+    assert len(told) <= 2  # hung up, and then not trusted
+
+
+def test_processes_that_begin_end_with_the_sentence(server: Secure) -> None:
+    """A component, the gateway and a command: exit code 1, one sentence, no traceback."""
+    server.show("expired")
+    run = Names("test-tls").run
+    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    environ = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "RUN": run,
+        "REDIS_URL": server.url().partition("?")[0],
+        "REDIS_CA_FILE": server.file("ca.crt"),
+    }
+    programs = [
+        ["tests.integration.parrots", "repeat"],
+        ["services.gateway", "--port=0"],
+        ["roomgrad", "ps"],
+    ]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+        )
+        for words in programs
+    ]
+    for process in processes:
+        said = " ".join(process.communicate(timeout=30)[1].split())
+        assert process.returncode == 1, said
+        assert "ended on" in said
+        assert "Traceback" not in said
+
+
+def test_a_gateway_ends_where_it_begins_untrusted(server: Secure) -> None:
+    """It raises before it listens."""
+    server.show("foreign")
+    settings = GatewaySettings(run="test-tls", system="")
+    with pytest.raises(Untrusted, match="and not by the CA in"):
+        asyncio.run(serve(settings, server.url()))

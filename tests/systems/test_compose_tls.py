@@ -1,0 +1,82 @@
+"""deploy/compose.tls.yml: the trebuchet in containers, between which all is encrypted and checked.
+
+The tests are one story, from top to bottom.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.systems.project import Project, removed_afterwards
+from tests.waiting import until
+
+pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
+
+SCALES = {"trainer": 1, "controlmodel": 1, "simulator": 2}
+STEPS = 10_000
+"""More than are done before the certificate is renewed."""
+FILES = ("docker-compose.yml", "deploy/compose.tls.yml")
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Project]:
+    """The trebuchet, while it learns."""
+    with removed_afterwards(Project(SCALES, STEPS, FILES)) as project:
+        project.compose("build", *SCALES)
+        project.start()
+        yield project
+
+
+def serial(project: Project) -> str:
+    """Of the certificate that Redis shows now; empty while it starts."""
+    shown = "openssl s_client -connect redis:6379 -CAfile /run/ca/ca.crt -verify_return_error"
+    done = project.inside("redis", f"{shown} </dev/null | openssl x509 -noout -serial")
+    return done.stdout.strip()
+
+
+def test_a_certificate_that_ends_soon_is_renewed_while_all_runs(project: Project) -> None:
+    """`up` makes it, and Redis shows it after a restart; one with a year to go stays."""
+    before = serial(project)
+    project.compose("run", "--rm", "certificates")
+    project.compose("restart", "redis")
+    assert until(lambda: serial(project), timeout_s=30) == before
+    project.compose("run", "--rm", "certificates", "398")
+    project.compose("restart", "redis")
+    assert until(lambda: serial(project), timeout_s=30) != before
+    assert project.counters().get("finished", 0) < STEPS  # it was in the middle
+
+
+def test_the_training_goes_on_and_counts_exactly(project: Project) -> None:
+    """Nobody was given up or did anything twice."""
+    counters = project.wait_finished(timeout_s=300)
+    assert counters["finished"] == counters["steps"] == STEPS
+
+
+def test_redis_speaks_nothing_but_tls(project: Project) -> None:
+    """To who speaks plainly it says nothing."""
+    plain = project.inside("redis", "/usr/local/bin/redis-cli ping || /usr/bin/redis-cli ping")
+    assert "PONG" not in plain.stdout
+    assert project.redis("PING") == ["PONG"]
+
+
+def test_keys_are_where_they_are_needed(project: Project) -> None:
+    """A component sees no key, and Redis not that of the CA."""
+    for service in SCALES:
+        found = project.inside(service, "ls /run/ca; ls /run/tls /authority 2>/dev/null; true")
+        assert found.stdout.split() == ["ca.crt"]
+    keys = project.inside("redis", "find / -name '*.key' -not -path '/proc/*' 2>/dev/null; true")
+    assert keys.stdout.split() == ["/run/tls/redis.key"]
+    mode = project.inside("redis", "stat -c '%a %U' /run/tls/redis.key").stdout
+    assert mode.split() == ["600", "redis"]
+
+
+def test_a_component_that_does_not_know_the_ca_ends_with_the_sentence(project: Project) -> None:
+    """It trusts what its image trusts, which has not signed this certificate."""
+    flags = ("--rm", "--no-deps", "-e", "REDIS_CA_FILE=")
+    done = project.run("run", *flags, "trainer")
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert re.search(r"certificate for 'redis'.* signed by 'roomgrad CA of .*REDIS_CA_FILE", said)
