@@ -15,6 +15,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 NO_DOCKER = (
@@ -34,6 +35,11 @@ NO_KUBECTL = (
     "no kubectl with kustomize 4 or newer: install one (Debian 13: apt install kubernetes-client); "
     "it needs no cluster"
 )
+
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("busy", deadline=None)
+hypothesis.settings.load_profile("busy")
 
 
 @cache

@@ -90,7 +90,7 @@ def check(fields: list[bytes]) -> None:
     assert again.fields.keys() == message.fields.keys()
 
 
-FEW = settings(max_examples=200, deadline=None)
+FEW = settings(max_examples=200)
 
 
 @FEW

@@ -288,7 +288,7 @@ def test_an_angle_beyond_the_vertical_is_mirrored() -> None:
     assert backward.d_angle[0] == pytest.approx(-forward.d_angle[0], rel=1e-9)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.floats(), st.floats(), st.floats()), min_size=1, max_size=8))
 def test_nothing_makes_a_nan(rows: list[tuple[float, float, float]]) -> None:
     """Whatever three floats come in, finite numbers and a known status go out."""
