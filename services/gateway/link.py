@@ -16,8 +16,9 @@ from redis.backoff import NoBackoff
 from roomgrad import tls
 from roomgrad.addresses import located, options_of, sentinels_of
 from roomgrad.errors import NoServer
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import Place
-from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection, read_password
+from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
 
 log = structlog.get_logger("roomgrad")
 
@@ -101,8 +102,7 @@ class Link:
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
             }
-            if self._password_file:
-                options["password"] = read_password(self._password_file)
+            where, options = with_password_file(where, options, self._password_file)
             if self._client is None:  # nobody else was faster
                 self._client = _client(where, options)
         return self._client

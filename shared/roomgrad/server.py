@@ -27,6 +27,8 @@ from roomgrad import children, project, tls
 from roomgrad.addresses import located, options_of, sentinels_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError, Untrusted
+from roomgrad.log import shorten
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import MasterPool
 
 START_S = 120.0  # a large append-only file takes its time
@@ -289,11 +291,13 @@ def _spawn(
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
+        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
     }
     if path := _socket(directory):
         options |= {"unixsocket": str(path), "unixsocketperm": "700"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(binary), *words]
+    shorten(directory / "server.log")
     with open(directory / "server.log", "ab") as output:
         return subprocess.Popen(
             children.bound_to_parent(command) if die_with_parent else command,
@@ -320,23 +324,15 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    if password_file:
-        options["password"] = read_password(password_file)
     sentinels = sentinels_of(url)
     if tls.wanted(url):
         options["connection_class"] = tls.VerifiedMaster if sentinels else tls.Verified
     if sentinels is None:
-        return redis.Redis.from_url(url, **options)
+        plain, options = with_password_file(url, options, password_file)
+        return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
-    return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
-
-
-def read_password(path: str) -> str:
-    """The password in a file, without its line end."""
-    try:
-        return Path(path).read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
+    _, options = with_password_file(url, {**options_of(url), **options}, password_file)
+    return redis.Redis.from_pool(MasterPool(sentinels, **options))
 
 
 @contextlib.contextmanager

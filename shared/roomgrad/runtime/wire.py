@@ -17,8 +17,8 @@ import hiredis
 from roomgrad import tls
 from roomgrad.addresses import options_of, sentinels_of
 from roomgrad.errors import MessageError, NoServer, Untrusted
+from roomgrad.passwords import read_password
 from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
-from roomgrad.server import read_password
 
 # A server that is away must not hold up the next attempt, of which one may be the first to succeed.
 CONNECT_S = 0.5
@@ -76,8 +76,7 @@ class Wire:
 
     def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
         self._options = options_of(url)
-        if password_file:
-            self._options["password"] = read_password(password_file)
+        self._password_file = password_file
         self.grace_s = GRACE_S
         self._sentinels = sentinels_of(url)
         self._tls = tls.wanted(url)
@@ -170,7 +169,10 @@ class Wire:
     def _greetings(self) -> list[Sequence[bytes]]:
         options = self._options
         commands: list[Sequence[bytes]] = []
-        if password := options.get("password"):
+        password = options.get("password")
+        if self._password_file:  # read again each time: it may have been changed
+            password = read_password(self._password_file)
+        if password:
             user = options.get("username")
             who = [user.encode()] if user else []
             commands.append([b"AUTH", *who, password.encode()])

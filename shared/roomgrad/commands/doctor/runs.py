@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -38,12 +37,11 @@ def permissions(look: Look) -> Iterator[Finding]:
     """Components that are this user need them all."""
     stand_in = {"KEY": look.names.run_info(), "ROOM": look.names.channel(ERRORS)}
     lines = [[stand_in.get(word, word) for word in line.split("|")] for line in COMMANDS.split()]
-    check = look.client.register_script(runs.script("permissions"))
-    forbidden = check(keys=[look.names.run_info()], args=[json.dumps(line) for line in lines])
+    forbidden = runs.forbidden(look.client, look.names, lines)
     if not forbidden:
         yield ok("permissions", f"all of {len(lines)} commands", look.run)
         return
-    names = [name.decode().lower() for name in forbidden]
+    names = [lines[number][0].lower() for number in sorted(forbidden)]
     rights = [f"+{name}" for name in names if name not in ("publish", "subscribe")]
     if len(rights) < len(names):
         rights += ["+publish", "+subscribe", f"'&{{{look.run}}}:*'"]
