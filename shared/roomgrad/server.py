@@ -331,7 +331,6 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         plain, options = with_password_file(url, options, password_file)
         return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
-    options["ssl"] = url.startswith("rediss")
     _, options = with_password_file(url, {**options_of(url), **options}, password_file)
     return redis.Redis.from_pool(MasterPool(sentinels, **options))
 
