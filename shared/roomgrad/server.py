@@ -24,16 +24,17 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from roomgrad import children, project
-from roomgrad.addresses import located, options_of, sentinels_of, shown
+from roomgrad.addresses import guide_of, located, options_of, read_password, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.sentinels import MasterPool
+from roomgrad.shards import ShardPool, Shards
 
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_S = 30.0  # a large commit takes a server some seconds
-MASTER_ANSWER_S = 6.0  # under Sentinel, where another one may be master by then
+MASTER_ANSWER_S = 6.0  # under Sentinel or in a cluster, where another one may be master by then
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -44,7 +45,7 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
 
     Raises NoServer when nothing answers, ServerError when what answers cannot be used.
     """
-    located(url)  # who watches over servers says best why there is none
+    located(url, password_file=password_file)  # who watches over servers says best why not
     client = _client(url, password_file, answer_s)
     try:
         _wait_loaded(client)
@@ -303,20 +304,15 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     }
     if password_file:
         options["password"] = read_password(password_file)
-    sentinels = sentinels_of(url)
-    if sentinels is None:
+    guide = guide_of(url, password_file)
+    if guide is None:
         return redis.Redis.from_url(url, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     options["ssl"] = url.startswith("rediss")
-    return redis.Redis.from_pool(MasterPool(sentinels, **{**options_of(url), **options}))
-
-
-def read_password(path: str) -> str:
-    """The password in a file, without its line end."""
-    try:
-        return Path(path).read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
+    options = {**options_of(url), **options}
+    if isinstance(guide, Shards):
+        return redis.Redis.from_pool(ShardPool(guide, **options))
+    return redis.Redis.from_pool(MasterPool(guide, **options))
 
 
 @contextlib.contextmanager
