@@ -16,7 +16,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all lint format bench bench-melody chaos up down freeze clean help
+.PHONY: install demo melody test test-all lint format bench bench-melody chaos fuzz up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -76,6 +76,14 @@ bench-melody: install ## measure how the melody maker learns, asks, breeds, and 
 SEEDS ?= 1
 chaos: install ## break everything on purpose, and count what is lost and doubled; some minutes
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(FLAGS)
+
+# SECONDS=60 tries each kind of input for so long, guided by coverage; that needs the package atheris.
+INPUTS ?= 1000000
+fuzz: install ## a million bad inputs for everything that reads bytes of others; some minutes
+	@$(BIN)/python -m tests.fuzz --inputs $(INPUTS) $(if $(SECONDS),--atheris $(SECONDS))
+# FLAGS=--hours=72 takes three days.
+soak: install ## both systems at full load for half an hour: does anything grow?
+	@$(BIN)/python -m tests.soak $(FLAGS)
 
 up: ## both systems in containers
 	docker compose up --build --detach

@@ -30,6 +30,11 @@ NO_PROMETHEUS = (
     "need not run"
 )
 
+NO_KUBECTL = (
+    "no kubectl with kustomize 4 or newer: install one (Debian 13: apt install kubernetes-client); "
+    "it needs no cluster"
+)
+
 
 @cache
 def has_docker() -> bool:
@@ -39,6 +44,16 @@ def has_docker() -> bool:
         return all(subprocess.run(each, capture_output=True).returncode == 0 for each in commands)
     except OSError:
         return False
+
+
+@cache
+def has_kubectl() -> bool:
+    """Whether there is a kubectl that names its kustomize, as all do that are new enough."""
+    try:
+        told = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True)
+    except OSError:
+        return False
+    return "Kustomize" in told.stdout
 
 
 @cache
@@ -54,6 +69,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(NO_BROWSER)
     if item.get_closest_marker("docker") and not has_docker():
         pytest.skip(NO_DOCKER)
+    if item.get_closest_marker("kubectl") and not has_kubectl():
+        pytest.skip(NO_KUBECTL)
 
 
 @pytest.hookimpl(trylast=True)

@@ -30,6 +30,7 @@ from services.dashboard.watch import Watch
 
 STATIC = Path(__file__).parent / "static"
 MOST_WATCHED = 50  # runs at a time
+LONGEST_ID = 128  # characters, as in a message
 
 
 @dataclass
@@ -109,6 +110,8 @@ class Page:
     async def show_root(self, request: Request) -> Response:
         """The way of one root, hop by hop."""
         names, root = _names(request), request.path_params["root"]
+        if len(root) > LONGEST_ID:
+            raise HTTPException(422, f"root: expected the ID of a root, got {root[:60]!r}")
 
         def work(client: redis.Redis) -> dict[str, Any]:
             trace, _ = roots.find(client, names, root)

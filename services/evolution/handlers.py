@@ -216,4 +216,5 @@ component = Component(
     handlers=[rated, control],
     on_start=start,
     on_dead=given_up,
+    tables=["population", "generations"],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from roomgrad.rooms import ModelStatus, Room, Stream, System
 
 LONGEST_NAME = 64
 UTF_8 = "utf-8"
+ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 # Rooms in which nothing waits for anybody: they are trimmed by size, and read by who is there.
 LIVE_ROOMS = frozenset({LOGGING, ERRORS})
@@ -33,7 +35,9 @@ def parsed(text: bytes, encoding: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise DecodeError(f"not {encoding}: {error.reason} at byte {error.start}", text) from error
     except orjson.JSONDecodeError as error:
-        raise DecodeError(f"not JSON: {error} (NaN and Infinity are no JSON)", text) from error
+        raise DecodeError(
+            f"{codec.not_json(error)} (NaN and Infinity are no JSON)", text
+        ) from error
     if not isinstance(body, dict):
         raise DecodeError(f"expected a JSON object, got {type(body).__name__}", text)
     return body
@@ -131,6 +135,24 @@ def entry_of(room: str, type_: str, entry: str, fields: Mapping[bytes, bytes]) -
     sender, _, name = fields.get(b"client", b"").decode(errors="replace").partition(" ")
     only_for = fields.get(b"for", b"").decode(errors="replace")
     return Entry(room, type_, entry, body, sender, name, only_for)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """What a channel says of an entry that was written."""
+
+    type: str
+    entry: str
+    client: str
+
+
+def ring_of(payload: bytes) -> Ring:
+    """What rang. Raises DecodeError: anybody may publish what only looks like it."""
+    ring = codec.parse_body(payload)
+    entry, client = ring.get("entry"), ring.get("client", "")
+    if not (isinstance(entry, str) and ENTRY.fullmatch(entry) and isinstance(client, str)):
+        raise DecodeError(f"entry: expected one like 1700000000000-0, got {shown(entry)}")
+    return Ring(type_of(ring), entry, client)
 
 
 def written(body: Mapping[str, Any], encoding: str) -> bytes:

@@ -41,6 +41,7 @@ class Connection:
         self.missed = 0
         self.ended = ""
         self._reader, self._writer, self._settings = reader, writer, settings
+        self._free_at = 0.0  # by the clock of the loop, when the next message may be taken
         self._until = asyncio.get_running_loop().time() + settings.handshake_s
         writer.transport.set_write_buffer_limits(high=BUFFERED)
         self._socket: socket.socket = writer.get_extra_info("socket")
@@ -74,6 +75,13 @@ class Connection:
         body = await frames.rest(self._reader, length, settings.frame_s)
         self._acknowledge()
         return body or b" "  # an empty body is not the end
+
+    async def paced(self) -> None:
+        """Returns when the next message may be taken; those of a second may come at once."""
+        now = asyncio.get_running_loop().time()
+        self._free_at = max(self._free_at, now - 1.0) + 1 / self._settings.max_per_s
+        if self._free_at > now:
+            await asyncio.sleep(self._free_at - now)
 
     async def _header(self) -> bytes:
         length, frame_s = self._settings.header_length, self._settings.frame_s

@@ -16,6 +16,7 @@ from services.gateway.settings import GatewaySettings
 
 log = structlog.get_logger("roomgrad")
 
+WRONG_TOKEN_S = 0.5  # until a client hears that its token is wrong, so that none can try many
 READ_AHEAD = 256 * 1024  # bytes of a client that are taken before they are looked at
 
 
@@ -71,6 +72,7 @@ class Door:
             text = b""
             try:
                 text = await connection.next()
+                await connection.paced()
                 if not text or not await self._hub.take(
                     connection, bodies.parsed(text, self._settings.format)
                 ):
@@ -79,6 +81,8 @@ class Door:
                 connection.ended = connection.ended or str(error)
                 return
             except MessageError as error:
+                if isinstance(error, WrongToken):
+                    await asyncio.sleep(WRONG_TOKEN_S)
                 await self._hub.refuse(connection, error, text)
                 if isinstance(error, frames.FrameError | WrongToken):
                     connection.ended = str(error)

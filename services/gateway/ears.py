@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
-import orjson
 import redis
 import structlog
 
 from roomgrad import codec
-from roomgrad.errors import MessageError
+from roomgrad.errors import DecodeError, MessageError
 from roomgrad.names import LOGGING, Names, room_of
 from roomgrad.shards import ELSEWHERE_ERRORS
 from services.gateway import bodies
@@ -26,6 +26,7 @@ log = structlog.get_logger("roomgrad")
 LIVE_WAITING = 1000  # messages for who only listens, of which older ones are still being fetched
 DEAF_S = 5.0  # own heartbeats that ring unheard for so long: the subscription is made again
 PAUSE_S = 0.25
+MOST_CHANNELS = 20_000  # that are listened to at once
 
 
 class Ears:
@@ -42,6 +43,23 @@ class Ears:
         self._ears: Any = None
         self._live: asyncio.Queue[tuple[Key, str, str]] = asyncio.Queue(LIVE_WAITING)
         self._heard_at = 0.0
+
+    async def admit(self, room: str) -> None:
+        """Makes sure that one more room can be listened to, if need be by leaving those in which
+        nobody is any more. Raises DecodeError.
+        """
+        if self._names.channel(room) in self._channels or len(self._channels) < MOST_CHANNELS:
+            return
+        used = {room for seat in self._rooms.seats for room in seat.rooms} | LIVE_ROOMS
+        left = [channel for channel, room in self._channels.items() if room not in used]
+        for channel in left:
+            del self._channels[channel]
+        if left and self._ears is not None:
+            with contextlib.suppress(*LOST):  # `run` subscribes to the others again
+                ears = self._ears
+                await (ears.sunsubscribe if self._link.is_sharded else ears.unsubscribe)(*left)
+        if len(self._channels) >= MOST_CHANNELS:
+            raise DecodeError(f"ROOM {room!r}: {MOST_CHANNELS} rooms are listened to, no more can")
 
     async def listen(self, room: str) -> None:
         """Hears a room from now on, and with it whatever is new there already."""
@@ -95,7 +113,7 @@ class Ears:
                     await ears.connection.disconnect()
 
     async def _hear(self, message: dict[str, Any]) -> None:
-        kind, channel = message["type"], message["channel"].decode()
+        kind, channel = message["type"], message["channel"].decode(errors="replace")
         if kind == "sunsubscribe":
             raise redis.ConnectionError("the slot of the channels is served elsewhere now")
         room = self._channels.get(channel)
@@ -113,15 +131,19 @@ class Ears:
         if not payload.startswith(codec.RING_PREFIX):
             await self._published(room, payload)
             return
-        ring = orjson.loads(payload)
-        key, by = (room, str(ring["TYPE"])), str(ring.get("client", ""))
-        if room in LIVE_ROOMS:
-            self._queue(key, str(ring["entry"]), by)
+        try:
+            ring = bodies.ring_of(payload)
+            key = (room, ring.type)
+            if room in LIVE_ROOMS:
+                self._queue(key, ring.entry, ring.client)
+                return
+            await self._rooms.know(key)
+        except MessageError as error:
+            log.debug("what rang is no ring", room=room, reason=str(error))
             return
-        await self._rooms.know(key)
         self._rooms.touched.add(key)
         for seat in self._rooms.seats_in(room):
-            seat.rang(key, by)
+            seat.rang(key, ring.client)
 
     async def _published(self, room: str, payload: bytes) -> None:
         """A message that somebody PUBLISHed by hand goes into its stream, once by its ID.
@@ -142,10 +164,12 @@ class Ears:
     # who only listens
 
     def _tap(self, channel: str, payload: bytes) -> None:
-        ring = orjson.loads(payload)
-        if str(ring["TYPE"]).startswith("DATA/") and any(self._rooms.present(LOGGING)):
-            room = room_of(channel)
-            self._queue((room, str(ring["TYPE"])), str(ring["entry"]), "")
+        if not any(self._rooms.present(LOGGING)):
+            return
+        with contextlib.suppress(MessageError):  # it only looks like a ring
+            ring = bodies.ring_of(payload)
+            if ring.type.startswith("DATA/"):
+                self._queue((room_of(channel), ring.type), ring.entry, "")
 
     def _queue(self, key: Key, entry: str, by: str) -> None:
         try:

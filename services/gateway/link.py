@@ -13,8 +13,9 @@ import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from roomgrad.addresses import for_run, guide_of, located, read_password, ring_of
+from roomgrad.addresses import for_run, guide_of, located, ring_of
 from roomgrad.errors import NoServer
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import Place
 from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S
 from roomgrad.shards import ELSEWHERE_ERRORS, SPUBLISH
@@ -95,8 +96,7 @@ class Link:
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
             }
-            if self._password_file:
-                options["password"] = read_password(self._password_file)
+            where, options = with_password_file(where, options, self._password_file)
             if self._client is None:  # nobody else was faster
                 self._client = redis.asyncio.Redis.from_url(where, **options)
         return self._client

@@ -23,6 +23,7 @@ from services.gateway.store import Read, Store
 log = structlog.get_logger("roomgrad")
 
 MOST_SEATS = 10_000
+MOST_JOINED = 1000  # rooms of a seat
 
 
 class Members:
@@ -102,9 +103,17 @@ class Members:
         return seat
 
     async def join(self, connection: Connection, room: str) -> None:
-        """Lets a client into a room; what has waited for its seat there comes first."""
+        """Lets a client into a room; what has waited for its seat there comes first.
+
+        Raises DecodeError for a room too many.
+        """
         seat = connection.seat
         assert seat is not None
+        if room not in seat.rooms and len(seat.rooms) >= MOST_JOINED:
+            raise DecodeError(
+                f"ROOM {room!r}: {seat.name} is in {MOST_JOINED} rooms, expected no more: leave one"
+            )
+        await self._ears.admit(room)
         if room in LIVE_ROOMS:
             connection.rooms.add(room)
             await self._ears.listen(room)

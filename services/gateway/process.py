@@ -102,7 +102,7 @@ class Gateway:
             system = named or system_of_run(client, self._names)
             runs.register(client, self._names, GATEWAY, {})
             if system is not None:
-                runs.create_groups(client, system, self._names)
+                runs.create_groups(client, system, self._names, GATEWAY)
         return system
 
     async def _end(self) -> None:

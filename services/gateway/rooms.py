@@ -15,6 +15,7 @@ from services.gateway.seats import Key, Owed, Seat
 from services.gateway.store import Store, parts
 
 MOST_ROOMS = 10_000  # that are in no contract: each has a stream, for good
+MOST_TYPES = 100  # of a room: each has a stream, and each seat in the room a group on it
 
 
 class Rooms:
@@ -62,13 +63,15 @@ class Rooms:
     async def know(self, key: Key) -> None:
         """Makes sure that everybody in a room gets messages of this TYPE, before the first one.
 
-        Raises DecodeError for a room too many.
+        Raises DecodeError for a room or a TYPE too many.
         """
         room, type_ = key
         if type_ in self._types.get(room, ()) or room in LIVE_ROOMS:
             return
         if room not in self._types and len(self._types) >= MOST_ROOMS:
             raise DecodeError(f"room {room!r}: {MOST_ROOMS} rooms are in use, expected no more")
+        if len(self._types.get(room, ())) >= MOST_TYPES:
+            raise DecodeError(f"TYPE {type_!r}: room {room!r} has {MOST_TYPES}, expected no more")
         async with self.changing:
             for seat in self.seats_in(room):
                 await self._store.open_group(key, seat.group, f"{seat.rooms[room] - 1}")

@@ -61,6 +61,9 @@ class GatewaySettings(RuntimeSettings):
     max_connections: Annotated[int, Field(ge=1, le=10_000)] = 256
     """How many clients may be connected at a time."""
 
+    max_per_s: Annotated[float, Field(gt=0, le=1_000_000)] = 2000.0
+    """How many messages a second are taken from one client; what comes faster has to wait."""
+
     handshake_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """Seconds within which a connection has to REGISTER."""
 

@@ -119,7 +119,7 @@ def _smooth(values: Array, half_width: int = 12) -> Array:
 
 def main(source: str, path: str) -> None:
     """Draw what a file of `numpy.savez` holds."""
-    with np.load(source) as measured:
+    with np.load(source, allow_pickle=False) as measured:
         draw(dict(measured), path)
 
 

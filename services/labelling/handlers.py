@@ -28,4 +28,13 @@ def component(changed: Callable[[], None]) -> Component:
 
     streams = ((USER, CUSTOM), (EVOLUTION_ROOM, CUSTOM), (CONTROL, COMMAND))
     handlers = [on(room, type_)(notice) for room, type_ in streams]
-    return Component(LABELLING, MELODY, LabellingSettings, handlers, everyone=True)
+    return Component(
+        LABELLING,
+        MELODY,
+        LabellingSettings,
+        handlers,
+        everyone=True,
+        tables=["questions", LABELLING],
+        reads=["labels", "learning", "population", "losses", "curve", "generations"],
+        sends=[(USER, CUSTOM), (CONTROL, COMMAND)],
+    )

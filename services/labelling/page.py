@@ -19,6 +19,7 @@ from roomgrad import Message
 from roomgrad.client import Client
 from roomgrad.contracts.melody import ASK, COMMAND, CONTROL, START, STOP
 from roomgrad.errors import Refused
+from roomgrad.errors import shown as said
 from roomgrad.melody import questions
 from roomgrad.melody.board import shown
 from roomgrad.melody.genome import from_text
@@ -135,7 +136,7 @@ class Page:
         body = await _body(request, ("command",), ())
         word = body["command"]
         if word not in (START, STOP, ASK):
-            raise Refused(f"the command is {START}, {STOP} or {ASK}, got {str(word)[:60]!r}")
+            raise Refused(f"the command is {START}, {STOP} or {ASK}, got {said(word)}")
         message = Message.open(CONTROL, type=COMMAND, CMD=word)
         await self.store.ask(lambda client: client.send(message))
         return JSONResponse({"sent": word})
@@ -187,14 +188,14 @@ async def _body(request: Request, required: tuple[str, ...], optional: tuple[str
 def _number(body: Body, name: str, most: int) -> int:
     value = body[name]
     if type(value) is not int or not 0 <= value <= most:
-        raise Refused(f"{name} is a whole number from 0 to {most}, got {str(value)[:60]!r}")
+        raise Refused(f"{name} is a whole number from 0 to {most}, got {said(value)}")
     return value
 
 
 def _text(body: Body, name: str, pattern: str) -> str:
     value = body[name]
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise Refused(f"{name} is a text like {pattern}, got {str(value)[:60]!r}")
+        raise Refused(f"{name} is a text like {pattern}, got {said(value)}")
     return value
 
 

@@ -14,6 +14,7 @@ from roomgrad.contracts.melody import (
     EVOLUTION_ROOM,
     FORWARD,
     GRADIENT,
+    LABELS_LOG,
     LEARNER,
     MELODY,
     TRAININPUT,
@@ -24,6 +25,7 @@ from roomgrad.errors import RoomgradError, SchemaError, StrayMessage
 from roomgrad.melody import formats
 from services.learner import answers
 from services.learner.settings import LearnerSettings
+from services.learner.state import TABLE
 from services.learner.training import cross_entropy
 from services.learner.turn import Turn
 
@@ -139,4 +141,6 @@ component = Component(
     handlers=[gather, answer, ask, backward, next_batch],
     on_start=start,
     on_dead=given_up,
+    tables=["labels", "questions", "curve", "losses", TABLE],
+    logs=[LABELS_LOG],
 )

@@ -77,5 +77,11 @@ def rated(root: str, genomes: Genomes, context: Context) -> Message:
 
 
 component = Component(
-    "rater", MELODY, RaterSettings, handlers=[answer], on_start=start, everyone=True
+    "rater",
+    MELODY,
+    RaterSettings,
+    handlers=[answer],
+    on_start=start,
+    everyone=True,
+    reads=["questions"],
 )

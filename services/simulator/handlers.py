@@ -102,4 +102,10 @@ def keep_picture(message: Message, controls: head.Controls, context: Context) ->
     )
 
 
-component = Component(SIMULATOR, TREBUCHET, SimulatorSettings, handlers=[shoot, gradient])
+component = Component(
+    SIMULATOR,
+    TREBUCHET,
+    SimulatorSettings,
+    handlers=[shoot, gradient],
+    tables=["trajectories"],
+)

@@ -76,4 +76,5 @@ component = Component(
     handlers=[backward, next_batch],
     on_start=start,
     on_dead=given_up,
+    tables=["losses"],
 )

@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import re
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from redis.connection import parse_url
 
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import Guide, Place, Sentinels
 from roomgrad.shards import PUBLISH, SPUBLISH, Shards
 
@@ -101,9 +101,8 @@ def guide_of(url: str, password_file: str = "") -> Guide | None:
     }
     if _names_sentinels(parts):
         return Sentinels(_name(parts), _places(parts, SENTINEL_PORT), who, tls)
-    if password_file:
-        who["password"] = read_password(password_file)
-    return Shards(unquote(parts.fragment), _places(parts, NODE_PORT), {**who, **tls})
+    _, who = with_password_file(url, {**who, **tls}, password_file)
+    return Shards(unquote(parts.fragment), _places(parts, NODE_PORT), who)
 
 
 def located(url: str, at: Place | None = None, password_file: str = "") -> str:
@@ -118,14 +117,6 @@ def located(url: str, at: Place | None = None, password_file: str = "") -> str:
     parts = urlsplit(url)
     host = f"[{host}]" if ":" in host else host
     return _plain(parts, f"{host}:{port}")
-
-
-def read_password(path: str) -> str:
-    """The password in a file, without its line end."""
-    try:
-        return Path(path).read_text().rstrip("\r\n")
-    except OSError as error:
-        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
 
 
 def _is_cluster(url: str) -> bool:

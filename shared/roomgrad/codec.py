@@ -6,7 +6,8 @@ an entry field of its own as raw little-endian bytes: 2 us where JSON takes 30 f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,45 @@ from roomgrad.errors import DecodeError, SchemaError, shown
 from roomgrad.messages import Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
-FORMAT_VERSION = 1
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
+MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, its arrays, and what is said of its way
+MAX_ARRAYS = MAX_FIELDS - 10  # that stand in fields of their own
+MAX_DEPTH = 1024  # of lists in lists, as orjson limits it
 MAX_DIMENSIONS = 8
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
+
+Body = dict[str, Any]
+"""What stands in `m`, with its version under `v`."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A version of the format, by what its bodies differ in from those of the code below."""
+
+    read: Callable[[Body], Body] | None = None
+    """Makes a body of this version one of the code below."""
+
+    write: Callable[[Body], Body] | None = None
+    """And back."""
+
+
+@dataclass
+class Formats:
+    """The versions that this release understands, and the one in which it writes.
+
+    Releases that follow each other work side by side: a version is understood by one release
+    before the next one writes it, and as long as the last one that wrote it may still be there.
+    """
+
+    known: dict[int, Format] = field(default_factory=lambda: {1: Format()})
+    written: int = 1
+
+
+FORMATS = Formats()
+"""This release's."""
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatus}
@@ -38,7 +71,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
     Raises SchemaError when the message does not fit the stream's schema.
     """
     body: dict[str, Any] = {
-        "v": FORMAT_VERSION,
+        "v": FORMATS.written,
         "ID": message.id,
         "ROOT_ID": message.root_id,
         "TYPE": message.type,
@@ -60,10 +93,15 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
         else:
             body[name] = value
     _require(stream.schema, body, stream)
-    text = _dumps(body)
+    write = FORMATS.known[FORMATS.written].write
+    text = _dumps(write(body) if write else body)
     if len(text) > MAX_TEXT_BYTES:
         raise SchemaError(f"what is no array may have {MAX_TEXT_BYTES} bytes at most as JSON")
     entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
+    if len(raw) > 2 * MAX_ARRAYS:
+        raise SchemaError(
+            f"a message may have {MAX_ARRAYS} larger arrays at most, got {len(raw) // 2}: join some"
+        )
     if sum(map(len, entry)) > MAX_MESSAGE_BYTES:
         raise SchemaError(f"a message may have {MAX_MESSAGE_BYTES} bytes at most, split the batch")
     return entry
@@ -128,6 +166,11 @@ def _unknown_field(name: str, stream: Stream) -> str:
 
 def decode(entry: str, fields: Sequence[bytes], stream: Stream) -> Message:
     """The message of a stream entry. Raises DecodeError or SchemaError."""
+    if len(fields) > 2 * MAX_FIELDS:
+        raise DecodeError(
+            f"an entry may have {MAX_FIELDS} fields at most, got {len(fields) // 2}: "
+            f"what is no array stands in m"
+        )
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     text = pairs.get(b"m")
     if text is None:
@@ -152,19 +195,24 @@ def _parsed(text: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise DecodeError(f"not JSON: {error}", text) from error
+        raise DecodeError(not_json(error), text) from error
     if not isinstance(body, dict):
         raise DecodeError(f"expected a JSON object, got {type(body).__name__}", text)
     return body
+
+
+def not_json(error: orjson.JSONDecodeError) -> str:
+    """Why a text is no JSON."""
+    if "depth limit" in str(error) or "recursion limit" in str(error):
+        return f"not JSON: expected at most {MAX_DEPTH} lists in each other, got more: flatten it"
+    return f"not JSON: {error}"
 
 
 def from_body(
     body: dict[str, Any], stream: Stream, raw: Mapping[bytes, bytes], entry: str = ""
 ) -> Message:
     """The message that a parsed body describes, checked against the schema of its stream."""
-    version = body.get("v", FORMAT_VERSION)
-    if type(version) is not int or version != FORMAT_VERSION:
-        raise DecodeError(f"format version {shown(version)}: this side knows {FORMAT_VERSION}")
+    body = _understood(body)
     type_ = _text(body, "TYPE")
     if type_ != stream.type:
         raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")
@@ -187,6 +235,19 @@ def from_body(
         checked,
         entry,
     )
+
+
+def _understood(body: Body) -> Body:
+    """A body of any version that is known, as the code here reads it."""
+    version = body.get("v", 1)
+    known = FORMATS.known.get(version) if type(version) is int else None
+    if known is None:
+        raise DecodeError(
+            f"format version {shown(version)}: this release understands "
+            f"{', '.join(map(str, FORMATS.known))}; have all components updated to a release that "
+            f"understands more, then put the message back by `roomgrad dead requeue`"
+        )
+    return known.read(body) if known.read else body
 
 
 def _text(body: Mapping[str, Any], name: str, *, optional: bool = False) -> str:

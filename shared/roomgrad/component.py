@@ -63,6 +63,10 @@ class Component:
     often and on however many replicas the component starts. `on_dead` is called with the memory
     records of a root that was given up, and may open the next. `everyone` makes each replica see
     each message.
+
+    The rest is for its user's permissions on the server (`roomgrad acl`), which are no wider:
+    `tables` that it writes, those of others that it `reads`, `logs` to which it appends, and where
+    it `sends` beside its handlers' replies.
     """
 
     name: str
@@ -73,6 +77,10 @@ class Component:
     on_start: Callable[[Context], Replies] | None = None
     on_dead: Callable[[list[dict[str, Any]], Context], Replies] | None = None
     everyone: bool = False
+    tables: Sequence[str] = ()
+    reads: Sequence[str] = ()
+    logs: Sequence[str] = ()
+    sends: Sequence[tuple[Room, MessageType]] = ()
     streams: tuple[Stream, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -37,11 +37,12 @@ class Context:
         root_id: str = "",
         model: Model | None = None,
         training: bool = True,
+        open_roots: int = 0,
     ) -> None:
         self.names = names
         self.component = component
         self.settings = settings
-        self.memory = Memory(names.memory(component), reads, root_id, training)
+        self.memory = Memory(names.memory(component), reads, root_id, training, open_roots)
         self.counters = Counters(names.counters(component))
         self.sent: list[Message] = []
         self.later: list[tuple[float, Message]] = []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 import sys
+from pathlib import Path
 from typing import TextIO
 
 import structlog
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+MOST_BYTES = 10 * 2**20  # of a log file
 
 
 def setup(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
@@ -37,6 +41,17 @@ def setup(level: str = "info", format: str = "auto", stream: TextIO | None = Non
 def bind(**values: object) -> None:
     """Put `values` (component, replica) into every later line of this thread and its handlers."""
     structlog.contextvars.bind_contextvars(**values)
+
+
+def shorten(path: Path) -> None:
+    """Begins a log file anew that has become too long; what stood in it is in `NAME.log.1`.
+
+    The file stays the same one, since a process has it open and appends to it. What that writes in
+    between is lost.
+    """
+    if path.exists() and path.stat().st_size > MOST_BYTES:
+        shutil.copyfile(path, path.with_suffix(".log.1"))
+        os.truncate(path, 0)
 
 
 def _renderers(pretty: bool, colors: bool) -> list[structlog.typing.Processor]:

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from roomgrad.codec import pack, parse_body, unpack
-from roomgrad.errors import StrayMessage
+from roomgrad.errors import MessageError, StrayMessage
+
+MOST_OPEN = 200_000
+"""Records in a component's memory: who opens roots that nobody closes cannot fill Redis by it."""
 
 
 class Reads(Protocol):
@@ -131,10 +134,13 @@ class Memory(Table):
     names `weights` (a model version) keeps those weights for as long as it stands.
     """
 
-    def __init__(self, key: str, reads: Reads, root_id: str = "", training: bool = True) -> None:
+    def __init__(
+        self, key: str, reads: Reads, root_id: str = "", training: bool = True, open_roots: int = 0
+    ) -> None:
         super().__init__(key, reads)
         self._root_id = root_id
         self._training = training
+        self._open_roots = open_roots  # when they were last counted
 
     def weights_moved(self) -> tuple[list[str], list[str]]:
         """The model versions that one more record needs after the commit, and that one less."""
@@ -150,9 +156,16 @@ class Memory(Table):
         """Remembers a record under a message's ID or a root's. Arrays may be of any shape.
 
         A VALIDATE message is answered and leaves no memory: then nothing is put.
+
+        Raises MessageError while too much is remembered already, unless something is taken out.
         """
         if not self._training:
             return
+        if self._open_roots >= MOST_OPEN and None not in self.staged.values():
+            raise MessageError(
+                f"{self.key} holds {self._open_roots} open roots, expected fewer than {MOST_OPEN}: "
+                "nobody closes them; `roomgrad memory` shows them"
+            )
         super().put(field, ROOT_ID=record.pop("ROOT_ID", self._root_id), **record)
 
     def pop(self, field: str) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from roomgrad import children, project
-from roomgrad.addresses import guide_of, located, options_of, read_password, shown
+from roomgrad.addresses import guide_of, located, options_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError
+from roomgrad.log import shorten
+from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import MasterPool
 from roomgrad.shards import ShardPool, Shards
 
@@ -271,11 +273,13 @@ def _spawn(
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
+        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
     }
     if path := _socket(directory):
         options |= {"unixsocket": str(path), "unixsocketperm": "700"}
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(binary), *words]
+    shorten(directory / "server.log")
     with open(directory / "server.log", "ab") as output:
         return subprocess.Popen(
             children.bound_to_parent(command) if die_with_parent else command,
@@ -302,14 +306,13 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    if password_file:
-        options["password"] = read_password(password_file)
     guide = guide_of(url, password_file)
     if guide is None:
-        return redis.Redis.from_url(url, **options)
+        plain, options = with_password_file(url, options, password_file)
+        return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     options["ssl"] = url.startswith("rediss")
-    options = {**options_of(url), **options}
+    _, options = with_password_file(url, {**options_of(url), **options}, password_file)
     if isinstance(guide, Shards):
         return redis.Redis.from_pool(ShardPool(guide, **options))
     return redis.Redis.from_pool(MasterPool(guide, **options))

@@ -204,3 +204,19 @@ def test_processes_end_with_a_killed_launcher(
     with line:
         assert line.readline() == b"bye\n"
         assert line.readline() == b""
+
+
+def test_a_log_that_becomes_too_long_is_begun_anew(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While its process writes on into it: a component that runs for months fills no disk."""
+    monkeypatch.setattr("roomgrad.log.MOST_BYTES", 20_000)
+    monkeypatch.setattr("roomgrad.commands.launcher.LOGS_EVERY", 1)
+    words = "import time\nfor n in range(10**9): print(n, 'x' * 999, flush=True); time.sleep(0.001)"
+    launcher.start_command("talker", [sys.executable, "-c", words])
+    path = launcher.log_path("talker")
+    old = path.with_suffix(".log.1")
+    until(lambda: old.exists() and old.read_text().startswith("0 xxx"), timeout_s=WAIT_S)
+    until(lambda: not old.read_text().startswith("0 xxx"), timeout_s=WAIT_S)
+    assert old.stat().st_size + path.stat().st_size < 2_000_000
+    assert launcher.restarts == 0

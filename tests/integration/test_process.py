@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -60,6 +62,20 @@ def test_a_heartbeat_says_who_lives_and_expires(cage: Cage) -> None:
     assert 0 < cage.client.pttl(key) <= 500
     process.kill()
     until(lambda: not cage.client.exists(key))
+
+
+def test_a_heart_beats_in_a_process_that_has_many_files_open(cage: Cage) -> None:
+    """More than 1,024 of them, as where many replicas live in one process."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with contextlib.ExitStack() as files:
+        for _ in range(1100):
+            files.enter_context(open(os.devnull))
+        replica = cage.start(parrot())
+        beats = cage.names.alive(replica.consumer)
+        first = until(lambda: cage.client.get(beats))
+        until(lambda: cage.client.get(beats) not in (None, first))
+        cage.heard(cage.say(1))
 
 
 def test_a_heartbeat_of_a_foreign_client_hurts_nobody(cage: Cage) -> None:

@@ -66,6 +66,15 @@ def test_a_run_is_refused_with_other_settings(cage: Cage) -> None:
     assert "--fresh" in text
 
 
+def test_a_setting_that_another_release_has_refuses_nobody(cage: Cage) -> None:
+    """Neither the newer release that joins a run, nor the older one that comes back to it."""
+    names = cage.names
+    for settings_ in ({"pitch": 1.0}, {"pitch": 1.0, "vibrato": 0.5}, {"pitch": 1.0}):
+        runs.register(cage.client, names, "parrot", settings_)
+    with pytest.raises(RunMismatch, match=r"pitch = 1\.0"):
+        runs.register(cage.client, names, "parrot", {"pitch": 2.0, "vibrato": 0.5})
+
+
 def test_two_runs_know_nothing_of_each_other(cage: Cage) -> None:
     """One parrot each: neither hears what is said to the other."""
     other = Names(cage.names.run + "-other")

@@ -115,7 +115,10 @@ def train(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
 
         def start(
-            batch_size: int = 20, replicas: dict[str, int] | None = None, **asked: Any
+            batch_size: int = 20,
+            replicas: dict[str, int] | None = None,
+            launched: bool = True,
+            **asked: Any,
         ) -> Training:
             options = Trebuchet(**asked)
             counts = [f"{name}={count}" for name, count in (replicas or {}).items()]
@@ -127,7 +130,7 @@ def train(tmp_path: Path) -> Iterator[Start]:
             training = Training(options, plan, server, client, launcher)
             stack.callback(lambda: training.server.kill())
             stack.enter_context(launcher)
-            for component in plan.components:
+            for component in plan.components if launched else ():
                 flags = plan.flags(component) + QUICK
                 flags += [f"--batch-size={batch_size}"] if component == TRAINER else []
                 launcher.start(component, flags, plan.count(component))

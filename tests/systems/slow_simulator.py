@@ -1,7 +1,8 @@
-"""The simulator, 50 ms slower at each shot: `python -m tests.systems.slow_simulator --run NAME`."""
+"""The simulator, 50 ms or SHOT_PAUSE_S slower at each shot: `-m tests.systems.slow_simulator`."""
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from roomgrad import Context, Message, main, on
 from roomgrad.contracts.trebuchet import FORWARD, MODEL, OUTPUT
 from services.simulator import handlers
 
-PAUSE_S = 0.05
+PAUSE_S = float(os.environ.get("SHOT_PAUSE_S", "0.05"))
 
 
 @on(MODEL, FORWARD, replies=[(OUTPUT, FORWARD)])

@@ -25,6 +25,7 @@ LONGER = {
     "idle": ["--seconds=3"],
     "learning": ["--seeds", "0"],
     "physics": ["--rounds=1"],
+    "scale": ["--seconds=1", "--runs=2", "--idle=20"],
     "transport": ["--rounds=1", "--seconds=0.5"],
 }
 

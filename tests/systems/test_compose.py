@@ -20,6 +20,7 @@ import swergio
 from roomgrad.contracts.melody import MELODY
 from roomgrad.names import Names
 from tests.systems.project import ROOT, Project, removed_afterwards, service_of
+from tests.systems.visitor import FIRST_QUESTION_S, Visitor
 from tests.waiting import until
 
 # The first build installs torch; with what it leaves in Docker's cache all takes 75 seconds.
@@ -30,47 +31,7 @@ MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
 OTHERS = {"redis", "secrets", "prometheus"}
 STEPS = 60
-FIRST_QUESTION_S = 10.0
 NAMES = Names(MELODY.name)
-
-
-class Visitor:
-    """A browser, as far as the page's server can tell."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.origin = address.partition("/?")[0]
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
-
-    def open(self) -> str:
-        """The page behind the address, with its token."""
-        with self._opener.open(self.address, timeout=20) as answer:
-            return str(answer.read().decode())
-
-    def ask(self, path: str, **body: Any) -> Any:
-        """GET, or POST where there is a body."""
-        headers = {"Origin": self.origin, "Content-Type": "application/json"}
-        data = json.dumps(body).encode() if body else None
-        request = urllib.request.Request(f"{self.origin}{path}", data, headers)
-        with self._opener.open(request, timeout=20) as answer:
-            return json.load(answer)
-
-    def questions(self, count: int) -> list[dict[str, Any]]:
-        """Questions that are Ada's now."""
-        found: dict[str, Any] = self.ask("/api/questions", rater="Ada", count=count)
-        return list(found["questions"])
-
-    def question(self) -> dict[str, Any]:
-        """One of them; it has to come soon."""
-        return until(lambda: self.questions(1), timeout_s=FIRST_QUESTION_S)[0]
-
-    def learning(self) -> dict[str, Any]:
-        """What the page shows of the learner."""
-        return dict(self.ask("/api/state")["learning"])
-
-    def answer(self, question: dict[str, Any], rating: int) -> None:
-        about = {name: question[name] for name in ("melody", "root")}
-        self.ask("/api/answers", rater="Ada", rating=rating, id=uuid.uuid4().hex, **about)
 
 
 def address(project: Project) -> str:
@@ -175,11 +136,89 @@ def test_inference_answers(project: Project) -> None:
     assert math.isfinite(answer["miss_m"])
 
 
-def test_redis_wants_the_password(project: Project) -> None:
+@pytest.mark.parametrize("service", COMPONENTS)
+def test_limits_hold_and_nothing_is_there_to_build_with(project: Project, service: str) -> None:
+    """Memory, processors and processes are bounded, by the kernel and not by good will."""
+    limits = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max"
+    v1 = "cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us pids/pids.max"
+    found = project.inside(service, f"{limits} || (cd /sys/fs/cgroup && {v1})").stdout.split()
+    assert found == [str(2**30), "100000", "100000", "256"]
+    tools = project.inside(service, "command -v pip gcc cc make curl wget git")
+    assert (tools.returncode, tools.stdout) != (0, tools.stdout), tools.stdout
+    assert tools.stdout == ""
+
+
+def test_who_takes_too_much_memory_is_ended(project: Project) -> None:
+    """And nobody beside it."""
+    done = project.run("exec", "-T", "labelling", "python", "-c", "b'x' * 2**31")
+    assert done.returncode == 137, (done.returncode, done.stderr)
+
+
+# who may do what
+
+
+def test_redis_wants_a_password(project: Project) -> None:
     """Only the redis-cli of the project knows it."""
     without = project.inside("redis", "PATH=/usr/local/bin:/usr/bin:/bin redis-cli ping")
     assert "NOAUTH" in without.stdout
     assert project.redis("ping") == ["PONG"]
+
+
+def test_each_component_is_a_user_of_its_own(project: Project) -> None:
+    """Connected as whom its name says, with a password that no other has; nothing was refused."""
+    clients = "\n".join(project.redis("CLIENT", "LIST"))
+    users = set(re.findall(r" user=(\S+)", clients))
+    assert set(COMPONENTS) <= users
+    assert project.redis("ACL", "LOG") == [""]
+    passwords = secrets_of(project)
+    assert len(set(passwords.values())) == len(COMPONENTS) + 1
+
+
+def test_a_component_sees_its_own_secret_alone(project: Project) -> None:
+    """Whatever is in one container tells nothing of another."""
+    for service in COMPONENTS:
+        own = {"redis-password", f"{service}-token"}
+        assert set(project.inside(service, "ls /run/secrets").stdout.split()) <= own
+
+
+def test_no_secret_is_where_it_can_be_looked_up(project: Project) -> None:
+    """Neither in what Docker knows of containers and images, nor in environments or logs."""
+    described = json.dumps(project.containers())
+    images = {each["Image"] for each in project.containers()}
+    history = [
+        subprocess.run(["docker", "history", "--no-trunc", each], capture_output=True, check=True)
+        for each in images
+    ]
+    told = [described, *(each.stdout.decode() for each in history)]
+    told += [project.compose("logs"), project.compose("config")]
+    told += [project.inside(each, "env").stdout for each in COMPONENTS]
+    for password in secrets_of(project).values():
+        assert not [text[:80] for text in told if password in text]
+
+
+def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
+    """By one command; the old ones are worth nothing from then on."""
+    before = secrets_of(project)
+    project.compose("run", "--rm", "-T", "secrets", "rotate")
+    after = secrets_of(project)
+    assert not set(before.values()) & set(after.values())
+    old = f"REDISCLI_AUTH={before['trainer']} /usr/local/bin/redis-cli --user trainer ping"
+    assert "WRONGPASS" in project.inside("redis", old).stdout
+
+    def connected() -> bool:
+        clients = "\n".join(project.redis("CLIENT", "LIST"))
+        return set(COMPONENTS) <= set(re.findall(r" user=(\S+)", clients))
+
+    until(connected, timeout_s=30)
+    project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
+
+
+def secrets_of(project: Project) -> dict[str, str]:
+    """The password of each user."""
+    return {
+        service: project.inside(service, "cat /run/secrets/redis-password").stdout.strip()
+        for service in ("redis", *COMPONENTS)
+    }
 
 
 def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> None:
@@ -254,7 +293,7 @@ def test_nothing_but_pages_gateway_and_prometheus_is_reachable_from_outside(
         else:
             assert not bindings, service
             assert not any(container["NetworkSettings"]["Ports"].values()), service
-            assert networks == ({"none"} if service == "secrets" else {inside}), service
+            assert networks == {inside}, service
 
 
 # the melody maker

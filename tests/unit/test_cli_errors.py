@@ -98,6 +98,15 @@ def test_a_server_that_does_not_answer_is_named_without_its_password(tmp_path: P
     assert "secret" not in ended.stderr
 
 
+def test_health_can_be_patient_with_a_server_that_is_away(tmp_path: Path) -> None:
+    """Who is restarted for it could do no more than wait, too."""
+    address = "redis://:secret@127.0.0.1:1/0"
+    ended = roomgrad("health", "trainer", "--patient", "--redis", address, state=tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout.startswith("trainer waits for its server")
+    assert "secret" not in ended.stdout + ended.stderr
+
+
 def test_down_without_up_is_no_error(tmp_path: Path) -> None:
     """What is to be stopped is stopped already."""
     ended = roomgrad("down", state=tmp_path)

@@ -173,7 +173,7 @@ def entry(**changes: Any) -> list[bytes]:
         ([b"m", b"hello"], "not JSON"),
         ([b"m", b"[1, 2]"], "expected a JSON object, got list"),
         ([b"m", b'{"ID": "i", "DATA": NaN}'], "not JSON"),
-        (entry(v=2), "format version 2: this side knows 1"),
+        (entry(v=2), "format version 2: this release understands 1; have all components"),
         (entry(TYPE="DATA/NOISE"), "TYPE 'DATA/NOISE' does not belong"),
         (entry(TYPE=...), "TYPE: expected a text"),
         (entry(ROOT_ID=...), "ROOT_ID: expected a text of 1 to 128 characters"),

@@ -7,7 +7,6 @@ decoded is encoded again as it was.
 from __future__ import annotations
 
 import contextlib
-import random
 import tracemalloc
 from typing import Any
 
@@ -99,38 +98,6 @@ FEW = settings(max_examples=200, deadline=None)
 def test_a_message_that_was_changed_anywhere(fields: list[bytes]) -> None:
     """It is a message, or refused as one."""
     check(fields)
-
-
-WORDS = [b"[", b"]", b"{", b'"', b"null", b"-1", b"1e999", b"$array", b"\\", b"\0", b"\xff"]
-
-
-def shaken(fields: list[bytes], chance: random.Random) -> list[bytes]:
-    """The same by chance, since to draw each byte takes longer than to decode it."""
-    fields = list(fields)
-    for _ in range(chance.randint(1, 4)):
-        place = chance.choice([5, 5, *range(len(fields))])  # mostly in `m`
-        value = fields[place]
-        start = chance.randint(0, len(value))
-        end = min(len(value), start + chance.randint(0, 12))
-        put = chance.choice([chance.randbytes(chance.randint(0, 6)), *WORDS, value[start:end] * 3])
-        fields[place] = value[:start] + put + value[end:]
-    return fields
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@settings(max_examples=1000, deadline=None, database=None)
-@given(st.integers(0, 2**32))
-def test_very_many_messages_that_were_changed(seed: int) -> None:
-    """The same, 300,000 times, in entries, records and what is heard on a channel."""
-    chance = random.Random(seed)
-    for number in range(300):
-        fields = shaken(EXAMPLES[number % 2], chance)
-        check(fields)
-        with contextlib.suppress(MessageError):
-            RINGS._read("room", fields[5])
-        with contextlib.suppress(MessageError):
-            unpack(fields[5] + b"\n" + fields[-1])
 
 
 values = st.recursive(

@@ -14,6 +14,7 @@ import typer
 from typer import Argument, Exit, Option
 
 from roomgrad.commands import options as typed
+from roomgrad.commands.acl import acl
 from roomgrad.commands.asyncapi import asyncapi
 from roomgrad.commands.check.cli import check
 from roomgrad.commands.dashboard import dashboard
@@ -24,7 +25,7 @@ from roomgrad.commands.melody.cli import labels, melody, rate
 from roomgrad.commands.new.cli import new
 from roomgrad.commands.talk import cli as talk
 from roomgrad.commands.trace.cli import trace
-from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
+from roomgrad.errors import NoServer, RoomgradError, RunMismatch, SettingsError
 
 if TYPE_CHECKING:
     from roomgrad.commands.plan import Plan
@@ -226,6 +227,9 @@ def health(
     handler_timeout_s: Annotated[
         float, Option(envvar="HANDLER_TIMEOUT_S", help="How long a handler may take.")
     ] = 600.0,
+    patient: Annotated[
+        bool, Option("--patient", help="Succeed while no server answers, too: it is waited for.")
+    ] = False,
 ) -> None:
     """Succeed when this component's loop turns on this host; for containers."""
     import socket
@@ -236,9 +240,15 @@ def health(
     from roomgrad.names import Names
 
     names = Names(run or os.environ.get("RUN", "") or run_of(component))
-    with reached(redis) as (client, _):
-        host = socket.gethostname()
-        trouble = heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
+    try:
+        with reached(redis) as (client, _):
+            host = socket.gethostname()
+            trouble = heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
+    except NoServer as error:
+        if not patient:
+            raise
+        print(f"{component} waits for its server: {error}")
+        return
     if trouble:
         raise RoomgradError(trouble)
     print(f"{component} is well.")
@@ -281,7 +291,7 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
-for own in (new, check, asyncapi):
+for own in (new, check, asyncapi, acl):
     app.command(rich_help_panel="Your own components")(own)
 app.command(rich_help_panel=look.PANEL)(trace)
 app.command()(rate)

@@ -18,6 +18,7 @@ import structlog
 
 from roomgrad import children
 from roomgrad.errors import RoomgradError, SettingsError
+from roomgrad.log import shorten
 
 log = structlog.get_logger()
 
@@ -27,7 +28,8 @@ LONGEST_PAUSE_S = 5.0
 STEADY_S = 10.0  # who lived that long starts again without a pause
 FAILURES = 8  # exits with an error in a row after which a component is given up
 STOP_S = 10.0
-LOG_BYTES = 10 * 2**20
+LOOK_S = 0.05  # between two looks at the processes
+LOGS_EVERY = 100  # looks, until the lengths of their logs are looked at
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Launcher:
         may_end: it is done when it ends with exit code 0, and not started again.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        _rotate(self.log_path(name))
+        shorten(self.log_path(name))
         with self._lock:
             child = Child(name, list(command), environ or {}, folder, may_end)
             self._spawn(child)
@@ -153,13 +155,22 @@ class Launcher:
         self.stop()
 
     def _supervise(self) -> None:
-        while not self._stopped.wait(0.05):
+        looks = 0
+        while not self._stopped.wait(LOOK_S):
+            looks += 1
             with self._lock:
+                if looks % LOGS_EVERY == 0:
+                    self._shorten_logs()
                 for child in self._children:
                     try:
                         self._look_after(child)
                     except OSError as error:
                         self._fail(RoomgradError(f"{child.name} cannot be started: {error}"))
+
+    def _shorten_logs(self) -> None:
+        for child in self._children:
+            with contextlib.suppress(OSError):  # a full disk is no reason to stop looking
+                shorten(self.log_path(child.name))
 
     def _look_after(self, child: Child) -> None:
         if child.process is not None and child.process.poll() is not None:
@@ -236,11 +247,6 @@ def _how(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     return f"was ended by {signal.Signals(-code).name}"
-
-
-def _rotate(path: Path) -> None:
-    if path.exists() and path.stat().st_size > LOG_BYTES:
-        path.replace(path.with_suffix(".log.1"))
 
 
 def last_words(path: Path) -> str:

@@ -120,6 +120,7 @@ def _interrupt(*_: object) -> None:
 
 def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
     environ = {**os.environ, "REDIS_URL": redis_url} if redis_url else dict(os.environ)
+    log.shorten(directory / "supervisor.log")
     with open(directory / "supervisor.log", "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "roomgrad.commands.up", str(directory)],

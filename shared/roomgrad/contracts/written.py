@@ -135,6 +135,18 @@ class Declared:
     learns: bool = False
     """Whether it has a model."""
 
+    tables: tuple[str, ...] = ()
+    """Tables that it writes."""
+
+    reads: tuple[str, ...] = ()
+    """Tables of others that it reads."""
+
+    logs: tuple[str, ...] = ()
+    """Streams in which it writes down what stays for good."""
+
+    sends: tuple[tuple[str, str], ...] = ()
+    """Where it sends on other occasions than in a handler's reply."""
+
     @classmethod
     def of(cls, component: Component) -> Declared:
         """What a component declares."""
@@ -149,7 +161,16 @@ class Declared:
             for each in component.handlers
         ]
         starts, learns = component.on_start is not None, component.model is not None
-        return cls(tuple(handlers), component.everyone, starts, learns)
+        return cls(
+            tuple(handlers),
+            component.everyone,
+            starts,
+            learns,
+            tuple(component.tables),
+            tuple(component.reads),
+            tuple(component.logs),
+            tuple((room.name, type_.value) for room, type_ in component.sends),
+        )
 
     def write(self) -> bytes:
         """As JSON."""

@@ -110,10 +110,15 @@ def place(names: Names, key: str) -> tuple[str, str]:
     return (unquote(room), type_) if room else (unquote(type_), "")
 
 
-def look(client: redis.Redis, names: Names, keys: Iterable[str] | None = None) -> Flows:
-    """Looks at all streams of a run, or at those of some keys."""
+def look(
+    client: redis.Redis,
+    names: Names,
+    keys: Iterable[str] | None = None,
+    memories: Iterable[str] | None = None,
+) -> Flows:
+    """Looks at all streams of a run, or at those of some keys; and how much components remember."""
     keys = keys_of(client, names) if keys is None else list(keys)
-    components = sorted(known.components_of(client, names))
+    components = sorted(known.components_of(client, names) if memories is None else memories)
     with client.pipeline(transaction=False) as together:
         together.time()
         together.xlen(names.dead())

@@ -98,7 +98,7 @@ def read(source: Path | str | bytes, format: str | None = None) -> Result:
         except _Wrong as wrong:
             result.problem(number, wrong.column, wrong.value, wrong.expected)
         else:
-            result.rows.append(row)
+            result.row(row)
     return result
 
 

@@ -154,7 +154,7 @@ def _read_task(task: Any, line: int, column: int, result: Result) -> None:
             result.problem(line, column, wrong.value, where)
         else:
             if row is not None:
-                result.rows.append(row)
+                result.row(row)
 
 
 def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:

@@ -20,7 +20,7 @@ from roomgrad.client import Client
 from roomgrad.codec import unpack
 from roomgrad.context import Context
 from roomgrad.contracts.melody import CUSTOM, LABELS_LOG, RATINGS, USER
-from roomgrad.errors import Refused
+from roomgrad.errors import Refused, shown
 from roomgrad.melody.genome import from_text
 from roomgrad.messages import Message, new_id
 
@@ -68,7 +68,7 @@ def checked_name(name: object) -> str:
     text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
     if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
         raise Refused(
-            f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {str(name)[:60]!r}"
+            f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {shown(name)}"
         )
     return text
 
@@ -80,18 +80,20 @@ def checked_rating(rating: object) -> int | None:
     if type(rating) is not int or not 0 <= rating < RATINGS:
         raise Refused(
             f"a rating is a whole number from 0 to {RATINGS - 1}, or null to take one back, "
-            f"got {str(rating)[:60]!r}"
+            f"got {shown(rating)}"
         )
     return rating
 
 
 def checked_melody(melody: object) -> str:
     """The text of a melody. Raises Refused unless it is 128 characters 0 and 1."""
+    if not isinstance(melody, str):
+        raise Refused(f"a melody: expected 128 characters 0 and 1, got {shown(melody)}")
     try:
-        from_text(str(melody))
+        from_text(melody)
     except ValueError as error:
         raise Refused(str(error)[:400]) from error
-    return str(melody)
+    return melody
 
 
 def server_time(client: Client) -> float:

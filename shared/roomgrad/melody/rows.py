@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from roomgrad.errors import FormatError
 from roomgrad.melody.genome import BITS, Genomes, check, from_text
 
 HIGHEST = 5
@@ -21,6 +22,9 @@ MAX_AT = 1e11
 
 MAX_PROBLEMS = 1000
 """Of one file; those beyond are counted, so that no file can fill the memory with them."""
+
+MAX_ROWS = 200_000
+"""Of one file, whose labels become one message: their melodies are 26 MB of it."""
 
 SHOWN = 40  # characters of a value that a problem shows
 
@@ -82,6 +86,12 @@ class Result:
     rows: list[Row] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     more: int = 0
+
+    def row(self, row: Row) -> None:
+        """Adds a label. Raises FormatError for one too many."""
+        if len(self.rows) >= MAX_ROWS:
+            raise FormatError(f"expected at most {MAX_ROWS:,} labels in a file, got more: split it")
+        self.rows.append(row)
 
     def problem(self, line: int, column: int, value: str, expected: str) -> None:
         """Notes a problem."""

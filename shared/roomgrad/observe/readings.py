@@ -81,7 +81,7 @@ class Readings(Collector):
 
     def _read(self, found: dict[str, Any]) -> None:
         client = self._client = self._client or self._connect()
-        flows = streams.look(client, self._names, self._keys)
+        flows = streams.look(client, self._names, self._keys, [self._component])
         self._of_streams(found, flows)
         found["roomgrad_dead_letters"].add_metric(self._who, flows.dead)
         found["roomgrad_open"].add_metric(self._who, flows.open.get(self._component, 0))

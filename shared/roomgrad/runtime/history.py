@@ -12,7 +12,8 @@ from roomgrad.settings import RuntimeSettings
 class History:
     """The streams that a component reads or writes, and how each is trimmed.
 
-    Writers trim too: a stream whose only reader was forgotten would otherwise grow for ever.
+    Writers trim too: a stream whose only reader was forgotten would otherwise grow for ever. The
+    marks of what a group has done are its own component's to forget.
     """
 
     def __init__(self, names: Names, component: Component, settings: RuntimeSettings) -> None:
@@ -29,7 +30,7 @@ class History:
         for stream in sorted(streams):
             groups = [g for *key, g in runs.groups(component.system, names) if tuple(key) == stream]
             keys = [names.stream(*stream), names.run_info()]
-            keys += [names.done(group, *stream) for group in groups]
+            keys += [names.done(group, *stream) for group in groups if group == component.name]
             words = [b"EVAL", script, b"%d" % len(keys), *(key.encode() for key in keys), *limits]
             self._commands.append(packed(*words, *(group.encode() for group in groups)))
 

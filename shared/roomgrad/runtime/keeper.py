@@ -151,7 +151,11 @@ class Keeper:
     def _ready(self, sources: list[socket.socket], until: float) -> list[socket.socket]:
         """Which of these have something to say, once one has or it is time to deliver."""
         seconds = min(until, self._later.due) - time.monotonic()
-        return select.select(sources, [], [], max(0.0, seconds))[0]
+        found = select.poll()  # not select, which takes no file beyond the 1,024th of a process
+        by_number = {each.fileno(): each for each in sources}
+        for number in by_number:
+            found.register(number, select.POLLIN)
+        return [by_number[number] for number, _ in found.poll(max(0.0, seconds) * 1000)]
 
     def _ring(self) -> None:
         """Ends the sleep: a message is due before what is waited for. For any thread."""
@@ -200,7 +204,13 @@ class Keeper:
             self._later.expect(later_ms / 1000)
         if lease_ms >= 0:  # looks again when it is over: the dead shall not keep others waiting
             self._due = min(self._due, time.monotonic() + (lease_ms + 1) / 1000)
+        self._count_roots()
         self._trim()
+
+    def _count_roots(self) -> None:
+        count = self._wire.call([b"HLEN", self._names.memory(self._component).encode()])
+        if not isinstance(count, ReplyError):  # who has no memory may not be allowed to look
+            self._pulse.open_roots = count
 
     def _heartbeat(self) -> bytes:
         pulse = self._pulse

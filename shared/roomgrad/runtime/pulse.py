@@ -16,6 +16,7 @@ class Pulse:
     version: str = ""  # of the model that this replica holds
     commits: int = 0
     handled_bytes: int = 0  # of the messages that were committed
+    open_roots: int = 0  # in the component's memory, once a heartbeat
     token: str = ""  # of the run that the loop was set up for
     token_seen: str = ""  # of the run that the server has now
     orphans: deque[tuple[bytes, str]] = field(default_factory=deque)  # what nobody handles

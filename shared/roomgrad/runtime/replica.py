@@ -324,6 +324,7 @@ class Replica:
         handlers = self._work.handlers(message)
         if not handlers:
             return None
+        self._work.open_roots = self.pulse.open_roots
         attempt = self._work.run(handlers, message, self._reads, self._version, self._missed)
         self._missed = 0
         return attempt

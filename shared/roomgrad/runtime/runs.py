@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -44,14 +44,29 @@ def forgotten(client: redis.Redis, names: Names) -> frozenset[str]:
     return frozenset(text.removeprefix(prefix) for text in texts if text.startswith(prefix))
 
 
-def create_groups(client: redis.Redis, system: System, names: Names) -> int:
-    """Creates every group of the contract that is missing; answers how many were."""
+def create_groups(client: redis.Redis, system: System, names: Names, mine: str = "") -> int:
+    """Creates every group of the contract that is missing; answers how many were.
+
+    mine: the component that asks. Where it may not make the groups of others, they make them.
+    """
     restore = client.register_script(script("restore"))
+    wanted = list(groups(system, names, forgotten(client, names)))
+    marks = [names.done(group, room, type_) for room, type_, group in wanted]
+    refused = forbidden(client, names, [["ZSCORE", mark, "0-1"] for mark in marks])
     made = 0
-    for room, type_, group in groups(system, names, forgotten(client, names)):
-        keys = [names.stream(room, type_), names.done(group, room, type_)]
-        made += int(restore(keys=keys, args=[group]))
+    for number, (room, type_, group) in enumerate(wanted):
+        if number not in refused or group == mine:
+            made += int(restore(keys=[names.stream(room, type_), marks[number]], args=[group]))
     return made
+
+
+def forbidden(
+    client: redis.Redis, names: Names, commands: Sequence[Sequence[str]]
+) -> frozenset[int]:
+    """Which of some commands, by number, this user may not run; nothing of it is logged."""
+    check = client.register_script(script("permissions"))
+    numbers: list[int] = check(keys=[names.run_info()], args=[orjson.dumps(c) for c in commands])
+    return frozenset(number - 1 for number in numbers)
 
 
 def register(
@@ -85,13 +100,17 @@ def register(
 def compare(
     names: Names, component: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Raises RunMismatch when a run is continued with another setting than it was started with."""
+    """Raises RunMismatch when a run is continued with another setting than it was started with.
+
+    What only one side knows is a setting that another release has: its default is what was done
+    before there was one.
+    """
     now = orjson.loads(orjson.dumps(dict(now)))
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
+    for name in sorted(before.keys() & now.keys()):
+        if before[name] != now[name]:
             raise RunMismatch(
-                f"run {names.run!r} was started with {name} = {before.get(name)} of {component}, "
-                f"not {now.get(name)}: continue it with that value, name another run by --run, or "
+                f"run {names.run!r} was started with {name} = {before[name]} of {component}, "
+                f"not {now[name]}: continue it with that value, name another run by --run, or "
                 f"begin again with --fresh"
             )
 

@@ -44,7 +44,7 @@ class Setup:
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
-        made = runs.create_groups(client, component.system, self._names)
+        made = runs.create_groups(client, component.system, self._names, component.name)
         if made:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()

@@ -14,8 +14,9 @@ from typing import Any
 
 import hiredis
 
-from roomgrad.addresses import guide_of, options_of, read_password, ring_of
+from roomgrad.addresses import guide_of, options_of, ring_of
 from roomgrad.errors import MessageError, NoServer
+from roomgrad.passwords import read_password
 from roomgrad.sentinels import HELLO, NO_MASTER, Guide, Place, is_master
 
 # A server that is away must not hold up the next attempt, of which one may be the first to succeed.
@@ -74,8 +75,7 @@ class Wire:
 
     def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
         self._options = options_of(url)
-        if password_file:
-            self._options["password"] = read_password(password_file)
+        self._password_file = password_file
         self.grace_s = GRACE_S
         self._guide = guide_of(url, password_file)
         self.ring = ring_of(url)
@@ -153,7 +153,10 @@ class Wire:
     def _greetings(self) -> list[Sequence[bytes]]:
         options = self._options
         commands: list[Sequence[bytes]] = []
-        if password := options.get("password"):
+        password = options.get("password")
+        if self._password_file:  # read again each time: it may have been changed
+            password = read_password(self._password_file)
+        if password:
             user = options.get("username")
             who = [user.encode()] if user else []
             commands.append([b"AUTH", *who, password.encode()])

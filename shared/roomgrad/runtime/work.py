@@ -50,6 +50,7 @@ class Work:
         self.names = names
         self.settings = settings
         self.store = store
+        self.open_roots = 0  # in the component's memory, as the keeper counts them
         self._by_stream: dict[tuple[str, str], list[Handler]] = {}
         for handler in component.handlers:
             self._by_stream.setdefault(handler.key, []).append(handler)
@@ -106,6 +107,7 @@ class Work:
             root_id=root_id,
             model=model,
             training=training,
+            open_roots=self.open_roots,
         )
 
     def give_up_root(self, notice: Message, reads: Reads) -> Attempt:

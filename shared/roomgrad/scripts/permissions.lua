@@ -2,12 +2,12 @@
 --
 -- KEYS  a key of the run, for its pattern's sake
 -- ARGV  the commands, each as a JSON list of its words
--- Returns the names of those that are forbidden, or that this server does not know.
+-- Returns the numbers of those that are forbidden, or that this server does not know.
 
 local forbidden = {}
-for _, text in ipairs(ARGV) do
+for number, text in ipairs(ARGV) do
   local words = cjson.decode(text)
   local good, may = pcall(redis.acl_check_cmd, unpack(words))
-  if not (good and may) then forbidden[#forbidden + 1] = words[1] end
+  if not (good and may) then forbidden[#forbidden + 1] = number end
 end
 return forbidden

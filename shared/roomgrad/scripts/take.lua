@@ -23,6 +23,22 @@ local function used_up(stream)
   return false
 end
 
+-- Components hold back what opens roots; who publishes by hand is held back here. What waits for a
+-- client of the gateway is the gateway's to bound.
+local MOST_WAITING = 10000
+local function behind(stream)
+  if redis.call('EXISTS', stream) == 0 then return end
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = {}
+    for i = 1, #info, 2 do group[info[i]] = info[i + 1] end
+    local waiting = (group.lag or 0) + group.pending
+    if waiting >= MOST_WAITING and not group.name:find('@gateway', 1, true) then
+      return waiting .. ' messages wait for ' .. group.name .. ' in ' .. stream .. ', expected fewer than '
+        .. MOST_WAITING .. ': start more of it, and publish again later'
+    end
+  end
+end
+
 local function obstacle(taken, stream)
   local kinds = {redis.call('TYPE', taken).ok, redis.call('TYPE', stream).ok}
   if kinds[1] ~= 'zset' and kinds[1] ~= 'none' then return 'key ' .. taken .. ' is a ' .. kinds[1] end
@@ -35,6 +51,7 @@ local function obstacle(taken, stream)
   end
   if #ARGV > 7000 then return 'the message has ' .. #ARGV .. ' fields' end
   if used_up(stream) then return 'stream ' .. stream .. ' has used up its IDs: delete the key' end
+  return behind(stream)
 end
 
 local wrong = obstacle(KEYS[1], KEYS[2])

@@ -1,6 +1,6 @@
 -- Forgets the history of one stream that every declared group has acknowledged.
 --
--- KEYS  1 the stream, 2 the run's hash, then per group: the sorted set of what it has done
+-- KEYS  1 the stream, 2 the run's hash, then the sorted sets of what the caller's groups have done
 -- ARGV  1 entries to keep, 2 bytes to keep, then the groups
 -- Returns how many entries went. Nothing unacknowledged is ever trimmed: neither for these groups nor
 -- for those of the gateway's clients, which come and go and are in no contract.
@@ -24,7 +24,23 @@ local bytes = redis.call('MEMORY', 'USAGE', stream, 'SAMPLES', 5)
 if bytes and bytes > tonumber(ARGV[2]) then
   keep = math.min(keep, math.floor(length * tonumber(ARGV[2]) / bytes))
 end
-if length <= keep then return 0 end
+
+-- What others have trimmed away needs no marks any more.
+local function forget_marks()
+  local oldest
+  for i = 3, #KEYS do
+    if redis.call('ZCARD', KEYS[i]) > redis.call('XLEN', stream) then
+      oldest = oldest or redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+      if oldest then
+        redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. parts(oldest[1]))
+      end
+    end
+  end
+end
+if length <= keep then
+  forget_marks()
+  return 0
+end
 
 local known = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -57,10 +73,5 @@ if limit and #redis.call('XRANGE', stream, limit, '+', 'COUNT', keep + 1) > keep
 else
   gone = redis.call('XTRIM', stream, 'MAXLEN', keep)
 end
-local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-if oldest then
-  for i = 3, #KEYS do
-    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', '(' .. parts(oldest[1]))
-  end
-end
+forget_marks()
 return gone

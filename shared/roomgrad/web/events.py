@@ -79,7 +79,8 @@ class Events:
 
     def _resumed(self, last_id: str) -> int:
         instance, _, number = last_id.partition("-")
-        return int(number) if instance == self._instance and number.isdecimal() else 0
+        known = instance == self._instance and number.isdecimal() and len(number) < 16
+        return int(number) if known else 0
 
     def _event(self, number: int, snapshot: bytes, topic: str) -> bytes:
         head = f"id: {self._instance}-{number}\nevent: {topic}\ndata: "

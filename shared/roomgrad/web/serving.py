@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from roomgrad import log as logs
 from roomgrad.errors import MessageError, RoomgradError, RunMismatch, SettingsError
 from roomgrad.settings import load
+from roomgrad.web.connections import MOST_HEADER_BYTES, Connection
 from roomgrad.web.guard import Guard, is_local, refuse
 from roomgrad.web.settings import WebSettings
 
@@ -104,7 +105,9 @@ class Door:
         return uvicorn.Server(
             uvicorn.Config(
                 guarded,
-                http="h11",
+                http=Connection,
+                ws="none",
+                h11_max_incomplete_event_size=MOST_HEADER_BYTES,
                 loop="asyncio",
                 lifespan="off",
                 log_config=None,

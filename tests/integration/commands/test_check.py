@@ -112,6 +112,8 @@ def test_what_cannot_be_checked_is_said(own_cage: Cage, tmp_path: Path) -> None:
         own_cage, "check", "x", "--command", "false", "--run", "y"
     )
     file = tmp_path / "none.npy"
+    assert "No such file" in refused(own_cage, "check", "simulator", "--probes", str(file))
+    file.write_bytes(b"no array")
     assert "in numpy's format" in refused(own_cage, "check", "simulator", "--probes", str(file))
 
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from roomgrad import project
 from roomgrad.client import Client
-from roomgrad.commands import inventory, tables
+from roomgrad.commands import arrays, inventory, tables
 from roomgrad.commands.check import rooms
 from roomgrad.commands.check.checks import Checks, Floats, Found
 from roomgrad.commands.check.probe import Probe
@@ -84,12 +84,7 @@ def _system(client: redis.Redis, names: Names, asked: Asked) -> System:
 def _rows(file: str) -> Floats | None:
     if not file:
         return None
-    try:
-        found = np.load(Path(file), allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"--probes {file}: expected an array in numpy's format: {error}"
-        ) from error
+    found = arrays.read(Path(file), "--probes")
     if found.ndim < 1 or not len(found):
         raise SettingsError(f"--probes {file}: expected rows, got shape {found.shape}")
     return np.asarray(found, dtype="<f8")

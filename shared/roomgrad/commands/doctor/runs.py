@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -42,12 +41,11 @@ def permissions(look: Look) -> Iterator[Finding]:
     stand_in = {"KEY": look.names.run_info(), "ROOM": look.names.channel(ERRORS)}
     asked = f"{COMMANDS} {SHARDED if on_cluster(look.client) else RINGS}".split()
     lines = [[stand_in.get(word, word) for word in line.split("|")] for line in asked]
-    check = look.client.register_script(runs.script("permissions"))
-    forbidden = check(keys=[look.names.run_info()], args=[json.dumps(line) for line in lines])
+    forbidden = runs.forbidden(look.client, look.names, lines)
     if not forbidden:
         yield ok("permissions", f"all of {len(lines)} commands", look.run)
         return
-    names = [name.decode().lower() for name in forbidden]
+    names = [lines[number][0].lower() for number in sorted(forbidden)]
     ringing = [name for name in names if name.endswith(("publish", "subscribe"))]
     rights = [f"+{name}" for name in names if name not in ringing]
     if ringing:

@@ -84,7 +84,7 @@ def take(client: redis.Redis, names: Names, component: str, file: bytes, name: s
         before = stored(client, names, component)
         if reason := weights.difference(weights.read(before.weights), tensors):
             raise SettingsError(f"--import {name} does not fit {component}: {reason}")
-        after = before.after(before.step, file, before.optimizer)
+        after = before.after(before.step, weights.written(tensors), before.optimizer)
         if _commit(script, names, component, before, after):
             return after
     raise ServerError(f"{component} took a step each time before this could stand: try again")
@@ -105,7 +105,8 @@ def _commit(
 
 def _file(name: str) -> bytes:
     try:
-        return Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            return file.read(weights.LARGEST_FILE + 1)
     except OSError as error:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 

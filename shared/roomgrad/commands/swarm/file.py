@@ -10,6 +10,7 @@ components:
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,13 +76,34 @@ EXPECTED = {  # by the last word of the place
 }
 
 
+MAX_BYTES = 64 * 1024
+"""Of a file: some hundred programs. YAML is read at 200 kB a second, at best."""
+
+MAX_DEPTH = 100
+"""Of brackets and dashes in each other, of which 3 are needed: each costs time for all before."""
+
+
 def read(path: Path) -> SwarmFile:
     """Raises FormatError for a file that is no YAML, SettingsError for what stands in it."""
     try:
-        found = yaml.safe_load(path.read_bytes())
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise FormatError(f"{path} cannot be read ({error.strerror}): name a swarm file") from error
-    except (yaml.YAMLError, ValueError) as error:  # a date that there is not is a ValueError
+    return parsed(text, path)
+
+
+def parsed(text: bytes, path: Path) -> SwarmFile:
+    """What stands in the text of a file. Raises as `read` does."""
+    if len(text) > MAX_BYTES:
+        raise FormatError(f"{path}: expected at most {MAX_BYTES} bytes of YAML: split the file")
+    if _depth(text) > MAX_DEPTH:
+        raise FormatError(
+            f"{path} is no YAML of programs (more than {MAX_DEPTH} levels): correct it"
+        )
+    try:
+        found = yaml.safe_load(text)
+    except Exception as error:  # any kind: words that are marked as something that they are not
         raise FormatError(f"{path} is no YAML ({_reason(error)}): correct it") from error
     if not isinstance(found, dict):
         raise SettingsError(
@@ -91,6 +113,22 @@ def read(path: Path) -> SwarmFile:
         return SwarmFile.model_validate(found)
     except ValidationError as error:
         raise SettingsError(f"{path}: {_sentence(error)}") from None
+
+
+_LEVELS = re.compile(rb"[\[{]|[\]}]|(?:[-?] +)+")
+
+
+def _depth(text: bytes) -> int:
+    """How many levels it has at most, by brackets and by dashes in a line."""
+    depth = deepest = 0
+    for found in _LEVELS.finditer(text):
+        sign = found[0]
+        if sign in b"[{":
+            depth += 1
+        elif sign in b"]}":
+            depth = max(0, depth - 1)
+        deepest = max(deepest, depth, len(sign.split()))
+    return deepest
 
 
 def _reason(error: Exception) -> str:

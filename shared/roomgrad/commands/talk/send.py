@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from collections.abc import Mapping
@@ -11,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 import redis
 from rich.console import Console
@@ -19,7 +17,7 @@ from rich.text import Text
 
 from roomgrad import codec
 from roomgrad.client import Client
-from roomgrad.commands import inventory, tables
+from roomgrad.commands import arrays, inventory, tables
 from roomgrad.commands.plan import hint
 from roomgrad.commands.session import password_file
 from roomgrad.commands.talk import echo
@@ -63,7 +61,7 @@ class Draft:
         if bool(self.body) and bool(self.file):
             raise SettingsError("the message: either as JSON or by --file")
         if self.file.endswith(".npy"):
-            return {"DATA": _array(self.file)}
+            return {"DATA": arrays.read(Path(self.file), "--file")}
         text = _text(self.file, self.body)
         if not text.strip():
             return {}
@@ -94,14 +92,6 @@ def _read(file: str) -> bytes:
         return Path(file).read_bytes()
     except OSError as error:
         raise SettingsError(f"--file {file}: it cannot be read: {error.strerror}") from error
-
-
-def _array(file: str) -> np.ndarray[Any, Any]:
-    try:
-        found = np.load(io.BytesIO(_read(file)), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise SettingsError(f"--file {file}: this is no array in numpy's format") from error
-    return np.asarray(found)
 
 
 def stream_of(system: System, room: str, type_: str = "") -> Stream:

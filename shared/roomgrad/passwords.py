@@ -1,0 +1,44 @@
+"""Passwords stand in files, which are read again for each connection: so they can be changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.credentials import CredentialProvider
+
+from roomgrad.errors import ServerError
+
+
+def read_password(path: str) -> str:
+    """The password in a file, without its line end. Raises ServerError."""
+    try:
+        return Path(path).read_text().rstrip("\r\n")
+    except OSError as error:
+        raise ServerError(f"the password file {path} cannot be read: {error.strerror}") from error
+
+
+class PasswordFile(CredentialProvider):
+    """Who redis-py says that it is: a user, and the password that stands in a file now."""
+
+    def __init__(self, path: str, user: str = "") -> None:
+        self._path = path
+        self._user = user
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """For one more connection."""
+        password = read_password(self._path)
+        return (self._user, password) if self._user else (password,)
+
+
+def with_password_file(url: str, options: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
+    """An address and options for redis-py, with the password of a file in place of any other."""
+    if not path:
+        return url, options
+    read_password(path)  # what cannot be read is said at once
+    parts = urlsplit(url)
+    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    user = options.get("username") or parts.username or ""
+    rest = {name: options[name] for name in options if name not in ("username", "password")}
+    return plain, {**rest, "credential_provider": PasswordFile(path, user)}

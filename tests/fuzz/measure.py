@@ -1,0 +1,102 @@
+"""Runs inputs through a target, and keeps account: crashes, the slowest, what memory it took."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import psutil
+
+from tests.fuzz.targets import Target
+
+HANGS_S = 30  # an input that takes so long is a crash, too
+LOOK_EVERY = 500  # inputs between two looks at the memory
+SHOWN = 20  # crashes that are kept, each of another place
+
+
+class Hangs(Exception):
+    """Raised within an input that does not end."""
+
+
+@dataclass
+class Account:
+    """What came of the inputs of one target. Times are of the processor, as others use it too."""
+
+    name: str
+    inputs: int = 0
+    taken: int = 0
+    refused: int = 0
+    slowest_s: float = 0.0
+    slowest: bytes = b""
+    most_bytes: int = 0
+    """Of resident memory, beyond what there was at the start."""
+
+    crashes: dict[str, tuple[bytes, str]] = field(default_factory=dict)
+    """By the place where they happened: an input, and the traceback."""
+
+    crashed: int = 0
+
+
+class Measure:
+    """Runs the inputs of one target."""
+
+    def __init__(self, target: Target) -> None:
+        self.account = Account(target.name)
+        self._target = target
+        self._process = psutil.Process()
+        self._before = self._process.memory_info().rss
+        signal.signal(signal.SIGALRM, _hangs)
+
+    def run(self, data: bytes) -> None:
+        """One input."""
+        account = self.account
+        account.inputs += 1
+        signal.alarm(HANGS_S)
+        began = time.thread_time()
+        try:
+            self._target.read(data)
+            account.taken += 1
+        except self._target.allowed:
+            account.refused += 1
+        except Exception as error:
+            self._crashed(data, error)
+        finally:
+            took = time.thread_time() - began
+            signal.alarm(0)
+        if took > account.slowest_s:
+            account.slowest_s, account.slowest = took, data
+        if account.inputs % LOOK_EVERY == 0 or len(data) > 100_000:
+            grown = self._process.memory_info().rss - self._before
+            account.most_bytes = max(account.most_bytes, grown)
+
+    def _crashed(self, data: bytes, error: Exception) -> None:
+        self.account.crashed += 1
+        place = f"{type(error).__name__} at {_place(error.__traceback__)}"
+        if len(self.account.crashes) < SHOWN:
+            text = "".join(traceback.format_exception(error))
+            self.account.crashes.setdefault(place, (data, text))
+
+
+def _place(at: TracebackType | None) -> str:
+    """The innermost line."""
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else "nowhere"
+
+
+def _hangs(_signal: int, _frame: FrameType | None) -> None:
+    raise Hangs(f"it takes longer than {HANGS_S} s")
+
+
+def keep(account: Account, folder: Path) -> None:
+    """Writes the inputs that crashed a target into files, with their tracebacks."""
+    for data, text in account.crashes.values():
+        folder.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha1(data, usedforsecurity=False).hexdigest()[:12]
+        (folder / f"{name}.bin").write_bytes(data)
+        (folder / f"{name}.txt").write_text(f"{account.name}\n{text}", errors="replace")

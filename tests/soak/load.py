@@ -1,0 +1,79 @@
+"""The full load: both systems on one embedded server, as `roomgrad run` serves them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from roomgrad import project
+from roomgrad.commands.plan import Plan
+from roomgrad.commands.session import Session, serve
+from roomgrad.commands.systems import RATER, Trebuchet
+from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER, MELODY
+from roomgrad.server import EmbeddedServer
+
+ENDLESS = 1_000_000_000
+MOST_LABELS = 300  # labels are kept for good: a rater that never sleeps would fill any memory
+
+TREBUCHET_RUN, MELODY_RUN = "soak-trebuchet", "soak-melody"
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is running."""
+
+    server: EmbeddedServer
+    sessions: tuple[Session, ...]
+    folder: Path
+
+    def pids(self) -> dict[str, int]:
+        """Every process by name: the server, the components, and this one."""
+        found = {"server": self.server.pid, "soak": os.getpid()}
+        for session in self.sessions:
+            found.update(session.launcher.pids())
+        return found
+
+    @property
+    def restarts(self) -> int:
+        return sum(session.launcher.restarts for session in self.sessions)
+
+    def log_bytes(self) -> int:
+        """Of all logs: the server's, the components'."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*.log*"))
+
+
+def melody() -> Plan:
+    """Ten generations a second; a rule answers the questions, until there are enough labels."""
+    replicas = {RATER: 1, EVALNET: 1, LEARNER: 1, EVOLUTION: 1}
+    settings: dict[str, dict[str, int | float | str | bool]] = {
+        RATER: {"replica": RATER},
+        LEARNER: {"max-labels": MOST_LABELS},
+        EVOLUTION: {"pause-s": 0.1},
+    }
+    return Plan(MELODY.name, MELODY_RUN, replicas, settings)
+
+
+@contextlib.contextmanager
+def full_load(folder: Path) -> Iterator[Load]:
+    """An endless training with one batch open, and the melody maker beside it."""
+    before = os.environ.get("ROOMGRAD_STATE")
+    os.environ["ROOMGRAD_STATE"] = str(folder)
+    os.environ.pop("REDIS_URL", None)
+    try:
+        with contextlib.ExitStack() as stack:
+            server = stack.enter_context(EmbeddedServer.start(project.server_directory()))
+            sessions = []
+            for plan in (Trebuchet(steps=ENDLESS).plan(TREBUCHET_RUN), melody()):
+                session = stack.enter_context(serve(plan, "", fresh=True, say=print))
+                session.start(*plan.components)
+                session.wait_alive(*plan.components)
+                sessions.append(session)
+            yield Load(server, tuple(sessions), folder)
+    finally:
+        if before is None:
+            del os.environ["ROOMGRAD_STATE"]
+        else:
+            os.environ["ROOMGRAD_STATE"] = before

@@ -1,0 +1,39 @@
+"""A component that knows a format 2, too: `python -m tests.systems.release MODULE WRITES`.
+
+Its format 2 says MODE where format 1 says MODEL_STATUS, and leaves out TO_ROOM. The release that
+still writes 1 and the next one, which writes 2, have to work side by side.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from roomgrad import main
+from roomgrad.codec import FORMATS, Body, Format
+
+MODES = {1: "train", 2: "validate"}
+STATUS = {mode: status for status, mode in MODES.items()}
+
+
+def read(body: Body) -> Body:
+    """A body of format 2 as one of format 1."""
+    return {"MODEL_STATUS": STATUS[body["MODE"]]} | {
+        name: value for name, value in body.items() if name != "MODE"
+    }
+
+
+def write(body: Body) -> Body:
+    """And back."""
+    kept = {name: body[name] for name in body if name not in ("MODEL_STATUS", "TO_ROOM")}
+    return kept | {"MODE": MODES[body["MODEL_STATUS"]]}
+
+
+FORMAT_2 = Format(read, write)
+
+if __name__ == "__main__":
+    module, writes = sys.argv[1:3]
+    del sys.argv[1:3]
+    FORMATS.known[2] = FORMAT_2
+    FORMATS.written = int(writes)
+    main(import_module(module).component)

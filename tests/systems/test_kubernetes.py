@@ -1,0 +1,354 @@
+"""deploy/kubernetes, laid out by kubectl without a cluster: valid, hardened, and of one piece."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from roomgrad.contracts.melody import MELODY
+from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.names import Names
+from roomgrad.runtime.runs import groups
+from tests.systems.kubernetes import (
+    FEATURES,
+    FOLDER,
+    KEDA,
+    Manifest,
+    Pod,
+    allowed,
+    container,
+    laid_out,
+    of_kind,
+    read_secrets,
+    templates,
+)
+from tests.systems.project import ROOT
+
+pytestmark = pytest.mark.kubectl
+
+OVERLAYS = ["base", "overlays/laptop", "overlays/cluster", "everything"]
+OLDEST, NEWEST = "1.29", "1.37"  # of the versions of Kubernetes that are tried
+SCALED = {"controlmodel", "simulator", "evalnet", "learner"}
+BASE = {"trainer", "evolution", "labelling", "dashboard"} | SCALED
+OPTIONAL = {"gateway", "rater"}
+TOOLS = {"inference", "prometheus", "secrets", "redis"}  # of docker-compose.yml, no components here
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    """Each of them in its turn."""
+    return laid_out(request.param)
+
+
+@pytest.fixture(scope="session")
+def everything() -> list[Manifest]:
+    """Base with all features."""
+    return laid_out("everything")
+
+
+def selects(selector: Manifest, labels: Manifest) -> bool:
+    """Whether a selector, which has to say something, means who bears these labels."""
+    wanted = selector.get("matchLabels", selector)
+    return bool(wanted) and wanted.items() <= labels.items()
+
+
+# valid
+
+
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [("everything", OLDEST), ("everything", NEWEST), ("overlays/laptop", NEWEST)],
+)
+def test_every_manifest_is_valid(name: str, version: str) -> None:
+    """In the oldest and the newest Kubernetes that is tried; no field is unknown to it."""
+    for manifest in laid_out(name):
+        if manifest["apiVersion"].startswith("keda.sh/"):
+            jsonschema.validate(manifest, KEDA[manifest["kind"]])
+        else:
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
+def test_an_unknown_field_would_be_found() -> None:
+    """The check above can fail."""
+    deployment = next(each for each in laid_out("base") if each["kind"] == "Deployment")
+    wrong = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, NEWEST, strict=True)
+
+
+def test_every_component_of_compose_is_there(everything: list[Manifest]) -> None:
+    """Those that it starts by itself in the base, the others by a feature."""
+    services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
+    assert set(of_kind(laid_out("base"), "Deployment")) == BASE
+    assert set(of_kind(everything, "Deployment")) == BASE | OPTIONAL == services - TOOLS
+
+
+def test_everything_is_in_one_namespace(manifests: list[Manifest]) -> None:
+    """Whose pods the cluster itself keeps from asking for more than they need."""
+    [namespace] = of_kind(manifests, "Namespace").values()
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    name = namespace["metadata"]["name"]
+    others = [each for each in manifests if each["kind"] != "Namespace"]
+    assert {each["metadata"]["namespace"] for each in others} == {name}
+
+
+def test_the_page_names_what_is_there() -> None:
+    """Its features, folders and images are these, its links lead somewhere, sh can read it."""
+    page = (FOLDER / "README.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \|", page, re.M) == FEATURES
+    for path in re.findall(r"\bdeploy/kubernetes[\w./-]*", page):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\((?!https:)([^)]+)\)", page):
+        assert (FOLDER / link).exists(), link
+    [built] = re.findall(r"^for name in ([\w ]+);", page, re.M)
+    assert set(built.split()) == set(of_kind(laid_out("base"), "Deployment"))
+    for script in re.findall(r"```sh\n(.*?)```", page, re.S):
+        assert subprocess.run(["sh", "-n"], input=script, text=True).returncode == 0
+
+
+# hardened
+
+
+def test_every_container_can_do_nothing_but_its_work(manifests: list[Manifest]) -> None:
+    """As in docker-compose.yml: no root, no capabilities, nothing to write to, bounded."""
+    for name, template in templates(manifests).items():
+        spec, only = template["spec"], container(template)
+        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["enableServiceLinks"] is False, name
+        assert spec["terminationGracePeriodSeconds"] == 30, name
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] == (999 if name == "redis" else 10001)
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert only["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert {"cpu", "memory"} <= set(only["resources"]["limits"]), name
+        assert {"cpu", "memory"} <= set(only["resources"]["requests"]), name
+        assert not {"hostNetwork", "hostPID", "hostIPC", "hostUsers"} & set(spec), name
+        assert not any("hostPath" in volume for volume in spec["volumes"]), name
+        tmp = next(each for each in spec["volumes"] if each["name"] == "tmp")
+        assert "sizeLimit" in tmp["emptyDir"], name
+
+
+def test_the_user_is_that_of_the_image() -> None:
+    """Kubernetes cannot tell by a name that it is not root's."""
+    assert "--uid 10001" in (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def test_every_image_has_a_target_of_the_dockerfile(everything: list[Manifest]) -> None:
+    """One image for each component, named after it."""
+    targets = re.findall(r"^FROM \S+ AS (\S+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.M)
+    for name in of_kind(everything, "Deployment"):
+        assert container(templates(everything)[name])["image"] == f"roomgrad/{name}"
+        assert name in targets
+
+
+@pytest.mark.parametrize("overlay", ["laptop", "cluster"])
+def test_an_overlay_says_where_all_its_images_are(
+    overlay: str,
+) -> None:
+    """None is left without a version."""
+    found = templates(laid_out(f"overlays/{overlay}"))
+    assert all(re.search(r":[\w.]+$", container(each)["image"]) for each in found.values())
+
+
+# of one piece
+
+
+def test_probes_look_at_the_components_own_loop(everything: list[Manifest]) -> None:
+    """Restarted is who stands still, and nobody because Redis is away; pages answer by HTTP."""
+    for name in of_kind(everything, "Deployment"):
+        only = container(templates(everything)[name])
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            looks = only[probe]
+            if "exec" in looks:
+                command = looks["exec"]["command"][-1].replace('"$COMPONENT"', name)
+                patient = " --patient" if probe != "readinessProbe" else ""
+                assert command == f"roomgrad health {name}{patient}"
+            else:
+                assert looks["httpGet"]["path"] == "/healthz"
+                ports = {each["name"] for each in only["ports"]}
+                assert looks["httpGet"]["port"] in ports
+    exec_less = {
+        name
+        for name in of_kind(everything, "Deployment")
+        if "exec" not in container(templates(everything)[name])["livenessProbe"]
+    }
+    assert exec_less == {"dashboard"}  # which is a page and no component with a loop
+
+
+def test_what_a_pod_mounts_or_reads_is_there(manifests: list[Manifest]) -> None:
+    """Secrets come from make-secrets, under the names and keys that are read."""
+    secrets, configs = read_secrets(FOLDER), of_kind(manifests, "ConfigMap")
+    for name, template in templates(manifests).items():
+        only, volumes = container(template), {v["name"]: v for v in template["spec"]["volumes"]}
+        claims = of_kind(manifests, "StatefulSet").get(name, {}).get("spec", {})
+        claimed = {each["metadata"]["name"] for each in claims.get("volumeClaimTemplates", [])}
+        assert {mount["name"] for mount in only["volumeMounts"]} == set(volumes) | claimed
+        assert volumes["secrets"]["secret"]["secretName"] == name
+        for value in _values(only):
+            if value.startswith("/run/secrets/"):
+                assert value.removeprefix("/run/secrets/") in secrets[name]
+        for each in only.get("envFrom", []):
+            assert each["configMapRef"]["name"] in configs
+        if "config" in volumes:
+            mounted = configs[volumes["config"]["configMap"]["name"]]["data"]
+            assert mounted["redis.conf"] == (ROOT / "deploy/redis/redis.conf").read_text()
+
+
+def _values(only: Manifest) -> list[str]:
+    return [each["value"] for each in only.get("env", []) if "value" in each]
+
+
+def test_selectors_select(manifests: list[Manifest]) -> None:
+    """Services, budgets and owners find the pods that are meant, and ports have their names."""
+    pods = templates(manifests)
+    for name, owner in of_kind(manifests, "Deployment", "StatefulSet").items():
+        labels = {other: pod["metadata"]["labels"] for other, pod in pods.items()}
+        found = [other for other in pods if selects(owner["spec"]["selector"], labels[other])]
+        assert found == [name]
+    for name, service in of_kind(manifests, "Service").items():
+        assert selects(service["spec"]["selector"], pods[name]["metadata"]["labels"])
+        ports = {each["name"]: each["containerPort"] for each in container(pods[name])["ports"]}
+        for port in service["spec"]["ports"]:
+            assert ports[port["targetPort"]] == port["port"]
+        assert service["spec"].get("type", "ClusterIP") == "ClusterIP"  # nothing is published
+    for name, budget in of_kind(manifests, "PodDisruptionBudget").items():
+        assert selects(budget["spec"]["selector"], pods[name]["metadata"]["labels"])
+        assert budget["spec"]["maxUnavailable"] == (0 if name == "redis" else 1)
+    assert set(of_kind(manifests, "PodDisruptionBudget")) == {"redis"} | SCALED
+
+
+def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
+    """A name that is spelled wrong would be ignored without a word."""
+    known = set(re.findall(r"`([A-Z_]+)` \|", (ROOT / "docs" / "settings.md").read_text()))
+    for config in of_kind(everything, "ConfigMap").values():
+        if "redis.conf" not in config["data"]:
+            assert set(config["data"]) <= known
+    for name in of_kind(everything, "Deployment"):
+        env = [each["name"] for each in container(templates(everything)[name])["env"]]
+        assert set(env) - {"COMPONENT"} <= known
+        assert env.index("COMPONENT") < env.index("REDIS_URL")  # which is made from it
+
+
+def test_features_change_what_they_say() -> None:
+    """Valkey instead of Redis with all else the same; a GPU for those that learn, alone."""
+    redis, valkey = (container(templates(laid_out(each))["redis"]) for each in ("base", "valkey"))
+    assert (valkey["image"], valkey["command"][0]) == ("valkey/valkey:8", "valkey-server")
+    same = {"image": redis["image"], "command": ["redis-server", *valkey["command"][1:]]}
+    assert {**valkey, **same} == redis
+    with_gpu = {
+        name
+        for name, template in templates(laid_out("gpu")).items()
+        if container(template)["resources"]["limits"].get("nvidia.com/gpu") == 1
+    }
+    assert with_gpu == {"controlmodel", "evalnet"}
+
+
+# who may speak to whom
+
+
+def _pods(manifests: list[Manifest]) -> Iterator[Pod]:
+    for name, template in templates(manifests).items():
+        yield Pod(name, template["metadata"]["labels"], "roomgrad")
+    yield Pod("stranger", {"app.kubernetes.io/name": "stranger"}, "roomgrad")
+    yield Pod("elsewhere", {"app.kubernetes.io/name": "redis", "role": "component"}, "default")
+    yield Pod("dns", {"k8s-app": "kube-dns"}, "kube-system")
+    yield Pod("visitor", {}, "ingress", {"roomgrad/visitors": "allowed"})
+    yield Pod("prometheus", {}, "monitoring")
+    yield Pod("keda", {}, "keda")
+
+
+PORTS = (53, 6379, 8080, 8321, 8322, 9100)
+
+
+def _expected(name: str, components: set[str]) -> set[tuple[str, str, int]]:
+    found = {(each, "redis", 6379) for each in components}
+    found |= {(each, "dns", 53) for each in components}
+    found |= {("visitor", "labelling", 8321), ("visitor", "dashboard", 8322)}
+    if "gateway" in components:
+        found |= {("visitor", "gateway", 8080)}
+    if name in ("metrics", "everything", "overlays/cluster"):
+        found |= {("prometheus", each, 9100) for each in components}
+    if name in ("keda", "everything", "overlays/cluster"):
+        found |= {("keda", "redis", 6379)}
+    return found
+
+
+@pytest.mark.parametrize("name", [*OVERLAYS, *FEATURES])
+def test_nobody_speaks_to_anybody_but_as_needed(
+    name: str,
+) -> None:
+    """Every pair of pods at every port; what pods outside do among themselves is not ours."""
+    manifests = laid_out(name)
+    policies = list(of_kind(manifests, "NetworkPolicy").values())
+    pods = list(_pods(manifests))
+    components = set(of_kind(manifests, "Deployment"))
+    found = {
+        (source.name, target.name, port)
+        for source, target, port in product(pods, pods, PORTS)
+        if source is not target
+        and "roomgrad" in (source.namespace, target.namespace)
+        and allowed(policies, source, target, port)
+    }
+    assert found == _expected(name, components)
+
+
+# KEDA
+
+
+@pytest.mark.parametrize("system", [TREBUCHET, MELODY], ids=lambda system: system.name)
+def test_keda_looks_at_every_stream_that_a_component_reads(
+    system: Any, everything: list[Manifest]
+) -> None:
+    """At what waits and at what is in hand, for each of the groups that the contract declares."""
+    names = Names(system.name)
+    for name, scaled in of_kind(everything, "ScaledObject").items():
+        if name not in system.components:
+            continue
+        streams = {
+            names.stream(room, kind) for room, kind, group in groups(system, names) if group == name
+        }
+        triggers = [
+            each["metadata"] for each in scaled["spec"]["triggers"] if "stream" in each["metadata"]
+        ]
+        assert {each["consumerGroup"] for each in triggers} == {name}
+        for count in ("lagCount", "pendingEntriesCount"):
+            assert {each["stream"] for each in triggers if count in each} == streams
+        assert len(triggers) == 2 * len(streams)
+
+
+def test_keda_scales_those_who_only_answer(everything: list[Manifest]) -> None:
+    """Down to none; whoever speaks first, shows a page or holds connections stays."""
+    deployments = of_kind(everything, "Deployment")
+    for name, scaled in of_kind(everything, "ScaledObject").items():
+        spec = scaled["spec"]
+        assert (spec["scaleTargetRef"]["name"], spec["minReplicaCount"]) == (name, 0)
+        assert "replicas" not in deployments[name]["spec"]  # else each apply would undo its work
+    assert set(of_kind(everything, "ScaledObject")) == SCALED
+    assert {name for name in deployments if "replicas" in deployments[name]["spec"]} == (
+        BASE | OPTIONAL
+    ) - SCALED
+
+
+def test_keda_has_the_password_of_its_own_user(everything: list[Manifest]) -> None:
+    """The Secret has what the authentication reads, and all triggers use it."""
+    [way] = of_kind(everything, "TriggerAuthentication").values()
+    secrets = read_secrets(FOLDER)
+    for each in way["spec"]["secretTargetRef"]:
+        assert secrets[each["name"]][each["key"]]
+    namespace = way["metadata"]["namespace"]
+    assert secrets["scaler"]["address"] == f"redis.{namespace}.svc:6379"
+    for scaled in of_kind(everything, "ScaledObject").values():
+        used = {each["authenticationRef"]["name"] for each in scaled["spec"]["triggers"]}
+        assert used == {way["metadata"]["name"]}
