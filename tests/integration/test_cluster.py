@@ -207,9 +207,8 @@ def test_a_commit_waits_while_its_slot_is_on_the_way(cage: Cage, servers: Cluste
     assert cage.client.hlen(cage.names.memory("parrot")) == 1
 
 
-@pytest.mark.parametrize(
-    "upset", ["kill_master", pytest.param("freeze_master", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("upset", ["kill_master", "freeze_master"])
 def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, upset: str) -> None:
     """What its replica holds takes effect exactly once, and soon after it is promoted."""
     with ClusterSet(tmp_path) as servers, contextlib.ExitStack() as stack:
