@@ -37,7 +37,9 @@ LONGEST_ID = 128  # characters, as in a message
 class Page:
     """The endpoints and what they need."""
 
-    store: Store[redis.Redis]
+    store: Callable[[str], Store[redis.Redis]]
+    """The way to a run; to any server of a cluster if empty."""
+
     run: str
     """The run that is shown first; any if empty."""
 
@@ -71,7 +73,7 @@ class Page:
 
     async def show_runs(self, _request: Request) -> Response:
         """The runs on the server, and the one to begin with."""
-        runs = await self.store.ask(runs_on)
+        runs = await self.store("").ask(runs_on)
         first = self.run or next(iter(runs), "")
         return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
 
@@ -103,7 +105,7 @@ class Page:
         self.curves.move_to_end(names.run)
         if len(self.curves) > MOST_WATCHED:
             self.curves.popitem(last=False)
-        return _json(await self.store.ask(curve.read))
+        return _json(await self.store(names.run).ask(curve.read))
 
     async def show_root(self, request: Request) -> Response:
         """The way of one root, hop by hop."""
@@ -116,7 +118,7 @@ class Page:
             return roots.as_object(names, trace)
 
         try:
-            return _json(await self.store.ask(work))
+            return _json(await self.store(names.run).ask(work))
         except RoomgradError as error:
             raise HTTPException(404, str(error)) from error
 

@@ -7,6 +7,7 @@ import threading
 import redis
 import structlog
 
+from roomgrad.addresses import for_run
 from roomgrad.names import Names
 from roomgrad.server import address, connect
 from roomgrad.web import serving
@@ -18,6 +19,8 @@ from services.dashboard.watch import Watch
 
 log = structlog.get_logger("roomgrad")
 
+MOST_STORES = 100  # runs of a cluster; the one that was asked for first is connected anew
+
 
 class Site:
     """One dashboard. `serve` blocks until `stop`, which a signal handler may call."""
@@ -26,7 +29,8 @@ class Site:
         self._settings = settings
         self.door = Door(settings, PORT)
         self._ending = threading.Event()
-        self._store = Store[redis.Redis](lambda: connect(url, settings.redis_password_file))
+        self._url = url
+        self._stores: dict[str, Store[redis.Redis]] = {}
         self.page = Page(self._store, settings.run, self._watch)
         self._web = self.door.server(self.page.app())
 
@@ -49,7 +53,8 @@ class Site:
         self.page.close()
         self._web.should_exit = True
         web.join(LAST_RESORT_S)
-        self._store.close()
+        for store in self._stores.values():
+            store.close()
         return 0
 
     def stop(self) -> None:
@@ -64,8 +69,18 @@ class Site:
                 log.error("the web server has ended")
                 self._ending.set()
 
+    def _store(self, run: str) -> Store[redis.Redis]:
+        """The way to the server of a run: of a cluster, each has one of its own."""
+        url = for_run(self._url, run)
+        if len(self._stores) > MOST_STORES:
+            self._stores.pop(next(iter(self._stores))).close()
+        if url not in self._stores:
+            password_file = self._settings.redis_password_file
+            self._stores[url] = Store(lambda: connect(url, password_file))
+        return self._stores[url]
+
     def _watch(self, names: Names) -> Watch:
-        return Watch(names, self._store, self._settings.every_s)
+        return Watch(names, self._store(names.run), self._settings.every_s)
 
 
 def main() -> None:

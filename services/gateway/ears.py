@@ -7,11 +7,13 @@ import contextlib
 import time
 from typing import Any
 
+import redis
 import structlog
 
 from roomgrad import codec
 from roomgrad.errors import DecodeError, MessageError
 from roomgrad.names import LOGGING, Names, room_of
+from roomgrad.shards import ELSEWHERE_ERRORS
 from services.gateway import bodies
 from services.gateway.bodies import LIVE_ROOMS
 from services.gateway.link import LOST, Link, cancellations, heed
@@ -54,7 +56,8 @@ class Ears:
             del self._channels[channel]
         if left and self._ears is not None:
             with contextlib.suppress(*LOST):  # `run` subscribes to the others again
-                await self._ears.unsubscribe(*left)
+                ears = self._ears
+                await (ears.sunsubscribe if self._link.is_sharded else ears.unsubscribe)(*left)
         if len(self._channels) >= MOST_CHANNELS:
             raise DecodeError(f"ROOM {room!r}: {MOST_CHANNELS} rooms are listened to, no more can")
 
@@ -70,9 +73,13 @@ class Ears:
     async def _subscribe(self, channels: list[str]) -> None:
         ears, before = self._ears, cancellations()
         try:
-            await ears.subscribe(*channels)
-            if self._everywhere and not ears.patterns:
-                await ears.psubscribe(self._names.everything())
+            if self._link.is_sharded:  # where there are no patterns
+                rooms = self._rooms.known() if self._everywhere else ()
+                await ears.ssubscribe(*channels, *map(self._names.channel, rooms))
+            else:
+                await ears.subscribe(*channels)
+                if self._everywhere and not ears.patterns:
+                    await ears.psubscribe(self._names.everything())
         except LOST:
             pass  # `run` subscribes to all of them again
         heed(before)
@@ -87,7 +94,7 @@ class Ears:
                     await self._subscribe([self._own, *self._channels])
                     async for message in self._ears.listen():
                         await self._hear(message)
-            except LOST:
+            except (*LOST, *ELSEWHERE_ERRORS):
                 await asyncio.sleep(PAUSE_S)
             except Exception as error:
                 log.error("listening goes on after an error", exc_info=error)
@@ -107,15 +114,17 @@ class Ears:
 
     async def _hear(self, message: dict[str, Any]) -> None:
         kind, channel = message["type"], message["channel"].decode(errors="replace")
+        if kind == "sunsubscribe":
+            raise redis.ConnectionError("the slot of the channels is served elsewhere now")
         room = self._channels.get(channel)
         if channel == self._own:
             self._heard_at = time.monotonic()
-        elif kind == "subscribe" and room is not None:
+        elif kind in ("subscribe", "ssubscribe") and room is not None:
             for seat in self._rooms.seats_in(room):
                 seat.look(self._rooms.keys_of(room))
-        elif kind == "message" and room is not None:
+        elif kind in ("message", "smessage") and room is not None:
             await self._rang(room, message["data"])
-        elif kind == "pmessage" and message["data"].startswith(codec.RING_PREFIX):
+        if kind in ("pmessage", "smessage") and message["data"].startswith(codec.RING_PREFIX):
             self._tap(channel, message["data"])
 
     async def _rang(self, room: str, payload: bytes) -> None:

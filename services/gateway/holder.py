@@ -83,7 +83,7 @@ class Holder:
         async def attempt(client: Client) -> Any:
             async with client.pipeline(transaction=False) as pipe:
                 pipe.set(name, value, px=lives_ms)
-                pipe.publish(name, self._store.me)
+                pipe.execute_command(self._link.ring.decode(), name, self._store.me)
                 return await pipe.execute()
 
         await self._link.do(attempt)

@@ -14,16 +14,17 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from roomgrad import tls
-from roomgrad.addresses import located, options_of, sentinels_of
+from roomgrad.addresses import for_run, guide_of, located, options_of, ring_of
 from roomgrad.errors import NoServer
 from roomgrad.passwords import with_password_file
 from roomgrad.sentinels import Place
 from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
+from roomgrad.shards import ELSEWHERE_ERRORS, SPUBLISH
 
 log = structlog.get_logger("roomgrad")
 
 RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts
-LOOK_EVERY_S = 0.5  # under Sentinel, for another master
+LOOK_EVERY_S = 0.5  # for another master
 
 NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, NoServer, TimeoutError)
@@ -59,10 +60,12 @@ def _client(url: str, options: dict[str, Any]) -> Client:
 class Link:
     """One client of redis-py at a time; made anew, for the master of then, after each loss."""
 
-    def __init__(self, url: str, password_file: str) -> None:
-        self._url = url
+    def __init__(self, url: str, password_file: str, run: str) -> None:
+        self._url = for_run(url, run)
         self._password_file = password_file
-        self._sentinels = sentinels_of(url)
+        self._guide = guide_of(self._url, password_file)
+        self.ring = ring_of(url)
+        self.is_sharded = self.ring == SPUBLISH
         self._client: Client = None
         self._at: Place | None = None
         self._pause_s = RECONNECT_S[0]
@@ -81,7 +84,7 @@ class Link:
             except LOST as error:
                 await self._lose(client, error)
             except redis.ResponseError as error:
-                if not str(error).startswith(NOT_NOW):
+                if not _is_not_now(error):
                     raise
                 await self._lose(client, error)
             else:
@@ -98,7 +101,7 @@ class Link:
             options: dict[str, Any] = {
                 "protocol": 2,
                 "decode_responses": False,
-                "socket_timeout": MASTER_ANSWER_S if self._sentinels else ANSWER_S,
+                "socket_timeout": MASTER_ANSWER_S if self._guide else ANSWER_S,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
             }
@@ -108,9 +111,9 @@ class Link:
         return self._client
 
     def _locate(self) -> str:
-        if self._sentinels is None:
+        if self._guide is None:
             return self._url
-        self._at = self._sentinels.master()
+        self._at = self._guide.master()
         return located(self._url, self._at)
 
     async def _lose(self, client: Client, error: Exception) -> None:
@@ -125,12 +128,12 @@ class Link:
         self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
 
     async def watch(self) -> None:
-        """Under Sentinel: leaves a master that was replaced, also where that cannot tell."""
-        while self._sentinels is not None:
+        """Leaves a master that was replaced, also where that cannot tell."""
+        while self._guide is not None:
             await asyncio.sleep(LOOK_EVERY_S)
-            master = await asyncio.to_thread(self._sentinels.glance)
+            master = await asyncio.to_thread(self._guide.glance)
             if self._client is not None and master not in (None, self._at):
-                log.info("the sentinels name another master")
+                log.info("another master is named")
                 self.losses += 1
                 await self.close()
 
@@ -141,3 +144,7 @@ class Link:
             with contextlib.suppress(*LOST):
                 await client.aclose()
                 await client.connection_pool.disconnect(inuse_connections=True)
+
+
+def _is_not_now(error: redis.ResponseError) -> bool:
+    return isinstance(error, ELSEWHERE_ERRORS) or str(error).startswith(NOT_NOW)

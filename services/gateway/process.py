@@ -12,6 +12,7 @@ import sys
 import structlog
 
 from roomgrad import log as logs
+from roomgrad.addresses import for_run
 from roomgrad.contracts.known import SYSTEMS, system_of_run
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, Untrusted
 from roomgrad.messages import new_id
@@ -44,10 +45,10 @@ class Gateway:
 
     def __init__(self, settings: GatewaySettings, url: str) -> None:
         self._settings = settings
-        self._url = url
         self._names = Names(settings.rooms_of)
         self._served = False
-        self._link = Link(url, settings.redis_password_file)
+        self._url = for_run(url, self._names.run)
+        self._link = Link(url, settings.redis_password_file, self._names.run)
         me = f"{GATEWAY}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self._store = Store(self._names, self._link, me)
         self._holder = Holder(settings, self._names, self._store, self._link)

@@ -40,6 +40,10 @@ class Rooms:
         """Whether a room is in the contract."""
         return room in self._declared
 
+    def known(self) -> list[str]:
+        """The rooms of which some message is known."""
+        return list(self._types)
+
     def keys_of(self, room: str) -> list[Key]:
         """The streams of a room, as far as they are known."""
         return [(room, type_) for type_ in sorted(self._types.get(room, ()))]

@@ -86,7 +86,7 @@ class Store:
         """Puts a message that was published by hand into its stream, unless that was done."""
         keys = [self.names.taken(), self.names.stream(*stream.key)]
         token = f"{message.room} {message.type} {message.id}"
-        ring = [b"PUBLISH", self.names.channel(message.room), codec.header(message), b""]
+        ring = [self.link.ring, self.names.channel(message.room), codec.header(message), b""]
         arguments = [token, *ring, *codec.encode(message, stream)]
 
         async def attempt(client: Client) -> None:
@@ -115,6 +115,7 @@ class Store:
         guarded: its first guard is the holder. Where that does not hold, the heartbeat finds out
         whether this gateway has been replaced, and ends it, or the server was emptied.
         """
+        commit.ring = self.link.ring
         keys, arguments = commit.parts()
 
         async def attempt(client: Client) -> Any:

@@ -18,6 +18,7 @@ from roomgrad.rooms import MessageType, System
 _CONNECTED = (
     "+hello +auth +ping +quit +reset +select +client|setname +client|setinfo +client|id +info +time"
     " +wait +waitaof +multi +exec +discard +scan +script|load +unsubscribe +sunsubscribe"
+    " +cluster|slots +cluster|nodes"
 )
 _SCRIPTS = "+eval +evalsha +eval_ro +evalsha_ro"
 _ABOUT = "+type +exists +memory|usage"
@@ -174,6 +175,7 @@ def _send(grants: Grants, names: Names, system: System, sent: Iterable[Place]) -
     places = {*sent, *told, *logs}
     grants.adds |= {names.stream(*key) for key in places} | {names.dead()}
     grants.rings |= {names.channel(room) for room, _ in places}
+    grants.looks.add(names.here())  # a commit asks for it on a cluster
 
 
 def _keep(grants: Grants, names: Names, name: str, declared: Declared) -> None:

@@ -11,7 +11,7 @@ import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
-from roomgrad.addresses import sentinels_of
+from roomgrad.addresses import for_run, guide_of, ring_of
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
@@ -42,13 +42,14 @@ class Client:
         name: str = "client",
         patience_s: float = 10.0,
     ) -> None:
-        """patience_s: under Sentinel, how long a call waits for the next master to be elected."""
+        """patience_s: under Sentinel or in a cluster, how long a call waits for the next master."""
         self.system = system
         self.names = Names(run or system.name)
         self.name = name
-        url = address(redis_url)
+        url = for_run(address(redis_url), self.names.run)
         self.redis = connect(url, password_file)
-        self._watched = sentinels_of(url) is not None
+        self._watched = guide_of(url, password_file) is not None
+        self._ring = ring_of(url)
         self._patience_s = patience_s
         self._commit_script = self.redis.register_script(SCRIPT)
         self._free: dict[str, tuple[int, float]] = {}  # by stream: how many may follow, how long
@@ -126,7 +127,7 @@ class Client:
     # a failover may take away the answer of what stands, or what was answered
 
     def _patiently(self, attempt: Callable[[bool], T]) -> T:
-        """Under Sentinel: tries again while the next master is elected; told whether it does so."""
+        """Where a next master is elected: tries again meanwhile; told whether it does so."""
         until = time.monotonic() + self._patience_s
         again = False
         while True:
@@ -139,7 +140,7 @@ class Client:
                 time.sleep(RETRY_S)
 
     def _commit(self, token: str) -> Commit:
-        commit = Commit()
+        commit = Commit(self._ring)
         if self._watched:
             commit.once(self.names.sent(), token, time.time())
         return commit

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 
 from roomgrad import times
+from roomgrad.shards import PUBLISH
 
 SCRIPT = files("roomgrad").joinpath("scripts/commit.lua").read_bytes()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
@@ -31,7 +32,7 @@ class Commit:
     `scripts/commit.lua` does it; the head of that file explains each guard and operation.
     """
 
-    ring: bytes = b"PUBLISH"
+    ring: bytes = PUBLISH
     keys: dict[str, bytes] = field(default_factory=dict)
     guards: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)

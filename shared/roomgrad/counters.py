@@ -24,6 +24,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import redis
 
+from roomgrad.addresses import for_run
 from roomgrad.addresses import shown as without_password
 from roomgrad.errors import NoServer, ServerError, SettingsError, shown
 from roomgrad.names import Names
@@ -58,7 +59,7 @@ class _Kept(ABC, Generic[V]):
             )
         self.name = name
         self.key = Names(run).counters(component)
-        self._url = address(redis_url)
+        self._url = for_run(address(redis_url), run)
         self._first = self._encoded(self._checked(value))
         self._do(lambda client: client.hsetnx(self.key, name, self._first))
 

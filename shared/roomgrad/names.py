@@ -17,7 +17,7 @@ ERRORS = "errors"  # every dead letter, and every answer to something nobody und
 LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
 
 # Tables share a level of names with these keys of the runtime.
-RESERVED = ("run", "taken", "sent", "dead")
+RESERVED = ("run", "taken", "sent", "dead", "here")
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TYPE = re.compile(r"[A-Za-z0-9_.-]{1,32}(/[A-Za-z0-9_.-]{1,32})?")  # as it stands in a key
@@ -133,8 +133,14 @@ class Names:
         return self._key("taken")
 
     def sent(self) -> str:
-        """Sorted set: what clients under Sentinel have sent, so that none of it is sent twice."""
+        """Sorted set: what clients have sent where a master may be replaced (Sentinel, Cluster), so
+        that none of it is sent twice.
+        """
         return self._key("sent")
+
+    def here(self) -> str:
+        """Nothing, ever: on a Cluster, a slot that is moving has no answer to who asks for it."""
+        return self._key("here")
 
     def later(self, component: str) -> str:
         """Sorted set: what a component staged for later, by unix ms of the server's clock."""

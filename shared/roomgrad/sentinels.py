@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import redis
 from redis.backoff import NoBackoff
@@ -20,7 +20,7 @@ GLANCE_EVERY_S = 1.0
 Place = tuple[str, int]  # host and port
 
 HELLO = (b"HELLO", b"2")
-NO_MASTER = "this server is a replica: the sentinels have not heard so yet"
+NO_MASTER = "this server is a replica: who named it has not heard so yet"
 
 
 class Sentinels:
@@ -122,6 +122,24 @@ class Sentinels:
         return f"the sentinels know no master {self.name!r}: they know {names}"
 
 
+class Guide(Protocol):
+    """Who knows which of several servers is the master."""
+
+    name: str
+
+    def master(self) -> Place:
+        """Where the master is now. Raises NoServer when nobody knows one."""
+
+    def glance(self) -> Place | None:
+        """The same as who answered last says, asked in bounded time; None if it does not know."""
+
+    def doubt(self) -> None:
+        """What was answered last was wrong: another one is asked first the next time."""
+
+    def discover_master(self, name: str) -> Place:
+        """The same as `master` for redis-py's pool. Raises redis.ConnectionError."""
+
+
 class MasterPool(SentinelConnectionPool):
     """Connections of redis-py to the master, asked for with each new one and once a second.
 
@@ -129,25 +147,25 @@ class MasterPool(SentinelConnectionPool):
     loses what it is told until then.
     """
 
-    def __init__(self, sentinels: Sentinels, **options: Any) -> None:
+    def __init__(self, guide: Guide, **options: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
-            sentinels.name, sentinels, redis_connect_func=_greet, **options
+            guide.name, guide, redis_connect_func=_greet, **options
         )
-        self._sentinels = sentinels
+        self._guide = guide
         self._asked_at = time.monotonic()
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
-        """One to the master that the sentinels name."""
+        """One to the master that is named now."""
         now = time.monotonic()
         if now - self._asked_at > GLANCE_EVERY_S:
             self._asked_at = now
-            if self._sentinels.glance() not in (None, self.master_address):
+            if self._guide.glance() not in (None, self.master_address):
                 self.get_master_address()  # type: ignore[no-untyped-call]  # hangs up the idle ones
         return super().get_connection()
 
 
 def _greet(connection: Any) -> None:
-    """A greeting for servers under Sentinel: one that was a master is not used any more."""
+    """A greeting for servers of several: one that was a master is not used any more."""
     connection.on_connect()
     connection.send_command(*HELLO)
     if not is_master(connection.read_response()):

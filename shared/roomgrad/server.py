@@ -24,18 +24,19 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from roomgrad import children, project, tls
-from roomgrad.addresses import located, options_of, sentinels_of, shown
+from roomgrad.addresses import guide_of, located, options_of, shown
 from roomgrad.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
 from roomgrad.errors import NoServer, ServerError, Untrusted
 from roomgrad.log import shorten
 from roomgrad.passwords import with_password_file
-from roomgrad.sentinels import MasterPool
+from roomgrad.sentinels import MasterPool, Sentinels
+from roomgrad.shards import ShardPool, Shards
 
 START_S = 120.0  # a large append-only file takes its time
 STOP_S = 30.0
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_S = 30.0  # a large commit takes a server some seconds
-MASTER_ANSWER_S = 6.0  # under Sentinel, where another one may be master by then
+MASTER_ANSWER_S = 6.0  # under Sentinel or in a cluster, where another one may be master by then
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -47,7 +48,7 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     Raises NoServer when nothing answers, Untrusted when TLS does not prove who does, and
     ServerError when what answers cannot be used.
     """
-    located(url)  # who watches over servers says best why there is none
+    located(url, password_file=password_file)  # who watches over servers says best why not
     client = _client(url, password_file, answer_s)
     try:
         _wait_loaded(client)
@@ -69,7 +70,7 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
 def objection(error: BaseException, url: str) -> Untrusted | None:
     """Why a connection to this address failed, if TLS is the reason."""
     options = options_of(url)
-    known = "path" not in options and sentinels_of(url) is None
+    known = "path" not in options and guide_of(url) is None
     place = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
     return tls.objection(error, place, options, wanted=tls.wanted(url))
 
@@ -324,15 +325,18 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    sentinels = sentinels_of(url)
+    guide = guide_of(url, password_file)
     if tls.wanted(url):
-        options["connection_class"] = tls.VerifiedMaster if sentinels else tls.Verified
-    if sentinels is None:
+        watched = isinstance(guide, Sentinels)
+        options["connection_class"] = tls.VerifiedMaster if watched else tls.Verified
+    if guide is None:
         plain, options = with_password_file(url, options, password_file)
         return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     _, options = with_password_file(url, {**options_of(url), **options}, password_file)
-    return redis.Redis.from_pool(MasterPool(sentinels, **options))
+    if isinstance(guide, Shards):
+        return redis.Redis.from_pool(ShardPool(guide, **options))
+    return redis.Redis.from_pool(MasterPool(guide, **options))
 
 
 @contextlib.contextmanager

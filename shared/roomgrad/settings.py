@@ -60,7 +60,8 @@ class RuntimeSettings:
 
     redis_url: str = ""
     """Address of the server, like redis://localhost:6379/0, or of the sentinels that know it, like
-    redis+sentinel://host1:26379,host2:26379/NAME/0; the embedded server when empty."""
+    redis+sentinel://host1:26379,host2:26379/NAME/0, or of nodes of a cluster, like
+    redis+cluster://host1:6379,host2:6379; the embedded server when empty."""
 
     redis_password_file: str = ""
     """File that holds the server's password, so that it stands in no address."""

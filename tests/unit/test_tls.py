@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad import tls
-from roomgrad.addresses import for_redis_cli, options_of
+from roomgrad.addresses import options_of, redis_cli
 from roomgrad.errors import ServerError, SettingsError
 from roomgrad.server import address
 
@@ -71,7 +71,7 @@ def test_the_setting_names_the_ca_of_an_address_that_names_none(
 def test_redis_cli_is_told_the_ca_in_a_word_of_its_own() -> None:
     """It passes over what an address says of TLS."""
     url = tls.with_ca(SECURE, "/a b/ca.crt")
-    assert for_redis_cli(url) == "rediss://me:***@redis:6379/0 --cacert '/a b/ca.crt'"
+    assert redis_cli(url, "") == "redis-cli -u rediss://me:***@redis:6379/0 --cacert '/a b/ca.crt'"
 
 
 @given(st.text(min_size=1).filter(lambda text: "\0" not in text))

@@ -17,6 +17,7 @@ from roomgrad.inspection.keys import runs_on
 from roomgrad.inspection.streams import keys_of, place
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.server import address, connect
+from roomgrad.shards import go_to
 
 
 @contextmanager
@@ -36,6 +37,11 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
                 f"the server at {shown(url)} does not allow it ({error}): name a user that may in "
                 f"the address (redis://NAME:PASSWORD@HOST), or allow it by ACL SETUSER"
             ) from error
+        except redis.exceptions.AskError as error:
+            raise ServerError(
+                f"the server at {shown(url)} is a node of a cluster ({error}): name it as "
+                f"redis+cluster://HOST:PORT"
+            ) from error
         except redis.ResponseError as error:
             raise ServerError(f"the server at {shown(url)} refuses: {error}") from error
 
@@ -43,12 +49,15 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
 def chosen(client: redis.Redis, run: str, system: str = "") -> Names:
     """The run that is meant: by its name, by its system, or the only one that there is.
 
+    On a cluster, the client goes to the node that serves it from then on.
+
     Raises SettingsError with the runs that there are.
     """
     name = run or os.environ.get("RUN", "") or (find_system(system).name if system else "")
     if not name:
-        return Names(_only(runs_on(client)))
+        name = _only(runs_on(client))
     names = Names(name)
+    go_to(client, name)
     if not client.exists(names.run_info(), names.dead()):
         known = runs_on(client)
         more = hint(name, known) if known else "it holds no run at all."

@@ -16,8 +16,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from roomgrad import project
-from roomgrad.addresses import for_redis_cli
+from roomgrad.addresses import redis_cli, subscribe_of
 from roomgrad.commands.plan import Plan, served_as
+from roomgrad.commands.session import password_file
 from roomgrad.names import Names, encoded
 
 ANY = ("0.0.0.0", "::")  # of all addresses of this machine
@@ -72,7 +73,7 @@ def show(console: Console, report: Report, picture: str) -> None:
 
 def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
     """Commands with which one sees more; those for a run that is not up begin with starting it."""
-    redis_cli = f"redis-cli -u {for_redis_cli(url)}"
+    cli = redis_cli(url, run, password_file())
     me, names = command(), Names(run)
     option = "" if run == "trebuchet" else f" --run {shlex.quote(run)}"
     first = (
@@ -82,8 +83,8 @@ def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
         "Where to look next:",
         *first,
         f"  {me} shoot --wind 3 --target 60{option}",
-        f"  {redis_cli} SUBSCRIBE '{names.channel('input')}'",
-        f"  {redis_cli} HGETALL '{names.counters('trainer')}'",
+        f"  {cli} {subscribe_of(url)} '{names.channel('input')}'",
+        f"  {cli} HGETALL '{names.counters('trainer')}'",
         f"  {me} down{option}",
     ]
 

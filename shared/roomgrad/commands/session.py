@@ -15,6 +15,7 @@ from typing import TypeVar
 import redis
 
 from roomgrad import project
+from roomgrad.addresses import for_run
 from roomgrad.commands.launcher import Launcher, last_words
 from roomgrad.commands.plan import Plan
 from roomgrad.errors import RoomgradError
@@ -135,7 +136,7 @@ def serve(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_held(directory, plan.names.run))
         url, embedded = stack.enter_context(served(redis_url))
-        client = connect(url, password_file())
+        client = connect(for_run(url, plan.names.run), password_file())
         stack.callback(client.close)
         if fresh:
             runs.delete(client, plan.names)

@@ -7,6 +7,8 @@ from urllib.parse import unquote
 
 import redis
 
+from roomgrad.shards import each_master
+
 LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
 
 
@@ -24,9 +26,9 @@ def scanned(client: redis.Redis, pattern: str, kind: str | None = None) -> list[
 
 
 def runs_on(client: redis.Redis) -> list[str]:
-    """The names of the runs on a server."""
-    keys = scanned(client, "{*}:run", "hash")
-    return [unquote(key[1 : -len("}:run")]) for key in keys]
+    """The names of the runs on a server, or on all masters of a cluster."""
+    found = {key for each in each_master(client) for key in scanned(each, "{*}:run", "hash")}
+    return [unquote(key[1 : -len("}:run")]) for key in sorted(found)]
 
 
 def pattern(text: str) -> str:

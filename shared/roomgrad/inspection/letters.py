@@ -20,6 +20,7 @@ from roomgrad.messages import Message
 from roomgrad.names import Names, is_client_group
 from roomgrad.rooms import Stream, System
 from roomgrad.runtime import runs
+from roomgrad.shards import ring_by
 
 PAGE = 100  # letters of one call
 HEAD_BYTES = 16 * 1024  # of each value, where the body is not wanted: a history is shorter
@@ -173,7 +174,8 @@ class Letters:
         others = sorted(self._groups(room, type_) - {letter.component})
         done = [self.names.done(g, room, type_) for g in others if not is_client_group(g)]
         keys = [self.names.dead(), letter.stream, *done]
-        arguments = [letter.entry, letter.component, "PUBLISH", self.names.channel(room)]
+        ring = [ring_by(self._client).decode(), self.names.channel(room)]
+        arguments = [letter.entry, letter.component, *ring]
         try:
             answer = self._requeue(keys=keys, args=[*arguments, self._header(letter)])
         except redis.ResponseError as error:  # no memory, a function that it does not know...

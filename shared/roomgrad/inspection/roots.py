@@ -15,6 +15,7 @@ from roomgrad.inspection.hops import Death, Hop, Spent, Trace
 from roomgrad.inspection.letters import Letters
 from roomgrad.inspection.sent import Streams
 from roomgrad.names import Names
+from roomgrad.shards import on_cluster
 
 LETTERS = 10_000  # the newest, among which those of a root are looked for
 
@@ -39,6 +40,7 @@ class Lookup:
         self._client = client
         self._names = names
         self._streams = streams
+        self._subscribe = "-c SSUBSCRIBE" if on_cluster(client) else "SUBSCRIBE"
         self._components = sorted(known.components_of(client, names))
 
     def newest_finished(self) -> str:
@@ -46,9 +48,10 @@ class Lookup:
         for root_id in hops.finished(self._streams)[:CANDIDATES]:
             if not self.remembered(root_id):
                 return root_id
+        channel = self._names.channel("ROOM")
         raise RoomgradError(
             f"run {self._names.run} has no finished root in its streams: name an open one by its "
-            f"ROOT_ID, which every ring shows: redis-cli SUBSCRIBE '{self._names.channel('ROOM')}'"
+            f"ROOT_ID, which every ring shows: redis-cli {self._subscribe} '{channel}'"
         )
 
     def ids(self, root_id: str) -> list[str]:

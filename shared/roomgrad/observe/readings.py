@@ -10,6 +10,7 @@ import redis
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from roomgrad.addresses import for_run
 from roomgrad.codec import unpack
 from roomgrad.contracts import known
 from roomgrad.errors import RoomgradError
@@ -48,7 +49,7 @@ class Readings(Collector):
         self._names = names
         self._keys = list(keys)
         self._who = (names.run, component)
-        self._url, self._password_file = url, password_file
+        self._url, self._password_file = for_run(url, names.run), password_file
         self._client: redis.Redis | None = None
         self._one_at_a_time = threading.Lock()
 

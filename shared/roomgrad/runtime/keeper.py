@@ -191,7 +191,7 @@ class Keeper:
             self._names.alive("").encode(),
             b"1" if self._beats % CLEAN_EVERY == 0 else b"0",
             b"1" if believes else b"0",
-            b"PUBLISH",
+            self._wire.ring,
         ]
         reply = self._wire.call([b"EVAL", self._keep_script, b"%d" % len(keys), *keys, *arguments])
         if isinstance(reply, ReplyError):

@@ -35,7 +35,8 @@ class Later:
         keys = [self.dues, names.later_bodies(component.name).encode(), *sorted(streams)]
         script = runs.script("later").encode()
         count = b"%d" % len(keys)
-        self._command = packed(b"EVAL", script, count, *keys, b"PUBLISH", b"%d" % MOST)
+        self._words = (b"EVAL", script, count, *keys)
+        self._command = b""
         self._lock = threading.Lock()
         self._due = math.inf
         self._reason = ""
@@ -64,6 +65,7 @@ class Later:
         """Delivers what is due and sets the alarm for the next. Raises a server's error."""
         with self._lock:  # before the call: what is staged from here on sets it again
             self._due = math.inf
+        self._command = self._command or packed(*self._words, wire.ring, b"%d" % MOST)
         reply = wire.call(self._command)
         if isinstance(reply, ReplyError):
             raise reply

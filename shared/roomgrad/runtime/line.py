@@ -9,9 +9,10 @@ from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import MessageError
 from roomgrad.runtime.wire import Command, Reply, ReplyError, Wire, WireLost
 from roomgrad.sentinels import Place
+from roomgrad.shards import ELSEWHERE
 
 # Errors that mean "not now": the connection is given up and made again.
-_NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+_NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", *ELSEWHERE)
 
 
 class Line:
@@ -35,7 +36,7 @@ class Line:
 
     @property
     def at(self) -> Place | None:
-        """Under Sentinel: the server to which both go."""
+        """Under Sentinel or in a cluster: the server to which both go."""
         return self._wire.at
 
     def close(self) -> None:
@@ -62,6 +63,7 @@ class Line:
 
     def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> Reply:
         """The server's answer to a commit; the next read leaves in the same send."""
+        commit.ring = self._wire.ring
         if self.reading:
             return self._side.call(commit.command())
         self._wire.send(commit.command(), *then_read)

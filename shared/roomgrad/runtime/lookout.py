@@ -1,4 +1,4 @@
-"""Under Sentinel: leaves a master that was replaced, also where that cannot tell."""
+"""Under Sentinel or in a cluster: leaves a master that was replaced, which may not know it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from roomgrad.runtime.wire import Wire
-from roomgrad.sentinels import Place, Sentinels
+from roomgrad.sentinels import Guide, Place
 
 log = structlog.get_logger("roomgrad")
 
@@ -19,11 +19,11 @@ class Lookout:
     """One thread beside a replica that ends its connections to any server but the master.
 
     A frozen master answers nothing until an answer is overdue; one that thaws, or was cut off,
-    takes itself for the master until the sentinels reach it, and loses what it is told until then.
+    takes itself for the master until the others reach it, and loses what it is told until then.
     """
 
-    def __init__(self, sentinels: Sentinels, wires: Sequence[Wire]) -> None:
-        self._sentinels = sentinels
+    def __init__(self, guide: Guide, wires: Sequence[Wire]) -> None:
+        self._guide = guide
         self._wires = wires
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
@@ -39,7 +39,7 @@ class Lookout:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            master = self._sentinels.glance()
+            master = self._guide.glance()
             if master is not None:
                 self._leave_others(master)
 
@@ -49,4 +49,4 @@ class Lookout:
             wire.hang_up()
         if others:
             host, port = master
-            log.info("the sentinels name another master", master=f"{host}:{port}")
+            log.info("another master is named", master=f"{host}:{port}")

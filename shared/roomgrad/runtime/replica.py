@@ -17,7 +17,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad import codec
-from roomgrad.addresses import located, sentinels_of
+from roomgrad.addresses import for_run, guide_of, located
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import MessageError, NoServer, RoomgradError, Untrusted
@@ -66,7 +66,7 @@ class Replica:
         self.names = Names(settings.run or component.system.name)
         self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self.pulse = Pulse()
-        self._url = url
+        self._url = for_run(url, self.names.run)
         self._wires: list[Wire] = []
         self._stopping = Stopping()
         self._line = Line(self._open_wire)
@@ -88,7 +88,7 @@ class Replica:
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
         self._keeper: Keeper | None = None
-        self._observers = observers(component, settings, self.names, self.consumer, url)
+        self._observers = observers(component, settings, self.names, self.consumer, self._url)
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
         self._missed = 0
@@ -134,8 +134,8 @@ class Replica:
 
         Raises Untrusted when the server that it finds first cannot be trusted.
         """
-        sentinels = sentinels_of(self._url)
-        lookout = Lookout(sentinels, self._wires) if sentinels else None
+        guide = guide_of(self._url, self.settings.redis_password_file)
+        lookout = Lookout(guide, self._wires) if guide else None
         if lookout is not None:
             lookout.start()
         keeper = self._keeper = self._make_keeper()
@@ -192,7 +192,7 @@ class Replica:
 
     def _connect(self) -> None:
         self._line.connect()
-        where = located(self._url, self._line.at)
+        where = located(self._url, self._line.at, self.settings.redis_password_file)
         with connect(where, self.settings.redis_password_file, GRACE_S) as client:
             self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
             if isinstance(self._source, EveryoneSource):

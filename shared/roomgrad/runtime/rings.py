@@ -16,7 +16,8 @@ from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType, Stream, System
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead import ERROR_STREAM, ERRORS_KEPT
-from roomgrad.runtime.wire import ReplyError, Wire
+from roomgrad.runtime.wire import ReplyError, Wire, WireLost
+from roomgrad.shards import ELSEWHERE, SPUBLISH
 
 log = structlog.get_logger("roomgrad")
 
@@ -42,14 +43,17 @@ class Rings:
         self.heard_at = time.monotonic()  # when one arrived, or the subscription was made
 
     def subscribe(self, wire: Wire) -> None:
-        """SUBSCRIBEs on a fresh connection."""
+        """SUBSCRIBEs on a fresh connection; on a cluster SSUBSCRIBEs."""
         self._hear_own()
-        wire.send([b"SUBSCRIBE", self._own, *self._rooms])
+        verb = b"SSUBSCRIBE" if wire.ring == SPUBLISH else b"SUBSCRIBE"
+        wire.send([verb, self._own, *self._rooms])
 
     def hear(self, replies: list[Any], wire: Wire) -> None:
         """Looks at what rang; `wire` is for taking messages into their streams."""
         for reply in replies:
-            if not isinstance(reply, list) or reply[0] != b"message":
+            if _is_over(reply):
+                raise WireLost("the slot of the channels is served elsewhere now")
+            if not isinstance(reply, list) or reply[0] not in (b"message", b"smessage"):
                 continue
             _, channel, payload = reply
             if channel == self._own:
@@ -67,7 +71,7 @@ class Rings:
             token = f"{room} {message.type} {message.id}"  # a gradient has its forward's ID
         except MessageError as error:
             stream = ERROR_STREAM
-            message = self._refusal(room, payload, error)
+            message = self._refusal(room, payload, error, wire)
             fields = codec.encode(message, stream)
             token = "refused:" + hashlib.sha1(payload, usedforsecurity=False).hexdigest()
         self._store(token, message, stream, fields, wire)
@@ -82,9 +86,9 @@ class Rings:
             raise MessageError(f"TYPE: room {room} takes {types}, got {shown(type_)}")
         return codec.from_body(body, stream, {}), stream
 
-    def _refusal(self, room: str, payload: bytes, error: MessageError) -> Message:
+    def _refusal(self, room: str, payload: bytes, error: MessageError, wire: Wire) -> Message:
         example = (
-            f"PUBLISH '{self._names.channel(room)}' "
+            f"{wire.ring.decode()} '{self._names.channel(room)}' "
             '\'{"ID":"my-1","ROOT_ID":"my-1","TYPE":"DATA/FORWARD","MODEL_STATUS":2,"DATA":[...]}\''
         )
         text = f"room {room}: what was published is no message ({error}); send it as {example}"
@@ -105,7 +109,7 @@ class Rings:
         keys = [self._names.taken().encode(), self._names.stream(*stream.key).encode()]
         arguments = [
             token.encode(),
-            b"PUBLISH",
+            wire.ring,
             self._names.channel(stream.room.name).encode(),
             codec.header(message),
             limit,
@@ -116,3 +120,10 @@ class Rings:
             log.debug("what was published is left to who may take it", token=token[:300])
         elif isinstance(reply, ReplyError):
             log.error("what was published cannot be taken", token=token[:300], reason=str(reply))
+
+
+def _is_over(reply: Any) -> bool:
+    """Whether a subscription ends because its slot leaves a node of a cluster, or has left it."""
+    if isinstance(reply, ReplyError):
+        return str(reply).startswith(ELSEWHERE)
+    return isinstance(reply, list) and reply[0] == b"sunsubscribe"

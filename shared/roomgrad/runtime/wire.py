@@ -15,10 +15,10 @@ from typing import Any
 import hiredis
 
 from roomgrad import tls
-from roomgrad.addresses import options_of, sentinels_of
+from roomgrad.addresses import guide_of, options_of, ring_of
 from roomgrad.errors import MessageError, NoServer, Untrusted
 from roomgrad.passwords import read_password
-from roomgrad.sentinels import HELLO, NO_MASTER, Place, Sentinels, is_master
+from roomgrad.sentinels import HELLO, NO_MASTER, Guide, Place, is_master
 
 # A server that is away must not hold up the next attempt, of which one may be the first to succeed.
 CONNECT_S = 0.5
@@ -78,12 +78,13 @@ class Wire:
         self._options = options_of(url)
         self._password_file = password_file
         self.grace_s = GRACE_S
-        self._sentinels = sentinels_of(url)
+        self._guide = guide_of(url, password_file)
+        self.ring = ring_of(url)
         self._tls = tls.wanted(url)
         self._heard = False  # whether a server has said anything on this connection
         self._name = name
         self.at: Place | None = None
-        """Under Sentinel: the server to which it is, or was, connected."""
+        """Under Sentinel or in a cluster: the server to which it is, or was, connected."""
 
         self._socket: socket.socket | None = None
         self._patience_s = 0.0
@@ -101,40 +102,40 @@ class Wire:
 
         Raises OSError or ReplyError (wrong password, loading...), and Untrusted with nothing sent.
 
-        at: the server, where sentinels have been asked already; two connections that belong
-        together must not go to two servers while a failover is under way.
+        at: the server, where that has been asked already; two connections that belong together must
+        not go to two servers while a failover is under way.
         """
         self.close()
         self._reader = hiredis.Reader()
         self._waiting = 0
         self._heard = False
-        if self._sentinels is not None:
-            self.at = at or self._master(self._sentinels)
+        if self._guide is not None:
+            self.at = at or self._master(self._guide)
         try:
             self._socket = self._open()
             self._patience_s = GREETING_S
             self._greet()
         except BaseException:
             self.close()
-            if self._sentinels is not None:
-                self._sentinels.doubt()
+            if self._guide is not None:
+                self._guide.doubt()
             raise
 
-    def _master(self, sentinels: Sentinels) -> Place:
+    def _master(self, guide: Guide) -> Place:
         try:
-            return sentinels.master()
+            return guide.master()
         except NoServer as error:
             raise WireLost(str(error)) from error
 
     def _greet(self) -> None:
-        """Says who this is, and asks under Sentinel who answers. Soon, or not at all."""
+        """Says who this is, and asks whether a master answers. Soon, or not at all."""
         commands = self._greetings()
         self._send(GREETING_S, *commands)
         replies = [self._read(GREETING_S) for _ in commands]
         for reply in replies:
             if isinstance(reply, ReplyError):
                 raise reply
-        if self._sentinels is not None and not is_master(replies[-1]):
+        if self._guide is not None and not is_master(replies[-1]):
             raise WireLost(NO_MASTER)
 
     def _open(self) -> socket.socket:
@@ -180,7 +181,7 @@ class Wire:
             commands.append((b"SELECT", str(database).encode()))
         if self._name:
             commands.append((b"CLIENT", b"SETNAME", self._name.encode()))
-        if self._sentinels is not None:
+        if self._guide is not None:
             commands.append(HELLO)
         return commands
 
@@ -236,6 +237,8 @@ class Wire:
         except (OSError, hiredis.ProtocolError) as error:
             self._lose(error)
         self._waiting -= 1
+        if isinstance(reply, ReplyError) and self._guide and str(reply).startswith("MOVED"):
+            self._guide.doubt()  # who was asked has not heard of it yet
         return reply
 
     def _fill(self, patience_s: float) -> None:

@@ -139,6 +139,15 @@ end
 
 if ring ~= 'PUBLISH' and ring ~= 'SPUBLISH' then return {'wrong', 'ring: ' .. tostring(ring)} end
 
+-- While the slot moves to another node, whatever is not there is asked for in vain: this script would
+-- end half done at a key that it has emptied itself. A key that is never there tells before.
+local tag = ring == 'SPUBLISH' and KEYS[1] and KEYS[1]:match('^{[^}]+}')
+local here = tag and redis.pcall('EXISTS', tag .. ':here')
+if type(here) == 'table' and here.err then
+  if not here.err:match('non local key') then return {'refused', here.err} end
+  return redis.error_reply('TRYAGAIN the slot of ' .. tag .. ' is moving to another node')
+end
+
 local owed -- the entry that this commit answers
 for number = 1, tonumber(take()) do
   local guard = take()

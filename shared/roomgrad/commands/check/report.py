@@ -31,6 +31,7 @@ from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
+from roomgrad.shards import go_to
 
 START_S = 60.0  # the first start of all compiles what has to be compiled
 
@@ -96,6 +97,7 @@ def _running(client: redis.Redis, asked: Asked, url: str) -> Iterator[Names]:
         yield inventory.chosen(client, asked.run)
         return
     names = Names(f"check-{asked.component}-{new_id()[:8]}")
+    go_to(client, names.run)
     process = _start(asked, names, url)
     try:
         _wait(client, names, asked, process)

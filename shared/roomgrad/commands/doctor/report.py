@@ -10,13 +10,14 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from roomgrad.addresses import shown
+from roomgrad.addresses import redis_cli, shown
 from roomgrad.commands import inventory
-from roomgrad.commands.doctor import runs, server
+from roomgrad.commands.doctor import cluster, runs, server
 from roomgrad.commands.doctor.findings import Finding, Level
 from roomgrad.inspection.keys import runs_on
 from roomgrad.inspection.shown import printable
 from roomgrad.names import Names
+from roomgrad.shards import go_to, on_cluster
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
 
@@ -39,7 +40,7 @@ def run(run: str, redis_url: str, *, as_json: bool) -> None:
 def examined(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
     """What was found on the server, and in one run or in all. Raises SettingsError."""
     asked = server.Server.ask(client, url)
-    found = server.findings(asked)
+    found = cluster.findings(client, url) if on_cluster(client) else server.findings(asked)
     try:
         names = (
             [inventory.chosen(client, run)] if run else [Names(name) for name in runs_on(client)]
@@ -47,7 +48,9 @@ def examined(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
     except redis.ResponseError as error:
         return [*found, runs.unasked(run, "runs", error, asked.command)]
     for each in names:
-        found += runs.findings(client, each, asked.command)
+        go_to(client, each.run)
+        command = redis_cli(url, each.run) if on_cluster(client) else asked.command
+        found += runs.findings(client, each, command)
     return found
 
 

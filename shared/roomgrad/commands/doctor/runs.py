@@ -15,6 +15,7 @@ from roomgrad.inspection.look import Look, look, place
 from roomgrad.names import ERRORS, Names
 from roomgrad.runtime import runs
 from roomgrad.settings import RuntimeSettings
+from roomgrad.shards import on_cluster
 
 DEFAULTS = RuntimeSettings()
 LEASES = 3  # how long somebody else may take to take a message over
@@ -29,22 +30,27 @@ XGROUP|CREATE|KEY|g|0 XINFO|GROUPS|KEY XTRIM|KEY|MAXLEN|1 XRANGE|KEY|-|+
 HGET|KEY|f HMGET|KEY|f HGETALL|KEY HSET|KEY|f|x HSETNX|KEY|f|x HDEL|KEY|f HKEYS|KEY
 HINCRBY|KEY|f|1 HEXISTS|KEY|f ZADD|KEY|0|m ZSCORE|KEY|m ZRANGE|KEY|0|0 ZREM|KEY|m
 ZRANGEBYSCORE|KEY|0|1 ZREMRANGEBYRANK|KEY|0|0 ZREMRANGEBYSCORE|KEY|0|1 SET|KEY|x DEL|KEY
-EXISTS|KEY TYPE|KEY TIME MULTI EXEC MEMORY|USAGE|KEY PUBLISH|ROOM|x SUBSCRIBE|ROOM
+EXISTS|KEY TYPE|KEY TIME MULTI EXEC MEMORY|USAGE|KEY
 """
+RINGS = "PUBLISH|ROOM|x SUBSCRIBE|ROOM"
+SHARDED = "SPUBLISH|ROOM|x SSUBSCRIBE|ROOM CLUSTER|SLOTS CLUSTER|NODES"
 
 
 def permissions(look: Look) -> Iterator[Finding]:
     """Components that are this user need them all."""
     stand_in = {"KEY": look.names.run_info(), "ROOM": look.names.channel(ERRORS)}
-    lines = [[stand_in.get(word, word) for word in line.split("|")] for line in COMMANDS.split()]
+    asked = f"{COMMANDS} {SHARDED if on_cluster(look.client) else RINGS}".split()
+    lines = [[stand_in.get(word, word) for word in line.split("|")] for line in asked]
     forbidden = runs.forbidden(look.client, look.names, lines)
     if not forbidden:
         yield ok("permissions", f"all of {len(lines)} commands", look.run)
         return
     names = [lines[number][0].lower() for number in sorted(forbidden)]
-    rights = [f"+{name}" for name in names if name not in ("publish", "subscribe")]
-    if len(rights) < len(names):
-        rights += ["+publish", "+subscribe", f"'&{{{look.run}}}:*'"]
+    ringing = [name for name in names if name.endswith(("publish", "subscribe"))]
+    rights = [f"+{name}" for name in names if name not in ringing]
+    if ringing:
+        both = ("spublish", "ssubscribe") if on_cluster(look.client) else ("publish", "subscribe")
+        rights += [*(f"+{name}" for name in both), f"'&{{{look.run}}}:*'"]
     yield problem(
         "permissions",
         f"this user may not run {', '.join(names)} on keys and rooms of the run",

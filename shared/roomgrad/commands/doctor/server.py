@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.addresses import for_redis_cli
+from roomgrad.addresses import redis_cli
 from roomgrad.binaries import OLDEST
 from roomgrad.commands.doctor import settings
 from roomgrad.commands.doctor.findings import Finding, ok, problem, warning
@@ -52,7 +52,7 @@ class Server:
     @property
     def command(self) -> str:
         """How one talks to it; with a password, redis-cli takes it from REDISCLI_AUTH."""
-        return f"redis-cli -u {for_redis_cli(self.url)}"
+        return redis_cli(self.url, "")
 
 
 def _text(value: bytes | str) -> str:

@@ -12,6 +12,7 @@ from roomgrad.commands import inventory, tables
 from roomgrad.contracts import known
 from roomgrad.inspection import rooms, shown
 from roomgrad.inspection.rooms import Member, RoomState
+from roomgrad.shards import on_cluster
 
 NEWEST = 3  # messages that `info` shows
 COLUMNS = ("room", "TYPE", "<from", "<to", "msgs/s", "waiting", "in hand", "dead", "kept")
@@ -54,12 +55,13 @@ def info(room: str, run: str, redis_url: str, *, as_json: bool) -> None:
         carries = rooms.of_contract(known.system_of_run(client, names), room)
         states = [each for each in rooms.look(client, names, 0.5) if each.room == room]
         channel = names.channel(room)
-        subscribed: Any = client.pubsub_numsub(channel)
+        count = "SHARDNUMSUB" if on_cluster(client) else "NUMSUB"
+        subscribed: Any = client.execute_command("PUBSUB", count, channel)  # type: ignore[no-untyped-call]
         newest: list[Any] = []
         for each in states:
             entries: Any = client.xrevrange(each.key, count=NEWEST)
             newest += [(entry.decode(), each.type, list(pairs.items())) for entry, pairs in entries]
-    listeners = int(subscribed[0][1])
+    listeners = int(subscribed[1])
     if as_json:
         said = {"run": names.run, "room": room, "channel": channel, "subscribers": listeners}
         shows = [_entry(*each) for each in sorted(newest, reverse=True)[:NEWEST]]

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from roomgrad.addresses import for_run
 from roomgrad.commands.melody import standing
 from roomgrad.commands.session import password_file, served
 from roomgrad.contracts.melody import MELODY
@@ -26,7 +27,10 @@ def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -
     """Write the ratings of a run; a file is there as a whole, or not at all."""
     names = Names(run or MELODY.name)
     format = format or ("csv" if file == STDOUT else formats.format_of(Path(file)))
-    with served(redis_url) as (url, _), closing(connect(url, password_file())) as client:
+    with (
+        served(redis_url) as (url, _),
+        closing(connect(for_run(url, names.run), password_file())) as client,
+    ):
         entries = standing.log(client, names)
     found = rows(entries, latest)
     text = formats.write(found, format)

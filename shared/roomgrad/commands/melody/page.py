@@ -9,7 +9,7 @@ from contextlib import closing
 
 import redis
 
-from roomgrad.addresses import for_redis_cli
+from roomgrad.addresses import for_run, redis_cli, subscribe_of
 from roomgrad.codec import unpack
 from roomgrad.commands.plan import Plan
 from roomgrad.commands.report import command
@@ -44,7 +44,7 @@ def shown_of(plan: Plan, url: str, since: float) -> list[str]:
     names = plan.names
     if LABELLING not in plan.components:
         return where_to_look(names, url, up=True)
-    with closing(connect(url, password_file())) as client:
+    with closing(connect(for_run(url, names.run), password_file())) as client:
         page = _waited(lambda: address(client, names, since), f"see `{command()} down`")
     return ["", f"  Listen and rate:  {page}", "", *where_to_look(names, url, up=True)]
 
@@ -62,14 +62,14 @@ def _waited(look: Callable[[], str], otherwise: str) -> str:
 
 def where_to_look(names: Names, url: str, *, up: bool) -> list[str]:
     """Commands with which one sees more, and does more."""
-    me, cli = command(), f"redis-cli -u {for_redis_cli(url)}"
+    me, cli = command(), redis_cli(url, names.run, password_file())
     option = "" if names.run == MELODY.name else f" --run {shlex.quote(names.run)}"
     lines = [
         "Where to look:",
         f"  {me} rate{option}   # the same in a terminal",
         f"  {me} labels export labels.csv{option}",
         f"  {me} melody export melodies{option}   # the best ones, as MIDI",
-        f"  {cli} SUBSCRIBE '{names.channel('user')}'",
+        f"  {cli} {subscribe_of(url)} '{names.channel('user')}'",
         f"  {cli} XREVRANGE '{names.log(LABELS_LOG)}' + - COUNT 5",
         f"  {cli} HGETALL '{names.counters(LEARNER)}'",
     ]

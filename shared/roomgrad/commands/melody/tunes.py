@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+from roomgrad.addresses import for_run
 from roomgrad.commands.melody import standing
 from roomgrad.commands.melody.roll import roll
 from roomgrad.commands.session import password_file, served
@@ -19,7 +20,10 @@ from roomgrad.server import connect
 def export(folder: Path, format: str, bpm: float, scale: str, run: str, redis_url: str) -> None:
     """Write the best melodies of the last generation that was rated."""
     names = Names(run or MELODY.name)
-    with served(redis_url) as (url, _), closing(connect(url, password_file())) as client:
+    with (
+        served(redis_url) as (url, _),
+        closing(connect(for_run(url, names.run), password_file())) as client,
+    ):
         generation, genomes, ratings = standing.best(client, names)
     if not len(genomes):
         raise RoomgradError(

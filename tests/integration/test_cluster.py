@@ -1,0 +1,334 @@
+"""On a Redis Cluster: slots that move and masters that die while messages are under way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import orjson
+import pytest
+import redis
+import structlog
+from typer.testing import CliRunner
+
+from roomgrad import Context, Message
+from roomgrad.addresses import for_run, located
+from roomgrad.client import Client
+from roomgrad.commands.cli import app
+from roomgrad.errors import NoServer
+from roomgrad.inspection.keys import runs_on
+from roomgrad.names import Names
+from roomgrad.runtime import runs
+from roomgrad.server import connect
+from services.dashboard.settings import DashboardSettings
+from services.dashboard.site import Site
+from tests.integration.clusters import ClusterSet, names_on, node_alone
+from tests.integration.conftest import Cage
+from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.pages.desk import free_port
+from tests.waiting import until
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSet]:
+    with ClusterSet(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture
+def cage(servers: ClusterSet) -> Iterator[Cage]:
+    """A run of the parrots that knows some nodes alone; looked at by a client that follows it."""
+    run = f"cage-{secrets.token_hex(4)}"
+    url = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in servers.places[:2])
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(contextlib.closing(connect(for_run(url, run))))
+        yield Cage(url, client, Names(run), stack)
+
+
+class Sender:
+    """Sends one message after the other; `told` are those of which it was told that they stand."""
+
+    def __init__(self, cage: Cage) -> None:
+        self._cage = cage
+        self._stop = threading.Event()
+        self.told: list[str] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Sender:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+    def wait(self, count: int) -> None:
+        """Waits until so many more stand."""
+        before = len(self.told)
+        until(lambda: len(self.told) >= before + count, 30)
+
+    def _run(self) -> None:
+        with Client(PARROTS, self._cage.names.run, self._cage.url, patience_s=30.0) as client:
+            number = 0
+            while not self._stop.wait(0.002):
+                number += 1
+                message = Message.open(CAGE, numbers(number))
+                client.send(message)
+                self.told.append(message.root_id)
+
+
+def tally(message: Message, context: Context) -> Message:
+    """Repeats, counts, and moves one record: the hash is empty in the middle of each commit."""
+    memory = context.memory
+    context.counters.add("heard")
+    reply = message.reply(PERCH, message.array * 2)
+    if before := context.table("tally").get("last"):
+        memory.delete(str(before["id"]))
+    memory.put(message.id, number=1)
+    context.table("tally").put("last", id=message.id)
+    return reply
+
+
+def roots(cage: Cage, key: str) -> list[str]:
+    return [fields[b"ROOT_ID"].decode() for _, fields in patient(lambda: cage.client.xrange(key))]
+
+
+def patient(ask: Callable[[], Any]) -> Any:
+    """An answer, however often the master is another one."""
+    until_s = time.monotonic() + 20
+    while True:
+        try:
+            return ask()
+        except (redis.ConnectionError, redis.TimeoutError):
+            if time.monotonic() > until_s:
+                raise
+            time.sleep(0.05)
+
+
+def assert_once(cage: Cage, told: list[str]) -> int:
+    """Every message that the cluster holds has had each of its effects once; how many it lacks."""
+    heard_key, said_key = (cage.names.stream(*stream.key) for stream in (HEARD, SAID))
+    heard = roots(cage, heard_key)
+    until(lambda: len(roots(cage, said_key)) >= len(heard), 20)
+    until(lambda: patient(lambda: cage.pending()) == 0, 20)
+    assert Counter(roots(cage, said_key)) == Counter(heard)
+    assert cage.counter("heard") == len(heard) == len(set(heard))
+    assert not cage.client.exists(cage.names.dead())
+    assert cage.client.hlen(cage.names.memory("parrot")) == 1
+    return len(set(told) - set(heard))
+
+
+def test_a_run_works_on_a_cluster_and_rings_on_its_shard(cage: Cage, servers: ClusterSet) -> None:
+    """SSUBSCRIBE hears each message, SUBSCRIBE none; the run is among those of all masters."""
+    replica = cage.start(parrot())
+    channel = cage.names.channel("perch")
+    with servers.client(cage.names.run) as node, node.pubsub() as plain, node.pubsub() as sharded:
+        plain.subscribe(channel)
+        sharded.ssubscribe(channel)
+        assert plain.get_message(timeout=5)["type"] == "subscribe"
+        assert sharded.parse_response()[0] == b"ssubscribe"
+        said = cage.heard(cage.say(1, 2))
+        assert said.array.tolist() == [2, 4]
+        kind, where, ring = sharded.parse_response()
+        assert (kind, where) == (b"smessage", channel.encode())
+        assert orjson.loads(ring)["ID"] == said.id
+        assert plain.get_message(timeout=0.2) is None
+    assert cage.names.run in runs_on(cage.client)
+    assert replica.pulse.commits == 1
+    with Client(PARROTS, cage.names.run, cage.url) as client:
+        reply = client.ask(CAGE, FORWARD, numbers(3), answer=(PERCH, FORWARD))
+        assert reply.array.tolist() == [6]
+    assert runs.delete(cage.client, cage.names) > 5
+
+
+def test_what_is_published_by_hand_is_taken_once(cage: Cage, servers: ClusterSet) -> None:
+    """By SPUBLISH, heard by two replicas; what is no message is answered with the right command."""
+    for _ in range(2):
+        cage.start(parrot())
+    channel = cage.names.channel("cage")
+    body = {"ID": "my-1", "ROOT_ID": "my-1", "TYPE": "DATA/FORWARD", "MODEL_STATUS": 2}
+    with servers.client(cage.names.run) as node:
+        until(lambda: node.execute_command("PUBSUB", "SHARDNUMSUB", channel)[1] == 2)
+        for _ in range(2):
+            assert node.spublish(channel, orjson.dumps({**body, "DATA": [1.0]})) == 2
+        node.spublish(channel, b"hello")
+        errors = cage.names.stream("errors", "LOG/ERROR")
+        until(lambda: cage.said() == 1 and node.xlen(errors) == 1)
+        assert f"SPUBLISH '{channel}'".encode() in node.xrange(errors)[0][1][b"m"]
+        until(lambda: cage.counter("heard") == 1)
+
+
+def test_a_slot_that_moves_in_the_middle_of_work_loses_nothing(
+    cage: Cage, servers: ClusterSet
+) -> None:
+    """Twice, the second time slowly: every message takes effect once, and nothing is half done."""
+    for _ in range(2):
+        cage.start(parrot(tally))
+    run = cage.names.run
+    with Sender(cage) as sender:
+        sender.wait(100)
+        for pause_s in (0.0, 1.0):
+            before = servers.master_of(run)
+            servers.move(run, pause_s=pause_s)
+            assert servers.master_of(run) != before
+            sender.wait(100)
+    assert assert_once(cage, sender.told) == 0
+    channel = cage.names.channel("cage")
+    with servers.client(run) as node:  # the subscriptions have moved, too
+        until(lambda: node.execute_command("PUBSUB", "SHARDNUMSUB", channel)[1] == 2)
+
+
+def test_a_commit_waits_while_its_slot_is_on_the_way(cage: Cage, servers: ClusterSet) -> None:
+    """Scripts do not roll back: one that empties a key and fills it again must not begin then."""
+    cage.start(parrot(tally))
+    cage.heard(cage.say(1))
+    with servers.half_moved(cage.names.run):
+        message = Message.open(CAGE, numbers(2))
+        with (
+            Client(PARROTS, cage.names.run, cage.url, patience_s=0.5) as client,
+            pytest.raises(redis.ConnectionError, match="TRYAGAIN the slot of"),
+        ):
+            client.send(message)
+        assert cage.counter("heard") == cage.said() == 1
+    assert not cage.client.exists(cage.names.here())
+    cage.heard(cage.say(3))
+    assert cage.counter("heard") == cage.said() == 2
+    assert cage.client.hlen(cage.names.memory("parrot")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("upset", ["kill_master", "freeze_master"])
+def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, upset: str) -> None:
+    """What its replica holds takes effect exactly once, and soon after it is promoted."""
+    with ClusterSet(tmp_path) as servers, contextlib.ExitStack() as stack:
+        run = "cage"
+        client = stack.enter_context(contextlib.closing(connect(for_run(servers.url, run))))
+        cage = Cage(servers.url, client, Names(run), stack)
+        for _ in range(2):
+            cage.start(parrot(tally), block_s=0.5)
+        with Sender(cage) as sender:
+            sender.wait(200)
+            old = getattr(servers, upset)(run)
+            servers.wait_elected(run)
+            elected = time.monotonic()
+            sender.wait(1)
+            seconds = time.monotonic() - elected
+            print(f"{upset}: {seconds:.2f} s from the election until a message stands")
+            assert seconds < 5
+            sender.wait(50)
+            if upset == "freeze_master":
+                servers.thaw(old)
+                sender.wait(50)
+        lost = assert_once(cage, sender.told)
+        print(f"stored {len(sender.told)}, lost by replication {lost}, lost by roomgrad 0")
+        assert lost <= 20
+
+
+def test_why_there_is_no_server_is_one_sentence(tmp_path: Path, embedded_url: str) -> None:
+    """No cluster, and one that does not serve the slot."""
+    host = embedded_url.partition("//")[2].partition("/")[0]
+    with pytest.raises(NoServer, match="this is no cluster, name such a server as redis://"):
+        connect(f"redis+cluster://{host}")
+    with node_alone(tmp_path) as place:
+        url = for_run(f"redis+cluster://{place[0]}:{place[1]}", "night")
+        with pytest.raises(NoServer, match=r"slot \d+ of run 'night' is served by no node"):
+            located(url)
+        with redis.Redis(port=place[1]) as node:
+            node.config_set("requirepass", "secret")
+        with pytest.raises(NoServer, match=r"no node .*Authentication required"):
+            located(url)
+        (tmp_path / "password").write_text("secret\n")
+        with pytest.raises(NoServer, match=r"slot \d+ of run 'night' is served by no node"):
+            connect(url, str(tmp_path / "password"))
+
+
+def test_commands_find_runs_wherever_they_are(servers: ClusterSet) -> None:
+    """Three runs on three masters: each command goes to the node of the run that it means."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(structlog.testing.capture_logs())  # they would stand in between
+        stem, cages, zeros = secrets.token_hex(4), [], {}
+        for master in servers.masters():
+            names = names_on(servers, master, 1, stem)[0]
+            client = connect(for_run(servers.url, names.run))
+            stack.enter_context(contextlib.closing(client))
+            cages.append(Cage(servers.url, client, names, stack))
+        for cage in cages:
+            cage.start(parrot(fail_at_zero), max_deliveries=1)
+            cage.heard(cage.say(1))
+            zeros[cage.names.run] = cage.say(0).root_id
+            until(lambda cage=cage: len(cage.dead()) == 1)  # type: ignore[misc]
+        for cage in cages:
+            run = cage.names.run
+            replicas = said("ps", run, servers)["replicas"]
+            assert "parrot" in {each["component"] for each in replicas if each["alive"]}
+            assert said("echo cage --last 1 --count 1", run, servers)["DATA"] == [0]
+            traced = said(f"trace {zeros[run]}", run, servers)
+            assert traced["root_id"] == zeros[run]
+        assert said("info cage", run, servers)["subscribers"] == 1
+        assert "cage" in {each["room"] for each in said("lag", run, servers)["groups"]}
+        assert len(said("dead list", run, servers)["letters"]) == 1
+        assert run in {each["run"] for each in said("doctor", run, servers)["findings"]}
+        before = cages[-1].client.xrange(cages[-1].names.dead())
+        assert roomgrad("dead requeue --all", run, servers).exit_code == 0
+        until(lambda: len(cages[-1].dead()) == 1)  # and given up again
+        assert cages[-1].client.xrange(cages[-1].names.dead()) != before
+        which = str(roomgrad("ps", "", servers).exception)
+        assert all(cage.names.run in which for cage in cages)
+        everywhere = json.loads(roomgrad("doctor --json", "", servers).stdout)["findings"]
+        assert {cage.names.run for cage in cages} <= {each["run"] for each in everywhere}
+        assert "cluster" in {each["about"] for each in everywhere}
+
+
+def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None:
+    """All of them are in its list, and what is asked of one is asked of its node."""
+    stem = secrets.token_hex(4)
+    names = [names_on(servers, master, 1, stem)[0] for master in servers.masters()]
+    for each in names:
+        with servers.client(each.run) as node:
+            runs.register(node, each, "trainer", {})
+            node.hset(each.counters("trainer"), mapping={"sent": 7, "finished": 5})
+    site = Site(DashboardSettings(port=free_port(), every_s=0.2), servers.url)
+    thread = threading.Thread(target=site.serve, daemon=True)
+    thread.start()
+    try:
+        until(lambda: site.is_serving)
+        assert {each.run for each in names} <= set(fetched(site, "runs")["runs"])
+        for each in names:
+            assert fetched(site, f"training?run={each.run}")["finished"] == 5
+    finally:
+        site.stop()
+        thread.join(10)
+
+
+def fetched(site: Site, path: str) -> Any:
+    with urlopen(f"{site.url.partition('?')[0]}api/{path}", timeout=10) as answer:
+        return json.load(answer)
+
+
+def fail_at_zero(message: Message, context: Context) -> Message:
+    if not message.array[0]:
+        raise ValueError("zero")
+    return message.reply(PERCH, message.array)
+
+
+def roomgrad(words: str, run: str, servers: ClusterSet) -> Any:
+    option = ["--run", run] if run else []
+    return CliRunner().invoke(app, [*words.split(), *option, "--redis", servers.url])
+
+
+def said(words: str, run: str, servers: ClusterSet) -> Any:
+    """What a command says as JSON."""
+    result = roomgrad(f"{words} --json", run, servers)
+    assert result.stdout, result.output
+    return json.loads(result.stdout)

@@ -1,0 +1,184 @@
+"""Trainings on a Redis Cluster: a master dies, its replica takes over, every count stays exact."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from roomgrad.addresses import for_run
+from roomgrad.commands.launcher import Launcher
+from roomgrad.commands.systems import Trebuchet
+from roomgrad.contracts.trebuchet import TRAINER
+from roomgrad.inspection import ledger
+from roomgrad.server import connect
+from tests.integration.clusters import MASTERS, Cluster, ClusterSet, lines_of, names_on
+from tests.integration.sentinels import AWAY, _free_ports
+from tests.systems import reference
+from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
+from tests.waiting import until
+
+STEPS, BATCH = 200, 20
+RUNS, FEW = 8, 60
+
+
+def start(
+    stack: ExitStack, folder: Path, servers: Cluster, run: str, steps: int, seed: int
+) -> Training:
+    """One run of the trebuchet, as processes."""
+    options = Trebuchet(steps=steps, seed=seed)
+    plan = options.plan(run, [])
+    client = stack.enter_context(contextlib.closing(connect(for_run(servers.url, run))))
+    launcher = stack.enter_context(Launcher(ROOT, folder, {"REDIS_URL": servers.url}))
+    training = Training(options, plan, cast(Any, servers), client, launcher)
+    for component in plan.components:
+        flags = plan.flags(component) + QUICK
+        flags += [f"--batch-size={BATCH}"] if component == TRAINER else []
+        launcher.start(component, flags, 1)
+    return training
+
+
+@pytest.mark.timeout(180)
+def test_a_training_survives_a_move_and_the_death_of_its_master(tmp_path: Path) -> None:
+    """Its slot moves, then its master dies: work is redone, not doubled, and trained to the end."""
+    with ExitStack() as stack:
+        servers = stack.enter_context(ClusterSet(tmp_path / "servers"))
+        training = start(stack, tmp_path, servers, "training", STEPS, seed=6)
+        training.wait_applied(STEPS // 5)
+        servers.move("training")
+        training.wait_applied(STEPS // 2)
+        servers.kill_master("training")
+        servers.wait_elected("training")
+        assert_exact(training)
+        assert training.launcher.restarts == 0
+        assert training.weights() == reference.train(STEPS, seed=6, batch_size=BATCH).sha256
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_run_is_named_when_it_is_served(tmp_path: Path) -> None:
+    """`roomgrad up trebuchet --run NAME` on a cluster: it learns, answers, and begins afresh."""
+    with ClusterSet(tmp_path / "servers") as servers:
+        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+        here = {"ROOMGRAD_STATE": str(tmp_path), "REDIS_URL": servers.url, "PYTHONPATH": paths}
+
+        def roomgrad(*words: str) -> str:
+            done = subprocess.run(
+                [sys.executable, "-m", "roomgrad", *words],
+                env={**os.environ, **here},
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        names = names_on(servers, servers.masters()[1], 1, "night")[0]
+        run = ["--run", names.run]
+        try:
+            shown = roomgrad("up", "trebuchet", "--steps", "10", *run)
+            host, port = servers.master_of(names.run)
+            assert f"redis-cli -c -u redis://{host}:{port}/0 SSUBSCRIBE" in shown
+            with servers.client(names.run) as node:
+                until(lambda: ledger.read(node, names).finished == 10, 60)
+                assert "m" in roomgrad("shoot", "--wind", "3", "--target", "60", *run)
+                roomgrad("down", *run)
+                roomgrad("up", "trebuchet", "--steps", "5", "--fresh", *run)
+                until(lambda: ledger.read(node, names).finished == 5, 60)
+        finally:
+            roomgrad("down", *run)
+
+
+class Containers(Cluster):
+    """Six containers of redis:8 on the network of this machine."""
+
+    def __init__(self, name: str) -> None:
+        ports, buses = _free_ports(2 * MASTERS), _free_ports(2 * MASTERS)
+        super().__init__([("127.0.0.1", port) for port in ports])
+        self.buses = dict(zip(self.places, buses, strict=True))
+        self._name = name
+
+    def start(self) -> None:
+        for place, bus in self.buses.items():
+            words = [f"--{line}" for line in lines_of(place[1], bus)]
+            command = [word for line in words for word in line.split(" ", 1)]
+            docker("run", "-d", "--rm", "--network=host", f"--name={self._container(place)}",
+                   "redis:8", "redis-server", *[word.strip('"') for word in command])  # fmt: skip
+        until(lambda: all(map(self._answers, self.places)), 60.0)
+        self.build()
+
+    def kill_master(self, run: str) -> tuple[str, int]:
+        """docker kill for the master of a run."""
+        return self.upset(run, lambda place: docker("kill", self._container(place)))
+
+    def close(self) -> None:
+        for place in self.places:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                docker("rm", "-f", self._container(place))
+
+    def _container(self, place: tuple[str, int]) -> str:
+        return f"{self._name}-{place[1]}"
+
+    def _answers(self, place: tuple[str, int]) -> bool:
+        with contextlib.suppress(*AWAY):
+            return bool(self.ask(place, "PING"))
+        return False
+
+
+def docker(*words: str) -> None:
+    subprocess.run(["docker", *words], check=True, capture_output=True, timeout=60)
+
+
+@pytest.fixture
+def containers() -> Iterator[Containers]:
+    found = Containers(f"roomgrad-cluster-{time.time_ns()}")
+    try:
+        found.start()
+        yield found
+    finally:
+        found.close()
+
+
+@pytest.mark.slow
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_runs_side_by_side_survive_the_death_of_one_of_three_masters(
+    containers: Containers, tmp_path: Path
+) -> None:
+    """Eight seeded runs on three masters, one of which is killed on the way: counts are exact."""
+    masters = containers.masters()
+    names = [
+        each
+        for master, count in zip(masters, (3, 3, 2), strict=True)
+        for each in names_on(containers, master, count, "side")
+    ]
+    assert len({each.run for each in names}) == RUNS
+    with ExitStack() as stack:
+        trainings = [
+            start(stack, tmp_path / each.run, containers, each.run, FEW, seed)
+            for seed, each in enumerate(names)
+        ]
+        until(lambda: all(each.checked() >= FEW // 6 for each in trainings), 300)
+        containers.kill_master(names[0].run)
+        containers.wait_elected(names[0].run)
+        until(lambda: all(finished(each) >= FEW for each in trainings), 300)
+        for seed, training in enumerate(trainings):
+            assert_exact(training)
+            assert training.weights() == reference.train(FEW, seed=seed, batch_size=BATCH).sha256
+
+
+def finished(training: Training) -> int:
+    """How many batches are home; what stands while the master is away."""
+    if training.checked() < 0:
+        return -1
+    with contextlib.suppress(*AWAY):
+        return training.finished()
+    return -1
