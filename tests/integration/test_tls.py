@@ -66,7 +66,7 @@ def by_gateway(url: str) -> None:
     """A gateway from its start; None of its clients matters here."""
 
     async def some_time() -> None:
-        link = Link(url, "")
+        link = Link(url, "", "any")
         client = await link.client()
         try:
             assert await client.ping()

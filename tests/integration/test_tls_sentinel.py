@@ -75,7 +75,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 async def pinged(url: str) -> bool:
     """As the gateway does it."""
-    link = Link(url, "")
+    link = Link(url, "", "any")
     try:
         return bool(await (await link.client()).ping())
     finally:

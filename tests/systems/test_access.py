@@ -19,8 +19,10 @@ from roomgrad.client import Client
 from roomgrad.commands.acl import shipped, users
 from roomgrad.contracts.melody import MELODY
 from roomgrad.contracts.trebuchet import FORWARD, INPUT, OUTPUT, TREBUCHET
+from roomgrad.contracts.written import contract
 from roomgrad.melody.board import Board, Sound
 from roomgrad.names import Names
+from roomgrad.runtime import runs
 from roomgrad.server import connect
 from roomgrad.testing import running
 from services.controlmodel.handlers import component as controlmodel
@@ -243,9 +245,13 @@ def test_the_file_of_the_project_is_what_the_command_prints() -> None:
 
 def test_an_acl_of_a_run_is_made_from_what_its_components_said(guarded: Guarded) -> None:
     """So it serves systems that roomgrad does not know."""
-    command = [sys.executable, "-m", "roomgrad", "acl", "--run", "trebuchet", "--redis"]
-    printed = subprocess.run([*command, guarded.url], cwd=ROOT, capture_output=True, text=True)
+    names, declared = Names("told"), shipped(TREBUCHET)
+    for name, each in declared.items():
+        said = {"contract": contract(TREBUCHET), f"declares:{name}": each.write()}
+        runs.register(guarded.client, names, name, {}, said)
+    command = [sys.executable, "-m", "roomgrad", "acl", "--run", "told", "--redis", guarded.url]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert printed.returncode == 0, printed.stderr
-    served = [(TREBUCHET, guarded.runs["trebuchet"], shipped(TREBUCHET))]
     lines = printed.stdout.splitlines()
-    assert [line for line in lines if line.startswith("user")] == list(users(served))
+    expected = list(users([(TREBUCHET, names, declared)]))
+    assert [line for line in lines if line.startswith("user")] == expected
