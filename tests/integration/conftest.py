@@ -101,6 +101,22 @@ class Cage:
         return [fields for _, fields in self.client.xrange(self.names.dead())]
 
 
+# What depends most on the server is tried on Redis 8 each time; the rest is among the slow tests.
+ON_REDIS8 = {
+    *("test_commit", "test_commit_attacked", "test_delivery", "test_everyone", "test_history"),
+    *("test_later", "test_model", "test_process", "test_runs"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        on_redis8 = parameters is not None and "redis8" in parameters.params.values()
+        if on_redis8 and item.path.stem not in ON_REDIS8:
+            item.add_marker(pytest.mark.slow)
+
+
 def start_redis() -> Iterator[str]:
     """redis:8 in a container. Without Docker: skipped here, failed in CI."""
     from testcontainers.core.container import DockerContainer

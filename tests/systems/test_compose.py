@@ -30,6 +30,7 @@ TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
 OTHERS = {"redis", "secrets", "prometheus"}
+CONNECTED = set(COMPONENTS) - {"dashboard"}  # which asks while somebody looks
 STEPS = 60
 NAMES = Names(MELODY.name)
 
@@ -166,9 +167,7 @@ def test_redis_wants_a_password(project: Project) -> None:
 
 def test_each_component_is_a_user_of_its_own(project: Project) -> None:
     """Connected as whom its name says, with a password that no other has; nothing was refused."""
-    clients = "\n".join(project.redis("CLIENT", "LIST"))
-    users = set(re.findall(r" user=(\S+)", clients))
-    assert set(COMPONENTS) <= users
+    assert users_on(project) >= CONNECTED
     assert project.redis("ACL", "LOG") == [""]
     passwords = secrets_of(project)
     assert len(set(passwords.values())) == len(COMPONENTS) + 1
@@ -196,21 +195,9 @@ def test_no_secret_is_where_it_can_be_looked_up(project: Project) -> None:
         assert not [text[:80] for text in told if password in text]
 
 
-def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
-    """By one command; the old ones are worth nothing from then on."""
-    before = secrets_of(project)
-    project.compose("run", "--rm", "-T", "secrets", "rotate")
-    after = secrets_of(project)
-    assert not set(before.values()) & set(after.values())
-    old = f"REDISCLI_AUTH={before['trainer']} /usr/local/bin/redis-cli --user trainer ping"
-    assert "WRONGPASS" in project.inside("redis", old).stdout
-
-    def connected() -> bool:
-        clients = "\n".join(project.redis("CLIENT", "LIST"))
-        return set(COMPONENTS) <= set(re.findall(r" user=(\S+)", clients))
-
-    until(connected, timeout_s=30)
-    project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
+def users_on(project: Project) -> set[str]:
+    """As whom somebody is connected to Redis."""
+    return set(re.findall(r" user=(\S+)", "\n".join(project.redis("CLIENT", "LIST"))))
 
 
 def secrets_of(project: Project) -> dict[str, str]:
@@ -352,6 +339,21 @@ def test_an_answer_is_learned_from(project: Project) -> None:
 
 
 # the end
+
+
+def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
+    """By one command; the old ones are worth nothing from then on."""
+    before = secrets_of(project)
+    project.compose("run", "--rm", "-T", "secrets", "rotate")
+    after = secrets_of(project)
+    assert not set(before.values()) & set(after.values())
+    plain = "PATH=/usr/local/bin:/usr/bin:/bin redis-cli --user trainer ping"
+    assert (
+        "WRONGPASS" in project.inside("redis", f"REDISCLI_AUTH={before['trainer']} {plain}").stdout
+    )
+    assert "PONG" in project.inside("redis", f"REDISCLI_AUTH={after['trainer']} {plain}").stdout
+    until(lambda: users_on(project) >= CONNECTED, timeout_s=30)
+    project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
 
 
 def test_restarted_redis_keeps_the_data(project: Project) -> None:
