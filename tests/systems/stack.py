@@ -101,6 +101,13 @@ class Stack:
         [first, *_] = look(lambda: self.containers(service), timeout_s=60)
         return docker("exec", first["Id"], "sh", "-c", shell)
 
+    def passwords(self, service: str) -> set[str]:
+        """Those that its replicas have, without replicas that have just gone."""
+        read = ("cat", "/run/secrets/redis-password")
+        commands = [["docker", "exec", each["Id"], *read] for each in self.containers(service)]
+        answers = [subprocess.run(each, capture_output=True, text=True) for each in commands]
+        return {answer.stdout for answer in answers if answer.returncode == 0}
+
     def wait_redis(self) -> None:
         """Until it answers."""
         ping = "redis-cli ping | grep -q PONG"
