@@ -356,6 +356,16 @@ def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
     project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
 
 
+def test_pages_want_their_new_tokens_once_they_are_restarted(project: Project) -> None:
+    """Who came in by the old address is out."""
+    visitor = visitor_of(project)
+    project.compose("restart", "labelling", "dashboard")
+    until(lambda: address(project) != visitor.address, timeout_s=30)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        until(lambda: visitor.ask("/api/state"), timeout_s=30)
+    assert until(lambda: visitor_of(project), timeout_s=30).ask("/api/state")["run"] == "melody"
+
+
 def test_restarted_redis_keeps_the_data(project: Project) -> None:
     """And the components find it again by themselves."""
     before = project.counters()
