@@ -154,6 +154,14 @@ class Names:
         """Stream: the dead letters, each with reason and history."""
         return self._key("dead")
 
+    def restoring(self, token: str, number: int) -> str:
+        """Any type: a key that `roomgrad restore` has not put in its place yet; it expires."""
+        return self._key("restoring", token, str(number))
+
+    def prefix(self) -> str:
+        """How every key of the run begins."""
+        return self._key("")
+
     def everything(self) -> str:
         """The pattern of all keys of the run, for `--fresh`."""
         return self._key("*").replace("[", r"\[").replace("?", r"\?")

@@ -16,6 +16,7 @@ from typer import Argument, Exit, Option
 from roomgrad.commands import options as typed
 from roomgrad.commands.acl import acl
 from roomgrad.commands.asyncapi import asyncapi
+from roomgrad.commands.backup import cli as backup
 from roomgrad.commands.check.cli import check
 from roomgrad.commands.dashboard import dashboard
 from roomgrad.commands.dead.cli import dead
@@ -291,6 +292,7 @@ for service in (gateway, dashboard):
     )
 look.register(app)
 talk.register(app)
+backup.register(app)
 for own in (new, check, asyncapi, acl):
     app.command(rich_help_panel="Your own components")(own)
 app.command(rich_help_panel=look.PANEL)(trace)

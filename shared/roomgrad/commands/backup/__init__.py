@@ -1,0 +1,1 @@
+"""`roomgrad backup` and `roomgrad restore`."""

@@ -1,0 +1,206 @@
+"""A file that is no whole backup is refused with a sentence, and nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import resource
+import tarfile
+from collections.abc import Callable, Iterator
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from roomgrad.backup import archive
+from roomgrad.backup.renaming import pack
+from roomgrad.backup.restoring import restore
+from roomgrad.backup.saving import save
+from roomgrad.errors import FormatError
+from roomgrad.names import Names
+from roomgrad.server import connect
+
+RUN = "kept"
+HUGE = 10**15
+
+
+@pytest.fixture(scope="module")
+def client(embedded_url: str) -> Iterator[redis.Redis]:
+    found = connect(embedded_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def whole(client: redis.Redis, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small backup with something of each kind."""
+    names = Names(RUN)
+    client.hset(names.run_info(), mapping={"token": "t", "raw": b"\xff\x00"})
+    client.zadd(names.ledger("learner"), {"root": 1})
+    client.hset(names.later_bodies("learner"), mapping={"count": 0})
+    for number in range(20):
+        client.xadd(names.stream("room", "DATA"), {"number": number})
+    client.xgroup_create(names.stream("room", "DATA"), "learner", "0")
+    client.xreadgroup("learner", "one", {names.stream("room", "DATA"): ">"}, count=3)
+    path = tmp_path_factory.mktemp("backup") / "run.backup"
+    save(client, names, path)
+    client.delete(*client.keys(names.everything()))
+    return path.read_bytes()
+
+
+def refused(client: redis.Redis, data: bytes) -> str:
+    """The sentence; and that nothing stands on the server after it."""
+    with pytest.raises(FormatError) as caught:
+        restore(client, io.BytesIO(data), "run.backup", "", fresh=False)
+    assert not client.keys("{kept}*")
+    assert str(caught.value).startswith("run.backup is no whole backup: ")
+    assert len(str(caught.value)) < 500
+    return str(caught.value)
+
+
+def signed(*lines: bytes) -> bytes:
+    """A file whose sums fit, whatever stands in it."""
+    file = io.BytesIO()
+    writer = archive.Writer(file, archive.About(RUN, "valkey 9", "0.1", 1))
+    for each in lines:
+        writer._write(each + b"\n")
+        writer._keys += each.startswith(b'{"key"')
+        writer._items += each.startswith(b"[")
+    writer.finish()
+    return file.getvalue()
+
+
+HASH = b'{"key":"run","type":"hash","items":1}'
+ABOUT_STREAM = b'"last":"5-0","added":2,"deleted":"0-0","groups":[]}'
+STREAM = b'{"key":"a:b","type":"stream","items":2,' + ABOUT_STREAM
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        ([HASH, b'["a","b"]', HASH, b'["a","b"]'], "twice"),
+        ([HASH, b'["a"]'], "parts"),
+        ([HASH, b'["a",1]'], "where a text or base64 belongs"),
+        ([HASH, b'["a",{"base64":"?"}]'], "no base64"),
+        ([HASH, b'["a",{"base64":"","more":1}]'], "where a text or base64 belongs"),
+        ([HASH], "where an item of"),
+        ([HASH.replace(b":1}", b":%d}" % HUGE), b'["a","b"]'], "where an item of"),
+        ([HASH.replace(b":1}", b":-1}")], "where a whole number belongs"),
+        ([HASH.replace(b":1}", b":1e9}")], "where a whole number belongs"),
+        ([HASH.replace(b":1}", b":0}")], "0 items"),
+        ([HASH.replace(b"hash", b"list"), b'["a"]'], "where a key belongs"),
+        ([HASH.replace(b'"run"', b'"alive:x"'), b'["a","b"]'], "none that a backup holds"),
+        ([HASH.replace(b'"run"', b'"restoring:x:0"'), b'["a","b"]'], "none that a backup holds"),
+        ([HASH.replace(b'"run"', b"7"), b'["a","b"]'], "where a text or base64 belongs"),
+        ([HASH.replace(b"hash", b"zset"), b'["a","nan"]'], "where a score belongs"),
+        ([HASH.replace(b"hash", b"zset"), b'["a",1]'], "where a score belongs"),
+        ([STREAM, b'["2-0","f","v"]', b'["1-0","f","v"]'], "not in order"),
+        ([STREAM, b'["2-0","f","v"]', b'["6-0","f","v"]'], "not in order"),
+        ([STREAM, b'["0-0","f","v"]', b'["1-0","f","v"]'], "not in order"),
+        ([STREAM, b'["1-0","f"]', b'["2-0","f","v"]'], "parts"),
+        ([STREAM, b'["*","f","v"]', b'["2-0","f","v"]'], "where the ID of an entry belongs"),
+        ([STREAM.replace(b'"added":2', b'"added":1')], "more entries than it ever had"),
+        ([STREAM.replace(b'"deleted":"0-0"', b'"deleted":"9-0"')], "is the newest there was"),
+        ([STREAM.replace(b'"groups":[]', b'"groups":7')], "where groups belong"),
+        (
+            [STREAM.replace(b"[]", b'[{"name":"g","last":"0-0","read":0,"pending":9}]')],
+            "more pending entries than items",
+        ),
+        (
+            [HASH.replace(b"run", b"later:x:bodies"), b'["1",{"base64":"3f////8="}]'],
+            "a message for later",
+        ),
+        (
+            [HASH.replace(b"run", b"later:x:bodies"), b'["1","no"]'],
+            "a message for later",
+        ),
+        ([b"[" * 100_000], "no JSON"),
+        ([b"{"], "no JSON"),
+        ([b"null"], "where a key belongs"),
+    ],
+)
+def test_what_no_server_takes_is_found_before(
+    client: redis.Redis, lines: list[bytes], why: str
+) -> None:
+    """Although its sums fit, as those of a file that somebody made on purpose."""
+    assert why in refused(client, signed(*lines))
+
+
+def test_a_message_for_later_may_not_go_to_another_run(client: redis.Redis) -> None:
+    """The server would send it wherever it says."""
+    foreign = pack([b"{other}:in:DATA", b"{other}:in", b"", b"", b"m", b"1"])
+    value = archive.line(["1", {"base64": base64.b64encode(foreign).decode()}]).rstrip()
+    head = HASH.replace(b"run", b"later:x:bodies")
+    assert "for another run" in refused(client, signed(head, value))
+
+
+def retold(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """The lines changed, and packed again."""
+    return lambda whole: gzip.compress(change(gzip.decompress(whole)))
+
+
+def tar(whole: bytes) -> bytes:
+    """An archive of the usual kind, with a name that leads out of it."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as made:
+        info = tarfile.TarInfo("../../etc/passwd")
+        info.size = len(whole)
+        made.addfile(info, io.BytesIO(whole))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda _: b"", "its end is missing"),
+        (lambda whole: whole[: len(whole) // 2], "end"),
+        (lambda whole: whole[:-4], "end"),
+        (lambda _: b"labels,melody\n1,2\n", "gzip"),
+        (tar, "no JSON"),
+        (retold(lambda lines: lines[: lines.rindex(b"\n", 0, -1) + 1]), "its end is missing"),
+        (retold(lambda lines: lines.replace(b'"number","7"', b'"number","8"')), "its sums do not"),
+        (retold(lambda lines: lines + b"{}\n"), "something stands behind its end"),
+        (retold(lambda lines: lines.replace(b'backup":1', b'backup":2')), "its format is 2"),
+        (retold(lambda lines: lines.replace(b'"run":"kept"', b'"run":""')), "of which run"),
+        (retold(lambda lines: lines.replace(b"roomgrad_backup", b"something")), "something else"),
+    ],
+)
+def test_a_file_that_is_not_whole_is_refused(
+    client: redis.Redis, whole: bytes, change: Callable[[bytes], bytes], why: str
+) -> None:
+    """Cut off, changed, or something else."""
+    assert why in refused(client, change(whole))
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(position=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), cut=st.booleans())
+def test_any_bit_and_any_cut_is_noticed(
+    client: redis.Redis, whole: bytes, position: float, bit: int, cut: bool
+) -> None:
+    """But for the bits of gzip's header that mean nothing."""
+    at = 10 + int(position * (len(whole) - 10))
+    damaged = bytearray(whole)
+    damaged[at] ^= 1 << bit
+    refused(client, whole[:at] if cut else bytes(damaged))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300), st.booleans())
+def test_any_bytes_are_refused(client: redis.Redis, data: bytes, zipped: bool) -> None:
+    """Rubbish, and rubbish in gzip."""
+    refused(client, gzip.compress(data) if zipped else data)
+
+
+def test_a_line_without_an_end_takes_no_memory(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GiB in a MB of file: it is given up at the longest line that there may be."""
+    monkeypatch.setattr(archive, "MOST_LINE", 8 * 2**20)
+    bomb = gzip.compress(bytes(2**20)) * 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert "a line is longer than" in refused(client, bomb)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
