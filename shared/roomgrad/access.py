@@ -191,3 +191,4 @@ def _keep(grants: Grants, names: Names, name: str, declared: Declared) -> None:
     grants.keeps |= {names.table(table) for table in declared.tables}
     grants.adds |= {names.log(table) for table in declared.logs}
     grants.looks |= {names.table(table) for table in declared.reads}
+    grants.hears |= {names.log(table) for table in declared.reads}

@@ -17,10 +17,12 @@ import redis
 
 from roomgrad.client import Client
 from roomgrad.commands.acl import shipped, users
-from roomgrad.contracts.melody import MELODY
+from roomgrad.contracts.melody import COMMAND, CONTROL, MELODY
 from roomgrad.contracts.trebuchet import FORWARD, INPUT, OUTPUT, TREBUCHET
 from roomgrad.contracts.written import contract
+from roomgrad.melody import questions
 from roomgrad.melody.board import Board, Sound
+from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.server import connect
@@ -149,6 +151,28 @@ def test_the_melody_maker_breeds_and_learns_as_its_users(guarded: Guarded) -> No
         until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10, 60)
         with guarded.logged_in("labelling") as client:
             assert Board(names, Sound()).snapshot(client)["learning"]["labels"] >= 5
+    assert guarded.refused() == []
+
+
+def test_a_person_rates_as_the_user_of_the_page(guarded: Guarded) -> None:
+    """Questions are taken, answered, taken back and given back."""
+    names = Names("melody")
+    learning = LearnerSettings(run="melody", heartbeat_interval_s=0.2, history_entries=5)
+    with (
+        running(learner, learning, guarded.url_of("learner")),
+        running(evolution, EvolutionSettings(run="melody", pause_s=0), guarded.url_of("evolution")),
+        running(evalnet, EvalnetSettings(run="melody"), guarded.url_of("evalnet")),
+        Client(MELODY, "melody", guarded.url_of("labelling"), name="labelling") as client,
+    ):
+        client.send(Message.open(CONTROL, type=COMMAND, CMD="ASK"))
+        first, *_ = until(lambda: questions.lease(client, "Ada", 2), 60)
+        label = names.table("labels")
+        questions.answer(client, "Ada", first.melody, 4, first.root)
+        until(lambda: guarded.client.hexists(label, first.melody), 30)
+        questions.answer(client, "Ada", first.melody, None, first.root)
+        until(lambda: not guarded.client.hexists(label, first.melody), 30)
+        questions.recent(client, "Ada")
+        questions.release(client, "Ada")
     assert guarded.refused() == []
 
 

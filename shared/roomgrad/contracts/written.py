@@ -139,7 +139,7 @@ class Declared:
     """Tables that it writes."""
 
     reads: tuple[str, ...] = ()
-    """Tables of others that it reads."""
+    """Tables of others that it reads, with their logs."""
 
     logs: tuple[str, ...] = ()
     """Streams in which it writes down what stays for good."""
