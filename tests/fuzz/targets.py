@@ -106,7 +106,7 @@ def heard(data: bytes) -> None:
     try:
         message, stream = RINGS._read("room", data)
     except MessageError as error:
-        refusal = RINGS._refusal("room", data, error)
+        refusal = RINGS._refusal("room", data, error, b"PUBLISH")
         codec.encode(refusal, Stream(Room("errors"), refusal.type, {}))
         return
     codec.encode(message, stream)

@@ -71,7 +71,7 @@ class Rings:
             token = f"{room} {message.type} {message.id}"  # a gradient has its forward's ID
         except MessageError as error:
             stream = ERROR_STREAM
-            message = self._refusal(room, payload, error, wire)
+            message = self._refusal(room, payload, error, wire.ring)
             fields = codec.encode(message, stream)
             token = "refused:" + hashlib.sha1(payload, usedforsecurity=False).hexdigest()
         self._store(token, message, stream, fields, wire)
@@ -86,9 +86,9 @@ class Rings:
             raise MessageError(f"TYPE: room {room} takes {types}, got {shown(type_)}")
         return codec.from_body(body, stream, {}), stream
 
-    def _refusal(self, room: str, payload: bytes, error: MessageError, wire: Wire) -> Message:
+    def _refusal(self, room: str, payload: bytes, error: MessageError, ring: bytes) -> Message:
         example = (
-            f"{wire.ring.decode()} '{self._names.channel(room)}' "
+            f"{ring.decode()} '{self._names.channel(room)}' "
             '\'{"ID":"my-1","ROOT_ID":"my-1","TYPE":"DATA/FORWARD","MODEL_STATUS":2,"DATA":[...]}\''
         )
         text = f"room {room}: what was published is no message ({error}); send it as {example}"

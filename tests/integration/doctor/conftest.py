@@ -41,9 +41,9 @@ def redis8(*options: str, disk: str = "") -> Iterator[str]:
 
 
 def configured() -> list[str]:
-    """The options of deploy/redis/redis.conf, without its password."""
+    """The options of deploy/redis/redis.conf, without its users."""
     text = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
-    lines = [line for line in text.splitlines() if re.match(r"(?!include)[a-z]", line)]
+    lines = [line for line in text.splitlines() if re.match(r"(?!aclfile)[a-z]", line)]
     return [word for line in lines for word in (f"--{line.split()[0]}", *shlex.split(line)[1:])]
 
 
