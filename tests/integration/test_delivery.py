@@ -446,11 +446,12 @@ def find_orphans(cage: Cage, lease_ms: int) -> list[Any]:
             cage.names.alive("parrot~me"),
             cage.names.run_info(),
             cage.names.later("parrot"),
+            cage.names.memory("parrot"),
             cage.names.stream(*HEARD.key),
         ],
         args=["{}", 1000, "parrot", lease_ms, "parrot~me", cage.names.alive(""), 0, 1, "PUBLISH"],
     )
-    return [entry.decode() for _, entry in found[4:]]
+    return [entry.decode() for _, entry in found[5:]]
 
 
 def test_an_orphan_is_found_behind_many_slow_replicas(cage: Cage) -> None:

@@ -181,7 +181,8 @@ class Keeper:
         # After an outage all heartbeats have expired: the living get time to beat again.
         believes = time.monotonic() - self._connected_at >= settings.heartbeat_lives_s
         own = [self._names.alive(self._consumer), self._names.run_info()]
-        keys = [*(name.encode() for name in own), self._later.dues, *streams]
+        memory = self._names.memory(self._component).encode()
+        keys = [*(name.encode() for name in own), self._later.dues, memory, *streams]
         arguments = [
             self._heartbeat(),
             b"%d" % (settings.heartbeat_lives_s * 1000),
@@ -196,7 +197,7 @@ class Keeper:
         reply = self._wire.call([b"EVAL", self._keep_script, b"%d" % len(keys), *keys, *arguments])
         if isinstance(reply, ReplyError):
             raise reply
-        token, later_ms, lease_ms, rang, *orphans = reply
+        token, later_ms, lease_ms, rang, records, *orphans = reply
         self._pulse.token_seen = token.decode()
         self._rings.unheard += rang
         if not self._pulse.orphans:
@@ -205,13 +206,9 @@ class Keeper:
             self._later.expect(later_ms / 1000)
         if lease_ms >= 0:  # looks again when it is over: the dead shall not keep others waiting
             self._due = min(self._due, time.monotonic() + (lease_ms + 1) / 1000)
-        self._count_roots()
+        if records >= 0:
+            self._pulse.open_roots = records
         self._trim()
-
-    def _count_roots(self) -> None:
-        count = self._wire.call([b"HLEN", self._names.memory(self._component).encode()])
-        if not isinstance(count, ReplyError):  # who has no memory may not be allowed to look
-            self._pulse.open_roots = count
 
     def _heartbeat(self) -> bytes:
         pulse = self._pulse

@@ -175,7 +175,8 @@ def test_a_done_key_of_another_type_loses_no_message(cage: Cage, script: str) ->
     elif script == "restore":
         assert call(cage.client, "restore", [heard, done], "parrot") == "0"
     else:
-        keys = [stage.key("alive:me"), stage.key("run"), stage.key("later:parrot"), heard]
+        own = ("alive:me", "run", "later:parrot", "memory:parrot")
+        keys = [*(stage.key(each) for each in own), heard]
         call(cage.client, "keep", keys, "{}", "1000", "parrot", "0", "me", stage.key("alive:"), "1")
     assert cage.client.xpending(heard, "parrot") == pending
     assert snapshot(cage.client, cage.names)[heard.encode()] == before
