@@ -37,6 +37,7 @@ def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
     assert_exact(turn_over(1, 500, SHORT, tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_harness_sees_what_others_lose(tmp_path: Path) -> None:
     """A harness that finds nothing proves nothing: plain pub/sub loses under the same faults."""

@@ -138,6 +138,7 @@ def test_killed_redis_has_everything_that_it_answered(siege: Siege) -> None:
     report("recovery", time.monotonic() - before)
 
 
+@pytest.mark.slow
 def test_thawed_containers_commit_nothing_twice(siege: Siege) -> None:
     """They were replaced meanwhile, and wake up with a message in hand that is no longer theirs."""
     frozen = siege.first("controlmodel", "simulator")

@@ -23,7 +23,8 @@ def kill(training: Training, component: str) -> None:
         os.kill(min(pids.values()), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 def test_killed_components_cost_nothing_but_time(train: Start, seed: int) -> None:
     """Each component dies twice, at random moments, in random order."""
     training = train(steps=STEPS, batch_size=BATCH, seed=seed)

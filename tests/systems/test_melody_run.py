@@ -125,6 +125,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_function_of_ones_own_rates(environ: dict[str, str], folder: Path) -> None:
     """It is found in the folder in which the command is given."""
     report = figures(environ, "--rater", "raters:bright", *SMALL, "--run", "bright", cwd=folder)

@@ -121,6 +121,7 @@ def test_any_number_of_replicas_gives_the_same_bits(tmp_path: Path, replicas: in
         assert_like_one_process(training, STEPS, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_window_of_eight_learns_within_its_bound(tmp_path: Path) -> None:
     """Gradients are several steps old, which is reported, and count less."""

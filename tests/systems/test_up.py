@@ -72,6 +72,7 @@ def groups(client: redis.Redis, names: Names) -> set[str]:
     return {group["name"].decode() for key in there for group in client.xinfo_groups(key)}
 
 
+@pytest.mark.slow
 def test_no_message_waits_for_whom_somebody_stands_in(
     roomgrad: Command, client: redis.Redis
 ) -> None:
