@@ -68,7 +68,7 @@ FREE = Stream(ROOM, MessageType.FORWARD, {})
 RINGS = Rings(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
 
 
-def entries() -> tuple[bytes, ...]:
+def written() -> list[list[bytes]]:
     """Real entries: inline and raw arrays, texts, nulls."""
     small = Message.open(ROOM, np.ones((2, 2), "<f4"), FRAMES=np.array(3), WHO=["ä", ""])
     large = Message.open(
@@ -77,7 +77,12 @@ def entries() -> tuple[bytes, ...]:
         RATINGS=np.array([np.nan, 5.0]),
         BITS=np.ones(20, bool),
     )
-    return tuple(APART.join(codec.encode(message, STREAM)) for message in (small, large))
+    return [codec.encode(message, STREAM) for message in (small, large)]
+
+
+def entries() -> tuple[bytes, ...]:
+    """The same, each as one text."""
+    return tuple(map(APART.join, written()))
 
 
 def entry(data: bytes) -> None:

@@ -33,6 +33,7 @@ from services.dashboard.site import Site
 from tests.integration.clusters import ClusterSet, names_on, node_alone
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.integration.sender import Sender
 from tests.pages.desk import free_port
 from tests.waiting import until
 
@@ -53,39 +54,6 @@ def cage(servers: ClusterSet) -> Iterator[Cage]:
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(for_run(url, run))))
         yield Cage(url, client, Names(run), stack)
-
-
-class Sender:
-    """Sends one message after the other; `told` are those of which it was told that they stand."""
-
-    def __init__(self, cage: Cage) -> None:
-        self._cage = cage
-        self._stop = threading.Event()
-        self.told: list[str] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Sender:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=30)
-        assert not self._thread.is_alive()
-
-    def wait(self, count: int) -> None:
-        """Waits until so many more stand."""
-        before = len(self.told)
-        until(lambda: len(self.told) >= before + count, 30)
-
-    def _run(self) -> None:
-        with Client(PARROTS, self._cage.names.run, self._cage.url, patience_s=30.0) as client:
-            number = 0
-            while not self._stop.wait(0.002):
-                number += 1
-                message = Message.open(CAGE, numbers(number))
-                client.send(message)
-                self.told.append(message.root_id)
 
 
 def tally(message: Message, context: Context) -> Message:
@@ -176,7 +144,7 @@ def test_a_slot_that_moves_in_the_middle_of_work_loses_nothing(
     for _ in range(2):
         cage.start(parrot(tally))
     run = cage.names.run
-    with Sender(cage) as sender:
+    with Sender(cage, patience_s=30.0) as sender:
         sender.wait(100)
         for pause_s in (0.0, 1.0):
             before = servers.master_of(run)
@@ -217,7 +185,7 @@ def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, up
         cage = Cage(servers.url, client, Names(run), stack)
         for _ in range(2):
             cage.start(parrot(tally), block_s=0.5)
-        with Sender(cage) as sender:
+        with Sender(cage, patience_s=30.0) as sender:
             sender.wait(200)
             old = getattr(servers, upset)(run)
             servers.wait_elected(run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 import time
 from collections import Counter
@@ -31,9 +30,11 @@ from tests.integration.parrots import (
     numbers,
     parrot,
 )
+from tests.integration.sender import Sender
 from tests.integration.sentinels import SentinelSet
 from tests.waiting import until
 
+FORGIVEN = (redis.RedisError, ServerError)  # of a message that may be lost with its master
 BACK_S = 5.0  # from the election until a message is answered again; measured is some 0.3 s
 
 
@@ -56,35 +57,6 @@ def tally(message: Message, context: Context) -> Message:
     table.put("heard", number=number + 1)
     context.counters.add("heard")
     return message.reply(PERCH, message.array * 2)
-
-
-class Sender:
-    """Sends one message after the other; `told` are those of which it was told that they stand."""
-
-    def __init__(self, cage: Cage) -> None:
-        self._cage = cage
-        self._stop = threading.Event()
-        self.told: list[str] = []
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Sender:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=30)
-        assert not self._thread.is_alive()
-
-    def _run(self) -> None:
-        with Client(PARROTS, self._cage.names.run, self._cage.url) as client:
-            for number in itertools.count():
-                message = Message.open(CAGE, numbers(number))
-                with contextlib.suppress(redis.RedisError, ServerError):
-                    client.send(message)
-                    self.told.append(message.root_id)
-                if self._stop.wait(0.002):
-                    return
 
 
 def roots(client: redis.Redis, key: str) -> list[str]:
@@ -153,7 +125,7 @@ def test_a_failover_in_the_middle_of_work_does_everything_once(
     """Two replicas work, a client sends: what the new master holds takes effect exactly once."""
     for _ in range(2):
         cage.start(parrot(tally), block_s=0.5)
-    with Sender(cage) as sender:
+    with Sender(cage, forgives=FORGIVEN) as sender:
         until(lambda: len(sender.told) > 300, timeout_s=30)
         old = getattr(servers, upset)()
         seconds = measured(cage, servers)
@@ -185,7 +157,7 @@ def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing
     for _ in range(2):
         cage.start(parrot(tally))
     cage.start(listener(hear, everyone=True), replica="ear")
-    with Sender(cage) as sender:
+    with Sender(cage, forgives=FORGIVEN) as sender:
         until(lambda: len(sender.told) > 300, timeout_s=30)
         old = servers.freeze_master()
         servers.wait_elected()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,6 +22,7 @@ from tests.integration.clusters import MASTERS, Cluster, ClusterSet, lines_of, n
 from tests.integration.sentinels import AWAY, _free_ports
 from tests.systems import reference
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
+from tests.systems.typed import commands
 from tests.waiting import until
 
 STEPS, BATCH = 200, 20
@@ -67,20 +66,7 @@ def test_a_training_survives_a_move_and_the_death_of_its_master(tmp_path: Path) 
 def test_a_run_is_named_when_it_is_served(tmp_path: Path) -> None:
     """`roomgrad up trebuchet --run NAME` on a cluster: it learns, answers, and begins afresh."""
     with ClusterSet(tmp_path / "servers") as servers:
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        here = {"ROOMGRAD_STATE": str(tmp_path), "REDIS_URL": servers.url, "PYTHONPATH": paths}
-
-        def roomgrad(*words: str) -> str:
-            done = subprocess.run(
-                [sys.executable, "-m", "roomgrad", *words],
-                env={**os.environ, **here},
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done.stderr
-            return done.stdout
-
+        roomgrad = commands(servers.url, tmp_path)
         names = names_on(servers, servers.masters()[1], 1, "night")[0]
         run = ["--run", names.run]
         try:

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -20,14 +20,13 @@ from roomgrad.runtime import runs
 from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
+from tests.systems.typed import Command, commands
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 10
-
-Command = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +46,7 @@ def client(server: EmbeddedServer) -> Iterator[redis.Redis]:
 @pytest.fixture
 def roomgrad(server: EmbeddedServer, tmp_path: Path) -> Iterator[Command]:
     """A command that has to succeed; the trebuchet is down at the end."""
-    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    here = {"ROOMGRAD_STATE": str(tmp_path), "REDIS_URL": server.url, "PYTHONPATH": paths}
-
-    def command(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "roomgrad", *words],
-            env={**os.environ, **here},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
+    command = commands(server.url, tmp_path)
     yield command
     command("down")
 

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomgrad import Array, Message, MessageType, Room, Stream, System
 from roomgrad.codec import (
     MAX_TEXT_BYTES,
     array_from,
@@ -28,38 +27,9 @@ from roomgrad.codec import (
     unpack,
 )
 from roomgrad.errors import MessageError, shown
-from roomgrad.names import Names
-from roomgrad.rooms import Text
-from roomgrad.runtime.rings import Rings
+from tests.fuzz.targets import RINGS, STREAM, written
 
-ROOM = Room("room")
-STREAM = Stream(
-    ROOM,
-    MessageType.FORWARD,
-    {
-        "DATA": Array("<f4", ("batch", 2)),
-        "FRAMES": Array("<i8", (), optional=True),
-        "RATINGS": Array("<f8", ("n",), optional=True, low=0, high=5, nullable=True),
-        "BITS": Array("|b1", ("n",), optional=True),
-        "WHO": Text(optional=True, many=True),
-    },
-)
-RINGS = Rings(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
-
-
-def examples() -> list[list[bytes]]:
-    """Real entries: inline and raw arrays, texts, nulls."""
-    small = Message.open(ROOM, np.ones((2, 2), "<f4"), FRAMES=np.array(3), WHO=["ä", ""])
-    large = Message.open(
-        ROOM,
-        np.arange(40, dtype="<f4").reshape(20, 2),
-        RATINGS=np.array([np.nan, 5.0]),
-        BITS=np.ones(20, bool),
-    )
-    return [encode(message, STREAM) for message in (small, large)]
-
-
-EXAMPLES = examples()
+EXAMPLES = written()
 
 
 @st.composite
