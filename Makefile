@@ -22,7 +22,7 @@ install: $(VENV)/installed ## make .venv with everything; quick when nothing cha
 
 # On Linux, torch from the usual index is the build for CUDA, 2 GB and more. Name an index with
 # the build for CPUs in PIP_EXTRA_INDEX_URL to get the small one.
-$(VENV)/installed: shared/pyproject.toml constraints.txt
+$(VENV)/installed: shared/pyproject.toml $(wildcard shared/*/pyproject.toml) constraints.txt
 	@set -e; \
 	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 		found=; \
@@ -38,7 +38,8 @@ $(VENV)/installed: shared/pyproject.toml constraints.txt
 		fi; \
 	fi
 	@echo "installing into $(VENV), a minute or two the first time ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'shared[$(EXTRAS)]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'shared[$(EXTRAS)]' \
+		--editable shared/roomgrad_trebuchet --editable shared/roomgrad_melody --editable shared/roomgrad_swergio
 	@touch $@
 
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png

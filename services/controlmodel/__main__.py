@@ -1,7 +1,8 @@
-"""`python -m services.controlmodel`."""
+"""`python -m roomgrad_trebuchet.controlmodel`."""
 
 from roomgrad import main
-from services.controlmodel.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

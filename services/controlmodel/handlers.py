@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from roomgrad import Component, Context, Message, backprop, on
-from roomgrad.contracts.trebuchet import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
 from roomgrad.learning import TorchModel, fix_threads
-from services.controlmodel.model import cosine, network
-from services.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.contract import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
+
+from .model import cosine, network
+from .settings import ControlModelSettings
 
 
 def make_model(settings: ControlModelSettings) -> TorchModel:

@@ -1,6 +1,6 @@
-"""`python -m services.dashboard`."""
+"""`python -m roomgrad.web.dashboard`."""
 
-from services.dashboard.site import main
+from roomgrad.web.dashboard.site import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,8 @@
-"""`python -m services.evalnet`."""
+"""`python -m roomgrad_melody.evalnet`."""
 
 from roomgrad import main
-from services.evalnet.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

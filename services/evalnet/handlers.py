@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from roomgrad import Component, Context, Message, backprop, on
-from roomgrad.contracts.melody import (
+from roomgrad.learning import TorchModel, fix_threads
+from roomgrad_melody.contract import (
     CUSTOM,
     EVALNET,
     EVOLUTION_ROOM,
@@ -13,10 +14,10 @@ from roomgrad.contracts.melody import (
     TRAININPUT,
     TRAINOUTPUT,
 )
-from roomgrad.learning import TorchModel, fix_threads
-from roomgrad.melody.genome import canonical
-from services.evalnet.model import expected, learning_rate, network, optimizer, probabilities
-from services.evalnet.settings import EvalnetSettings
+from roomgrad_melody.genome import canonical
+
+from .model import expected, learning_rate, network, optimizer, probabilities
+from .settings import EvalnetSettings
 
 
 def make_model(settings: EvalnetSettings) -> TorchModel:

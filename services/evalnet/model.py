@@ -29,7 +29,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from roomgrad.melody.genome import BARS, BITS, REST, SLOT_BITS, SLOTS, SLOTS_PER_BAR
+from roomgrad_melody.genome import BARS, BITS, REST, SLOT_BITS, SLOTS, SLOTS_PER_BAR
 
 RATINGS = 6
 DEGREES = REST

@@ -1,7 +1,8 @@
-"""`python -m services.evolution`."""
+"""`python -m roomgrad_melody.evolution`."""
 
 from roomgrad import main
-from services.evolution.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import BITS, Genomes, canonical, packed, random_genomes
+from roomgrad_melody.genome import BITS, Genomes, canonical, packed, random_genomes
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.melody import (
+from roomgrad.errors import SchemaError
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     CUSTOM,
@@ -20,10 +21,10 @@ from roomgrad.contracts.melody import (
     START,
     STOP,
 )
-from roomgrad.errors import SchemaError
-from roomgrad.melody.genome import Genomes, canonical, distinct, packed, unpacked
-from services.evolution.genetic import breed, first
-from services.evolution.settings import EvolutionSettings
+from roomgrad_melody.genome import Genomes, canonical, distinct, packed, unpacked
+
+from .genetic import breed, first
+from .settings import EvolutionSettings
 
 BEST_SHOWN = 10
 NOTHING, BEGIN = -2, -1  # what the learner allows at first, and what lets generation 0 be rated

@@ -1,6 +1,6 @@
-"""`python -m services.gateway`."""
+"""`python -m roomgrad_swergio.gateway`."""
 
-from services.gateway.process import main
+from .process import main
 
 if __name__ == "__main__":
     main()

@@ -7,11 +7,12 @@ from collections import defaultdict
 
 import structlog
 
-from roomgrad.client import BACKLOG_LIMIT
 from roomgrad.names import is_client_group
-from services.gateway.rooms import Rooms
-from services.gateway.seats import Key
-from services.gateway.store import Store
+from roomgrad.redis.client import BACKLOG_LIMIT
+
+from .rooms import Rooms
+from .seats import Key
+from .store import Store
 
 log = structlog.get_logger("roomgrad")
 

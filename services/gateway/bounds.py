@@ -13,14 +13,15 @@ import structlog
 from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.names import Names
-from roomgrad.runtime import dead, runs
-from roomgrad.runtime.sources import Delivery as Given
-from services.gateway import bodies
-from services.gateway.link import Client
-from services.gateway.rooms import Rooms
-from services.gateway.seats import Key, Seat
-from services.gateway.settings import GatewaySettings
-from services.gateway.store import Read, Replaced, Store
+from roomgrad.runtime import dead_letters, runs
+from roomgrad.runtime.consumers import Delivery as Given
+
+from . import bodies
+from .link import Client
+from .rooms import Rooms
+from .seats import Key, Seat
+from .settings import GatewaySettings
+from .store import Read, Replaced, Store
 
 log = structlog.get_logger("roomgrad")
 
@@ -159,14 +160,15 @@ class Bounds:
             # Its root ends with it only if the contract names this client for it: who only listens
             # must not end what others work on.
             serves = self._rooms.system is not None and seat.name in stream.consumers
-            dead.bury(
+            dead_letters.bury(
                 commit,
                 self._names,
                 Given(stream, entry, flat),
                 reason,
                 group=seat.group,
                 members=self._rooms.system.components if serves and self._rooms.system else (),
-                whole=sum(map(len, flat)) <= dead.SMALL_LETTER_BYTES or await self._room_left(),
+                whole=sum(map(len, flat)) <= dead_letters.SMALL_LETTER_BYTES
+                or await self._room_left(),
                 by=self._store.me,
             )
         seat.letters += len(reads)

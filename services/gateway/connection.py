@@ -12,11 +12,12 @@ import structlog
 
 from roomgrad.errors import MessageError
 from roomgrad.messages import new_id
-from services.gateway import bodies, frames
-from services.gateway.settings import GatewaySettings
+
+from . import bodies, frames
+from .settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from services.gateway.seats import Seat
+    from .seats import Seat
 
 log = structlog.get_logger("roomgrad")
 

@@ -9,14 +9,15 @@ import redis
 import structlog
 
 from roomgrad.errors import MessageError
-from services.gateway import bodies
-from services.gateway.bodies import Entry
-from services.gateway.bounds import Bounds
-from services.gateway.connection import Connection
-from services.gateway.rooms import Rooms
-from services.gateway.seats import Seat
-from services.gateway.settings import GatewaySettings
-from services.gateway.store import Read, Store
+
+from . import bodies
+from .bodies import Entry
+from .bounds import Bounds
+from .connection import Connection
+from .rooms import Rooms
+from .seats import Seat
+from .settings import GatewaySettings
+from .store import Read, Store
 
 log = structlog.get_logger("roomgrad")
 

@@ -8,11 +8,12 @@ import ipaddress
 import structlog
 
 from roomgrad.errors import MessageError, SettingsError
-from services.gateway import bodies, frames
-from services.gateway.connection import Connection
-from services.gateway.hub import Hub
-from services.gateway.members import Members, WrongToken
-from services.gateway.settings import GatewaySettings
+
+from . import bodies, frames
+from .connection import Connection
+from .hub import Hub
+from .members import Members, WrongToken
+from .settings import GatewaySettings
 
 log = structlog.get_logger("roomgrad")
 

@@ -13,13 +13,14 @@ import structlog
 from roomgrad import codec
 from roomgrad.errors import DecodeError, MessageError
 from roomgrad.names import LOGGING, Names, room_of
-from roomgrad.shards import ELSEWHERE_ERRORS
-from services.gateway import bodies
-from services.gateway.bodies import LIVE_ROOMS
-from services.gateway.link import LOST, Link, cancellations, heed
-from services.gateway.rooms import Rooms
-from services.gateway.seats import Key
-from services.gateway.store import Store
+from roomgrad.redis.cluster import ELSEWHERE_ERRORS
+
+from . import bodies
+from .bodies import LIVE_ROOMS
+from .link import LOST, Link, cancellations, heed
+from .rooms import Rooms
+from .seats import Key
+from .store import Store
 
 log = structlog.get_logger("roomgrad")
 

@@ -15,8 +15,9 @@ import structlog
 from roomgrad.commit import Commit
 from roomgrad.names import GATEWAY, Names
 from roomgrad.settings import RuntimeSettings
-from services.gateway.link import Client, Link
-from services.gateway.store import Replaced, Store
+
+from .link import Client, Link
+from .store import Replaced, Store
 
 log = structlog.get_logger("roomgrad")
 

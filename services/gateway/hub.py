@@ -11,13 +11,14 @@ from roomgrad.errors import DecodeError, MessageError
 from roomgrad.messages import Message
 from roomgrad.names import ERRORS, GATEWAY, Names
 from roomgrad.rooms import Room, Stream
-from services.gateway import bodies
-from services.gateway.backlog import Backlog
-from services.gateway.connection import Connection
-from services.gateway.members import Members
-from services.gateway.rooms import Rooms
-from services.gateway.settings import GatewaySettings
-from services.gateway.store import Store
+
+from . import bodies
+from .backlog import Backlog
+from .connection import Connection
+from .members import Members
+from .rooms import Rooms
+from .settings import GatewaySettings
+from .store import Store
 
 log = structlog.get_logger("roomgrad")
 

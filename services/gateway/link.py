@@ -13,13 +13,13 @@ import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from roomgrad import tls
-from roomgrad.addresses import for_run, guide_of, located, options_of, ring_of
 from roomgrad.errors import NoServer
-from roomgrad.passwords import with_password_file
-from roomgrad.sentinels import Place
-from roomgrad.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
-from roomgrad.shards import ELSEWHERE_ERRORS, SPUBLISH
+from roomgrad.redis import tls
+from roomgrad.redis.addresses import for_run, guide_of, located, options_of, ring_of
+from roomgrad.redis.cluster import ELSEWHERE_ERRORS, SPUBLISH
+from roomgrad.redis.passwords import with_password_file
+from roomgrad.redis.sentinels import Place
+from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
 
 log = structlog.get_logger("roomgrad")
 

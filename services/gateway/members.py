@@ -10,15 +10,16 @@ import structlog
 
 from roomgrad.errors import DecodeError, SettingsError
 from roomgrad.names import Names
-from services.gateway import bodies
-from services.gateway.bodies import LIVE_ROOMS
-from services.gateway.connection import Connection
-from services.gateway.delivery import Delivery
-from services.gateway.ears import Ears
-from services.gateway.rooms import Rooms
-from services.gateway.seats import Seat, written_ms
-from services.gateway.settings import GatewaySettings
-from services.gateway.store import Read, Store
+
+from . import bodies
+from .bodies import LIVE_ROOMS
+from .connection import Connection
+from .delivery import Delivery
+from .ears import Ears
+from .rooms import Rooms
+from .seats import Seat, written_ms
+from .settings import GatewaySettings
+from .store import Read, Store
 
 log = structlog.get_logger("roomgrad")
 

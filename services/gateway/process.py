@@ -12,27 +12,28 @@ import sys
 import structlog
 
 from roomgrad import log as logs
-from roomgrad.addresses import for_run
-from roomgrad.contracts.known import SYSTEMS, system_of_run
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, Untrusted
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
-from roomgrad.observe.observers import metrics
+from roomgrad.redis.addresses import for_run
+from roomgrad.redis.registry import SYSTEMS, system_of_run
+from roomgrad.redis.server import address, connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
-from roomgrad.server import address, connect
+from roomgrad.runtime.observe.observers import metrics
 from roomgrad.settings import load
-from services.gateway.bounds import Bounds
-from services.gateway.delivery import Delivery
-from services.gateway.door import Door
-from services.gateway.ears import Ears
-from services.gateway.holder import Holder
-from services.gateway.hub import Hub
-from services.gateway.link import LOST, Link
-from services.gateway.members import Members
-from services.gateway.rooms import Rooms
-from services.gateway.settings import GatewaySettings
-from services.gateway.store import Replaced, Store
+
+from .bounds import Bounds
+from .delivery import Delivery
+from .door import Door
+from .ears import Ears
+from .holder import Holder
+from .hub import Hub
+from .link import LOST, Link
+from .members import Members
+from .rooms import Rooms
+from .settings import GatewaySettings
+from .store import Replaced, Store
 
 log = structlog.get_logger("roomgrad")
 

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from roomgrad.errors import DecodeError
 from roomgrad.names import is_client_group
 from roomgrad.rooms import System
-from services.gateway.bodies import LIVE_ROOMS
-from services.gateway.connection import Connection
-from services.gateway.seats import Key, Owed, Seat
-from services.gateway.store import Store, parts
+
+from .bodies import LIVE_ROOMS
+from .connection import Connection
+from .seats import Key, Owed, Seat
+from .store import Store, parts
 
 MOST_ROOMS = 10_000  # that are in no contract: each has a stream, for good
 MOST_TYPES = 100  # of a room: each has a stream, and each seat in the room a group on it

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from roomgrad.names import Names
-from services.gateway.bodies import Entry
+
+from .bodies import Entry
 
 if TYPE_CHECKING:
-    from services.gateway.connection import Connection
+    from .connection import Connection
 
 Key = tuple[str, str]  # room and TYPE
 Owed = tuple[Key, str]  # and the entry

@@ -27,10 +27,11 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
 from roomgrad.rooms import Stream
 from roomgrad.runtime import runs
-from roomgrad.runtime.dead import ERRORS_KEPT
+from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.work import LOGS_KEPT
-from services.gateway.link import Client, Link
-from services.gateway.seats import Key, Owed, Seat
+
+from .link import Client, Link
+from .seats import Key, Owed, Seat
 
 log = structlog.get_logger("roomgrad")
 
@@ -90,7 +91,7 @@ class Store:
         arguments = [token, *ring, *codec.encode(message, stream)]
 
         async def attempt(client: Client) -> None:
-            await client.eval(runs.script("take"), len(keys), *keys, *arguments)
+            await client.eval(runs.script("ingest"), len(keys), *keys, *arguments)
 
         try:
             await self.link.do(attempt)

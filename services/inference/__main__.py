@@ -1,4 +1,4 @@
-"""One question to the running trebuchet: `python -m services.inference --wind 3 --target 60`."""
+"""`python -m roomgrad_trebuchet.inference --wind 3 --target 60`: one question to the trebuchet."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from roomgrad.client import Client
-from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
-from roomgrad.server import address
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import address
 from roomgrad.settings import load
-from services.inference import shoot, table
-from services.inference.settings import InferenceSettings
+from roomgrad_trebuchet import shoot, table
+from roomgrad_trebuchet.contract import TREBUCHET
+
+from .settings import InferenceSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

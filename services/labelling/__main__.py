@@ -1,6 +1,6 @@
-"""`python -m services.labelling`."""
+"""`python -m roomgrad_melody.labelling`."""
 
-from services.labelling.site import main
+from .site import main
 
 if __name__ == "__main__":
     main()

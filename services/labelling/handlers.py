@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.melody import (
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     CUSTOM,
@@ -14,7 +14,8 @@ from roomgrad.contracts.melody import (
     MELODY,
     USER,
 )
-from services.labelling.settings import LabellingSettings
+
+from .settings import LabellingSettings
 
 
 def component(changed: Callable[[], None]) -> Component:

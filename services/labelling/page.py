@@ -16,20 +16,21 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from roomgrad import Message
-from roomgrad.client import Client
-from roomgrad.contracts.melody import ASK, COMMAND, CONTROL, START, STOP
 from roomgrad.errors import Refused
 from roomgrad.errors import shown as said
-from roomgrad.melody import questions
-from roomgrad.melody.board import shown
-from roomgrad.melody.genome import from_text
-from roomgrad.melody.midi import to_midi
-from roomgrad.melody.sound import to_wav
+from roomgrad.redis.client import Client
 from roomgrad.web import serving
 from roomgrad.web.events import MOST_STREAMS, Events
 from roomgrad.web.guard import refuse
 from roomgrad.web.store import Store
-from services.labelling.settings import LabellingSettings
+from roomgrad_melody import questions
+from roomgrad_melody.contract import ASK, COMMAND, CONTROL, START, STOP
+from roomgrad_melody.genome import from_text
+from roomgrad_melody.midi import to_midi
+from roomgrad_melody.snapshot import shown
+from roomgrad_melody.sound import to_wav
+
+from .settings import LabellingSettings
 
 STATIC = Path(__file__).parent / "static"
 MOST_BYTES = 16 * 1024  # of a request

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from roomgrad.melody.board import Sound
-from roomgrad.melody.genome import ROOT, pitches
-from roomgrad.melody.sound import BPM, FASTEST, SLOWEST
 from roomgrad.settings import settings
 from roomgrad.web.settings import WebSettings
+from roomgrad_melody.genome import ROOT, pitches
+from roomgrad_melody.snapshot import Sound
+from roomgrad_melody.sound import BPM, FASTEST, SLOWEST
 
 PORT = 8321
 

@@ -8,19 +8,20 @@ import time
 import orjson
 import structlog
 
-from roomgrad.client import Client
 from roomgrad.codec import pack
-from roomgrad.contracts.melody import LABELLING, MELODY
-from roomgrad.melody.board import Board
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import address
 from roomgrad.runtime.replica import Replica
-from roomgrad.server import address
 from roomgrad.web import serving
 from roomgrad.web.events import Events
 from roomgrad.web.serving import LAST_RESORT_S, Away, Door
 from roomgrad.web.store import Store
-from services.labelling.handlers import component
-from services.labelling.page import Page
-from services.labelling.settings import PORT, LabellingSettings
+from roomgrad_melody.contract import LABELLING, MELODY
+from roomgrad_melody.snapshot import Board
+
+from .handlers import component
+from .page import Page
+from .settings import PORT, LabellingSettings
 
 log = structlog.get_logger("roomgrad")
 

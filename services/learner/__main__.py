@@ -1,7 +1,8 @@
-"""`python -m services.learner`."""
+"""`python -m roomgrad_melody.learner`."""
 
 from roomgrad import main
-from services.learner.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from roomgrad import Context, Message
-from roomgrad.contracts.melody import CUSTOM, LABELS_LOG, USER
 from roomgrad.errors import Refused
-from roomgrad.melody.formats import Row
-from roomgrad.melody.genome import Genomes, text
-from services.learner.state import State
+from roomgrad_melody.contract import CUSTOM, LABELS_LOG, USER
+from roomgrad_melody.formats import Row
+from roomgrad_melody.genome import Genomes, text
+
+from .state import State
 
 KEEP_OPEN_S = 120.0  # how long a melody whose rating was taken back belongs to who did so
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Context, Message
-from roomgrad.contracts.melody import CUSTOM, RATINGS, USER
-from roomgrad.melody.genome import from_text, texts
-from services.learner.pool import Pool
-from services.learner.state import State, read_training
-from services.learner.strategy import choose
+from roomgrad_melody.contract import CUSTOM, RATINGS, USER
+from roomgrad_melody.genome import from_text, texts
+
+from .pool import Pool
+from .state import State, read_training
+from .strategy import choose
 
 WITHDRAWN_KEPT = 50  # questions that are open no more, whose late answers are taken all the same
 PICK, REPEAT = 100, 101  # what random numbers are drawn for

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.melody import (
+from roomgrad.errors import RoomgradError, SchemaError, StrayMessage
+from roomgrad_melody import formats
+from roomgrad_melody.contract import (
     ASK,
     COMMAND,
     CONTROL,
@@ -21,13 +23,12 @@ from roomgrad.contracts.melody import (
     TRAINOUTPUT,
     USER,
 )
-from roomgrad.errors import RoomgradError, SchemaError, StrayMessage
-from roomgrad.melody import formats
-from services.learner import answers
-from services.learner.settings import LearnerSettings
-from services.learner.state import TABLE
-from services.learner.training import cross_entropy
-from services.learner.turn import Turn
+
+from . import answers
+from .settings import LearnerSettings
+from .state import TABLE
+from .training import cross_entropy
+from .turn import Turn
 
 LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
 

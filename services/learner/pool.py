@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import BITS, Genomes, distinct, packed, texts, unpacked
+from roomgrad_melody.genome import BITS, Genomes, distinct, packed, texts, unpacked
 
 RATINGS = 6
 

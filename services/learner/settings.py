@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from roomgrad.settings import OfRun, RuntimeSettings, settings
-from services.learner.strategy import DEFAULT, STRATEGIES
-from services.learner.training import AUGMENT
+
+from .strategy import DEFAULT, STRATEGIES
+from .training import AUGMENT
 
 
 @settings

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Context
-from roomgrad.contracts.melody import RATINGS
-from roomgrad.melody.genome import Genomes, packed, unpacked
-from services.learner.pool import Pool
+from roomgrad_melody.contract import RATINGS
+from roomgrad_melody.genome import Genomes, packed, unpacked
+
+from .pool import Pool
 
 TABLE = "learning"
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import BARS, REST, SLOTS_PER_BAR, Genomes, values
+from roomgrad_melody.genome import BARS, REST, SLOTS_PER_BAR, Genomes, values
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

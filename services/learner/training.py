@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import BARS, BITS, Genomes
+from roomgrad_melody.genome import BARS, BITS, Genomes
 
 Float32 = NDArray[np.float32]
 Integers = NDArray[np.int64]

@@ -11,20 +11,14 @@ from typing import Any
 import numpy as np
 
 from roomgrad import Context, Message
-from roomgrad.contracts.melody import (
-    COMMAND,
-    CONTROL,
-    CUSTOM,
-    EVOLUTION_ROOM,
-    NEXT,
-    TRAININPUT,
-)
-from roomgrad.melody.genome import Genomes, canonical, random_genomes, texts
-from services.learner import state as states
-from services.learner.asking import Asking
-from services.learner.pool import Pool
-from services.learner.state import Chain, Labels
-from services.learner.training import batch, batches
+from roomgrad_melody.contract import COMMAND, CONTROL, CUSTOM, EVOLUTION_ROOM, NEXT, TRAININPUT
+from roomgrad_melody.genome import Genomes, canonical, random_genomes, texts
+
+from . import state as states
+from .asking import Asking
+from .pool import Pool
+from .state import Chain, Labels
+from .training import batch, batches
 
 TO_BEGIN = -1  # the generation before the first, in lock-step
 

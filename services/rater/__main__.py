@@ -1,7 +1,8 @@
-"""`python -m services.rater`."""
+"""`python -m roomgrad_melody.rater`."""
 
 from roomgrad import main
-from services.rater.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

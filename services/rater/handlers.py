@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.melody import CUSTOM, MELODY, USER
 from roomgrad.errors import SettingsError
-from roomgrad.melody.genome import Genomes, from_text
-from services.rater.rater import rating
-from services.rater.settings import RaterSettings
+from roomgrad_melody.contract import CUSTOM, MELODY, USER
+from roomgrad_melody.genome import Genomes, from_text
+
+from .rater import rating
+from .settings import RaterSettings
 
 Rate = Callable[[Genomes], NDArray[np.int64]]
 

@@ -11,7 +11,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import BARS, SLOTS, SLOTS_PER_BAR, Genomes, canonical, degrees, packed
+from roomgrad_melody.genome import BARS, SLOTS, SLOTS_PER_BAR, Genomes, canonical, degrees, packed
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -1,7 +1,8 @@
-"""`python -m services.simulator`."""
+"""`python -m roomgrad_trebuchet.simulator`."""
 
 from roomgrad import main
-from services.simulator.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

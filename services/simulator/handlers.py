@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, MODEL, OUTPUT, SIMULATOR, TREBUCHET
 from roomgrad.errors import SchemaError
-from services.simulator import head, physics
-from services.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.contract import FORWARD, GRADIENT, MODEL, OUTPUT, SIMULATOR, TREBUCHET
+
+from . import head, physics
+from .settings import SimulatorSettings
 
 PICTURE_FRAMES = 60
 PICTURE_EVERY_S = 1.0

@@ -1,7 +1,8 @@
-"""`python -m services.trainer`."""
+"""`python -m roomgrad_trebuchet.trainer`."""
 
 from roomgrad import main
-from services.trainer.handlers import component
+
+from .handlers import component
 
 if __name__ == "__main__":
     main(component)

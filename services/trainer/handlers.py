@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from roomgrad import Component, Context, Message, on
-from roomgrad.contracts.trebuchet import FORWARD, GRADIENT, INPUT, OUTPUT, TRAINER, TREBUCHET
 from roomgrad.errors import SchemaError, StrayMessage
-from services.trainer.batches import batch, squared_error
-from services.trainer.settings import TrainerSettings
+from roomgrad_trebuchet.contract import FORWARD, GRADIENT, INPUT, OUTPUT, TRAINER, TREBUCHET
+
+from .batches import batch, squared_error
+from .settings import TrainerSettings
 
 LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
 

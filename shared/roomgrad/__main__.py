@@ -1,5 +1,5 @@
 """`python -m roomgrad`."""
 
-from roomgrad.commands.cli import main
+from roomgrad.cli.main import main
 
 main()

@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from roomgrad import times
-from roomgrad.shards import PUBLISH
+from roomgrad.redis.cluster import PUBLISH
+from roomgrad.runtime import handling_times as times
 
-SCRIPT = files("roomgrad").joinpath("scripts/commit.lua").read_bytes()
+SCRIPT = files("roomgrad").joinpath("lua/commit.lua").read_bytes()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1
@@ -29,7 +29,7 @@ def fingerprint(value: bytes) -> bytes:
 class Commit:
     """Guards and operations in the order in which they were staged.
 
-    `scripts/commit.lua` does it; the head of that file explains each guard and operation.
+    `lua/commit.lua` does it; the head of that file explains each guard and operation.
     """
 
     ring: bytes = PUBLISH
@@ -37,7 +37,9 @@ class Commit:
     guards: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)
     sends: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
-    times: bytes = b""  # of whoever sends, for each entry that is sent; see `roomgrad.times`
+    times: bytes = (
+        b""  # of whoever sends, for each entry that is sent; see `roomgrad.runtime.handling_times`
+    )
     soonest_s: float = math.inf  # the shortest delay of what is to be sent later
 
     def _key(self, name: str) -> bytes:
@@ -101,7 +103,7 @@ class Commit:
         fields: list[bytes],
         limit: int | None = None,
     ) -> None:
-        """The same in so many seconds, counted by the server; see `scripts/later.lua`."""
+        """The same in so many seconds, counted by the server; see `lua/delayed.lua`."""
         when = [self._key(dues), self._key(bodies), b"%d" % math.ceil(after_s * 1000)]
         to = self._to(stream, channel, header, limit)
         self.sends.append(([b"LATER", *when, *to], fields))

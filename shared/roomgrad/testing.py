@@ -46,11 +46,11 @@ from roomgrad.errors import ContractError, NoAnswer
 from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
+from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType, Stream
+from roomgrad.runtime.model_store import ModelStore
 from roomgrad.runtime.replica import Replica
-from roomgrad.runtime.store import ModelStore
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.server import EmbeddedServer
 from roomgrad.settings import RuntimeSettings
 
 BLOCK_S = 5.0  # shorter than a client waits for an answer

@@ -27,6 +27,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from tests.benchmarks.transport.stage import fresh_server, start
 from tests.pages.desk import free_port
@@ -53,9 +54,9 @@ def measured(rounds: int, seconds: float, metrics: bool) -> dict[str, Any]:
             flags = [*common, f"--run={RUN}"]
             flags += [f"--train-steps={MANY}"] if name in LEARNS else []
             flags += [f"--metrics-port={ports[at]}"] if metrics else []
-            start(stack, f"services.{name}", *flags)
+            start(stack, module_of(name), *flags)
         port = free_port()
-        start(stack, "services.dashboard", *common, f"--port={port}")
+        start(stack, "roomgrad.web.dashboard", *common, f"--port={port}")
         until(lambda: steps(client) > 100, timeout_s=60)
         watching: Watching = (lambda: scraping(ports)) if metrics else (lambda: listening(port))
         pairs = [window(client, seconds, watching) for _ in range(rounds)]

@@ -66,7 +66,7 @@ def gateway() -> Iterator[int]:
     flags = (f"--port={port}", "--run=ring", "--log-level=warning")
     with (
         throwaway_server() as server,
-        started("-m", "services.gateway", f"--redis-url={server.local_url}", *flags),
+        started("-m", "roomgrad_swergio.gateway", f"--redis-url={server.local_url}", *flags),
     ):
         wait_open(port)
         yield port

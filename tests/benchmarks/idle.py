@@ -19,6 +19,7 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from tests.benchmarks.transport.stage import fresh_server, start
 from tests.waiting import until
@@ -36,7 +37,7 @@ def measured(component: str, seconds: float) -> dict[str, Any]:
         server = stack.enter_context(fresh_server(aof=False))
         client = stack.enter_context(redis.Redis.from_url(server.url, protocol=2))
         flags = (f"--redis-url={server.url}", f"--run={RUN}", "--log-level=error")
-        start(stack, f"services.{component}", *flags)
+        start(stack, module_of(component), *flags)
         hearts = Names(RUN).alive("*")
         until(lambda: list(client.scan_iter(hearts, count=1000)), timeout_s=60)
         count, took = sent(client, seconds)

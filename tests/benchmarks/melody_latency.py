@@ -26,15 +26,16 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.client import Client
 from roomgrad.codec import unpack
-from roomgrad.contracts.melody import CUSTOM, MELODY, USER
 from roomgrad.errors import ServerError
-from roomgrad.melody import questions
-from roomgrad.melody.genome import from_text, random_genomes
+from roomgrad.local.project import module_of
 from roomgrad.messages import Message, new_id
+from roomgrad.redis.client import Client
 from roomgrad.testing import throwaway_server
-from services.rater.rater import rating
+from roomgrad_melody import questions
+from roomgrad_melody.contract import CUSTOM, MELODY, USER
+from roomgrad_melody.genome import from_text, random_genomes
+from roomgrad_melody.rater.rater import rating
 from tests.waiting import until
 
 COMPONENTS = ("evolution", "evalnet", "learner")
@@ -46,7 +47,7 @@ def components(url: str) -> Iterator[None]:
     """One process of each component."""
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}", "--redis-url", url, "--log-level", "warning"]
+            [sys.executable, "-m", module_of(name), "--redis-url", url, "--log-level", "warning"]
         )
         for name in COMPONENTS
     ]

@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.melody.genome import Genomes, canonical, distinct, random_genomes, values
-from services.evalnet import model
-from services.evolution import genetic
-from services.learner import training
-from services.learner.strategy import DEFAULT, STRATEGIES
-from services.rater import rater
+from roomgrad_melody.evalnet import model
+from roomgrad_melody.evolution import genetic
+from roomgrad_melody.genome import Genomes, canonical, distinct, random_genomes, values
+from roomgrad_melody.learner import training
+from roomgrad_melody.learner.strategy import DEFAULT, STRATEGIES
+from roomgrad_melody.rater import rater
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

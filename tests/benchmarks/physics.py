@@ -26,7 +26,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from services.simulator import physics
+from roomgrad_trebuchet.simulator import physics
 
 Floats = NDArray[np.float64]
 Controls = tuple[Floats, Floats, Floats]
@@ -40,7 +40,7 @@ PEERS = {
     "torch.compile of the steps": 545,
     "torch eager, Runge-Kutta with autograd": 99,
 }
-START = "import time; t = time.perf_counter(); from services.simulator import physics; "
+START = "import time; t = time.perf_counter(); from roomgrad_trebuchet.simulator import physics; "
 START += "physics.shoot([0.0], [0.7], [200.0]); print(time.perf_counter() - t)"
 ARITHMETIC = re.compile(r"= f(?:add|sub|mul|div) |call .*@llvm\.sqrt")
 

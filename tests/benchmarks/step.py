@@ -21,11 +21,11 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.inspection import sent
-from roomgrad.inspection.hops import Trace, trace
+from roomgrad.inspect import entries as sent
+from roomgrad.inspect.timings import Trace, trace
 from roomgrad.names import LOGGING, Names
+from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType
-from roomgrad.server import EmbeddedServer
 from tests.benchmarks.training import components
 from tests.systems.reference import train
 from tests.waiting import until

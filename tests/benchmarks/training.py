@@ -18,9 +18,10 @@ from typing import Any
 
 import redis
 
+from roomgrad.local.project import module_of
 from roomgrad.names import LOGGING, Names
+from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType
-from roomgrad.server import EmbeddedServer
 from tests.systems.reference import train, weights_sha256
 
 WARM_UP = 100  # first steps of a round that are not timed
@@ -32,7 +33,7 @@ def components(url: str, run: str, steps: int, window: int = 1) -> Iterator[None
     """One process of each component."""
     processes = []
     for name in COMPONENTS:
-        command = [sys.executable, "-m", f"services.{name}", "--redis-url", url, "--run", run]
+        command = [sys.executable, "-m", module_of(name), "--redis-url", url, "--run", run]
         command += ["--threads", "1", "--log-level", "warning"]
         if name != "simulator":
             command += ["--train-steps", str(steps)]

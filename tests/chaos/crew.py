@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from roomgrad import children
+from roomgrad.local import children
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,8 +15,8 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from roomgrad.names import Names
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.runtime import runs
-from roomgrad.server import EmbeddedServer, connect
 from tests.chaos.contract import CHAOS, EFFECTS
 from tests.chaos.crew import Crew
 from tests.integration.sentinels import SentinelSet

@@ -6,17 +6,17 @@ python -m tests.docs.settings_page
 from __future__ import annotations
 
 from roomgrad.settings import RuntimeSettings, describe, markdown, of_run
-from services.controlmodel.settings import ControlModelSettings
-from services.dashboard.settings import DashboardSettings
-from services.evalnet.settings import EvalnetSettings
-from services.evolution.settings import EvolutionSettings
-from services.gateway.settings import GatewaySettings
-from services.inference.settings import InferenceSettings
-from services.labelling.settings import LabellingSettings
-from services.learner.settings import LearnerSettings
-from services.rater.settings import RaterSettings
-from services.simulator.settings import SimulatorSettings
-from services.trainer.settings import TrainerSettings
+from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad_melody.evalnet.settings import EvalnetSettings
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.rater.settings import RaterSettings
+from roomgrad_swergio.gateway.settings import GatewaySettings
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.inference.settings import InferenceSettings
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.docs.pages import ROOT
 
 COMPONENTS = {
@@ -38,9 +38,10 @@ HEAD = """\
 
 <!-- Written by `python -m tests.docs.settings_page`; change the settings.py of the component. -->
 
-Each component is configured by flags and environment variables: `python -m services.trainer
---train-steps 300`, or `TRAIN_STEPS=300 python -m services.trainer`. A flag beats a variable, a
-variable beats the default. `--help` prints the same as this page. A value that is not allowed ends
+Each component is configured by flags and environment variables:
+`python -m roomgrad_trebuchet.trainer --train-steps 300`, or
+`TRAIN_STEPS=300 python -m roomgrad_trebuchet.trainer`. A flag beats a variable, a variable beats
+the default. `--help` prints the same as this page. A value that is not allowed ends
 the component with one sentence and exit code 2.
 
 Settings *of the run* are written into Redis by whoever starts first. A run is continued only with

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import redis
 
-from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import running, throwaway_server
-from services.controlmodel.handlers import component as controlmodel
-from services.controlmodel.settings import ControlModelSettings
-from services.simulator.handlers import component as simulator
-from services.simulator.settings import SimulatorSettings
-from services.trainer.handlers import component as trainer
-from services.trainer.settings import TrainerSettings
+from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.docs.pages import ROOT, Shown, files
 from tests.waiting import until
 

@@ -9,20 +9,21 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
 
-from roomgrad.commands.cli import app
+from roomgrad.cli.main import app
 from roomgrad.names import Names
 from roomgrad.settings import describe
 from roomgrad.testing import running
-from services.controlmodel.handlers import component as controlmodel
-from services.controlmodel.settings import ControlModelSettings
-from services.trainer.handlers import component as trainer
-from services.trainer.settings import TrainerSettings
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.docs import redis_cli, settings_page
 from tests.docs.pages import ROOT, Block, Shown, blocks, commands, consoles, files, pages, text
 from tests.docs.stage import PATIENCE_S, Stage, same_shape, trebuchet
@@ -168,10 +169,10 @@ def _compose(arguments: list[str]) -> None:
 
 
 def _module(module: str, *arguments: str) -> None:
-    path = ROOT / module.replace(".", "/")
-    assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
-    if module.startswith("services."):
-        known = {each.flag for each in describe(settings_page.COMPONENTS[module[9:]])}
+    assert find_spec(module), module
+    component = module.rpartition(".")[2]
+    if module.startswith("roomgrad_") and component in settings_page.COMPONENTS:
+        known = {each.flag for each in describe(settings_page.COMPONENTS[component])}
         flags = [word.partition("=")[0] for word in arguments if word.startswith("--")]
         assert set(flags) <= known
 

@@ -10,10 +10,10 @@ import orjson
 from safetensors.numpy import save
 
 from roomgrad.codec import pack
-from roomgrad.melody import formats
-from roomgrad.melody.formats import Row
-from roomgrad.melody.genome import from_text
-from roomgrad.melody.midi import to_midi
+from roomgrad_melody import formats
+from roomgrad_melody.formats import Row
+from roomgrad_melody.genome import from_text
+from roomgrad_melody.midi import to_midi
 
 GENOMES = [from_text(("0110" * 32)[shift : shift + 64] + "01" * 32) for shift in range(3)]
 ROWS = [

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONGEST = 20_000  # bytes of an input
 MOST_MIB = 1000  # of resident memory
 HANGS_S = 30
-INSTRUMENTED = ["roomgrad", "services", "mido", "yaml", "json"]
+INSTRUMENTED = ["roomgrad", "roomgrad_melody", "roomgrad_swergio", "mido", "yaml", "json"]
 
 
 def play(targets: Iterable[Target], seconds: int, keep: Path) -> int:

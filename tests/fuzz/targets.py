@@ -16,25 +16,25 @@ import numpy as np
 import safetensors
 
 from roomgrad import Array, Message, MessageType, Room, Stream, System, codec
-from roomgrad.client import Client
-from roomgrad.commands import arrays
-from roomgrad.commands.swarm import file as swarm
-from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.cli import arrays
 from roomgrad.errors import DecodeError, FormatError, MessageError, ServerError, SettingsError
-from roomgrad.inspection import weights
-from roomgrad.melody import formats
-from roomgrad.melody.midi import from_midi
+from roomgrad.inspect import weights
+from roomgrad.local.swarm import file as swarm
 from roomgrad.names import Names
+from roomgrad.redis.client import Client
 from roomgrad.rooms import Text
-from roomgrad.runtime.rings import Rings
+from roomgrad.runtime.notifications import Rings
 from roomgrad.web.connections import MOST_HEADER_BYTES
 from roomgrad.web.events import Events
 from roomgrad.web.guard import Guard
 from roomgrad.web.rates import Rates
 from roomgrad.web.store import Store
-from services.gateway import bodies, frames
-from services.labelling.page import Page
-from services.labelling.settings import LabellingSettings
+from roomgrad_melody import formats
+from roomgrad_melody.labelling.page import Page
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.midi import from_midi
+from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.fuzz import examples
 
 APART = b"\x1f\x1e"  # stands between the fields of an entry, where a target takes one

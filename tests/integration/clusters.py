@@ -16,9 +16,9 @@ from typing import Any
 
 import redis
 
-from roomgrad.binaries import find_binary
+from roomgrad.local.binaries import find_binary
 from roomgrad.names import Names
-from roomgrad.shards import SLOTS, slot_of
+from roomgrad.redis.cluster import SLOTS, slot_of
 from tests.integration.sentinels import AWAY, Process, _answers, _free_ports
 from tests.waiting import until
 

@@ -17,11 +17,11 @@ import pytest
 import redis
 
 from roomgrad import Component, Message, RuntimeSettings, Stream
-from roomgrad.client import Client
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.runtime.replica import Replica
-from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers
 from tests.waiting import until

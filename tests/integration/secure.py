@@ -12,7 +12,7 @@ import pytest
 import redis
 import trustme
 
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from tests.waiting import until
 
 HERE = ("localhost", "127.0.0.1")

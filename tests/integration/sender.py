@@ -7,7 +7,7 @@ import itertools
 import threading
 
 from roomgrad import Message
-from roomgrad.client import Client
+from roomgrad.redis.client import Client
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, PARROTS, numbers
 from tests.waiting import until

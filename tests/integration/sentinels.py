@@ -19,8 +19,8 @@ from typing import Any
 
 import redis
 
-from roomgrad import children
-from roomgrad.binaries import find_binary
+from roomgrad.local import children
+from roomgrad.local.binaries import find_binary
 from tests.waiting import until
 
 NAME = "rooms"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from roomgrad import Context, Message, ModelStatus
-from roomgrad.client import BACKLOG_LIMIT, Client
 from roomgrad.errors import NoAnswer, NoServer, SchemaError, ServerError
+from roomgrad.redis.client import BACKLOG_LIMIT, Client
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server, wait_for
 from tests.integration.conftest import Cage

@@ -20,16 +20,16 @@ import structlog
 from typer.testing import CliRunner
 
 from roomgrad import Context, Message
-from roomgrad.addresses import for_run, located
-from roomgrad.client import Client
-from roomgrad.commands.cli import app
+from roomgrad.cli.main import app
 from roomgrad.errors import NoServer
-from roomgrad.inspection.keys import runs_on
+from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
+from roomgrad.redis.addresses import for_run, located
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from roomgrad.server import connect
-from services.dashboard.settings import DashboardSettings
-from services.dashboard.site import Site
+from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad.web.dashboard.site import Site
 from tests.integration.clusters import ClusterSet, names_on, node_alone
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from roomgrad.counters import MutableBool, MutableNumber
 from roomgrad.errors import NoServer, ServerError, SettingsError
+from roomgrad_swergio.counters import MutableBool, MutableNumber
 from tests.integration.conftest import Cage, OwnServer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,7 @@ import pytest
 
 from roomgrad import Context, Message
 from roomgrad.runtime import runs
-from roomgrad.runtime.dead import ERROR_STREAM, inbox_stream
+from roomgrad.runtime.dead_letters import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import (
@@ -440,7 +440,7 @@ def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(cage: Cage) -> 
 
 def find_orphans(cage: Cage, lease_ms: int) -> list[Any]:
     """What the heartbeat of a replica finds in the parrot's cage."""
-    keep = cage.client.register_script(runs.script("keep"))
+    keep = cage.client.register_script(runs.script("heartbeat"))
     found: Any = keep(
         keys=[
             cage.names.alive("parrot~me"),

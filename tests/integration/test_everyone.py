@@ -5,8 +5,8 @@ from __future__ import annotations
 import structlog
 
 from roomgrad import Array, Component, Context, Message, Room, RuntimeSettings, Stream, System, on
-from roomgrad.client import Client
-from roomgrad.runtime.dead import ERROR_STREAM
+from roomgrad.redis.client import Client
+from roomgrad.runtime.dead_letters import ERROR_STREAM
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot

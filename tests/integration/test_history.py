@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from roomgrad.runtime import runs
-from roomgrad.runtime.dead import ERRORS_KEPT
+from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from tests.integration.conftest import Cage
 from tests.integration.parrots import HEARD, PARROTS, SAID, numbers, parrot
 from tests.waiting import until

@@ -12,11 +12,11 @@ import redis
 import structlog
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.client import Client
 from roomgrad.errors import ContractError
-from roomgrad.runtime.keeper import Keeper
-from roomgrad.runtime.later import Later
+from roomgrad.redis.client import Client
+from roomgrad.runtime.housekeeping import Keeper
 from roomgrad.runtime.replica import Replica
+from roomgrad.runtime.scheduler import Later
 from tests.integration.conftest import Cage, OwnServer
 from tests.integration.parrots import (
     CAGE,

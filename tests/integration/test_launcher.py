@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.commands.launcher import Launcher
 from roomgrad.errors import RoomgradError, SettingsError
+from roomgrad.local.launcher import Launcher
 from tests.waiting import until
 
 WAIT_S = 20.0
@@ -177,8 +177,8 @@ def test_a_process_that_never_gets_up_is_given_up(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names it, its log and the last that it said."""
-    monkeypatch.setattr("roomgrad.commands.launcher.LONGEST_PAUSE_S", 0.01)
-    monkeypatch.setattr("roomgrad.commands.launcher.FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr("roomgrad.local.launcher.LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr("roomgrad.local.launcher.FIRST_PAUSE_S", 0.01)
     launcher.start_command("broken-0", [sys.executable, "-c", "import nowhere"])
     with pytest.raises(RoomgradError, match=r"broken-0 ended .*No module named 'nowhere'"):
         launcher.wait_failed(WAIT_S)
@@ -211,7 +211,7 @@ def test_a_log_that_becomes_too_long_is_begun_anew(
 ) -> None:
     """While its process writes on into it: a component that runs for months fills no disk."""
     monkeypatch.setattr("roomgrad.log.MOST_BYTES", 20_000)
-    monkeypatch.setattr("roomgrad.commands.launcher.LOGS_EVERY", 1)
+    monkeypatch.setattr("roomgrad.local.launcher.LOGS_EVERY", 1)
     words = "import time\nfor n in range(10**9): print(n, 'x' * 999, flush=True); time.sleep(0.001)"
     launcher.start_command("talker", [sys.executable, "-c", words])
     path = launcher.log_path("talker")

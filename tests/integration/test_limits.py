@@ -12,7 +12,7 @@ import structlog
 from roomgrad import Context, Message
 from roomgrad.codec import pack
 from roomgrad.memory import MOST_OPEN
-from roomgrad.runtime.dead import ERROR_STREAM
+from roomgrad.runtime.dead_letters import ERROR_STREAM
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage
 from tests.integration.parrots import HEARD, PERCH, numbers, parrot

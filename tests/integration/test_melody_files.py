@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.commands.melody import standing
-from roomgrad.melody import formats
-from roomgrad.melody.midi import from_midi
-from roomgrad.melody.rows import as_given
 from roomgrad.testing import running
-from services.evalnet.handlers import component as evalnet
-from services.evalnet.settings import EvalnetSettings
-from services.evolution.handlers import component as evolution
-from services.evolution.settings import EvolutionSettings
-from services.learner.handlers import component as learner
-from services.learner.settings import LearnerSettings
+from roomgrad_melody import formats
+from roomgrad_melody.commands import standing
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evalnet.settings import EvalnetSettings
+from roomgrad_melody.evolution.handlers import component as evolution
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.learner.handlers import component as learner
+from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.midi import from_midi
+from roomgrad_melody.rows import as_given
 from tests.integration.conftest import ROOT, Cage, make_cage
 from tests.waiting import until
 

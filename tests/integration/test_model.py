@@ -13,8 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.client import Client
 from roomgrad.models import ModelState
+from roomgrad.redis.client import Client
 from tests.integration.conftest import Cage
 from tests.integration.parrots import ANSWERED, CAGE, FORWARD, GRADIENT, PARROTS, PERCH, numbers
 from tests.waiting import until

@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from roomgrad import Context, Message
 from roomgrad.errors import MessageError, SettingsError
-from roomgrad.observe import metrics, spans, wanted
+from roomgrad.runtime.observe import metrics, otel_env, spans
 from roomgrad.testing import running
 from tests.collector import attributes, collecting
 from tests.integration.conftest import ROOT, Cage, OwnServer, make_cage
@@ -143,7 +143,10 @@ def test_a_host_that_is_not_here_is_named(cage: Cage) -> None:
 
 @pytest.mark.parametrize(
     ("module", "variable"),
-    [("roomgrad.observe.metrics", "METRICS_PORT"), ("roomgrad.observe.spans", OTLP)],
+    [
+        ("roomgrad.runtime.observe.metrics", "METRICS_PORT"),
+        ("roomgrad.runtime.observe.spans", OTLP),
+    ],
 )
 def test_what_is_not_installed_is_named(
     cage: Cage, monkeypatch: pytest.MonkeyPatch, module: str, variable: str
@@ -220,7 +223,7 @@ def test_one_line_a_message_at_debug_and_none_at_info(cage: Cage) -> None:
     ],
 )
 def test_spans_are_asked_for_by_the_standard_variables(environ: dict[str, str], asked: str) -> None:
-    assert wanted.spans(environ) == asked
+    assert otel_env.spans(environ) == asked
 
 
 @pytest.mark.parametrize(
@@ -233,7 +236,7 @@ def test_spans_are_asked_for_by_the_standard_variables(environ: dict[str, str], 
 def test_what_is_not_there_is_refused(environ: dict[str, str]) -> None:
     """With what is."""
     with pytest.raises(SettingsError, match="allowed is: "):
-        wanted.spans(environ)
+        otel_env.spans(environ)
 
 
 @given(st.text())

@@ -15,7 +15,7 @@ import structlog
 from roomgrad import Context, Message
 from roomgrad.errors import ServerError
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import running, wait_for
 from tests.integration.conftest import QUICK, Cage, OwnServer
 from tests.integration.parrots import CAGE, HEARD, PERCH, SAID, numbers, parrot, repeat

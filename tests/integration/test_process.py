@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from roomgrad import Context, Message
-from roomgrad.inspection import heartbeats
+from roomgrad.runtime import heartbeats
 from tests.integration.conftest import Cage, OwnServer
 from tests.integration.parrots import HEARD, parrot
 from tests.waiting import until

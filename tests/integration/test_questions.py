@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad.client import Client
 from roomgrad.codec import pack
-from roomgrad.contracts.melody import MELODY
 from roomgrad.errors import Refused
-from roomgrad.melody.genome import from_text
-from roomgrad.melody.questions import Given, answer, lease, recent, release
+from roomgrad.redis.client import Client
+from roomgrad_melody.contract import MELODY
+from roomgrad_melody.genome import from_text
+from roomgrad_melody.questions import Given, answer, lease, recent, release
 from tests.pages.desk import MELODIES, Desk
 from tests.waiting import until
 

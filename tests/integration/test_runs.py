@@ -8,14 +8,14 @@ from typing import Annotated
 import pytest
 
 from roomgrad import Component, Message, OfRun, RuntimeSettings, on
-from roomgrad.client import Client
-from roomgrad.contracts import known
-from roomgrad.contracts.written import Declared
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.names import Names
+from roomgrad.redis import registry
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.runtime.replica import Replica
-from roomgrad.server import connect
+from roomgrad.schema import Declared
 from roomgrad.settings import settings
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, Cage
@@ -159,10 +159,10 @@ def test_a_run_that_is_emptied_while_it_is_registered_is_a_new_one(own_cage: Cag
 
 def test_who_looks_at_a_run_needs_no_code_of_its_components(cage: Cage) -> None:
     """Its contract stands in it, and what each component handles and sends."""
-    assert known.system_of_run(cage.client, cage.names) is None
+    assert registry.system_of_run(cage.client, cage.names) is None
     cage.start(parrot())
-    assert known.system_of_run(cage.client, cage.names) == PARROTS
-    (said,) = known.declared_in(cage.client, cage.names).values()
+    assert registry.system_of_run(cage.client, cage.names) == PARROTS
+    (said,) = registry.declared_in(cage.client, cage.names).values()
     assert said == Declared.of(parrot())
 
 
@@ -171,10 +171,10 @@ def test_a_contract_that_cannot_be_read_is_as_good_as_none(cage: Cage) -> None:
     info = cage.names.run_info()
     written = {"contract": "nothing", "declares:parrot": "7", "settings:parrot": "{}"}
     cage.client.hset(info, mapping=written)
-    assert known.system_of_run(cage.client, cage.names) is None
-    assert known.declared_in(cage.client, cage.names) == {}
+    assert registry.system_of_run(cage.client, cage.names) is None
+    assert registry.declared_in(cage.client, cage.names) == {}
     cage.start(parrot())
-    assert known.system_of_run(cage.client, cage.names) == PARROTS
+    assert registry.system_of_run(cage.client, cage.names) == PARROTS
 
 
 def test_who_is_refused_says_nothing_of_the_run(cage: Cage) -> None:
@@ -182,9 +182,9 @@ def test_who_is_refused_says_nothing_of_the_run(cage: Cage) -> None:
     first = Replica(pitched(), make_settings(cage), cage.url)
     first._connect()
     first._line.close()
-    before = known.declared_in(cage.client, cage.names)
+    before = registry.declared_in(cage.client, cage.names)
     other = parrot(answered=repeat)
     stranger = Component("parrot", PARROTS, PitchSettings, other.handlers)
     with pytest.raises(RunMismatch):
         Replica(stranger, make_settings(cage, pitch=2.0), cage.url).run()
-    assert known.declared_in(cage.client, cage.names) == before
+    assert registry.declared_in(cage.client, cage.names) == before

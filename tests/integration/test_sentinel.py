@@ -14,9 +14,9 @@ import redis
 import structlog
 
 from roomgrad import Context, Message
-from roomgrad.client import Client
 from roomgrad.errors import NoAnswer, NoServer, ServerError
-from roomgrad.server import connect
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import Cage, make_cage
 from tests.integration.parrots import (

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad import server
-from roomgrad.binaries import Version, find_binary
 from roomgrad.errors import NoServer, ServerError
-from roomgrad.server import EmbeddedServer, connect
+from roomgrad.local.binaries import Version, find_binary
+from roomgrad.redis import server
+from roomgrad.redis.server import EmbeddedServer, connect
 
 Start = Callable[..., EmbeddedServer]
 

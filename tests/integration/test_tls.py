@@ -15,11 +15,11 @@ import structlog
 
 from roomgrad.errors import NoServer, Untrusted
 from roomgrad.names import Names
-from roomgrad.runtime.wire import Wire
-from roomgrad.server import connect, objection
-from services.gateway.link import Link
-from services.gateway.process import serve
-from services.gateway.settings import GatewaySettings
+from roomgrad.redis.connection import Wire
+from roomgrad.redis.server import connect, objection
+from roomgrad_swergio.gateway.link import Link
+from roomgrad_swergio.gateway.process import serve
+from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.conftest import ROOT, Cage, make_cage
 from tests.integration.parrots import parrot
 from tests.integration.secure import Secure, start_secure
@@ -215,7 +215,7 @@ def test_processes_that_begin_end_with_the_sentence(server: Secure) -> None:
     }
     programs = [
         ["tests.integration.parrots", "repeat"],
-        ["services.gateway", "--port=0"],
+        ["roomgrad_swergio.gateway", "--port=0"],
         ["roomgrad", "ps"],
     ]
     processes = [

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import NoServer
-from roomgrad.runtime.wire import Wire, WireLost
-from roomgrad.server import connect
-from services.gateway.link import Link
+from roomgrad.redis.connection import Wire, WireLost
+from roomgrad.redis.server import connect
+from roomgrad_swergio.gateway.link import Link
 from tests.integration.secure import make_certificates
 from tests.waiting import until
 

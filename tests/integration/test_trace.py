@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from roomgrad import Context, Message
-from roomgrad.times import Times
+from roomgrad.runtime.handling_times import Times
 from tests.integration.conftest import ROOT, Cage
 from tests.integration.dead.letters import bury
 from tests.integration.parrots import CAGE, HEARD, SAID, listener, parrot, repeat

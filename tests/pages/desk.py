@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from roomgrad import Component, Context, Message, RuntimeSettings, codec, on
-from roomgrad.client import Client
 from roomgrad.codec import pack, unpack
-from roomgrad.contracts.melody import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
-from roomgrad.melody.genome import canonical, packed, random_genomes, texts
 from roomgrad.names import Names
+from roomgrad.redis.client import Client
 from roomgrad.testing import running
-from services.labelling.settings import LabellingSettings
-from services.labelling.site import Site
+from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
+from roomgrad_melody.genome import canonical, packed, random_genomes, texts
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.labelling.site import Site
 from tests.waiting import until
 
 QUICK = {"heartbeat_interval_s": 0.1, "heartbeat_lives_s": 0.5, "block_s": 0.1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from roomgrad.melody.genome import from_text, notes
+from roomgrad_melody.genome import from_text, notes
 from tests.pages.desk import Desk
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roomgrad.web import connections, guard, serving
+from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad.web.dashboard.site import Site as Dashboard
 from roomgrad.web.rates import MOST_ADDRESSES, Rates
 from roomgrad.web.serving import Door
 from roomgrad.web.settings import WebSettings
-from services.dashboard.settings import DashboardSettings
-from services.dashboard.site import Site as Dashboard
-from services.labelling.settings import LabellingSettings
-from services.labelling.site import Site as Labelling
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.labelling.site import Site as Labelling
 from tests.pages.caller import Caller, Served
 from tests.pages.desk import QUICK, Desk, free_port
 from tests.waiting import until

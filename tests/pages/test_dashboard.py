@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from roomgrad import Message, RuntimeSettings, codec
-from roomgrad.client import Client
-from roomgrad.contracts.trebuchet import MODEL, TREBUCHET
 from roomgrad.errors import ServerError
 from roomgrad.names import Names
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import connect
 from roomgrad.rooms import MessageType
-from roomgrad.server import connect
 from roomgrad.testing import running, throwaway_server
-from services.controlmodel.handlers import component as controlmodel
-from services.controlmodel.settings import ControlModelSettings
-from services.dashboard import page, watch
-from services.dashboard.settings import DashboardSettings
-from services.dashboard.site import Site
-from services.simulator.handlers import component as simulator
-from services.simulator.settings import SimulatorSettings
-from services.trainer.handlers import component as trainer
-from services.trainer.settings import TrainerSettings
+from roomgrad.web.dashboard import page, watch
+from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad.web.dashboard.site import Site
+from roomgrad_trebuchet.contract import MODEL, TREBUCHET
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.conftest import OwnServer
 from tests.integration.gateway.door import Door
 from tests.integration.parrots import CAGE, PARROTS, numbers, parrot

@@ -15,8 +15,8 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.web.serving import bound
-from services.labelling.settings import LabellingSettings
-from services.labelling.site import PORT, Site
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.labelling.site import PORT, Site
 from tests.pages.caller import Caller
 from tests.pages.desk import Desk, free_port
 from tests.waiting import until
@@ -159,7 +159,7 @@ def test_a_signal_ends_it_in_time_with_open_streams(
     """Within 2 s, exit code 0, though a page is connected."""
     port = free_port()
     run = f"test-{secrets.token_hex(6)}"
-    command = [sys.executable, "-m", "services.labelling", f"--run={run}", f"--port={port}"]
+    command = [sys.executable, "-m", "roomgrad_melody.labelling", f"--run={run}", f"--port={port}"]
     command += [f"--redis-url={server_url}", "--log-format=json"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         link = until(lambda: connected(port), 20)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad.melody.genome import from_text
-from roomgrad.melody.midi import from_midi
-from services.labelling.site import Site
+from roomgrad_melody.genome import from_text
+from roomgrad_melody.labelling.site import Site
+from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
 from tests.pages.caller import Caller
 from tests.pages.desk import MELODIES, Desk, history

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from roomgrad.melody.genome import from_text, notes
+from roomgrad_melody.genome import from_text, notes
 from tests.pages.conftest import Open
 from tests.pages.desk import MELODIES, Desk, history
 from tests.pages.looking import ratings, saved, says, shows

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import from_text, notes
-from roomgrad.melody.sound import frequency, samples
+from roomgrad_melody.genome import from_text, notes
+from roomgrad_melody.sound import frequency, samples
 from tests.pages.conftest import Open
 from tests.pages.desk import MELODIES, Desk
 

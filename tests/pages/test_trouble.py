@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.contracts.melody import CUSTOM, LEARNER, MELODY, USER
 from roomgrad.errors import Refused
-from roomgrad.melody.questions import answer, lease
 from roomgrad.testing import running
+from roomgrad_melody.contract import CUSTOM, LEARNER, MELODY, USER
+from roomgrad_melody.questions import answer, lease
 from tests.integration.conftest import OwnServer
 from tests.pages.conftest import Open
 from tests.pages.desk import MELODIES, QUICK, Desk, free_port

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from roomgrad import project
-from roomgrad.commands.plan import Plan
-from roomgrad.commands.session import Session, serve
-from roomgrad.commands.systems import RATER, Trebuchet
-from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER, MELODY
-from roomgrad.server import EmbeddedServer
+from roomgrad.cli.systems import RATER, Trebuchet
+from roomgrad.local import project
+from roomgrad.local.plan import Plan
+from roomgrad.local.session import Session, serve
+from roomgrad.redis.server import EmbeddedServer
+from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER, MELODY
 
 ENDLESS = 1_000_000_000
 MOST_LABELS = 300  # labels are kept for good: a rater that never sleeps would fill any memory

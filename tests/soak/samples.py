@@ -9,8 +9,8 @@ from typing import Any
 
 import redis
 
-from roomgrad.contracts.trebuchet import TRAINER
 from roomgrad.names import Names
+from roomgrad_trebuchet.contract import TRAINER
 from tests.soak.load import MELODY_RUN, TREBUCHET_RUN, Load
 
 PAGE = 4096

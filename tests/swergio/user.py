@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from swergio import MESSAGE_TYPE, Client, Trigger
 
-from services.rater.rater import rating
+from roomgrad_melody.rater.rater import rating
 from tests.swergio.lines import arguments, tell, tell_when_ready
 
 CUSTOM = MESSAGE_TYPE.DATA.CUSTOM

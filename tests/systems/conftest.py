@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad.commands.launcher import Launcher
-from roomgrad.commands.plan import Plan
-from roomgrad.commands.systems import Trebuchet
-from roomgrad.contracts.trebuchet import CONTROLMODEL, TRAINER
-from roomgrad.inspection import ledger
+from roomgrad.cli.systems import Trebuchet
+from roomgrad.local.launcher import Launcher
+from roomgrad.local.plan import Plan
 from roomgrad.names import Names
-from roomgrad.server import EmbeddedServer, connect
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]

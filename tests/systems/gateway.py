@@ -18,11 +18,11 @@ import pytest
 import redis
 from swergio import MESSAGE_TYPE, Client
 
-from roomgrad.commands.launcher import Launcher
+from roomgrad.local.launcher import Launcher
 from roomgrad.names import Names
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
-from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
 from tests.systems.melody import QUICK, ROOT

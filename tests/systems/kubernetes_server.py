@@ -15,7 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from roomgrad.binaries import find_binary
+from roomgrad.local.binaries import find_binary
+from roomgrad.local.project import module_of
 from tests.ports import neighbours
 from tests.systems.project import ROOT
 from tests.waiting import until
@@ -42,7 +43,7 @@ class Served:
 
     def start(self, component: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """A component with these variables, as a process of this machine."""
-        command = [sys.executable, "-m", f"services.{component}"]
+        command = [sys.executable, "-m", module_of(component)]
         return subprocess.Popen(command, cwd=ROOT, env=self._here(component, environment))
 
     def ask(

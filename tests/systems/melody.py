@@ -17,10 +17,16 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.client import Client
 from roomgrad.codec import unpack
-from roomgrad.commands.launcher import Launcher
-from roomgrad.contracts.melody import (
+from roomgrad.local.launcher import Launcher
+from roomgrad.messages import Message
+from roomgrad.names import Names
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.rooms import System
+from roomgrad.testing import throwaway_server
+from roomgrad_melody import formats
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     CUSTOM,
@@ -32,15 +38,9 @@ from roomgrad.contracts.melody import (
     MELODY,
     USER,
 )
-from roomgrad.inspection.ledger import hash_parameters
-from roomgrad.melody import formats
-from roomgrad.melody.genome import canonical, from_text, random_genomes
-from roomgrad.messages import Message
-from roomgrad.names import Names
-from roomgrad.rooms import System
-from roomgrad.server import EmbeddedServer, connect
-from roomgrad.testing import throwaway_server
-from services.rater.rater import rating
+from roomgrad_melody.genome import canonical, from_text, random_genomes
+from roomgrad_melody.rater.rater import rating
+from roomgrad_trebuchet.ledger import hash_parameters
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]

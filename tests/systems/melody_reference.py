@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER
-from roomgrad.inspection.ledger import hash_parameters
-from roomgrad.melody.genome import Genomes, canonical, from_text, packed, random_genomes, texts
 from roomgrad.models import ModelState
-from services.evalnet.handlers import make_model
-from services.evalnet.model import expected, probabilities
-from services.evalnet.settings import EvalnetSettings
-from services.evolution.genetic import breed, first
-from services.evolution.settings import EvolutionSettings
-from services.learner.pool import Pool
-from services.learner.settings import LearnerSettings
-from services.learner.strategy import choose
-from services.learner.training import batch, batches, cross_entropy
+from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
+from roomgrad_melody.evalnet.handlers import make_model
+from roomgrad_melody.evalnet.model import expected, probabilities
+from roomgrad_melody.evalnet.settings import EvalnetSettings
+from roomgrad_melody.evolution.genetic import breed, first
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.genome import Genomes, canonical, from_text, packed, random_genomes, texts
+from roomgrad_melody.learner.pool import Pool
+from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.learner.strategy import choose
+from roomgrad_melody.learner.training import batch, batches, cross_entropy
+from roomgrad_trebuchet.ledger import hash_parameters
 from tests.systems.melody import Flags, Result, sha256, simulated
 
 Ratings = dict[str, int]

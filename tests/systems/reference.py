@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from safetensors import deserialize
 
 from roomgrad.models import ModelState
-from services.controlmodel.handlers import make_model
-from services.controlmodel.settings import ControlModelSettings
-from services.simulator import head, physics
-from services.trainer.batches import batch, squared_error
+from roomgrad_trebuchet.controlmodel.handlers import make_model
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.simulator import head, physics
+from roomgrad_trebuchet.trainer.batches import batch, squared_error
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import time
 from dataclasses import replace
 
 from roomgrad import Context, Message, main, on
-from roomgrad.contracts.trebuchet import FORWARD, MODEL, OUTPUT
-from services.simulator import handlers
+from roomgrad_trebuchet.contract import FORWARD, MODEL, OUTPUT
+from roomgrad_trebuchet.simulator import handlers
 
 PAUSE_S = float(os.environ.get("SHOT_PAUSE_S", "0.05"))
 

@@ -15,34 +15,34 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.client import Client
-from roomgrad.commands.acl import shipped, users
-from roomgrad.contracts.melody import COMMAND, CONTROL, MELODY
-from roomgrad.contracts.trebuchet import FORWARD, INPUT, OUTPUT, TREBUCHET
-from roomgrad.contracts.written import contract
-from roomgrad.melody import questions
-from roomgrad.melody.board import Board, Sound
+from roomgrad.cli.acl import shipped, users
 from roomgrad.messages import Message
 from roomgrad.names import Names
+from roomgrad.redis.client import Client
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from roomgrad.server import connect
+from roomgrad.schema import contract
 from roomgrad.testing import running
-from services.controlmodel.handlers import component as controlmodel
-from services.controlmodel.settings import ControlModelSettings
-from services.evalnet.handlers import component as evalnet
-from services.evalnet.settings import EvalnetSettings
-from services.evolution.handlers import component as evolution
-from services.evolution.settings import EvolutionSettings
-from services.labelling.handlers import component as labelling
-from services.labelling.settings import LabellingSettings
-from services.learner.handlers import component as learner
-from services.learner.settings import LearnerSettings
-from services.rater.handlers import component as rater
-from services.rater.settings import RaterSettings
-from services.simulator.handlers import component as simulator
-from services.simulator.settings import SimulatorSettings
-from services.trainer.handlers import component as trainer
-from services.trainer.settings import TrainerSettings
+from roomgrad_melody import questions
+from roomgrad_melody.contract import COMMAND, CONTROL, MELODY
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evalnet.settings import EvalnetSettings
+from roomgrad_melody.evolution.handlers import component as evolution
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.labelling.handlers import component as labelling
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.learner.handlers import component as learner
+from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.rater.handlers import component as rater
+from roomgrad_melody.rater.settings import RaterSettings
+from roomgrad_melody.snapshot import Board, Sound
+from roomgrad_trebuchet.contract import FORWARD, INPUT, OUTPUT, TREBUCHET
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.conftest import start_redis
 from tests.waiting import until
 

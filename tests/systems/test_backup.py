@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from roomgrad.backup.restoring import restore
-from roomgrad.backup.saving import save
-from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
-from roomgrad.inspection import ledger
+from roomgrad.local.project import module_of
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.ops.backup.restore import restore
+from roomgrad.ops.backup.save import save
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
 from tests.chaos.crew import Crew
 from tests.integration.conftest import start_redis
 from tests.systems import reference
@@ -44,7 +45,7 @@ def at_work(folder: Path, url: str, run: str, window: int = 1, replicas: int = 2
             flags += [f"--train-steps={STEPS}", f"--seed={SEED}"]
         if component == TRAINER:
             flags += [f"--batch-size={BATCH}", f"--window={window}"]
-        return [f"services.{component}", *flags]
+        return [module_of(component), *flags]
 
     folder.mkdir(exist_ok=True)
     crew = Crew(program, (TRAINER, CONTROLMODEL, SIMULATOR), replicas, folder)

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import swergio
 
-from roomgrad.contracts.melody import MELODY
 from roomgrad.names import Names
+from roomgrad_melody.contract import MELODY
 from tests.systems.project import ROOT, Project, removed_afterwards, service_of
 from tests.systems.visitor import FIRST_QUESTION_S, Visitor
 from tests.waiting import until

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import pytest
 import redis
 
-from roomgrad.inspection import ledger
-from roomgrad.inspection.ledger import Ledger
 from roomgrad.names import Names
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.ledger import Ledger
 from tests.pages.desk import free_port
 from tests.systems.project import Project, removed_afterwards
 from tests.waiting import until

@@ -15,9 +15,12 @@ import pytest
 import redis
 from docker.models.containers import Container
 
-from roomgrad.commands.melody import standing
-from roomgrad.commands.melody.standing import Standing
-from roomgrad.contracts.melody import (
+from roomgrad.errors import NoServer, ServerError
+from roomgrad.messages import Message
+from roomgrad.names import Names
+from roomgrad_melody.commands import standing
+from roomgrad_melody.commands.standing import Standing
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     EVALNET,
@@ -27,9 +30,6 @@ from roomgrad.contracts.melody import (
     MELODY,
     STOP,
 )
-from roomgrad.errors import NoServer, ServerError
-from roomgrad.messages import Message
-from roomgrad.names import Names
 from tests.pages.desk import free_port
 from tests.systems.melody import (
     AWAY,

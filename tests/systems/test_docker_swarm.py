@@ -24,8 +24,8 @@ STEPS, STEP_S = 800, 0.25
 """Few and slow, so that the run is still under way when all else is done."""
 
 MODULES = {
-    "trainer": "services.trainer.handlers",
-    "controlmodel": "services.controlmodel.handlers",
+    "trainer": "roomgrad_trebuchet.trainer.handlers",
+    "controlmodel": "roomgrad_trebuchet.controlmodel.handlers",
     "simulator": "tests.systems.slow_simulator",
 }
 OTHERS = ("evolution", "evalnet", "learner", "labelling", "dashboard")

@@ -7,8 +7,9 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from roomgrad.client import Client
-from roomgrad.contracts.trebuchet import (
+from roomgrad.redis.client import Client
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import (
     CONTROLMODEL,
     FORWARD,
     INPUT,
@@ -17,7 +18,6 @@ from roomgrad.contracts.trebuchet import (
     TRAINER,
     TREBUCHET,
 )
-from roomgrad.inspection import ledger
 from tests.systems.gateway import Build, House, house
 from tests.systems.gateway import build as build
 from tests.systems.melody import Play, simulated

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad import children
+from roomgrad.local import children
 from roomgrad.names import Names
-from roomgrad.server import EmbeddedServer, connect
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
 from tests.waiting import until

@@ -13,10 +13,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from roomgrad.contracts.melody import MELODY
-from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.names import Names
 from roomgrad.runtime.runs import groups
+from roomgrad_melody.contract import MELODY
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.systems.kubernetes import (
     FEATURES,
     FOLDER,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad.contracts.trebuchet import TREBUCHET
-from roomgrad.inspection import ledger
 from roomgrad.names import Names
 from roomgrad.runtime.runs import create_groups
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.systems.kubernetes import (
     FOLDER,
     Manifest,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.contracts.melody import EVALNET, EVOLUTION, LEARNER
-from services.learner.settings import LearnerSettings
+from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
+from roomgrad_melody.learner.settings import LearnerSettings
 from tests.systems import melody_reference
 from tests.systems.melody import (
     RATER,

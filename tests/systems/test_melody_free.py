@@ -10,21 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad.contracts.melody import (
-    CUSTOM,
-    EVOLUTION,
-    EVOLUTION_ROOM,
-    LEARNER,
-    NEXT,
-    START,
-    STOP,
-)
-from roomgrad.melody import questions
-from roomgrad.melody.genome import random_genomes
 from roomgrad.messages import Message
 from roomgrad.testing import wait_for
-from services.evolution.settings import EvolutionSettings
-from services.learner.settings import LearnerSettings
+from roomgrad_melody import questions
+from roomgrad_melody.contract import CUSTOM, EVOLUTION, EVOLUTION_ROOM, LEARNER, NEXT, START, STOP
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.genome import random_genomes
+from roomgrad_melody.learner.settings import LearnerSettings
 from tests.systems.melody import Play, Run, assert_nothing_dead, is_idle, simulated, write_labels
 from tests.systems.melody import play as play
 from tests.waiting import until

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from roomgrad.client import Client
-from roomgrad.contracts.melody import EVALNET, EVOLUTION, LABELLING, LEARNER, STOP
 from roomgrad.errors import NoServer, Refused, ServerError
-from roomgrad.melody import questions
-from roomgrad.melody.questions import Given, Question
 from roomgrad.messages import new_id
+from roomgrad.redis.client import Client
+from roomgrad_melody import questions
+from roomgrad_melody.contract import EVALNET, EVOLUTION, LABELLING, LEARNER, STOP
+from roomgrad_melody.questions import Given, Question
 from tests.systems import melody_reference
 from tests.systems.melody import (
     AWAY,
@@ -195,7 +195,7 @@ def test_an_answer_stands_only_when_the_disk_has_it(play: Play, monkeypatch: Any
     """A server that leaves its file to the operating system acknowledges nothing."""
     run = play({EVOLUTION: {"pause-s": 0.1}})
     until(lambda: len(run.open_questions()) >= 5, timeout_s=40)
-    monkeypatch.setattr("roomgrad.client.DURABLE_S", 0.3)
+    monkeypatch.setattr("roomgrad.redis.client.DURABLE_S", 0.3)
     run.client.config_set("appendfsync", "no")
     with run.reach() as client:
         [question] = questions.lease(client, "anna", 1, 30.0)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 
-from roomgrad import children
 from roomgrad.codec import unpack
-from roomgrad.contracts.melody import MELODY
-from roomgrad.inspection import heartbeats
-from roomgrad.melody.genome import from_text, notes, pitches
+from roomgrad.local import children
 from roomgrad.names import Names
-from roomgrad.server import EmbeddedServer, connect
+from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.runtime import heartbeats
 from roomgrad.testing import throwaway_server
-from services.rater.rater import rating
+from roomgrad_melody.contract import MELODY
+from roomgrad_melody.genome import from_text, notes, pitches
+from roomgrad_melody.rater.rater import rating
 from tests.pages.conftest import Open
 from tests.pages.conftest import browser as browser
 from tests.pages.conftest import visit as visit
@@ -236,7 +236,7 @@ def assert_ends_well(served: Served, page: Page) -> None:
 
 LAST = """
 import os, signal
-from services.labelling import site
+from roomgrad_melody.labelling import site
 
 class Last:  # goes with the modules, when Python calls no handler of a signal any more
     def __del__(self, write=os.write, left=signal.getitimer, timer=signal.ITIMER_REAL):

@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from roomgrad.commands.melody import standing, unattended
-from roomgrad.commands.systems import Unattended
+from roomgrad.cli.systems import Unattended
 from roomgrad.errors import RoomgradError
 from roomgrad.names import Names
-from roomgrad.server import EmbeddedServer, connect
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
+from roomgrad_melody.commands import standing, unattended
 
 pytestmark = pytest.mark.timeout(180)
 

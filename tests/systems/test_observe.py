@@ -21,11 +21,12 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from roomgrad.inspection import ledger
+from roomgrad.local.project import module_of
 from roomgrad.names import Names
-from roomgrad.observe import readings
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
+from roomgrad.runtime.observe import collectors
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet import ledger
 from tests.collector import Collector, attributes, collecting
 from tests.conftest import NO_PROMETHEUS
 from tests.pages.desk import free_port
@@ -89,7 +90,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         folder = tmp_path_factory.mktemp("logs")
         logs = {name: folder / name for name in COMPONENTS}
         for name in COMPONENTS:
-            command = [sys.executable, "-m", f"services.{name}"]
+            command = [sys.executable, "-m", module_of(name)]
             log = stack.enter_context(logs[name].open("w"))
             process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **own}, stderr=log)
             stack.callback(process.wait)
@@ -160,7 +161,7 @@ def test_the_dashboard_asks_for_what_there_is() -> None:
     places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels]
     assert len(set(places)) == len(panels)
     asked = " ".join(queries())
-    assert [name for name in readings.ABOUT if name not in asked] == []
+    assert [name for name in collectors.ABOUT if name not in asked] == []
 
 
 def test_a_training_logs_a_handful(watched: Watched) -> None:

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from roomgrad.commands.launcher import Launcher
-from roomgrad.commands.systems import Trebuchet
-from roomgrad.contracts.trebuchet import TRAINER
-from roomgrad.server import connect
+from roomgrad.cli.systems import Trebuchet
+from roomgrad.local.launcher import Launcher
+from roomgrad.redis.server import connect
+from roomgrad_trebuchet.contract import TRAINER
 from tests.integration.sentinels import SentinelSet
 from tests.systems import reference
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TRAINER
-from roomgrad.inspection import ledger
+from roomgrad.local.project import module_of
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER
 from tests.chaos.crew import Crew
 from tests.systems import reference
 from tests.systems.conftest import QUICK
@@ -79,7 +80,7 @@ def course(
                 flags += [f"--train-steps={steps}", f"--seed={seed}"]
             if component == TRAINER:
                 flags += [f"--batch-size={batch}", f"--window={window}"]
-            return [f"services.{component}", *flags]
+            return [module_of(component), *flags]
 
         crew = Crew(program, components, replicas, directory)
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from roomgrad.client import Client
-from roomgrad.contracts.trebuchet import FORWARD, INPUT, OUTPUT, TREBUCHET
+from roomgrad.redis.client import Client
+from roomgrad_trebuchet.contract import FORWARD, INPUT, OUTPUT, TREBUCHET
 from tests.systems.conftest import Start, assert_exact
 
 pytestmark = pytest.mark.timeout(120)

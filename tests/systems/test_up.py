@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from roomgrad.contracts.trebuchet import CONTROLMODEL, SIMULATOR, TREBUCHET
-from roomgrad.inspection import ledger
 from roomgrad.names import Names
+from roomgrad.redis.server import EmbeddedServer, connect
 from roomgrad.runtime import runs
-from roomgrad.server import EmbeddedServer, connect
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TREBUCHET
 from tests.pages.desk import free_port
 from tests.systems.typed import Command, commands
 from tests.waiting import until

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Component, Message
-from roomgrad.contracts.melody import (
+from roomgrad.testing import Called, call, call_dead, call_start
+from roomgrad_melody.contract import (
     CUSTOM,
     EVOLUTION_ROOM,
     FORWARD,
@@ -17,14 +18,13 @@ from roomgrad.contracts.melody import (
     TRAINOUTPUT,
     USER,
 )
-from roomgrad.melody.genome import canonical, from_text, random_genomes
-from roomgrad.testing import Called, call, call_dead, call_start
-from services.evalnet.handlers import component as evalnet
-from services.evalnet.settings import EvalnetSettings
-from services.evolution.handlers import component as evolution
-from services.evolution.settings import EvolutionSettings
-from services.learner.handlers import component as learner
-from services.learner.settings import LearnerSettings
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evalnet.settings import EvalnetSettings
+from roomgrad_melody.evolution.handlers import component as evolution
+from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.genome import canonical, from_text, random_genomes
+from roomgrad_melody.learner.handlers import component as learner
+from roomgrad_melody.learner.settings import LearnerSettings
 
 GENOMES = random_genomes(5, 1, 60)
 

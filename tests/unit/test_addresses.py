@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from roomgrad.addresses import (
+from roomgrad.errors import NoServer, ServerError
+from roomgrad.names import Names
+from roomgrad.redis.addresses import (
     for_run,
     guide_of,
     located,
@@ -16,10 +18,8 @@ from roomgrad.addresses import (
     ring_of,
     shown,
 )
-from roomgrad.errors import NoServer, ServerError
-from roomgrad.names import Names
-from roomgrad.sentinels import Sentinels
-from roomgrad.shards import SLOTS, Shards, slot_of
+from roomgrad.redis.cluster import SLOTS, Shards, slot_of
+from roomgrad.redis.sentinels import Sentinels
 
 CLUSTER = "redis+cluster://me:s%40cret@one:7000,two,[::1]:7"
 SENTINELS = "redis+sentinel://me:s%40cret@one:26380,two,[::1]:7/rooms/3"

@@ -47,7 +47,7 @@ EXCEPTIONS = {
     # the names of roomgrad's own modules, from a table in the same file
     ("shared/roomgrad/__init__.py", "import_module"),
     # the components of the systems that come along, by the names in their contracts
-    ("shared/roomgrad/commands/acl.py", "import_module"),
+    ("shared/roomgrad/cli/acl.py", "import_module"),
     # `--rater module:function`: whoever starts the rater types it
     ("services/rater/handlers.py", "import_module"),
 }
@@ -153,7 +153,7 @@ def test_what_must_not_be_is_found(text: str) -> None:
 
 def test_scripts_stand_in_files_and_load_nothing() -> None:
     """What varies comes to a script by KEYS and ARGV."""
-    for file in (ROOT / "shared/roomgrad/scripts").glob("*.lua"):
+    for file in (ROOT / "shared/roomgrad/lua").glob("*.lua"):
         text = re.sub(r"--[^\n]*", "", file.read_text())
         assert not re.search(r"\b(loadstring|load|dofile|require)\s*\(", text), file
 

@@ -18,8 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roomgrad.errors import FormatError, RoomgradError
-from roomgrad.melody import formats, label_studio, rows
-from roomgrad.melody.formats import FORMATS, Result, Row, as_given, read, write
+from roomgrad_melody import formats, label_studio, rows
+from roomgrad_melody.formats import FORMATS, Result, Row, as_given, read, write
 
 ZEROS = "0" * 128
 GENOME = "0011" + "01" * 62  # beginning with a rest, of which the silent bits are 001

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad import codec
-from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.errors import DecodeError, MessageError
-from services.gateway import bodies, frames
+from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_trebuchet.contract import TREBUCHET
 
 values: st.SearchStrategy[Any] = st.recursive(
     st.none()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from services.gateway.bodies import Entry
-from services.gateway.seats import MOST_OWED, OWN_UNREAD, Seat
+from roomgrad_swergio.gateway.bodies import Entry
+from roomgrad_swergio.gateway.seats import MOST_OWED, OWN_UNREAD, Seat
 
 KEY = ("cave", "DATA/CUSTOM")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
-from roomgrad.contracts.trebuchet import GRADIENT, INPUT, MODEL
 from roomgrad.errors import MessageError, SchemaError, StrayMessage
 from roomgrad.models import ModelState
 from roomgrad.testing import Called, call
-from services.controlmodel.handlers import component, make_model
-from services.controlmodel.model import cosine
-from services.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.contract import GRADIENT, INPUT, MODEL
+from roomgrad_trebuchet.controlmodel.handlers import component, make_model
+from roomgrad_trebuchet.controlmodel.model import cosine
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 
 SETTINGS = ControlModelSettings(threads=1, train_steps=100)
 DATA = np.array([[1.0, 40.0], [-3.0, 90.0], [0.0, 60.0]], "<f4")

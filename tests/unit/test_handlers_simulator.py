@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
-from roomgrad.contracts.trebuchet import GRADIENT, MODEL, OUTPUT
 from roomgrad.errors import SchemaError, StrayMessage
 from roomgrad.testing import Called, call
-from services.simulator import physics
-from services.simulator.handlers import component
-from services.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.contract import GRADIENT, MODEL, OUTPUT
+from roomgrad_trebuchet.simulator import physics
+from roomgrad_trebuchet.simulator.handlers import component
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
 
 SETTINGS = SimulatorSettings(pictures=0)
 CONTROLS = np.array([[0.0, 0.0, 0.0], [4.0, -0.5, 0.8], [-6.0, 0.3, 1.5]], "<f4")
@@ -109,7 +109,7 @@ def test_validation_shows_trajectories_when_it_is_asked_to() -> None:
 
 def test_pictures_are_kept_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few trajectories of the last batch, at most once a second."""
-    monkeypatch.setattr("services.simulator.handlers._pictured_at", -1e9)
+    monkeypatch.setattr("roomgrad_trebuchet.simulator.handlers._pictured_at", -1e9)
     settings = SimulatorSettings(pictures=2)
     called = shoot(settings=settings)
     way = np.array(called.tables["trajectories"]["last"]["way"])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
-from roomgrad.contracts.trebuchet import GRADIENT, INPUT, OUTPUT
 from roomgrad.errors import SchemaError, StrayMessage
 from roomgrad.testing import call, call_dead, call_start
-from services.trainer.batches import batch, squared_error
-from services.trainer.handlers import LOSSES_KEPT, component
-from services.trainer.settings import TrainerSettings
+from roomgrad_trebuchet.contract import GRADIENT, INPUT, OUTPUT
+from roomgrad_trebuchet.trainer.batches import batch, squared_error
+from roomgrad_trebuchet.trainer.handlers import LOSSES_KEPT, component
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 
 SETTINGS = TrainerSettings(train_steps=3, batch_size=4, seed=7)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.simulator import head, physics
+from roomgrad_trebuchet.simulator import head, physics
 
 Floats = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from roomgrad.errors import NoAnswer, SettingsError
-from services.inference import table
-from services.inference.shoot import Shots, held_out, shots_of, spread
+from roomgrad_trebuchet import table
+from roomgrad_trebuchet.shoot import Shots, held_out, shots_of, spread
 
 
 def test_held_out_pairs_are_always_the_same() -> None:

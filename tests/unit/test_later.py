@@ -23,7 +23,7 @@ from roomgrad import (
 from roomgrad.commit import Commit
 from roomgrad.errors import ContractError, SchemaError
 from roomgrad.names import Names
-from roomgrad.runtime.later import Later
+from roomgrad.runtime.scheduler import Later
 from roomgrad.testing import Called, call
 
 CAVE, HILL = Room("cave"), Room("hill")

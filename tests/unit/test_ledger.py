@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 from safetensors.numpy import save
 
-from roomgrad.inspection.ledger import Ledger, hash_parameters
+from roomgrad_trebuchet.ledger import Ledger, hash_parameters
 
 
 def test_batches_that_are_nowhere_are_lost() -> None:

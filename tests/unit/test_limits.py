@@ -13,14 +13,14 @@ import pytest
 from safetensors.numpy import save
 
 from roomgrad import Array, Message, MessageType, Room, Stream, codec, memory
-from roomgrad.commands import arrays
-from roomgrad.commands.swarm import file as swarm
+from roomgrad.cli import arrays
 from roomgrad.errors import MessageError, RoomgradError, SchemaError
-from roomgrad.inspection import weights
-from roomgrad.melody import formats, midi, rows
+from roomgrad.inspect import weights
+from roomgrad.local.swarm import file as swarm
 from roomgrad.memory import Memory
-from services.gateway import bodies, frames
-from services.gateway.settings import GatewaySettings
+from roomgrad_melody import formats, midi, rows
+from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_swergio.gateway.settings import GatewaySettings
 
 ROOM = Room("room")
 FREE = Stream(ROOM, MessageType.FORWARD, {})

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from roomgrad.commands.melody import evaluation, exporting, importing
-from roomgrad.commands.melody.keys import Key, Lines, Terminal
-from roomgrad.commands.melody.roll import roll
-from roomgrad.melody.formats import Row, as_given
-from roomgrad.melody.genome import from_text, random_genomes, text
+from roomgrad_melody.commands import evaluation, exporting, importing
+from roomgrad_melody.commands.keys import Key, Lines, Terminal
+from roomgrad_melody.commands.roll import roll
+from roomgrad_melody.formats import Row, as_given
+from roomgrad_melody.genome import from_text, random_genomes, text
 
 GENOMES = random_genomes(7, 0, 3)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
-from roomgrad.contracts.melody import (
+from roomgrad.errors import Refused, SchemaError, StrayMessage
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     EVOLUTION_ROOM,
@@ -20,13 +21,12 @@ from roomgrad.contracts.melody import (
     TRAININPUT,
     TRAINOUTPUT,
 )
-from roomgrad.errors import Refused, SchemaError, StrayMessage
-from roomgrad.melody.genome import notes, random_genomes, text, texts
-from services.evalnet.handlers import component as evalnet
-from services.evolution.genetic import breed
-from services.learner.training import batches
-from services.rater.handlers import component as rater
-from services.rater.settings import RaterSettings
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evolution.genetic import breed
+from roomgrad_melody.genome import notes, random_genomes, text, texts
+from roomgrad_melody.learner.training import batches
+from roomgrad_melody.rater.handlers import component as rater
+from roomgrad_melody.rater.settings import RaterSettings
 from tests.unit.melody_player import (
     GENOMES,
     Learner,

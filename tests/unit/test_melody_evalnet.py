@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from roomgrad.melody.genome import canonical, random_genomes, values
-from services.evalnet import model
+from roomgrad_melody.evalnet import model
+from roomgrad_melody.genome import canonical, random_genomes, values
 
 
 def inputs(number: int, count: int) -> torch.Tensor:

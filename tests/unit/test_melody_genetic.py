@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from roomgrad.melody.genome import Genomes, canonical, distinct, packed, random_genomes
-from services.evolution import genetic
-from services.evolution.genetic import Floats
+from roomgrad_melody.evolution import genetic
+from roomgrad_melody.evolution.genetic import Floats
+from roomgrad_melody.genome import Genomes, canonical, distinct, packed, random_genomes
 
 
 def ones(genomes: Genomes) -> Floats:

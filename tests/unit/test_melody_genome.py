@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad.melody import genome
-from roomgrad.melody.genome import Genomes, Note
+from roomgrad_melody import genome
+from roomgrad_melody.genome import Genomes, Note
 
 BITS = st.lists(st.integers(0, 1), min_size=128, max_size=128)
 SLOTS = st.lists(st.integers(0, 15), min_size=32, max_size=32)

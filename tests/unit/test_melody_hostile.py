@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from roomgrad import Message
-from roomgrad.contracts.melody import CUSTOM, EVOLUTION_ROOM
 from roomgrad.errors import SchemaError
-from roomgrad.melody.genome import canonical, packed, random_genomes
 from roomgrad.testing import call
-from services.evolution.handlers import State as Generation
-from services.evolution.handlers import component as evolution
-from services.learner.handlers import component as learner
-from services.learner.pool import Pool
-from services.learner.state import State
+from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM
+from roomgrad_melody.evolution.handlers import State as Generation
+from roomgrad_melody.evolution.handlers import component as evolution
+from roomgrad_melody.genome import canonical, packed, random_genomes
+from roomgrad_melody.learner.handlers import component as learner
+from roomgrad_melody.learner.pool import Pool
+from roomgrad_melody.learner.state import State
 
 MELODIES = canonical(random_genomes(0, 0, 20))
 

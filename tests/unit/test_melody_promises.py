@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from roomgrad import Message
-from roomgrad.contracts.melody import (
+from roomgrad.errors import MessageError, Refused
+from roomgrad_melody.contract import (
     ASK,
     COMMAND,
     CONTROL,
@@ -18,8 +19,7 @@ from roomgrad.contracts.melody import (
     STOP,
     USER,
 )
-from roomgrad.errors import MessageError, Refused
-from roomgrad.melody.genome import from_text, text, texts
+from roomgrad_melody.genome import from_text, text, texts
 from tests.unit.melody_player import (
     GENOMES,
     Learner,

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from roomgrad.melody.genome import Genomes, canonical, random_genomes
-from services.rater import rater
+from roomgrad_melody.genome import Genomes, canonical, random_genomes
+from roomgrad_melody.rater import rater
 
 R = 8  # a rest
 

@@ -7,13 +7,13 @@ from dataclasses import asdict
 import numpy as np
 
 from roomgrad import Message
-from roomgrad.contracts.melody import CUSTOM, EVOLUTION_ROOM, GRADIENT, TRAININPUT
-from roomgrad.melody.genome import canonical, packed, random_genomes, texts
 from roomgrad.testing import Called, call
-from services.learner.handlers import component
-from services.learner.pool import Pool
-from services.learner.settings import LearnerSettings
-from services.learner.state import Chain, State
+from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM, GRADIENT, TRAININPUT
+from roomgrad_melody.genome import canonical, packed, random_genomes, texts
+from roomgrad_melody.learner.handlers import component
+from roomgrad_melody.learner.pool import Pool
+from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.learner.state import Chain, State
 
 SETTINGS = LearnerSettings(nr_of_unlabeled_data=10, again=0.0)
 MELODIES = canonical(random_genomes(0, 0, 20))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from roomgrad.melody.genome import Genomes, canonical, random_genomes
-from services.learner.strategy import DEFAULT, STRATEGIES, Floats, choose
+from roomgrad_melody.genome import Genomes, canonical, random_genomes
+from roomgrad_melody.learner.strategy import DEFAULT, STRATEGIES, Floats, choose
 
 PROBS = np.array(
     [

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from roomgrad.melody.genome import Genomes, canonical, random_genomes
-from services.learner import training
-from services.learner.training import Integers
+from roomgrad_melody.genome import Genomes, canonical, random_genomes
+from roomgrad_melody.learner import training
+from roomgrad_melody.learner.training import Integers
 
 
 def labels(count: int) -> tuple[Genomes, Integers]:

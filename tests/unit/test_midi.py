@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from roomgrad.errors import FormatError
-from roomgrad.melody.genome import Genomes, canonical, notes
-from roomgrad.melody.midi import GENOME, MAX_BYTES, from_midi, to_midi
-from roomgrad.melody.rows import as_given
+from roomgrad_melody.genome import Genomes, canonical, notes
+from roomgrad_melody.midi import GENOME, MAX_BYTES, from_midi, to_midi
+from roomgrad_melody.rows import as_given
 
 REST = 8
 genomes = hnp.arrays(np.uint8, 128, elements=st.integers(0, 1))

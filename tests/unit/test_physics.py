@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from services.simulator import physics
+from roomgrad_trebuchet.simulator import physics
 
 Floats = NDArray[np.float64]
 REFERENCE = Path(__file__).parents[1] / "data" / "trebuchet-shots.csv"

@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 import pytest
 
-from roomgrad.commands.plan import Plan, run_of
-from roomgrad.commands.systems import Melody, Trebuchet, Unattended, options
+from roomgrad.cli.systems import Melody, Trebuchet, Unattended, options
 from roomgrad.errors import SettingsError
+from roomgrad.local.plan import Plan, run_of
 
 
 def test_what_was_not_said_is_the_default() -> None:

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from roomgrad.commands import progress
+from roomgrad.cli import progress
 
 
 def lines_of(total: int) -> list[str]:

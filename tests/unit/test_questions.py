@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad.errors import Refused
-from roomgrad.melody.questions import checked_melody, checked_name, checked_rating
+from roomgrad_melody.questions import checked_melody, checked_name, checked_rating
 
 
 @pytest.mark.parametrize("name", ["A", "Ada Lovelace", "Ø" * 40, "名前", "O'Neil-2"])

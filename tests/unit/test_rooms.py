@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from roomgrad import Array, MessageType, Room, Stream, System
-from roomgrad.contracts.trebuchet import TREBUCHET
 from roomgrad.errors import ContractError, SchemaError
+from roomgrad_trebuchet.contract import TREBUCHET
 
 PAIRS = Array("<f4", ("batch", 2))
 ROOM = Room("room")

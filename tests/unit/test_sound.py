@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from roomgrad.melody.genome import SCALES, Genomes
-from roomgrad.melody.sound import PARTIALS, RATE, frequency, samples, to_wav, tone
+from roomgrad_melody.genome import SCALES, Genomes
+from roomgrad_melody.sound import PARTIALS, RATE, frequency, samples, to_wav, tone
 
 REST = 8
 SLOT = 60 / 128 * RATE  # samples
@@ -141,5 +141,5 @@ def test_what_cannot_sound(others: dict[str, Any], sentence: str) -> None:
 
 
 def test_sound_needs_no_library_for_midi() -> None:
-    code = "import sys; sys.modules['mido'] = None; import roomgrad.melody.sound"
+    code = "import sys; sys.modules['mido'] = None; import roomgrad_melody.sound"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from roomgrad.runtime.stopping import Stopping
+from roomgrad.runtime.shutdown import Stopping
 
 SHOWER = "import os, sys\nwhile True: os.kill(int(sys.argv[1]), int(sys.argv[2]))"
 

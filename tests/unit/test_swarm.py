@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.commands.plan import Plan
-from roomgrad.commands.swarm.programs import programs
-from roomgrad.commands.systems import Swarm, options
+from roomgrad.cli.systems import Swarm, options
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
+from roomgrad.local.plan import Plan
+from roomgrad.local.swarm.programs import programs
 
 Write = Callable[[str], Path]
 

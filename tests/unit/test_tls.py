@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad import tls
-from roomgrad.addresses import options_of, redis_cli
 from roomgrad.errors import ServerError, SettingsError
-from roomgrad.server import address
+from roomgrad.redis import tls
+from roomgrad.redis.addresses import options_of, redis_cli
+from roomgrad.redis.server import address
 
 ROOT = Path(__file__).parents[2]
 SECURE = "rediss://me:s%40cret@redis:6379/0"

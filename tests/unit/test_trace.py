@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from roomgrad.commands.trace.report import milliseconds
+from roomgrad.cli.trace.report import milliseconds
 from roomgrad.commit import Commit
-from roomgrad.inspection.hops import (
-    Death,
-    Hop,
-    Spent,
-    State,
-    finished,
-    spent,
-    trace,
-)
-from roomgrad.inspection.sent import Held, Place, Reader, Sent, Streams, entry_id
-from roomgrad.times import Times, written
+from roomgrad.inspect.entries import Held, Place, Reader, Sent, Streams, entry_id
+from roomgrad.inspect.timings import Death, Hop, Spent, State, finished, spent, trace
+from roomgrad.runtime.handling_times import Times, written
 
 SECOND = 1_795_184_558
 IN, OUT, BACK = ("in", "DATA/FORWARD"), ("out", "DATA/FORWARD"), ("out", "DATA/GRADIENT")

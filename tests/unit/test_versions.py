@@ -14,8 +14,8 @@ import pytest
 
 from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
 from roomgrad.codec import FORMATS, decode, encode, header, pack, unpack
-from roomgrad.contracts.written import Declared, Handles
 from roomgrad.errors import DecodeError
+from roomgrad.schema import Declared, Handles
 from tests.systems.release import FORMAT_2
 
 ROOM = Room("room")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hiredis
 import pytest
 
-from roomgrad.runtime.wire import _LARGE, Command, _pieces, packed
+from roomgrad.redis.connection import _LARGE, Command, _pieces, packed
 
 LARGE = bytes(_LARGE)
 

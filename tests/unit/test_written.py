@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad.contracts.known import SYSTEMS
-from roomgrad.contracts.written import Declared, contract, read_contract
 from roomgrad.errors import ContractError
+from roomgrad.redis.registry import SYSTEMS
 from roomgrad.rooms import System
-from services.controlmodel.handlers import component as controlmodel
-from services.trainer.handlers import component as trainer
+from roomgrad.schema import Declared, contract, read_contract
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.trainer.handlers import component as trainer
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

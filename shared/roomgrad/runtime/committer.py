@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from roomgrad import times
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
-from roomgrad.runtime.later import Later
-from roomgrad.runtime.line import Line, outcome
-from roomgrad.runtime.sources import Delivery, Source
-from roomgrad.runtime.stopping import Stopping
-from roomgrad.runtime.wire import Command, Reply, ReplyError, WireLost
+from roomgrad.redis.connection import Command, Reply, ReplyError, WireLost
+from roomgrad.runtime import handling_times
+from roomgrad.runtime.connections import Line, outcome
+from roomgrad.runtime.consumers import Delivery, Source
+from roomgrad.runtime.scheduler import Later
+from roomgrad.runtime.shutdown import Stopping
 from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
@@ -116,7 +116,7 @@ class Committer:
             self._source.mark(commit, skipped)
         state = self._work.stage(attempt, commit)
         if attempt.began_ns and commit.sends and self._work.settings.trace_times:
-            commit.times = times.written(
+            commit.times = handling_times.written(
                 delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
             )
         return commit, state

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from roomgrad.component import Component
 from roomgrad.names import Names
+from roomgrad.redis.connection import ReplyError, Wire, packed
 from roomgrad.runtime import runs
-from roomgrad.runtime.wire import ReplyError, Wire, packed
 from roomgrad.settings import RuntimeSettings
 
 

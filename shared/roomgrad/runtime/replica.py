@@ -17,32 +17,32 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad import codec
-from roomgrad.addresses import for_run, guide_of, located
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import MessageError, NoServer, RoomgradError, Untrusted
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
-from roomgrad.observe.done import COMMITTED, DEAD, GONE, RETRIED, SKIPPED, Done
-from roomgrad.observe.observers import observers
-from roomgrad.runtime.claims import Claims
+from roomgrad.redis.addresses import for_run, guide_of, located
+from roomgrad.redis.connection import GRACE_S, Command, ReplyError, Wire, WireLost
+from roomgrad.redis.server import connect
 from roomgrad.runtime.committer import Committer
-from roomgrad.runtime.dead import Shelf, bury, inbox_stream
+from roomgrad.runtime.connections import Line
+from roomgrad.runtime.consumers import Delivery, EveryoneSource, GroupSource, deliveries
+from roomgrad.runtime.dead_letters import Shelf, bury, inbox_stream
+from roomgrad.runtime.failover import Lookout
 from roomgrad.runtime.history import History
-from roomgrad.runtime.keeper import Keeper
-from roomgrad.runtime.later import Later
-from roomgrad.runtime.line import Line
-from roomgrad.runtime.lookout import Lookout
-from roomgrad.runtime.pulse import Pulse
-from roomgrad.runtime.rings import Rings
+from roomgrad.runtime.housekeeping import Keeper
+from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.notifications import Rings
+from roomgrad.runtime.observe.observers import observers
+from roomgrad.runtime.observe.outcome import COMMITTED, DEAD, GONE, RETRIED, SKIPPED, Done
+from roomgrad.runtime.redelivery import Claims
+from roomgrad.runtime.scheduler import Later
 from roomgrad.runtime.setup import Setup
-from roomgrad.runtime.sources import Delivery, EveryoneSource, GroupSource, deliveries
-from roomgrad.runtime.stopping import Stopping
-from roomgrad.runtime.store import ModelStore
-from roomgrad.runtime.wire import GRACE_S, Command, ReplyError, Wire, WireLost
+from roomgrad.runtime.shutdown import Stopping
+from roomgrad.runtime.status import Pulse
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.server import connect
 from roomgrad.settings import RuntimeSettings, of_run
 
 log = structlog.get_logger("roomgrad")

@@ -20,7 +20,7 @@ log = structlog.get_logger("roomgrad")
 
 def script(name: str) -> str:
     """The text of a script that runs on the server."""
-    return files("roomgrad").joinpath(f"scripts/{name}.lua").read_text()
+    return files("roomgrad").joinpath(f"lua/{name}.lua").read_text()
 
 
 def groups(
@@ -49,7 +49,7 @@ def create_groups(client: redis.Redis, system: System, names: Names, mine: str =
 
     mine: the component that asks. Where it may not make the groups of others, they make them.
     """
-    restore = client.register_script(script("restore"))
+    restore = client.register_script(script("ensure_group"))
     wanted = list(groups(system, names, forgotten(client, names)))
     marks = [names.done(group, room, type_) for room, type_, group in wanted]
     refused = forbidden(client, names, [["ZSCORE", mark, "0-1"] for mark in marks])

@@ -11,12 +11,12 @@ import structlog
 
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.contracts.written import Declared, contract
 from roomgrad.memory import Reads
 from roomgrad.names import Names
 from roomgrad.runtime import runs
-from roomgrad.runtime.sources import EveryoneSource
+from roomgrad.runtime.consumers import EveryoneSource
 from roomgrad.runtime.work import Attempt, Work
+from roomgrad.schema import Declared, contract
 
 log = structlog.get_logger("roomgrad")
 

@@ -16,8 +16,8 @@ from roomgrad.messages import Message
 from roomgrad.models import Model, ModelState
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.rooms import MessageType, Room, Stream
-from roomgrad.runtime.dead import ERRORS_KEPT
-from roomgrad.runtime.store import ModelStore
+from roomgrad.runtime.dead_letters import ERRORS_KEPT
+from roomgrad.runtime.model_store import ModelStore
 
 LOGS_KEPT = 10_000
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}

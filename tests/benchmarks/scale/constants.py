@@ -6,8 +6,8 @@ import os
 import time
 from typing import Any
 
-from roomgrad.contracts.trebuchet import TRAINER
 from roomgrad.names import Names
+from roomgrad_trebuchet.contract import TRAINER
 from tests.benchmarks.scale.crowd import BACK, FORWARD, PONG, THERE
 from tests.benchmarks.scale.formula import HISTORY, Constants
 from tests.benchmarks.scale.stage import TOGETHER, Figures, Stage, staged
@@ -137,7 +137,7 @@ def children_s() -> float:
         children = file.read().split()
     for pid in children:
         with open(f"/proc/{pid}/cmdline") as file:
-            if "services." not in file.read():
+            if "roomgrad_" not in file.read():
                 continue
         with open(f"/proc/{pid}/stat") as file:
             total += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))

@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from roomgrad.names import Names
-from roomgrad.server import EmbeddedServer
+from roomgrad.redis.server import EmbeddedServer
 from tests.benchmarks.transport.stage import fresh_server
 from tests.waiting import until
 

@@ -31,8 +31,8 @@ from roomgrad import (
     main,
     on,
 )
-from roomgrad.client import Client
 from roomgrad.errors import ServerError
+from roomgrad.redis.client import Client
 
 SOURCE, SINK = "source", "sink"
 FORWARD = MessageType.FORWARD

@@ -14,13 +14,13 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roomgrad.backup import archive
-from roomgrad.backup.renaming import pack
-from roomgrad.backup.restoring import restore
-from roomgrad.backup.saving import save
 from roomgrad.errors import FormatError
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.ops.backup import archive
+from roomgrad.ops.backup.renaming import pack
+from roomgrad.ops.backup.restore import restore
+from roomgrad.ops.backup.save import save
+from roomgrad.redis.server import connect
 
 RUN = "kept"
 HUGE = 10**15

@@ -16,13 +16,13 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roomgrad.backup.connection import plain
-from roomgrad.backup.restoring import Place, restore
-from roomgrad.backup.saving import Saved, save
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
-from roomgrad.inspection.letters import Letters
+from roomgrad.inspect.dead_letters import Letters
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.ops.backup.connection import plain
+from roomgrad.ops.backup.restore import Place, restore
+from roomgrad.ops.backup.save import Saved, save
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from tests.integration.conftest import Cage
 from tests.integration.parrots import SAID, parrot

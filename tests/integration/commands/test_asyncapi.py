@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from roomgrad import codec
-from roomgrad.contracts import asyncapi
-from roomgrad.contracts.known import SYSTEMS
-from roomgrad.contracts.written import Declared
+from roomgrad.inspect import asyncapi
 from roomgrad.names import Names
+from roomgrad.redis.registry import SYSTEMS
 from roomgrad.rooms import System
-from services.controlmodel.handlers import component as controlmodel
-from services.simulator.handlers import component as simulator
-from services.trainer.handlers import component as trainer
+from roomgrad.schema import Declared
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.trainer.handlers import component as trainer
 from tests.integration.commands.calling import refused, shown
 from tests.integration.conftest import ROOT, Cage
 from tests.integration.parrots import HEARD, parrot

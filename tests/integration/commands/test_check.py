@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from roomgrad import ModelStatus, RuntimeSettings
-from roomgrad.client import Client
-from roomgrad.commands.check.differences import slope
-from roomgrad.contracts.written import contract
 from roomgrad.names import Names
+from roomgrad.ops.check.differences import slope
+from roomgrad.redis.client import Client
+from roomgrad.schema import contract
 from roomgrad.testing import running
 from tests.docs import pages
 from tests.integration.commands import squares
@@ -135,7 +135,7 @@ def foreign(cage: Cage, behaviour: str = "") -> tuple[str, ...]:
     """A squarer without roomgrad, in a run that says what its rooms carry."""
     names = Names("abroad")
     cage.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
-    script = ROOT / "shared" / "roomgrad" / "scripts" / "commit.lua"
+    script = ROOT / "shared" / "roomgrad" / "lua" / "commit.lua"
     program = ROOT / "tests" / "integration" / "commands" / "foreign_squares.py"
     process = subprocess.Popen(
         [sys.executable, "-I", program, script, behaviour, f"--run={names.run}"],

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load, save
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.inspection import weights
+from roomgrad.inspect import weights
 from roomgrad.models import ModelState
 from tests.integration.commands.calling import COMMAND, call, environ, found, refused, shown
 from tests.integration.conftest import Cage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.commands.new.folder import contents
+from roomgrad.cli.new.folder import contents
 from tests.integration.conftest import ROOT
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from roomgrad import Context, Message
-from roomgrad.client import Client
+from roomgrad.redis.client import Client
 from tests.integration.commands.calling import COMMAND, call, environ, found, refused, shown, start
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, HEARD, PARROTS, listener, numbers, parrot

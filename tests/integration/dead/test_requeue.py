@@ -14,8 +14,8 @@ import pytest
 
 from roomgrad import Component, RuntimeSettings, Stream, System, on
 from roomgrad.errors import ServerError
-from roomgrad.inspection.letters import Letters, NotRequeued
-from roomgrad.server import connect
+from roomgrad.inspect.dead_letters import Letters, NotRequeued
+from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, Cage, OwnServer
 from tests.integration.dead.letters import bury, leave, newest, raising, roomgrad

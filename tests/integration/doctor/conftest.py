@@ -13,13 +13,14 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from roomgrad.commands.doctor import report, settings
-from roomgrad.commands.doctor.findings import Finding, Level
-from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad.cli import doctor
+from roomgrad.inspect.doctor import settings
+from roomgrad.inspect.doctor.findings import Finding, Level
 from roomgrad.names import Names
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from roomgrad.server import connect
 from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.integration.conftest import ROOT, answers
 from tests.waiting import until
 
@@ -78,7 +79,7 @@ def client(own_url: str) -> Iterator[redis.Redis]:
 
 def examined(url: str, run: str = "") -> list[Finding]:
     with contextlib.closing(connect(url)) as client:
-        return report.examined(client, url, run)
+        return doctor.examined(client, url, run)
 
 
 def bad(found: list[Finding]) -> list[Finding]:

@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 import redis
 
-from roomgrad.commands.doctor import server
-from roomgrad.commands.doctor.findings import Level
+from roomgrad.inspect.doctor import server
+from roomgrad.inspect.doctor.findings import Level
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from tests.integration.doctor.conftest import (
     OK,

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
-from roomgrad.contracts.trebuchet import FORWARD, INPUT, MODEL, TREBUCHET
 from roomgrad.names import GATEWAY, Names
 from roomgrad.runtime import runs
 from roomgrad.testing import running
-from services.controlmodel.handlers import component as controlmodel
-from services.controlmodel.settings import ControlModelSettings
-from services.simulator.handlers import component as simulator
-from services.simulator.settings import SimulatorSettings
-from services.trainer.handlers import component as trainer
-from services.trainer.settings import TrainerSettings
+from roomgrad_trebuchet.contract import FORWARD, INPUT, MODEL, TREBUCHET
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.simulator.settings import SimulatorSettings
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.doctor.conftest import (
     PROBLEM,
     WARNING,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from tests.integration.conftest import OwnServer
 from tests.integration.gateway.door import Door
 

@@ -50,7 +50,7 @@ class Door:
         given = {"run": self.names.run, "redis_url": self.url, **quick, **flags}
         words = [_flag(name, value) for name, value in given.items()]
         process = subprocess.Popen(
-            [sys.executable, "-m", "services.gateway", *words],
+            [sys.executable, "-m", "roomgrad_swergio.gateway", *words],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])},
             stderr=subprocess.PIPE,

@@ -9,8 +9,8 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.settings import load
-from services.gateway.members import token_in
-from services.gateway.settings import GatewaySettings
+from roomgrad_swergio.gateway.members import token_in
+from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Peer, busy
 

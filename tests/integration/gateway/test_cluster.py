@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.addresses import for_run
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.addresses import for_run
+from roomgrad.redis.server import connect
 from tests.integration.clusters import ClusterSet
 from tests.integration.gateway.door import Door, busy
 from tests.waiting import until

@@ -12,10 +12,10 @@ import pytest
 
 from roomgrad.errors import DecodeError
 from roomgrad.names import Names
-from services.gateway import ears
-from services.gateway.ears import Ears
-from services.gateway.members import MOST_JOINED
-from services.gateway.rooms import MOST_TYPES
+from roomgrad_swergio.gateway import ears
+from roomgrad_swergio.gateway.ears import Ears
+from roomgrad_swergio.gateway.members import MOST_JOINED
+from roomgrad_swergio.gateway.rooms import MOST_TYPES
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, busy
 from tests.waiting import until

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from roomgrad import codec
-from roomgrad.contracts.trebuchet import TREBUCHET
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer
 from tests.waiting import until

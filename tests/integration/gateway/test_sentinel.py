@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from roomgrad.names import Names
-from roomgrad.server import connect
+from roomgrad.redis.server import connect
 from tests.integration.gateway.door import Door, busy
 from tests.integration.sentinels import SentinelSet
 from tests.waiting import until

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from roomgrad import Message
-from roomgrad.client import Client
-from roomgrad.contracts.trebuchet import TREBUCHET
-from roomgrad.inspection.letters import Letters
+from roomgrad.inspect.dead_letters import Letters
+from roomgrad.redis.client import Client
 from roomgrad.runtime import runs
+from roomgrad_trebuchet.contract import TREBUCHET
 from tests.integration.gateway.conftest import MakeDoor
 from tests.integration.gateway.door import Door, Peer, busy
 from tests.waiting import until

@@ -20,7 +20,7 @@ from roomgrad import Context, Message
 from roomgrad.codec import encode
 from roomgrad.component import HandlerFunction
 from roomgrad.errors import ServerError
-from roomgrad.runtime.dead import HEAD_BYTES, SMALL_LETTER_BYTES
+from roomgrad.runtime.dead_letters import HEAD_BYTES, SMALL_LETTER_BYTES
 from tests.integration.conftest import Cage, make_cage
 from tests.integration.parrots import CAGE, GRADIENT, HEARD, PERCH, SAID, numbers, parrot, repeat
 from tests.waiting import until
@@ -203,7 +203,7 @@ def test_a_commit_that_no_server_takes_is_a_dead_letter(
         count = 8 if message.array[0] < 0 else 1
         return [message.reply(PERCH, np.zeros(250_000, "<f4")) for _ in range(count)]
 
-    monkeypatch.setattr("roomgrad.runtime.wire.MOST_BYTES", 4_000_000)  # 512 MiB would be slow
+    monkeypatch.setattr("roomgrad.redis.connection.MOST_BYTES", 4_000_000)  # 512 MiB would be slow
     cage.start(parrot(flood))
     cage.say(-1)
     cage.heard(cage.say(1))

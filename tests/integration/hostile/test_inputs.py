@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from roomgrad import Context, Message
-from roomgrad.runtime.dead import ERROR_STREAM, MOST_FIELDS
+from roomgrad.runtime.dead_letters import ERROR_STREAM, MOST_FIELDS
 from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import Cage, make_cage
 from tests.integration.hostile.inputs import ALL, ANSWERED, ROOT, Hostile

@@ -10,9 +10,11 @@ import orjson
 import pytest
 
 from roomgrad import Component, Message, Stream, System
-from roomgrad.client import Client
 from roomgrad.codec import encode
-from roomgrad.contracts.melody import (
+from roomgrad.redis.client import Client
+from roomgrad.rooms import Array
+from roomgrad.testing import running
+from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
     CUSTOM,
@@ -22,17 +24,15 @@ from roomgrad.contracts.melody import (
     MELODY,
     USER,
 )
-from roomgrad.contracts.trebuchet import TREBUCHET
-from roomgrad.inspection import ledger
-from roomgrad.melody.genome import random_genomes
-from roomgrad.rooms import Array
-from roomgrad.testing import running
-from services.controlmodel.handlers import component as controlmodel
-from services.evalnet.handlers import component as evalnet
-from services.evolution.handlers import component as evolution
-from services.learner.handlers import component as learner
-from services.simulator.handlers import component as simulator
-from services.trainer.handlers import component as trainer
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evolution.handlers import component as evolution
+from roomgrad_melody.genome import random_genomes
+from roomgrad_melody.learner.handlers import component as learner
+from roomgrad_trebuchet import ledger
+from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.trainer.handlers import component as trainer
 from tests.integration.conftest import QUICK, Cage
 from tests.waiting import until
 

@@ -1,0 +1,25 @@
+"""`roomgrad dashboard`: a page that shows the runs of a server, live."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from roomgrad.cli import options as typed
+
+
+def dashboard(
+    context: typer.Context,
+    port: Annotated[str, Option(help="Where the page is found (8322, or the next one free).")] = "",
+    run: Annotated[str, Option(help="The run that is shown first; any if empty.")] = "",
+    redis: typed.Redis = "",
+) -> int:
+    """Show the runs of a server on a page, until Ctrl+C. It only reads.
+
+    All other flags are those of the service: python -m roomgrad.web.dashboard --help lists them.
+    """
+    from roomgrad.cli import service
+
+    return service.serve("dashboard", {"port": port, "run": run}, context.args, redis)

@@ -1,0 +1,25 @@
+"""`roomgrad gateway`: a door for clients of swergio, beside a run or for one of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from roomgrad.cli import options as typed
+
+
+def gateway(
+    context: typer.Context,
+    port: Annotated[str, Option(help="Where swergio clients connect (8080).")] = "",
+    run: Annotated[str, Option(help="Name of the run that they take part in.")] = "",
+    redis: typed.Redis = "",
+) -> int:
+    """Let clients of swergio take part in a run, until Ctrl+C.
+
+    All other flags are those of the service: python -m roomgrad_swergio.gateway --help lists them.
+    """
+    from roomgrad.cli import service
+
+    return service.serve("gateway", {"port": port, "run": run}, context.args, redis)

@@ -1,0 +1,199 @@
+"""What is looked at on a server, whatever runs it holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from roomgrad.inspect.doctor import settings
+from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
+from roomgrad.local.binaries import OLDEST
+from roomgrad.redis.addresses import redis_cli
+from roomgrad.redis.server import check as check_version
+
+FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory
+CLOCK_S = 1.0
+MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "replica-read-only")
+
+
+@dataclass(frozen=True)
+class Server:
+    """What a server has told of itself."""
+
+    client: redis.Redis
+    url: str
+    info: dict[str, Any]
+    config: dict[str, str]
+    silent: dict[str, str]
+    """What it may not be asked, and why."""
+
+    @classmethod
+    def ask(cls, client: redis.Redis, url: str) -> Server:
+        """Asks for all that is looked at. What is forbidden is noted."""
+        silent: dict[str, str] = {}
+
+        def answer(name: str, ask: Callable[[], Any]) -> dict[str, Any]:
+            try:
+                return dict(ask())
+            except redis.ResponseError as error:  # forbidden, or renamed
+                silent[name] = str(error)
+                return {}
+
+        names = settings.NAMES + MORE_CONFIG
+        info = answer("INFO", client.info)
+        config = answer("CONFIG GET", lambda: client.config_get(*names))
+        texts = {_text(name): _text(value) for name, value in config.items()}
+        return cls(client, url, info, texts, silent)
+
+    @property
+    def command(self) -> str:
+        """How one talks to it; with a password, redis-cli takes it from REDISCLI_AUTH."""
+        return redis_cli(self.url, "")
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+def version(server: Server) -> Iterator[Finding]:
+    """Too old ends as an error before this, where the server was connected to."""
+    oldest = " or ".join(f"{name} {'.'.join(map(str, least))}" for name, least in OLDEST.items())
+    found = check_version(server.client)
+    if found is None:
+        do = "let this user run INFO, or see for yourself"
+        yield warning("version", "it may not be asked", f"{oldest} or newer", do)
+    else:
+        yield ok("version", str(found))
+
+
+def silence(server: Server) -> Iterator[Finding]:
+    """What it may not be asked cannot be judged."""
+    rights = {"INFO": "+info", "CONFIG GET": "+config|get"}
+    for name, why in server.silent.items():
+        yield warning(
+            name,
+            f"cannot be asked ({why})",
+            "an answer; what it would say is not judged here",
+            f"{server.command} ACL SETUSER NAME {rights[name]}; or ask as another user by --redis",
+        )
+
+
+def configuration(server: Server) -> Iterator[Finding]:
+    """The settings of the table."""
+    return settings.judged(server.config, server.command)
+
+
+def memory(server: Server) -> Iterator[Finding]:
+    """A server that is full refuses all commits."""
+    most, used = int(server.info.get("maxmemory", 0)), int(server.info.get("used_memory", 0))
+    if not most:
+        yield ok("memory", f"{used:,} bytes, without a limit")
+        return
+    found = f"{used:,} of {most:,} bytes"
+    do = f"{server.command} CONFIG SET maxmemory {2 * most}; or end runs that nobody needs"
+    if used >= ALMOST_FULL * most:
+        level = problem if used >= FULL * most else warning
+        yield level("memory", found, f"less than {ALMOST_FULL:.0%} of maxmemory", do)
+    else:
+        yield ok("memory", found)
+
+
+def disk(server: Server) -> Iterator[Finding]:
+    """What the last writes to the disk came to."""
+    stops = server.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
+    stops = stops and bool(server.config.get("save", "yes"))
+    for field, about, level, do in (
+        ("aof_last_write_status", "append-only file", problem, "INFO persistence"),
+        ("aof_last_bgrewrite_status", "rewriting the file", warning, "BGREWRITEAOF"),
+        ("rdb_last_bgsave_status", "snapshot", problem if stops else warning, "BGSAVE"),
+    ):
+        status = server.info.get(field)
+        if status == "ok":
+            yield ok(about, "written")
+        elif status is not None:
+            refuses = ", and it refuses all commits until one succeeds" if level is problem else ""
+            yield level(
+                about,
+                f"the last write failed ({field} is {status}){refuses}",
+                "ok",
+                f"{server.command} {do}; but first mend its disk; its log says what is wrong",
+            )
+
+
+def acknowledged(server: Server) -> Iterator[Finding]:
+    """Labels are acknowledged when WAITAOF says that they are on disk."""
+    if server.info.get("role") == "slave":
+        return  # it writes nothing of its own
+    try:
+        server.client.waitaof(0, 0, 0)
+    except redis.ResponseError as error:
+        do = f"{server.command} ACL SETUSER NAME +waitaof"
+        yield warning("WAITAOF", str(error), "that it tells when a label is on disk", do)
+    else:
+        yield ok("WAITAOF", "known")
+
+
+def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Leases, and messages for later, are counted by the server; heartbeats by both."""
+    before = now()
+    try:
+        seconds, micros = server.client.time()
+    except redis.ResponseError as error:
+        yield warning("clock", str(error), "TIME", f"{server.command} ACL SETUSER NAME +time")
+        return
+    after = now()
+    ahead = int(seconds) + int(micros) / 1e6 - (before + after) / 2
+    if abs(ahead) > CLOCK_S + (after - before) / 2:
+        where = "ahead of" if ahead > 0 else "behind"
+        yield warning(
+            "clock",
+            f"{abs(ahead):.1f} s {where} this machine's",
+            f"{CLOCK_S:.0f} s at most",
+            "set both machines by NTP: timedatectl set-ntp true",
+        )
+    else:
+        yield ok("clock", "as this machine's")
+
+
+def replication(server: Server) -> Iterator[Finding]:
+    """A replica refuses commits; a failover loses what no replica has."""
+    info = server.info
+    if info.get("role") == "slave":
+        master = f"redis://{info.get('master_host')}:{info.get('master_port')}"
+        yield problem(
+            "replication",
+            f"it is a replica of {master}, and refuses all commits",
+            "the server that is written to",
+            f"name that one: REDIS_URL={master}/0",
+        )
+    elif info.get("connected_slaves") and server.config.get("min-replicas-to-write") == "0":
+        yield warning(
+            "replication",
+            f"{info['connected_slaves']} replicas, and commits wait for none of them (min-replicas-"
+            f"to-write is 0): a failover may lose what was acknowledged",
+            "min-replicas-to-write 1 or more",
+            f"{server.command} CONFIG SET min-replicas-to-write 1",
+        )
+    elif info:
+        yield ok("replication", f"{info.get('connected_slaves', 0)} replicas")
+
+
+CHECKS = (
+    version,
+    silence,
+    configuration,
+    memory,
+    disk,
+    acknowledged,
+    clock,
+    replication,
+)
+
+
+def findings(server: Server) -> list[Finding]:
+    """What all checks have found."""
+    return [finding for check in CHECKS for finding in check(server)]

@@ -1,0 +1,27 @@
+"""Scripts that only read, called so that the server holds them to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any
+
+import redis
+
+from roomgrad.runtime import runs
+
+
+class ReadScript:
+    """A script of `roomgrad/lua` that whoever may read may run (EVALSHA_RO)."""
+
+    def __init__(self, client: redis.Redis, name: str) -> None:
+        self._client: Any = client
+        self._text = runs.script(name)
+        self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """What the script answers."""
+        try:
+            return self._client.evalsha_ro(self._digest, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:  # the first time, or the server is another one
+            return self._client.eval_ro(self._text, len(keys), *keys, *args)

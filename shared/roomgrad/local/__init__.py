@@ -1,0 +1,1 @@
+"""Processes on this machine: the embedded server, components, swarm files."""

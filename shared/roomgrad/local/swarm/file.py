@@ -1,0 +1,164 @@
+"""A swarm file as it is written, in the format of swergio's toolbox.
+
+settings:
+  python_envpath: env/bin/
+components:
+  trainer:
+    filepath: trainer.py
+    delay: 2
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from roomgrad.errors import FormatError, SettingsError, shown
+from roomgrad.local.plan import hint
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
+    )
+
+
+class Defaults(_Part):
+    """What holds for every entry that does not say otherwise."""
+
+    python_envpath: str | None = None
+    julia_envpath: str | None = None
+    python_cmd: str | None = None
+    terminal_cmd: str | None = None
+
+
+class Entry(_Part):
+    """One program."""
+
+    filepath: str
+    envpath: str | None = None
+    """Python: what stands before the command, like env/bin/. Julia: the project."""
+
+    delay: Annotated[float, Field(ge=0)] | None = None
+    """Seconds to wait when it has started, before the next one does."""
+
+    terminal_cmd: str | None = None
+    """Words before the command, like those of a terminal that shows it."""
+
+    python_cmd: str | None = None
+
+    def said(self, name: str, otherwise: str | None) -> str:
+        """A value of this entry, where nothing counts too; else that of the defaults."""
+        value: str | None = getattr(self, name) if name in self.model_fields_set else otherwise
+        return value or ""
+
+
+class SwarmFile(_Part):
+    """All of it."""
+
+    components: Annotated[dict[str, Entry], Field(min_length=1)]
+    settings: Defaults | None = None
+
+    @property
+    def defaults(self) -> Defaults:
+        return self.settings or Defaults()
+
+
+EXPECTED = {  # by the last word of the place
+    "components": "a name for each program, and under it filepath: NAME.py",
+    "settings": f"some of {', '.join(Defaults.model_fields)}",
+    "filepath": "the path of a .py or .jl file",
+    "delay": "a number of seconds from 0",
+}
+
+
+MAX_BYTES = 64 * 1024
+"""Of a file: some hundred programs. YAML is read at 200 kB a second, at best."""
+
+MAX_DEPTH = 100
+"""Of brackets and dashes in each other, of which 3 are needed: each costs time for all before."""
+
+
+def read(path: Path) -> SwarmFile:
+    """Raises FormatError for a file that is no YAML, SettingsError for what stands in it."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise FormatError(f"{path} cannot be read ({error.strerror}): name a swarm file") from error
+    return parsed(text, path)
+
+
+def parsed(text: bytes, path: Path) -> SwarmFile:
+    """What stands in the text of a file. Raises as `read` does."""
+    if len(text) > MAX_BYTES:
+        raise FormatError(f"{path}: expected at most {MAX_BYTES} bytes of YAML: split the file")
+    if _depth(text) > MAX_DEPTH:
+        raise FormatError(
+            f"{path} is no YAML of programs (more than {MAX_DEPTH} levels): correct it"
+        )
+    try:
+        found = yaml.safe_load(text)
+    except Exception as error:  # any kind: words that are marked as something that they are not
+        raise FormatError(f"{path} is no YAML ({_reason(error)}): correct it") from error
+    if not isinstance(found, dict):
+        raise SettingsError(
+            f"{path} holds {shown(found)}, expected components: with {EXPECTED['components']}"
+        )
+    try:
+        return SwarmFile.model_validate(found)
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_sentence(error)}") from None
+
+
+_LEVELS = re.compile(rb"[\[{]|[\]}]|(?:[-?] +)+")
+
+
+def _depth(text: bytes) -> int:
+    """How many levels it has at most, by brackets and by dashes in a line."""
+    depth = deepest = 0
+    for found in _LEVELS.finditer(text):
+        sign = found[0]
+        if sign in b"[{":
+            depth += 1
+        elif sign in b"]}":
+            depth = max(0, depth - 1)
+        deepest = max(deepest, depth, len(sign.split()))
+    return deepest
+
+
+def _reason(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or " ".join(str(error).split())
+    return f"{problem} in line {mark.line + 1}" if mark else problem
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(each) for each in first["loc"] if each != "[key]"]
+    where, name = ".".join(place), place[-1]
+    if first["type"] == "extra_forbidden":
+        return f"{where} is unknown: {hint(name, _known(place))}"
+    allowed = EXPECTED.get(name, _of(place))
+    if first["type"] == "missing":
+        return f"{where} is missing, expected {allowed}"
+    return f"{where} is {_said(first['input'])}, expected {allowed}"
+
+
+def _of(place: list[str]) -> str:
+    """What is expected of an entry as a whole, or of any of its words."""
+    entry = len(place) == 2 and place[0] == "components"
+    return f"filepath: {EXPECTED['filepath']}" if entry else "a text"
+
+
+def _said(value: Any) -> str:
+    return "empty" if value in (None, {}) else shown(value)
+
+
+def _known(place: list[str]) -> list[str]:
+    parts: dict[int, type[_Part]] = {1: SwarmFile, 2: Defaults, 3: Entry}
+    return list(parts[len(place)].model_fields)

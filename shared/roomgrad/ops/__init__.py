@@ -1,0 +1,1 @@
+"""Operations on a whole run or server: users, backup, checks of components."""

@@ -1,0 +1,1 @@
+"""How roomgrad reaches Redis: addresses, TLS, Sentinel, Cluster, connections, clients."""

@@ -1,0 +1,300 @@
+"""A one-shot client: it sends a message into a system and waits for the answer. It has no group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, TypeVar
+
+import redis
+from numpy.typing import NDArray
+
+from roomgrad import codec
+from roomgrad.commit import SCRIPT, Commit
+from roomgrad.context import Context
+from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
+from roomgrad.messages import Message, new_id
+from roomgrad.names import Names, is_client_group
+from roomgrad.redis.addresses import for_run, guide_of, ring_of
+from roomgrad.redis.server import address, connect
+from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
+
+# Messages that open a root are held back while so many of their stream are not acknowledged.
+BACKLOG_LIMIT = 1000
+LOOK_EVERY, LOOK_EVERY_S = 100, 1.0  # messages, and seconds, between two looks at who is behind
+RETRY_S = 0.1
+NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
+DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
+
+T = TypeVar("T")
+
+
+class Client:
+    """Asks a running system. Use it as a context manager."""
+
+    def __init__(
+        self,
+        system: System,
+        run: str = "",
+        redis_url: str = "",
+        password_file: str = "",
+        name: str = "client",
+        patience_s: float = 10.0,
+    ) -> None:
+        """patience_s: under Sentinel or in a cluster, how long a call waits for the next master."""
+        self.system = system
+        self.names = Names(run or system.name)
+        self.name = name
+        url = for_run(address(redis_url), self.names.run)
+        self.redis = connect(url, password_file)
+        self._watched = guide_of(url, password_file) is not None
+        self._ring = ring_of(url)
+        self._patience_s = patience_s
+        self._commit_script = self.redis.register_script(SCRIPT)
+        self._free: dict[str, tuple[int, float]] = {}  # by stream: how many may follow, how long
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.redis.close()
+
+    def send(self, message: Message) -> str:
+        """Puts a message into its room; answers the entry id.
+
+        Raises SchemaError when it does not fit the room, and ServerError while the room's consumers
+        are so far behind that nothing new may be opened.
+        """
+        token = new_id()
+
+        def send(again: bool) -> str:
+            if again and self._stands(token, self.redis):
+                return self._entry(message)
+            commit = self._commit(token)
+            self._stage(message, commit)
+            result, *entries = self._committed(commit, self.redis)
+            return entries[0].decode() if result == b"ok" else self._entry(message)
+
+        return self._patiently(send)
+
+    def commit(self, work: Callable[[Context], T], *, durable: bool = False) -> T:
+        """Reads and writes hashes and sends messages as one, as a handler does; answers `work`'s.
+
+        work: reads through the context it is given, and stages there; called again when something
+        that it read has changed before the commit.
+        durable: returns when the server has it on its disk, where the server can tell (WAITAOF).
+
+        Raises what `work` raises, SchemaError, and ServerError.
+        """
+        client: Any = self.redis
+        token = new_id()
+        answers: list[T] = []
+
+        def attempt(again: bool) -> T:
+            with client.client() as connection:  # WAITAOF speaks of what this connection wrote
+                if not (again and self._stands(token, connection)):
+                    answers.append(self._work(work, token, connection))
+                if durable:
+                    wait_for_disk(connection)
+            return answers[-1]
+
+        return self._patiently(attempt)
+
+    def _work(self, work: Callable[[Context], T], token: str, connection: Any) -> T:
+        while True:
+            context = Context(self.names, self.name, None, ClientReads(connection))
+            answer = work(context)
+            commit = self._commit(token)
+            if context.later:  # nobody would be there to deliver it
+                raise ContractError(f"{self.name} is no component: it cannot send later")
+            for message in context.sent:
+                self._stage(message, commit)
+            context.stage(commit)
+            result, *number = self._committed(commit, connection)
+            if result == b"ok" or (self._watched and number == [1]):  # it stands already
+                return answer
+
+    # a failover may take away the answer of what stands, or what was answered
+
+    def _patiently(self, attempt: Callable[[bool], T]) -> T:
+        """Where a next master is elected: tries again meanwhile; told whether it does so."""
+        until = time.monotonic() + self._patience_s
+        again = False
+        while True:
+            try:
+                return attempt(again)
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not self._watched or time.monotonic() > until:
+                    raise
+                again = True
+                time.sleep(RETRY_S)
+
+    def _commit(self, token: str) -> Commit:
+        commit = Commit(self._ring)
+        if self._watched:
+            commit.once(self.names.sent(), token, time.time())
+        return commit
+
+    def _stands(self, token: str, connection: redis.Redis) -> bool:
+        """Whether a commit whose answer was lost stands; then it is written down again, so that
+        this connection has written something for the disk to be waited for.
+        """
+        if connection.zscore(self.names.sent(), token) is None:
+            return False
+        connection.zadd(self.names.sent(), {token: time.time()}, xx=True)
+        return True
+
+    def _entry(self, message: Message) -> str:
+        """Where a message stands of which the answer was lost."""
+        key = self.names.stream(message.room, message.type)
+        newest: Any = self.redis.xrevrange(key, count=BACKLOG_LIMIT)
+        found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
+        return next(found, b"").decode()
+
+    def _stage(self, message: Message, commit: Commit) -> None:
+        stream = self.system.stream(message.room, message.type)
+        key = self.names.stream(*stream.key)
+        self._hold_back(key)
+        message.sent_by = message.sent_by or self.name
+        channel = self.names.channel(message.room)
+        commit.send(key, channel, codec.header(message), codec.encode(message, stream))
+
+    def _committed(self, commit: Commit, connection: redis.Redis) -> list[Any]:
+        keys, arguments = commit.parts()
+        try:
+            reply: list[Any] = self._commit_script(keys, arguments, client=connection)
+        except redis.ResponseError as error:
+            if self._watched and str(error).startswith(NOT_NOW):  # nothing was done
+                connection.connection_pool.disconnect()
+                raise redis.ConnectionError(str(error)) from error
+            raise ServerError(f"the server refused: {error}") from error
+        if reply[0] not in (b"ok", b"stale"):
+            raise ServerError(f"the server refused: {b' '.join(reply).decode(errors='replace')}")
+        return reply
+
+    def ask(
+        self,
+        room: Room,
+        type_: MessageType,
+        data: NDArray[Any] | None,
+        *,
+        answer: tuple[Room, MessageType],
+        status: ModelStatus = ModelStatus.VALIDATE,
+        timeout_s: float = 10.0,
+        fields: Mapping[str, Any] | None = None,
+    ) -> Message:
+        """Sends a new root and waits for the message of the same ROOT_ID in `answer`.
+
+        Raises NoAnswer when none came in time.
+        """
+        stream = self.system.stream(*answer)
+        key = self.names.stream(*stream.key)
+        after = self._patiently(lambda _: self._newest(key))
+        message = Message.open(room, data, type=type_, status=status, **(fields or {}))
+        sent = self.send(message).encode()
+        question = sent if answer == (room, type_) else b""  # which is no answer to itself
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                found = self._after(key, after, left)
+            except (redis.ConnectionError, redis.TimeoutError):
+                if not self._watched:
+                    raise
+                after = b"0-0"  # the next master's clock, and with it its entry ids, may be behind
+                time.sleep(RETRY_S)
+                continue
+            for entry, values in found:
+                after = entry
+                of_root = values.get(b"ROOT_ID") == message.root_id.encode()
+                if of_root and entry != question:
+                    return self._decoded(entry, values, stream)
+        raise NoAnswer(
+            f"no answer in room {stream.room} of run {self.names.run!r} within {timeout_s:g} s: "
+            f"are its components running? `roomgrad up {self.system.name}` starts them"
+        )
+
+    def _after(self, key: str, entry: bytes, left_s: float) -> list[tuple[bytes, Any]]:
+        """What comes after an entry, within a second."""
+        block = max(1, min(1000, round(left_s * 1000)))
+        found: Any = self.redis.xread({key: entry}, count=100, block=block)
+        return list(found[0][1]) if found else []
+
+    def _decoded(self, entry: bytes, values: dict[bytes, bytes], stream: Stream) -> Message:
+        flat = [part for pair in values.items() for part in pair]
+        try:
+            return codec.decode(entry.decode(), flat, stream)
+        except MessageError as error:
+            raise NoAnswer(f"the answer cannot be read: {error}") from error
+
+    def _newest(self, key: str) -> bytes:
+        newest: Any = self.redis.xrevrange(key, count=1)
+        entry: bytes = newest[0][0] if newest else b"0-0"
+        return entry
+
+    def _hold_back(self, key: str) -> None:
+        """Looks who is behind, but not before each message: as many fit as were free just then."""
+        left, until = self._free.get(key, (0, 0.0))
+        if not left or time.monotonic() > until:
+            left = min(LOOK_EVERY, BACKLOG_LIMIT - self._furthest_behind(key))
+            until = time.monotonic() + LOOK_EVERY_S
+        self._free[key] = (left - 1, until)
+
+    def _furthest_behind(self, key: str) -> int:
+        furthest = 0
+        for group in self.redis.xinfo_groups(key) if self.redis.exists(key) else ():
+            name = group["name"].decode(errors="replace")
+            if is_client_group(name):
+                continue  # the gateway bounds what waits for its clients
+            furthest = max(furthest, (group["lag"] or 0) + group["pending"])
+            if furthest >= BACKLOG_LIMIT:
+                raise ServerError(
+                    f"{name} is {furthest} messages behind in {key}: start it or add replicas, "
+                    f"then send again"
+                )
+        return furthest
+
+
+class ClientReads:
+    """Hashes read through redis-py."""
+
+    def __init__(self, connection: redis.Redis) -> None:
+        self._connection: Any = connection
+
+    def hget(self, key: str, field: bytes) -> bytes | None:
+        """One field, or None."""
+        value: bytes | None = self._connection.hget(key, field)
+        return value
+
+    def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
+        """Some fields, in one round trip."""
+        values: list[bytes | None] = self._connection.hmget(key, fields)
+        return values
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        """A whole hash."""
+        values: dict[bytes, bytes] = self._connection.hgetall(key)
+        return values
+
+
+def wait_for_disk(connection: Any) -> bool:
+    """Waits until what this connection wrote is in the append-only file; False if it cannot tell.
+
+    Raises ServerError when the disk takes longer than `DURABLE_S`.
+    """
+    try:
+        local, _ = connection.execute_command("WAITAOF", 1, 0, round(DURABLE_S * 1000))
+    except redis.ResponseError:  # no append-only file, or a server that does not know the command
+        return False
+    if not local:
+        raise ServerError(f"the server did not write to its disk within {DURABLE_S:g} s")
+    return True

@@ -1,0 +1,299 @@
+"""The hot connection: commands out in one send, replies in as bytes, and nothing in between.
+
+redis-py serves everything else. Here its per-command cost (44 us wall a command, of which the
+server needs 10) would be the largest part of a message, so this speaks RESP2 with hiredis itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from roomgrad.errors import MessageError, NoServer, Untrusted
+from roomgrad.redis import tls
+from roomgrad.redis.addresses import guide_of, options_of, ring_of
+from roomgrad.redis.passwords import read_password
+from roomgrad.redis.sentinels import HELLO, NO_MASTER, Guide, Place, is_master
+
+# A server that is away must not hold up the next attempt, of which one may be the first to succeed.
+CONNECT_S = 0.5
+GREETING_S = 1.0  # who takes longer to say hello serves nobody now: frozen, or behind lost packets
+SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
+GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
+MOST_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
+_BUFFER = 128 * 1024
+_LARGE = 32 * 1024  # words of so many bytes are sent as they are: copies cost more than the server
+
+Reply = Any
+# The type stubs allow tuples of one item and bytes only.
+_feed: Callable[[hiredis.Reader, bytearray, int, int], None] = hiredis.Reader.feed  # type: ignore[assignment]
+_packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
+ReplyError = hiredis.ReplyError
+
+
+# The words of a command, or one that `packed` has made ready to be sent again and again.
+Command = Sequence[bytes] | bytes
+
+
+def packed(*words: bytes) -> bytes:
+    """A command as it goes over the wire."""
+    return _packed(words)
+
+
+def _pieces(commands: Sequence[Command]) -> list[bytes]:
+    """Commands as they go over the wire, each large word as a piece of its own."""
+    pieces: list[bytes] = []
+    small: list[bytes] = []
+    for command in commands:
+        if isinstance(command, bytes):
+            small.append(command)
+        elif max(map(len, command)) < _LARGE:
+            small.append(_packed(tuple(command)))
+        else:
+            small.append(b"*%d\r\n" % len(command))
+            for word in command:
+                small.append(b"$%d\r\n" % len(word))
+                if len(word) >= _LARGE:
+                    pieces += [b"".join(small), word]
+                    small = []
+                else:
+                    small.append(word)
+                small.append(b"\r\n")
+    return [*pieces, b"".join(small)]
+
+
+class WireLost(ConnectionError):
+    """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
+
+
+class Wire:
+    """One connection to Redis. Not safe to share between threads."""
+
+    def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
+        self._options = options_of(url)
+        self._password_file = password_file
+        self.grace_s = GRACE_S
+        self._guide = guide_of(url, password_file)
+        self.ring = ring_of(url)
+        self._tls = tls.wanted(url)
+        self._heard = False  # whether a server has said anything on this connection
+        self._name = name
+        self.at: Place | None = None
+        """Under Sentinel or in a cluster: the server to which it is, or was, connected."""
+
+        self._socket: socket.socket | None = None
+        self._patience_s = 0.0
+        self._reader = hiredis.Reader()
+        self._waiting = 0
+        # one buffer for all: a new one of this size for each recv would be mapped and unmapped
+        self._buffer = bytearray(_BUFFER)
+
+    @property
+    def connected(self) -> bool:
+        return self._socket is not None
+
+    def connect(self, at: Place | None = None) -> None:
+        """Opens the connection.
+
+        Raises OSError or ReplyError (wrong password, loading...), and Untrusted with nothing sent.
+
+        at: the server, where that has been asked already; two connections that belong together must
+        not go to two servers while a failover is under way.
+        """
+        self.close()
+        self._reader = hiredis.Reader()
+        self._waiting = 0
+        self._heard = False
+        if self._guide is not None:
+            self.at = at or self._master(self._guide)
+        try:
+            self._socket = self._open()
+            self._patience_s = GREETING_S
+            self._greet()
+        except BaseException:
+            self.close()
+            if self._guide is not None:
+                self._guide.doubt()
+            raise
+
+    def _master(self, guide: Guide) -> Place:
+        try:
+            return guide.master()
+        except NoServer as error:
+            raise WireLost(str(error)) from error
+
+    def _greet(self) -> None:
+        """Says who this is, and asks whether a master answers. Soon, or not at all."""
+        commands = self._greetings()
+        self._send(GREETING_S, *commands)
+        replies = [self._read(GREETING_S) for _ in commands]
+        for reply in replies:
+            if isinstance(reply, ReplyError):
+                raise reply
+        if self._guide is not None and not is_master(replies[-1]):
+            raise WireLost(NO_MASTER)
+
+    def _open(self) -> socket.socket:
+        options = self._options
+        if path := options.get("path"):
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(GREETING_S)
+            connection.connect(path)
+            return connection
+        address = self._place()
+        connection = socket.create_connection(address, CONNECT_S)
+        connection.settimeout(GREETING_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if not self._tls:
+            return connection
+        try:
+            return tls.context(options).wrap_socket(connection, server_hostname=address[0])
+        except (OSError, Untrusted) as error:
+            connection.close()
+            raise (self._objection(error) or error) from error
+
+    def _place(self) -> Place:
+        options = self._options
+        return self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
+
+    def _objection(self, error: Exception) -> Untrusted | None:
+        """Why a server has never said anything, if TLS is the reason."""
+        place = None if "path" in self._options else self._place()
+        return tls.objection(error, place, self._options, wanted=self._tls)
+
+    def _greetings(self) -> list[Sequence[bytes]]:
+        options = self._options
+        commands: list[Sequence[bytes]] = []
+        password = options.get("password")
+        if self._password_file:  # read again each time: it may have been changed
+            password = read_password(self._password_file)
+        if password:
+            user = options.get("username")
+            who = [user.encode()] if user else []
+            commands.append([b"AUTH", *who, password.encode()])
+        if database := options.get("db"):
+            commands.append((b"SELECT", str(database).encode()))
+        if self._name:
+            commands.append((b"CLIENT", b"SETNAME", self._name.encode()))
+        if self._guide is not None:
+            commands.append(HELLO)
+        return commands
+
+    def close(self) -> None:
+        """Closes the connection; `connect` opens it again."""
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.close()
+        self._socket = None
+
+    def hang_up(self) -> None:
+        """Ends the connection for whoever waits at it; for other threads than the wire's own."""
+        connection = self._socket
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def send(self, *commands: Command) -> None:
+        """Sends commands in one go; each is answered by one `read`, in order.
+
+        Raises MessageError, with nothing sent, for more than any server takes at once.
+        """
+        self._send(self.grace_s, *commands)
+
+    def _send(self, patience_s: float, *commands: Command) -> None:
+        if self._socket is None:
+            raise WireLost("not connected")
+        pieces = _pieces(commands)
+        size = sum(map(len, pieces))
+        if size > MOST_BYTES:
+            raise MessageError(
+                f"a commit of {size} bytes cannot be sent, {MOST_BYTES} are the most: "
+                f"write less with one message"
+            )
+        try:
+            self._be_patient(patience_s + size / SLOWEST_BYTES_S)
+            for piece in pieces:
+                self._socket.sendall(piece)
+        except OSError as error:
+            self._lose(error)
+        self._waiting += len(commands)
+
+    def read(self, due_s: float = 0.0) -> Reply:
+        """The next answer, due in so many seconds. A server's error is returned, not raised."""
+        return self._read(due_s + self.grace_s)
+
+    def _read(self, patience_s: float) -> Reply:
+        try:
+            reply = self._reader.gets()
+            while reply is False:
+                self._fill(patience_s)
+                reply = self._reader.gets()
+        except (OSError, hiredis.ProtocolError) as error:
+            self._lose(error)
+        self._waiting -= 1
+        if isinstance(reply, ReplyError) and self._guide and str(reply).startswith("MOVED"):
+            self._guide.doubt()  # who was asked has not heard of it yet
+        return reply
+
+    def _fill(self, patience_s: float) -> None:
+        if self._socket is None:
+            raise WireLost("not connected")
+        self._be_patient(patience_s)
+        self._feed(self._socket)
+
+    def _feed(self, connection: socket.socket) -> None:
+        count = connection.recv_into(self._buffer)
+        if not count:
+            raise WireLost("the server closed the connection")
+        self._heard = True
+        _feed(self._reader, self._buffer, 0, count)
+
+    def _be_patient(self, seconds: float) -> None:
+        """Sets the socket's timeout, unless it is about right: that would be a system call."""
+        if self._socket is not None and not seconds <= self._patience_s <= 2 * seconds:
+            self._patience_s = seconds
+            self._socket.settimeout(seconds)
+
+    def call(self, command: Command) -> Reply:
+        """One command and its answer."""
+        self.send(command)
+        return self.read()
+
+    def drain(self) -> list[Reply]:
+        """Everything that has come in by now, without waiting (subscriptions)."""
+        if self._socket is None:
+            raise WireLost("not connected")
+        self._socket.setblocking(False)
+        try:
+            while True:
+                self._feed(self._socket)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
+        except OSError as error:
+            self._lose(error)
+        replies = []
+        while (reply := self._reader.gets()) is not False:
+            replies.append(reply)
+        return replies
+
+    @property
+    def handle(self) -> socket.socket | None:
+        """The socket, for `select`."""
+        return self._socket
+
+    @property
+    def waiting(self) -> int:
+        """How many answers are still to be read."""
+        return self._waiting
+
+    def _lose(self, error: Exception) -> None:
+        self.close()
+        if not self._heard and (untrusted := self._objection(error)):
+            raise untrusted from error
+        raise WireLost(str(error) or type(error).__name__) from error

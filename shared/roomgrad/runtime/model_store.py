@@ -1,0 +1,96 @@
+"""The model state of a component between Redis and its trainable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from roomgrad.commit import Commit
+from roomgrad.models import Model, ModelState, Trainable
+from roomgrad.names import Names
+from roomgrad.redis.connection import Command, packed
+
+Call = Callable[[list[bytes]], Any]
+
+
+class ModelStore:
+    """Loads a state only when its version changed, and stages the next one."""
+
+    def __init__(self, names: Names, component: str, trainable: Trainable, call: Call) -> None:
+        self._key = names.model(component)
+        self._version_command = packed(b"HGET", self._key.encode(), b"version")
+        self._kept_key = names.kept(component)
+        self._ledger = names.ledger(component)
+        self._counters = names.counters(component)
+        self._trainable = trainable
+        # kept from the start: an emptied server begins at step 0, never with what was learned here
+        self._initial = trainable.initial()
+        self._call = call
+        self._loaded: ModelState | None = None
+
+    def version_command(self) -> Command:
+        """Reads the version; sent behind the blocking read, to be read after the message."""
+        return self._version_command
+
+    def model(self, version: bytes | None, training: bool = True) -> Model:
+        """The model of one handler call, whose version is now `version`."""
+        token = (version or b"").decode()
+
+        def load() -> ModelState:
+            if self._loaded is None or self._loaded.version != token:
+                self._loaded = self._fetch()
+                self._trainable.load(self._loaded)
+            return self._loaded
+
+        return Model(self._trainable, token, load, self._kept, training)
+
+    @property
+    def loaded_version(self) -> str:
+        """The version that this process holds, for its heartbeat."""
+        return self._loaded.version if self._loaded else ""
+
+    def create(self) -> Commit:
+        """The commit that writes the initial state into a run that has none."""
+        weights, optimizer = self._initial
+        state = ModelState("", 0, weights, optimizer).after(0, weights, optimizer)
+        commit = Commit()
+        commit.same(self._key, b"version", None)
+        commit.step(self._key, self._kept_key, state.version, 0, weights, optimizer)
+        return commit
+
+    def stage(self, model: Model, commit: Commit, root_id: str) -> ModelState | None:
+        """Stages the step that a handler asked for; the state that stands if the commit does."""
+        if not model.used:
+            return None
+        state = None
+        version = model.version
+        if model.gradient is not None:
+            before = model.refresh()
+            version = before.version
+            staleness = before.staleness(model.made_by)
+            weights, optimizer = self._trainable.step(model.gradient, staleness)
+            state = before.after(before.step + 1, weights, optimizer)
+            commit.step(self._key, self._kept_key, state.version, state.step, weights, optimizer)
+            commit.ledger(self._ledger, self._counters, root_id, state.step)
+            if staleness:
+                commit.do(b"HINCRBY", self._counters, b"staleness", b"%d" % staleness)
+            self._loaded = None  # until the commit stands, the trainable is ahead of Redis
+        commit.same(self._key, b"version", version.encode())
+        return state
+
+    def committed(self, state: ModelState | None) -> None:
+        """The staged state stands: the trainable already has it."""
+        if state is not None:
+            self._loaded = state
+
+    def _fetch(self) -> ModelState:
+        key = self._key.encode()
+        found = self._call([b"HMGET", key, b"version", b"step", b"weights", b"optimizer"])
+        if None in found:
+            raise LookupError(f"{self._key} is empty: the server was emptied, the run starts again")
+        version, step, weights, optimizer = found
+        return ModelState(version.decode(), int(step), weights, optimizer)
+
+    def _kept(self, version: str) -> bytes | None:
+        found: bytes | None = self._call([b"HGET", self._kept_key.encode(), version.encode()])
+        return found

@@ -1,0 +1,103 @@
+"""Prometheus metrics of a component, at a port of its own."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    start_http_server,
+)
+
+from roomgrad.errors import SettingsError
+from roomgrad.messages import Message
+from roomgrad.names import Names
+from roomgrad.runtime.observe.collectors import Readings
+from roomgrad.runtime.observe.outcome import SKIPPED, Done
+from roomgrad.settings import RuntimeSettings
+
+log = structlog.get_logger("roomgrad")
+
+PORTS = 100  # from METRICS_PORT on; several components of one machine take one each
+SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0)
+
+
+class Metrics:
+    """Counts in the loop what only the loop knows; the rest is read when somebody asks."""
+
+    def __init__(
+        self,
+        component: str,
+        settings: RuntimeSettings,
+        names: Names,
+        url: str,
+        keys: Sequence[str] = (),
+    ) -> None:
+        self._who = (names.run, component)
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self._messages = Counter(
+            "roomgrad_messages",
+            "Messages that this replica is done with, by outcome.",
+            ("run", "component", "room", "type", "outcome"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "roomgrad_handler_seconds",
+            "Seconds in the handlers of one message.",
+            ("run", "component", "room", "type"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._again = Counter(
+            "roomgrad_redelivered",
+            "Messages that had been delivered before: tried again, or taken over.",
+            ("run", "component", "room", "type"),
+            registry=registry,
+        )
+        self._readings = Readings(component, names, url, settings.redis_password_file, keys)
+        registry.register(self._readings)
+        self._server, self._thread = _serve(settings, registry)
+        self.port: int = self._server.server_port
+        log.info("metrics", at=f"http://{settings.metrics_host}:{self.port}/metrics")
+
+    def handled(self, done: Done) -> None:
+        where = (*self._who, *done.delivery.stream.key)
+        self._messages.labels(*where, done.outcome).inc()
+        if done.outcome != SKIPPED:
+            self._seconds.labels(*where).observe(done.handler_s)
+        if done.delivery.count > 1:
+            self._again.labels(*where).inc()
+
+    def sent(self, messages: Sequence[Message]) -> None:
+        """Counted by whoever handles it."""
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+        self._readings.close()
+
+
+def _serve(settings: RuntimeSettings, registry: CollectorRegistry) -> Any:
+    """The server at the first free port. Raises SettingsError where there is none."""
+    host, first = settings.metrics_host, settings.metrics_port
+    last = min(first + PORTS, 65536) - 1
+    for port in range(first, last + 1):
+        try:
+            return start_http_server(port, host, registry)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise SettingsError(
+                    f"metrics cannot be served at {host}:{port}: {error.strerror}; choose others "
+                    f"by METRICS_HOST and METRICS_PORT."
+                ) from error
+    raise SettingsError(
+        f"the ports {first} to {last} of {host} are all taken: choose another METRICS_PORT."
+    )

@@ -1,0 +1,195 @@
+"""OpenTelemetry spans: one tree for each root, through all components.
+
+The trace of a root is its ROOT_ID. Whoever handles a message makes a span of the handling, and
+below it one for each message that it sends, whose ID follows from room, TYPE, ID and sender. So the
+next component finds its parent without a word about it on the wire.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from roomgrad.component import Component
+from roomgrad.messages import Message
+from roomgrad.names import ERRORS, LOGGING, Names
+from roomgrad.runtime.observe.outcome import DEAD, RETRIED, Done
+
+PATIENCE_S = 2.0  # for a collector, when the component ends
+_HEX = re.compile(r"[0-9a-f]{32}")
+
+
+def trace_id(root_id: str) -> int:
+    """A ROOT_ID of 32 hexadecimal digits is a trace ID; any other text is hashed."""
+    found = int(root_id, 16) if _HEX.fullmatch(root_id) else 0
+    return found or _hashed(16, root_id)
+
+
+def sending_id(message: Message) -> int:
+    """The span in which a message was sent. A gradient has the ID of its forward message."""
+    return _hashed(8, message.room, message.type, message.id, message.sent_by)
+
+
+def giving_up_id(component: str, root_id: str) -> int:
+    """The span in which a component gave up a root; its notices follow from it."""
+    return _hashed(8, "dead", component, root_id)
+
+
+class Ids(IdGenerator):
+    """The IDs of the next span, as they were set."""
+
+    def __init__(self) -> None:
+        self.trace = self.span = 0
+
+    def generate_trace_id(self) -> int:
+        return self.trace
+
+    def generate_span_id(self) -> int:
+        return self.span
+
+
+class Spans:
+    """Makes the spans of one replica; a thread of its own brings them to the collector."""
+
+    def __init__(self, component: Component, names: Names, consumer: str) -> None:
+        self._component = component
+        self._inbox = names.inbox(component.name)
+        self._handlers: dict[tuple[str, str], list[str]] = {}
+        for handler in component.handlers:
+            name = getattr(handler.function, "__name__", "handler")
+            self._handlers.setdefault(handler.key, []).append(name)
+        resource = Resource.create(
+            {
+                "service.name": component.name,
+                "service.namespace": names.run,
+                "service.instance.id": consumer,
+            }
+        )
+        self._ids = Ids()
+        self._provider = TracerProvider(
+            resource=resource, id_generator=self._ids, shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("roomgrad")
+
+    def handled(self, done: Done) -> None:
+        delivery = done.delivery
+        room, type_ = delivery.stream.key
+        root_id = done.message.root_id if done.message else delivery.root_id()
+        dead = done.outcome == DEAD
+        own = giving_up_id(self._component.name, root_id) if dead else _random()
+        span = self._start(
+            "process",
+            SpanKind.CONSUMER,
+            (root_id, own, self._parent(done)),
+            (room, type_, delivery.message_id()),
+            done.began_ns,
+        )
+        span.set_attribute("messaging.consumer.group.name", self._component.name)
+        span.set_attribute("code.function.name", ", ".join(self._handlers.get((room, type_), ())))
+        span.set_attribute("roomgrad.outcome", done.outcome)
+        span.set_attribute("roomgrad.deliveries", delivery.count)
+        if dead or done.outcome == RETRIED:
+            span.set_status(Status(StatusCode.ERROR, done.reason))
+            span.add_event("exception", {"exception.message": done.reason})
+        span.end()
+        if done.attempt is not None:
+            self._send(done.sent, span.get_span_context(), root_id, done.attempt.ended_ns)
+
+    def sent(self, messages: Sequence[Message]) -> None:
+        self._send(messages, None, "", time.time_ns())
+
+    def close(self) -> None:
+        """Brings home what is left, unless the collector is away: nobody waits for that."""
+        ending = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        ending.start()
+        ending.join(PATIENCE_S)
+
+    def _parent(self, done: Done) -> int:
+        """The span in which the message was sent; 0 for what came from outside."""
+        message = done.message
+        if message is None or message.sent_by not in self._component.system.components:
+            return 0
+        if message.room == self._inbox:
+            return giving_up_id(message.sent_by, message.root_id)
+        return sending_id(message)
+
+    def _send(
+        self, messages: Sequence[Message], by: SpanContext | None, root_id: str, at_ns: int
+    ) -> None:
+        """The first message of another root begins its trace, with a link to where it came from."""
+        for message in messages:
+            if message.room in (ERRORS, LOGGING):
+                continue
+            same = by is not None and message.root_id == root_id
+            span = self._start(
+                "send",
+                SpanKind.PRODUCER,
+                (message.root_id, sending_id(message), by.span_id if by and same else 0),
+                (message.room, message.type, message.id),
+                at_ns,
+                links=[trace.Link(by)] if by is not None and not same else [],
+            )
+            span.end(at_ns)
+
+    def _start(
+        self,
+        operation: str,
+        kind: SpanKind,
+        ids: tuple[str, int, int],
+        what: tuple[str, str, str],
+        at_ns: int,
+        links: Sequence[trace.Link] = (),
+    ) -> trace.Span:
+        """ids: ROOT_ID, span ID, that of the parent or 0; what: room, TYPE, ID."""
+        root_id, self._ids.span, parent = ids
+        self._ids.trace = trace_id(root_id)
+        room, type_, id_ = what
+        return self._tracer.start_span(
+            f"{operation} {room} {type_}",
+            _below(self._ids.trace, parent),
+            kind,
+            {
+                "messaging.system": "roomgrad",
+                "messaging.operation.type": operation,
+                "messaging.operation.name": operation,
+                "messaging.destination.name": room,
+                "messaging.message.id": id_,
+                "messaging.message.conversation_id": root_id,
+                "roomgrad.type": type_,
+            },
+            links,
+            at_ns,
+        )
+
+
+def _below(trace_number: int, parent: int) -> Context:
+    """Below a span of another process; without a parent, at the top of a trace."""
+    if not parent:
+        return Context()
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    at = SpanContext(trace_number, parent, is_remote=True, trace_flags=flags)
+    return trace.set_span_in_context(trace.NonRecordingSpan(at), Context())
+
+
+def _hashed(size: int, *words: str) -> int:
+    """So many bytes of a hash, as a number that is not 0, which stands for no ID."""
+    text = "\0".join(words).encode(errors="replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=size).digest()) or 1
+
+
+def _random() -> int:
+    return secrets.randbits(64) or 1

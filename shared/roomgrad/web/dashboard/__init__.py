@@ -1,0 +1,1 @@
+"""A page that shows the runs of a server, live. It only reads."""

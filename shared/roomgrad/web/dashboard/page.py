@@ -1,0 +1,139 @@
+"""The dashboard's endpoints: everything is asked for by GET, and nothing changes anything."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import redis
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from roomgrad.errors import RoomgradError
+from roomgrad.inspect import traces
+from roomgrad.inspect.keys import runs_on
+from roomgrad.names import Names
+from roomgrad.web import serving
+from roomgrad.web.dashboard.training import Curve
+from roomgrad.web.dashboard.watch import Watch
+from roomgrad.web.events import MOST_STREAMS
+from roomgrad.web.guard import refuse
+from roomgrad.web.store import Store
+
+STATIC = Path(__file__).parent / "static"
+MOST_WATCHED = 50  # runs at a time
+LONGEST_ID = 128  # characters, as in a message
+
+
+@dataclass
+class Page:
+    """The endpoints and what they need."""
+
+    store: Callable[[str], Store[redis.Redis]]
+    """The way to a run; to any server of a cluster if empty."""
+
+    run: str
+    """The run that is shown first; any if empty."""
+
+    watch: Callable[[Names], Watch]
+    watches: dict[str, Watch] = field(default_factory=dict)
+    """Of the runs at which somebody looks, or did a moment ago."""
+
+    curves: OrderedDict[str, Curve] = field(default_factory=OrderedDict)
+    """Of the runs that were asked for last."""
+
+    def app(self) -> Starlette:
+        """The application, without its guard."""
+        routes = [
+            Route("/", self.index),
+            Route("/healthz", self.health),
+            Route("/api/runs", self.show_runs),
+            Route("/api/events", self.show_events),
+            Route("/api/training", self.show_training),
+            Route("/api/roots/{root}", self.show_root),
+            *serving.files(STATIC),
+        ]
+        return Starlette(routes=routes, exception_handlers=serving.TROUBLE)
+
+    async def index(self, _request: Request) -> Response:
+        """The page."""
+        return serving.index(STATIC)
+
+    async def health(self, _request: Request) -> Response:
+        """That the page answers. Whether its server does the page says itself."""
+        return JSONResponse({"well": True})
+
+    async def show_runs(self, _request: Request) -> Response:
+        """The runs on the server, and the one to begin with."""
+        runs = await self.store("").ask(runs_on)
+        first = self.run or next(iter(runs), "")
+        return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
+
+    async def show_events(self, request: Request) -> Response:
+        """What is new in a run, for as long as somebody listens."""
+        names = _names(request)
+        if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
+            return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
+        self.watches = {run: each for run, each in self.watches.items() if not each.is_idle}
+        if names.run not in self.watches and len(self.watches) >= MOST_WATCHED:
+            return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
+        last_id = request.headers.get("last-event-id", "")
+        return StreamingResponse(self._events(names, last_id), media_type="text/event-stream")
+
+    async def _events(self, names: Names, last_id: str) -> AsyncIterator[bytes]:
+        """Nothing comes between the choice of a watch and the beginning to listen, so that no other
+        request takes it for one at which nobody looks.
+        """
+        watch = self.watches.get(names.run) or self.watch(names)
+        self.watches[names.run] = watch
+        async with aclosing(watch.events.stream(last_id)) as events:
+            async for event in events:
+                yield event
+
+    async def show_training(self, request: Request) -> Response:
+        """How the training of any run goes, to be laid over that of another."""
+        names = _names(request)
+        curve = self.curves.setdefault(names.run, Curve(names))
+        self.curves.move_to_end(names.run)
+        if len(self.curves) > MOST_WATCHED:
+            self.curves.popitem(last=False)
+        return _json(await self.store(names.run).ask(curve.read))
+
+    async def show_root(self, request: Request) -> Response:
+        """The way of one root, hop by hop."""
+        names, root = _names(request), request.path_params["root"]
+        if len(root) > LONGEST_ID:
+            raise HTTPException(422, f"root: expected the ID of a root, got {root[:60]!r}")
+
+        def work(client: redis.Redis) -> dict[str, Any]:
+            trace, _ = traces.find(client, names, root)
+            return traces.as_object(names, trace)
+
+        try:
+            return _json(await self.store(names.run).ask(work))
+        except RoomgradError as error:
+            raise HTTPException(404, str(error)) from error
+
+    def close(self) -> None:
+        """Ends all streams."""
+        for watch in self.watches.values():
+            watch.stop()
+
+
+def _names(request: Request) -> Names:
+    run = request.query_params.get("run", "")
+    if not 0 < len(run) <= 200:
+        raise HTTPException(422, f"run: expected the name of a run, got {run[:60]!r}")
+    return Names(run)
+
+
+def _json(found: Any) -> Response:
+    return Response(orjson.dumps(found, default=str), media_type="application/json")

@@ -1,0 +1,8 @@
+"""The melody maker: evolution, an evaluation network, an active learner and a person."""
+
+from pathlib import Path
+
+# A wheel contains the components; in a checkout they lie in services/, one folder per container.
+_services = Path(__file__).resolve().parents[2] / "services"
+if _services.is_dir():
+    __path__.append(str(_services))

@@ -1,0 +1,209 @@
+"""`roomgrad labels import`: labels of a file go to the learner, all of them or none."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roomgrad.codec import parse_body, unpack
+from roomgrad.errors import RoomgradError
+from roomgrad.local.session import password_file
+from roomgrad.messages import Message
+from roomgrad.names import ERRORS, Names
+from roomgrad.redis.client import Client
+from roomgrad.rooms import MessageType
+from roomgrad.runtime import heartbeats
+from roomgrad_melody import formats
+from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
+from roomgrad_melody.formats import Row
+from roomgrad_melody.genome import texts
+
+OUTCOME_S = 60.0  # how long the learner may take
+LOOK_S = 1.0  # between two looks whether it lives
+SHOWN = 20  # of what is wrong
+
+Records = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Import:
+    """An import as it was asked for."""
+
+    file: Path
+    format: str | None
+    on_conflict: str
+    rater: str
+    dry_run: bool
+    skip_bad_lines: bool
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """The rows of a file, by what would become of them; all revisions of a melody together."""
+
+    new: list[Row]
+    same: list[Row]
+    """Melodies whose last rating in the file is the one that they have."""
+
+    other: list[Row]
+    """Melodies that have another rating: conflicts."""
+
+
+def run(asked: Import, run: str, redis_url: str) -> None:
+    """Import, or say what would happen. Raises RoomgradError with nothing imported."""
+    rows = _read(asked)
+    with Client(MELODY, run, redis_url, password_file(), name="import") as client:
+        if not client.redis.exists(client.names.run_info()):
+            raise RoomgradError(
+                f"there is no run {client.names.run!r} on this server: `roomgrad run melody` "
+                f"starts one, and with --labels-file begins with labels"
+            )
+        found = sort(rows, labels(client))
+        _refuse(asked, found, labels(client), client.names)
+        chosen = chosen_of(rows, found, asked.on_conflict)
+        if asked.dry_run:
+            print(f"would import {_what(asked, found, chosen)}; nothing was changed.")
+            return
+        if chosen:
+            _send(client, chosen, asked)
+        print(f"imported {_what(asked, found, chosen)}.")
+
+
+def _read(asked: Import) -> list[Row]:
+    """The rows of the file. Raises RoomgradError when some lines are wrong and must not be."""
+    found = formats.read(asked.file, asked.format)
+    for problem in found.problems[:SHOWN]:
+        print(f"{asked.file}: {problem}", file=sys.stderr)
+    count = len(found.problems) + found.more
+    if count > SHOWN:
+        print(f"{asked.file}: and {count - SHOWN} more", file=sys.stderr)
+    if count and not asked.skip_bad_lines:
+        raise RoomgradError(
+            f"{asked.file} has {_lines(count)} that cannot be read, so nothing was imported: "
+            f"repair it, or import the rest by --skip-bad-lines"
+        )
+    return found.rows
+
+
+def labels(client: Client) -> Records:
+    """The labels that stand, by melody."""
+    found: Any = client.redis.hgetall(client.names.table("labels"))
+    return {name.decode(): unpack(value) for name, value in found.items()}
+
+
+def sort(rows: Sequence[Row], standing: Records) -> Sorted:
+    """What each row meets."""
+    names = _melodies(rows)
+    last = dict(zip(names, rows, strict=True))
+    found = Sorted([], [], [])
+    for name, row in zip(names, rows, strict=True):
+        if name not in standing:
+            found.new.append(row)
+        elif standing[name]["rating"] == last[name].rating:
+            found.same.append(row)
+        else:
+            found.other.append(row)
+    return found
+
+
+def chosen_of(rows: Sequence[Row], found: Sorted, on_conflict: str) -> list[Row]:
+    """The rows that are sent, in their order."""
+    wanted = {id(row) for row in found.new}
+    if on_conflict == "replace":
+        wanted |= {id(row) for row in found.other}
+    return [row for row in rows if id(row) in wanted]
+
+
+def _melodies(rows: Sequence[Row]) -> list[str]:
+    return texts(np.array([row.genome for row in rows], np.uint8).reshape(-1, 128))
+
+
+def _refuse(asked: Import, found: Sorted, standing: Records, names: Names) -> None:
+    """Raises RoomgradError when ratings differ and nobody has said which ones count."""
+    if asked.on_conflict != "error" or not found.other:
+        return
+    for row, name in list(zip(found.other, _melodies(found.other), strict=True))[:SHOWN]:
+        label = standing[name]
+        print(
+            f"{asked.file}: line {row.line}: the rating is {row.rating}, but {label['rating']} by "
+            f"{label['rater']} in run {names.run}",
+            file=sys.stderr,
+        )
+    raise RoomgradError(
+        f"{_lines(len(found.other))} of {asked.file} have another rating already, so nothing was "
+        f"imported: choose --on-conflict keep or replace"
+    )
+
+
+def _what(asked: Import, found: Sorted, chosen: Sequence[Row]) -> str:
+    parts = [f"{len(chosen)} of {len(chosen) + _left(asked, found)} ratings of {asked.file}"]
+    if found.same:
+        parts.append(f"{len(found.same)} stand already")
+    if found.other:
+        done = "are kept as they stand" if asked.on_conflict == "keep" else "replace others"
+        parts.append(f"{len(found.other)} {done}")
+    return ", ".join(parts)
+
+
+def _left(asked: Import, found: Sorted) -> int:
+    return len(found.same) + (len(found.other) if asked.on_conflict == "keep" else 0)
+
+
+def _send(client: Client, rows: Sequence[Row], asked: Import) -> None:
+    """One message, of which the learner takes all or nothing; returns when it has."""
+    message = Message.open(
+        USER,
+        type=CUSTOM,
+        GENOMES=np.array([row.genome for row in rows], np.uint8),
+        FITNESS=np.array([row.rating for row in rows], np.float64),
+        RATER=asked.rater,
+        RATERS=[row.rater for row in rows],
+        AT=np.array([np.nan if row.at is None else row.at for row in rows], np.float64),
+        CONFLICT=asked.on_conflict,
+    )
+    names = client.names
+    keys = (names.log(LABELS_LOG), names.stream(ERRORS, MessageType.LOG_ERROR))
+    after = {key: _newest(client, key) for key in keys}
+    client.send(message)
+    until = time.monotonic() + OUTCOME_S
+    while not _outcome(client, message, after):
+        if not heartbeats.find(client.redis, names, LEARNER):
+            raise RoomgradError(
+                f"no learner of run {names.run} runs: the labels wait in room {USER} and are taken "
+                f"when one is started, by `roomgrad up melody` or `roomgrad run melody`"
+            )
+        if time.monotonic() > until:
+            raise RoomgradError(
+                f"the learner of run {names.run} has not taken the labels within {OUTCOME_S:.0f} "
+                f"s; they wait in room {USER}"
+            )
+
+
+def _outcome(client: Client, message: Message, after: dict[str, bytes]) -> bool:
+    """Whether the labels are stored by now; waits a moment. Raises RoomgradError if refused."""
+    found: Any = client.redis.xread(after, count=1000, block=round(LOOK_S * 1000))  # type: ignore[arg-type]
+    for key, entries in found or ():
+        for entry, fields in entries:
+            after[key.decode()] = entry
+            body = parse_body(fields[b"m"]) if b"ROOT_ID" in fields else unpack(fields[b"m"])
+            if body.get("answer") == message.id:
+                return True
+            if body.get("ROOT_ID") == message.root_id:
+                raise RoomgradError(f"nothing was imported: {body.get('TEXT', 'it was refused')}")
+    return False
+
+
+def _newest(client: Client, key: str) -> bytes:
+    newest: Any = client.redis.xrevrange(key, count=1)
+    entry: bytes = newest[0][0] if newest else b"0-0"
+    return entry
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count} lines"

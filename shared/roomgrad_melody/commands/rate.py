@@ -1,0 +1,155 @@
+"""`roomgrad rate`: questions in the terminal."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Iterator
+
+from roomgrad.errors import Refused, RoomgradError
+from roomgrad.local.session import password_file
+from roomgrad.redis.client import Client
+from roomgrad.runtime import heartbeats
+from roomgrad_melody import questions
+from roomgrad_melody.commands import keys
+from roomgrad_melody.commands.keys import Keys
+from roomgrad_melody.commands.roll import roll
+from roomgrad_melody.contract import LEARNER, MELODY, RATINGS
+from roomgrad_melody.genome import from_text
+from roomgrad_melody.questions import Given, Question
+from roomgrad_melody.rows import counted
+
+LOOK_S = 0.3  # between two looks whether there is something to rate
+BACK_S = 10.0  # until the learner has taken a rating back
+EVERYTHING = 1000  # questions, more than are ever open
+SKIPPED = 20  # melodies that come last, as somebody skipped them
+
+HELP = "0-5 rates · s skips · u takes the last rating back · q quits"
+
+
+def own_name() -> str:
+    """The name of the account, under which somebody rates who names no other."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no account has this number, as in some containers
+        return "somebody"
+
+
+def run(rater: str, run: str, redis_url: str) -> None:
+    """Ask until the rater has had enough, or the input ends."""
+    rater = questions.checked_name(rater)
+    with Client(MELODY, run, redis_url, password_file(), name="rate") as client:
+        if not heartbeats.find(client.redis, client.names, LEARNER):
+            raise RoomgradError(
+                f"no learner of run {client.names.run} runs, so nobody asks: `roomgrad up melody` "
+                f"or `roomgrad run melody` starts it"
+            )
+        print(f"You are {rater}. {HELP}", flush=True)
+        try:
+            with keys.source() as pressed:
+                Table(client, rater, pressed).sit()
+        finally:
+            questions.release(client, rater)
+
+
+class Table:
+    """Where somebody sits and rates."""
+
+    def __init__(self, client: Client, rater: str, keys: Keys) -> None:
+        self._client = client
+        self._rater = rater
+        self._keys = keys
+        self._skipped: list[str] = []
+        self._given = 0
+
+    def sit(self) -> None:
+        """One question after the other."""
+        for question in self._questions():
+            print(f"\n{roll(from_text(question.melody))}", flush=True)
+            if question.again:
+                print("You have rated this one before; what do you say now?", flush=True)
+            if not self._answered(question):
+                break
+        print(f"\n{counted(self._given, 'rating')} given.", flush=True)
+
+    def _questions(self) -> Iterator[Question]:
+        said = False
+        while True:
+            taken = questions.lease(self._client, self._rater, 1, skipped=self._skipped)
+            if taken:
+                said = False
+                yield taken[0]
+                continue
+            if not said:
+                print("\nwaiting for the next question ... (q quits)", flush=True)
+                said = True
+            key = self._keys.next_of("u", LOOK_S)
+            if key is not None and key.quits:
+                return
+            if key is not None:
+                self._take_back()
+
+    def _answered(self, question: Question) -> bool:
+        """Whether to go on: the question was answered, skipped, or another one is wanted."""
+        while True:
+            key = self._keys.next(questions.LEASE_S / 2)
+            if key is None:  # still here: the question stays theirs
+                questions.lease(self._client, self._rater, 1, skipped=self._skipped)
+                continue
+            if key.quits:
+                return False
+            if key.text == "s":
+                self._skipped = [*self._skipped, question.melody][-SKIPPED:]
+                return True
+            if key.text == "u":
+                self._take_back()
+                return True
+            if key.text in map(str, range(RATINGS)):
+                self._rate(question, int(key.text))
+                return True
+            print(f"{key.text!r}? {HELP}", flush=True)
+
+    def _rate(self, question: Question, rating: int) -> None:
+        try:
+            given = questions.answer(
+                self._client, self._rater, question.melody, rating, question.root
+            )
+        except Refused as error:
+            print(f"not taken: {error}", flush=True)
+            return
+        self._given += 1
+        print(_said(given), flush=True)
+
+    def _take_back(self) -> None:
+        last = questions.recent(self._client, self._rater, 1)
+        if not last:
+            print("there is no rating of yours that could be taken back.", flush=True)
+            return
+        try:
+            questions.answer(self._client, self._rater, last[0].melody, None, last[0].root)
+        except Refused as error:
+            print(f"not taken back: {error}", flush=True)
+            return
+        self._given -= 1
+        print(f"your {last[0].rating} is taken back; what do you say now?", flush=True)
+        self._wait_for(last[0].melody)
+
+    def _wait_for(self, melody: str) -> None:
+        """Until the learner asks for this melody again."""
+        self._skipped = [each for each in self._skipped if each != melody]
+        until = time.monotonic() + BACK_S
+        while time.monotonic() < until:
+            leased = questions.lease(self._client, self._rater, EVERYTHING, skipped=self._skipped)
+            taken = {question.melody for question in leased}
+            # who holds another question is asked that one first
+            questions.release(self._client, self._rater, sorted(taken - {melody}))
+            # before the learner has seen what was taken back, the question is the old one
+            if melody in taken and questions.is_open(self._client, melody):
+                return
+            time.sleep(0.02)
+
+
+def _said(given: Given) -> str:
+    if given.guess is None:
+        return f"{given.rating}"
+    return f"{given.rating}; the network had guessed {given.guess:.1f}"

@@ -1,0 +1,195 @@
+"""How far a melody maker is, and whether anything was lost or doubled, by what Redis holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import redis
+from numpy.typing import NDArray
+
+from roomgrad.codec import decode, unpack
+from roomgrad.errors import MessageError
+from roomgrad.names import Names
+from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
+from roomgrad_melody.genome import Genomes, texts, unpacked
+
+CHUNK = 1000  # entries of a stream that are read at once
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One moment of a run."""
+
+    generation: int = -1
+    """-1 before there is one."""
+
+    rated: bool = False
+    allowed: int = -1
+    """In lock-step: the last generation behind which nothing is left to do."""
+
+    mean: float = 0.0
+    """Expected rating of the generation that was rated last, by the network."""
+
+    best: float = 0.0
+    labels: int = 0
+    asked: int = 0
+    answered: int = 0
+    runs: int = 0
+    """Training runs that were opened."""
+
+    batch: int = 0
+    batches: int = 0
+    """Of the training run that is open; 0 while there is none."""
+
+    sent: int = 0
+    finished: int = 0
+    dead: int = 0
+    """Dead letters of any kind."""
+
+    waiting: int = field(default=0, compare=False)
+    """Questions that are open."""
+
+
+def read(client: redis.Redis, names: Names) -> Standing:
+    """How far the run is now, all of one moment."""
+    with client.pipeline(transaction=True) as together:
+        together.hget(names.table("population"), "now")
+        together.hget(names.table("learning"), "now")
+        together.hmget(names.counters(LEARNER), "sent", "finished")
+        together.hlen(names.table("questions"))
+        together.xlen(names.dead())
+        population, learning, (sent, finished), waiting, dead = together.execute()
+    bred = unpack(population) if population else {}
+    learned = unpack(learning) if learning else {}
+    chain = learned.get("chain") or {}
+    return Standing(
+        generation=bred.get("generation", -1),
+        rated=len(bred.get("fitness", ())) > 0,
+        allowed=bred.get("allowed", -1),
+        mean=bred.get("mean", 0.0),
+        best=bred.get("best", 0.0),
+        labels=learned.get("labels", 0),
+        asked=learned.get("asked", 0),
+        answered=learned.get("answered", 0),
+        runs=learned.get("runs", 0),
+        batch=chain.get("batch", 0),
+        batches=chain.get("batches", 0),
+        sent=int(sent or 0),
+        finished=int(finished or 0),
+        dead=int(dead),
+        waiting=int(waiting),
+    )
+
+
+def population(client: redis.Redis, names: Names) -> tuple[int, Genomes]:
+    """Number and genomes `(n, 128)` of the generation now; -1 and none before there is one."""
+    found = client.hget(names.table("population"), "now")
+    if not isinstance(found, bytes):
+        return -1, np.empty((0, 128), np.uint8)
+    record = unpack(found)
+    return int(record["generation"]), unpacked(record["genomes"])
+
+
+def best(client: redis.Redis, names: Names) -> tuple[int, Genomes, NDArray[np.float64]]:
+    """The best melodies of the last rated generation: its number, `(n, 128)`, ratings `(n,)`."""
+    found = client.hget(names.table("population"), "best")
+    if not isinstance(found, bytes):
+        return -1, np.empty((0, 128), np.uint8), np.empty(0)
+    record = unpack(found)
+    return int(record["generation"]), unpacked(record["genomes"]), record["fitness"]
+
+
+def means(client: redis.Redis, names: Names) -> dict[int, float]:
+    """The mean expected rating of each generation, by the network as it was then."""
+    found: Any = client.hgetall(names.table("generations"))
+    return {int(number): float(unpack(value)["mean"]) for number, value in found.items()}
+
+
+def guesses(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
+    """What was answered and what the network had guessed, in the order of the answers."""
+    found: Any = client.hgetall(names.table("curve"))
+    return [unpack(found[number]) for number in sorted(found, key=int)]
+
+
+def log(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
+    """Every revision of every label, in the order in which they were stored."""
+    return [unpack(fields[b"m"]) for _, fields in _entries(client, names.log(LABELS_LOG))]
+
+
+def _entries(client: redis.Redis, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    found: list[tuple[bytes, dict[bytes, bytes]]] = []
+    start = "-"
+    while True:
+        page: Any = client.xrange(key, min=start, count=CHUNK)
+        found += page
+        if len(page) < CHUNK:
+            return found
+        start = f"({page[-1][0].decode()}"
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of batches and answers.
+
+    A batch is one message `traininput` DATA/FORWARD of the learner. An answer is one melody of a
+    message in `user` that has FITNESS; it is acknowledged when the stream holds the message.
+    """
+
+    batches_lost: int
+    """Sent, and neither finished nor dead nor open: 0 unless a batch has vanished."""
+
+    batches_doubled: int
+    """Optimizer steps less the batches that they were made of."""
+
+    answers_lost: int
+    """Answers that the stream `user` holds, and of which no revision stands in the labels' log.
+
+    The stream keeps all that is not handled, and the newest 1,000 messages that are.
+    """
+
+    answers_doubled: int
+    """Revisions in the labels' log less the answers that they came from."""
+
+    @property
+    def lost(self) -> int:
+        return self.batches_lost + self.answers_lost
+
+    @property
+    def duplicates(self) -> int:
+        return self.batches_doubled + self.answers_doubled
+
+
+def account(client: redis.Redis, names: Names) -> Account:
+    """What became of all that was sent, once nothing is under way any more."""
+    counted: Any = client.hmget(names.counters(LEARNER), "sent", "finished", "dead")
+    sent, finished, dead = (int(value or 0) for value in counted)
+    steps: Any = client.hmget(names.counters(EVALNET), "applied", "distinct")
+    applied, distinct = (int(value or 0) for value in steps)
+    memory: Any = client.hvals(names.memory(LEARNER))
+    open_ = sum("chain" in unpack(value) for value in memory)
+    revisions = [(entry["answer"], entry["melody"]) for entry in log(client, names)]
+    stored = set(revisions)
+    return Account(
+        batches_lost=sent - finished - dead - open_,
+        batches_doubled=applied - distinct,
+        answers_lost=len(_answers(client, names) - stored),
+        answers_doubled=len(revisions) - len(stored),
+    )
+
+
+def _answers(client: redis.Redis, names: Names) -> set[tuple[str, str]]:
+    """ID and melody of the answers in the stream `user` that were not refused."""
+    refused = {fields.get(b"ID", b"").decode() for _, fields in _entries(client, names.dead())}
+    stream = MELODY.stream(USER, CUSTOM)
+    found = set()
+    for entry, fields in _entries(client, names.stream(*stream.key)):
+        flat = [part for pair in fields.items() for part in pair]
+        try:
+            message = decode(entry.decode(), flat, stream)
+        except MessageError:
+            continue  # nobody could read it, so it is with the dead letters
+        if "FITNESS" in message.fields and message.id not in refused:
+            found |= {(message.id, melody) for melody in texts(message.fields["GENOMES"])}
+    return found

@@ -1,0 +1,255 @@
+"""`roomgrad run melody --rater NAME`: breeds and learns without people, and reports."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+
+from roomgrad.cli.progress import progress
+from roomgrad.cli.systems import RATER, Unattended
+from roomgrad.errors import RoomgradError
+from roomgrad.local import project
+from roomgrad.local.plan import Plan
+from roomgrad.local.session import Session, password_file, serve
+from roomgrad.redis.addresses import shown
+from roomgrad.redis.client import Client
+from roomgrad_melody import formats
+from roomgrad_melody.commands import evaluation, standing
+from roomgrad_melody.commands.report import Point, Report, show
+from roomgrad_melody.commands.standing import Standing
+from roomgrad_melody.contract import CUSTOM, EVALNET, EVOLUTION, EVOLUTION_ROOM, LEARNER, MELODY
+from roomgrad_melody.genome import Genomes, distinct, packed, random_genomes
+from roomgrad_trebuchet.ledger import weights_sha256
+
+ANSWER_S = 60.0
+POINTS = 8  # of the curve in the report, about
+STUCK_S = 60.0  # without any progress
+GIVEN = 2**40
+"""The draw of the melodies that are rated before the run begins; others have smaller numbers."""
+
+Rate = Callable[[Genomes], NDArray[np.int64]]
+
+
+def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
+    """Run to the last generation, evaluate and report; whatever was started is stopped."""
+    began = time.monotonic()
+    project.make_importable()
+    rate = rater(options.rater)
+    with serve(plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)) as session:
+        _greet(console, session, options)
+        _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
+        # It hears only what is asked after it has come.
+        session.start(RATER, environ=_paths())
+        session.wait_alive(RATER)
+        session.start(EVALNET, LEARNER, EVOLUTION)
+        watch = Watch(session, options, rate)
+        seen = watch.to_the_end(console)
+        seconds = time.monotonic() - began
+        session.wait_alive(EVALNET)
+        report = _report(session, options, seen, watch.curve, rate, seconds)
+        show(console, report)
+    if options.json:
+        print(report.json(), flush=True)
+
+
+def rater(name: str) -> Rate:
+    """What rates genomes `(n, 128)`, by its name. Raises SettingsError for an unknown one."""
+    from roomgrad_melody.rater.handlers import rater_of  # type: ignore[import-untyped]
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    found: Rate = rater_of(name)
+
+    def rate(genomes: Genomes) -> NDArray[np.int64]:
+        try:
+            return found(genomes)
+        except Exception as error:  # of any kind: it is somebody else's function
+            raise RoomgradError(
+                f"the rater {name} failed with {type(error).__name__}: {error}; expected is a "
+                f"function that takes a list of 128 ints, 0 or 1, and returns a whole number 0 to 5"
+            ) from error
+
+    return rate
+
+
+def _paths() -> dict[str, str]:
+    """Lets the rater's process find a function in the folder in which the command was given."""
+    before = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [before, os.getcwd()]))}
+
+
+def _greet(console: Console, session: Session, options: Unattended) -> None:
+    asked = f"{options.labels} labels by {options.rater}, {options.generations} generations"
+    console.print(f"[bold]{escape(session.plan.run)}[/]: {escape(asked)}, seed {options.seed}")
+    console.print(f"  server   {session.server_text()} at {shown(session.url)}")
+    counts = [f"{name} x{count}" for name, count in session.plan.replicas.items()]
+    console.print(f"  started  {', '.join(counts)}")
+
+
+def _write_labels(path: Path, options: Unattended, rate: Rate) -> None:
+    """The labels with which the run begins: random melodies, rated by this rater."""
+    genomes = random_genomes(options.seed, GIVEN, options.given)
+    ratings = rate(genomes) if len(genomes) else ()
+    rows = [formats.Row(*pair) for pair in zip(genomes, map(int, ratings), strict=True)]
+    path.write_text(formats.write(rows, "csv"))
+
+
+class Watch:
+    """Looks on until the last generation is rated and nothing is left to do."""
+
+    def __init__(self, session: Session, options: Unattended, rate: Rate) -> None:
+        self.curve: list[Point] = []
+        self._session = session
+        self._options = options
+        self._rate = rate
+        self._now = Standing()
+        self._moved = time.monotonic()
+
+    def to_the_end(self, console: Console) -> Standing:
+        """Show the progress until it is done; how things stand then.
+
+        Raises RoomgradError for a dead letter, and when nothing moves any more.
+        """
+        last = self._options.generations
+        waiting = "waiting for the first generation"
+        with progress(console, "generation", last, waiting) as shows:
+            while True:
+                now = self._look()
+                if now.allowed >= 0:
+                    shows.show(now.allowed, _numbers(now))
+                    self._note(now)
+                if now.rated and now.allowed >= last:
+                    return now
+                time.sleep(0.05)
+
+    def _look(self) -> Standing:
+        self._session.look_after()
+        now = self._session.glance(standing.read) or self._now
+        if now != self._now:
+            self._now, self._moved = now, time.monotonic()
+        if now.dead:
+            raise RoomgradError(_dead(self._session))
+        if time.monotonic() - self._moved > STUCK_S:
+            raise RoomgradError(_stuck(self._session, now))
+        return now
+
+    def _note(self, now: Standing) -> None:
+        """Some generations, for the report: what the rater says of them."""
+        step = self._options.generations / (POINTS - 1)
+        if now.allowed < len(self.curve) * step:
+            return
+        found = self._session.glance(standing.population)
+        if found is not None:
+            number, genomes = found
+            self.curve.append(Point(number, now.labels, float(self._rate(genomes).mean())))
+
+
+def _numbers(now: Standing) -> str:
+    return f"{now.labels:>5} labels   {now.runs:>3} trainings   mean {now.mean:4.2f} of 5"
+
+
+def _dead(session: Session) -> str:
+    """The sentence about the first dead letter."""
+    letters: Any = session.client.xrange(session.plan.names.dead(), count=1)
+    _, fields = letters[0]
+    history = orjson.loads(fields.get(b"history", b"{}"))
+    return (
+        f"{history.get('group', 'a component')} gave up a message, so the run would not repeat: "
+        f"{history.get('reason', 'it does not say why')} (logs: {session.launcher.directory})"
+    )
+
+
+def _stuck(session: Session, now: Standing) -> str:
+    rest = f"{now.waiting} questions are open, batch {now.batch} of {now.batches} is under way"
+    return (
+        f"nothing has moved for {STUCK_S:.0f} s at generation {now.generation} with {now.labels} "
+        f"labels ({rest}): look into the logs in {session.launcher.directory}"
+    )
+
+
+def _report(
+    session: Session,
+    options: Unattended,
+    seen: Standing,
+    curve: list[Point],
+    rate: Rate,
+    seconds: float,
+) -> Report:
+    client, names = session.client, session.plan.names
+    _, genomes = standing.population(client, names)
+    account = standing.account(client, names)
+    scores = _evaluate(session, rate)
+    guesses = standing.guesses(client, names)
+    return Report(
+        run=names.run,
+        labels=seen.labels,
+        seed_labels=options.given,
+        generations=seen.generation,
+        seconds=round(seconds, 3),
+        true_mean_rating=round(float(rate(genomes).mean()), 4),
+        first_true_mean_rating=round(float(rate(_first(options.seed, len(genomes))).mean()), 4),
+        mean_rating=round(seen.mean, 4),
+        distinct=int(distinct(genomes).sum()),
+        accuracy=round(scores.accuracy, 4),
+        mae=round(scores.mae, 4),
+        ece=round(scores.ece, 4),
+        lost=account.lost,
+        duplicates=account.duplicates,
+        dead=seen.dead,
+        training_runs=seen.runs,
+        steps=seen.finished,
+        weights_sha256=weights_sha256(client, names, EVALNET),
+        population_sha256=hashlib.sha256(packed(genomes).tobytes()).hexdigest(),
+        seed=options.seed,
+        rater=options.rater,
+        strategy=_strategy(options),
+        replicas={n: c for n, c in session.plan.replicas.items() if n != RATER},
+        server=session.server_text(),
+        restarts=session.launcher.restarts,
+        curve=curve,
+        means=standing.means(client, names),
+        guesses=[(int(each["labels"]), abs(each["rating"] - each["guess"])) for each in guesses],
+        logs=str(session.launcher.directory),
+    )
+
+
+def _first(seed: int, size: int) -> Genomes:
+    from roomgrad_melody.evolution.genetic import first  # type: ignore[import-untyped]
+
+    found: Genomes = first(seed, size)
+    return found
+
+
+def _strategy(options: Unattended) -> str:
+    if options.strategy:
+        return options.strategy
+    from roomgrad_melody.learner.strategy import DEFAULT  # type: ignore[import-untyped]
+
+    return str(DEFAULT)
+
+
+def _evaluate(session: Session, rate: Rate) -> evaluation.Scores:
+    """Asks the network about melodies that it has not seen."""
+    genomes = evaluation.melodies()
+    with Client(MELODY, session.plan.run, session.url, password_file()) as client:
+        answer = client.ask(
+            EVOLUTION_ROOM,
+            CUSTOM,
+            None,
+            answer=(EVOLUTION_ROOM, CUSTOM),
+            timeout_s=ANSWER_S,
+            fields={"GENOMES": genomes},
+        )
+    return evaluation.scores(answer.fields["PROBS"], rate(genomes))

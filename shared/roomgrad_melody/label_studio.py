@@ -1,0 +1,254 @@
+"""Labels as tasks of Label Studio: what it exports as JSON, and what it imports.
+
+A file is a list of tasks. `data` of a task holds the melody as `"genome": "01..."`, beside
+anything else, such as the address of its sound. Each of its `annotations` is what one person said:
+`result` holds the rating, `completed_by` the person's number or, in some exports, an object with
+`email`. Cancelled annotations, drafts and predictions are no labels.
+
+A rating stays the plain number 0 to 5. Label Studio's Rating tag shows it as stars, of which 0
+means that none is chosen, and such a result it does not export: an annotation without a rating is
+a problem here, not a 0, because nobody can tell the two apart. A 0 that is imported stays, until
+somebody saves that annotation again. People who shall be able to give a 0 need the Number tag,
+`<Number name="rating" toName="melody" min="0" max="5"/>`, whose results (type `number`) are read
+as well. `write` writes type `rating`, for this labelling interface:
+
+    <View>
+      <Text name="melody" value="$genome"/>
+      <Rating name="rating" toName="melody" maxRating="5"/>
+    </View>
+
+Documented at labelstud.io/guide/task_format, labelstud.io/tags/rating and labelstud.io/tags/number.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Any
+
+import orjson
+
+from roomgrad.errors import FormatError
+from roomgrad_melody.genome import Genomes
+from roomgrad_melody.rows import (
+    MISSING,
+    Result,
+    Row,
+    Unfit,
+    as_given,
+    at_of,
+    counted,
+    genome_of,
+    rater_of,
+    rating_of,
+    shown,
+)
+
+FROM_NAME, TO_NAME = "rating", "melody"
+"""Names of the tags of the labelling interface that `write` writes for."""
+
+TYPES = ("rating", "number")  # of results that hold a rating, under the same name
+
+MAX_VALUES = 4_000_000
+"""Of a file, by its commas and brackets. 64 MiB of nothing but brackets would need 2 GiB."""
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def read(data: bytes, result: Result) -> None:
+    """Adds the rows and problems of a file; the line of a row is where its task begins.
+
+    Raises FormatError when the file has too many values.
+    """
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        raise FormatError(f"expected at most {MAX_VALUES:,} values of JSON: split the file")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8")
+        value = f"the byte 0x{data[error.start]:02x}"
+        result.problem(*_Places(before).at(len(before)), value, "UTF-8 text")
+        return
+    for line, column, task in _tasks(text, result):
+        _read_task(task, line, column, result)
+
+
+class _Places:
+    """Lines and columns of rising offsets in a text, counted once from its beginning."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.offset = self.line_start = 0
+        self.line = 1
+
+    def at(self, offset: int) -> tuple[int, int]:
+        """Line and column, both from 1; no offset may be lower than the one before."""
+        self.line += self.text.count("\n", self.offset, offset)
+        newline = self.text.rfind("\n", self.offset, offset)
+        if newline >= 0:
+            self.line_start = newline + 1
+        self.offset = offset
+        return self.line, offset - self.line_start + 1
+
+
+def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
+    """Each task with line and column; notes where the file stops to be a list of JSON."""
+    places = _Places(text)
+
+    def problem(offset: int, expected: str) -> None:
+        rest = text[offset : offset + 100]
+        value = shown(rest) if rest else "the end of the file"
+        result.problem(*places.at(offset), value, expected)
+
+    offset = _after_space(text, 0)
+    if not text.startswith("[", offset):
+        return problem(offset, "a list of tasks, as Label Studio exports JSON")
+    offset = _after_space(text, offset + 1)
+    more = not text.startswith("]", offset)
+    while more:
+        line, column = places.at(offset)
+        try:
+            task, offset = _DECODER.raw_decode(text, offset)
+        except json.JSONDecodeError as error:
+            return problem(error.pos, "valid JSON")
+        except (RecursionError, ValueError):  # the latter for numbers of thousands of digits
+            return problem(offset, "JSON that is nested less deeply and has no endless numbers")
+        yield line, column, task
+        offset = _after_space(text, offset)
+        more = text.startswith(",", offset)
+        if more:
+            offset = _after_space(text, offset + 1)
+        elif not text.startswith("]", offset):
+            return problem(offset, "a comma or ] after a task")
+    offset = _after_space(text, offset + 1)
+    if offset < len(text):
+        return problem(offset, "nothing after the list of tasks")
+    return None
+
+
+def _after_space(text: str, offset: int) -> int:
+    match = _SPACE.match(text, offset)
+    return match.end() if match else offset
+
+
+def _read_task(task: Any, line: int, column: int, result: Result) -> None:
+    try:
+        fields = _object(task, 'a task with "data" and "annotations"')
+        annotations = _list(fields.get("annotations", MISSING), '"annotations" of the task')
+        if not annotations:
+            return  # not yet rated
+        data = _object(fields.get("data", MISSING), '"data" of the task')
+        genome = genome_of(data.get("genome", MISSING))
+    except Unfit as wrong:
+        result.problem(line, column, wrong.value, wrong.expected)
+        return
+    for number, annotation in enumerate(annotations):
+        try:
+            row = _row(genome, annotation, line)
+        except Unfit as wrong:
+            where = f"{wrong.expected}, in annotations[{number}] of the task"
+            result.problem(line, column, wrong.value, where)
+        else:
+            if row is not None:
+                result.row(row)
+
+
+def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:
+    """The label of an annotation, None for a cancelled one. Raises Unfit."""
+    fields = _object(annotation, "an annotation")
+    if fields.get("was_cancelled") is True:
+        return None
+    results = _list(fields.get("result", MISSING), '"result"')
+    ratings = [each for each in results if isinstance(each, dict) and each.get("type") in TYPES]
+    if len(ratings) != 1:
+        raise Unfit(
+            counted(len(ratings), "rating"),
+            'one rating in "result" (0 stars are not exported, see the Number tag)',
+        )
+    value = _object(ratings[0].get("value", MISSING), '"value" of the rating')
+    rating = rating_of(value.get(ratings[0]["type"], MISSING))
+    return Row(genome, rating, _rater(fields), _at(fields), line)
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise Unfit(shown(value), f"an object: {what}")
+    return value
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise Unfit(shown(value), f"a list: {what}")
+    return value
+
+
+def _rater(annotation: dict[str, Any]) -> str:
+    person = annotation.get("rater")  # what `write` adds; Label Studio knows it not
+    if person is None:
+        person = annotation.get("completed_by")
+    if isinstance(person, dict):
+        person = person.get("email") or person.get("id")
+    if person is None:
+        return ""
+    return rater_of(str(person) if type(person) is int else person)
+
+
+def _at(annotation: dict[str, Any]) -> float | None:
+    """When the rating was given the value that it has."""
+    time = annotation.get("updated_at")
+    if time is None:
+        time = annotation.get("created_at")
+    if time is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(time)
+    except (TypeError, ValueError) as error:
+        raise Unfit(shown(time), "a time such as 2026-01-31T12:00:00Z") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return at_of(moment.timestamp())
+
+
+def write(rows: Iterable[Row]) -> str:
+    """The rows as tasks, one per line. Rows of one genome that follow each other share a task.
+
+    A rater whose name is a number becomes the id of `completed_by`, one with an @ its email, and
+    Label Studio imports only those that it knows; any other stands in a field `rater` of its own,
+    and the annotation becomes that of the person who imports the file.
+    """
+    tasks = []
+    for genome, group in groupby(rows, key=lambda row: as_given(row.genome)):
+        annotations = [_annotation(row) for row in group]
+        tasks.append(orjson.dumps({"data": {"genome": genome}, "annotations": annotations}))
+    if not tasks:
+        return "[]\n"
+    return "[\n" + b",\n".join(tasks).decode() + "\n]\n"
+
+
+def _annotation(row: Row) -> dict[str, Any]:
+    annotation: dict[str, Any] = {
+        "result": [
+            {
+                "from_name": FROM_NAME,
+                "to_name": TO_NAME,
+                "type": "rating",
+                "value": {"rating": row.rating},
+            }
+        ],
+        "was_cancelled": False,
+        "ground_truth": False,  # Label Studio takes it for true where it is missing
+    }
+    if re.fullmatch(r"0|[1-9][0-9]{0,17}", row.rater):
+        annotation["completed_by"] = int(row.rater)
+    elif "@" in row.rater:
+        annotation["completed_by"] = {"email": row.rater}
+    elif row.rater:
+        annotation["rater"] = row.rater
+    if row.at is not None:
+        moment = datetime.fromtimestamp(row.at, UTC)
+        annotation["created_at"] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return annotation

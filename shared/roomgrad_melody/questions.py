@@ -1,0 +1,371 @@
+"""What whoever answers questions does: take some, answer one, look back at the last answers.
+
+The page, `roomgrad rate` and tests go through these functions, so that all of them keep the same
+rules. Each is one commit of a `Client`: two raters at once never get the same question.
+
+Leases are told by the clock of the server. Raters sit at several machines, whose clocks differ; the
+server's is the only one that all of them can read.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from roomgrad.codec import unpack
+from roomgrad.context import Context
+from roomgrad.errors import Refused, shown
+from roomgrad.messages import Message, new_id
+from roomgrad.redis.client import Client
+from roomgrad_melody.contract import CUSTOM, LABELS_LOG, RATINGS, USER
+from roomgrad_melody.genome import from_text
+
+LONGEST_NAME = 40
+LEASE_S = 120.0
+LEARNER_S = (
+    120.0  # for so long an answered question is nobody else's; the learner removes it before
+)
+LOG_CHUNK, LOG_MOST = 100, 2000  # entries of the labels' log: read at once, and in all
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that its rater holds. What the model guesses is not in it: that comes after."""
+
+    melody: str
+    root: str
+    asked: float
+    until: float
+    again: bool
+    """Whether somebody has rated this melody before, and it is asked again to compare."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """A rating as it was given, and what the model had guessed."""
+
+    melody: str
+    rating: int | None
+    """None: taken back."""
+
+    root: str
+    id: str
+    at: float
+    plays: int = 0
+    guess: float | None = None
+    probs: list[float] | None = None
+    version: str = ""
+
+
+def checked_name(name: object) -> str:
+    """The name of a rater. Raises Refused unless it is 1 to 40 printable characters."""
+    text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
+    if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
+        raise Refused(
+            f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {shown(name)}"
+        )
+    return text
+
+
+def checked_rating(rating: object) -> int | None:
+    """A rating, or None, which takes one back. Raises Refused for anything else."""
+    if rating is None:
+        return None
+    if type(rating) is not int or not 0 <= rating < RATINGS:
+        raise Refused(
+            f"a rating is a whole number from 0 to {RATINGS - 1}, or null to take one back, "
+            f"got {shown(rating)}"
+        )
+    return rating
+
+
+def checked_melody(melody: object) -> str:
+    """The text of a melody. Raises Refused unless it is 128 characters 0 and 1."""
+    if not isinstance(melody, str):
+        raise Refused(f"a melody: expected 128 characters 0 and 1, got {shown(melody)}")
+    try:
+        from_text(melody)
+    except ValueError as error:
+        raise Refused(str(error)[:400]) from error
+    return melody
+
+
+def server_time(client: Client) -> float:
+    """Unix seconds of the server's clock."""
+    moment: Any = client.redis.time()
+    return float(moment[0] + moment[1] / 1e6)
+
+
+# to take questions, and to give them back
+
+
+def lease(
+    client: Client,
+    rater: str,
+    count: int,
+    lease_s: float = LEASE_S,
+    *,
+    skipped: Sequence[str] = (),
+    without: Collection[str] = (),
+) -> list[Question]:
+    """Questions that are this rater's alone for `lease_s`: what they hold already, then by rank.
+
+    skipped: melodies that come last; where the rater held one, somebody else may have it.
+    without: melodies that are not wanted, as their answers are on the way.
+    """
+    rater = checked_name(rater)
+
+    def work(context: Context) -> list[Question]:
+        now = server_time(client)
+        table = context.table("questions")
+        found = {
+            melody: record for melody, record in table.glance().items() if melody not in without
+        }
+        taken: list[Question] = []
+        for melody in _in_order(found, rater, now, skipped):
+            if len(taken) == count:
+                break
+            record = table.get(melody)  # the guard: since the glance somebody may have come
+            if record is not None and _may_have(record, rater, now):
+                until = now + lease_s
+                table.put(melody, **{**record, "rater": rater, "until": until})
+                taken.append(_question(melody, record, until))
+        mine = {each.melody for each in taken}
+        _give_back(context, rater, [each for each in skipped if each not in mine], now)
+        return taken
+
+    return client.commit(work)
+
+
+def release(client: Client, rater: str, melodies: Sequence[str] | None = None) -> None:
+    """Gives back what the rater holds, or only these melodies of it."""
+    rater = checked_name(rater)
+
+    def work(context: Context) -> None:
+        found = context.table("questions").glance().items() if melodies is None else ()
+        held = [melody for melody, record in found if record["rater"] == rater]
+        _give_back(context, rater, held if melodies is None else melodies, server_time(client))
+
+    client.commit(work)
+
+
+def _give_back(context: Context, rater: str, melodies: Sequence[str], now: float) -> None:
+    table = context.table("questions")
+    for melody, record in table.get_many(melodies).items():
+        if record["rater"] == rater and not _is_answered(record, now):
+            table.put(melody, **{**record, "rater": "", "until": 0.0})
+
+
+def _in_order(
+    records: dict[str, Record], rater: str, now: float, skipped: Sequence[str]
+) -> list[str]:
+    """What the rater may have: their own first, then by rank, then what they skipped."""
+    last = {melody: place for place, melody in enumerate(skipped, 1)}
+    free = [melody for melody, record in records.items() if _may_have(record, rater, now)]
+
+    def place(melody: str) -> tuple[int, bool, float, str]:
+        record = records[melody]
+        return last.get(melody, 0), record["rater"] != rater, record["rank"], melody
+
+    return sorted(free, key=place)
+
+
+def _may_have(record: Record, rater: str, now: float) -> bool:
+    if _is_answered(record, now) or record.get("by", "") not in ("", rater):
+        return False
+    if record["rater"] and record["until"] > now:
+        return bool(record["rater"] == rater)
+    return bool(record["open"])
+
+
+def _is_answered(record: Record, now: float) -> bool:
+    """Whether an answer is on its way to the learner, which then removes the question.
+
+    Where it refuses the answer, the question is free again after a while.
+    """
+    mark = record.get("answer")
+    return mark is not None and mark["rating"] is not None and record["until"] > now
+
+
+def _question(melody: str, record: Record, until: float) -> Question:
+    return Question(melody, record["root"], record["asked"], until, bool(record["again"]))
+
+
+# to answer
+
+
+def answer(
+    client: Client,
+    rater: str,
+    melody: str,
+    rating: int | None,
+    root: str,
+    id: str = "",
+    plays: int = 0,
+) -> Given:
+    """Sends a rating, or takes one back; returns when the server has it on its disk.
+
+    root: of the question. id: of the answer, a new one unless given; given again, it is the same
+    answer and not sent a second time.
+
+    Raises Refused before anything is sent when the learner would refuse it.
+    """
+    rater, rating = checked_name(rater), checked_rating(rating)
+    given = Given(checked_melody(melody), rating, root, id or new_id(), 0.0, plays)
+
+    def work(context: Context) -> Given:
+        # Something is written in any case, for the disk's acknowledgement speaks of what was.
+        context.counters.add("answers")
+        return _answered(client, context, rater, given)
+
+    return client.commit(work, durable=True)
+
+
+def _answered(client: Client, context: Context, rater: str, given: Given) -> Given:
+    now = server_time(client)
+    questions = context.table("questions")
+    question = questions.get(given.melody)
+    label = context.table("labels").get(given.melody)
+    asked = question is not None and question["root"] == given.root
+    about = question if asked else label
+    done = _with_guess(given, about or {}, now)
+    if _came_before(client, given, question):
+        return done
+    if question is not None and asked:
+        _check_question(question, label, rater, given, now)
+        mark = {"id": given.id, "rating": given.rating, "plays": given.plays, "at": now}
+        until = now + LEARNER_S
+        record = {**question, "rater": rater, "until": until, "answer": mark}
+        questions.put(given.melody, **record)
+    else:
+        _check_label(label, rater, given)
+    context.send(_message(rater, given))
+    return done
+
+
+def _came_before(client: Client, given: Given, question: Record | None) -> bool:
+    """Whether this very answer is on its way, or was stored a moment ago."""
+    mark = (question or {}).get("answer")
+    if mark is not None and mark["id"] == given.id:
+        return True
+    return any(entry["answer"] == given.id for entry in _log(client, LOG_CHUNK))
+
+
+def _check_question(
+    question: Record, label: Record | None, rater: str, given: Given, now: float
+) -> None:
+    owner, asked_of = question["rater"], question.get("by", "")
+    if asked_of not in ("", rater):
+        raise Refused(f"this melody was asked of {asked_of}, not of {rater}")
+    if owner not in ("", rater) and _is_answered(question, now):
+        raise Refused(f"{owner} has rated this melody meanwhile")
+    if owner not in ("", rater) and question["until"] > now:
+        raise Refused(f"{owner} listens to this melody now; your time for it was over")
+    if given.rating is None and label is None and not _is_answered(question, now):
+        raise Refused("this melody has no rating that could be taken back")
+
+
+def _check_label(label: Record | None, rater: str, given: Given) -> None:
+    if label is None or label["root"] != given.root:
+        raise Refused("nobody asks about this melody any more")
+    if label["rater"] != rater:
+        raise Refused(f"{label['rater']} has rated this melody; only they can change that")
+
+
+def _message(rater: str, given: Given) -> Message:
+    rating = np.nan if given.rating is None else given.rating
+    return Message(
+        USER.name,
+        CUSTOM.value,
+        given.id,
+        given.root,
+        fields={
+            "GENOMES": from_text(given.melody)[None],
+            "FITNESS": np.array([rating], dtype="<f8"),
+            "RATER": rater,
+            "PLAYS": np.array([given.plays], dtype="<i8"),
+        },
+    )
+
+
+# to look back
+
+
+def is_open(client: Client, melody: str) -> bool:
+    """Whether a melody is asked about, and nothing that was said of it is on its way."""
+
+    def work(context: Context) -> bool:
+        record = context.table("questions").get(melody)
+        return record is not None and record.get("answer") is None
+
+    return client.commit(work)
+
+
+def recent(client: Client, rater: str, count: int = 10) -> list[Given]:
+    """The last ratings of a rater that stand, newest first; of each melody the newest revision."""
+    rater = checked_name(rater)
+    found: list[Given] = []
+    seen: set[str] = set()
+    for whose, given in _revisions(client):
+        if given.melody not in seen:
+            seen.add(given.melody)
+            if whose == rater and given.rating is not None:
+                found.append(given)
+                if len(found) == count:
+                    break
+    return found
+
+
+def _revisions(client: Client) -> Iterator[tuple[str, Given]]:
+    """Who rated what, newest first: what is on its way to the learner, then what it stored."""
+
+    def marked(context: Context) -> list[tuple[str, Given]]:
+        records = context.table("questions").glance().items()
+        return [
+            (record["rater"], _with_guess(_marked(melody, record), record, record["answer"]["at"]))
+            for melody, record in records
+            if record.get("answer") is not None
+        ]
+
+    on_the_way = client.commit(marked)
+    yield from sorted(on_the_way, key=lambda each: each[1].at, reverse=True)
+    for entry in _log(client, LOG_MOST):
+        given = Given(entry["melody"], entry["rating"], entry["root"], entry["answer"], 0.0)
+        yield entry["rater"], _with_guess(given, entry, entry["at"])
+
+
+def _marked(melody: str, record: Record) -> Given:
+    mark = record["answer"]
+    return Given(melody, mark["rating"], record["root"], mark["id"], 0.0, mark["plays"])
+
+
+def _with_guess(given: Given, about: Record, at: float) -> Given:
+    return Given(
+        given.melody,
+        given.rating,
+        given.root,
+        given.id,
+        at,
+        given.plays or int(about.get("plays") or 0),
+        about.get("guess"),
+        about.get("probs"),
+        about.get("version") or "",
+    )
+
+
+def _log(client: Client, most: int) -> Iterator[Record]:
+    """The newest revisions of labels, newest first; a page of the log at a time."""
+    key, end = client.names.log(LABELS_LOG), "+"
+    for _ in range(0, most, LOG_CHUNK):
+        entries: Any = client.redis.xrevrange(key, max=end, count=LOG_CHUNK)
+        for entry, fields in entries:
+            end = f"({entry.decode()}"
+            yield unpack(fields[b"m"])
+        if len(entries) < LOG_CHUNK:
+            return

@@ -1,0 +1,263 @@
+"""Numbers and switches of a program that survive it: fields of the hash `{run}:counters:NAME`.
+
+    steps = MutableNumber(0, name="steps", component="trainer", run="trebuchet")
+    steps += 1
+
+They are used like those of swergio's toolbox, and go on where they were when the program starts
+again. Here `steps + 1` answers a number and changes nothing, where the original's changes `steps`.
+
+A handler of a `Component` counts by `context.counters`, in one commit with all else that it does,
+and in whole numbers only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import operator
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from numbers import Integral, Real
+from typing import Any, Generic, Self, TypeVar
+
+import redis
+
+from roomgrad.errors import NoServer, ServerError, SettingsError, shown
+from roomgrad.names import Names
+from roomgrad.redis.addresses import for_run
+from roomgrad.redis.addresses import shown as without_password
+from roomgrad.redis.server import address, connect
+from roomgrad.runtime import runs
+
+Number = int | float
+V = TypeVar("V", bound=Number)
+
+LARGEST = 2**63 - 1  # to which Redis counts
+NO_WHOLE_NUMBER = "not an integer"  # HINCRBY, of a field that holds a float
+
+
+class _Kept(ABC, Generic[V]):
+    """A value that is kept in Redis, and asked for at each look, as others may change it, too.
+
+    name, component: the field, and in whose hash.
+    run: what RUN says if empty.
+    redis_url: what REDIS_URL says if empty, else the embedded server.
+
+    Raises NoServer while the server is away; whether a change stands is unknown then.
+    """
+
+    def __init__(
+        self, value: V, *, name: str, component: str, run: str = "", redis_url: str = ""
+    ) -> None:
+        run = run or os.environ.get("RUN", "")
+        if not (name and component and run):
+            raise SettingsError(
+                f"the counter {name!r} of component {component!r} in run {run!r}: expected a name "
+                "for each; the variable RUN may name the run"
+            )
+        self.name = name
+        self.key = Names(run).counters(component)
+        self._url = for_run(address(redis_url), run)
+        self._first = self._encoded(self._checked(value))
+        self._do(lambda client: client.hsetnx(self.key, name, self._first))
+
+    @property
+    def value(self) -> V:
+        """What it is now."""
+        found = self._do(lambda client: client.hget(self.key, self.name))
+        return self._decoded(self._first if found is None else found)  # the run may be deleted
+
+    @value.setter
+    def value(self, value: V) -> None:
+        self.set(value)
+
+    def set(self, value: V) -> None:
+        """Makes it this, whatever it was."""
+        text = self._encoded(self._checked(value))
+        self._do(lambda client: client.hset(self.key, self.name, text))
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.value}, {self.name} in {self.key})"
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.value == _plain(other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @abstractmethod
+    def _checked(self, value: Any) -> V: ...
+
+    @abstractmethod
+    def _encoded(self, value: V) -> bytes: ...
+
+    @abstractmethod
+    def _decoded(self, text: bytes) -> V: ...
+
+    def _do(self, work: Callable[[redis.Redis], Any]) -> Any:
+        try:
+            return work(_client(self._url))
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            where = without_password(self._url)
+            raise NoServer(
+                f"the server at {where} is gone ({error}): start it and try again"
+            ) from error
+        except redis.ResponseError as error:
+            raise ServerError(
+                f"{self.name} in {self.key} is refused by the server ({error}): look at it with "
+                f"redis-cli HGET '{self.key}' {self.name}"
+            ) from error
+
+
+class MutableBool(_Kept[bool]):
+    """A switch, which stands there as 1 or 0. It is true when it is on, the original's always."""
+
+    def __init__(
+        self, value: bool = False, *, name: str, component: str, run: str = "", redis_url: str = ""
+    ) -> None:
+        super().__init__(value, name=name, component=component, run=run, redis_url=redis_url)
+
+    def _checked(self, value: Any) -> bool:
+        return bool(value)
+
+    def _encoded(self, value: bool) -> bytes:
+        return b"%d" % value
+
+    def _decoded(self, text: bytes) -> bool:
+        return text != b"0"
+
+
+class MutableNumber(_Kept[Number]):
+    """A number that counts. A float that has become whole may be read as an int."""
+
+    def __init__(
+        self, value: Number = 0, *, name: str, component: str, run: str = "", redis_url: str = ""
+    ) -> None:
+        super().__init__(value, name=name, component=component, run=run, redis_url=redis_url)
+
+    # in place: what other processes do at the same time is neither lost nor overwritten
+
+    def __iadd__(self, other: Any) -> Self:
+        return self._grow(self._checked(_plain(other)))
+
+    def __isub__(self, other: Any) -> Self:
+        return self._grow(-self._checked(_plain(other)))
+
+    def __imul__(self, other: Any) -> Self:
+        return self._change(operator.mul, _plain(other))
+
+    def __itruediv__(self, other: Any) -> Self:
+        return self._change(operator.truediv, _plain(other))
+
+    # all else answers plain numbers
+
+    def __add__(self, other: Any) -> Any:
+        return self.value + _plain(other)
+
+    def __sub__(self, other: Any) -> Any:
+        return self.value - _plain(other)
+
+    def __mul__(self, other: Any) -> Any:
+        return self.value * _plain(other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self.value / _plain(other)
+
+    def __radd__(self, other: Any) -> Any:
+        return other + self.value
+
+    def __rsub__(self, other: Any) -> Any:
+        return other - self.value
+
+    def __rmul__(self, other: Any) -> Any:
+        return other * self.value
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / self.value
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.value < _plain(other))
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self.value <= _plain(other))
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self.value > _plain(other))
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self.value >= _plain(other))
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
+
+    def _grow(self, by: Number) -> Self:
+        def attempt(client: redis.Redis) -> None:
+            try:
+                self._count(client, "HINCRBY" if isinstance(by, int) else "HINCRBYFLOAT", by)
+            except redis.ResponseError as error:
+                if NO_WHOLE_NUMBER not in str(error):
+                    raise
+                self._count(client, "HINCRBYFLOAT", by)
+
+        self._do(attempt)
+        return self
+
+    def _count(self, client: Any, command: str, by: Number) -> None:
+        with client.pipeline(transaction=True) as together:
+            together.hsetnx(self.key, self.name, self._first)  # the run may be deleted meanwhile
+            together.execute_command(command, self.key, self.name, repr(by))
+            together.execute()
+
+    def _change(self, by: Callable[[Any, Any], Number], other: object) -> Self:
+        def attempt(client: redis.Redis) -> bool:
+            client.hsetnx(self.key, self.name, self._first)
+            before: Any = client.hget(self.key, self.name)
+            after = self._encoded(self._checked(by(self._decoded(before), other)))
+            exchange = client.register_script(runs.script("compare_and_set"))
+            return bool(exchange(keys=[self.key], args=[self.name, before, after]))
+
+        while not self._do(attempt):
+            pass  # somebody else was faster: it is done on what they have made of it
+        return self
+
+    def _checked(self, value: Any) -> Number:
+        if isinstance(value, Integral):
+            if abs(int(value)) <= LARGEST:
+                return int(value)
+        elif isinstance(value, Real) and math.isfinite(float(value)):
+            return float(value)
+        raise ValueError(
+            f"{self.name}: expected a finite number, whole ones up to {LARGEST}, got {shown(value)}"
+        )
+
+    def _encoded(self, value: Number) -> bytes:
+        return repr(value).encode()
+
+    def _decoded(self, text: bytes) -> Number:
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        raise ServerError(
+            f"{self.name} in {self.key} is {shown(text)}, expected a number: remove it with "
+            f"redis-cli HDEL '{self.key}' {self.name}"
+        )
+
+
+@cache
+def _client(url: str) -> redis.Redis:
+    """The connection that all counters of a process share."""
+    return connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))
+
+
+def _plain(other: object) -> Any:
+    return other.value if isinstance(other, _Kept) else other

@@ -1,0 +1,95 @@
+"""What the ledgers in Redis say of a training: how far it is, what was lost or doubled."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import redis
+
+from roomgrad.inspect import weights
+from roomgrad.names import Names
+from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
+
+LOSSES = "losses"
+
+
+class Loss(NamedTuple):
+    """The loss of one batch before its step."""
+
+    step: int
+    loss: float
+    miss_m: float = math.nan
+    """Of a trebuchet alone."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The counters of a run at one moment."""
+
+    sent: int = 0
+    finished: int = 0
+    dead: int = 0
+    open: int = 0
+    applied: int = 0
+    distinct: int = 0
+    staleness: int = 0
+    newest: Loss | None = None
+
+    @property
+    def lost(self) -> int:
+        """Batches that are neither finished nor open nor dead; 0 unless something is wrong."""
+        return self.sent - self.finished - self.open - self.dead
+
+    @property
+    def duplicates(self) -> int:
+        """Optimizer steps that were applied twice; 0 unless something is wrong."""
+        return self.applied - self.distinct
+
+    @property
+    def mean_staleness(self) -> float:
+        """Steps between the weights that made a forward and those its gradient was applied to."""
+        return self.staleness / self.applied if self.applied else 0.0
+
+
+def read(client: redis.Redis, names: Names) -> Ledger:
+    """The counters now, all of one moment."""
+    with client.pipeline(transaction=True) as together:
+        together.hmget(names.counters(TRAINER), "sent", "finished", "dead")
+        together.hmget(names.counters(CONTROLMODEL), "applied", "distinct", "staleness")
+        together.hlen(names.memory(TRAINER))
+        trainer, model, open_ = together.execute()
+    sent, finished, dead = (int(value or 0) for value in trainer)
+    applied, distinct, staleness = (int(value or 0) for value in model)
+    newest = _newest(client, names, finished) if sent else None
+    return Ledger(sent, finished, dead, int(open_), applied, distinct, staleness, newest)
+
+
+def losses(client: redis.Redis, names: Names) -> list[Loss]:
+    """The losses of all batches that are kept, by step."""
+    return sorted(_loss(value) for value in client.hvals(names.table(LOSSES)))
+
+
+def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMODEL) -> str:
+    """The SHA-256 of the parameters, by `hash_parameters`; empty where there is no model yet."""
+    stored = client.hget(names.model(component), "weights")
+    return hash_parameters(stored) if isinstance(stored, bytes) else ""
+
+
+def hash_parameters(safetensors: bytes) -> str:
+    """The SHA-256 of the parameter bytes alone, in the order of their names."""
+    return weights.sha256(weights.read(safetensors))
+
+
+def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
+    """Batches are numbered from 0, and the loss of one is known before it is finished."""
+    near = [finished + ahead for ahead in (1, 0, -1, -2)]
+    found = client.hmget(names.table(LOSSES), [str(number) for number in near])
+    return next((_loss(value) for value in found if value), None)
+
+
+def _loss(value: bytes | str) -> Loss:
+    fields = json.loads(value)
+    return Loss(int(fields["step"]), float(fields["loss"]), float(fields.get("miss_m", math.nan)))

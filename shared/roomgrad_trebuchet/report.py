@@ -1,0 +1,157 @@
+"""What a training came to: a table of shots, a summary, and where to look next."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from roomgrad.local import project
+from roomgrad.local.plan import Plan, served_as
+from roomgrad.local.session import password_file
+from roomgrad.names import Names, encoded
+from roomgrad.redis.addresses import redis_cli, subscribe_of
+
+ANY = ("0.0.0.0", "::")  # of all addresses of this machine
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of one training."""
+
+    run: str
+    steps: int
+    applied_steps: int
+    seconds: float
+    steps_per_second: float
+    mean_miss_m: float
+    median_miss_m: float
+    lost: int
+    duplicates: int
+    mean_staleness: float
+    open: int
+    dead: int
+    weights_sha256: str
+    seed: int
+    preset: str
+    replicas: dict[str, int]
+    server: str
+    first_loss_s: float
+    restarts: int
+    shots: list[dict[str, Any]] = field(default_factory=list)
+    logs: str = ""
+    url: str = ""
+
+    def json(self) -> str:
+        """The figures as one line."""
+        figures = asdict(self)
+        for name in ("shots", "logs", "url"):
+            del figures[name]
+        return json.dumps(figures)
+
+
+def show(console: Console, report: Report, picture: str) -> None:
+    """Print the report for a person."""
+    console.print()
+    console.print(_table(report))
+    console.print()
+    for line in _summary(report, picture):
+        console.print(line, soft_wrap=True)
+    console.print()
+    for line in where_to_look(report.run, report.url, up=False):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
+    """Commands with which one sees more; those for a run that is not up begin with starting it."""
+    cli = redis_cli(url, run, password_file())
+    me, names = command(), Names(run)
+    option = "" if run == "trebuchet" else f" --run {shlex.quote(run)}"
+    first = (
+        [] if up else [f"  {me} up trebuchet{option}   # serves it again and leaves it so; then:"]
+    )
+    return [
+        "Where to look next:",
+        *first,
+        f"  {me} shoot --wind 3 --target 60{option}",
+        f"  {cli} {subscribe_of(url)} '{names.channel('input')}'",
+        f"  {cli} HGETALL '{names.counters('trainer')}'",
+        f"  {me} down{option}",
+    ]
+
+
+def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
+    """Where the programs of a swarm file write, and what stops them."""
+    option = "" if plan.run == served_as(file) else f" --run {shlex.quote(plan.run)}"
+    logs = [f"{encoded(name)}.log" for name in plan.programs]
+    folder = os.path.relpath(project.run_directory(plan.run))
+    return [
+        "Where to look:",
+        f"  {shlex.quote(folder)}: {', '.join(logs)}",
+        f"  {command()} down {shlex.quote(file)}{option}",
+    ]
+
+
+def where_to_connect(plan: Plan) -> list[str]:
+    """The address of a plan's gateway, for people; nothing where it has none."""
+    if plan.door is None:
+        return []
+    host, port = plan.door
+    return [f"  swergio clients connect to {socket.gethostname() if host in ANY else host}:{port}"]
+
+
+def command() -> str:
+    """How this command is typed from here."""
+    called = sys.argv[0]
+    if os.path.basename(called) != "roomgrad":
+        return "python -m roomgrad"
+    if shutil.which("roomgrad") == os.path.abspath(called):
+        return "roomgrad"
+    return min(os.path.relpath(called), os.path.abspath(called), key=len)
+
+
+def _table(report: Report) -> Table:
+    table = Table(title="Held-out shots", title_justify="left", title_style="bold", box=None)
+    for name in ("wind m/s", "target m", "angle °", "weight kg", "distance m", "miss m"):
+        table.add_column(name, justify="right")
+    for shot in report.shots:
+        names = ("wind", "target", "angle_deg", "weight_kg", "distance_m", "miss_m")
+        table.add_row(*(f"{shot[name]:.2f}" for name in names))
+    return table
+
+
+def _pace(report: Report) -> str:
+    if not report.steps_per_second:
+        return f"{report.applied_steps} steps were applied before, nothing was left to do"
+    return (
+        f"{report.applied_steps} steps applied, {report.steps_per_second:.0f} a second, "
+        f"first loss after {report.first_loss_s:.1f} s"
+    )
+
+
+def _summary(report: Report, picture: str) -> list[str]:
+    lines = [
+        f"[bold]Mean miss {report.mean_miss_m:.2f} m[/] (median {report.median_miss_m:.2f} m) over "
+        f"1,000 held-out pairs.",
+        f"{_pace(report)}; {report.lost} lost, {report.duplicates} applied twice.",
+        f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
+    ]
+    if report.mean_staleness:
+        lines.append(f"Gradients were {report.mean_staleness:.1f} steps old on average.")
+    if report.dead:
+        lines.append(f"[bold red]{report.dead} batches went to the dead letters.[/]")
+    if report.restarts:
+        lines.append(f"Components were started again {report.restarts} times.")
+    if picture:
+        lines.append(f"Picture: {escape(picture)}")
+    lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")
+    return lines
