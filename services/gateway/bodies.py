@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from roomgrad import codec
-from roomgrad.errors import DecodeError, shown
+from roomgrad.errors import DecodeError, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, LOGGING, TYPE
 from roomgrad.rooms import ModelStatus, Room, Stream, System
@@ -48,7 +48,9 @@ def text_of(body: Mapping[str, Any], name: str, longest: int = LONGEST_NAME) -> 
     value = body.get(name)
     if isinstance(value, str) and 0 < len(value) <= longest and value.isprintable():
         return value
-    raise DecodeError(f"{name}: expected a text of 1 to {longest} characters, got {shown(value)}")
+    raise DecodeError(
+        f"{name}: expected a text of 1 to {longest} characters, got {format_value(value)}"
+    )
 
 
 def type_of(body: Mapping[str, Any]) -> str:
@@ -56,7 +58,7 @@ def type_of(body: Mapping[str, Any]) -> str:
     value = body.get("TYPE")
     if isinstance(value, str) and TYPE.fullmatch(value):
         return value
-    raise DecodeError(f"TYPE: expected one like DATA/FORWARD, got {shown(value)}")
+    raise DecodeError(f"TYPE: expected one like DATA/FORWARD, got {format_value(value)}")
 
 
 def completed(body: dict[str, Any], sender: str) -> None:
@@ -151,7 +153,7 @@ def ring_of(payload: bytes) -> Ring:
     ring = codec.parse_body(payload)
     entry, client = ring.get("entry"), ring.get("client", "")
     if not (isinstance(entry, str) and ENTRY.fullmatch(entry) and isinstance(client, str)):
-        raise DecodeError(f"entry: expected one like 1700000000000-0, got {shown(entry)}")
+        raise DecodeError(f"entry: expected one like 1700000000000-0, got {format_value(entry)}")
     return Ring(type_of(ring), entry, client)
 
 

@@ -160,7 +160,7 @@ class Bounds:
             # Its root ends with it only if the contract names this client for it: who only listens
             # must not end what others work on.
             serves = self._rooms.system is not None and seat.name in stream.consumers
-            dead_letters.bury(
+            dead_letters.dead_letter(
                 commit,
                 self._names,
                 Given(stream, entry, flat),

@@ -15,10 +15,10 @@ from redis.backoff import NoBackoff
 
 from roomgrad.errors import NoServer
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import for_run, guide_of, located, options_of, ring_of
+from roomgrad.redis.addresses import for_run, located, options_of, publish_command, resolver_of
 from roomgrad.redis.cluster import ELSEWHERE_ERRORS, SPUBLISH
 from roomgrad.redis.passwords import with_password_file
-from roomgrad.redis.sentinels import Place
+from roomgrad.redis.sentinels import Address
 from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
 
 log = structlog.get_logger("roomgrad")
@@ -63,11 +63,11 @@ class Link:
     def __init__(self, url: str, password_file: str, run: str) -> None:
         self._url = for_run(url, run)
         self._password_file = password_file
-        self._guide = guide_of(self._url, password_file)
-        self.ring = ring_of(url)
+        self._resolver = resolver_of(self._url, password_file)
+        self.ring = publish_command(url)
         self.is_sharded = self.ring == SPUBLISH
         self._client: Client = None
-        self._at: Place | None = None
+        self._at: Address | None = None
         self._pause_s = RECONNECT_S[0]
         self._lost = False
         self.losses = 0  # how often it was lost: what was asked just then may not have arrived
@@ -101,7 +101,7 @@ class Link:
             options: dict[str, Any] = {
                 "protocol": 2,
                 "decode_responses": False,
-                "socket_timeout": MASTER_ANSWER_S if self._guide else ANSWER_S,
+                "socket_timeout": MASTER_ANSWER_S if self._resolver else ANSWER_S,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
             }
@@ -111,9 +111,9 @@ class Link:
         return self._client
 
     def _locate(self) -> str:
-        if self._guide is None:
+        if self._resolver is None:
             return self._url
-        self._at = self._guide.master()
+        self._at = self._resolver.master()
         return located(self._url, self._at)
 
     async def _lose(self, client: Client, error: Exception) -> None:
@@ -129,9 +129,9 @@ class Link:
 
     async def watch(self) -> None:
         """Leaves a master that was replaced, also where that cannot tell."""
-        while self._guide is not None:
+        while self._resolver is not None:
             await asyncio.sleep(LOOK_EVERY_S)
-            master = await asyncio.to_thread(self._guide.glance)
+            master = await asyncio.to_thread(self._resolver.poll)
             if self._client is not None and master not in (None, self._at):
                 log.info("another master is named")
                 self.losses += 1

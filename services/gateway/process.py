@@ -12,11 +12,11 @@ import sys
 import structlog
 
 from roomgrad import log as logs
-from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, Untrusted
+from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, TLSError
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
 from roomgrad.redis.addresses import for_run
-from roomgrad.redis.registry import SYSTEMS, system_of_run
+from roomgrad.redis.registry import system_of_run, systems
 from roomgrad.redis.server import address, connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
@@ -94,7 +94,7 @@ class Gateway:
                 self._served = True
                 return system
             except LOST as error:
-                if isinstance(error, Untrusted) and not self._served:
+                if isinstance(error, TLSError) and not self._served:
                     raise
                 if not told:
                     told = True
@@ -104,7 +104,7 @@ class Gateway:
     def _prepare(self) -> System | None:
         """The contract of the run, whose groups are there from now on."""
         with contextlib.closing(connect(self._url, self._settings.redis_password_file)) as client:
-            named = SYSTEMS.get(self._settings.system)
+            named = systems().get(self._settings.system)
             system = named or system_of_run(client, self._names)
             runs.register(client, self._names, GATEWAY, {})
             if system is not None:

@@ -16,8 +16,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from roomgrad import Message
-from roomgrad.errors import Refused
-from roomgrad.errors import shown as said
+from roomgrad.errors import Rejected
+from roomgrad.errors import format_value as said
 from roomgrad.redis.client import Client
 from roomgrad.web import serving
 from roomgrad.web.events import MOST_STREAMS, Events
@@ -137,7 +137,7 @@ class Page:
         body = await _body(request, ("command",), ())
         word = body["command"]
         if word not in (START, STOP, ASK):
-            raise Refused(f"the command is {START}, {STOP} or {ASK}, got {said(word)}")
+            raise Rejected(f"the command is {START}, {STOP} or {ASK}, got {said(word)}")
         message = Message.open(CONTROL, type=COMMAND, CMD=word)
         await self.store.ask(lambda client: client.send(message))
         return JSONResponse({"sent": word})
@@ -153,7 +153,7 @@ class Page:
         elif kind == "wav":
             data, type_ = to_wav(genome, *sound), "audio/wav"
         else:
-            raise Refused(f"a melody comes as .mid or .wav, not as {kind[:60]!r}")
+            raise Rejected(f"a melody comes as .mid or .wav, not as {kind[:60]!r}")
         name = f"melody-{int(melody[::-1], 2):032x}.{kind}"
         headers = {"content-disposition": f'attachment; filename="{name}"'}
         return Response(data, media_type=type_, headers=headers)
@@ -165,7 +165,7 @@ class Page:
 async def _body(request: Request, required: tuple[str, ...], optional: tuple[str, ...]) -> Body:
     """The JSON object of a request. Raises Refused for anything else."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-        raise Refused("expected a JSON object, of content type application/json")
+        raise Rejected("expected a JSON object, of content type application/json")
     data = b""
     async for chunk in request.stream():
         data += chunk
@@ -174,34 +174,34 @@ async def _body(request: Request, required: tuple[str, ...], optional: tuple[str
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
-        raise Refused(f"this is not JSON: {error}") from error
+        raise Rejected(f"this is not JSON: {error}") from error
     if not isinstance(body, dict):
-        raise Refused(f"expected a JSON object, got {type(body).__name__}")
+        raise Rejected(f"expected a JSON object, got {type(body).__name__}")
     for name in required:
         if name not in body:
-            raise Refused(f"{name} is missing; needed are {', '.join(required)}")
+            raise Rejected(f"{name} is missing; needed are {', '.join(required)}")
     for name in body:
         if name not in required + optional:
-            raise Refused(f"{name[:60]!r} is unknown; known are {', '.join(required + optional)}")
+            raise Rejected(f"{name[:60]!r} is unknown; known are {', '.join(required + optional)}")
     return body
 
 
 def _number(body: Body, name: str, most: int) -> int:
     value = body[name]
     if type(value) is not int or not 0 <= value <= most:
-        raise Refused(f"{name} is a whole number from 0 to {most}, got {said(value)}")
+        raise Rejected(f"{name} is a whole number from 0 to {most}, got {said(value)}")
     return value
 
 
 def _text(body: Body, name: str, pattern: str) -> str:
     value = body[name]
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise Refused(f"{name} is a text like {pattern}, got {said(value)}")
+        raise Rejected(f"{name} is a text like {pattern}, got {said(value)}")
     return value
 
 
 def _melodies(body: Body, name: str) -> list[str]:
     value = body.get(name, [])
     if not isinstance(value, list) or len(value) > MOST_NAMED:
-        raise Refused(f"{name} is a list of at most {MOST_NAMED} melodies")
+        raise Rejected(f"{name} is a list of at most {MOST_NAMED} melodies")
     return [questions.checked_melody(each) for each in value]

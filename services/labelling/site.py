@@ -14,7 +14,7 @@ from roomgrad.redis.server import address
 from roomgrad.runtime.replica import Replica
 from roomgrad.web import serving
 from roomgrad.web.events import Events
-from roomgrad.web.serving import LAST_RESORT_S, Away, Door
+from roomgrad.web.serving import LAST_RESORT_S, Listener, Unavailable
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import LABELLING, MELODY
 from roomgrad_melody.snapshot import Board
@@ -36,7 +36,7 @@ class Site:
     def __init__(self, settings: LabellingSettings, url: str) -> None:
         self.settings = settings
         self._url = url
-        self.door = Door(settings, PORT)
+        self.door = Listener(settings, PORT)
         self._changed = threading.Event()
         self.events = Events(self._changed.set)
         self._ending = threading.Event()
@@ -112,7 +112,7 @@ class Site:
                 self._store.do(self._announce)
                 if self.events.listeners:
                     self.events.publish(self._snapshot())
-            except Away as error:
+            except Unavailable as error:
                 self._announced = False
                 self.events.publish(_away(str(error)))
             except Exception as error:

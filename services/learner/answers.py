@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from roomgrad import Context, Message
-from roomgrad.errors import Refused
+from roomgrad.errors import Rejected
 from roomgrad_melody.contract import CUSTOM, LABELS_LOG, USER
 from roomgrad_melody.formats import Row
 from roomgrad_melody.genome import Genomes, text
@@ -53,7 +53,7 @@ def parse(message: Message) -> list[Answer]:
     }
     for name, column in columns.items():
         if len(column) != n:
-            raise Refused(f"{n} genomes came with {len(column)} {name}; expected as many of each")
+            raise Rejected(f"{n} genomes came with {len(column)} {name}; expected as many of each")
     now = time.time()
     return [
         Answer(
@@ -72,7 +72,7 @@ def _rating(value: float) -> int | None:
     if np.isnan(value):
         return None
     if value not in range(6):
-        raise Refused(f"a rating is {value:g}; expected a whole number from 0 to 5, or null")
+        raise Rejected(f"a rating is {value:g}; expected a whole number from 0 to 5, or null")
     return int(value)
 
 
@@ -83,7 +83,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
     """
     answers = parse(message)
     if len({answer.melody for answer in answers}) < len(answers):
-        raise Refused("the same melody was answered twice in one message")
+        raise Rejected("the same melody was answered twice in one message")
     labels = context.table("labels").get_many(a.melody for a in answers)
     questions = context.table("questions").get_many(a.melody for a in answers)
     for answer in answers:
@@ -111,15 +111,15 @@ def _check(
     rater = answer.rater
     asked = question is not None and question["root"] == message.root_id
     if asked and question is not None and question["by"] not in ("", rater):
-        raise Refused(f"{answer.melody} was asked of {question['by']}, not of {rater}")
+        raise Rejected(f"{answer.melody} was asked of {question['by']}, not of {rater}")
     if answer.rating is None and label is None:
-        raise Refused(f"{answer.melody} has no rating that could be taken back")
+        raise Rejected(f"{answer.melody} has no rating that could be taken back")
     if asked:
         return
     if label is None or label["root"] != message.root_id:
-        raise Refused(f"nobody asked about {answer.melody} in the question {message.root_id}")
+        raise Rejected(f"nobody asked about {answer.melody} in the question {message.root_id}")
     if label["rater"] != rater:
-        raise Refused(f"{answer.melody} was answered by {label['rater']} before")
+        raise Rejected(f"{answer.melody} was answered by {label['rater']} before")
 
 
 def _store(
@@ -197,7 +197,7 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
     answers = parse(message)
     policy = message.fields["CONFLICT"]
     if any(answer.rating is None for answer in answers):
-        raise Refused("an import holds null; expected ratings from 0 to 5")
+        raise Rejected("an import holds null; expected ratings from 0 to 5")
     labels = context.table("labels").get_many(a.melody for a in answers)
     if policy == "error":
         _refuse_conflicts(answers, labels)
@@ -232,7 +232,7 @@ def _refuse_conflicts(answers: list[Answer], labels: Records) -> None:
     for answer in {answer.melody: answer for answer in answers}.values():  # the last one counts
         label = labels.get(answer.melody)
         if label is not None and label["rating"] != answer.rating:
-            raise Refused(
+            raise Rejected(
                 f"{answer.melody} has the rating {label['rating']} already, the import says "
                 f"{answer.rating}; import with CONFLICT keep or replace"
             )

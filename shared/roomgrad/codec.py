@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from roomgrad.errors import DecodeError, SchemaError, shown
+from roomgrad.errors import DecodeError, SchemaError, format_value
 from roomgrad.messages import Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
@@ -219,7 +219,7 @@ def from_body(
     given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
     if status is None:
-        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {shown(given)}")
+        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {format_value(given)}")
     values = {name: value for name, value in body.items() if name not in ENVELOPE}
     checked = {name: _decoded(name, value, stream, raw) for name, value in values.items()}
     _require(stream.schema, checked, stream)
@@ -243,7 +243,7 @@ def _understood(body: Body) -> Body:
     known = FORMATS.known.get(version) if type(version) is int else None
     if known is None:
         raise DecodeError(
-            f"format version {shown(version)}: this release understands "
+            f"format version {format_value(version)}: this release understands "
             f"{', '.join(map(str, FORMATS.known))}; have all components updated to a release that "
             f"understands more, then put the message back by `roomgrad dead requeue`"
         )
@@ -256,7 +256,7 @@ def _text(body: Mapping[str, Any], name: str, *, optional: bool = False) -> str:
         return value
     if optional and value in (None, ""):
         return ""
-    raise DecodeError(f"{name}: expected a text of 1 to 128 characters, got {shown(value)}")
+    raise DecodeError(f"{name}: expected a text of 1 to 128 characters, got {format_value(value)}")
 
 
 def _decoded(name: str, value: Any, stream: Stream, raw: Mapping[bytes, bytes]) -> Any:
@@ -273,7 +273,7 @@ def _decoded(name: str, value: Any, stream: Stream, raw: Mapping[bytes, bytes]) 
 def _raw_array(name: str, value: Mapping[str, Any], raw: Mapping[bytes, bytes]) -> NDArray[Any]:
     spec = value.get("$array")
     if not isinstance(spec, dict):
-        raise DecodeError(f"{name}: expected an array, got {shown(value)}")
+        raise DecodeError(f"{name}: expected an array, got {format_value(value)}")
     field = spec.get("field", name)
     buffer = raw.get(field.encode()) if isinstance(field, str) else None
     if buffer is None:
@@ -307,7 +307,7 @@ def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int
         else:
             if values <= MAX_VALUES:
                 return dtype, shape, size
-    raise DecodeError(f"{name}: expected a shape, got {shown(shape)}")
+    raise DecodeError(f"{name}: expected a shape, got {format_value(shape)}")
 
 
 DTYPES = {
@@ -319,7 +319,9 @@ DTYPES = {
 def _dtype(name: str, text: object) -> np.dtype[Any]:
     dtype = DTYPES.get(text) if isinstance(text, str) else None
     if dtype is None:
-        raise DecodeError(f"{name}: expected a dtype among {', '.join(DTYPES)}, got {shown(text)}")
+        raise DecodeError(
+            f"{name}: expected a dtype among {', '.join(DTYPES)}, got {format_value(text)}"
+        )
     return dtype
 
 
@@ -368,6 +370,8 @@ def _packed_array(name: str, spec: Mapping[str, Any], raw: bytes) -> NDArray[Any
             raise DecodeError(f"{name}: {error}") from error
     at = spec.get("at")
     if type(at) is not int or not 0 <= at <= len(raw):
-        raise DecodeError(f"{name}: expected an offset into {len(raw)} bytes, got {shown(at)}")
+        raise DecodeError(
+            f"{name}: expected an offset into {len(raw)} bytes, got {format_value(at)}"
+        )
     _, _, size = _layout(name, spec)
     return array_from(name, spec, raw[at : at + size])

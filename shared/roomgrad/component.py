@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from roomgrad.context import Context
-from roomgrad.errors import ContractError, shown
+from roomgrad.errors import ContractError, format_value
 from roomgrad.messages import Message
 from roomgrad.models import Trainable
 from roomgrad.names import ERRORS, LOGGING
@@ -126,5 +126,5 @@ def as_messages(replies: Replies) -> list[Message]:
         if all(isinstance(each, Message) for each in found):
             return found
     raise ContractError(
-        f"a handler returned {shown(replies)}: expected a Message, several of them, or None"
+        f"a handler returned {format_value(replies)}: expected a Message, several of them, or None"
     )

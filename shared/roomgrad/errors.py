@@ -28,7 +28,7 @@ _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 3, 4, 4
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value in the text of an error, however large, deep or unwilling it is."""
     return _SHORT.repr(value)
 
@@ -53,7 +53,7 @@ class NoServer(ServerError):
     """Raised when no server answers; the text names the addresses that were tried."""
 
 
-class Untrusted(NoServer):
+class TLSError(NoServer):
     """Raised when a server does not show the certificate it should, or one side speaks no TLS.
 
     Nothing was said to it. A process that begins ends with this; one that serves tries again, as
@@ -90,7 +90,7 @@ class StrayMessage(MessageError):
     ends_root = False
 
 
-class Refused(MessageError):
+class Rejected(MessageError):
     """Raised for an answer that cannot be taken as it is; another one of its root may follow."""
 
     ends_root = False

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.errors import ContractError, SchemaError, shown
+from roomgrad.errors import ContractError, SchemaError, format_value
 
 # The names that the envelope of a message takes; everything else is a field of the system's own.
 ENVELOPE = frozenset(
@@ -131,7 +131,7 @@ class Array:
                 return np.array(value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise SchemaError(
-                f"{name}: expected numbers of shape {self.describe()}, got {shown(value)}"
+                f"{name}: expected numbers of shape {self.describe()}, got {format_value(value)}"
             ) from error
 
     def describe(self) -> str:
@@ -162,13 +162,13 @@ class Text:
         if self.many and isinstance(value, list):
             return [self._one(name, item) for item in value]
         if self.many:
-            raise SchemaError(f"{name}: expected {self.describe()}, got {shown(value)}")
+            raise SchemaError(f"{name}: expected {self.describe()}, got {format_value(value)}")
         return self._one(name, value)
 
     def _one(self, name: str, value: object) -> str:
         fits = isinstance(value, str) and len(value) <= self.longest
         if not fits or (self.among and value not in self.among):
-            raise SchemaError(f"{name}: expected {self.describe()}, got {shown(value)}")
+            raise SchemaError(f"{name}: expected {self.describe()}, got {format_value(value)}")
         return str(value)
 
     def describe(self) -> str:

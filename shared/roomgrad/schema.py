@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from roomgrad.codec import DTYPES
 from roomgrad.component import Component
-from roomgrad.errors import ContractError, shown
+from roomgrad.errors import ContractError, format_value
 from roomgrad.rooms import Array, Room, Stream, System, Text
 
 _ARRAY = ("optional", "low", "high", "nullable", "empty")  # beside dtype and shape
@@ -103,12 +103,12 @@ def read_contract(written: bytes | str) -> System:
     try:
         found = _Contract.model_validate_json(written)
     except ValidationError as error:
-        raise ContractError(f"this is no contract of a system: {shown(written)}") from error
+        raise ContractError(f"this is no contract of a system: {format_value(written)}") from error
     return System(found.name, tuple(each.stream() for each in found.streams), found.components)
 
 
 @dataclass(frozen=True)
-class Handles:
+class HandlerDeclaration:
     """A handler as its component declares it."""
 
     name: str
@@ -122,10 +122,10 @@ class Handles:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Declaration:
     """What a component says of itself to whoever looks at the run."""
 
-    handlers: tuple[Handles, ...]
+    handlers: tuple[HandlerDeclaration, ...]
     everyone: bool = False
     """Whether each replica sees each message."""
 
@@ -148,10 +148,10 @@ class Declared:
     """Where it sends on other occasions than in a handler's reply."""
 
     @classmethod
-    def of(cls, component: Component) -> Declared:
+    def of(cls, component: Component) -> Declaration:
         """What a component declares."""
         handlers = [
-            Handles(
+            HandlerDeclaration(
                 getattr(each.function, "__name__", ""),
                 each.room,
                 each.type,
@@ -177,14 +177,14 @@ class Declared:
         return orjson.dumps(self)
 
     @classmethod
-    def read(cls, written: bytes | str) -> Declared:
+    def read(cls, written: bytes | str) -> Declaration:
         """From JSON. Raises ContractError for anything else."""
         try:
             return _DECLARED.validate_json(written)
         except ValidationError as error:
             raise ContractError(
-                f"this is no declaration of a component: {shown(written)}"
+                f"this is no declaration of a component: {format_value(written)}"
             ) from error
 
 
-_DECLARED = TypeAdapter(Declared)
+_DECLARED = TypeAdapter(Declaration)

@@ -43,10 +43,10 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import ContractError, NoAnswer
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType, Stream
 from roomgrad.runtime.model_store import ModelStore
 from roomgrad.runtime.replica import Replica

@@ -18,7 +18,7 @@ import numpy as np
 
 from roomgrad.codec import unpack
 from roomgrad.context import Context
-from roomgrad.errors import Refused, shown
+from roomgrad.errors import Rejected, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.redis.client import Client
 from roomgrad_melody.contract import CUSTOM, LABELS_LOG, RATINGS, USER
@@ -67,8 +67,8 @@ def checked_name(name: object) -> str:
     """The name of a rater. Raises Refused unless it is 1 to 40 printable characters."""
     text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
     if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
-        raise Refused(
-            f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {shown(name)}"
+        raise Rejected(
+            f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {format_value(name)}"
         )
     return text
 
@@ -78,9 +78,9 @@ def checked_rating(rating: object) -> int | None:
     if rating is None:
         return None
     if type(rating) is not int or not 0 <= rating < RATINGS:
-        raise Refused(
+        raise Rejected(
             f"a rating is a whole number from 0 to {RATINGS - 1}, or null to take one back, "
-            f"got {shown(rating)}"
+            f"got {format_value(rating)}"
         )
     return rating
 
@@ -88,11 +88,11 @@ def checked_rating(rating: object) -> int | None:
 def checked_melody(melody: object) -> str:
     """The text of a melody. Raises Refused unless it is 128 characters 0 and 1."""
     if not isinstance(melody, str):
-        raise Refused(f"a melody: expected 128 characters 0 and 1, got {shown(melody)}")
+        raise Rejected(f"a melody: expected 128 characters 0 and 1, got {format_value(melody)}")
     try:
         from_text(melody)
     except ValueError as error:
-        raise Refused(str(error)[:400]) from error
+        raise Rejected(str(error)[:400]) from error
     return melody
 
 
@@ -262,20 +262,20 @@ def _check_question(
 ) -> None:
     owner, asked_of = question["rater"], question.get("by", "")
     if asked_of not in ("", rater):
-        raise Refused(f"this melody was asked of {asked_of}, not of {rater}")
+        raise Rejected(f"this melody was asked of {asked_of}, not of {rater}")
     if owner not in ("", rater) and _is_answered(question, now):
-        raise Refused(f"{owner} has rated this melody meanwhile")
+        raise Rejected(f"{owner} has rated this melody meanwhile")
     if owner not in ("", rater) and question["until"] > now:
-        raise Refused(f"{owner} listens to this melody now; your time for it was over")
+        raise Rejected(f"{owner} listens to this melody now; your time for it was over")
     if given.rating is None and label is None and not _is_answered(question, now):
-        raise Refused("this melody has no rating that could be taken back")
+        raise Rejected("this melody has no rating that could be taken back")
 
 
 def _check_label(label: Record | None, rater: str, given: Given) -> None:
     if label is None or label["root"] != given.root:
-        raise Refused("nobody asks about this melody any more")
+        raise Rejected("nobody asks about this melody any more")
     if label["rater"] != rater:
-        raise Refused(f"{label['rater']} has rated this melody; only they can change that")
+        raise Rejected(f"{label['rater']} has rated this melody; only they can change that")
 
 
 def _message(rater: str, given: Given) -> Message:

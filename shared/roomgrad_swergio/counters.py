@@ -24,10 +24,10 @@ from typing import Any, Generic, Self, TypeVar
 
 import redis
 
-from roomgrad.errors import NoServer, ServerError, SettingsError, shown
+from roomgrad.errors import NoServer, ServerError, SettingsError, format_value
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
-from roomgrad.redis.addresses import shown as without_password
+from roomgrad.redis.addresses import without_password as without_password
 from roomgrad.redis.server import address, connect
 from roomgrad.runtime import runs
 
@@ -237,7 +237,8 @@ class MutableNumber(_Kept[Number]):
         elif isinstance(value, Real) and math.isfinite(float(value)):
             return float(value)
         raise ValueError(
-            f"{self.name}: expected a finite number, whole ones up to {LARGEST}, got {shown(value)}"
+            f"{self.name}: expected a finite number, whole ones up to {LARGEST}, "
+            f"got {format_value(value)}"
         )
 
     def _encoded(self, value: Number) -> bytes:
@@ -248,7 +249,7 @@ class MutableNumber(_Kept[Number]):
             with contextlib.suppress(ValueError):
                 return kind(text)
         raise ServerError(
-            f"{self.name} in {self.key} is {shown(text)}, expected a number: remove it with "
+            f"{self.name} in {self.key} is {format_value(text)}, expected a number: remove it with "
             f"redis-cli HDEL '{self.key}' {self.name}"
         )
 

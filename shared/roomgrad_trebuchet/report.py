@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from roomgrad.local import project
+from roomgrad import state
 from roomgrad.local.plan import Plan, served_as
 from roomgrad.local.session import password_file
 from roomgrad.names import Names, encoded
-from roomgrad.redis.addresses import redis_cli, subscribe_of
+from roomgrad.redis.addresses import redis_cli, subscribe_command
 
 ANY = ("0.0.0.0", "::")  # of all addresses of this machine
 
@@ -83,7 +83,7 @@ def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
         "Where to look next:",
         *first,
         f"  {me} shoot --wind 3 --target 60{option}",
-        f"  {cli} {subscribe_of(url)} '{names.channel('input')}'",
+        f"  {cli} {subscribe_command(url)} '{names.channel('input')}'",
         f"  {cli} HGETALL '{names.counters('trainer')}'",
         f"  {me} down{option}",
     ]
@@ -93,7 +93,7 @@ def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
     """Where the programs of a swarm file write, and what stops them."""
     option = "" if plan.run == served_as(file) else f" --run {shlex.quote(plan.run)}"
     logs = [f"{encoded(name)}.log" for name in plan.programs]
-    folder = os.path.relpath(project.run_directory(plan.run))
+    folder = os.path.relpath(state.run_directory(plan.run))
     return [
         "Where to look:",
         f"  {shlex.quote(folder)}: {', '.join(logs)}",

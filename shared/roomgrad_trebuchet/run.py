@@ -20,7 +20,7 @@ from roomgrad.errors import SettingsError
 from roomgrad.local import project
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file, serve
-from roomgrad.redis.addresses import shown
+from roomgrad.redis.addresses import without_password
 from roomgrad.redis.client import Client
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER
@@ -73,7 +73,7 @@ def _greet(console: Console, session: Session, options: Trebuchet) -> None:
     plan = session.plan
     settings = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
     console.print(f"[bold]{escape(plan.names.run)}[/]: {settings}")
-    console.print(f"  server   {session.server_text()} at {shown(session.url)}")
+    console.print(f"  server   {session.server_text()} at {without_password(session.url)}")
     counts = [f"{name} x{plan.count(name)}" for name in plan.components]
     console.print(f"  started  {', '.join(counts)}")
 

@@ -23,8 +23,8 @@ from rich.table import Table
 
 from roomgrad.inspect import entries as sent
 from roomgrad.inspect.timings import Trace, trace
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import LOGGING, Names
-from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType
 from tests.benchmarks.training import components
 from tests.systems.reference import train

@@ -18,9 +18,9 @@ from typing import Any
 
 import redis
 
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.project import module_of
 from roomgrad.names import LOGGING, Names
-from roomgrad.redis.server import EmbeddedServer
 from roomgrad.rooms import MessageType
 from tests.systems.reference import train, weights_sha256
 

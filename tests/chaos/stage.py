@@ -14,8 +14,9 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from tests.chaos.contract import CHAOS, EFFECTS
 from tests.chaos.crew import Crew

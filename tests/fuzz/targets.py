@@ -23,7 +23,7 @@ from roomgrad.local.swarm import file as swarm
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.rooms import Text
-from roomgrad.runtime.notifications import Rings
+from roomgrad.runtime.notifications import Notifications
 from roomgrad.web.connections import MOST_HEADER_BYTES
 from roomgrad.web.events import Events
 from roomgrad.web.guard import Guard
@@ -65,7 +65,7 @@ STREAM = Stream(
     },
 )
 FREE = Stream(ROOM, MessageType.FORWARD, {})
-RINGS = Rings(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
+RINGS = Notifications(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
 
 
 def written() -> list[list[bytes]]:

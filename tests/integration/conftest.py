@@ -18,9 +18,10 @@ import redis
 
 from roomgrad import Component, Message, RuntimeSettings, Stream
 from roomgrad.errors import NoServer
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers

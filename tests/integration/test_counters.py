@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 START = """
 import sys
-from roomgrad.counters import MutableNumber
+from roomgrad_swergio.counters import MutableNumber
 run, url = sys.argv[1:]
 steps = MutableNumber(1, name="steps", component="trainer", run=run, redis_url=url)
 """

@@ -14,9 +14,9 @@ import structlog
 from roomgrad import Component, Context, Message, RuntimeSettings, on
 from roomgrad.errors import ContractError
 from roomgrad.redis.client import Client
-from roomgrad.runtime.housekeeping import Keeper
+from roomgrad.runtime.housekeeping import Housekeeping
 from roomgrad.runtime.replica import Replica
-from roomgrad.runtime.scheduler import Later
+from roomgrad.runtime.scheduler import Scheduler
 from tests.integration.conftest import Cage, OwnServer
 from tests.integration.parrots import (
     CAGE,
@@ -342,7 +342,7 @@ def test_what_cannot_be_sent_waits_and_holds_up_nobody(
     cage: Cage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its stream was replaced meanwhile: a person is told once, others pass, then it comes."""
-    tries = counted(monkeypatch, Later, "deliver")
+    tries = counted(monkeypatch, Scheduler, "deliver")
 
     def two(message: Message, context: Context) -> None:
         context.send(message.reply(PERCH, numbers(1)), after_s=0.2)
@@ -379,7 +379,7 @@ def test_many_that_cannot_be_sent_keep_nobody_busy(
         for number in range(150):
             context.send(message.reply(PERCH, numbers(number)), after_s=0.2)
 
-    tries = counted(monkeypatch, Later, "deliver")
+    tries = counted(monkeypatch, Scheduler, "deliver")
     key = cage.names.stream(*SAID.key)
     cage.start(parrot(burst))
     cage.say(1)
@@ -410,7 +410,7 @@ def test_who_waits_asks_no_more_than_who_does_not(
     own_cage: Cage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle replica with a message that is due in an hour; its keeper sleeps, too."""
-    turns = counted(monkeypatch, Keeper, "_wait")
+    turns = counted(monkeypatch, Housekeeping, "_wait")
     defaults = {"heartbeat_interval_s": 1.0, "heartbeat_lives_s": 3.0, "lease_s": 5.0}
     own_cage.start(parrot(later), block_s=RuntimeSettings().block_s, **defaults)
     own_cage.say(3600)

@@ -192,7 +192,7 @@ def test_processes_end_with_a_killed_launcher(
     script = f"""
         import pathlib, signal, sys
         sys.path[:] = {sys.path!r}
-        from roomgrad.commands.launcher import Launcher
+        from roomgrad.local.launcher import Launcher
         launcher = Launcher(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))
         launcher.start_command("caller-0", {caller()!r})
         signal.pause()

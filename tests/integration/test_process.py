@@ -120,7 +120,7 @@ def test_an_address_that_is_none_ends_the_process(cage: Cage) -> None:
     process = cage.spawn("repeat", redis_url="hello")
     _, error = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert b"'hello' is no address of a server" in error
+    assert b"'hello' is not a server address" in error
 
 
 def test_a_handler_that_takes_too_long_to_stop_is_handed_back(cage: Cage) -> None:

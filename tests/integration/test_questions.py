@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from roomgrad.codec import pack
-from roomgrad.errors import Refused
+from roomgrad.errors import Rejected
 from roomgrad.redis.client import Client
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import from_text
@@ -107,7 +107,7 @@ def test_a_question_for_one_person_goes_to_nobody_else(desk: Desk) -> None:
     assert taken(desk, "Bob") == []
     [question] = lease(desk.client, "Ada", 1, 60)
     assert question.again
-    with pytest.raises(Refused, match="asked of Ada, not of Bob"):
+    with pytest.raises(Rejected, match="asked of Ada, not of Bob"):
         rate(desk, "Bob", A, 3)
 
 
@@ -197,7 +197,7 @@ def test_a_rating_is_changed_and_taken_back(desk: Desk) -> None:
     until(lambda: desk.get("labels", A))
     rate(desk, "Ada", A, 2)
     until(lambda: (desk.get("labels", A) or {})["rating"] == 2)
-    with pytest.raises(Refused, match="Ada has rated this melody; only they can change that"):
+    with pytest.raises(Rejected, match="Ada has rated this melody; only they can change that"):
         rate(desk, "Bob", A, 5)
     rate(desk, "Ada", A, None)
     until(lambda: desk.get("labels", A) is None)
@@ -217,7 +217,7 @@ def test_a_rating_is_taken_back_before_the_learner_saw_it(desk: Desk) -> None:
     rate(desk, "Ada", A, None, id="b" * 32)
     assert len(desk.sent()) == 2
     assert taken(desk, "Ada") == [A]
-    with pytest.raises(Refused, match="no rating that could be taken back"):
+    with pytest.raises(Rejected, match="no rating that could be taken back"):
         rate(desk, "Ada", A, None)
 
 
@@ -242,7 +242,7 @@ def test_what_would_be_refused_is_not_sent(
     taken(desk, "Ada")
     before = desk.table("questions")
     given = {"rater": "Ada", "melody": A, "rating": 3, "root": before[A]["root"], **changed}
-    with pytest.raises(Refused, match=reason):
+    with pytest.raises(Rejected, match=reason):
         answer(desk.client, **given)
     assert desk.sent() == []
     assert desk.table("questions") == before
@@ -253,7 +253,7 @@ def test_what_somebody_else_has_rated_meanwhile_is_refused(desk: Desk) -> None:
     taken(desk, "Ada", lease_s=0.05)
     until(lambda: taken(desk, "Bob") == [A])
     rate(desk, "Bob", A, 3)
-    with pytest.raises(Refused, match="Bob has rated this melody meanwhile"):
+    with pytest.raises(Rejected, match="Bob has rated this melody meanwhile"):
         rate(desk, "Ada", A, 3)
     assert len(desk.sent()) == 1
 

@@ -15,7 +15,7 @@ from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.runtime.replica import Replica
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 from roomgrad.settings import settings
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, Cage
@@ -163,7 +163,7 @@ def test_who_looks_at_a_run_needs_no_code_of_its_components(cage: Cage) -> None:
     cage.start(parrot())
     assert registry.system_of_run(cage.client, cage.names) == PARROTS
     (said,) = registry.declared_in(cage.client, cage.names).values()
-    assert said == Declared.of(parrot())
+    assert said == Declaration.of(parrot())
 
 
 def test_a_contract_that_cannot_be_read_is_as_good_as_none(cage: Cage) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import NoServer, ServerError
-from roomgrad.local.binaries import Version, find_binary
+from roomgrad.local.binaries import find_binary
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.redis import server
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import Version, connect
 
 Start = Callable[..., EmbeddedServer]
 

@@ -13,9 +13,9 @@ import pytest
 import redis
 import structlog
 
-from roomgrad.errors import NoServer, Untrusted
+from roomgrad.errors import NoServer, TLSError
 from roomgrad.names import Names
-from roomgrad.redis.connection import Wire
+from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect, objection
 from roomgrad_swergio.gateway.link import Link
 from roomgrad_swergio.gateway.process import serve
@@ -50,7 +50,7 @@ def cage(server: Secure) -> Iterator[Cage]:
 
 def by_wire(url: str) -> None:
     """What a component sends and receives by."""
-    wire = Wire(url)
+    wire = Connection(url)
     with contextlib.closing(wire):
         wire.connect()
         assert wire.call([b"PING"]) == b"PONG"
@@ -104,7 +104,7 @@ def test_a_wrong_certificate_is_told_in_a_sentence_and_nothing_is_sent(
     """Ended, not begun, for another host, signed by another CA: what it is, and what to do."""
     server.show(shown)
     server.forget()
-    with pytest.raises(Untrusted, match=WRONG[shown]):
+    with pytest.raises(TLSError, match=WRONG[shown]):
         connects(server.url().replace("//", "//:secret@"))
     assert server.asked() <= {"config|resetstat", "info", "client|setinfo"}  # no AUTH, nothing
 
@@ -116,7 +116,7 @@ def test_who_names_a_ca_trusts_no_other_one(
     """Not even those that this machine trusts, which count only where none is named."""
     server.show("foreign")
     monkeypatch.setenv("SSL_CERT_FILE", server.file("other.crt"))
-    with pytest.raises(Untrusted, match="and not by the CA in"):
+    with pytest.raises(TLSError, match="and not by the CA in"):
         connects(server.url())
     connects(server.url().partition("?")[0])
 
@@ -127,11 +127,11 @@ def test_a_server_without_tls_is_told_from_one_that_is_away(
 ) -> None:
     """It would wait for the end of a line for ever."""
     url = server.url().replace(str(server.port), str(server.plain_port))
-    with pytest.raises(Untrusted, match=rf"localhost:{server.plain_port} does not speak TLS"):
+    with pytest.raises(TLSError, match=rf"localhost:{server.plain_port} does not speak TLS"):
         connects(url)
     with pytest.raises((NoServer, OSError, redis.ConnectionError)) as away:
         connects(server.url().replace(str(server.port), "1"))
-    assert not isinstance(away.value, Untrusted)
+    assert not isinstance(away.value, TLSError)
 
 
 @pytest.mark.parametrize("connects", WAYS)
@@ -139,7 +139,7 @@ def test_a_server_with_tls_says_so_to_who_speaks_none(
     server: Secure, connects: Callable[[str], None]
 ) -> None:
     """It only hangs up, so it is looked at."""
-    with pytest.raises(Untrusted, match=rf"localhost:{server.port} speaks TLS: write rediss://"):
+    with pytest.raises(TLSError, match=rf"localhost:{server.port} speaks TLS: write rediss://"):
         connects(f"redis://localhost:{server.port}/0")
 
 
@@ -149,7 +149,7 @@ def test_a_server_may_want_a_certificate_too(
 ) -> None:
     """The address names it."""
     server.set("tls-auth-clients", "yes")
-    with pytest.raises(Untrusted, match=r"wants a certificate of who connects.*ssl_certfile"):
+    with pytest.raises(TLSError, match=r"wants a certificate of who connects.*ssl_certfile"):
         connects(server.url())
     own = f"&ssl_certfile={server.file('good.crt')}&ssl_keyfile={server.file('good.key')}"
     connects(server.url(more=own))
@@ -159,7 +159,7 @@ def test_a_server_may_want_a_certificate_too(
 def test_a_file_that_is_no_ca_is_told(server: Secure, connects: Callable[[str], None]) -> None:
     """Missing, or something else."""
     for name, reason in (("gone.crt", "No such file"), ("good.key", "no certificate in PEM")):
-        with pytest.raises(Untrusted, match=rf"the CA \S+{name} cannot be used \({reason}"):
+        with pytest.raises(TLSError, match=rf"the CA \S+{name} cannot be used \({reason}"):
             connects(server.url(ca=name))
 
 
@@ -235,5 +235,5 @@ def test_a_gateway_ends_where_it_begins_untrusted(server: Secure) -> None:
     """It raises before it listens."""
     server.show("foreign")
     settings = GatewaySettings(run="test-tls", system="")
-    with pytest.raises(Untrusted, match="and not by the CA in"):
+    with pytest.raises(TLSError, match="and not by the CA in"):
         asyncio.run(serve(settings, server.url()))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import NoServer
-from roomgrad.redis.connection import Wire, WireLost
+from roomgrad.redis.connection import Connection, ConnectionLost
 from roomgrad.redis.server import connect
 from roomgrad_swergio.gateway.link import Link
 from tests.integration.secure import make_certificates
@@ -85,7 +85,7 @@ async def pinged(url: str) -> bool:
 def test_the_master_is_found_and_spoken_to(watched: Watched) -> None:
     """By a component, a command and the gateway."""
     url = watched.url("ca.crt")
-    with contextlib.closing(Wire(url)) as wire:
+    with contextlib.closing(Connection(url)) as wire:
         wire.connect()
         assert wire.call([b"PING"]) == b"PONG"
     with contextlib.closing(connect(url)) as client:
@@ -97,8 +97,8 @@ def test_sentinels_of_another_ca_are_not_believed(watched: Watched) -> None:
     """What each of them showed stands in the sentence."""
     url = watched.url("other.crt")
     reason = r"no sentinel answers: .*signed by 'ours.*, and not by the CA in \S+other\.crt"
-    with pytest.raises(WireLost, match=reason):
-        Wire(url).connect()
+    with pytest.raises(ConnectionLost, match=reason):
+        Connection(url).connect()
     with pytest.raises(NoServer, match=reason):
         connect(url)
     with pytest.raises(NoServer, match=reason):

@@ -7,13 +7,13 @@ import http.client
 import json
 from typing import Any, Protocol
 
-from roomgrad.web.serving import Door
+from roomgrad.web.serving import Listener
 
 
 class Served(Protocol):
     """A page that serves."""
 
-    door: Door
+    door: Listener
 
 
 class Caller:

@@ -20,7 +20,7 @@ from roomgrad.web import connections, guard, serving
 from roomgrad.web.dashboard.settings import DashboardSettings
 from roomgrad.web.dashboard.site import Site as Dashboard
 from roomgrad.web.rates import MOST_ADDRESSES, Rates
-from roomgrad.web.serving import Door
+from roomgrad.web.serving import Listener
 from roomgrad.web.settings import WebSettings
 from roomgrad_melody.labelling.settings import LabellingSettings
 from roomgrad_melody.labelling.site import Site as Labelling
@@ -490,13 +490,13 @@ class Bare(Caller):
 
 
 class Served_:
-    def __init__(self, door: Door) -> None:
+    def __init__(self, door: Listener) -> None:
         self.door = door
 
 
 @contextlib.contextmanager
 def bare(routes: list[Route]) -> Iterator[Bare]:
-    door = Door(WebSettings(port=free_port()), 1)
+    door = Listener(WebSettings(port=free_port()), 1)
     server = door.server(Starlette(routes=routes, exception_handlers=serving.TROUBLE))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket]}, daemon=True)
     thread.start()

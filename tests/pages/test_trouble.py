@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.errors import Refused
+from roomgrad.errors import Rejected
 from roomgrad.testing import running
 from roomgrad_melody.contract import CUSTOM, LEARNER, MELODY, USER
 from roomgrad_melody.questions import answer, lease
@@ -90,7 +90,7 @@ def test_a_refused_rating_brings_the_melody_back_with_the_reason(desk: Desk, vis
 @on(USER, CUSTOM)
 def refuse(_message: Message, _context: Context) -> None:
     """A learner that wants nothing."""
-    raise Refused("the learner has no room for it")
+    raise Rejected("the learner has no room for it")
 
 
 def test_what_the_learner_refuses_later_comes_back_too(desk: Desk, visit: Open) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from roomgrad import state
 from roomgrad.cli.systems import RATER, Trebuchet
-from roomgrad.local import project
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
-from roomgrad.redis.server import EmbeddedServer
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER, MELODY
 
 ENDLESS = 1_000_000_000
@@ -64,7 +64,7 @@ def full_load(folder: Path) -> Iterator[Load]:
     os.environ.pop("REDIS_URL", None)
     try:
         with contextlib.ExitStack() as stack:
-            server = stack.enter_context(EmbeddedServer.start(project.server_directory()))
+            server = stack.enter_context(EmbeddedServer.start(state.server_directory()))
             sessions = []
             for plan in (Trebuchet(steps=ENDLESS).plan(TREBUCHET_RUN), melody()):
                 session = stack.enter_context(serve(plan, "", fresh=True, say=print))

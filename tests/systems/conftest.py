@@ -12,10 +12,11 @@ import pytest
 import redis
 
 from roomgrad.cli.systems import Trebuchet
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.local.plan import Plan
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER

@@ -18,9 +18,10 @@ import pytest
 import redis
 from swergio import MESSAGE_TYPE, Client
 
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server

@@ -18,11 +18,12 @@ import pytest
 import redis
 
 from roomgrad.codec import unpack
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.rooms import System
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import formats

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from roomgrad.local import children
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
 from tests.waiting import until

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from roomgrad.errors import NoServer, Refused, ServerError
+from roomgrad.errors import NoServer, Rejected, ServerError
 from roomgrad.messages import new_id
 from roomgrad.redis.client import Client
 from roomgrad_melody import questions
@@ -137,7 +137,7 @@ class Person:
 
         try:
             until(lambda: self._reached(send), timeout_s=40)
-        except Refused:  # a server that fell back may have forgotten that it was asked
+        except Rejected:  # a server that fell back may have forgotten that it was asked
             return
         self.acknowledged[id] = (question.melody, rating)
 
@@ -211,9 +211,9 @@ def test_an_answer_stands_only_when_the_disk_has_it(play: Play, monkeypatch: Any
 
 HOLD = """
 import sys, time
-from roomgrad.client import Client
-from roomgrad.contracts.melody import MELODY
-from roomgrad.melody.questions import lease
+from roomgrad.redis.client import Client
+from roomgrad_melody.contract import MELODY
+from roomgrad_melody.questions import lease
 with Client(MELODY) as client:
     taken = lease(client, "gone", 5, 1.0)
     print(*[each.melody for each in taken], flush=True)

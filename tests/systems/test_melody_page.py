@@ -19,8 +19,9 @@ import redis
 
 from roomgrad.codec import unpack
 from roomgrad.local import children
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.runtime import heartbeats
 from roomgrad.testing import throwaway_server
 from roomgrad_melody.contract import MELODY

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from roomgrad.redis.server import EmbeddedServer
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.testing import throwaway_server
 from tests.pages.desk import free_port
 from tests.waiting import until

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer, connect
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger

@@ -11,14 +11,14 @@ from roomgrad.errors import NoServer, ServerError
 from roomgrad.names import Names
 from roomgrad.redis.addresses import (
     for_run,
-    guide_of,
     located,
     options_of,
+    publish_command,
     redis_cli,
-    ring_of,
-    shown,
+    resolver_of,
+    without_password,
 )
-from roomgrad.redis.cluster import SLOTS, Shards, slot_of
+from roomgrad.redis.cluster import SLOTS, Cluster, slot_of
 from roomgrad.redis.sentinels import Sentinels
 
 CLUSTER = "redis+cluster://me:s%40cret@one:7000,two,[::1]:7"
@@ -27,7 +27,7 @@ SENTINELS = "redis+sentinel://me:s%40cret@one:26380,two,[::1]:7/rooms/3"
 
 def test_an_address_of_sentinels_says_who_is_asked_and_for_what() -> None:
     """Hosts with and without ports, the master's name, and what the server behind wants."""
-    found = guide_of(SENTINELS)
+    found = resolver_of(SENTINELS)
     assert isinstance(found, Sentinels)
     assert found.name == "rooms"
     assert found.places == [("one", 26380), ("two", 26379), ("::1", 7)]
@@ -45,7 +45,7 @@ def test_the_master_of_an_address_keeps_user_and_database() -> None:
 
 def test_an_address_is_shown_without_its_password() -> None:
     """Also where it names several hosts."""
-    assert shown(SENTINELS) == "redis+sentinel://me:***@one:26380,two,[::1]:7/rooms/3"
+    assert without_password(SENTINELS) == "redis+sentinel://me:***@one:26380,two,[::1]:7/rooms/3"
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,14 @@ def test_an_address_is_shown_without_its_password() -> None:
 )
 def test_what_is_no_address_is_refused_with_an_example(url: str) -> None:
     """In one sentence, with the value."""
-    with pytest.raises(ServerError, match=r"is no address of a server: .*redis\+sentinel://"):
+    with pytest.raises(ServerError, match=r"is not a server address: .*redis\+sentinel://"):
         options_of(url)
 
 
 def test_an_address_of_a_cluster_says_which_nodes_are_asked_for_which_run() -> None:
     """Hosts with and without ports, what nodes want, and the run that is looked for."""
-    found = guide_of(for_run(CLUSTER, "a run/2"))
-    assert isinstance(found, Shards)
+    found = resolver_of(for_run(CLUSTER, "a run/2"))
+    assert isinstance(found, Cluster)
     assert found.name == "a run/2"
     assert found.places == [("one", 7000), ("two", 6379), ("::1", 7)]
     assert options_of(CLUSTER) == {"username": "me", "password": "s@cret"}
@@ -86,8 +86,8 @@ def test_an_address_of_a_cluster_says_which_nodes_are_asked_for_which_run() -> N
 def test_a_run_binds_the_address_of_a_cluster_and_no_other(run: str, other: str) -> None:
     """Whatever the run is called; the last one counts."""
     bound = for_run(for_run(CLUSTER, other), run)
-    found = guide_of(bound)
-    assert isinstance(found, Shards)
+    found = resolver_of(bound)
+    assert isinstance(found, Cluster)
     assert found.name == run
     assert for_run(bound, "") == CLUSTER
     assert for_run(SENTINELS, run) == SENTINELS
@@ -107,8 +107,8 @@ def test_a_node_of_a_cluster_has_an_address_without_a_run() -> None:
     """For what knows no cluster; people see no run in it, and no password."""
     bound = for_run(CLUSTER, "night")
     assert located(bound, ("10.0.0.1", 7000)) == "redis://me:s%40cret@10.0.0.1:7000/0"
-    assert shown(bound) == "redis+cluster://me:***@one:7000,two,[::1]:7"
-    assert (ring_of(bound), ring_of(SENTINELS)) == (b"SPUBLISH", b"PUBLISH")
+    assert without_password(bound) == "redis+cluster://me:***@one:7000,two,[::1]:7"
+    assert (publish_command(bound), publish_command(SENTINELS)) == (b"SPUBLISH", b"PUBLISH")
 
 
 def test_no_node_answers() -> None:

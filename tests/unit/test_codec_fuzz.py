@@ -26,7 +26,7 @@ from roomgrad.codec import (
     parse_body,
     unpack,
 )
-from roomgrad.errors import MessageError, shown
+from roomgrad.errors import MessageError, format_value
 from tests.fuzz.targets import RINGS, STREAM, written
 
 EXAMPLES = written()
@@ -90,7 +90,7 @@ def check_parts(raw: bytes, body: Any, spec: dict[str, Any], tail: bytes) -> Non
     for payload in (raw, tail):
         with contextlib.suppress(MessageError):
             RINGS._read("room", payload)
-    assert len(shown(body)) < 2000
+    assert len(format_value(body)) < 2000
 
 
 @FEW

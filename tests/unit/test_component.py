@@ -120,39 +120,6 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def dotted(path: Path) -> str:
-    """A module of the SDK as it is imported, without the package's name."""
-    return ".".join(path.relative_to(SDK).with_suffix("").parts)
-
-
-def modules() -> dict[str, Path]:
-    """Every module of the SDK by its name."""
-    return {dotted(path): path for path in SDK.rglob("*.py")}
-
-
-def own_imports(path: Path) -> set[str]:
-    """The modules of the SDK that a module of it imports."""
-    names = {name for name in modules() if "__" not in name}
-    found = {name.removeprefix("roomgrad.") for name in imports(path) if "." in name}
-    found |= {"__init__"} if "roomgrad" in imports(path) else set()
-    return {name for name in found if name in names}
-
-
-def test_imports_in_the_sdk_point_one_way() -> None:
-    """No module is imported by what it imports itself."""
-    graph = {name: own_imports(path) for name, path in modules().items()}
-    order: list[str] = []
-    while graph:
-        ready = sorted(name for name, needs in graph.items() if not needs & graph.keys())
-        assert ready, f"these import each other in a circle: {sorted(graph)}"
-        order += ready
-        for name in ready:
-            del graph[name]
-    assert order.index("errors") < order.index("rooms") < order.index("messages")
-    assert order.index("messages") < order.index("codec") < order.index("memory")
-    assert order.index("memory") < order.index("context") < order.index("runtime.replica")
-
-
 def test_services_never_import_each_other() -> None:
     """They share the SDK, and talk in rooms."""
     folders = [path.parent for path in (ROOT / "services").glob("*/__main__.py")]

@@ -23,7 +23,7 @@ from roomgrad import (
 from roomgrad.commit import Commit
 from roomgrad.errors import ContractError, SchemaError
 from roomgrad.names import Names
-from roomgrad.runtime.scheduler import Later
+from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.testing import Called, call
 
 CAVE, HILL = Room("cave"), Room("hill")
@@ -100,7 +100,7 @@ def test_the_words_of_a_delayed_message() -> None:
 
 def test_the_alarm_is_only_ever_set_earlier() -> None:
     """And rings for that alone, so that the keeper does not wake for nothing."""
-    later = Later(Names("run"), rock(lambda message, context: None))
+    later = Scheduler(Names("run"), rock(lambda message, context: None))
     rings: list[float] = []
     assert later.due == math.inf
     later.expect(4.0)  # nobody listens yet

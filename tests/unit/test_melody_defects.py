@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
-from roomgrad.errors import Refused, SchemaError, StrayMessage
+from roomgrad.errors import Rejected, SchemaError, StrayMessage
 from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
@@ -116,7 +116,7 @@ def test_half_a_rating_is_not_stored_in_one_way_or_another() -> None:
     """3.5 is neither 3 nor 4, nor 3 here and 3.5 there."""
     learner = asked()
     melody = next(iter(learner.questions))
-    with pytest.raises(Refused, match=r"a rating is 3.5; expected a whole number from 0 to 5"):
+    with pytest.raises(Rejected, match=r"a rating is 3.5; expected a whole number from 0 to 5"):
         learner.answer(melody, 3.5)
     assert learner.labels == {}
     assert learner.log == []
@@ -127,13 +127,13 @@ def test_a_typo_costs_no_batch_and_blocks_no_question() -> None:
     learner = asked()
     melodies = list(learner.questions)
     root = learner.questions[melodies[0]]["root"]
-    with pytest.raises(Refused):
+    with pytest.raises(Rejected):
         learner.hear(answered(melodies, [1, 2, 3, 4, 0.5], root, "anna"))
     assert learner.labels == {}
     assert list(learner.questions) == melodies
     learner.hear(answered(melodies, [1, 2, 3, 4, 5], root, "anna"))
     assert list(learner.labels.values()) == [1, 2, 3, 4, 5]
-    assert not Refused("").ends_root, "the root of a question outlives a wrong answer"
+    assert not Rejected("").ends_root, "the root of a question outlives a wrong answer"
 
 
 def test_a_question_is_not_lost_because_nobody_listened() -> None:
@@ -154,7 +154,7 @@ def test_two_raters_do_not_ask_each_other_again() -> None:
     melody = next(iter(learner.questions))
     root = learner.questions[melody]["root"]
     learner.answer(melody, 2, "anna")
-    with pytest.raises(Refused, match="was answered by anna before"):
+    with pytest.raises(Rejected, match="was answered by anna before"):
         learner.hear(answered([melody], [4], root, "ben"))
     assert learner.labels == {melody: 2}
     assert melody not in learner.questions
@@ -168,7 +168,7 @@ def test_a_melody_that_is_asked_again_is_asked_of_the_same_person() -> None:
     learner.scores(said, "v1")
     question = learner.questions[melody]
     assert (question["again"], question["by"]) == (True, "anna")
-    with pytest.raises(Refused, match="was asked of anna, not of ben"):
+    with pytest.raises(Rejected, match="was asked of anna, not of ben"):
         learner.answer(melody, 5, "ben")
     learner.answer(melody, 3, "anna")
     assert learner.now["agreement"] == {"n": 1, "exact": 0, "absolute": 1}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad.errors import Refused
+from roomgrad.errors import Rejected
 from roomgrad_melody.questions import checked_melody, checked_name, checked_rating
 
 
@@ -24,7 +24,7 @@ def test_a_name_is_the_same_however_it_was_typed() -> None:
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 41, "a\nb", "a\x00", "\u202eabc", None, 5, ["x"]])
 def test_other_things_are_no_names(name: Any) -> None:
-    with pytest.raises(Refused, match="1 to 40 printable characters, got"):
+    with pytest.raises(Rejected, match="1 to 40 printable characters, got"):
         checked_name(name)
 
 
@@ -36,7 +36,7 @@ def test_ratings_are_whole_numbers_or_null(rating: int | None) -> None:
 @pytest.mark.parametrize("rating", [-1, 6, 2.0, 2.5, True, "3", float("nan"), [1]])
 def test_other_ratings_are_refused(rating: Any) -> None:
     """A bool and a float of whole value are no ratings either."""
-    with pytest.raises(Refused, match="whole number from 0 to 5, or null"):
+    with pytest.raises(Rejected, match="whole number from 0 to 5, or null"):
         checked_rating(rating)
 
 
@@ -47,5 +47,5 @@ def test_a_melody_is_128_characters(melody: str) -> None:
 
 @pytest.mark.parametrize("melody", ["", "01" * 63, "01" * 65, "2" * 128, "é" * 128, None, 7])
 def test_other_melodies_are_refused(melody: Any) -> None:
-    with pytest.raises(Refused, match="expected 128"):
+    with pytest.raises(Rejected, match="expected 128"):
         checked_melody(melody)

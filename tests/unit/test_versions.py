@@ -15,7 +15,7 @@ import pytest
 from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
 from roomgrad.codec import FORMATS, decode, encode, header, pack, unpack
 from roomgrad.errors import DecodeError
-from roomgrad.schema import Declared, Handles
+from roomgrad.schema import Declaration, HandlerDeclaration
 from tests.systems.release import FORMAT_2
 
 ROOM = Room("room")
@@ -96,13 +96,13 @@ def test_headers_records_and_declarations_are_as_ever() -> None:
     assert (back["ROOT_ID"], back["batch"]) == ("r", 7)
     assert np.array_equal(back["bits"], bits)
     assert np.array_equal(back["target"], target)
-    shoot = Handles(
+    shoot = HandlerDeclaration(
         "shoot", "model", "DATA/FORWARD", (("output", "DATA/FORWARD"),), about="Shoots."
     )
-    declared = Declared((shoot,), learns=True)
-    assert Declared.read(DECLARED) == declared
+    declared = Declaration((shoot,), learns=True)
+    assert Declaration.read(DECLARED) == declared
     more = orjson.dumps(orjson.loads(DECLARED) | {"of_a_later_release": 1})
-    assert Declared.read(more) == declared
+    assert Declaration.read(more) == declared
 
 
 @pytest.mark.usefixtures("second")

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad.errors import ContractError
-from roomgrad.redis.registry import SYSTEMS
+from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad.schema import Declared, contract, read_contract
+from roomgrad.schema import Declaration, contract, read_contract
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 
@@ -20,13 +20,13 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("system", SYSTEMS.values(), ids=lambda system: system.name)
+@pytest.mark.parametrize("system", systems().values(), ids=lambda system: system.name)
 def test_a_contract_that_was_written_is_read_as_it_was(system: System) -> None:
     assert read_contract(contract(system)) == system
 
 
 def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
-    written = json.loads(contract(SYSTEMS["trebuchet"]))
+    written = json.loads(contract(systems()["trebuchet"]))
     assert written["streams"][0]["fields"] == {
         "DATA": {"array": "<f4", "shape": ["batch", 2]},
         "FRAMES": {"array": "<i8", "shape": [], "optional": True},
@@ -34,10 +34,10 @@ def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
 
 
 def test_what_a_component_declares_is_read_as_it_was() -> None:
-    declared = Declared.of(controlmodel)
-    assert Declared.read(declared.write()) == declared
+    declared = Declaration.of(controlmodel)
+    assert Declaration.read(declared.write()) == declared
     assert (declared.learns, declared.starts) == (True, False)
-    assert Declared.of(trainer).starts
+    assert Declaration.of(trainer).starts
     forward = declared.handlers[0]
     assert (forward.room, forward.type) == ("input", "DATA/FORWARD")
     assert forward.replies == (("model", "DATA/FORWARD"),)
@@ -46,7 +46,7 @@ def test_what_a_component_declares_is_read_as_it_was() -> None:
 
 @given(st.binary() | st.text() | JSON.map(json.dumps))
 def test_anything_else_is_refused_in_a_sentence(written: Any) -> None:
-    for read in (read_contract, Declared.read):
+    for read in (read_contract, Declaration.read):
         with pytest.raises(ContractError, match="this is no"):
             read(written)
 
@@ -68,7 +68,7 @@ def test_anything_else_is_refused_in_a_sentence(written: Any) -> None:
     ],
 )
 def test_a_field_that_no_contract_can_have_is_refused(part: str, wrong: object) -> None:
-    written = json.loads(contract(SYSTEMS["trebuchet"]))
+    written = json.loads(contract(systems()["trebuchet"]))
     written["streams"][0]["fields"]["DATA"][part] = wrong
     with pytest.raises(ContractError):
         read_contract(json.dumps(written))

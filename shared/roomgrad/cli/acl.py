@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from roomgrad.names import Names
     from roomgrad.ops.acl import Grants
     from roomgrad.rooms import System
-    from roomgrad.schema import Declared
+    from roomgrad.schema import Declaration
 
 ABOUT = """\
 # Users of Redis, one for each component, with the rights that it needs and no others, as
@@ -42,7 +42,7 @@ def acl(
     from roomgrad.redis import registry
 
     if system or not run:
-        systems = [find_system(system)] if system else list(registry.SYSTEMS.values())
+        systems = [find_system(system)] if system else list(registry.systems().values())
         served = [(each, Names(run or each.name), shipped(each)) for each in systems]
     else:
         with target.reached(redis) as (client, _):
@@ -57,20 +57,20 @@ def acl(
     print(ABOUT + "\n".join(users(served)))
 
 
-def shipped(system: System) -> dict[str, Declared]:
+def shipped(system: System) -> dict[str, Declaration]:
     """What the components of a system declare that comes with roomgrad."""
     from roomgrad.component import Component
     from roomgrad.local import project
-    from roomgrad.schema import Declared
+    from roomgrad.schema import Declaration
 
     found = {}
     for name in (*system.components, *LISTENERS.get(system.name, ())):
         made = import_module(f"{project.module_of(name)}.handlers").component
-        found[name] = Declared.of(made if isinstance(made, Component) else made(lambda: None))
+        found[name] = Declaration.of(made if isinstance(made, Component) else made(lambda: None))
     return found
 
 
-def users(served: Sequence[tuple[System, Names, Mapping[str, Declared]]]) -> Iterator[str]:
+def users(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -> Iterator[str]:
     """The lines of an ACL file, by name of the user."""
     from roomgrad.ops import acl as access
 
@@ -81,7 +81,7 @@ def users(served: Sequence[tuple[System, Names, Mapping[str, Declared]]]) -> Ite
         yield f"user {name} on {rules[name]}"
 
 
-def _grants(served: Sequence[tuple[System, Names, Mapping[str, Declared]]]) -> dict[str, Grants]:
+def _grants(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -> dict[str, Grants]:
     from roomgrad.names import GATEWAY
     from roomgrad.ops import acl as access
 

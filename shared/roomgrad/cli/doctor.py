@@ -16,7 +16,7 @@ from roomgrad.inspect.doctor.findings import Finding, Level
 from roomgrad.inspect.format import printable
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
-from roomgrad.redis.addresses import redis_cli, shown
+from roomgrad.redis.addresses import redis_cli, without_password
 from roomgrad.redis.cluster import go_to, on_cluster
 
 COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "bold red"}
@@ -55,7 +55,7 @@ def examined(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
 def report(found: list[Finding], url: str) -> dict[str, object]:
     """All of it as one object."""
     return {
-        "server": shown(url),
+        "server": without_password(url),
         "problems": _count(found, Level.PROBLEM),
         "warnings": _count(found, Level.WARNING),
         "findings": [

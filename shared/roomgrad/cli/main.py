@@ -185,13 +185,13 @@ def down(
     """Stop what `roomgrad up` or `run` serves; its data stays."""
     from roomgrad.local import supervisor as background
     from roomgrad.local.plan import served_as
-    from roomgrad.redis.registry import SYSTEMS
+    from roomgrad.redis.registry import systems
 
     name = run or served_as(system)
     if background.down(name):
         print(f"{name} is down; its data is kept, and `roomgrad up` goes on with it.")
         return
-    others = [each for each in SYSTEMS if each != name and not run and background.is_up(each)]
+    others = [each for each in systems() if each != name and not run and background.is_up(each)]
     more = "".join(f" {each} is: `roomgrad down {each}` stops it." for each in others)
     error = background.last_error(name)
     more = f" It had ended by itself: {error}" if error else more
@@ -209,13 +209,13 @@ def shoot(
     as_json: typed.AsJson = False,
 ) -> None:
     """Ask the running trebuchet how to hit a target, and where that shot lands."""
-    from roomgrad.local import project
+    from roomgrad import state
 
     given = {"wind": wind, "target": target, "csv": csv, "redis-url": redis, "run": run}
     flags = [f"--{name}={value}" for name, value in given.items() if value]
     flags += ["--json"] if as_json else []
     # The service takes this process over: it starts once, and its exit code is ours.
-    path = os.pathsep.join(filter(None, [str(project.root()), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(state.root()), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "roomgrad_trebuchet.inference", *flags, *context.args]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})
 

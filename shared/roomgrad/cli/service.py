@@ -15,11 +15,12 @@ def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) 
 
     given: flags by name, left out where empty. more: flags of the service as they were typed.
     """
+    from roomgrad import state
     from roomgrad.local import project
 
     flags = [f"--{flag}={value}" for flag, value in given.items() if value]
     command = [sys.executable, "-m", project.module_of(name), *flags, *more]
-    path = os.pathsep.join(filter(None, [str(project.root()), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(state.root()), os.environ.get("PYTHONPATH")]))
     # The server's address is no flag: it may hold a password.
     environ = {**os.environ, "PYTHONPATH": path, **({"REDIS_URL": redis} if redis else {})}
     named = any(word.partition("=")[0] == REDIS_FLAG for word in more)

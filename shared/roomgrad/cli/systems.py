@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from roomgrad import state
 from roomgrad.errors import SettingsError
 from roomgrad.local import project
 from roomgrad.local.plan import SWARM_FILES, Plan, Value, counted, find_system, served_as
@@ -132,7 +133,7 @@ class Unattended:
                 "max-labels": self.labels,
                 "ask-every": self.ask_every,
                 "active-labels": QUESTIONS,
-                "labels-file": str(project.run_directory(run) / "labels.csv"),
+                "labels-file": str(state.run_directory(run) / "labels.csv"),
                 **_strategy(self.strategy),
             },
             EVOLUTION: {**shared, "pause-s": 0.0, "generations": self.generations},

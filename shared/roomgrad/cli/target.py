@@ -14,7 +14,7 @@ from roomgrad.inspect.streams import keys_of, place
 from roomgrad.local.plan import find_system, hint
 from roomgrad.local.session import password_file
 from roomgrad.names import ERRORS, LOGGING, Names
-from roomgrad.redis.addresses import shown
+from roomgrad.redis.addresses import without_password
 from roomgrad.redis.cluster import go_to
 from roomgrad.redis.registry import components_of
 from roomgrad.redis.server import address, connect
@@ -31,19 +31,20 @@ def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
         try:
             yield client, url
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise NoServer(f"the server at {shown(url)} is gone: {error}") from error
+            raise NoServer(f"the server at {without_password(url)} is gone: {error}") from error
         except redis.exceptions.NoPermissionError as error:
             raise ServerError(
-                f"the server at {shown(url)} does not allow it ({error}): name a user that may in "
-                f"the address (redis://NAME:PASSWORD@HOST), or allow it by ACL SETUSER"
+                f"the server at {without_password(url)} does not allow it ({error}): "
+                f"name a user that may in the address (redis://NAME:PASSWORD@HOST), "
+                f"or allow it by ACL SETUSER"
             ) from error
         except redis.exceptions.AskError as error:
             raise ServerError(
-                f"the server at {shown(url)} is a node of a cluster ({error}): name it as "
-                f"redis+cluster://HOST:PORT"
+                f"the server at {without_password(url)} is a node of a cluster ({error}): "
+                f"name it as redis+cluster://HOST:PORT"
             ) from error
         except redis.ResponseError as error:
-            raise ServerError(f"the server at {shown(url)} refuses: {error}") from error
+            raise ServerError(f"the server at {without_password(url)} refuses: {error}") from error
 
 
 def chosen(client: redis.Redis, run: str, system: str = "") -> Names:

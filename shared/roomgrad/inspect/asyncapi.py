@@ -13,7 +13,7 @@ import yaml
 
 from roomgrad.names import Names
 from roomgrad.rooms import Array, MessageType, Stream, System, Text
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 VERSION = "3.0.0"
 ID = {"type": "string", "minLength": 1, "maxLength": 128}
@@ -21,7 +21,7 @@ ID = {"type": "string", "minLength": 1, "maxLength": 128}
 Json = dict[str, Any]
 
 
-def document(system: System, names: Names, declared: Mapping[str, Declared]) -> Json:
+def document(system: System, names: Names, declared: Mapping[str, Declaration]) -> Json:
     """The document of a system as it runs under a name."""
     return {
         "asyncapi": VERSION,
@@ -65,7 +65,7 @@ def _channel(stream: Stream, names: Names) -> Json:
     return found | ({"description": stream.about} if stream.about else {})
 
 
-def _operations(system: System, declared: Mapping[str, Declared]) -> Json:
+def _operations(system: System, declared: Mapping[str, Declaration]) -> Json:
     """What each component receives and sends; by the contract alone where it has said nothing."""
     found: Json = {}
     for component in system.components:

@@ -18,7 +18,7 @@ from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsEr
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.messages import Message
 from roomgrad.names import Names, is_client_group
-from roomgrad.redis.cluster import ring_by
+from roomgrad.redis.cluster import publish_command
 from roomgrad.rooms import Stream, System
 from roomgrad.runtime import runs
 
@@ -174,7 +174,7 @@ class Letters:
         others = sorted(self._groups(room, type_) - {letter.component})
         done = [self.names.done(g, room, type_) for g in others if not is_client_group(g)]
         keys = [self.names.dead(), letter.stream, *done]
-        ring = [ring_by(self._client).decode(), self.names.channel(room)]
+        ring = [publish_command(self._client).decode(), self.names.channel(room)]
         arguments = [letter.entry, letter.component, *ring]
         try:
             answer = self._requeue(keys=keys, args=[*arguments, self._header(letter)])

@@ -17,7 +17,7 @@ from roomgrad.inspect.streams import Flow, Flows
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.rooms import System
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 LETTERS = 10_000  # the newest, of which the rooms are counted
 
@@ -75,7 +75,7 @@ def states(client: redis.Redis, names: Names, before: Flows, now: Flows) -> tupl
     return tuple(_state(flow, now, rates, sends, dead) for flow in now.flows)
 
 
-def senders(declared: Mapping[str, Declared]) -> dict[tuple[str, str], list[str]]:
+def senders(declared: Mapping[str, Declaration]) -> dict[tuple[str, str], list[str]]:
     """Who declares to send a TYPE to a room."""
     found: dict[tuple[str, str], list[str]] = {}
     for component, said in sorted(declared.items()):

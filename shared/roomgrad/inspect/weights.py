@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from roomgrad.errors import DecodeError, shown
+from roomgrad.errors import DecodeError, format_value
 
 LARGEST_HEADER = 16 * 1024 * 1024
 LARGEST_FILE = 480 * 1024 * 1024  # a value in Redis has 512 MiB at most
@@ -50,7 +50,9 @@ def read(stored: bytes) -> tuple[Tensor, ...]:
         raise DecodeError(f"expected a file of at most {LARGEST_FILE} bytes, got {len(stored)}")
     start = 8 + int.from_bytes(stored[:8], "little")
     if not 8 < start <= min(len(stored), LARGEST_HEADER):
-        raise DecodeError(f"this is no safetensors file: it begins with {shown(stored[:16])}")
+        raise DecodeError(
+            f"this is no safetensors file: it begins with {format_value(stored[:16])}"
+        )
     try:
         header = orjson.loads(stored[8:start])
         _check_metadata(header.pop("__metadata__", None))
@@ -81,10 +83,11 @@ def _whole(name: str, numbers: Any) -> tuple[int, ...]:
     """A short list of whole numbers from 0; their product can be worked out."""
     if not isinstance(numbers, list) or len(numbers) > MOST_DIMENSIONS:
         raise ValueError(
-            f"{name}: expected at most {MOST_DIMENSIONS} numbers in a list, got {shown(numbers)}"
+            f"{name}: expected at most {MOST_DIMENSIONS} numbers in a list, "
+            f"got {format_value(numbers)}"
         )
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"{name}: expected whole numbers from 0, got {shown(numbers)}")
+        raise ValueError(f"{name}: expected whole numbers from 0, got {format_value(numbers)}")
     return tuple(numbers)
 
 
@@ -103,7 +106,7 @@ def _check_metadata(found: Any) -> None:
     if found is None:
         return
     if not isinstance(found, dict) or any(not isinstance(each, str) for each in found.values()):
-        raise ValueError(f"__metadata__: expected texts by name, got {shown(found)}")
+        raise ValueError(f"__metadata__: expected texts by name, got {format_value(found)}")
 
 
 def written(tensors: Sequence[Tensor]) -> bytes:

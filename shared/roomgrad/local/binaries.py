@@ -7,35 +7,14 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
 from roomgrad.errors import NoServer
+from roomgrad.redis.server import HOW_TO_START, Version, numbers
 
 log = structlog.get_logger()
-
-OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
-HOW_TO_START = (
-    "start one with `roomgrad up trebuchet`, `roomgrad up melody` or `docker compose up`, or name "
-    "one in REDIS_URL"
-)
-
-
-@dataclass(frozen=True)
-class Version:
-    """Which server this is, and how new."""
-
-    name: str
-    number: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return f"{self.name} {'.'.join(map(str, self.number))}"
-
-    @property
-    def new_enough(self) -> bool:
-        return self.number[:2] >= OLDEST[self.name]
 
 
 def find_binary() -> Path:
@@ -78,8 +57,3 @@ def _binary_version(path: str) -> Version | None:
         return None
     match = re.search(r"(redis|valkey)?\s*server v=(\d[\d.]*)", text, re.IGNORECASE)
     return Version((match[1] or "redis").lower(), numbers(match[2])) if match else None
-
-
-def numbers(text: str) -> tuple[int, ...]:
-    """`7.2.5` as numbers that compare."""
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

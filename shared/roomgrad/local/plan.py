@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from roomgrad.errors import SettingsError
 from roomgrad.names import GATEWAY, Names
-from roomgrad.redis.registry import SYSTEMS
+from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
 from roomgrad_trebuchet.contract import TREBUCHET
 
@@ -56,7 +56,7 @@ class Plan:
 
     @property
     def contract(self) -> System:
-        return SYSTEMS[self.system]
+        return systems()[self.system]
 
     @property
     def components(self) -> tuple[str, ...]:
@@ -96,14 +96,14 @@ def find_system(name: str) -> System:
         raise SettingsError(
             f"{name} is a swarm file, not a system: `roomgrad up` and `down` take one"
         )
-    if name not in SYSTEMS:
-        raise SettingsError(f"there is no system {name!r}: {hint(name, list(SYSTEMS))}")
-    return SYSTEMS[name]
+    if name not in systems():
+        raise SettingsError(f"there is no system {name!r}: {hint(name, list(systems()))}")
+    return systems()[name]
 
 
 def system_of(component: str) -> System:
     """The system to which a component belongs. Raises SettingsError for an unknown one."""
-    for system in SYSTEMS.values():
+    for system in systems().values():
         if component in system.components:
             return system
     if component == GATEWAY:
@@ -111,7 +111,7 @@ def system_of(component: str) -> System:
             f"{GATEWAY} is a member of no system, and nothing waits for it: its flag --wait-s says "
             "for how long messages wait for its clients"
         )
-    known = [name for system in SYSTEMS.values() for name in system.components]
+    known = [name for system in systems().values() for name in system.components]
     raise SettingsError(f"there is no component {component!r}: {hint(component, known)}")
 
 

@@ -1,62 +1,23 @@
-"""Folders: the project with its services, and the state that commands keep beside it."""
+"""The project: the module that each component is started as."""
 
 from __future__ import annotations
 
-import os
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 
+from roomgrad import state, systems
 from roomgrad.errors import RoomgradError
-from roomgrad.names import encoded
-
-
-def find_root() -> Path | None:
-    """The folder with `services/`, found upwards from here, else beside the installed package."""
-    here = Path.cwd()
-    for folder in (here, *here.parents, Path(__file__).resolve().parents[3]):
-        if any(folder.glob("services/*/__main__.py")):
-            return folder
-    return None
 
 
 def module_of(component: str) -> str:
     """The module that a component is started as."""
-    for package in ("roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio", "roomgrad.web"):
-        if find_spec(f"{package}.{component}"):
-            return f"{package}.{component}"
-    raise RoomgradError(f"no module for the component {component!r}")
+    found = systems.module_of(component)
+    if found is None:
+        raise RoomgradError(f"no installed system has a component {component!r}")
+    return found
 
 
 def make_importable() -> None:
     """Lets this process import `services`; an installed command does not start in the project."""
-    folder = str(root())
+    folder = str(state.root())
     if folder not in sys.path:
         sys.path.insert(0, folder)
-
-
-def root() -> Path:
-    """The folder with `services/`. Raises RoomgradError where there is none."""
-    found = find_root()
-    if found is None:
-        raise RoomgradError(
-            f"no services/ folder in {Path.cwd()} or above it: go into a checkout of the project"
-        )
-    return found
-
-
-def state_directory() -> Path:
-    """Where servers keep their data and runs their logs: ROOMGRAD_STATE, else `.roomgrad/`."""
-    given = os.environ.get("ROOMGRAD_STATE", "")
-    return Path(given).resolve() if given else (find_root() or Path.cwd()) / ".roomgrad"
-
-
-def server_directory() -> Path:
-    """The directory of the embedded server that all runs of this project share."""
-    return state_directory() / "server"
-
-
-def run_directory(run: str) -> Path:
-    """Where one run keeps its logs."""
-    name = encoded(run)
-    return state_directory() / (f"%2E{name[1:]}" if name.startswith(".") else name)

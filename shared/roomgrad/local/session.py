@@ -14,13 +14,14 @@ from typing import TypeVar
 
 import redis
 
+from roomgrad import state
 from roomgrad.errors import RoomgradError
-from roomgrad.local import project
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher, last_words
 from roomgrad.local.plan import Plan
 from roomgrad.names import Names, encoded
 from roomgrad.redis.addresses import for_run
-from roomgrad.redis.server import EmbeddedServer, check, connect, named
+from roomgrad.redis.server import check, connect, named
 from roomgrad.runtime import heartbeats, runs
 
 T = TypeVar("T")
@@ -130,8 +131,8 @@ def serve(
     plan: Plan, redis_url: str, *, fresh: bool, say: Callable[[str], object]
 ) -> Iterator[Session]:
     """A session in which nothing is started yet; what it started is stopped at its end."""
-    directory = project.run_directory(plan.names.run)
-    root = project.root()
+    directory = state.run_directory(plan.names.run)
+    root = state.root()
     with contextlib.ExitStack() as stack:
         stack.enter_context(_held(directory, plan.names.run))
         url, embedded = stack.enter_context(served(redis_url))
@@ -151,7 +152,7 @@ def served(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
     if url := named(redis_url):
         yield url, None
         return
-    embedded = EmbeddedServer.start(project.server_directory())
+    embedded = EmbeddedServer.start(state.server_directory())
     try:
         yield embedded.url, embedded
     finally:

@@ -20,10 +20,11 @@ import structlog
 
 from roomgrad import log
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
-from roomgrad.local import children, project
+from roomgrad.local import children
 from roomgrad.local.launcher import last_words
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import UP_S, holder, serve
+from roomgrad.state import root, run_directory
 from roomgrad_melody.commands.serve import check_new
 
 STATE = "launcher.json"
@@ -32,7 +33,7 @@ DOWN_S = 40.0
 
 def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]]:
     """Serve a run in the background. Answers whether it had to be started, and its state."""
-    directory = project.run_directory(plan.names.run)
+    directory = run_directory(plan.names.run)
     pid = holder(directory)
     if pid is not None:
         state = _state(directory)
@@ -40,7 +41,7 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
             return False, {"pid": pid}
         _check_same(plan, state["plan"].get("file", ""))
         return False, state
-    project.root()
+    root()
     directory.mkdir(parents=True, exist_ok=True)
     asked = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
     _keep(directory, asked)
@@ -58,7 +59,7 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
 
 def down(run: str) -> bool:
     """Stop whoever serves a run here, in the background or not; False when nobody does."""
-    directory = project.run_directory(run)
+    directory = run_directory(run)
     pid = holder(directory)
     if not pid:
         return False
@@ -70,12 +71,12 @@ def down(run: str) -> bool:
 
 def last_error(run: str) -> str:
     """What ended the run that was last served in the background; nothing if it was stopped."""
-    return str(_state(project.run_directory(run)).get("error", ""))
+    return str(_state(run_directory(run)).get("error", ""))
 
 
 def is_up(run: str) -> bool:
     """Whether somebody serves this run here."""
-    return bool(holder(project.run_directory(run)))
+    return bool(holder(run_directory(run)))
 
 
 def main(directory: Path) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
 from roomgrad.rooms import MessageType, System
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 # Without a key. INFO says which server it is; SCAN tells names of keys, never what is in them.
 _CONNECTED = (
@@ -32,7 +32,7 @@ _KEEPS = f"{_ABOUT} +@hash +@sortedset"
 _BEATS = f"{_ABOUT} +set +get +del +pexpire"
 _LOOKS = f"{_ABOUT} +hget +hmget +hgetall +hkeys +hvals +hlen +hexists +hscan +hstrlen"
 
-Place = tuple[str, str]  # room and TYPE
+StreamKey = tuple[str, str]  # room and TYPE
 
 
 @dataclass
@@ -106,7 +106,7 @@ def _escaped(name: str) -> str:
 # who does what
 
 
-def of_component(system: System, name: str, declared: Declared, names: Names) -> Grants:
+def of_component(system: System, name: str, declared: Declaration, names: Names) -> Grants:
     """What one component needs, be it of the contract or one that only looks on."""
     handled = {(each.room, each.type) for each in declared.handlers}
     inbox = (names.inbox(name), MessageType.LOG_ERROR.value)
@@ -126,7 +126,7 @@ def of_component(system: System, name: str, declared: Declared, names: Names) ->
 
 
 def of_client(
-    system: System, sends: Iterable[Place], answers: Iterable[Place], names: Names
+    system: System, sends: Iterable[StreamKey], answers: Iterable[StreamKey], names: Names
 ) -> Grants:
     """What a program needs that asks a running system, and is none of its components."""
     grants = Grants(keeps={names.sent()})
@@ -141,7 +141,7 @@ def of_gateway(system: System, names: Names) -> Grants:
     So it reaches each stream of the run, but no model, memory or table of anybody else.
     """
     everything = names.everything()
-    own = of_component(system, GATEWAY, Declared((), tables=(GATEWAY,)), names)
+    own = of_component(system, GATEWAY, Declaration((), tables=(GATEWAY,)), names)
     marks = names.run_info().removesuffix("run") + "done:*"
     return own | Grants(
         takes={everything},
@@ -164,13 +164,13 @@ def of_operator() -> str:
     return "allchannels allkeys +@all"
 
 
-def _take(grants: Grants, names: Names, group: str, key: Place) -> None:
+def _take(grants: Grants, names: Names, group: str, key: StreamKey) -> None:
     grants.takes.add(names.stream(*key))
     grants.keeps.add(names.done(group, *key))
     grants.rings.add(names.channel(key[0]))  # what was published there by hand is taken, too
 
 
-def _send(grants: Grants, names: Names, system: System, sent: Iterable[Place]) -> None:
+def _send(grants: Grants, names: Names, system: System, sent: Iterable[StreamKey]) -> None:
     told = [(names.inbox(each), MessageType.LOG_ERROR.value) for each in system.components]
     logs = [(ERRORS, MessageType.LOG_ERROR.value), (LOGGING, MessageType.LOG_KPI.value)]
     places = {*sent, *told, *logs}
@@ -179,7 +179,7 @@ def _send(grants: Grants, names: Names, system: System, sent: Iterable[Place]) -
     grants.looks.add(names.here())  # a commit asks for it on a cluster
 
 
-def _keep(grants: Grants, names: Names, name: str, declared: Declared) -> None:
+def _keep(grants: Grants, names: Names, name: str, declared: Declaration) -> None:
     grants.beats.add(names.alive(f"{name}~*"))
     grants.looks.add(names.alive("*"))
     grants.keeps |= {names.run_info(), names.taken(), names.sent()}

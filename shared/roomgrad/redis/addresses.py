@@ -19,16 +19,16 @@ from redis.connection import parse_url
 
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.redis import tls
-from roomgrad.redis.cluster import PUBLISH, SPUBLISH, Shards
+from roomgrad.redis.cluster import PUBLISH, SPUBLISH, Cluster
 from roomgrad.redis.passwords import with_password_file
-from roomgrad.redis.sentinels import Guide, Place, Sentinels
+from roomgrad.redis.sentinels import Address, MasterResolver, Sentinels
 
 SENTINEL_PORT = 26379
 NODE_PORT = 6379
-MOST_GUIDES = 1000  # runs of clusters that one process has asked for lately
+MOST_RESOLVERS = 1000  # runs of clusters that one process has asked for lately
 
 
-def shown(url: str) -> str:
+def without_password(url: str) -> str:
     """An address without its password, and without the run that is looked for behind it."""
     url = for_run(url, "")
     return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
@@ -56,15 +56,15 @@ def redis_cli(url: str, run: str, password_file: str = "") -> str:
         url = located(url, password_file=password_file)
     plain, ca_file = tls.split(url)
     ca = f" --cacert {shlex.quote(ca_file)}" if ca_file else ""
-    return f"redis-cli{follows} -u {shown(plain)}{ca}"
+    return f"redis-cli{follows} -u {without_password(plain)}{ca}"
 
 
-def subscribe_of(url: str) -> str:
+def subscribe_command(url: str) -> str:
     """The command by which people hear a channel."""
     return "SSUBSCRIBE" if _is_cluster(url) else "SUBSCRIBE"
 
 
-def ring_of(url: str) -> bytes:
+def publish_command(url: str) -> bytes:
     """The command that rings: on a cluster, channels belong to slots as keys do."""
     return SPUBLISH if _is_cluster(url) else PUBLISH
 
@@ -84,14 +84,15 @@ def options_of(url: str) -> dict[str, Any]:
         return dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise ServerError(
-            f"{shown(url)!r} is no address of a server: one looks like redis://localhost:6379/0, "
+            f"{without_password(url)!r} is not a server address: "
+            f"one looks like redis://localhost:6379/0, "
             f"or redis+sentinel://host1:26379,host2:26379/NAME/0 where sentinels know it, "
             f"or redis+cluster://host1:6379,host2:6379 for a cluster"
         ) from error
 
 
-@lru_cache(MOST_GUIDES)
-def guide_of(url: str, password_file: str = "") -> Guide | None:
+@lru_cache(MOST_RESOLVERS)
+def resolver_of(url: str, password_file: str = "") -> MasterResolver | None:
     """Who knows where the master is of which an address speaks, or None where it names the server.
 
     All connections of a process ask the same. password_file: nodes of a cluster want a password,
@@ -110,18 +111,18 @@ def guide_of(url: str, password_file: str = "") -> Guide | None:
     if _names_sentinels(parts):
         return Sentinels(_name(parts), _places(parts, SENTINEL_PORT), who, secure)
     _, who = with_password_file(url, {**who, **secure}, password_file)
-    return Shards(unquote(parts.fragment), _places(parts, NODE_PORT), who)
+    return Cluster(unquote(parts.fragment), _places(parts, NODE_PORT), who)
 
 
-def located(url: str, at: Place | None = None, password_file: str = "") -> str:
+def located(url: str, at: Address | None = None, password_file: str = "") -> str:
     """The address of the one server that is meant now, for who knows neither of these.
 
     at: where it is, if that has been asked already. Raises NoServer where there is none now.
     """
-    guide = guide_of(url, password_file)
-    if guide is None:
+    resolver = resolver_of(url, password_file)
+    if resolver is None:
         return url
-    host, port = at or guide.master()
+    host, port = at or resolver.master()
     parts = urlsplit(url)
     host = f"[{host}]" if ":" in host else host
     return _plain(parts, f"{host}:{port}")
@@ -172,7 +173,7 @@ def _name(parts: SplitResult) -> str:
     return name
 
 
-def _places(parts: SplitResult, port: int) -> list[Place]:
+def _places(parts: SplitResult, port: int) -> list[Address]:
     """The sentinels or nodes that are named."""
     hosts = parts.netloc.rpartition("@")[2].split(",")
     found = [urlsplit(f"//{host}") for host in hosts]

@@ -12,9 +12,9 @@ import ssl
 import time
 from typing import Any
 
-from roomgrad.errors import shown
+from roomgrad.errors import format_value
 
-Place = tuple[str, int]  # host and port
+Address = tuple[str, int]  # host and port
 LOOK_S = 0.5
 
 # Numbers of OpenSSL for what a check has found: https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -25,7 +25,7 @@ NOT_SIGNED = (2, 7, 18, 19, 20, 21)
 WHATEVER_THE_TIME = 0x200000
 
 
-def objection(error: ssl.SSLCertVerificationError, place: Place, ca_file: str) -> str:
+def objection(error: ssl.SSLCertVerificationError, place: Address, ca_file: str) -> str:
     """A sentence about a certificate that was not accepted: what it is, and what it should be.
 
     ca_file: with the only CAs that are trusted; empty for those of this machine.
@@ -72,7 +72,7 @@ def _out_of_date(code: int, where: str, found: dict[str, Any], ca_file: str) -> 
     )
 
 
-def answers_plainly(place: Place) -> bool:
+def answers_plainly(place: Address) -> bool:
     """Whether a server answers without TLS. It is asked nothing but whether it is there."""
     with contextlib.suppress(OSError), socket.create_connection(place, LOOK_S) as connection:
         connection.settimeout(LOOK_S)
@@ -81,12 +81,12 @@ def answers_plainly(place: Place) -> bool:
     return False
 
 
-def shows_one(place: Place) -> bool:
+def shows_one(place: Address) -> bool:
     """Whether a server speaks TLS."""
     return bool(_bytes(place))
 
 
-def _looked_at(place: Place) -> dict[str, Any]:
+def _looked_at(place: Address) -> dict[str, Any]:
     """What the certificate of a server says, unchecked; empty where it cannot be seen.
 
     Python reads certificates only for those whom it trusts. So this one is trusted as its own CA,
@@ -103,7 +103,7 @@ def _looked_at(place: Place) -> dict[str, Any]:
         return {}
 
 
-def _bytes(place: Place) -> bytes:
+def _bytes(place: Address) -> bytes:
     """The certificate of a server, unchecked; empty where it shows none."""
     looking = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     looking.check_hostname = False
@@ -113,7 +113,7 @@ def _bytes(place: Place) -> bytes:
     return b""
 
 
-def _connected(place: Place, looking: ssl.SSLContext) -> ssl.SSLSocket:
+def _connected(place: Address, looking: ssl.SSLContext) -> ssl.SSLSocket:
     connection = socket.create_connection(place, LOOK_S)
     connection.settimeout(LOOK_S)
     return looking.wrap_socket(connection, server_hostname=place[0])
@@ -137,12 +137,12 @@ def _name(parts: Any) -> str:
     """The common name of a subject, or else all of it. Anybody may have written it."""
     pairs = [pair for part in parts for pair in part]
     common = dict(pairs).get("commonName") or ", ".join(value for _, value in pairs)
-    return shown(common) if common else "somebody unnamed"
+    return format_value(common) if common else "somebody unnamed"
 
 
 def _names(found: dict[str, Any]) -> str:
     """The hosts that a certificate is for."""
-    names = [shown(value) for _, value in found.get("subjectAltName", ())]
+    names = [format_value(value) for _, value in found.get("subjectAltName", ())]
     return ", ".join(names[:6]) or "no host"
 
 

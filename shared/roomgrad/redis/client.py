@@ -16,7 +16,7 @@ from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
-from roomgrad.redis.addresses import for_run, guide_of, ring_of
+from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.server import address, connect
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 
@@ -48,8 +48,8 @@ class Client:
         self.name = name
         url = for_run(address(redis_url), self.names.run)
         self.redis = connect(url, password_file)
-        self._watched = guide_of(url, password_file) is not None
-        self._ring = ring_of(url)
+        self._watched = resolver_of(url, password_file) is not None
+        self._ring = publish_command(url)
         self._patience_s = patience_s
         self._commit_script = self.redis.register_script(SCRIPT)
         self._free: dict[str, tuple[int, float]] = {}  # by stream: how many may follow, how long

@@ -16,7 +16,7 @@ from redis.sentinel import SentinelManagedConnection
 
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
-from roomgrad.redis.sentinels import ASK_S, MasterPool, Place
+from roomgrad.redis.sentinels import ASK_S, Address, MasterPool
 from roomgrad.redis.tls import VerifiedMaster
 
 SLOTS = 16384
@@ -41,23 +41,23 @@ class Shard:
 
     first: int
     last: int
-    place: Place
+    place: Address
     epoch: int
     """Of two nodes that say they serve a slot, the one of the greater epoch does."""
 
     is_up: bool
-    others: tuple[Place, ...]
+    others: tuple[Address, ...]
     """Where its replicas are."""
 
 
-class Shards:
+class Cluster:
     """The nodes of a cluster, any of which knows them all, and the slot of one run.
 
     A failover and a move reach some nodes before others: who names a master of an older epoch
     than was heard of before is not believed.
     """
 
-    def __init__(self, run: str, places: list[Place], options: dict[str, Any]) -> None:
+    def __init__(self, run: str, places: list[Address], options: dict[str, Any]) -> None:
         """run: any master will do if empty. options: of a connection, with user and password."""
         self.name = run
         self.slot = slot_of(run) if run else None
@@ -66,11 +66,11 @@ class Shards:
         self._epoch = 0
         self._options = options
 
-    def of(self, run: str) -> Shards:
+    def of(self, run: str) -> Cluster:
         """The same cluster for another run."""
-        return Shards(run, list(self._order), self._options)
+        return Cluster(run, list(self._order), self._options)
 
-    def master(self) -> Place:
+    def master(self) -> Address:
         """Where the master of the run's slot is now. Raises NoServer when nobody knows one.
 
         The node that answered last is asked first.
@@ -96,7 +96,7 @@ class Shards:
             return newest.place
         raise NoServer(self._trouble(silent, down))
 
-    def glance(self) -> Place | None:
+    def poll(self) -> Address | None:
         """Where the master is as the node says that answered last, asked in bounded time.
 
         None if it does not know; then another one is asked the next time.
@@ -106,22 +106,22 @@ class Shards:
             found = self._shard(first)
             if found is not None and found.is_up and found.epoch >= self._epoch:
                 return self._believe(first, found)
-        self.doubt()
+        self.mark_stale()
         return None
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """What was answered last was wrong: another one is asked first the next time."""
         first, *others = self._order
         self._order = [*others, first]
 
-    def discover_master(self, name: str) -> Place:
+    def discover_master(self, name: str) -> Address:
         """The same as redis-py's connection pool asks for it: its errors count as an outage."""
         try:
             return self.master()
         except NoServer as error:
             raise redis.ConnectionError(str(error)) from error
 
-    def masters(self) -> list[Place]:
+    def masters(self) -> list[Address]:
         """All masters that serve slots. Raises NoServer."""
         silent: list[str] = []
         for place in list(self._order):
@@ -133,7 +133,7 @@ class Shards:
             return list(dict.fromkeys(each.place for each in found if each.is_up))
         raise NoServer(self._trouble(silent, None))
 
-    def _believe(self, place: Place, found: Shard) -> Place:
+    def _believe(self, place: Address, found: Shard) -> Address:
         """A master that was replaced is the last to know it, so that it is asked last."""
         self._epoch = found.epoch
         others = [each for each in self._order if each not in (place, found.place)]
@@ -141,13 +141,13 @@ class Shards:
         self._order = [*ends[:-1], *others, ends[-1]]
         return found.place
 
-    def _shard(self, place: Place) -> Shard | None:
+    def _shard(self, place: Address) -> Shard | None:
         found = self._map(place)
         if self.slot is None:
             return next((each for each in found if each.is_up), None)
         return next((each for each in found if each.first <= self.slot <= each.last), None)
 
-    def _map(self, place: Place) -> list[Shard]:
+    def _map(self, place: Address) -> list[Shard]:
         """What a node says of all slots; whoever it names is known from then on."""
         slots, nodes = self._ask(place)
         about = dict(map(_node, nodes.splitlines()))
@@ -158,7 +158,7 @@ class Shards:
         self._order = list(known)
         return found
 
-    def _ask(self, place: Place) -> tuple[list[Any], str]:
+    def _ask(self, place: Address) -> tuple[list[Any], str]:
         """CLUSTER SLOTS says where nodes are reached, CLUSTER NODES how they are."""
         pool = redis.ConnectionPool(
             host=place[0],
@@ -193,10 +193,10 @@ class Shards:
         )
 
 
-class ShardPool(MasterPool):
+class ClusterPool(MasterPool):
     """Connections of redis-py to the master that serves a run."""
 
-    def __init__(self, shards: Shards, **options: Any) -> None:
+    def __init__(self, shards: Cluster, **options: Any) -> None:
         self.shards = shards
         self._options = dict(options)
         kind = _SecureNode if options.pop("connection_class", None) else _Node
@@ -204,11 +204,11 @@ class ShardPool(MasterPool):
 
     def go_to(self, run: str) -> None:
         """Serves another run from now on."""
-        self.shards = self._guide = self.shards.of(run)
+        self.shards = self._resolver = self.shards.of(run)
         self.sentinel_manager = self.proxy.sentinel_manager = self.shards
         self.get_master_address()  # type: ignore[no-untyped-call]  # hangs up the idle ones
 
-    def beside(self, place: Place) -> redis.Redis:
+    def beside(self, place: Address) -> redis.Redis:
         """A client of one node."""
         pool = redis.ConnectionPool(host=place[0], port=place[1], **self._options)
         return redis.Redis.from_pool(pool)
@@ -225,7 +225,7 @@ class _Elsewhere:
             return super().read_response(*words, **how)  # type: ignore[misc]
         except ELSEWHERE_ERRORS as error:
             self.disconnect()
-            self.connection_pool.sentinel_manager.doubt()
+            self.connection_pool.sentinel_manager.mark_stale()
             reason = f"{error.status_code} {error}"
             raise redis.ConnectionError(f"its slot is not served here now: {reason}") from error
 
@@ -240,24 +240,24 @@ class _SecureNode(_Elsewhere, VerifiedMaster):
 
 def on_cluster(client: redis.Redis) -> bool:
     """Whether a client is one of a cluster."""
-    return isinstance(client.connection_pool, ShardPool)
+    return isinstance(client.connection_pool, ClusterPool)
 
 
-def ring_by(client: redis.Redis) -> bytes:
+def publish_command(client: redis.Redis) -> bytes:
     """The command by which this server rings."""
     return SPUBLISH if on_cluster(client) else PUBLISH
 
 
 def go_to(client: redis.Redis, run: str) -> None:
     """On a cluster: this client serves another run from now on."""
-    if isinstance(client.connection_pool, ShardPool):
+    if isinstance(client.connection_pool, ClusterPool):
         client.connection_pool.go_to(run)
 
 
-def place_of(client: redis.Redis) -> Place:
+def address_of(client: redis.Redis) -> Address:
     """The node at which a client of a cluster is."""
     pool = client.connection_pool
-    if isinstance(pool, ShardPool):
+    if isinstance(pool, ClusterPool):
         return pool.shards.master()
     return pool.connection_kwargs["host"], pool.connection_kwargs["port"]
 
@@ -265,7 +265,7 @@ def place_of(client: redis.Redis) -> Place:
 def each_master(client: redis.Redis) -> Iterator[redis.Redis]:
     """Clients of all masters, for who looks for runs; of a server alone, the same client."""
     pool = client.connection_pool
-    if not isinstance(pool, ShardPool):
+    if not isinstance(pool, ClusterPool):
         yield client
         return
     for place in pool.shards.masters():
@@ -279,7 +279,7 @@ def _node(line: str) -> tuple[str, tuple[set[str], int]]:
     return words[0], (set(words[2].split(",")), int(words[6]))
 
 
-def _shard(said: list[Any], about: dict[str, tuple[set[str], int]], asked: Place) -> Shard:
+def _shard(said: list[Any], about: dict[str, tuple[set[str], int]], asked: Address) -> Shard:
     """An item of CLUSTER SLOTS."""
     first, last, master, *replicas = said
     flags, epoch = about.get(master[2].decode(), (DOWN, 0))
@@ -287,7 +287,7 @@ def _shard(said: list[Any], about: dict[str, tuple[set[str], int]], asked: Place
     return Shard(first, last, _place(master, asked), epoch, not flags & DOWN, others)
 
 
-def _place(node: list[Any], asked: Place) -> Place:
+def _place(node: list[Any], asked: Address) -> Address:
     """Where a node is; one that does not know its own address is where it was asked."""
     host = (node[0] or b"").decode()
     return (host if host not in ("", "?") else asked[0]), int(node[1])

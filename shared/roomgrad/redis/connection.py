@@ -14,11 +14,11 @@ from typing import Any
 
 import hiredis
 
-from roomgrad.errors import MessageError, NoServer, Untrusted
+from roomgrad.errors import MessageError, NoServer, TLSError
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import guide_of, options_of, ring_of
+from roomgrad.redis.addresses import options_of, publish_command, resolver_of
 from roomgrad.redis.passwords import read_password
-from roomgrad.redis.sentinels import HELLO, NO_MASTER, Guide, Place, is_master
+from roomgrad.redis.sentinels import HELLO, NO_MASTER, Address, MasterResolver, is_master
 
 # A server that is away must not hold up the next attempt, of which one may be the first to succeed.
 CONNECT_S = 0.5
@@ -67,23 +67,23 @@ def _pieces(commands: Sequence[Command]) -> list[bytes]:
     return [*pieces, b"".join(small)]
 
 
-class WireLost(ConnectionError):
+class ConnectionLost(ConnectionError):
     """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
 
 
-class Wire:
+class Connection:
     """One connection to Redis. Not safe to share between threads."""
 
     def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
         self._options = options_of(url)
         self._password_file = password_file
         self.grace_s = GRACE_S
-        self._guide = guide_of(url, password_file)
-        self.ring = ring_of(url)
+        self._resolver = resolver_of(url, password_file)
+        self.ring = publish_command(url)
         self._tls = tls.wanted(url)
         self._heard = False  # whether a server has said anything on this connection
         self._name = name
-        self.at: Place | None = None
+        self.at: Address | None = None
         """Under Sentinel or in a cluster: the server to which it is, or was, connected."""
 
         self._socket: socket.socket | None = None
@@ -97,7 +97,7 @@ class Wire:
     def connected(self) -> bool:
         return self._socket is not None
 
-    def connect(self, at: Place | None = None) -> None:
+    def connect(self, at: Address | None = None) -> None:
         """Opens the connection.
 
         Raises OSError or ReplyError (wrong password, loading...), and Untrusted with nothing sent.
@@ -109,23 +109,23 @@ class Wire:
         self._reader = hiredis.Reader()
         self._waiting = 0
         self._heard = False
-        if self._guide is not None:
-            self.at = at or self._master(self._guide)
+        if self._resolver is not None:
+            self.at = at or self._master(self._resolver)
         try:
             self._socket = self._open()
             self._patience_s = GREETING_S
             self._greet()
         except BaseException:
             self.close()
-            if self._guide is not None:
-                self._guide.doubt()
+            if self._resolver is not None:
+                self._resolver.mark_stale()
             raise
 
-    def _master(self, guide: Guide) -> Place:
+    def _master(self, resolver: MasterResolver) -> Address:
         try:
-            return guide.master()
+            return resolver.master()
         except NoServer as error:
-            raise WireLost(str(error)) from error
+            raise ConnectionLost(str(error)) from error
 
     def _greet(self) -> None:
         """Says who this is, and asks whether a master answers. Soon, or not at all."""
@@ -135,8 +135,8 @@ class Wire:
         for reply in replies:
             if isinstance(reply, ReplyError):
                 raise reply
-        if self._guide is not None and not is_master(replies[-1]):
-            raise WireLost(NO_MASTER)
+        if self._resolver is not None and not is_master(replies[-1]):
+            raise ConnectionLost(NO_MASTER)
 
     def _open(self) -> socket.socket:
         options = self._options
@@ -154,15 +154,15 @@ class Wire:
             return connection
         try:
             return tls.context(options).wrap_socket(connection, server_hostname=address[0])
-        except (OSError, Untrusted) as error:
+        except (OSError, TLSError) as error:
             connection.close()
             raise (self._objection(error) or error) from error
 
-    def _place(self) -> Place:
+    def _place(self) -> Address:
         options = self._options
         return self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
 
-    def _objection(self, error: Exception) -> Untrusted | None:
+    def _objection(self, error: Exception) -> TLSError | None:
         """Why a server has never said anything, if TLS is the reason."""
         place = None if "path" in self._options else self._place()
         return tls.objection(error, place, self._options, wanted=self._tls)
@@ -181,7 +181,7 @@ class Wire:
             commands.append((b"SELECT", str(database).encode()))
         if self._name:
             commands.append((b"CLIENT", b"SETNAME", self._name.encode()))
-        if self._guide is not None:
+        if self._resolver is not None:
             commands.append(HELLO)
         return commands
 
@@ -208,7 +208,7 @@ class Wire:
 
     def _send(self, patience_s: float, *commands: Command) -> None:
         if self._socket is None:
-            raise WireLost("not connected")
+            raise ConnectionLost("not connected")
         pieces = _pieces(commands)
         size = sum(map(len, pieces))
         if size > MOST_BYTES:
@@ -237,20 +237,20 @@ class Wire:
         except (OSError, hiredis.ProtocolError) as error:
             self._lose(error)
         self._waiting -= 1
-        if isinstance(reply, ReplyError) and self._guide and str(reply).startswith("MOVED"):
-            self._guide.doubt()  # who was asked has not heard of it yet
+        if isinstance(reply, ReplyError) and self._resolver and str(reply).startswith("MOVED"):
+            self._resolver.mark_stale()  # who was asked has not heard of it yet
         return reply
 
     def _fill(self, patience_s: float) -> None:
         if self._socket is None:
-            raise WireLost("not connected")
+            raise ConnectionLost("not connected")
         self._be_patient(patience_s)
         self._feed(self._socket)
 
     def _feed(self, connection: socket.socket) -> None:
         count = connection.recv_into(self._buffer)
         if not count:
-            raise WireLost("the server closed the connection")
+            raise ConnectionLost("the server closed the connection")
         self._heard = True
         _feed(self._reader, self._buffer, 0, count)
 
@@ -268,7 +268,7 @@ class Wire:
     def drain(self) -> list[Reply]:
         """Everything that has come in by now, without waiting (subscriptions)."""
         if self._socket is None:
-            raise WireLost("not connected")
+            raise ConnectionLost("not connected")
         self._socket.setblocking(False)
         try:
             while True:
@@ -296,4 +296,4 @@ class Wire:
         self.close()
         if not self._heard and (untrusted := self._objection(error)):
             raise untrusted from error
-        raise WireLost(str(error) or type(error).__name__) from error
+        raise ConnectionLost(str(error) or type(error).__name__) from error

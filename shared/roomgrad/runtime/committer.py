@@ -11,12 +11,12 @@ import structlog
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache
 from roomgrad.models import ModelState
-from roomgrad.redis.connection import Command, Reply, ReplyError, WireLost
+from roomgrad.redis.connection import Command, ConnectionLost, Reply, ReplyError
 from roomgrad.runtime import handling_times
-from roomgrad.runtime.connections import Line, outcome
-from roomgrad.runtime.consumers import Delivery, Source
-from roomgrad.runtime.scheduler import Later
-from roomgrad.runtime.shutdown import Stopping
+from roomgrad.runtime.connections import Connections, outcome
+from roomgrad.runtime.consumers import Consumer, Delivery
+from roomgrad.runtime.scheduler import Scheduler
+from roomgrad.runtime.shutdown import ShutdownEvent
 from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
@@ -33,12 +33,12 @@ class Committer:
 
     def __init__(
         self,
-        line: Line,
-        source: Source,
+        line: Connections,
+        source: Consumer,
         work: Work,
         cache: Cache,
-        stopping: Stopping,
-        later: Later,
+        stopping: ShutdownEvent,
+        later: Scheduler,
     ) -> None:
         self._line = line
         self._source = source
@@ -61,7 +61,7 @@ class Committer:
                 return None
             if result == "stale":
                 if self._source.superseded(int(reply[1])):
-                    raise WireLost("another replica of the same name has read on")
+                    raise ConnectionLost("another replica of the same name has read on")
                 self._cache.clear()
                 attempt = again(attempt, int(reply[1]) == len(commit.guards))
                 commit, state = self._staged(delivery, attempt)
@@ -134,4 +134,4 @@ class Committer:
         """A write that the server does not allow is an operator's matter. Nothing was done."""
         log.error("the server refuses, nothing was written; trying again", reason=reason)
         if self._stopping.wait(REFUSED_PAUSE_S):
-            raise WireLost("stopped while the server refused")
+            raise ConnectionLost("stopped while the server refused")

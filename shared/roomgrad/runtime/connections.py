@@ -8,21 +8,21 @@ from typing import Any
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import MessageError
 from roomgrad.redis.cluster import ELSEWHERE
-from roomgrad.redis.connection import Command, Reply, ReplyError, Wire, WireLost
-from roomgrad.redis.sentinels import Place
+from roomgrad.redis.connection import Command, Connection, ConnectionLost, Reply, ReplyError
+from roomgrad.redis.sentinels import Address
 
 # Errors that mean "not now": the connection is given up and made again.
 _NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", *ELSEWHERE)
 
 
-class Line:
+class Connections:
     """Sends a commit and the next blocking read in one go.
 
     While a read is outstanding, its connection answers nothing else: whatever must be asked then
     goes over the other one.
     """
 
-    def __init__(self, open_wire: Callable[[str], Wire]) -> None:
+    def __init__(self, open_wire: Callable[[str], Connection]) -> None:
         self._wire = open_wire("loop")
         self._side = open_wire("side")
         self.reading = False
@@ -35,7 +35,7 @@ class Line:
         self.load_script()
 
     @property
-    def at(self) -> Place | None:
+    def at(self) -> Address | None:
         """Under Sentinel or in a cluster: the server to which both go."""
         return self._wire.at
 
@@ -112,7 +112,7 @@ def outcome(reply: Reply) -> str:
         if text.startswith("NOSCRIPT"):
             return "noscript"
         if text.startswith(_NOT_NOW):
-            raise WireLost(text)
+            raise ConnectionLost(text)
         return text
     kind: str = reply[0].decode()
     if kind == "wrong":

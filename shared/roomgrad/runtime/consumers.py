@@ -40,7 +40,7 @@ class Delivery:
         return pairs.get(name, b"").decode(errors="replace")[:128]
 
 
-class Source(Protocol):
+class Consumer(Protocol):
     """How a replica reads, and how its commits say that an entry is done."""
 
     def read_command(self, block_ms: int) -> Command: ...
@@ -66,7 +66,7 @@ def deliveries(reply: Any, by_key: dict[bytes, Stream]) -> list[Delivery]:
     return found
 
 
-class GroupSource:
+class GroupConsumer:
     """The component's consumer group: each message goes to one of its replicas."""
 
     def __init__(self, names: Names, group: str, consumer: str, streams: Sequence[Stream]) -> None:
@@ -143,7 +143,7 @@ class GroupSource:
         return self._owed[delivery.stream.key][0].encode()
 
 
-class EveryoneSource:
+class EveryoneConsumer:
     """A position of this replica's own: each replica sees each message, and delays nobody.
 
     A named replica goes on where its last commit stood; an unnamed one sees what comes from now on.

@@ -25,7 +25,7 @@ HEAD_BYTES = 1024  # kept of each field of a letter that is not kept whole
 ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
 
 
-def bury(
+def dead_letter(
     commit: Commit,
     names: Names,
     delivery: Delivery,
@@ -80,7 +80,7 @@ def bury(
             _notify(commit, names, member, notice)
 
 
-class Shelf:
+class Quota:
     """Where dead letters stand: how much they take by now, and what still fits.
 
     The server has to walk through all of them to say what they take, so it is asked now and then,

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 import structlog
 
-from roomgrad.redis.connection import Wire
-from roomgrad.redis.sentinels import Guide, Place
+from roomgrad.redis.connection import Connection
+from roomgrad.redis.sentinels import Address, MasterResolver
 
 log = structlog.get_logger("roomgrad")
 
 LOOK_EVERY_S = 0.5
 
 
-class Lookout:
+class FailoverWatch:
     """One thread beside a replica that ends its connections to any server but the master.
 
     A frozen master answers nothing until an answer is overdue; one that thaws, or was cut off,
     takes itself for the master until the others reach it, and loses what it is told until then.
     """
 
-    def __init__(self, guide: Guide, wires: Sequence[Wire]) -> None:
-        self._guide = guide
+    def __init__(self, resolver: MasterResolver, wires: Sequence[Connection]) -> None:
+        self._resolver = resolver
         self._wires = wires
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lookout", daemon=True)
@@ -39,11 +39,11 @@ class Lookout:
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_EVERY_S):
-            master = self._guide.glance()
+            master = self._resolver.poll()
             if master is not None:
                 self._leave_others(master)
 
-    def _leave_others(self, master: Place) -> None:
+    def _leave_others(self, master: Address) -> None:
         others = [wire for wire in self._wires if wire.connected and wire.at != master]
         for wire in others:
             wire.hang_up()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from roomgrad.component import Component
 from roomgrad.names import Names
-from roomgrad.redis.connection import ReplyError, Wire, packed
+from roomgrad.redis.connection import Connection, ReplyError, packed
 from roomgrad.runtime import runs
 from roomgrad.settings import RuntimeSettings
 
@@ -34,7 +34,7 @@ class History:
             words = [b"EVAL", script, b"%d" % len(keys), *(key.encode() for key in keys), *limits]
             self._commands.append(packed(*words, *(group.encode() for group in groups)))
 
-    def trim(self, wire: Wire) -> None:
+    def trim(self, wire: Connection) -> None:
         """Forgets what may go now. Raises what the server answers as an error."""
         for command in self._commands:
             reply = wire.call(command)

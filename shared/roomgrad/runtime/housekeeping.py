@@ -13,22 +13,22 @@ from collections.abc import Callable
 import orjson
 import structlog
 
-from roomgrad.errors import Untrusted
+from roomgrad.errors import TLSError
 from roomgrad.names import Names
-from roomgrad.redis.connection import ReplyError, Wire, WireLost
+from roomgrad.redis.connection import Connection, ConnectionLost, ReplyError
 from roomgrad.runtime import runs
-from roomgrad.runtime.consumers import GroupSource
+from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.history import History
-from roomgrad.runtime.notifications import Rings
+from roomgrad.runtime.notifications import Notifications
 from roomgrad.runtime.redelivery import give_back
-from roomgrad.runtime.scheduler import Later
-from roomgrad.runtime.status import Pulse
+from roomgrad.runtime.scheduler import Scheduler
+from roomgrad.runtime.status import Status
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
 
 # Rings are looked at in bunches: to wake for each would cost the handlers the GIL.
-RING_PAUSE_S = 0.05
+NOTIFICATION_PAUSE_S = 0.05
 RECONNECT_S = 0.25  # between two attempts to reach a server that is away
 CLEAN_EVERY = 30  # heartbeats between two looks for consumers that are gone for good
 MIB = 1024 * 1024
@@ -36,7 +36,7 @@ MIB = 1024 * 1024
 DEAF_BEATS, DEAF_S = 3, 3.0
 
 
-class Keeper:
+class Housekeeping:
     """One thread beside the loop, on connections of its own."""
 
     def __init__(
@@ -45,12 +45,12 @@ class Keeper:
         settings: RuntimeSettings,
         component: str,
         consumer: str,
-        pulse: Pulse,
-        source: GroupSource | None,
-        rings: Rings,
-        open_wire: Callable[[str], Wire],
+        pulse: Status,
+        source: GroupConsumer | None,
+        rings: Notifications,
+        open_wire: Callable[[str], Connection],
         history: History,
-        later: Later,
+        later: Scheduler,
     ) -> None:
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
         self._names = names
@@ -71,7 +71,7 @@ class Keeper:
         self._due = 0.0  # when to beat next
         self._connected_at = 0.0
         self._trimmed_at = self._trimmed_bytes = 0
-        self._failing: set[Wire] = set()
+        self._failing: set[Connection] = set()
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._bell_reader, self._bell_writer = socket.socketpair()
         self._bell_reader.setblocking(False)
@@ -96,7 +96,7 @@ class Keeper:
         for each in (self._wire, self._ring_wire, *pairs):
             each.close()
 
-    def leave(self, wire: Wire) -> None:
+    def leave(self, wire: Connection) -> None:
         """Gives back what is in hand and takes the heartbeat away: others need not wait."""
         if self._source is not None:
             give_back(wire, self._source, self._settings.lease_s)
@@ -118,7 +118,7 @@ class Keeper:
             if self._wait(self._due):
                 return
 
-    def _attempt(self, action: Callable[[], None], wire: Wire) -> None:
+    def _attempt(self, action: Callable[[], None], wire: Connection) -> None:
         try:
             if not wire.connected:
                 wire.connect()
@@ -128,7 +128,7 @@ class Keeper:
                     self._connected_at = time.monotonic()
             action()
             self._failing.discard(wire)
-        except (OSError, ReplyError, Untrusted) as error:
+        except (OSError, ReplyError, TLSError) as error:
             wire.close()
             if wire is self._wire:  # who only listens would not notice that its server is gone
                 self._ring_wire.close()
@@ -144,7 +144,7 @@ class Keeper:
         rings = self._ring_wire.handle
         ready = self._ready([*sources, rings] if rings is not None else sources, beat)
         if ready and rings in ready:
-            ready += self._ready(sources, min(beat, time.monotonic() + RING_PAUSE_S))
+            ready += self._ready(sources, min(beat, time.monotonic() + NOTIFICATION_PAUSE_S))
         if self._bell_reader in ready:
             self._bell_reader.recv(4096)
         return self._stop_reader in ready
@@ -167,7 +167,7 @@ class Keeper:
         self._rings.hear(self._ring_wire.drain(), self._wire)
         deaf_s = time.monotonic() - self._rings.heard_at
         if self._rings.unheard > DEAF_BEATS and deaf_s > DEAF_S:
-            raise WireLost(f"{self._rings.unheard} heartbeats rang and were not heard")
+            raise ConnectionLost(f"{self._rings.unheard} heartbeats rang and were not heard")
 
     def _deliver(self) -> None:
         self._later.deliver(self._wire)

@@ -10,11 +10,11 @@ from typing import Any
 import structlog
 
 from roomgrad import codec
-from roomgrad.errors import MessageError, shown
+from roomgrad.errors import MessageError, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.redis.cluster import ELSEWHERE, SPUBLISH
-from roomgrad.redis.connection import ReplyError, Wire, WireLost
+from roomgrad.redis.connection import Connection, ConnectionLost, ReplyError
 from roomgrad.rooms import MessageType, Stream, System
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, ERRORS_KEPT
@@ -22,7 +22,7 @@ from roomgrad.runtime.dead_letters import ERROR_STREAM, ERRORS_KEPT
 log = structlog.get_logger("roomgrad")
 
 
-class Rings:
+class Notifications:
     """Subscribes to the channels of some rooms.
 
     Headers that the runtime published cost a look at their first bytes. A whole message that
@@ -42,17 +42,17 @@ class Rings:
         self.unheard = 0  # own heartbeats that rang and did not arrive yet
         self.heard_at = time.monotonic()  # when one arrived, or the subscription was made
 
-    def subscribe(self, wire: Wire) -> None:
+    def subscribe(self, wire: Connection) -> None:
         """SUBSCRIBEs on a fresh connection; on a cluster SSUBSCRIBEs."""
         self._hear_own()
         verb = b"SSUBSCRIBE" if wire.ring == SPUBLISH else b"SUBSCRIBE"
         wire.send([verb, self._own, *self._rooms])
 
-    def hear(self, replies: list[Any], wire: Wire) -> None:
+    def hear(self, replies: list[Any], wire: Connection) -> None:
         """Looks at what rang; `wire` is for taking messages into their streams."""
         for reply in replies:
             if _is_over(reply):
-                raise WireLost("the slot of the channels is served elsewhere now")
+                raise ConnectionLost("the slot of the channels is served elsewhere now")
             if not isinstance(reply, list) or reply[0] not in (b"message", b"smessage"):
                 continue
             _, channel, payload = reply
@@ -64,7 +64,7 @@ class Rings:
     def _hear_own(self) -> None:
         self.unheard, self.heard_at = 0, time.monotonic()
 
-    def _take(self, room: str, payload: bytes, wire: Wire) -> None:
+    def _take(self, room: str, payload: bytes, wire: Connection) -> None:
         try:
             message, stream = self._read(room, payload)
             fields = codec.encode(message, stream)
@@ -83,7 +83,7 @@ class Rings:
         stream = self._system.find(room, type_) if isinstance(type_, str) else None
         if stream is None:
             types = " and ".join(s.type for s in self._system.streams if s.room.name == room)
-            raise MessageError(f"TYPE: room {room} takes {types}, got {shown(type_)}")
+            raise MessageError(f"TYPE: room {room} takes {types}, got {format_value(type_)}")
         return codec.from_body(body, stream, {}), stream
 
     def _refusal(self, room: str, payload: bytes, error: MessageError, ring: bytes) -> Message:
@@ -103,7 +103,7 @@ class Rings:
         )
 
     def _store(
-        self, token: str, message: Message, stream: Stream, fields: list[bytes], wire: Wire
+        self, token: str, message: Message, stream: Stream, fields: list[bytes], wire: Connection
     ) -> None:
         limit = b"%d" % ERRORS_KEPT if stream.room.name == ERRORS else b""
         keys = [self._names.taken().encode(), self._names.stream(*stream.key).encode()]

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import structlog
 
-from roomgrad.redis.connection import Wire
-from roomgrad.runtime.connections import Line
-from roomgrad.runtime.consumers import Delivery, GroupSource, deliveries
-from roomgrad.runtime.status import Pulse
+from roomgrad.redis.connection import Connection
+from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.consumers import Delivery, GroupConsumer, deliveries
+from roomgrad.runtime.status import Status
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -19,11 +19,11 @@ log = structlog.get_logger("roomgrad")
 RETRY_S = (0.1, 5.0)  # first and longest pause before a handler that raised is tried again
 
 
-class Claims:
+class Redelivery:
     """Claims one message at a time by XCLAIM, so that the server counts every delivery."""
 
     def __init__(
-        self, source: GroupSource, line: Line, pulse: Pulse, settings: RuntimeSettings
+        self, source: GroupConsumer, line: Connections, pulse: Status, settings: RuntimeSettings
     ) -> None:
         self._source = source
         self._line = line
@@ -83,7 +83,7 @@ class Claims:
         return int(pending[0][3]) if pending else 1
 
 
-def give_back(wire: Wire, source: GroupSource, lease_s: float) -> None:
+def give_back(wire: Connection, source: GroupConsumer, lease_s: float) -> None:
     """Ends the leases of all that is in the hands of a consumer that leaves.
 
     Its heartbeat has to go, too; then others take over at their next look. This counts as no

@@ -19,29 +19,29 @@ from redis.exceptions import RedisError
 from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.errors import MessageError, NoServer, RoomgradError, Untrusted
+from roomgrad.errors import MessageError, NoServer, RoomgradError, TLSError
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names
-from roomgrad.redis.addresses import for_run, guide_of, located
-from roomgrad.redis.connection import GRACE_S, Command, ReplyError, Wire, WireLost
+from roomgrad.redis.addresses import for_run, located, resolver_of
+from roomgrad.redis.connection import GRACE_S, Command, Connection, ConnectionLost, ReplyError
 from roomgrad.redis.server import connect
 from roomgrad.runtime.committer import Committer
-from roomgrad.runtime.connections import Line
-from roomgrad.runtime.consumers import Delivery, EveryoneSource, GroupSource, deliveries
-from roomgrad.runtime.dead_letters import Shelf, bury, inbox_stream
-from roomgrad.runtime.failover import Lookout
+from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.consumers import Delivery, EveryoneConsumer, GroupConsumer, deliveries
+from roomgrad.runtime.dead_letters import Quota, dead_letter, inbox_stream
+from roomgrad.runtime.failover import FailoverWatch
 from roomgrad.runtime.history import History
-from roomgrad.runtime.housekeeping import Keeper
+from roomgrad.runtime.housekeeping import Housekeeping
 from roomgrad.runtime.model_store import ModelStore
-from roomgrad.runtime.notifications import Rings
+from roomgrad.runtime.notifications import Notifications
 from roomgrad.runtime.observe.observers import observers
-from roomgrad.runtime.observe.outcome import COMMITTED, DEAD, GONE, RETRIED, SKIPPED, Done
-from roomgrad.runtime.redelivery import Claims
-from roomgrad.runtime.scheduler import Later
+from roomgrad.runtime.observe.outcome import COMMITTED, DEAD, GONE, RETRIED, SKIPPED, Outcome
+from roomgrad.runtime.redelivery import Redelivery
+from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.setup import Setup
-from roomgrad.runtime.shutdown import Stopping
-from roomgrad.runtime.status import Pulse
+from roomgrad.runtime.shutdown import ShutdownEvent
+from roomgrad.runtime.status import Status
 from roomgrad.runtime.work import Attempt, Work
 from roomgrad.settings import RuntimeSettings, of_run
 
@@ -65,11 +65,11 @@ class Replica:
         self.settings = settings
         self.names = Names(settings.run or component.system.name)
         self.consumer = f"{component.name}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
-        self.pulse = Pulse()
+        self.pulse = Status()
         self._url = for_run(url, self.names.run)
-        self._wires: list[Wire] = []
-        self._stopping = Stopping()
-        self._line = Line(self._open_wire)
+        self._wires: list[Connection] = []
+        self._stopping = ShutdownEvent()
+        self._line = Connections(self._open_wire)
         self._cache = Cache()
         self._reads = CachedReads(self._line, self._cache)
         self._store = self._make_store()
@@ -78,16 +78,16 @@ class Replica:
         self._inbox = inbox_stream(self.names, component.name)
         self._source = self._make_source()
         self._claims = (
-            Claims(self._source, self._line, self.pulse, settings)
-            if isinstance(self._source, GroupSource)
+            Redelivery(self._source, self._line, self.pulse, settings)
+            if isinstance(self._source, GroupConsumer)
             else None
         )
-        self._later = Later(self.names, component)
-        self._shelf = Shelf(self.names, settings.dead_mib, self._line.call)
+        self._later = Scheduler(self.names, component)
+        self._shelf = Quota(self.names, settings.dead_mib, self._line.call)
         self._committer = Committer(
             self._line, self._source, self._work, self._cache, self._stopping, self._later
         )
-        self._keeper: Keeper | None = None
+        self._keeper: Housekeeping | None = None
         self._observers = observers(component, settings, self.names, self.consumer, self._url)
         self._queue: deque[Delivery] = deque()
         self._version: bytes | None = None
@@ -101,15 +101,17 @@ class Replica:
         trainable = self.component.model(self.settings)
         return ModelStore(self.names, self.component.name, trainable, self._line.call)
 
-    def _make_source(self) -> GroupSource | EveryoneSource:
+    def _make_source(self) -> GroupConsumer | EveryoneConsumer:
         component, replica = self.component, self.settings.replica
         if component.everyone:
-            return EveryoneSource(self.names, component.name, replica, component.streams)
+            return EveryoneConsumer(self.names, component.name, replica, component.streams)
         streams = (*component.streams, self._inbox)
-        return GroupSource(self.names, component.name, self.consumer, streams)
+        return GroupConsumer(self.names, component.name, self.consumer, streams)
 
-    def _open_wire(self, purpose: str) -> Wire:
-        wire = Wire(self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}")
+    def _open_wire(self, purpose: str) -> Connection:
+        wire = Connection(
+            self._url, self.settings.redis_password_file, f"{self.consumer}~{purpose}"
+        )
         self._wires.append(wire)
         return wire
 
@@ -134,8 +136,8 @@ class Replica:
 
         Raises Untrusted when the server that it finds first cannot be trusted.
         """
-        guide = guide_of(self._url, self.settings.redis_password_file)
-        lookout = Lookout(guide, self._wires) if guide else None
+        resolver = resolver_of(self._url, self.settings.redis_password_file)
+        lookout = FailoverWatch(resolver, self._wires) if resolver else None
         if lookout is not None:
             lookout.start()
         keeper = self._keeper = self._make_keeper()
@@ -150,7 +152,7 @@ class Replica:
         log.info("stopped", component=self.component.name)
         return 0
 
-    def _serve_until_stopped(self, keeper: Keeper) -> None:
+    def _serve_until_stopped(self, keeper: Housekeeping) -> None:
         while not self._stopping.is_set():
             try:
                 self._connect()
@@ -158,7 +160,7 @@ class Replica:
                 keeper.start()
                 self._serve()
             except LOST as error:
-                if isinstance(error, Untrusted) and not self._served:
+                if isinstance(error, TLSError) and not self._served:
                     raise
                 self._abandon()
                 if not self._lost_at:
@@ -172,18 +174,18 @@ class Replica:
         log.info("the server answers again", after_s=round(time.time() - self._lost_at, 2))
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
 
-    def _make_rings(self) -> Rings:
+    def _make_rings(self) -> Notifications:
         system, rooms = self.component.system, {s.room.name for s in self.component.streams}
-        return Rings(self.names, system, sorted(rooms), self.component.name, self.consumer)
+        return Notifications(self.names, system, sorted(rooms), self.component.name, self.consumer)
 
-    def _make_keeper(self) -> Keeper:
-        return Keeper(
+    def _make_keeper(self) -> Housekeeping:
+        return Housekeeping(
             self.names,
             self.settings,
             self.component.name,
             self.consumer,
             self.pulse,
-            self._source if isinstance(self._source, GroupSource) else None,
+            self._source if isinstance(self._source, GroupConsumer) else None,
             self._make_rings(),
             self._open_wire,
             History(self.names, self.component, self.settings),
@@ -195,7 +197,7 @@ class Replica:
         where = located(self._url, self._line.at, self.settings.redis_password_file)
         with connect(where, self.settings.redis_password_file, GRACE_S) as client:
             self.pulse.token = self.pulse.token_seen = self._setup.prepare(client)
-            if isinstance(self._source, EveryoneSource):
+            if isinstance(self._source, EveryoneConsumer):
                 self._missed = self._setup.find_positions(self._source, client)
         if self._store is not None:
             self._committer.aside(self._store.create())
@@ -278,12 +280,12 @@ class Replica:
     def _handle(self, delivery: Delivery) -> None:
         self._source.pass_by(delivery)
         self.pulse.handling = time.time()
-        done = Done(delivery)
+        done = Outcome(delivery)
         try:
             if delivery.count > self.settings.max_deliveries:
                 raise MessageError(f"delivered {delivery.count - 1} times and never committed")
             self._handle_one(delivery, done)
-        except (WireLost, ReplyError, EmptiedServer):
+        except (ConnectionLost, ReplyError, EmptiedServer):
             raise
         except MessageError as error:
             done.outcome, done.reason = DEAD, str(error)
@@ -294,7 +296,7 @@ class Replica:
             self.pulse.handling = None
         self._observers.handled(done)
 
-    def _handle_one(self, delivery: Delivery, done: Done) -> None:
+    def _handle_one(self, delivery: Delivery, done: Outcome) -> None:
         message = done.message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
         attempt = self._attempt(message)
         if attempt is None:
@@ -368,7 +370,7 @@ class Replica:
             gives_up_root = False
         commit = Commit()
         self._source.guard(commit, delivery)
-        bury(
+        dead_letter(
             commit,
             self.names,
             delivery,

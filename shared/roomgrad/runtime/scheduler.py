@@ -11,7 +11,7 @@ import structlog
 
 from roomgrad.component import Component
 from roomgrad.names import LOGGING, Names
-from roomgrad.redis.connection import ReplyError, Wire, packed
+from roomgrad.redis.connection import Connection, ReplyError, packed
 from roomgrad.rooms import MessageType
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM
@@ -21,7 +21,7 @@ log = structlog.get_logger("roomgrad")
 MOST = 100  # messages that one call of the script delivers; others have to wait for it
 
 
-class Later:
+class Scheduler:
     """The alarm clock of one replica. The loop sets it, the keeper waits for it and delivers.
 
     What is due stands in Redis alone. Each replica of a component hears of it, from its own commits
@@ -61,7 +61,7 @@ class Later:
         if self.bell is not None:
             self.bell()
 
-    def deliver(self, wire: Wire) -> None:
+    def deliver(self, wire: Connection) -> None:
         """Delivers what is due and sets the alarm for the next. Raises a server's error."""
         with self._lock:  # before the call: what is staged from here on sets it again
             self._due = math.inf

@@ -14,9 +14,9 @@ from roomgrad.component import Component
 from roomgrad.memory import Reads
 from roomgrad.names import Names
 from roomgrad.runtime import runs
-from roomgrad.runtime.consumers import EveryoneSource
+from roomgrad.runtime.consumers import EveryoneConsumer
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.schema import Declared, contract
+from roomgrad.schema import Declaration, contract
 
 log = structlog.get_logger("roomgrad")
 
@@ -34,7 +34,7 @@ class Setup:
         self._token = ""
         self._said = {
             "contract": contract(component.system),
-            f"declares:{component.name}": Declared.of(component).write(),
+            f"declares:{component.name}": Declaration.of(component).write(),
         }
 
     def prepare(self, client: redis.Redis) -> str:
@@ -63,7 +63,7 @@ class Setup:
         self._work.stage(attempt, commit)
         return commit, attempt
 
-    def find_positions(self, source: EveryoneSource, client: redis.Redis) -> int:
+    def find_positions(self, source: EveryoneConsumer, client: redis.Redis) -> int:
         """Where an `everyone` replica goes on, for each stream; how many entries it missed."""
         missed = 0
         for key in source.by_key:

@@ -6,7 +6,7 @@ import contextlib
 from queue import Empty, SimpleQueue
 
 
-class Stopping:
+class ShutdownEvent:
     """An event that a signal handler may set.
 
     `threading.Event` may not: its lock is not reentrant, so a handler that interrupts `wait` in the

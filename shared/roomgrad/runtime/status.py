@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Pulse:
+class Status:
     """What the loop tells its keeper, and the other way round; each attribute has one writer."""
 
     turn: float = field(default_factory=time.time)  # unix time of the loop's last turn

@@ -41,11 +41,11 @@ LAST_RESORT_S = 1.7  # from the signal to the end, whatever still hangs
 mimetypes.add_type("text/javascript", ".js")  # some machines know another type, or none
 
 
-class Away(Exception):
+class Unavailable(Exception):
     """Raised when the server cannot be asked now; the text is for the person at the page."""
 
 
-class Site(Protocol):
+class Server(Protocol):
     """What `main` runs."""
 
     def serve(self) -> int:
@@ -55,7 +55,7 @@ class Site(Protocol):
         """Asks it to end."""
 
 
-def main(name: str, settings: type[S], make: Callable[[S], Site]) -> None:
+def main(name: str, settings: type[S], make: Callable[[S], Server]) -> None:
     """Runs a site until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
     try:
         loaded = load(settings)
@@ -81,7 +81,7 @@ def main(name: str, settings: type[S], make: Callable[[S], Site]) -> None:
     sys.exit(code)
 
 
-class Door:
+class Listener:
     """Where a page listens, and the token that its visitors need."""
 
     def __init__(self, settings: WebSettings, first_port: int) -> None:
@@ -200,7 +200,7 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 TROUBLE: Mapping[Any, Any] = {
     MessageError: _wrong,
-    Away: _away,
+    Unavailable: _away,
     HTTPException: _refused,
     Exception: _failed,
 }

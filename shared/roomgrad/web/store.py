@@ -11,7 +11,7 @@ import anyio.to_thread
 import redis
 
 from roomgrad.errors import ServerError
-from roomgrad.web.serving import Away
+from roomgrad.web.serving import Unavailable
 
 ANSWERS_IN_S = 8.0  # an acknowledgement of the disk takes up to 5
 
@@ -39,7 +39,7 @@ class Store(Generic[C]):
         try:
             return work(self._connected())
         except (redis.RedisError, ServerError, OSError) as error:
-            raise Away(f"the server of this run cannot do it now: {error}") from error
+            raise Unavailable(f"the server of this run cannot do it now: {error}") from error
 
     async def ask(self, work: Callable[[C], T]) -> T:
         """`work` with the connection, in another thread. Raises Away, in time."""
@@ -47,7 +47,9 @@ class Store(Generic[C]):
             with anyio.fail_after(ANSWERS_IN_S):
                 return await anyio.to_thread.run_sync(self.do, work, abandon_on_cancel=True)
         except TimeoutError as error:
-            raise Away(f"the server of this run did not answer in {ANSWERS_IN_S:g} s") from error
+            raise Unavailable(
+                f"the server of this run did not answer in {ANSWERS_IN_S:g} s"
+            ) from error
 
     def close(self) -> None:
         """Closes the connections."""

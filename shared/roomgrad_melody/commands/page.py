@@ -14,7 +14,7 @@ from roomgrad.errors import RoomgradError
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file
 from roomgrad.names import Names
-from roomgrad.redis.addresses import for_run, redis_cli, subscribe_of
+from roomgrad.redis.addresses import for_run, redis_cli, subscribe_command
 from roomgrad.redis.server import connect
 from roomgrad_melody.contract import LABELLING, LABELS_LOG, LEARNER, MELODY
 from roomgrad_trebuchet.report import command
@@ -69,7 +69,7 @@ def where_to_look(names: Names, url: str, *, up: bool) -> list[str]:
         f"  {me} rate{option}   # the same in a terminal",
         f"  {me} labels export labels.csv{option}",
         f"  {me} melody export melodies{option}   # the best ones, as MIDI",
-        f"  {cli} {subscribe_of(url)} '{names.channel('user')}'",
+        f"  {cli} {subscribe_command(url)} '{names.channel('user')}'",
         f"  {cli} XREVRANGE '{names.log(LABELS_LOG)}' + - COUNT 5",
         f"  {cli} HGETALL '{names.counters(LEARNER)}'",
     ]

@@ -6,7 +6,7 @@ import getpass
 import time
 from collections.abc import Iterator
 
-from roomgrad.errors import Refused, RoomgradError
+from roomgrad.errors import Rejected, RoomgradError
 from roomgrad.local.session import password_file
 from roomgrad.redis.client import Client
 from roomgrad.runtime import heartbeats
@@ -114,7 +114,7 @@ class Table:
             given = questions.answer(
                 self._client, self._rater, question.melody, rating, question.root
             )
-        except Refused as error:
+        except Rejected as error:
             print(f"not taken: {error}", flush=True)
             return
         self._given += 1
@@ -127,7 +127,7 @@ class Table:
             return
         try:
             questions.answer(self._client, self._rater, last[0].melody, None, last[0].root)
-        except Refused as error:
+        except Rejected as error:
             print(f"not taken back: {error}", flush=True)
             return
         self._given -= 1

@@ -15,7 +15,7 @@ from rich.text import Text
 from roomgrad.errors import RunMismatch
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
-from roomgrad.redis.addresses import shown
+from roomgrad.redis.addresses import without_password
 from roomgrad_melody.commands import standing
 from roomgrad_melody.commands.page import wait_for_page, where_to_look
 from roomgrad_melody.commands.standing import Standing
@@ -73,7 +73,9 @@ def _watch(console: Console, session: Session) -> None:
         while True:
             session.look_after()
             now = session.glance(standing.read)
-            words = line(now) if now else f"the server at {shown(session.url)} is away ..."
+            words = (
+                line(now) if now else f"the server at {without_password(session.url)} is away ..."
+            )
             if words != said and say(words):
                 said = words
             time.sleep(LOOK_S)

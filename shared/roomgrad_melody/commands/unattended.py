@@ -23,7 +23,7 @@ from roomgrad.errors import RoomgradError
 from roomgrad.local import project
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file, serve
-from roomgrad.redis.addresses import shown
+from roomgrad.redis.addresses import without_password
 from roomgrad.redis.client import Client
 from roomgrad_melody import formats
 from roomgrad_melody.commands import evaluation, standing
@@ -93,7 +93,7 @@ def _paths() -> dict[str, str]:
 def _greet(console: Console, session: Session, options: Unattended) -> None:
     asked = f"{options.labels} labels by {options.rater}, {options.generations} generations"
     console.print(f"[bold]{escape(session.plan.run)}[/]: {escape(asked)}, seed {options.seed}")
-    console.print(f"  server   {session.server_text()} at {shown(session.url)}")
+    console.print(f"  server   {session.server_text()} at {without_password(session.url)}")
     counts = [f"{name} x{count}" for name, count in session.plan.replicas.items()]
     console.print(f"  started  {', '.join(counts)}")
 

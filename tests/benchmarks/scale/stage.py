@@ -13,8 +13,8 @@ from typing import Any
 
 import redis
 
+from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
-from roomgrad.redis.server import EmbeddedServer
 from tests.benchmarks.transport.stage import fresh_server
 from tests.waiting import until
 

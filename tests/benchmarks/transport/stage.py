@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
-from roomgrad.redis.server import EmbeddedServer
+from roomgrad.local.embedded import EmbeddedServer
 
 
 @contextlib.contextmanager

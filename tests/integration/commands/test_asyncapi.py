@@ -13,9 +13,9 @@ import yaml
 from roomgrad import codec
 from roomgrad.inspect import asyncapi
 from roomgrad.names import Names
-from roomgrad.redis.registry import SYSTEMS
+from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.simulator.handlers import component as simulator
 from roomgrad_trebuchet.trainer.handlers import component as trainer
@@ -63,7 +63,7 @@ def check(document: dict[str, Any]) -> None:
         jsonschema.Draft7Validator.check_schema(message["payload"])
 
 
-@pytest.mark.parametrize("system", SYSTEMS.values(), ids=lambda system: system.name)
+@pytest.mark.parametrize("system", systems().values(), ids=lambda system: system.name)
 def test_each_contract_makes_a_document(system: System) -> None:
     document = asyncapi.document(system, Names(system.name), {})
     check(document)
@@ -97,8 +97,8 @@ def test_a_running_system_is_described_with_what_it_says_of_itself(cage: Cage) -
 
 def test_the_example_of_the_pages_is_up_to_date() -> None:
     """`SYSTEM` as its handlers declare it."""
-    declared = {each.name: Declared.of(each) for each in (trainer, controlmodel, simulator)}
-    system = SYSTEMS["trebuchet"]
+    declared = {each.name: Declaration.of(each) for each in (trainer, controlmodel, simulator)}
+    system = systems()["trebuchet"]
     document = asyncapi.document(system, Names(system.name), declared)
     assert Path(EXAMPLE).read_text() == asyncapi.as_yaml(document)
 

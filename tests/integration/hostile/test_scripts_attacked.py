@@ -34,7 +34,7 @@ def call(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> 
 
 def take(stage: Stage, by: redis.Redis | None = None, fields: int = 2) -> str:
     words = ["perch DATA/FORWARD i", "PUBLISH", stage.key("perch"), "{", "", *["f"] * fields]
-    return call(by or stage.client, "take", [stage.key("taken"), stage.key(SAID)], *words)
+    return call(by or stage.client, "ingest", [stage.key("taken"), stage.key(SAID)], *words)
 
 
 BROKEN = {
@@ -103,7 +103,7 @@ def due(stage: Stage, *body: Any) -> None:
 
 def deliver(stage: Stage, by: redis.Redis | None = None) -> str:
     keys = [stage.key(name) for name in ("later:parrot", "later:parrot:bodies", SAID)]
-    return call(by or stage.client, "later", keys, "PUBLISH", "100")
+    return call(by or stage.client, "delayed", keys, "PUBLISH", "100")
 
 
 @pytest.mark.parametrize("command", ["zrem", "hdel", "xadd", "publish", "xinfo", "xrange"])
@@ -161,7 +161,7 @@ def test_what_is_due_in_a_stream_without_ids(stage: Stage) -> None:
 # those that only tidy up: what they leave behind is no worse than before
 
 
-@pytest.mark.parametrize("script", ["trim", "restore", "keep"])
+@pytest.mark.parametrize("script", ["trim", "ensure_group", "heartbeat"])
 def test_a_done_key_of_another_type_loses_no_message(cage: Cage, script: str) -> None:
     """Trimming, creating a group and a heartbeat leave what is owed where it is."""
     stage = Stage(cage.client, cage.names)
@@ -172,11 +172,22 @@ def test_a_done_key_of_another_type_loses_no_message(cage: Cage, script: str) ->
     before = snapshot(cage.client, cage.names)[heard.encode()]
     if script == "trim":
         call(cage.client, "trim", [heard, stage.key("run"), done], "1", "0", "parrot")
-    elif script == "restore":
-        assert call(cage.client, "restore", [heard, done], "parrot") == "0"
+    elif script == "ensure_group":
+        assert call(cage.client, "ensure_group", [heard, done], "parrot") == "0"
     else:
         own = ("alive:me", "run", "later:parrot", "memory:parrot")
         keys = [*(stage.key(each) for each in own), heard]
-        call(cage.client, "keep", keys, "{}", "1000", "parrot", "0", "me", stage.key("alive:"), "1")
+        call(
+            cage.client,
+            "heartbeat",
+            keys,
+            "{}",
+            "1000",
+            "parrot",
+            "0",
+            "me",
+            stage.key("alive:"),
+            "1",
+        )
     assert cage.client.xpending(heard, "parrot") == pending
     assert snapshot(cage.client, cage.names)[heard.encode()] == before

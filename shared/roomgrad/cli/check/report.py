@@ -16,6 +16,7 @@ import redis
 import typer
 from rich.text import Text
 
+from roomgrad import state
 from roomgrad.cli import arrays, tables, target
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.local import project
@@ -122,7 +123,7 @@ def _start(asked: Asked, names: Names, url: str) -> subprocess.Popen[bytes]:
                 f"{hint(asked.component, known_components)} Start another one by --command, or "
                 f"name the run in which it is by --run"
             )
-        path = os.pathsep.join(filter(None, [str(project.root()), path]))
+        path = os.pathsep.join(filter(None, [str(state.root()), path]))
         command = [sys.executable, "-m", project.module_of(asked.component)]
     environ = {**os.environ, "REDIS_URL": url, "RUN": names.run, "PYTHONPATH": path}
     environ.setdefault("LOG_LEVEL", "error")  # what is broken on purpose is no news
@@ -136,7 +137,7 @@ def _start(asked: Asked, names: Names, url: str) -> subprocess.Popen[bytes]:
 
 def _known(component: str) -> list[str]:
     """Nothing, or the components that there are."""
-    there = sorted({name for each in registry.SYSTEMS.values() for name in each.components})
+    there = sorted({name for each in registry.systems().values() for name in each.components})
     return [] if component in there else there
 
 

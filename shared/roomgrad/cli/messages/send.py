@@ -27,7 +27,7 @@ from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.client import Client
 from roomgrad.rooms import ENVELOPE, MessageType, ModelStatus, Room, Stream, System
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 STATUS = {"train": ModelStatus.TRAIN, "validate": ModelStatus.VALIDATE}
 FORWARD = MessageType.FORWARD
@@ -206,7 +206,7 @@ def _pairs(fields: list[bytes]) -> list[tuple[bytes, bytes]]:
     return list(zip(fields[::2], fields[1::2], strict=True))
 
 
-def answered_in(system: System, declared: Mapping[str, Declared], message: Message) -> str:
+def answered_in(system: System, declared: Mapping[str, Declaration], message: Message) -> str:
     """The room to which the components hand a forward message on, until nobody does.
 
     Raises SettingsError where there is none, or several.

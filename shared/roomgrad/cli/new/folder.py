@@ -7,11 +7,11 @@ from importlib.resources import files
 from pathlib import Path
 
 from roomgrad.errors import SettingsError
-from roomgrad.redis.registry import SYSTEMS
+from roomgrad.redis.registry import systems
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 # Modules of the folder, and of Python and roomgrad, by which its own tests could not be found.
-TAKEN = frozenset({"contract", "learner", "world", "test", "roomgrad", "numpy", *SYSTEMS})
+TAKEN = frozenset({"contract", "learner", "world", "test", "roomgrad", "numpy", *systems()})
 FILES = {
     "contract.py": "contract.py",
     "world.py": "world.py",

@@ -11,14 +11,14 @@ import redis
 from roomgrad.inspect.doctor import server
 from roomgrad.inspect.doctor.findings import Finding, ok, problem
 from roomgrad.redis.addresses import located
-from roomgrad.redis.cluster import SLOTS, each_master, place_of
+from roomgrad.redis.cluster import SLOTS, address_of, each_master
 
 
 def findings(client: redis.Redis, url: str) -> list[Finding]:
     """What all checks have found; those of a master begin with where it is."""
     found = list(whole(client, url))
     for master in each_master(client):
-        place = place_of(master)
+        place = address_of(master)
         asked = server.Server.ask(master, located(url, place))
         where = f"{place[0]}:{place[1]}"
         found += [replace(each, about=f"{where} {each.about}") for each in server.findings(asked)]
@@ -34,6 +34,6 @@ def whole(client: redis.Redis, url: str) -> Iterator[Finding]:
     if said["cluster_state"] == "ok" and int(said["cluster_slots_ok"]) == SLOTS:
         yield ok("cluster", served)
     else:
-        host, port = place_of(client)
+        host, port = address_of(client)
         do = f"see redis-cli --cluster check {host}:{port}; --cluster fix mends what it can"
         yield problem("cluster", f"{said['cluster_state']}, {served}", "all of them", do)

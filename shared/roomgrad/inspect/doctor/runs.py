@@ -9,9 +9,9 @@ from typing import Any
 
 import redis
 
+from roomgrad import systems
 from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
 from roomgrad.inspect.snapshot import Look, look, place
-from roomgrad.local import project
 from roomgrad.names import ERRORS, Names
 from roomgrad.redis.cluster import on_cluster
 from roomgrad.runtime import heartbeats, runs
@@ -136,10 +136,8 @@ def unserved(look: Look) -> Iterator[Finding]:
 
 
 def _start(look: Look, component: str) -> str:
-    known = look.system is not None and component in look.system.components
-    return (
-        f"python -m {project.module_of(component)} --run {look.run}" if known else f"run {look.run}"
-    )
+    module = systems.module_of(component)
+    return f"python -m {module} --run {look.run}" if module else f"run {look.run}"
 
 
 def loops(look: Look) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ import redis
 
 from roomgrad.inspect.doctor import settings
 from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
-from roomgrad.local.binaries import OLDEST
 from roomgrad.redis.addresses import redis_cli
+from roomgrad.redis.server import OLDEST
 from roomgrad.redis.server import check as check_version
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from roomgrad.errors import FormatError, SettingsError, shown
+from roomgrad.errors import FormatError, SettingsError, format_value
 from roomgrad.local.plan import hint
 
 
@@ -107,7 +107,8 @@ def parsed(text: bytes, path: Path) -> SwarmFile:
         raise FormatError(f"{path} is no YAML ({_reason(error)}): correct it") from error
     if not isinstance(found, dict):
         raise SettingsError(
-            f"{path} holds {shown(found)}, expected components: with {EXPECTED['components']}"
+            f"{path} holds {format_value(found)}, "
+            f"expected components: with {EXPECTED['components']}"
         )
     try:
         return SwarmFile.model_validate(found)
@@ -156,7 +157,7 @@ def _of(place: list[str]) -> str:
 
 
 def _said(value: Any) -> str:
-    return "empty" if value in (None, {}) else shown(value)
+    return "empty" if value in (None, {}) else format_value(value)
 
 
 def _known(place: list[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import orjson
 
-from roomgrad.errors import FormatError, shown
+from roomgrad.errors import FormatError, format_value
 from roomgrad.ops.backup.records import Checked, Head, head
 
 FORMAT = 1
@@ -122,7 +122,7 @@ class Reader:
                 break
             key = head(value)
             if key.key in seen:
-                raise FormatError(f"the key {shown(key.key)} stands in it twice")
+                raise FormatError(f"the key {format_value(key.key)} stands in it twice")
             seen.add(key.key)
             items += key.items
             yield key, Checked(key).items(lines)
@@ -162,8 +162,8 @@ def _about(value: Any) -> About:
     version = value["roomgrad_backup"]
     if version != FORMAT:
         raise FormatError(
-            f"its format is {shown(version)}, and this roomgrad reads {FORMAT} "
-            f"(it was written by roomgrad {shown(value.get('roomgrad'))})"
+            f"its format is {format_value(version)}, and this roomgrad reads {FORMAT} "
+            f"(it was written by roomgrad {format_value(value.get('roomgrad'))})"
         )
     texts = [value.get(name) for name in ("run", "server", "roomgrad")]
     at_ms = value.get("at_ms")

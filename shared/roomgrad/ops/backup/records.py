@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from roomgrad.errors import FormatError, shown
+from roomgrad.errors import FormatError, format_value
 
 KINDS = ("hash", "zset", "string", "stream")
 ALIVE = b"alive:"  # heartbeats, which are of processes and not of the run
@@ -99,21 +99,21 @@ def data(value: Any) -> bytes:
             return base64.b64decode(value["base64"], validate=True)
         except ValueError as error:
             raise FormatError(f"a value is no base64 ({error})") from error
-    raise FormatError(f"{shown(value)} stands where a text or base64 belongs")
+    raise FormatError(f"{format_value(value)} stands where a text or base64 belongs")
 
 
 def entry(value: Any) -> Entry:
     """The two numbers of an entry's ID. Raises FormatError."""
     found = _ENTRY.fullmatch(value) if isinstance(value, str) else None
     if found is None or max(map(int, found.groups())) > _LARGEST:
-        raise FormatError(f"{shown(value)} stands where the ID of an entry belongs")
+        raise FormatError(f"{format_value(value)} stands where the ID of an entry belongs")
     return int(found[1]), int(found[2])
 
 
 def whole(value: Any, low: int = 0) -> int:
     """A whole number that Redis can hold. Raises FormatError."""
     if type(value) is not int or not low <= value < 2**63:
-        raise FormatError(f"{shown(value)} stands where a whole number belongs")
+        raise FormatError(f"{format_value(value)} stands where a whole number belongs")
     return value
 
 
@@ -124,16 +124,16 @@ def score(value: Any) -> str:
             return value
     except ValueError:
         pass
-    raise FormatError(f"{shown(value)} stands where a score belongs")
+    raise FormatError(f"{format_value(value)} stands where a score belongs")
 
 
 def head(value: Any) -> Head:
     """A key out of its line. Raises FormatError."""
     if not isinstance(value, dict) or value.get("type") not in KINDS:
-        raise FormatError(f"{shown(value)} stands where a key belongs")
+        raise FormatError(f"{format_value(value)} stands where a key belongs")
     key = data(value.get("key"))
     if key.startswith((ALIVE, RESTORING)):
-        raise FormatError(f"the key {shown(key)} is none that a backup holds")
+        raise FormatError(f"the key {format_value(key)} is none that a backup holds")
     kind, expires = value["type"], value.get("expires_ms")
     found = Head(
         key,
@@ -143,17 +143,17 @@ def head(value: Any) -> Head:
         _extent(value) if kind == "stream" else None,
     )
     if kind != "stream" and found.items != 1 and (kind == "string" or not found.items):
-        raise FormatError(f"the {kind} {shown(key)} has {found.items} items")
+        raise FormatError(f"the {kind} {format_value(key)} has {found.items} items")
     pending = sum(group.pending for group in found.stream.groups) if found.stream else 0
     if pending > found.items:
-        raise FormatError(f"the stream {shown(key)} has more pending entries than items")
+        raise FormatError(f"the stream {format_value(key)} has more pending entries than items")
     return found
 
 
 def _extent(value: dict[str, Any]) -> Extent:
     groups = value.get("groups")
     if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
-        raise FormatError(f"{shown(groups)} stands where groups belong")
+        raise FormatError(f"{format_value(groups)} stands where groups belong")
     found = tuple(
         Group(
             data(each.get("name")),
@@ -186,7 +186,9 @@ class Checked:
         if head.stream is not None:
             self._entries -= sum(group.pending for group in head.stream.groups)
             if head.stream.added < self._entries:
-                raise FormatError(f"the stream {shown(head.key)} has more entries than it ever had")
+                raise FormatError(
+                    f"the stream {format_value(head.key)} has more entries than it ever had"
+                )
 
     def items(self, lines: Iterator[Any]) -> Iterator[list[Any]]:
         """Each item, its parts as bytes, numbers and IDs."""
@@ -194,7 +196,8 @@ class Checked:
             line = next(lines)
             if not isinstance(line, list):
                 raise FormatError(
-                    f"{shown(line)} stands where an item of {shown(self._head.key)} does"
+                    f"{format_value(line)} stands where an item of "
+                    f"{format_value(self._head.key)} does"
                 )
             yield self._item(line, number)
 
@@ -204,7 +207,7 @@ class Checked:
             return self._entry(line) if number < self._entries else self._pending(line)
         if len(line) != (1 if kind == "string" else 2):
             raise FormatError(
-                f"an item of the {kind} {shown(self._head.key)} has {len(line)} parts"
+                f"an item of the {kind} {format_value(self._head.key)} has {len(line)} parts"
             )
         if kind == "zset":
             return [data(line[0]), score(line[1])]
@@ -213,15 +216,17 @@ class Checked:
     def _entry(self, line: list[Any]) -> list[Any]:
         assert self._head.stream is not None
         if len(line) < 3 or len(line) % 2 == 0:
-            raise FormatError(f"an entry of {shown(self._head.key)} has {len(line)} parts")
+            raise FormatError(f"an entry of {format_value(self._head.key)} has {len(line)} parts")
         now = entry(line[0])
         if not self._before < now <= entry(self._head.stream.last):
-            raise FormatError(f"the entries of {shown(self._head.key)} are not in order")
+            raise FormatError(f"the entries of {format_value(self._head.key)} are not in order")
         self._before = now
         return [line[0], *(data(part) for part in line[1:])]
 
     def _pending(self, line: list[Any]) -> list[Any]:
         if len(line) != 4:
-            raise FormatError(f"a pending entry of {shown(self._head.key)} has {len(line)} parts")
+            raise FormatError(
+                f"a pending entry of {format_value(self._head.key)} has {len(line)} parts"
+            )
         entry(line[0])
         return [line[0], data(line[1]), whole(line[2]), whole(line[3])]

@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.errors import ServerError, shown
+from roomgrad.errors import ServerError, format_value
 from roomgrad.names import Names
 from roomgrad.ops.backup.archive import line
 from roomgrad.ops.backup.connection import plain
@@ -101,7 +101,8 @@ class Camera:
                 continue
             if kind not in KINDS:
                 raise ServerError(
-                    f"the key {shown(key.decode(errors='replace'))} is a {kind}, and no run has "
+                    f"the key {format_value(key.decode(errors='replace'))} is a {kind}, "
+                    f"and no run has "
                     f"one: delete it or give it another name, and try again"
                 )
             self._kinds[key] = kind

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roomgrad.errors import SettingsError
 from roomgrad.rooms import Array, MessageType, Stream, System
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 FORWARD, GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 
@@ -29,7 +29,7 @@ class Rooms:
     """And that of what was asked goes out here."""
 
 
-def of(system: System, component: str, declared: Mapping[str, Declared]) -> Rooms:
+def of(system: System, component: str, declared: Mapping[str, Declaration]) -> Rooms:
     """The rooms of a component. Raises SettingsError where nothing could train through it."""
     if component not in system.components:
         raise SettingsError(
@@ -53,7 +53,7 @@ def of(system: System, component: str, declared: Mapping[str, Declared]) -> Room
 
 
 def _pairs(
-    system: System, component: str, declared: Mapping[str, Declared]
+    system: System, component: str, declared: Mapping[str, Declaration]
 ) -> set[tuple[str, str]]:
     """Rooms in and out: as it declares, or as the contract allows."""
     said = declared.get(component)

@@ -39,7 +39,7 @@ ABOUT = {
 }
 
 
-class Readings(Collector):
+class RunCollector(Collector):
     """Gauges of one component of a run. A server that is away is a reading, too."""
 
     def __init__(

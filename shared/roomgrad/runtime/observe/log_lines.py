@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 
 from roomgrad.messages import Message
-from roomgrad.runtime.observe.outcome import Done
+from roomgrad.runtime.observe.outcome import Outcome
 
 log = structlog.get_logger("roomgrad")
 
@@ -15,7 +15,7 @@ log = structlog.get_logger("roomgrad")
 class Lines:
     """Writes what became of each message."""
 
-    def handled(self, done: Done) -> None:
+    def handled(self, done: Outcome) -> None:
         room, type_ = done.delivery.stream.key
         log.debug(
             "handled",

