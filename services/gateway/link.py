@@ -13,10 +13,11 @@ import structlog
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from roomgrad.commit import SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.redis import tls
 from roomgrad.redis.addresses import for_run, located, options_of, publish_command, resolver_of
-from roomgrad.redis.cluster import ELSEWHERE_ERRORS, SPUBLISH
+from roomgrad.redis.cluster import ELSEWHERE_ERRORS
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address
 from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection

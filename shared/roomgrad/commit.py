@@ -7,14 +7,16 @@ import math
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-from roomgrad.redis.cluster import PUBLISH
-from roomgrad.runtime import handling_times as times
+# The commands that announce an entry on the channel of its room. On a cluster, channels belong to
+# slots as keys do, and PUBLISH does not reach them.
+PUBLISH, SPUBLISH = b"PUBLISH", b"SPUBLISH"
 
 SCRIPT = files("roomgrad").joinpath("lua/commit.lua").read_bytes()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1
 ENVELOPE = 6  # ID, ROOT_ID, m and their values; what follows in an entry are arrays
+TIMES_FIELD = b"times"  # the entry field with the sender's handling times
 ONCE_KEPT = 10_000  # tokens of the newest commits that may be tried again
 
 
@@ -37,9 +39,7 @@ class Commit:
     guards: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)
     sends: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
-    times: bytes = (
-        b""  # of whoever sends, for each entry that is sent; see `roomgrad.runtime.handling_times`
-    )
+    times: bytes = b""  # the sender's `roomgrad.runtime.handling_times`, for each entry it sends
     soonest_s: float = math.inf  # the shortest delay of what is to be sent later
 
     def _key(self, name: str) -> bytes:
@@ -149,7 +149,7 @@ class Commit:
         for guard in self.guards:
             arguments += guard
         arguments.append(b"%d" % (len(self.sends) + len(self.operations)))
-        more = [times.FIELD, self.times] if self.times else []
+        more = [TIMES_FIELD, self.times] if self.times else []
         for to, fields in self.sends:
             arguments += to
             arguments.append(b"%d" % (len(fields) + len(more)))

@@ -11,17 +11,17 @@ from typing import Any
 import orjson
 import redis
 
+from roomgrad.commit import TIMES_FIELD
 from roomgrad.inspect.keys import scanned
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.inspect.streams import place
 from roomgrad.names import GATEWAY, Names, is_client_group
-from roomgrad.runtime import handling_times as times
 from roomgrad.runtime.handling_times import Times
 
 PAGE = 200  # entries of one call
 HEAD_BYTES = 1024  # of `m`: the envelope comes first, unless a stranger wrote it
 HELD = 10_000  # entries of a group that are delivered and not committed
-FIELDS = ("ID", "ROOT_ID", "m", "client", times.FIELD.decode())
+FIELDS = ("ID", "ROOT_ID", "m", "client", TIMES_FIELD.decode())
 NEAR_US = 5000  # so far a sender's clock may lie behind the server's to be believed
 
 Place = tuple[str, str]
@@ -201,7 +201,7 @@ def _sent(at: Place, entry: str, fields: Sequence[bytes], size: int) -> Sent:
         root_id=_text(body, head, "ROOT_ID") or _own(pairs, b"ROOT_ID"),
         sent_by=_text(body, head, "SENT_BY"),
         client=_own(pairs, b"client"),
-        times=Times.read(pairs.get(times.FIELD, b"")),
+        times=Times.read(pairs.get(TIMES_FIELD, b"")),
         size=size,
     )
 

@@ -17,9 +17,10 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from redis.connection import parse_url
 
+from roomgrad.commit import PUBLISH, SPUBLISH
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.redis import tls
-from roomgrad.redis.cluster import PUBLISH, SPUBLISH, Cluster
+from roomgrad.redis.cluster import Cluster
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address, MasterResolver, Sentinels
 

@@ -14,6 +14,7 @@ from redis.exceptions import AskError, ClusterDownError, TryAgainError
 from redis.retry import Retry
 from redis.sentinel import SentinelManagedConnection
 
+from roomgrad.commit import PUBLISH, SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
 from roomgrad.redis.sentinels import ASK_S, Address, MasterPool
@@ -21,9 +22,6 @@ from roomgrad.redis.tls import VerifiedMaster
 
 SLOTS = 16384
 DOWN = {"fail", "fail?", "noaddr", "handshake"}
-
-# On a cluster, channels belong to slots as keys do, and PUBLISH does not reach them.
-PUBLISH, SPUBLISH = b"PUBLISH", b"SPUBLISH"
 
 # A slot is somewhere else by now, or on its way, or the cluster is not whole; MOVED is an ASK, too.
 ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-FIELD = b"times"
 _FORM = re.compile(rb"(\d{1,20}-\d{1,20}) (\d{1,18}) (-?\d{1,15}) (-?\d{1,15}) (-?\d{1,15})")
 
 

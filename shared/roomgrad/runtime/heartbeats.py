@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import Counter
 from dataclasses import dataclass
 
 import redis
@@ -55,14 +56,25 @@ class Heartbeat:
 
 def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartbeat]:
     """The heartbeats that are there now."""
-    pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
-    keys = list(client.scan_iter(match=pattern, count=1000))
+    keys = _keys(client, names, component)
     values = client.mget(keys) if keys else []
     prefix = names.alive("")
     consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
     pairs = zip(consumers, values, strict=True)
     found = [_heartbeat(value, consumer) for consumer, value in pairs if value]
     return [heartbeat for heartbeat in found if heartbeat is not None]
+
+
+def living(client: redis.Redis, names: Names) -> Counter[str]:
+    """Return how many replicas of each component have a heartbeat."""
+    prefix = names.alive("")
+    keys = [key.decode(errors="replace") for key in _keys(client, names)]
+    return Counter(key.removeprefix(prefix).partition("~")[0] for key in keys)
+
+
+def _keys(client: redis.Redis, names: Names, component: str = "*") -> list[bytes]:
+    pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
+    return list(client.scan_iter(match=pattern, count=1000))
 
 
 def trouble_on(

@@ -10,10 +10,11 @@ from typing import Any
 import structlog
 
 from roomgrad import codec
+from roomgrad.commit import SPUBLISH
 from roomgrad.errors import MessageError, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
-from roomgrad.redis.cluster import ELSEWHERE, SPUBLISH
+from roomgrad.redis.cluster import ELSEWHERE
 from roomgrad.redis.connection import Connection, ConnectionLost, ReplyError
 from roomgrad.rooms import MessageType, Stream, System
 from roomgrad.runtime import runs

@@ -12,12 +12,11 @@ from prometheus_client.registry import Collector
 
 from roomgrad.codec import unpack
 from roomgrad.errors import RoomgradError
-from roomgrad.inspect import streams
-from roomgrad.inspect.streams import Flows
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
+from roomgrad.runtime import heartbeats
 
 PATIENCE_S = 2.0  # for a server that is away; Prometheus itself waits for ten seconds
 LOSSES = "losses"
@@ -43,11 +42,16 @@ class RunCollector(Collector):
     """Gauges of one component of a run. A server that is away is a reading, too."""
 
     def __init__(
-        self, component: str, names: Names, url: str, password_file: str, keys: Sequence[str]
+        self,
+        component: str,
+        names: Names,
+        url: str,
+        password_file: str,
+        streams: Sequence[tuple[str, str]],
     ) -> None:
         self._component = component
         self._names = names
-        self._keys = list(keys)
+        self._streams = list(streams)
         self._who = (names.run, component)
         self._url, self._password_file = for_run(url, names.run), password_file
         self._client: redis.Redis | None = None
@@ -81,21 +85,37 @@ class RunCollector(Collector):
 
     def _read(self, found: dict[str, Any]) -> None:
         client = self._client = self._client or self._connect()
-        flows = streams.look(client, self._names, self._keys, [self._component])
-        self._of_streams(found, flows)
-        found["roomgrad_dead_letters"].add_metric(self._who, flows.dead)
-        found["roomgrad_open"].add_metric(self._who, flows.open.get(self._component, 0))
+        with client.pipeline(transaction=False) as pipeline:
+            pipeline.xlen(self._names.dead())
+            pipeline.hlen(self._names.memory(self._component))
+            for stream in self._streams:
+                pipeline.xinfo_stream(self._names.stream(*stream))
+                pipeline.xinfo_groups(self._names.stream(*stream))
+            dead, records, *replies = pipeline.execute(raise_on_error=False)
+        self._of_streams(found, replies)
+        found["roomgrad_dead_letters"].add_metric(self._who, _count(dead))
+        found["roomgrad_open"].add_metric(self._who, _count(records))
+        living = heartbeats.living(client, self._names)
         for other in sorted(registry.components_of(client, self._names)):
-            found["roomgrad_replicas"].add_metric((*self._who, other), flows.living.get(other, 0))
+            found["roomgrad_replicas"].add_metric((*self._who, other), living[other])
         self._of_training(found, client)
 
-    def _of_streams(self, found: dict[str, Any], flows: Flows) -> None:
-        for flow in flows.flows:
-            for group in flow.groups:
-                if group.name == self._component:
-                    where = (*self._who, *flow.place)
-                    found["roomgrad_waiting"].add_metric(where, group.waiting)
-                    found["roomgrad_pending"].add_metric(where, group.pending)
+    def _of_streams(self, found: dict[str, Any], replies: Sequence[Any]) -> None:
+        for stream, info, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
+            for reply in (info, groups):
+                if isinstance(reply, redis.exceptions.NoPermissionError):
+                    raise reply
+            if isinstance(info, redis.RedisError) or isinstance(groups, redis.RedisError):
+                continue  # the stream does not exist yet
+            for group in groups:
+                if group["name"].decode(errors="replace") != self._component:
+                    continue
+                lag = group.get("lag")  # None if the server has lost count: then at least 0 or 1
+                if lag is None:
+                    lag = int(group["last-delivered-id"] != info["last-generated-id"])
+                where = (*self._who, *stream)
+                found["roomgrad_waiting"].add_metric(where, lag)
+                found["roomgrad_pending"].add_metric(where, group["pending"])
 
     def _of_training(self, found: dict[str, Any], client: redis.Redis) -> None:
         step: Any = client.hget(self._names.model(self._component), "step")
@@ -115,6 +135,13 @@ class RunCollector(Collector):
         near = [str(finished + ahead) for ahead in (1, 0, -1, -2)]
         values: Any = client.hmget(self._names.table(LOSSES), near)
         return next((dict(unpack(value)) for value in values if value is not None), {})
+
+
+def _count(reply: Any) -> int:
+    """Return a number of entries or records, 0 if the server refused to tell it."""
+    if isinstance(reply, redis.exceptions.NoPermissionError):
+        raise reply
+    return reply if isinstance(reply, int) else 0
 
 
 def _family(name: str) -> Any:  # its methods have no types

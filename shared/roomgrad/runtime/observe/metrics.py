@@ -37,7 +37,7 @@ class Metrics:
         settings: RuntimeSettings,
         names: Names,
         url: str,
-        keys: Sequence[str] = (),
+        streams: Sequence[tuple[str, str]] = (),
     ) -> None:
         self._who = (names.run, component)
         registry = CollectorRegistry()
@@ -61,7 +61,7 @@ class Metrics:
             ("run", "component", "room", "type"),
             registry=registry,
         )
-        self._readings = RunCollector(component, names, url, settings.redis_password_file, keys)
+        self._readings = RunCollector(component, names, url, settings.redis_password_file, streams)
         registry.register(self._readings)
         self._server, self._thread = _serve(settings, registry)
         self.port: int = self._server.server_port

@@ -61,8 +61,8 @@ def observers(
     if settings.log_level == "debug":
         found.append(Lines())
     if settings.metrics_port:
-        keys = [names.stream(*stream.key) for stream in component.streams]
-        found.append(_metrics(component.name, settings, names, url, keys))
+        streams = [stream.key for stream in component.streams]
+        found.append(_metrics(component.name, settings, names, url, streams))
     if asked := otel_env.spans(os.environ):
         found.append(_spans(asked, component, names, consumer))
     return Observers(found)
@@ -82,7 +82,11 @@ def metrics(component: str, settings: RuntimeSettings, names: Names, url: str) -
 
 
 def _metrics(
-    component: str, settings: RuntimeSettings, names: Names, url: str, keys: Sequence[str]
+    component: str,
+    settings: RuntimeSettings,
+    names: Names,
+    url: str,
+    streams: Sequence[tuple[str, str]],
 ) -> Observer:
     try:
         from roomgrad.runtime.observe.metrics import Metrics
@@ -91,7 +95,7 @@ def _metrics(
         raise SettingsError(
             MISSING.format(asked="METRICS_PORT", what="metrics", package=package)
         ) from None
-    return Metrics(component, settings, names, url, keys)
+    return Metrics(component, settings, names, url, streams)
 
 
 def _spans(asked: str, component: Component, names: Names, consumer: str) -> Observer:

@@ -7,9 +7,10 @@ from typing import Any
 import redis
 
 from roomgrad import codec
+from roomgrad.commit import TIMES_FIELD
 from roomgrad.errors import DecodeError
 from roomgrad.names import Names
-from roomgrad.runtime.handling_times import FIELD, Times
+from roomgrad.runtime.handling_times import Times
 from roomgrad_trebuchet.contract import FORWARD, INPUT, MODEL
 
 
@@ -37,7 +38,7 @@ def last(client: redis.Redis, names: Names) -> dict[str, Any] | None:
 def _targets(client: redis.Redis, names: Names, entry: str) -> list[float]:
     """Of the batch that the control model answered by an entry of the room `model`."""
     shot = _entry(client, names.stream(MODEL.name, FORWARD.value), entry)
-    times = Times.read(shot.get(FIELD, b"")) if shot else None
+    times = Times.read(shot.get(TIMES_FIELD, b"")) if shot else None
     if times is None:
         return []
     asked = _entry(client, names.stream(INPUT.name, FORWARD.value), times.answers)
