@@ -1,6 +1,6 @@
 """`python -m roomgrad.web.dashboard`."""
 
-from roomgrad.web.dashboard.site import main
+from roomgrad.web.dashboard.server import main
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,6 @@
 """`python -m roomgrad_melody.labelling`."""
 
-from .site import main
+from .server import main
 
 if __name__ == "__main__":
     main()

@@ -27,8 +27,8 @@ from roomgrad_melody.contract import (
 from . import answers
 from .settings import LearnerSettings
 from .state import TABLE
+from .step import Step
 from .training import cross_entropy
-from .turn import Turn
 
 LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
 
@@ -37,10 +37,10 @@ SAYS = ((EVOLUTION_ROOM, CUSTOM), (USER, CUSTOM), (TRAININPUT, FORWARD), (CONTRO
 
 def start(context: Context) -> list[Message]:
     """Takes the labels of `labels_file`, and trains on them; in lock-step breeding begins then."""
-    turn = Turn(context)
-    turn.labelled(answers.take_rows(read_labels(context), turn.state, context))
-    turn.begin()
-    return turn.go_on()
+    step = Step(context)
+    step.labelled(answers.take_rows(read_labels(context), step.state, context))
+    step.begin()
+    return step.go_on()
 
 
 def read_labels(context: Context) -> list[formats.Row]:
@@ -63,35 +63,35 @@ def read_labels(context: Context) -> list[formats.Row]:
 @on(EVOLUTION_ROOM, CUSTOM, replies=SAYS, when=lambda m: {"PROBS", "VERSION"} <= m.fields.keys())
 def gather(message: Message, context: Context) -> list[Message]:
     """GENOMES with PROBS: scores that were asked for here, or a generation of evolution's."""
-    turn = Turn(context)
+    step = Step(context)
     melodies, scores = len(message.fields["GENOMES"]), len(message.fields["PROBS"])
     if melodies != scores:
         raise SchemaError(f"PROBS: expected ({melodies}, 6) for as many GENOMES, got ({scores}, 6)")
     if context.memory.get(message.root_id) is not None:
         context.memory.delete(message.root_id)
-        turn.scored(message)
+        step.scored(message)
     elif "GENERATION" in message.fields:
-        turn.gathered(message)
+        step.gathered(message)
     else:
         return []
-    return turn.go_on()
+    return step.go_on()
 
 
 @on(USER, CUSTOM, replies=SAYS, when=lambda message: "FITNESS" in message.fields)
 def answer(message: Message, context: Context) -> list[Message]:
     """GENOMES `(n, 128)` with FITNESS `(n,)`: ratings of what was asked, or labels to import."""
-    turn = Turn(context)
+    step = Step(context)
     take = answers.take_import if "CONFLICT" in message.fields else answers.take
-    turn.labelled(take(message, turn.state, context))
-    return turn.go_on()
+    step.labelled(take(message, step.state, context))
+    return step.go_on()
 
 
 @on(CONTROL, COMMAND, replies=SAYS, when=lambda message: message.fields["CMD"] == ASK)
 def ask(message: Message, context: Context) -> list[Message]:
     """Somebody has nothing to rate: where breeding rests, candidates come from outside alone."""
-    turn = Turn(context)
-    turn.add_outside(max(0, context.settings.nr_of_unlabeled_data - len(turn.pool)))
-    return turn.go_on()
+    step = Step(context)
+    step.add_outside(max(0, context.settings.nr_of_unlabeled_data - len(step.pool)))
+    return step.go_on()
 
 
 @on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.is_training)
@@ -116,23 +116,23 @@ def backward(message: Message, context: Context) -> Message:
 @on(TRAININPUT, GRADIENT, replies=SAYS)
 def next_batch(message: Message, context: Context) -> list[Message]:
     """The gradient of a batch is home: the next one follows, or the training run is over."""
-    turn = Turn(context)
+    step = Step(context)
     asked = context.memory.pop(message.root_id)
     context.counters.add("finished")
-    turn.trained(asked)
-    return turn.go_on()
+    step.trained(asked)
+    return step.go_on()
 
 
 def given_up(records: list[dict[str, Any]], context: Context) -> list[Message]:
     """A batch or a question for scores is dead: the next one follows."""
-    turn = Turn(context)
+    step = Step(context)
     for record in records:
         if "chain" in record:
             context.counters.add("dead")
-            turn.trained(record)
-        elif turn.state.scoring == record["ROOT_ID"]:
-            turn.state.scoring = ""
-    return turn.go_on()
+            step.trained(record)
+        elif step.state.scoring == record["ROOT_ID"]:
+            step.state.scoring = ""
+    return step.go_on()
 
 
 component = Component(

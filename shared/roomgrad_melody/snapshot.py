@@ -43,7 +43,7 @@ def sounding(genome: Genomes, sound: Sound) -> list[list[int]]:
     return [[note.start, note.length, note.midi] for note in found]
 
 
-class Board:
+class SnapshotReader:
     """Reads the tables. Long ones are kept, and only what is new in them is read."""
 
     def __init__(self, names: Names, sound: Sound) -> None:

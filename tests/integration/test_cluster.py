@@ -28,8 +28,8 @@ from roomgrad.redis.addresses import for_run, located
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
+from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
-from roomgrad.web.dashboard.site import Site
 from tests.integration.clusters import ClusterSet, names_on, node_alone
 from tests.integration.conftest import Cage
 from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
@@ -266,7 +266,7 @@ def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None
         with servers.client(each.run) as node:
             runs.register(node, each, "trainer", {})
             node.hset(each.counters("trainer"), mapping={"sent": 7, "finished": 5})
-    site = Site(DashboardSettings(port=free_port(), every_s=0.2), servers.url)
+    site = DashboardServer(DashboardSettings(port=free_port(), every_s=0.2), servers.url)
     thread = threading.Thread(target=site.serve, daemon=True)
     thread.start()
     try:
@@ -279,7 +279,7 @@ def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None
         thread.join(10)
 
 
-def fetched(site: Site, path: str) -> Any:
+def fetched(site: DashboardServer, path: str) -> Any:
     with urlopen(f"{site.url.partition('?')[0]}api/{path}", timeout=10) as answer:
         return json.load(answer)
 

@@ -13,14 +13,14 @@ from roomgrad.web.serving import Listener
 class Served(Protocol):
     """A page that serves."""
 
-    door: Listener
+    listener: Listener
 
 
 class Caller:
     """Asks a page as a program does, with any headers."""
 
     def __init__(self, site: Served) -> None:
-        self.host, self.port = site.door.socket.getsockname()[:2]
+        self.host, self.port = site.listener.socket.getsockname()[:2]
         self.name = f"127.0.0.1:{self.port}"
 
     def ask(

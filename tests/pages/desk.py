@@ -20,8 +20,8 @@ from roomgrad.redis.client import Client
 from roomgrad.testing import running
 from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
 from roomgrad_melody.genome import canonical, packed, random_genomes, texts
+from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
-from roomgrad_melody.labelling.site import Site
 from tests.waiting import until
 
 QUICK = {"heartbeat_interval_s": 0.1, "heartbeat_lives_s": 0.5, "block_s": 0.1}
@@ -122,16 +122,16 @@ class Desk:
         replica = self.stack.enter_context(running(learner, settings, self.url))
         until(lambda: self.redis.exists(self.names.alive(replica.consumer)))
 
-    def page(self, **changed: Any) -> Site:
+    def page(self, **changed: Any) -> LabellingServer:
         """A page that serves when this returns; stopped at the end of the test."""
         values = {"run": self.names.run, "port": free_port(), **QUICK, **changed}
         return self.stack.enter_context(serving(LabellingSettings(**values), self.url))
 
 
 @contextlib.contextmanager
-def serving(settings: LabellingSettings, url: str) -> Iterator[Site]:
+def serving(settings: LabellingSettings, url: str) -> Iterator[LabellingServer]:
     """A page in a thread."""
-    site = Site(settings, url)
+    site = LabellingServer(settings, url)
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(site.serve()), daemon=True)
     thread.start()

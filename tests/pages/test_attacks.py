@@ -17,13 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from roomgrad.web import connections, guard, serving
+from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
-from roomgrad.web.dashboard.site import Site as Dashboard
 from roomgrad.web.rates import MOST_ADDRESSES, Rates
 from roomgrad.web.serving import Listener
 from roomgrad.web.settings import WebSettings
+from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
-from roomgrad_melody.labelling.site import Site as Labelling
 from tests.pages.caller import Caller, Served
 from tests.pages.desk import QUICK, Desk, free_port
 from tests.waiting import until
@@ -39,11 +39,11 @@ Make = Callable[..., Caller]
 def site(page: str, desk: Desk, url: str, **settings: object) -> Iterator[Served]:
     """One of the two pages, in a thread."""
     given = {"run": desk.names.run, "port": free_port(), **settings}
-    made: Labelling | Dashboard
+    made: LabellingServer | DashboardServer
     if page == "labelling":
-        made = Labelling(LabellingSettings(**{**QUICK, **given}), url)
+        made = LabellingServer(LabellingSettings(**{**QUICK, **given}), url)
     else:
-        made = Dashboard(DashboardSettings(**given), url)
+        made = DashboardServer(DashboardSettings(**given), url)
     thread = threading.Thread(target=made.serve, daemon=True)
     thread.start()
     try:
@@ -490,19 +490,19 @@ class Bare(Caller):
 
 
 class Served_:
-    def __init__(self, door: Listener) -> None:
-        self.door = door
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
 
 
 @contextlib.contextmanager
 def bare(routes: list[Route]) -> Iterator[Bare]:
-    door = Listener(WebSettings(port=free_port()), 1)
-    server = door.server(Starlette(routes=routes, exception_handlers=serving.TROUBLE))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [door.socket]}, daemon=True)
+    listener = Listener(WebSettings(port=free_port()), 1)
+    server = listener.server(Starlette(routes=routes, exception_handlers=serving.TROUBLE))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.socket]}, daemon=True)
     thread.start()
     try:
         until(lambda: server.started)
-        yield Bare(Served_(door), lambda: len(server.server_state.connections))
+        yield Bare(Served_(listener), lambda: len(server.server_state.connections))
     finally:
         server.should_exit = True
         thread.join(10)

@@ -20,8 +20,8 @@ from roomgrad.redis.server import connect
 from roomgrad.rooms import MessageType
 from roomgrad.testing import running, throwaway_server
 from roomgrad.web.dashboard import page, watch
+from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
-from roomgrad.web.dashboard.site import Site
 from roomgrad_trebuchet.contract import MODEL, TREBUCHET
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
@@ -61,9 +61,9 @@ def training(url: str, run: str = "") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def serving(url: str, **changed: Any) -> Iterator[Site]:
+def serving(url: str, **changed: Any) -> Iterator[DashboardServer]:
     """A dashboard in a thread."""
-    site = Site(DashboardSettings(port=free_port(), every_s=0.2, **changed), url)
+    site = DashboardServer(DashboardSettings(port=free_port(), every_s=0.2, **changed), url)
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(site.serve()), daemon=True)
     thread.start()
@@ -94,7 +94,7 @@ def trebuchet() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def dashboard(trebuchet: str) -> Iterator[Site]:
+def dashboard(trebuchet: str) -> Iterator[DashboardServer]:
     with serving(trebuchet, run="trebuchet") as site:
         yield site
 
@@ -107,7 +107,7 @@ def says(page: Page, selector: str, text: str) -> None:
     )
 
 
-def test_it_draws_who_trains_through_whom(dashboard: Site, visit: Open) -> None:
+def test_it_draws_who_trains_through_whom(dashboard: DashboardServer, visit: Open) -> None:
     """Components and rooms that are really there, and each message runs along an edge."""
     page = visit(dashboard.url)
     page.locator(".node.component").nth(2).wait_for()
@@ -125,7 +125,7 @@ def test_it_draws_who_trains_through_whom(dashboard: Site, visit: Open) -> None:
     assert page.locator("#replicas tbody tr[data-alive=true]").count() == 3
 
 
-def test_it_shows_how_the_training_goes(dashboard: Site, visit: Open) -> None:
+def test_it_shows_how_the_training_goes(dashboard: DashboardServer, visit: Open) -> None:
     """The curves grow, and those of another run are laid over them."""
     page = visit(dashboard.url)
     page.locator("#loss .curve0").wait_for()
@@ -141,7 +141,7 @@ def test_it_shows_how_the_training_goes(dashboard: Site, visit: Open) -> None:
     says(page, "#loss", "other")
 
 
-def test_it_shoots_the_last_batch(dashboard: Site, visit: Open) -> None:
+def test_it_shoots_the_last_batch(dashboard: DashboardServer, visit: Open) -> None:
     """By the simulator's own solution, with the targets of that batch."""
     page = visit(dashboard.url)
     says(page, "#shots-words", "miss their targets by")
@@ -156,7 +156,7 @@ def test_it_shoots_the_last_batch(dashboard: Site, visit: Open) -> None:
     )
 
 
-def test_the_way_of_a_root_is_one_click_away(dashboard: Site, visit: Open) -> None:
+def test_the_way_of_a_root_is_one_click_away(dashboard: DashboardServer, visit: Open) -> None:
     page = visit(dashboard.url)
     page.locator("#roots button").first.focus()  # which holds the list still
     page.locator("#roots button").first.click()
@@ -167,14 +167,16 @@ def test_the_way_of_a_root_is_one_click_away(dashboard: Site, visit: Open) -> No
     assert not page.locator("#trace").is_visible()
 
 
-def test_what_was_given_up_is_shown_with_its_reason(dashboard: Site, visit: Open) -> None:
+def test_what_was_given_up_is_shown_with_its_reason(
+    dashboard: DashboardServer, visit: Open
+) -> None:
     page = visit(dashboard.url)
     says(page, "#dead", "not JSON")
     says(page, "#dead", "given up by simulator")
     says(page, "#dead-title", "Dead letters: 1")
 
 
-def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: Site) -> None:
+def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: DashboardServer) -> None:
     """By the last event that it names; a number of another process means nothing."""
     caller = Caller(dashboard)
     first = caller.listen("/api/events?run=trebuchet", "server")
@@ -264,7 +266,7 @@ def test_a_client_of_the_gateway_is_drawn_by_its_name(own_server: OwnServer, vis
 
 
 def test_runs_that_nobody_watches_any_more_make_room(
-    dashboard: Site, monkeypatch: pytest.MonkeyPatch
+    dashboard: DashboardServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever names visitors try: what nobody looks at is forgotten."""
     monkeypatch.setattr(watch, "LINGER_S", 0.0)
@@ -304,7 +306,7 @@ def test_the_melody_maker_is_shown_with_its_melodies(desk: Desk, visit: Open) ->
 @pytest.mark.parametrize("size", [(390, 844), (820, 1180), DESK], ids=str)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_everybody_can_use_it(
-    dashboard: Site, visit: Open, tmp_path: Path, size: tuple[int, int], scheme: str
+    dashboard: DashboardServer, visit: Open, tmp_path: Path, size: tuple[int, int], scheme: str
 ) -> None:
     """No violation that axe finds, nothing beside the screen, and the theme can be switched."""
     from axe_playwright_python.sync_playwright import Axe
@@ -328,7 +330,7 @@ def test_it_fits_and_everybody_can_use_it(
     assert page.evaluate("getComputedStyle(document.body).color") != was
 
 
-def test_what_does_not_exist_is_said(dashboard: Site) -> None:
+def test_what_does_not_exist_is_said(dashboard: DashboardServer) -> None:
     caller = Caller(dashboard)
     assert caller.get("/healthz") == (200, {"well": True})
     status, found = caller.get("/api/roots/nothing?run=trebuchet")

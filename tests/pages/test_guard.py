@@ -15,8 +15,8 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.web.serving import bound
+from roomgrad_melody.labelling.server import PORT, LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
-from roomgrad_melody.labelling.site import PORT, Site
 from tests.pages.caller import Caller
 from tests.pages.desk import Desk, free_port
 from tests.waiting import until
@@ -116,13 +116,16 @@ def test_without_the_token_nobody_comes_in(guarded: Caller, path: str) -> None:
 def test_elsewhere_than_on_this_machine_a_token_is_made(desk: Desk) -> None:
     """And shown in the address, which stands in the log and in the table."""
     site = desk.page(host="0.0.0.0")
-    assert len(site.door.token) >= 32
-    assert site.url.endswith(f"/?token={site.door.token}")
+    assert len(site.listener.token) >= 32
+    assert site.url.endswith(f"/?token={site.listener.token}")
     caller = Caller(site)
     assert caller.ask("GET", "/")[0] == 401
-    assert caller.ask("GET", f"/?token={site.door.token}", headers={"Host": "192.0.2.7"})[0] == 303
     assert (
-        caller.ask("GET", f"/?token={site.door.token}", headers={"Host": "evil.example"})[0] == 403
+        caller.ask("GET", f"/?token={site.listener.token}", headers={"Host": "192.0.2.7"})[0] == 303
+    )
+    assert (
+        caller.ask("GET", f"/?token={site.listener.token}", headers={"Host": "evil.example"})[0]
+        == 403
     )
     assert until(lambda: desk.get("labelling", "now"))["url"] == site.url
 
@@ -149,7 +152,7 @@ def test_a_short_secret_is_refused(tmp_path: Path) -> None:
     secret.write_text("short")
     settings = LabellingSettings(token_file=str(secret), port=free_port())
     with pytest.raises(SettingsError, match="has 5 characters, needed are 16"):
-        Site(settings, "redis://127.0.0.1:1/0")
+        LabellingServer(settings, "redis://127.0.0.1:1/0")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from roomgrad_melody.genome import from_text
-from roomgrad_melody.labelling.site import Site
+from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
 from tests.pages.caller import Caller
@@ -233,9 +233,9 @@ def test_health_says_whether_it_hears_the_server(same: Caller) -> None:
 # news
 
 
-def events(site: Site) -> Iterator[dict[str, str]]:
+def events(site: LabellingServer) -> Iterator[dict[str, str]]:
     """The events of a page, as they come; comments have only an empty name."""
-    host, port = site.door.socket.getsockname()[:2]
+    host, port = site.listener.socket.getsockname()[:2]
     with socket.create_connection((host, port), timeout=20) as link:
         link.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
         data = b""

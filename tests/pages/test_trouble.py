@@ -151,8 +151,8 @@ def test_the_page_connects_again_to_its_own_server(desk: Desk, visit: Open) -> N
 def test_a_page_with_a_token_works_as_any_other(desk: Desk, visit: Open) -> None:
     desk.ask(A)
     site = desk.page(host="0.0.0.0")
-    port = site.door.socket.getsockname()[1]
-    page = visit(f"http://127.0.0.1:{port}/?token={site.door.token}", "Ada")
+    port = site.listener.socket.getsockname()[1]
+    page = visit(f"http://127.0.0.1:{port}/?token={site.listener.token}", "Ada")
     shows(page, A)
     assert "token" not in page.url
     page.keyboard.press("3")

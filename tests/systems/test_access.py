@@ -35,7 +35,7 @@ from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.rater.handlers import component as rater
 from roomgrad_melody.rater.settings import RaterSettings
-from roomgrad_melody.snapshot import Board, Sound
+from roomgrad_melody.snapshot import SnapshotReader, Sound
 from roomgrad_trebuchet.contract import FORWARD, INPUT, OUTPUT, TREBUCHET
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
@@ -150,7 +150,7 @@ def test_the_melody_maker_breeds_and_learns_as_its_users(guarded: Guarded) -> No
         until(lambda: guarded.client.hlen(names.table("labels")) >= 5, 60)
         until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10, 60)
         with guarded.logged_in("labelling") as client:
-            assert Board(names, Sound()).snapshot(client)["learning"]["labels"] >= 5
+            assert SnapshotReader(names, Sound()).snapshot(client)["learning"]["labels"] >= 5
     assert guarded.refused() == []
 
 

@@ -237,14 +237,14 @@ def assert_ends_well(served: Served, page: Page) -> None:
 
 LAST = """
 import os, signal
-from roomgrad_melody.labelling import site
+from roomgrad_melody.labelling import server
 
 class Last:  # goes with the modules, when Python calls no handler of a signal any more
     def __del__(self, write=os.write, left=signal.getitimer, timer=signal.ITIMER_REAL):
         write(1, f"left: {left(timer)[0]}".encode())
 
 last = Last()
-site.main()
+server.main()
 """
 
 

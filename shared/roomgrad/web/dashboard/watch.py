@@ -22,7 +22,7 @@ from roomgrad.web.events import Events
 from roomgrad.web.serving import Unavailable
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import MELODY
-from roomgrad_melody.snapshot import Board, Sound
+from roomgrad_melody.snapshot import SnapshotReader, Sound
 from roomgrad_trebuchet.contract import TREBUCHET
 
 log = structlog.get_logger("roomgrad")
@@ -101,7 +101,7 @@ class Sight:
         self._before: Flows | None = None
         self._curve = Curve(names)
         self._newest = Newest(names)
-        self._board = Board(names, Sound())
+        self._board = SnapshotReader(names, Sound())
 
     def _learn(self, client: redis.Redis) -> None:
         """What changes slowly: which streams there are, and who declares what."""

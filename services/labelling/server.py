@@ -17,7 +17,7 @@ from roomgrad.web.events import Events
 from roomgrad.web.serving import LAST_RESORT_S, Listener, Unavailable
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import LABELLING, MELODY
-from roomgrad_melody.snapshot import Board
+from roomgrad_melody.snapshot import SnapshotReader
 
 from .handlers import component
 from .page import Page
@@ -30,13 +30,13 @@ PATIENCE_S = 2.0
 LOOK_S = 1.0  # so often the tables are looked at, even when no message came
 
 
-class Site:
+class LabellingServer:
     """One page. `serve` blocks until `stop`, which a signal handler may call."""
 
     def __init__(self, settings: LabellingSettings, url: str) -> None:
         self.settings = settings
         self._url = url
-        self.door = Listener(settings, PORT)
+        self.listener = Listener(settings, PORT)
         self._changed = threading.Event()
         self.events = Events(self._changed.set)
         self._ending = threading.Event()
@@ -44,15 +44,15 @@ class Site:
         self._replica = Replica(component(self._changed.set), settings, url)
         self.names = self._replica.names
         self._store = Store(self._client)
-        self._board = Board(self.names, settings.sound)
+        self._board = SnapshotReader(self.names, settings.sound)
         self._reading = threading.Lock()
         page = Page(self.settings, self._store, self.events, self._snapshot, self._trouble)
-        self._web = self.door.server(page.app())
+        self._web = self.listener.server(page.app())
 
     @property
     def url(self) -> str:
         """The address of the page, with its token where one is needed."""
-        return self.door.url
+        return self.listener.url
 
     @property
     def is_serving(self) -> bool:
@@ -96,7 +96,7 @@ class Site:
 
     def _serve_web(self) -> None:
         try:
-            self._web.run(sockets=[self.door.socket])
+            self._web.run(sockets=[self.listener.socket])
         finally:
             if not self._ending.is_set():
                 log.error("the web server has ended")
@@ -151,5 +151,5 @@ def main() -> None:
     serving.main(
         LABELLING,
         LabellingSettings,
-        lambda loaded: Site(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
+        lambda loaded: LabellingServer(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
     )

@@ -22,22 +22,22 @@ log = structlog.get_logger("roomgrad")
 MOST_STORES = 100  # runs of a cluster; the one that was asked for first is connected anew
 
 
-class Site:
+class DashboardServer:
     """One dashboard. `serve` blocks until `stop`, which a signal handler may call."""
 
     def __init__(self, settings: DashboardSettings, url: str) -> None:
         self._settings = settings
-        self.door = Listener(settings, PORT)
+        self.listener = Listener(settings, PORT)
         self._ending = threading.Event()
         self._url = url
         self._stores: dict[str, Store[redis.Redis]] = {}
         self.page = Page(self._store, settings.run, self._watch)
-        self._web = self.door.server(self.page.app())
+        self._web = self.listener.server(self.page.app())
 
     @property
     def url(self) -> str:
         """The address of the page, with its token where one is needed."""
-        return self.door.url
+        return self.listener.url
 
     @property
     def is_serving(self) -> bool:
@@ -63,7 +63,7 @@ class Site:
 
     def _serve_web(self) -> None:
         try:
-            self._web.run(sockets=[self.door.socket])
+            self._web.run(sockets=[self.listener.socket])
         finally:
             if not self._ending.is_set():
                 log.error("the web server has ended")
@@ -88,5 +88,5 @@ def main() -> None:
     serving.main(
         "dashboard",
         DashboardSettings,
-        lambda loaded: Site(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
+        lambda loaded: DashboardServer(loaded, address(loaded.redis_url, loaded.redis_ca_file)),
     )

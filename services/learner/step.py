@@ -23,7 +23,7 @@ from .training import batch, batches
 TO_BEGIN = -1  # the generation before the first, in lock-step
 
 
-class Turn:
+class Step:
     """State, pool and what is said, of one call. Make it before anything else is read."""
 
     def __init__(self, context: Context) -> None:
