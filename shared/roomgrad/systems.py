@@ -1,34 +1,118 @@
-"""Systems plug in: what each brings, found by entry points of the group `roomgrad.systems`.
+"""Systems plug in: what each brings to roomgrad, found by the entry points `roomgrad.systems`.
 
 [project.entry-points."roomgrad.systems"]
 trebuchet = "roomgrad_trebuchet.plugin:plugin"
+
+A plug-in is data: whatever takes long to import is named as "module:object" and loaded when it is
+needed, so that `roomgrad --help` and health checks stay fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Any, NamedTuple
 
 from roomgrad.errors import ContractError
 from roomgrad.rooms import System
 
 GROUP = "roomgrad.systems"
 
-# Programs that serve any system. They are components of none.
+# Programs that serve any system and are components of none.
 PROGRAMS = {"dashboard": "roomgrad.web.dashboard", "gateway": "roomgrad_swergio.gateway"}
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a run is; returned by the function that `Plugin.progress` names."""
+
+    done: int
+    """How many units are done."""
+
+    total: int | None
+    """How many units there are in all; None if the run has no end."""
+
+    unit: str
+    """What is counted, in the plural, like "batches"."""
+
+    details: tuple[str, ...] = ()
+    """Figures for a person, each a few words: "loss 12.31", "mean miss 3.20 m"."""
+
+    figures: object = None
+    """What `top --json` prints as `training`: a dataclass or a dict."""
+
+
+class Gauge(NamedTuple):
+    """A gauge for Prometheus: one field of the newest record in a table of the run."""
+
+    name: str
+    """Name of the metric, like "roomgrad_miss_metres"."""
+
+    about: str
+    """Its help text, one sentence."""
+
+    component: str
+    """The component that exports it."""
+
+    table: str
+    """The table; its fields are growing numbers, its values JSON objects."""
+
+    field: str
+    """The key in those objects."""
+
+
+class Access(NamedTuple):
+    """What a program sends and reads as a client of the rooms, as (room, TYPE)."""
+
+    sends: tuple[tuple[str, str], ...]
+    reads: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class Plugin:
-    """What a system brings to roomgrad."""
+    """What a system brings to roomgrad. Only the first two fields are needed.
+
+    `roomgrad run`, `up`, `top`, the dashboard and so on serve a system without the others, too.
+    """
 
     system: System
     """Its contract."""
 
     modules: Mapping[str, str]
-    """The module of each component, started as `python -m MODULE`."""
+    """The module of each component, started as `python -m MODULE`; also those of programs that are
+    in no contract, like a rater or a client."""
+
+    run: str = ""
+    """`roomgrad run SYSTEM`: "module:Class", a dataclass of options, see `roomgrad.local.options`.
+    """
+
+    up: str = ""
+    """`roomgrad up SYSTEM`: "module:Class", a dataclass of options, see `roomgrad.local.options`.
+    """
+
+    commands: str = ""
+    """Commands of its own: "module:object", a `typer.Typer`; they become commands of `roomgrad`."""
+
+    progress: str = ""
+    """Its ledger: "module:function", called as `function(client: redis.Redis, names: Names)`;
+    returns a `Progress`, or None while there is nothing to say."""
+
+    panel: str = ""
+    """Its part of the dashboard: "module:Class", created as `Class(names: Names)` for each run that
+    is watched. `read(client: redis.Redis)` returns what is new as a JSON object, or None, and is
+    called once every second or two. `static` is the `pathlib.Path` of a folder with `panel.js`,
+    whose default export is called as `panel(element)` and returns `{show(found)}`, called with each
+    new object."""
+
+    metrics: tuple[Gauge, ...] = ()
+    """Gauges of its tables, exported by its components."""
+
+    clients: Mapping[str, Access] = field(default_factory=dict)
+    """Programs among `modules` that take part as clients, and what they need, for `roomgrad acl`.
+    """
 
 
 @cache
@@ -55,3 +139,15 @@ def module_of(component: str) -> str | None:
         if component in plugin.modules:
             return plugin.modules[component]
     return PROGRAMS.get(component)
+
+
+def load(reference: str) -> Any:
+    """Return the object that "module:object" names. Raises ContractError if there is none."""
+    module, _, name = reference.partition(":")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ContractError(
+            f"a plug-in names {reference!r}, which cannot be loaded ({error}): "
+            "install what it needs, or correct the plug-in"
+        ) from error

@@ -7,4 +7,8 @@ from roomgrad_melody.contract import MELODY
 
 PROGRAMS = ("evolution", "evalnet", "learner", "labelling", "rater")
 
-plugin = Plugin(MELODY, {name: f"roomgrad_melody.{name}" for name in PROGRAMS})
+plugin = Plugin(
+    MELODY,
+    {name: f"roomgrad_melody.{name}" for name in PROGRAMS},
+    progress="roomgrad_melody.commands.standing:progress",
+)

@@ -11,6 +11,7 @@ import redis
 
 from roomgrad.inspect import weights
 from roomgrad.names import Names
+from roomgrad.systems import Progress
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
 
 LOSSES = "losses"
@@ -65,6 +66,19 @@ def read(client: redis.Redis, names: Names) -> Ledger:
     applied, distinct, staleness = (int(value or 0) for value in model)
     newest = _newest(client, names, finished) if sent else None
     return Ledger(sent, finished, dead, int(open_), applied, distinct, staleness, newest)
+
+
+def progress(client: redis.Redis, names: Names) -> Progress | None:
+    """Return how far the training is; None before its first batch."""
+    now = read(client, names)
+    if not now.sent:
+        return None
+    details = []
+    if now.newest is not None:
+        details.append(f"loss {now.newest.loss:,.2f}")
+        if not math.isnan(now.newest.miss_m):
+            details.append(f"mean miss {now.newest.miss_m:.2f} m")
+    return Progress(now.finished, now.sent, "batches", tuple(details), figures=now)
 
 
 def losses(client: redis.Redis, names: Names) -> list[Loss]:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from roomgrad.systems import Plugin
-from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad.systems import Access, Gauge, Plugin
+from roomgrad_trebuchet.contract import FORWARD, INPUT, OUTPUT, TRAINER, TREBUCHET
 
 PROGRAMS = ("trainer", "controlmodel", "simulator", "inference")
 
-plugin = Plugin(TREBUCHET, {name: f"roomgrad_trebuchet.{name}" for name in PROGRAMS})
+plugin = Plugin(
+    TREBUCHET,
+    {name: f"roomgrad_trebuchet.{name}" for name in PROGRAMS},
+    progress="roomgrad_trebuchet.ledger:progress",
+    metrics=(
+        Gauge(
+            "roomgrad_miss_metres",
+            "Mean distance of its shots from their targets.",
+            TRAINER,
+            "losses",
+            "miss_m",
+        ),
+    ),
+    clients={
+        "inference": Access(
+            sends=((INPUT.name, FORWARD.value),), reads=((OUTPUT.name, FORWARD.value),)
+        )
+    },
+)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roomgrad.codec import decode, unpack
 from roomgrad.errors import MessageError
 from roomgrad.names import Names
+from roomgrad.systems import Progress
 from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
 from roomgrad_melody.genome import Genomes, texts, unpacked
 
@@ -81,6 +82,15 @@ def read(client: redis.Redis, names: Names) -> Standing:
         dead=int(dead),
         waiting=int(waiting),
     )
+
+
+def progress(client: redis.Redis, names: Names) -> Progress | None:
+    """Return how far breeding and learning are; None before the first generation."""
+    now = read(client, names)
+    if now.generation < 0:
+        return None
+    details = (f"{now.labels} labels", f"expected rating {now.mean:.2f}", f"best {now.best:.2f}")
+    return Progress(now.generation, None, "generations", details)
 
 
 def population(client: redis.Redis, names: Names) -> tuple[int, Genomes]:
