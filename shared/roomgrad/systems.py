@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from roomgrad.errors import ContractError
@@ -143,9 +142,8 @@ def module_of(component: str) -> str | None:
 
 def load(reference: str) -> Any:
     """Return the object that "module:object" names. Raises ContractError if there is none."""
-    module, _, name = reference.partition(":")
     try:
-        return getattr(import_module(module), name)
+        return EntryPoint(reference, reference, GROUP).load()
     except (ImportError, AttributeError, ValueError) as error:
         raise ContractError(
             f"a plug-in names {reference!r}, which cannot be loaded ({error}): "
