@@ -175,18 +175,6 @@ def describe(cls: type[object]) -> list[Setting]:
     return [_setting(cls, name) for name in names]
 
 
-def markdown(cls: type[object], only_own: bool = False) -> str:
-    """The settings as a table for docs; `only_own` leaves out what every component has."""
-    lines = ["| flag | variable | values | default | |", "|---|---|---|---|---|"]
-    common = {each.flag for each in describe(RuntimeSettings)} if only_own else set()
-    for each in describe(cls):
-        if each.flag not in common:
-            cells = [f"`{each.flag}`", f"`{each.variable}`", each.values]
-            cells.append(f"`{each.default}`" if each.default else "empty")
-            lines.append(f"| {' | '.join(cells)} | {each.sentence} |")
-    return "\n".join(lines)
-
-
 def help_text(cls: type[object]) -> str:
     """What `--help` prints."""
     command = cls.__module__.removesuffix(".settings")

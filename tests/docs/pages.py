@@ -1,4 +1,4 @@
-"""The pages that a user reads, and the blocks of code in them."""
+"""The pages for users, and the blocks of code in them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "docs" / "examples"
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",
@@ -32,7 +33,7 @@ class Block:
 
     @property
     def file(self) -> str:
-        """The name in a first line like `# cannon.py`, or nothing."""
+        """The file name in a first line like `# cannon.py`, or an empty string."""
         found = re.match(r"# (\w+\.py)\n", self.text)
         return found[1] if found else ""
 
@@ -41,30 +42,31 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A command in a console block, and what the page says that it prints."""
+class Command:
+    """A command that a page shows, and the output below it."""
 
     where: str
-    command: str
+    text: str
     output: str
 
     def __str__(self) -> str:
-        return f"{self.where} {self.command[:60]}"
+        return f"{self.where} {self.text[:60]}"
 
 
 def pages() -> list[str]:
-    """Every page, by its path from the root."""
+    """Return the path of every page, from the root."""
     found = [path for pattern in PAGES for path in sorted(ROOT.glob(pattern))]
     return [str(path.relative_to(ROOT)) for path in found]
 
 
 @cache
 def text(page: str) -> str:
+    """Return the text of a page."""
     return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[Block]:
-    """All blocks of a language, page after page."""
+    """Return all blocks of a language, page after page."""
     return [
         Block(page, text(page).count("\n", 0, found.start()) + 2, found[1], dedent(found[2]))
         for page in pages()
@@ -73,30 +75,31 @@ def blocks(language: str) -> list[Block]:
     ]
 
 
-def files() -> list[Block]:
-    """The programs that pages show whole."""
-    return [block for block in blocks("python") if block.file]
+def programs() -> dict[str, str]:
+    """Return the programs that pages contain whole, and the examples, by file name."""
+    shown = {block.file: block.text for block in blocks("python") if block.file}
+    return shown | {path.name: path.read_text(encoding="utf-8") for path in EXAMPLES.glob("*.py")}
 
 
-def consoles(page: str) -> list[Shown]:
-    """The commands of the console blocks of a page, each after a `$`."""
+def consoles(page: str) -> list[Command]:
+    """Return the commands of the console blocks of a page, each after a `$`."""
     found = [block for block in blocks("console") if block.page == page]
-    return [shown for block in found for shown in _shown(block)]
+    return [command for block in found for command in _commands(block)]
 
 
-def commands() -> list[Shown]:
-    """The lines of all `sh` blocks, without comments."""
+def commands() -> list[Command]:
+    """Return the lines of all `sh` blocks, without comments."""
     return [
-        Shown(str(block), line, "")
+        Command(str(block), line, "")
         for block in blocks("sh")
         for line in re.sub(r"\s+#.*|^#.*", "", block.text, flags=re.MULTILINE).splitlines()
         if line.strip()
     ]
 
 
-def _shown(block: Block) -> list[Shown]:
+def _commands(block: Block) -> list[Command]:
     parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)
     if parts[0].strip() or len(parts) == 1:
         raise ValueError(f"{block}: a console block begins with `$ command`")
     pairs = [part.partition("\n") for part in parts[1:]]
-    return [Shown(str(block), command.strip(), output.rstrip("\n")) for command, _, output in pairs]
+    return [Command(str(block), typed.strip(), output.rstrip("\n")) for typed, _, output in pairs]

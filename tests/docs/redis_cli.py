@@ -1,4 +1,4 @@
-"""As much of redis-cli as the pages show, for machines that have none.
+"""A substitute for redis-cli, with as much of it as the pages show.
 
 REDIS_URL=... python redis_cli.py [--raw] COMMAND ARGUMENT...
 """
@@ -15,8 +15,8 @@ import redis
 ESCAPED = {7: r"\a", 8: r"\b", 9: r"\t", 10: r"\n", 13: r"\r", 34: r"\"", 92: r"\\"}
 
 
-def shown(value: Any, indent: int = 0) -> str:
-    """A reply as redis-cli lays it out on a terminal."""
+def format_reply(value: Any, indent: int = 0) -> str:
+    """Return a reply in the layout of redis-cli on a terminal."""
     if isinstance(value, list):
         return _numbered(value, indent) if value else "(empty array)"
     if value is None:
@@ -26,25 +26,25 @@ def shown(value: Any, indent: int = 0) -> str:
     return '"' + "".join(map(_escaped, bytes(value))) + '"'
 
 
-def raw(value: Any) -> bytes:
-    """A reply as `redis-cli --raw` writes it."""
+def format_raw(value: Any) -> bytes:
+    """Return a reply as `redis-cli --raw` writes it."""
     if isinstance(value, list):
-        return b"\n".join(map(raw, value))
+        return b"\n".join(map(format_raw, value))
     return value if isinstance(value, bytes) else str(value or "").encode()
 
 
 def main(words: Sequence[str]) -> None:
-    """Runs one command, or prints for ever what a SUBSCRIBE hears."""
-    plain = "--raw" in words
+    """Run one command; after SUBSCRIBE, print notifications until the process is killed."""
+    raw = "--raw" in words
     command = [word for word in words if word not in ("--raw", "--no-raw")]
-    connection = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2).connection_pool
-    wire: Any = connection.get_connection()
-    wire.send_command(*command)
+    pool = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2).connection_pool
+    connection: Any = pool.get_connection()
+    connection.send_command(*command)
     if command[0].upper() == "SUBSCRIBE":
         print("Reading messages... (press Ctrl-C to quit)")
     while True:
-        reply = wire.read_response(disable_decoding=True, timeout=None)
-        sys.stdout.buffer.write(raw(reply) if plain else shown(reply).encode())
+        reply = connection.read_response(disable_decoding=True, timeout=None)
+        sys.stdout.buffer.write(format_raw(reply) if raw else format_reply(reply).encode())
         sys.stdout.buffer.write(b"\n")
         sys.stdout.flush()
         if command[0].upper() != "SUBSCRIBE":
@@ -55,7 +55,8 @@ def _numbered(values: list[Any], indent: int) -> str:
     width = len(str(len(values)))
     heads = [f"{number:>{width}}) " for number in range(1, len(values) + 1)]
     lines = [
-        head + shown(value, indent + len(head)) for head, value in zip(heads, values, strict=True)
+        head + format_reply(value, indent + len(head))
+        for head, value in zip(heads, values, strict=True)
     ]
     return ("\n" + " " * indent).join(lines)
 

@@ -1,4 +1,4 @@
-"""The trebuchet on a server of its own, as the pages show it: it learns, or stands still."""
+"""The run that the pages show: the trebuchet on a server of its own, learning or waiting."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from roomgrad_trebuchet.simulator.handlers import component as simulator
 from roomgrad_trebuchet.simulator.settings import SimulatorSettings
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
-from tests.docs.pages import ROOT, Shown, files
+from tests.docs.pages import ROOT, Command, programs
 from tests.waiting import until
 
-PATIENCE_S = 15.0
+TIMEOUT_S = 30.0
 WRITES = ("XADD", "PUBLISH", "HSET", "DEL")
 
 # What differs from run to run: IDs, hashes, versions, names of consumers, hosts, numbers, and with
-# them how wide a column is.
-KINDS = (
+# them the widths of columns.
+VARIABLE = (
     r"[0-9a-f]{64}",
     r"[0-9a-f]{32}",
     r"\d+-[0-9a-f]{12}",
@@ -42,15 +42,15 @@ KINDS = (
     r"-?\d+(?:\.\d+)?(?:e-?\d+)?",
     r" {2,}",
 )
-CHANGING = re.compile("|".join(f"({kind})" for kind in KINDS) + "|…")
+PLACEHOLDER = re.compile("|".join(f"({kind})" for kind in VARIABLE) + "|…")
 
 
 def same_shape(shown: str, printed: str) -> bool:
-    """Whether a page shows what was printed, but for IDs and numbers; … stands for anything."""
+    """Whether a page shows what was printed, but for IDs and numbers; … stands for any text."""
     at, parts = 0, []
-    for found in CHANGING.finditer(shown):
+    for found in PLACEHOLDER.finditer(shown):
         parts.append(re.escape(shown[at : found.start()]))
-        parts.append(KINDS[found.lastindex - 1] if found.lastindex else ".*?")
+        parts.append(VARIABLE[found.lastindex - 1] if found.lastindex else ".*?")
         at = found.end()
     pattern = "".join([*parts, re.escape(shown[at:])])
     lines = "\n".join(line.rstrip() for line in printed.splitlines())
@@ -59,7 +59,7 @@ def same_shape(shown: str, printed: str) -> bool:
 
 @dataclass
 class Stage:
-    """A run `trebuchet` with small batches. The simulator only runs inside `flowing`."""
+    """A run `trebuchet` with small batches. The simulator only runs inside `simulating`."""
 
     url: str
     client: redis.Redis
@@ -68,35 +68,36 @@ class Stage:
 
     @property
     def environ(self) -> dict[str, str]:
-        """For programs that a page shows: the server, redis-cli and roomgrad."""
+        """The environment of the commands that a page shows: server, redis-cli, roomgrad."""
+        programs_of_python = str(Path(sys.executable).parent)
         return {
             **os.environ,
             "REDIS_URL": self.url,
-            "PATH": os.pathsep.join([str(self.folder), *_programs(), os.environ["PATH"]]),
+            "PATH": os.pathsep.join([str(self.folder), programs_of_python, os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)]),
             "ROOMGRAD_STATE": str(self.folder / "state"),
         }
 
     def steps(self) -> int:
-        """How many batches were finished."""
+        """Return the number of finished batches."""
         return int(self.client.hget(self.names.counters("trainer"), "finished") or 0)
 
     def wait_steps(self, more: int = 3) -> None:
-        """Until so many more batches are finished."""
+        """Wait until so many more batches are finished."""
         wanted = self.steps() + more
-        until(lambda: self.steps() >= wanted, PATIENCE_S)
+        until(lambda: self.steps() >= wanted, TIMEOUT_S)
 
     @contextlib.contextmanager
-    def flowing(self) -> Iterator[None]:
-        """The simulator runs; afterwards a batch waits to be shot."""
+    def simulating(self) -> Iterator[None]:
+        """Run the simulator; afterwards a batch waits for it in room `model`."""
         with running(simulator, SimulatorSettings(), self.url):
             yield
-        while self._waits_in() != "model":  # the simulator left when a gradient was to come
+        while self._waiting_room() != "model":  # it stopped before a gradient
             with running(simulator, SimulatorSettings(), self.url):
                 self.wait_steps(1)
 
-    def _waits_in(self) -> str:
-        """The room in which the one open batch waits for the simulator."""
+    def _waiting_room(self) -> str:
+        """Return the room in which the open batch waits for the simulator."""
         waiting = {"model": "DATA/FORWARD", "output": "DATA/GRADIENT"}
         found: list[str] = []
 
@@ -107,33 +108,39 @@ class Stage:
                     found.append(room)
             return bool(found)
 
-        until(look, PATIENCE_S)
+        until(look, TIMEOUT_S)
         return found[0]
 
     def run(self, command: str) -> str:
-        """What a command prints."""
+        """Return the output of a shell command."""
         done = subprocess.run(
             ["bash", "-c", command], env=self.environ, cwd=self.folder, capture_output=True
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode(errors="replace").rstrip("\n")
 
-    def shows(self, shown: Shown) -> None:
-        """Checks that a command prints what its page shows; readers of results may come early."""
-        if "SUBSCRIBE" in shown.command:
-            printed = self.hear(shown)
+    def check(self, command: Command) -> None:
+        """Assert that a command prints what its page shows; a command that reads may be early."""
+        if "SUBSCRIBE" in command.text:
+            printed = self.subscribe(command)
         else:
-            until_s = time.monotonic() + PATIENCE_S
-            printed = self.run(shown.command)
-            once = any(word in WRITES for word in shlex.split(shown.command))
-            while not once and not fits(shown, printed) and time.monotonic() < until_s:
-                printed = self.run(shown.command)
-        assert fits(shown, printed), f"{shown.where} shows\n{shown.output}\nbut it is\n{printed}"
+            printed = self._settled(command)
+        assert fits(command, printed), (
+            f"{command.where} shows\n{command.output}\nbut it is\n{printed}"
+        )
 
-    def hear(self, shown: Shown) -> str:
-        """The first lines of what a SUBSCRIBE prints while batches flow."""
+    def _settled(self, command: Command) -> str:
+        deadline = time.monotonic() + TIMEOUT_S
+        printed = self.run(command.text)
+        once = any(word in WRITES for word in shlex.split(command.text))
+        while not once and not fits(command, printed) and time.monotonic() < deadline:
+            printed = self.run(command.text)
+        return printed
+
+    def subscribe(self, command: Command) -> str:
+        """Return the first lines that a SUBSCRIBE prints while batches flow."""
         process = subprocess.Popen(
-            ["bash", "-c", f"exec {shown.command}"],
+            ["bash", "-c", f"exec {command.text}"],
             env=self.environ,
             stdout=subprocess.PIPE,
             text=True,
@@ -145,44 +152,39 @@ class Stage:
             for number, line in enumerate(process.stdout, start=1):
                 lines.append(line.rstrip("\n"))
                 if line.startswith("3) (integer)"):
-                    stack.enter_context(self.flowing())
-                if number == shown.output.count("\n") + 1:
+                    stack.enter_context(self.simulating())
+                if number == command.output.count("\n") + 1:
                     break
             return "\n".join(lines)
 
 
-def fits(shown: Shown, printed: str) -> bool:
-    """Bytes of the first batch are the same on every machine; the rest has to have one shape."""
-    exact = "| od" in shown.command
-    return printed == shown.output if exact else same_shape(shown.output, printed)
+def fits(command: Command, printed: str) -> bool:
+    """Whether the output fits; bytes of the first batch are equal on every machine."""
+    exact = "| od" in command.text
+    return printed == command.output if exact else same_shape(command.output, printed)
 
 
 @contextlib.contextmanager
 def trebuchet(folder: Path) -> Iterator[Stage]:
-    """Three batches of ten are learned, the fourth waits for the simulator."""
+    """Learn three batches of ten; a fourth waits for the simulator."""
     with throwaway_server() as server, contextlib.closing(connect(server.url)) as client:
         stage = Stage(server.url, client, folder, Names(TREBUCHET.name))
-        _put_redis_cli(folder)
-        for block in files():
-            (folder / block.file).write_text(block.text)
+        _write_redis_cli(folder)
+        for name, source in programs().items():
+            (folder / name).write_text(source)
         (folder / "shared").symlink_to(ROOT / "shared")
-        many = 1_000_000
+        steps = 1_000_000
         with (
-            running(controlmodel, ControlModelSettings(train_steps=many), server.url),
-            running(trainer, TrainerSettings(train_steps=many, batch_size=10), server.url),
+            running(controlmodel, ControlModelSettings(train_steps=steps), server.url),
+            running(trainer, TrainerSettings(train_steps=steps, batch_size=10), server.url),
         ):
-            with stage.flowing():
+            with stage.simulating():
                 stage.wait_steps()
             yield stage
 
 
-def _programs() -> list[str]:
-    """Where this Python has its programs."""
-    return [str(Path(sys.executable).parent)]
-
-
-def _put_redis_cli(folder: Path) -> None:
-    """A redis-cli that knows the server, and prints as on a terminal unless asked for --raw."""
+def _write_redis_cli(folder: Path) -> None:
+    """Write a redis-cli that knows the server, and prints as on a terminal without --raw."""
     real = shutil.which("redis-cli")
     program = (
         f'{real} -u "$REDIS_URL"' if real else f"{sys.executable} {ROOT}/tests/docs/redis_cli.py"

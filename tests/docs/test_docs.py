@@ -1,4 +1,4 @@
-"""What the pages show is what happens: code runs, commands print what stands below them."""
+"""The pages are right: code runs, commands print what is shown, links and paths exist."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.docs import redis_cli, settings_page
-from tests.docs.pages import ROOT, Block, Shown, blocks, commands, consoles, files, pages, text
-from tests.docs.stage import PATIENCE_S, Stage, same_shape, trebuchet
+from tests.docs.__main__ import PAGES as GENERATED
+from tests.docs.pages import ROOT, Block, Command, blocks, commands, consoles, pages, programs, text
+from tests.docs.stage import TIMEOUT_S, Stage, same_shape, trebuchet
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)  # the first start of all compiles the simulator's kernel
@@ -34,67 +35,63 @@ pytestmark = pytest.mark.timeout(120)  # the first start of all compiles the sim
 UNFINISHED = ("TODO", "FIXME", "XXX", "TBD", "_OUTPUT")
 FOREIGN = ("issue #", "localhost:59")
 ABSOLUTE = re.compile(r"(?<![\w.:/)\]}>*-])/\w+/")  # a path of one machine, not of the project
+HAND_WRITTEN = [page for page in pages() if page not in [f"docs/{name}.md" for name in GENERATED]]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pages")
-
-
-@pytest.fixture(scope="module")
-def stage(folder: Path) -> Iterator[Stage]:
-    with trebuchet(folder) as stage:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with trebuchet(tmp_path_factory.mktemp("pages")) as stage:
         yield stage
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("console")}))
 def test_the_commands_of_a_page_print_what_it_shows(page: str, stage: Stage) -> None:
     """One after the other: the same lines, but for IDs and numbers."""
-    for shown in consoles(page):
-        stage.shows(shown)
+    for command in consoles(page):
+        stage.check(command)
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("python") if not block.file], ids=str)
 def test_a_python_block_runs(block: Block, stage: Stage) -> None:
-    """As it stands, with the programs of the pages beside it."""
+    """With the programs of the pages beside it."""
     subprocess.run(
         [sys.executable, "-c", block.text], cwd=stage.folder, env=stage.environ, check=True
     )
 
 
-def test_the_cannon_of_the_readme_is_learned(stage: Stage) -> None:
-    """A component in the simulator's place teaches the control model."""
-    assert "cannon.py" in {block.file for block in files()}
+def test_the_control_model_learns_through_the_cannon(stage: Stage) -> None:
+    """The component of the README, in the simulator's place."""
     cannon = runpy.run_path(str(stage.folder / "cannon.py"))["component"]
     steps, run = 150, "cannon"
+    counters, losses = Names(run).counters("trainer"), Names(run).table("losses")
     with (
         running(cannon, cannon.settings(run=run), stage.url),
         running(controlmodel, ControlModelSettings(run=run, train_steps=steps), stage.url),
         running(trainer, TrainerSettings(run=run, train_steps=steps), stage.url),
     ):
-        until(
-            lambda: stage.client.hget("{cannon}:counters:trainer", "finished") == b"150", PATIENCE_S
-        )
-    first, last = (float(_miss(stage, number)) for number in (0, steps - 1))
+        until(lambda: stage.client.hget(counters, "finished") == b"150", TIMEOUT_S)
+    first, last = (_miss(stage, losses, number) for number in (0, steps - 1))
     assert last < first / 3, f"the miss fell from {first} m to {last} m only"
 
 
-def _miss(stage: Stage, number: int) -> str:
-    record: Any = stage.client.hget("{cannon}:losses", str(number))
+def _miss(stage: Stage, losses: str, number: int) -> float:
+    record: Any = stage.client.hget(losses, str(number))
     found = re.search(rb'"miss_m":([\d.]+)', record)
     assert found is not None
-    return found[1].decode()
+    return float(found[1])
 
 
 def test_a_client_without_roomgrad_asks_the_trebuchet(stage: Stage) -> None:
-    """`ask.py` of the protocol page gets angle, weight and distance."""
-    with stage.flowing():
+    """`ask.py` gets angle, weight, and distance."""
+    with stage.simulating():
         printed = stage.run("python ask.py")
-    assert same_shape(_shown_after("python ask.py"), printed)
+    shown = re.search(r"```text\n(angle.*?)\n```", text("docs/protocol.md"), re.DOTALL)
+    assert shown is not None
+    assert same_shape(shown[1], printed)
 
 
-def test_a_component_without_roomgrad_takes_the_simulators_place(stage: Stage) -> None:
-    """`foreign.py` of the protocol page answers batches and their gradients, each once."""
+def test_a_component_without_roomgrad_replaces_the_simulator(stage: Stage) -> None:
+    """`foreign.py` answers batches and their gradients, each once."""
     before = stage.client.xlen(stage.names.dead())
     process = subprocess.Popen(
         [sys.executable, "foreign.py"], cwd=stage.folder, env=stage.environ, stderr=subprocess.PIPE
@@ -103,27 +100,14 @@ def test_a_component_without_roomgrad_takes_the_simulators_place(stage: Stage) -
         stage.wait_steps(5)
     finally:
         process.kill()
-        complaint = process.communicate()[1].decode()
-        assert not complaint
+        errors = process.communicate()[1].decode()
+    assert not errors
     assert stage.client.xlen(stage.names.dead()) == before
 
 
-def _shown_after(command: str) -> str:
-    """The text block that follows a command in the pages."""
-    found = re.search(
-        rf"```sh\n[^`]*{command}[^`]*```\n+```text\n(.*?)\n```", _protocol(), re.DOTALL
-    )
-    assert found is not None, f"docs/protocol.md shows no output of {command}"
-    return found[1]
-
-
-def _protocol() -> str:
-    return text("docs/protocol.md")
-
-
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_a_python_block_is_laid_out_as_the_code_is(block: Block) -> None:
-    """By `ruff format`, and without what `ruff check` finds."""
+def test_a_python_block_is_formatted(block: Block) -> None:
+    """By `ruff format`, and `ruff check` finds nothing."""
     for words in (["format", "--check", "--quiet"], ["check", "--quiet", "--ignore=D,E402"]):
         command = ["ruff", *words, "--stdin-filename", str(ROOT / "docs" / "block.py"), "-"]
         done = subprocess.run(
@@ -132,11 +116,11 @@ def test_a_python_block_is_laid_out_as_the_code_is(block: Block) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("shown", commands(), ids=str)
-def test_a_command_of_a_page_exists(shown: Shown) -> None:
-    """With the flags and values that it shows."""
-    command = shown.command.partition(" > ")[0]
-    words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
+@pytest.mark.parametrize("command", commands(), ids=str)
+def test_a_command_of_a_page_exists(command: Command) -> None:
+    """With the flags and values that the page shows."""
+    typed = command.text.partition(" > ")[0]
+    words = [word for word in shlex.split(typed) if not re.match(r"[A-Z_]+=", word)]
     program, *arguments = [word for word in words if word not in ("&", "sudo")]
     if program == "make":
         assert re.search(rf"^{arguments[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -147,8 +131,8 @@ def test_a_command_of_a_page_exists(shown: Shown) -> None:
     elif program.endswith("python") and arguments[:1] == ["-m"]:
         _module(*arguments[1:])
     else:
-        assert program.endswith("python"), f"{shown.where}: what is {program}?"
-        assert arguments[0] in {block.file for block in files()}
+        assert program.endswith("python"), f"{command.where}: unknown program {program}"
+        assert Path(arguments[0]).name in programs()
 
 
 def _parse(arguments: list[str]) -> None:
@@ -179,7 +163,7 @@ def _module(module: str, *arguments: str) -> None:
 
 @pytest.mark.parametrize("page", pages())
 def test_links_of_a_page_lead_somewhere(page: str) -> None:
-    """Files that are there, headings that are there."""
+    """To files and headings that exist."""
     for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text(page)):
         name, _, anchor = target.partition("#")
         path = (ROOT / page).parent / name if name else ROOT / page
@@ -195,8 +179,8 @@ def _anchors(page: str) -> set[str]:
 
 
 @pytest.mark.parametrize("page", pages())
-def test_a_page_is_finished_and_speaks_of_the_product_alone(page: str) -> None:
-    """No notes of its writers, and no place that only its writers have."""
+def test_a_page_is_finished_and_only_about_the_project(page: str) -> None:
+    """It contains no notes of its authors, and no paths of their machines."""
     found = [word for word in UNFINISHED + FOREIGN if word in text(page)]
     assert not found + ABSOLUTE.findall(text(page))
     for upwards in re.findall(r"(?:\.\./)+[\w./-]*", text(page)):
@@ -204,9 +188,9 @@ def test_a_page_is_finished_and_speaks_of_the_product_alone(page: str) -> None:
         assert place.is_relative_to(ROOT), f"{page} names {upwards}, which is elsewhere"
 
 
-@pytest.mark.parametrize("page", pages())
-def test_paths_that_a_page_names_are_there(page: str) -> None:
-    """`services/trainer/handlers.py` and the like."""
+@pytest.mark.parametrize("page", [page for page in pages() if page != "CHANGELOG.md"])
+def test_paths_that_a_page_names_exist(page: str) -> None:
+    """Such as `services/trainer/handlers.py`."""
     named = re.findall(
         r"(?:services|shared|tests|deploy|docs)/[\w/.]+\.(?:py|lua|md|png)", text(page)
     )
@@ -214,14 +198,13 @@ def test_paths_that_a_page_names_are_there(page: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(settings_page.COMPONENTS))
-def test_every_component_says_what_it_is_for(name: str) -> None:
-    """In a README of its own."""
+def test_every_component_has_a_readme(name: str) -> None:
     assert f"services/{name}/README.md" in pages()
 
 
 @pytest.mark.parametrize("path", ["see /home/anna/run.log", "`/tmp/x`", "cat /root/a/b"])
 def test_a_path_of_one_machine_is_found(path: str) -> None:
-    """Addresses, keys and paths of the project are none."""
+    """Addresses, keys, and paths of the project are not."""
     assert ABSOLUTE.search(path)
     for fine in (
         "http://localhost:8321/api/x",
@@ -232,9 +215,17 @@ def test_a_path_of_one_machine_is_found(path: str) -> None:
         assert not ABSOLUTE.search(fine)
 
 
-def test_the_settings_page_is_up_to_date() -> None:
-    """`python -m tests.docs.settings_page` would change nothing."""
-    assert text("docs/settings.md") == settings_page.page()
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    """`python -m tests.docs` would change nothing."""
+    assert text(f"docs/{name}.md") == GENERATED[name](), "run `python -m tests.docs`"
+
+
+def test_the_pages_are_short() -> None:
+    """A page answers one reader's question; the README fits on three screens."""
+    counted = [page for page in HAND_WRITTEN if page.startswith(("docs/", "README", "CONTRIB"))]
+    assert sum(len(text(page).split()) for page in counted) <= 26_000
+    assert text("README.md").count("\n") <= 150
 
 
 def test_every_key_is_on_the_protocol_page() -> None:
@@ -247,11 +238,10 @@ def test_every_key_is_on_the_protocol_page() -> None:
         if not name.startswith("_") and name not in ("everything", "prefix"):
             arguments = [values[each] for each in inspect.signature(function).parameters]
             key = function(*arguments)
-            assert f"`{key}`" in _protocol(), f"docs/protocol.md lacks {key}"
+            assert f"`{key}`" in text("docs/protocol.md"), f"docs/protocol.md lacks {key}"
 
 
-def test_the_small_redis_cli_prints_as_the_real_one() -> None:
-    """For machines without one."""
+def test_the_substitute_for_redis_cli_prints_the_same() -> None:
     reply = [[b"1-0", [b"m", b'{"a":\xf0\n}']], None, 3, []]
     shown = '1) 1) "1-0"\n   2) 1) "m"\n      2) "{\\"a\\":\\xf0\\n}"\n2) (nil)\n3) (integer) 3\n'
-    assert redis_cli.shown(reply) == shown + "4) (empty array)"
+    assert redis_cli.format_reply(reply) == shown + "4) (empty array)"
