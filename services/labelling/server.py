@@ -57,7 +57,7 @@ class LabellingServer:
     @property
     def is_serving(self) -> bool:
         """Whether the web server answers and the replica listens."""
-        return self._web.started and self._replica.pulse.token != ""
+        return self._web.started and self._replica.status.token != ""
 
     def serve(self) -> int:
         """Serves until `stop`; the exit code."""
@@ -135,7 +135,7 @@ class LabellingServer:
         return orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _trouble(self) -> str:
-        pulse = self._replica.pulse
+        pulse = self._replica.status
         still_s = time.time() - pulse.turn
         if still_s > 10:
             return f"the page has not heard of the server for {still_s:.0f} s"

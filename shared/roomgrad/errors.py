@@ -6,6 +6,8 @@
     ├── ServerError         the Redis server cannot serve
     │   └── NoServer        nothing answered, or nothing could be started
     │       └── Untrusted   what answered does not prove by TLS that it is the server
+    ├── ConnectionLost      the connection to the server broke; an OSError, too
+    ├── EmptiedServer       the run is not on its server any more
     ├── ContractError       a component does not fit its system's contract
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
@@ -59,6 +61,14 @@ class TLSError(NoServer):
     Nothing was said to it. A process that begins ends with this; one that serves tries again, as
     for any server that is away: a certificate may be on its way.
     """
+
+
+class ConnectionLost(RoomgradError, ConnectionError):
+    """Raised when a connection broke or a reply is overdue; what was sent may have happened."""
+
+
+class EmptiedServer(RoomgradError):
+    """Raised when the groups or the model of a run no longer exist; the replica starts it again."""
 
 
 class ContractError(RoomgradError):

@@ -116,12 +116,10 @@ def call(
     bench = _Bench(component, settings, memory or {}, tables or {}, state, kept or {})
     stream = component.system.stream(message.room, message.type)
     message = _travelled(message, stream)
-    handlers = bench.work.handlers(message)
-    if not handlers:
-        context = bench.work.context(bench)
-        return bench.result(Attempt(context, [], None), skipped=True)
     version = bench.state.version.encode() if bench.state else None
-    attempt = bench.work.run(handlers, message, bench, version)
+    attempt = bench.work.attempt(message, bench, version)
+    if attempt is None:
+        return bench.result(Attempt(bench.work.context(bench), [], None), skipped=True)
     return bench.result(attempt)
 
 
@@ -147,7 +145,9 @@ def call_dead(
     """Gives up a root, as after a dead letter: its memory goes, `on_dead` is called."""
     bench = _Bench(component, settings, memory or {}, tables or {}, None, {})
     notice = Message(Names.inbox(component.name), MessageType.LOG_ERROR, new_id(), root_id)
-    return bench.result(bench.work.give_up_root(notice, bench))
+    attempt = bench.work.attempt(notice, bench, None)
+    assert attempt is not None  # every component reads its inbox
+    return bench.result(attempt)
 
 
 class _Bench:

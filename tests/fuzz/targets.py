@@ -15,7 +15,17 @@ import h11
 import numpy as np
 import safetensors
 
-from roomgrad import Array, Message, MessageType, Room, Stream, System, codec
+from roomgrad import (
+    Array,
+    Component,
+    Message,
+    MessageType,
+    Room,
+    RuntimeSettings,
+    Stream,
+    System,
+    codec,
+)
 from roomgrad.cli import arrays
 from roomgrad.errors import DecodeError, FormatError, MessageError, ServerError, SettingsError
 from roomgrad.inspect import weights
@@ -23,6 +33,7 @@ from roomgrad.local.swarm import file as swarm
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.rooms import Text
+from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.notifications import Notifications
 from roomgrad.web.connections import MOST_HEADER_BYTES
 from roomgrad.web.events import Events
@@ -65,7 +76,8 @@ STREAM = Stream(
     },
 )
 FREE = Stream(ROOM, MessageType.FORWARD, {})
-RINGS = Notifications(Names("run"), System("s", (STREAM,), ()), ["room"], "me", "me~1")
+READER = Component("me", System("s", (STREAM,), ()), RuntimeSettings, [])
+NOTIFICATIONS = Notifications(Identity(READER, RuntimeSettings(), Names("run"), "me~1"))
 
 
 def written() -> list[list[bytes]]:
@@ -109,9 +121,9 @@ def heard(data: bytes) -> None:
     with contextlib.suppress(MessageError):
         bodies.ring_of(data)
     try:
-        message, stream = RINGS._read("room", data)
+        message, stream = NOTIFICATIONS._read("room", data)
     except MessageError as error:
-        refusal = RINGS._refusal("room", data, error, b"PUBLISH")
+        refusal = NOTIFICATIONS._refusal("room", data, error, b"PUBLISH")
         codec.encode(refusal, Stream(Room("errors"), refusal.type, {}))
         return
     codec.encode(message, stream)

@@ -113,7 +113,7 @@ def test_a_run_works_on_a_cluster_and_rings_on_its_shard(cage: Cage, servers: Cl
         assert orjson.loads(ring)["ID"] == said.id
         assert plain.get_message(timeout=0.2) is None
     assert cage.names.run in runs_on(cage.client)
-    assert replica.pulse.commits == 1
+    assert replica.status.commits == 1
     with Client(PARROTS, cage.names.run, cage.url) as client:
         reply = client.ask(CAGE, FORWARD, numbers(3), answer=(PERCH, FORWARD))
         assert reply.array.tolist() == [6]

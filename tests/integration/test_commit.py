@@ -46,7 +46,7 @@ ALL = {**dict.fromkeys(KEYS, 1), "bodies": 2}  # a body, and how many there were
 
 def held(replica: Replica) -> bool:
     """Whether the replica holds a message whose commit the server does not allow."""
-    return replica.pulse.handling is not None
+    return replica.status.handling is not None
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ def test_the_first_commit_wins(cage: Cage) -> None:
     reply = cage.heard(message)
     assert cage.counter("heard") == 1
     release.set()
-    until(lambda: zombie.pulse.handling is None)
+    until(lambda: zombie.status.handling is None)
     assert cage.counter("heard") == 1
     assert cage.said() == 1
     assert reply.array.tolist() == [6.0]

@@ -84,7 +84,7 @@ def test_nothing_is_taken_from_a_slow_replica_that_lives(cage: Cage) -> None:
     # Two leases pass: the other replica has looked for orphans several times meanwhile.
     until(lambda: idle_ms(cage) > first["time_since_delivered"] + 2 * 300)
     assert not stolen
-    assert not other.pulse.orphans
+    assert not other.status.orphans
     release.set()
     assert cage.heard(message).array.tolist() == [1.0]
 

@@ -262,7 +262,7 @@ def test_a_server_that_dies_forgets_none(own_cage: Cage, own_server: OwnServer) 
     for message in (soon, late):
         own_cage.heard(message)
     assert said(own_cage) == pytest.approx([0.2, 3])
-    assert replica.pulse.commits >= 1
+    assert replica.status.commits >= 1
 
 
 def test_a_stale_commit_stages_it_once(cage: Cage) -> None:
@@ -335,7 +335,7 @@ def test_a_count_that_is_no_number_refuses_the_whole_commit(cage: Cage) -> None:
 
 
 def held(replica: Replica) -> bool:
-    return replica.pulse.handling is not None
+    return replica.status.handling is not None
 
 
 def test_what_cannot_be_sent_waits_and_holds_up_nobody(

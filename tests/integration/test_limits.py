@@ -36,7 +36,7 @@ def test_roots_that_nobody_closes_do_not_fill_the_memory(cage: Cage) -> None:
             together.hset(key, mapping=forged)
         together.execute()
     replica = cage.start(parrot(remember))
-    until(lambda: replica.pulse.open_roots == MOST_OPEN)
+    until(lambda: replica.status.open_roots == MOST_OPEN)
     cage.say(1)
     wait_for(cage.client, cage.names, ERROR_STREAM)
     [fields] = cage.dead()
@@ -44,7 +44,7 @@ def test_roots_that_nobody_closes_do_not_fill_the_memory(cage: Cage) -> None:
     assert "holds 200000 open roots, expected fewer than 200000" in reason
     assert cage.client.hlen(key) == MOST_OPEN
     cage.client.delete(key)
-    until(lambda: replica.pulse.open_roots == 0)
+    until(lambda: replica.status.open_roots == 0)
     cage.heard(cage.say(2))
     assert cage.client.hlen(key) == 1
 

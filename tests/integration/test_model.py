@@ -305,7 +305,7 @@ def test_a_broken_ledger_leaves_nothing_half_done(cage: Cage, monkeypatch: Any) 
         number = cage.client.hget(key, field or f"{version}:open")
         cage.client.hset(key, field or f"{version}:open", "many")
         cage.inject(gradient_entry(reply), ANSWERED)
-        until(lambda: cage.pending(ANSWERED) == 1 and replica.pulse.handling)
+        until(lambda: cage.pending(ANSWERED) == 1 and replica.status.handling)
         assert weight(cage) == before
         assert cage.client.hexists(cage.names.memory("parrot"), reply.id)
         if number is None:

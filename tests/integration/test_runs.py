@@ -48,14 +48,14 @@ def test_a_run_is_continued_with_the_same_settings(cage: Cage) -> None:
     for mood in ("good", "bad"):
         replica = Replica(pitched(), make_settings(cage, mood=mood), cage.url)
         replica._connect()
-        replica._line.close()
+        replica._connections.close()
 
 
 def test_a_run_is_refused_with_other_settings(cage: Cage) -> None:
     """With a sentence that names the setting, both values and the ways out."""
     first = Replica(pitched(), make_settings(cage), cage.url)
     first._connect()
-    first._line.close()
+    first._connections.close()
     second = Replica(pitched(), make_settings(cage, pitch=2.0), cage.url)
     with pytest.raises(RunMismatch) as caught:
         second.run()
@@ -181,7 +181,7 @@ def test_who_is_refused_says_nothing_of_the_run(cage: Cage) -> None:
     """Neither what its rooms carry, nor what it would have done in them."""
     first = Replica(pitched(), make_settings(cage), cage.url)
     first._connect()
-    first._line.close()
+    first._connections.close()
     before = registry.declared_in(cage.client, cage.names)
     other = parrot(answered=repeat)
     stranger = Component("parrot", PARROTS, PitchSettings, other.handlers)

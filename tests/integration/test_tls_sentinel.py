@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.errors import NoServer
-from roomgrad.redis.connection import Connection, ConnectionLost
+from roomgrad.errors import ConnectionLost, NoServer
+from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect
 from roomgrad_swergio.gateway.link import Link
 from tests.integration.secure import make_certificates

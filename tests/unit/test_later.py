@@ -104,7 +104,7 @@ def test_the_alarm_is_only_ever_set_earlier() -> None:
     rings: list[float] = []
     assert later.due == math.inf
     later.expect(4.0)  # nobody listens yet
-    later.bell = lambda: rings.append(later.due)
+    later.wake = lambda: rings.append(later.due)
     later.expect(2.0)
     assert 0 < later.due - time.monotonic() <= 2.0
     later.expect(3.0)

@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 
-from roomgrad.errors import MessageError, NoServer, TLSError
+from roomgrad.errors import ConnectionLost, MessageError, NoServer, TLSError
 from roomgrad.redis import tls
 from roomgrad.redis.addresses import options_of, publish_command, resolver_of
 from roomgrad.redis.passwords import read_password
@@ -65,10 +65,6 @@ def _pieces(commands: Sequence[Command]) -> list[bytes]:
                     small.append(word)
                 small.append(b"\r\n")
     return [*pieces, b"".join(small)]
-
-
-class ConnectionLost(ConnectionError):
-    """Raised when the connection broke or an answer is overdue; what was sent may have happened."""
 
 
 class Connection:

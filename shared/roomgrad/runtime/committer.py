@@ -1,137 +1,68 @@
-"""Brings commits to the server until each stands, or turns out to be somebody else's."""
+"""Sends commits until the server has applied each, or has found that it no longer applies."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import structlog
 
 from roomgrad.commit import Commit
-from roomgrad.memory import Cache
-from roomgrad.models import ModelState
-from roomgrad.redis.connection import Command, ConnectionLost, Reply, ReplyError
-from roomgrad.runtime import handling_times
+from roomgrad.errors import ConnectionLost
+from roomgrad.redis.connection import Command, Reply, ReplyError
 from roomgrad.runtime.connections import Connections, outcome
-from roomgrad.runtime.consumers import Consumer, Delivery
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.shutdown import ShutdownEvent
-from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
 
 REFUSED_PAUSE_S = 1.0  # between two attempts of a commit that the server does not allow
-MANY_SKIPPED = 100  # skipped entries that are acknowledged without waiting for a commit
 
-# Runs the handlers again on fresh state; told whether only the model has moved on.
-Again = Callable[[Attempt, bool], Attempt]
+OK = "ok"  # the commit was applied
+GONE = "gone"  # another replica has committed the message
+STALE = "stale"  # what a handler read has changed since
 
 
 class Committer:
-    """One message, one commit."""
+    """Sends one commit at a time."""
 
     def __init__(
-        self,
-        line: Connections,
-        source: Consumer,
-        work: Work,
-        cache: Cache,
-        stopping: ShutdownEvent,
-        later: Scheduler,
+        self, connections: Connections, shutdown: ShutdownEvent, scheduler: Scheduler
     ) -> None:
-        self._line = line
-        self._source = source
-        self._work = work
-        self._cache = cache
-        self._stopping = stopping
-        self._later = later
-        self._skipped: list[Delivery] = []
+        self._connections = connections
+        self._shutdown = shutdown
+        self._scheduler = scheduler
 
-    def commit(
-        self, delivery: Delivery, attempt: Attempt, again: Again, then_read: Sequence[Command]
-    ) -> Attempt | None:
-        """Commits what the handlers want: the attempt that stands, or None when somebody else
-        committed the message.
+    def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> tuple[str, int]:
+        """Send a commit, and the next read in the same send; return OK, GONE or STALE.
+
+        The number is that of the guard that failed, counted from 1, or 0. While the server refuses
+        the commit, for example for want of a permission, it is sent again and again.
+
+        Raises MessageError if no server would ever take it, and ConnectionLost.
         """
-        commit, state = self._staged(delivery, attempt)
-        reply = self._line.commit(commit, then_read)
-        while (result := self._result(reply)) != "ok":
-            if result == "gone":
-                return None
-            if result == "stale":
-                if self._source.superseded(int(reply[1])):
-                    raise ConnectionLost("another replica of the same name has read on")
-                self._cache.clear()
-                attempt = again(attempt, int(reply[1]) == len(commit.guards))
-                commit, state = self._staged(delivery, attempt)
-            reply = self._line.commit(commit)
-        self._skipped.clear()
-        self._expect_later(commit)
-        self._source.committed(delivery)
-        attempt.context.remember(self._cache)
-        self._work.committed(state)
-        return attempt
+        reply = self._connections.commit(commit, then_read)
+        while (result := self._result(reply)) not in (OK, GONE, STALE):
+            reply = self._connections.commit(commit)
+        if result == OK and commit.soonest_s < math.inf:  # may be before the next heartbeat
+            self._scheduler.expect(commit.soonest_s)
+        return result, int(reply[1]) if result == STALE else 0
 
-    def aside(self, commit: Commit) -> bool:
-        """A commit of the runtime's own; False when it was done already."""
-        while (result := self._result(self._line.commit(commit))) not in ("gone", "stale"):
-            if result == "ok":
-                self._expect_later(commit)
-                return True
-        return False
-
-    def skip(self, delivery: Delivery) -> None:
-        """No handler wants this message: it is acknowledged with the next commit."""
-        self._skipped.append(delivery)
-        if len(self._skipped) >= MANY_SKIPPED:
-            self.flush()
-
-    def flush(self) -> None:
-        """Acknowledges skipped messages now, since no commit is in sight."""
-        if self._skipped:
-            commit = Commit()
-            for skipped in self._skipped:
-                self._source.mark(commit, skipped)
-            self._skipped.clear()
-            self.aside(commit)
-
-    def clear(self) -> None:
-        """Forgets what was skipped; it is delivered again."""
-        self._skipped.clear()
-
-    def wait_out(self, error: ReplyError) -> None:
-        """A read that the server does not allow is waited for as a write is."""
+    def wait(self, error: ReplyError) -> None:
+        """Wait after the server has refused a read, as after a commit that it refused."""
         self._result(error)
 
-    def _expect_later(self, commit: Commit) -> None:
-        """The keeper may wait for its next beat for longer than for what was staged here."""
-        if commit.soonest_s < math.inf:
-            self._later.expect(commit.soonest_s)
-
-    def _staged(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
-        commit = Commit()
-        self._source.guard(commit, delivery)
-        for skipped in self._skipped:
-            self._source.mark(commit, skipped)
-        state = self._work.stage(attempt, commit)
-        if attempt.began_ns and commit.sends and self._work.settings.trace_times:
-            commit.times = handling_times.written(
-                delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
-            )
-        return commit, state
-
     def _result(self, reply: Reply) -> str:
-        """ok, gone or stale; after anything else, what it takes to try again has been done."""
+        """Return what became of a commit; if it may be sent again, first do what that takes."""
         result = outcome(reply)
         if result == "noscript":
-            self._line.load_script()
-        elif result not in ("ok", "gone", "stale"):
+            self._connections.load_script()
+        elif result not in (OK, GONE, STALE):
             self._refused(result)
         return result
 
     def _refused(self, reason: str) -> None:
-        """A write that the server does not allow is an operator's matter. Nothing was done."""
+        """Log why the server refuses, which an operator has to mend, and wait."""
         log.error("the server refuses, nothing was written; trying again", reason=reason)
-        if self._stopping.wait(REFUSED_PAUSE_S):
+        if self._shutdown.wait(REFUSED_PAUSE_S):
             raise ConnectionLost("stopped while the server refused")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from roomgrad.commit import SCRIPT, Commit
-from roomgrad.errors import MessageError
+from roomgrad.errors import ConnectionLost, MessageError
 from roomgrad.redis.cluster import ELSEWHERE
-from roomgrad.redis.connection import Command, Connection, ConnectionLost, Reply, ReplyError
+from roomgrad.redis.connection import Command, Connection, Reply, ReplyError
 from roomgrad.redis.sentinels import Address
 
 # Errors that mean "not now": the connection is given up and made again.

@@ -9,6 +9,7 @@ from roomgrad.commit import Commit
 from roomgrad.models import Model, ModelState, Trainable
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
+from roomgrad.runtime.identity import Identity
 
 Call = Callable[[list[bytes]], Any]
 
@@ -27,6 +28,14 @@ class ModelStore:
         self._initial = trainable.initial()
         self._call = call
         self._loaded: ModelState | None = None
+
+    @classmethod
+    def of(cls, identity: Identity, call: Call) -> ModelStore | None:
+        """Return the store of a replica's model, or None if its component declares no model."""
+        component = identity.component
+        if component.model is None:
+            return None
+        return cls(identity.names, component.name, component.model(identity.settings), call)
 
     def version_command(self) -> Command:
         """Reads the version; sent behind the blocking read, to be read after the message."""

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import structlog
 
 from roomgrad import codec
 from roomgrad.commit import SPUBLISH
-from roomgrad.errors import MessageError, format_value
+from roomgrad.errors import ConnectionLost, MessageError, format_value
 from roomgrad.messages import Message, new_id
-from roomgrad.names import ERRORS, Names
+from roomgrad.names import ERRORS
 from roomgrad.redis.cluster import ELSEWHERE
-from roomgrad.redis.connection import Connection, ConnectionLost, ReplyError
-from roomgrad.rooms import MessageType, Stream, System
+from roomgrad.redis.connection import Connection, ReplyError
+from roomgrad.rooms import MessageType, Stream
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, ERRORS_KEPT
+from roomgrad.runtime.identity import Identity
 
 log = structlog.get_logger("roomgrad")
+
+# Own heartbeats that were published and did not arrive, and for how long, until the subscription is
+# made again.
+DEAF_BEATS, DEAF_S = 3, 3.0
 
 
 class Notifications:
@@ -31,17 +35,22 @@ class Notifications:
     a system. Anything else is answered in room `errors` with the right command.
     """
 
-    def __init__(
-        self, names: Names, system: System, rooms: Iterable[str], component: str, consumer: str
-    ) -> None:
+    def __init__(self, identity: Identity) -> None:
+        names, component = identity.names, identity.component
         self._names = names
-        self._system = system
-        self._component = component
+        self._system = component.system
+        self._component = component.name
+        rooms = sorted({stream.room.name for stream in component.streams})
         self._rooms = {names.channel(room).encode(): room for room in rooms}
-        self._own = names.alive(consumer).encode()
+        self._own = names.alive(identity.consumer).encode()
         self._take_script = runs.script("ingest").encode()
         self.unheard = 0  # own heartbeats that rang and did not arrive yet
-        self.heard_at = time.monotonic()  # when one arrived, or the subscription was made
+        self._heard_at = time.monotonic()  # when one arrived, or the subscription was made
+
+    @property
+    def deaf(self) -> bool:
+        """Whether own heartbeats were published and none arrived for a while."""
+        return self.unheard > DEAF_BEATS and time.monotonic() - self._heard_at > DEAF_S
 
     def subscribe(self, wire: Connection) -> None:
         """SUBSCRIBEs on a fresh connection; on a cluster SSUBSCRIBEs."""
@@ -49,7 +58,7 @@ class Notifications:
         verb = b"SSUBSCRIBE" if wire.ring == SPUBLISH else b"SUBSCRIBE"
         wire.send([verb, self._own, *self._rooms])
 
-    def hear(self, replies: list[Any], wire: Connection) -> None:
+    def receive(self, replies: list[Any], wire: Connection) -> None:
         """Looks at what rang; `wire` is for taking messages into their streams."""
         for reply in replies:
             if _is_over(reply):
@@ -63,7 +72,7 @@ class Notifications:
                 self._take(self._rooms[channel], payload, wire)
 
     def _hear_own(self) -> None:
-        self.unheard, self.heard_at = 0, time.monotonic()
+        self.unheard, self._heard_at = 0, time.monotonic()
 
     def _take(self, room: str, payload: bytes, wire: Connection) -> None:
         try:

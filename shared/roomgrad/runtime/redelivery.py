@@ -38,13 +38,13 @@ class Redelivery:
         heapq.heappush(self._retries, (time.monotonic() + pause, key, delivery.entry))
         return pause
 
-    def due_in(self) -> float | None:
+    def due_in_s(self) -> float | None:
         """Seconds until a retry is due, or None where none waits. Orphans are due now."""
         if self._pulse.orphans:
             return 0.0
         return max(0.0, self._retries[0][0] - time.monotonic()) if self._retries else None
 
-    def take(self) -> Iterator[Delivery]:
+    def due(self) -> Iterator[Delivery]:
         """What is due, claimed. The lease is checked again by the server: one replica wins.
 
         Take one and handle it before the next: what ends its process must not take others along.
@@ -60,7 +60,7 @@ class Redelivery:
             _, key, entry = heapq.heappop(self._retries)
             yield from self._claim(key, entry, 0)
 
-    def own(self) -> list[Delivery]:
+    def unacknowledged(self) -> list[Delivery]:
         """What was delivered to this consumer before, but whose delivery never arrived."""
         found = deliveries(self._line.call(self._source.own_command()), self._source.by_key)
         for delivery in found:

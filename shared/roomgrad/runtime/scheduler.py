@@ -40,7 +40,7 @@ class Scheduler:
         self._lock = threading.Lock()
         self._due = math.inf
         self._reason = ""
-        self.bell: Callable[[], None] | None = None  # the keeper's: the alarm was set earlier
+        self.wake: Callable[[], None] | None = None  # called when the alarm was set earlier
 
     @property
     def due(self) -> float:
@@ -58,8 +58,8 @@ class Scheduler:
             if due >= self._due:
                 return
             self._due = due
-        if self.bell is not None:
-            self.bell()
+        if self.wake is not None:
+            self.wake()
 
     def deliver(self, wire: Connection) -> None:
         """Delivers what is due and sets the alarm for the next. Raises a server's error."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -10,13 +9,13 @@ import redis
 import structlog
 
 from roomgrad.commit import Commit
-from roomgrad.component import Component
 from roomgrad.memory import Reads
-from roomgrad.names import Names
 from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import EveryoneConsumer
+from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.work import Attempt, Work
 from roomgrad.schema import Declaration, contract
+from roomgrad.settings import of_run
 
 log = structlog.get_logger("roomgrad")
 
@@ -24,13 +23,11 @@ log = structlog.get_logger("roomgrad")
 class Setup:
     """Idempotent: whoever comes first does it, everybody else finds it done."""
 
-    def __init__(
-        self, component: Component, names: Names, work: Work, settings: Mapping[str, Any]
-    ) -> None:
-        self._component = component
-        self._names = names
+    def __init__(self, identity: Identity, work: Work) -> None:
+        component = self._component = identity.component
+        self._names = identity.names
         self._work = work
-        self._settings = settings
+        self._settings = of_run(identity.settings)
         self._token = ""
         self._said = {
             "contract": contract(component.system),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,32 +49,31 @@ class Work:
         self.names = names
         self.settings = settings
         self.store = store
-        self.open_roots = 0  # in the component's memory, as the keeper counts them
+        self.open_roots = 0  # in the component's memory, counted with each heartbeat
+        self.missed = 0  # entries that an `everyone` replica never saw, since its last commit
+        self._inbox = names.inbox(component.name)
         self._by_stream: dict[tuple[str, str], list[Handler]] = {}
         for handler in component.handlers:
             self._by_stream.setdefault(handler.key, []).append(handler)
         self._declared = tuple(sorted(component.reply_streams()))
 
-    def handlers(self, message: Message) -> list[Handler]:
-        """The handlers that want this message."""
-        found = self._by_stream.get((message.room, message.type), ())
-        return [handler for handler in found if handler.when is None or handler.when(message)]
+    def attempt(self, message: Message, reads: Reads, version: bytes | None) -> Attempt | None:
+        """Call the handlers of a message; return None if none wants it.
 
-    def run(
-        self,
-        handlers: Sequence[Handler],
-        message: Message,
-        reads: Reads,
-        version: bytes | None,
-        missed: int = 0,
-    ) -> Attempt:
-        """Calls the handlers. Whatever they raise is raised."""
+        Raises what a handler raises, and ContractError for a reply that it does not declare.
+        """
+        if message.room == self._inbox:
+            return self._give_up_root(message, reads)
+        found = self._by_stream.get((message.room, message.type), ())
+        handlers = [each for each in found if each.when is None or each.when(message)]
+        if not handlers:
+            return None
         context = self.context(reads, message.root_id, version, message.is_training)
-        context.missed = missed
+        context.missed = self.missed
         messages: list[Message] = []
         began = time.time_ns()
         for handler in handlers:
-            for reply in as_messages(handler(message, context)):
+            for reply in as_messages(handler.function(message, context)):
                 self.component.may_send(reply, handler.replies)
                 messages.append(reply)
         ended = time.time_ns()
@@ -110,7 +108,7 @@ class Work:
             open_roots=self.open_roots,
         )
 
-    def give_up_root(self, notice: Message, reads: Reads) -> Attempt:
+    def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:
         """A message of this root is dead: what waits for it in memory goes."""
         context = self.context(reads, notice.root_id)
         records = context.forget_root(notice.root_id)
@@ -140,6 +138,7 @@ class Work:
 
     def committed(self, state: ModelState | None) -> None:
         """What was staged stands."""
+        self.missed = 0
         if self.store is not None:
             self.store.committed(state)
 

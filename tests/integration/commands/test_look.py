@@ -202,7 +202,7 @@ def test_a_model_is_exported_and_imported(cage: Cage, tmp_path: Path) -> None:
     assert after["step"] == before["step"]
     assert after["sha256"] != before["sha256"]
     assert cage.heard(cage.say(7)).array.tolist() == [0.0]
-    until(lambda: replica.pulse.version == after["version"])
+    until(lambda: replica.status.version == after["version"])
 
 
 def test_weights_that_do_not_fit_are_refused(cage: Cage, tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_a_reply_waits_while_its_stream_has_no_ids(
     with structlog.testing.capture_logs() as lines:
         message = cage.say(1)
         until(lambda: [each for each in lines if "used up its IDs" in str(each)])
-    assert replica.pulse.handling is not None
+    assert replica.status.handling is not None
     assert cage.pending() == 1
     assert cage.counter("heard") == 0
     cage.client.delete(key)

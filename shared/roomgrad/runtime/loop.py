@@ -1,0 +1,245 @@
+"""The loop of a replica: receive, decode, handle and commit one message at a time.
+
+A commit and the next blocking read leave in one send, so that a message costs one round trip.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+
+import redis
+import structlog
+
+from roomgrad import codec
+from roomgrad.commit import Commit
+from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError
+from roomgrad.memory import Cache, CachedReads
+from roomgrad.models import ModelState
+from roomgrad.redis.connection import ReplyError
+from roomgrad.runtime import handling_times
+from roomgrad.runtime.committer import GONE, OK, Committer
+from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
+from roomgrad.runtime.dead_letters import Quota, dead_letter, inbox_stream
+from roomgrad.runtime.identity import Identity
+from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.observe import outcome as outcomes
+from roomgrad.runtime.observe.observers import Observers
+from roomgrad.runtime.observe.outcome import Outcome
+from roomgrad.runtime.receiver import Receiver
+from roomgrad.runtime.scheduler import Scheduler
+from roomgrad.runtime.setup import Setup
+from roomgrad.runtime.shutdown import ShutdownEvent
+from roomgrad.runtime.status import Status
+from roomgrad.runtime.work import Attempt, Work
+
+log = structlog.get_logger("roomgrad")
+
+MANY_SKIPPED = 100  # skipped entries that are acknowledged without waiting for a commit
+
+
+class Loop:
+    """Handles the messages of one replica until it is told to stop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        status: Status,
+        shutdown: ShutdownEvent,
+        connections: Connections,
+        scheduler: Scheduler,
+        observers: Observers,
+    ) -> None:
+        self._identity = identity
+        self._status = status
+        self._shutdown = shutdown
+        self._connections = connections
+        self._observers = observers
+        self._cache = Cache()
+        self._reads = CachedReads(connections, self._cache)
+        self._store = ModelStore.of(identity, connections.call)
+        self._work = Work(identity.component, identity.names, identity.settings, self._store)
+        self._setup = Setup(identity, self._work)
+        self._receiver = Receiver(identity, status, shutdown, connections, self._store)
+        self._committer = Committer(connections, shutdown, scheduler)
+        self._quota = Quota(identity.names, identity.settings.dead_mib, connections.call)
+        self._inbox = inbox_stream(identity.names, identity.component.name)
+        self._skipped: list[Delivery] = []
+        self.consumer = self._receiver.consumer
+
+    def prepare(self, client: redis.Redis) -> None:
+        """Make sure that the run, its groups, the model and the first messages exist."""
+        self._status.token = self._status.token_seen = self._setup.prepare(client)
+        if isinstance(self.consumer, EveryoneConsumer):
+            self._work.missed = self._setup.find_positions(self.consumer, client)
+        if self._store is not None:
+            self._committer.commit(self._store.create())
+        start = self._setup.start(self._connections)
+        if start is not None and self._committer.commit(start[0])[0] == OK:
+            self._observers.sent(start[1].messages)
+        self._receiver.recover()
+
+    def abandon(self) -> None:
+        """Forget what is unfinished after the connection was lost; it is delivered again."""
+        self._connections.close()
+        self._receiver.clear()
+        self._cache.clear()
+        self._skipped.clear()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the replica is to stop and everything that it received is done."""
+        return self._shutdown.is_set() and not self._receiver.busy
+
+    def receive(self) -> Delivery | None:
+        """Return the next message, or None if none came within the block time."""
+        self._status.turn = time.time()
+        if self._status.token_seen != self._status.token:
+            raise EmptiedServer("the server was emptied: the run starts again")
+        return self._receiver.next()
+
+    def handle(self, delivery: Delivery) -> None:
+        """Bring one message to its end: a commit, another try later, or the dead letters.
+
+        Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used.
+        """
+        self.consumer.pass_by(delivery)
+        self._status.handling = time.time()
+        outcome = Outcome(delivery)
+        try:
+            if delivery.count > self._identity.settings.max_deliveries:
+                raise MessageError(f"delivered {delivery.count - 1} times and never committed")
+            self._process(delivery, outcome)
+        except (ConnectionLost, ReplyError, EmptiedServer):
+            raise
+        except MessageError as error:
+            self._give_up(delivery, outcome, str(error), with_root=error.ends_root)
+        except BaseException as error:  # SIGTERM sets a flag, so that SystemExit is the handler's
+            self._retry_later(delivery, outcome, error)
+        finally:
+            self._status.handling = None
+        self._observers.handled(outcome)
+
+    def _process(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Run the handlers and commit what they want; run them again on fresh state if it is stale.
+
+        If only the model has moved on, the finished parameter gradient is applied to the new
+        weights and not computed again.
+        """
+        message = outcome.message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
+        attempt: Attempt | None = None
+        while True:
+            if attempt is None:
+                hits = self._cache.hits
+                self._work.open_roots = self._status.open_roots
+                try:
+                    attempt = self._work.attempt(message, self._reads, self._receiver.version)
+                except MessageError:
+                    if self._cache.hits == hits:
+                        raise
+                    self._cache.clear()  # the handler may object to a value that is out of date
+                    continue
+                except ReplyError as error:  # the server refuses a read
+                    self._committer.wait(error)
+                    continue
+            if attempt is None:
+                self._skip(delivery, outcome)
+                return
+            commit, state = self._stage(delivery, attempt)
+            result, guard = self._committer.commit(commit, self._receiver.next_read())
+            if result in (OK, GONE):
+                break
+            if self.consumer.superseded(guard):
+                raise ConnectionLost("another replica of the same name has read on")
+            self._cache.clear()
+            self._receiver.refresh_version()
+            if attempt.steps and guard == len(commit.guards):  # the last one is the model's
+                attempt = self._work.step_again(attempt, self._receiver.version)
+            else:
+                attempt = None
+        outcome.outcome = outcomes.GONE
+        if result == OK:
+            self._committed(delivery, attempt, state)
+            outcome.outcome, outcome.attempt = outcomes.COMMITTED, attempt
+
+    def _stage(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
+        commit = Commit()
+        self.consumer.guard(commit, delivery)
+        for skipped in self._skipped:
+            self.consumer.mark(commit, skipped)
+        state = self._work.stage(attempt, commit)
+        if attempt.began_ns and commit.sends and self._identity.settings.trace_times:
+            commit.times = handling_times.written(
+                delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
+            )
+        return commit, state
+
+    def _committed(self, delivery: Delivery, attempt: Attempt, state: ModelState | None) -> None:
+        self._skipped.clear()
+        self.consumer.committed(delivery)
+        attempt.context.remember(self._cache)
+        self._work.committed(state)
+        self._status.commits += 1
+        self._status.handled_bytes += sum(map(len, delivery.fields))
+        self._status.version = self._store.loaded_version if self._store else ""
+
+    # messages that no handler wants
+
+    def _skip(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Leave a message that no handler wants to be acknowledged with the next commit."""
+        outcome.outcome = outcomes.SKIPPED
+        self._skipped.append(delivery)
+        if len(self._skipped) >= MANY_SKIPPED:
+            self.acknowledge_skipped()
+
+    def acknowledge_skipped(self) -> None:
+        """Acknowledge skipped messages now, if no commit is about to do it."""
+        if self._skipped:
+            commit = Commit()
+            for skipped in self._skipped:
+                self.consumer.mark(commit, skipped)
+            self._skipped.clear()
+            self._committer.commit(commit)
+
+    # messages that cannot be handled
+
+    def _retry_later(self, delivery: Delivery, outcome: Outcome, error: BaseException) -> None:
+        """Try a message again later after its handler raised; give it up at the delivery limit."""
+        line = traceback.format_exception_only(error)[-1].strip()  # also if str(error) raises
+        reason = line.removeprefix(f"{type(error).__module__}.")
+        log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
+        redelivery = self._receiver.redelivery
+        if redelivery is None or delivery.count >= self._identity.settings.max_deliveries:
+            self._give_up(delivery, outcome, reason, with_root=True)
+            return
+        pause_s = redelivery.retry_later(delivery)
+        log.info("the handler is tried again", entry=delivery.entry, in_s=pause_s)
+        outcome.outcome, outcome.reason = outcomes.RETRIED, reason
+
+    def _give_up(
+        self, delivery: Delivery, outcome: Outcome, reason: str, *, with_root: bool
+    ) -> None:
+        """Make a dead letter of a message, and give its root up with it.
+
+        The root goes on if the message came to an `everyone` replica, which only observes the work
+        of others, or is itself the notice of a root that was given up.
+        """
+        log.warning("dead letter", entry=delivery.entry, reason=reason)
+        component = self._identity.component
+        with_root = with_root and not component.everyone and delivery.stream != self._inbox
+        commit = Commit()
+        self.consumer.guard(commit, delivery)
+        dead_letter(
+            commit,
+            self._identity.names,
+            delivery,
+            reason,
+            group=component.name,
+            members=component.system.components if with_root else (),
+            whole=self._quota.takes(delivery),
+            by=self._identity.consumer,
+        )
+        self._committer.commit(commit)
+        self.consumer.committed(delivery)
+        outcome.outcome, outcome.reason = outcomes.DEAD, reason

@@ -1,0 +1,123 @@
+"""Where a replica's next message comes from: redelivery, or a blocking read of its streams."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from roomgrad.errors import EmptiedServer
+from roomgrad.redis.connection import Command, ReplyError
+from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.consumers import Delivery, EveryoneConsumer, GroupConsumer, deliveries
+from roomgrad.runtime.dead_letters import inbox_stream
+from roomgrad.runtime.identity import Identity
+from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.redelivery import Redelivery
+from roomgrad.runtime.shutdown import ShutdownEvent
+from roomgrad.runtime.status import Status
+
+
+class Receiver:
+    """Reads one delivery at a time, and after it the version of the component's model.
+
+    The version is read behind the blocking read, on the same connection, so that it is never older
+    than the message that is handled with it.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        status: Status,
+        shutdown: ShutdownEvent,
+        connections: Connections,
+        store: ModelStore | None,
+    ) -> None:
+        self.consumer = _consumer(identity)
+        self.version: bytes | None = None
+        self.redelivery: Redelivery | None = None
+        if isinstance(self.consumer, GroupConsumer):
+            self.redelivery = Redelivery(self.consumer, connections, status, identity.settings)
+        self._block_s = identity.settings.block_s
+        self._shutdown = shutdown
+        self._connections = connections
+        self._store = store
+        self._queue: deque[Delivery] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a delivery waits here, or an outstanding read may still return one."""
+        return self._connections.reading or bool(self._queue)
+
+    def next(self) -> Delivery | None:
+        """Return the next delivery, or None if none came within the block time.
+
+        Raises EmptiedServer if the consumer group no longer exists.
+        """
+        if not self.busy:
+            if self.redelivery is not None:
+                self._enqueue(islice(self.redelivery.due(), 1))
+            if not self._queue:
+                self._connections.read(self._read_commands())
+        if not self._queue:
+            self._receive()
+        return self._queue.popleft() if self._queue else None
+
+    def next_read(self) -> list[Command]:
+        """Return the read to send along with a commit; empty if something else comes first."""
+        if self.busy or self._shutdown.is_set():
+            return []
+        if self.redelivery is not None and self.redelivery.due_in_s() == 0.0:
+            return []
+        return self._read_commands()
+
+    def recover(self) -> None:
+        """Read again what was delivered to this consumer over a connection that broke."""
+        if self.redelivery is not None:
+            self._enqueue(self.redelivery.unacknowledged())
+
+    def refresh_version(self) -> None:
+        """Read the version of the model again."""
+        if self._store is not None:
+            self.version = self._connections.call(self._store.version_command())
+
+    def clear(self) -> None:
+        """Forget what was received; the server delivers it again."""
+        self._queue.clear()
+        if self.redelivery is not None:
+            self.redelivery.clear()
+
+    def _enqueue(self, found: Iterable[Delivery]) -> None:
+        before = len(self._queue)
+        self._queue.extend(found)
+        if len(self._queue) > before:
+            self.refresh_version()
+
+    def _read_commands(self) -> list[Command]:
+        due_s = self.redelivery.due_in_s() if self.redelivery else None
+        block_s = self._block_s if due_s is None else min(due_s, self._block_s)
+        commands: list[Command] = [self.consumer.read_command(max(1, round(block_s * 1000)))]
+        if self._store is not None:
+            commands.append(self._store.version_command())
+        return commands
+
+    def _receive(self) -> None:
+        count = 1 if self._store is None else 2
+        reply, *versions = self._connections.answers(count, self._block_s)
+        for answer in (reply, *versions):
+            if isinstance(answer, ReplyError):
+                if str(answer).startswith("NOGROUP"):
+                    raise EmptiedServer(f"the consumer group no longer exists: {answer}")
+                raise answer
+        if versions:
+            self.version = versions[0]
+        self._queue.extend(deliveries(reply, self.consumer.by_key))
+
+
+def _consumer(identity: Identity) -> GroupConsumer | EveryoneConsumer:
+    component, names = identity.component, identity.names
+    if component.everyone:
+        replica = identity.settings.replica
+        return EveryoneConsumer(names, component.name, replica, component.streams)
+    streams = (*component.streams, inbox_stream(names, component.name))
+    return GroupConsumer(names, component.name, identity.consumer, streams)
