@@ -48,6 +48,7 @@ class Project:
         own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
         own |= {"DASHBOARD_PORT": str(self.dashboard_port)}
         own |= {"PROMETHEUS_PORT": str(self.prometheus_port)}
+        own |= {"REGISTRY": self.name, "TAG": "latest"}
         own |= {"COMPOSE_PROFILES": "tools,gateway,observe", **self.settings}
         others = dict.fromkeys(UNSET, "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
@@ -94,7 +95,7 @@ class Project:
 
     def start(self) -> None:
         """Start everything, several replicas of those that can share work; wait until healthy."""
-        self.up("--wait", "--wait-timeout=240")
+        self.up("--wait", "--wait-timeout=480")
         self.healthy_at = time.time()
 
     def up(self, *flags: str, **changed: int) -> None:
@@ -102,7 +103,7 @@ class Project:
         scales = [f"--scale={name}={count}" for name, count in (self.scales | changed).items()]
         self.compose("up", "--detach", *flags, *scales, *self.scales, "redis")
 
-    def wait_finished(self, timeout_s: float = 120.0) -> dict[str, int]:
+    def wait_finished(self, timeout_s: float = 600.0) -> dict[str, int]:
         """Wait until every batch came home; each look at Redis takes a tenth of a second."""
         until = time.monotonic() + timeout_s
         while (counters := self.counters()).get("finished") != self.steps:
@@ -116,7 +117,11 @@ def removed_afterwards(project: Project) -> Iterator[Project]:
     try:
         yield project
     finally:
-        project.run("down", "--volumes", "--remove-orphans", "--rmi=local", "--timeout=5")
+        project.run("down", "--volumes", "--remove-orphans", "--timeout=5")
+        listed = ["docker", "images", "--quiet", f"{project.name}/*"]
+        images = subprocess.run(listed, capture_output=True, text=True).stdout.split()
+        if images:
+            subprocess.run(["docker", "rmi", "--force", *images], capture_output=True)
 
 
 def service_of(container: dict[str, Any]) -> str:

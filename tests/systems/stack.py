@@ -59,11 +59,9 @@ class Stack:
         flags = ("--resolve-image=never", "--prune", *files)  # there is no registry
         docker("stack", "deploy", *flags, self.name, **self.variables, **variables)
 
-    def build(self, target: str) -> None:
-        """The image of a component."""
-        tag = f"{self.name}/{target}:base"
-        files = ("--file=deploy/Dockerfile", f"--target={target}", f"--tag={tag}")
-        docker("build", "--quiet", *files, ".")
+    def build(self, component: str) -> None:
+        """Build the image of a component, with the tag `base`."""
+        docker("compose", "build", component, **{**self.variables, "TAG": "base"})
 
     def scale(self, **replicas: int) -> None:
         """Change numbers of replicas, and wait for them."""

@@ -128,6 +128,23 @@ def test_simulator_starts_with_compiled_physics(project: Project) -> None:
     assert same.returncode == 0, same.stdout + same.stderr
 
 
+@pytest.mark.parametrize(
+    ("service", "expected"),
+    [
+        ("trainer", {"roomgrad", "roomgrad_trebuchet"}),
+        ("evolution", {"roomgrad", "roomgrad_melody"}),
+        ("gateway", {"roomgrad", "roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio"}),
+    ],
+)
+def test_an_image_contains_the_code_of_its_own_system_alone(
+    project: Project, service: str, expected: set[str]
+) -> None:
+    """Only the programs that serve any system know all of them."""
+    found = project.inside(service, "cd /venv/lib/python3*/site-packages && ls -d roomgrad*/")
+    packages = {name.rstrip("/") for name in found.stdout.split()}
+    assert {name for name in packages if not name.endswith(".dist-info")} == expected
+
+
 def test_inference_answers(project: Project) -> None:
     """`docker compose run` asks the system that is up."""
     flags = ("--wind", "3", "--target", "60", "--json")

@@ -1,0 +1,31 @@
+"""Start a component of an installed system: `python -m roomgrad.runtime COMPONENT [--flag ...]`."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from typing import NoReturn
+
+from roomgrad.systems import installed, module_of
+
+
+def main(arguments: list[str]) -> None:
+    """Run the module of a component as if it had been started itself, with its flags."""
+    if not arguments:
+        _refuse("usage: python -m roomgrad.runtime COMPONENT [--flag value ...]")
+    component, *flags = arguments
+    module = module_of(component)
+    if module is None:
+        known = [name for plugin in installed().values() for name in plugin.modules]
+        _refuse(f"no installed system has a component {component!r}: there are {', '.join(known)}")
+    sys.argv = [module, *flags]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
