@@ -1,8 +1,8 @@
-"""What each component may do on the server, as a Redis ACL: the least that its declaration needs.
+"""The Redis ACL rules of each component: the least rights that its declaration needs.
 
-A script has no rights beyond its caller's, so a user may run scripts on all keys that it knows, and
-what a script may do with each of them is said key by key: read these streams, add to those. A rule
-without passwords stands in no danger of being published; see `deploy/redis/make-secrets`.
+A script has only the rights of its caller. A user may therefore run scripts on every key that it
+may reach, and one selector per kind of access says what the script may do with each of them. The
+rules contain no passwords, so they are safe to publish; `deploy/redis/make-secrets` adds them.
 """
 
 from __future__ import annotations
@@ -14,182 +14,181 @@ from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
 from roomgrad.rooms import MessageType, System
 from roomgrad.schema import Declaration
 
-# Without a key. INFO says which server it is; SCAN tells names of keys, never what is in them.
-_CONNECTED = (
+# Commands without a key. INFO names the server's version; SCAN returns names of keys, no values.
+_CONNECTION = (
     "+hello +auth +ping +quit +reset +select +client|setname +client|setinfo +client|id +info +time"
     " +wait +waitaof +multi +exec +discard +scan +script|load +unsubscribe +sunsubscribe"
     " +cluster|slots +cluster|nodes"
 )
 _SCRIPTS = "+eval +evalsha +eval_ro +evalsha_ro"
-_ABOUT = "+type +exists +memory|usage"
-_READS_STREAM = f"{_ABOUT} +xread +xrange +xrevrange +xlen +xpending +xinfo|stream +xinfo|groups"
-_TAKES = (
-    f"{_READS_STREAM} +xadd +xtrim +xreadgroup +xack +xclaim +xinfo|consumers"
+_KEY_INFO = "+type +exists +memory|usage"
+_SUBSCRIBE = f"{_KEY_INFO} +xread +xrange +xrevrange +xlen +xpending +xinfo|stream +xinfo|groups"
+_READ = (
+    f"{_SUBSCRIBE} +xadd +xtrim +xreadgroup +xack +xclaim +xinfo|consumers"
     " +xgroup|create +xgroup|setid +xgroup|delconsumer"
 )
-_ADDS = f"{_READS_STREAM} +xadd +xtrim"
-_KEEPS = f"{_ABOUT} +@hash +@sortedset"
-_BEATS = f"{_ABOUT} +set +get +del +pexpire"
-_LOOKS = f"{_ABOUT} +hget +hmget +hgetall +hkeys +hvals +hlen +hexists +hscan +hstrlen"
+_APPEND = f"{_SUBSCRIBE} +xadd +xtrim"
+_STORE = f"{_KEY_INFO} +@hash +@sortedset"
+_HEARTBEAT = f"{_KEY_INFO} +set +get +del +pexpire"
+_INSPECT = f"{_KEY_INFO} +hget +hmget +hgetall +hkeys +hvals +hlen +hexists +hscan +hstrlen"
 
 StreamKey = tuple[str, str]  # room and TYPE
 
 
 @dataclass
 class Grants:
-    """The keys and channels of one user, by what it does with them."""
+    """The keys and channels of one user, by kind of access."""
 
-    takes: set[str] = field(default_factory=set)
-    """Streams whose messages it handles."""
+    reads: set[str] = field(default_factory=set)
+    """Streams that it reads through a consumer group."""
 
-    hears: set[str] = field(default_factory=set)
-    """Streams that it only looks at."""
+    subscribes: set[str] = field(default_factory=set)
+    """Streams that it reads without a group."""
 
-    adds: set[str] = field(default_factory=set)
-    """Streams into which it sends."""
+    appends: set[str] = field(default_factory=set)
+    """Streams to which it sends messages."""
 
-    ends: set[str] = field(default_factory=set)
-    """Streams whose groups it may end."""
+    destroys: set[str] = field(default_factory=set)
+    """Streams whose consumer groups it may destroy."""
 
-    keeps: set[str] = field(default_factory=set)
+    stores: set[str] = field(default_factory=set)
     """Hashes and sorted sets that it writes."""
 
-    looks: set[str] = field(default_factory=set)
-    """Hashes of others, and their heartbeats."""
+    inspects: set[str] = field(default_factory=set)
+    """Hashes and heartbeats of other components."""
 
-    beats: set[str] = field(default_factory=set)
-    """Its heartbeats, each with a channel of the same name."""
+    heartbeats: set[str] = field(default_factory=set)
+    """Its own heartbeats, each with a channel of the same name."""
 
-    rings: set[str] = field(default_factory=set)
+    publishes: set[str] = field(default_factory=set)
     """Channels on which it publishes."""
 
     listens: set[str] = field(default_factory=set)
     """Channels to which it subscribes."""
 
     def __or__(self, other: Grants) -> Grants:
-        """Both."""
-        pairs = {
-            each.name: (getattr(self, each.name), getattr(other, each.name))
-            for each in fields(self)
-        }
-        return Grants(**{name: mine | its for name, (mine, its) in pairs.items()})
+        """Return the union of both."""
+        return Grants(
+            **{
+                each.name: getattr(self, each.name) | getattr(other, each.name)
+                for each in fields(self)
+            }
+        )
 
     def rules(self) -> str:
-        """The rules of an ACL, the same text for the same grants."""
-        known = self.takes | self.hears | self.adds | self.keeps | self.looks | self.beats
+        """Return the ACL rules; equal grants give equal text."""
+        keys = self.reads | self.subscribes | self.appends | self.stores
+        keys |= self.inspects | self.heartbeats
         selectors = [
-            _selector(_SCRIPTS, "~", known),
-            _selector(_TAKES, "~", self.takes),
-            _selector(_READS_STREAM, "%R~", self.hears),
-            _selector(_ADDS, "~", self.adds),
-            _selector("+xgroup|destroy", "~", self.ends),
-            _selector(_KEEPS, "~", self.keeps),
-            _selector(f"{_LOOKS} +get +mget", "%R~", self.looks),
-            _selector(_BEATS, "~", self.beats),
-            _selector("+publish +spublish", "&", self.rings | self.beats),
-            _selector("+subscribe +ssubscribe", "&", self.listens | self.beats),
+            _selector(_SCRIPTS, "~", keys),
+            _selector(_READ, "~", self.reads),
+            _selector(_SUBSCRIBE, "%R~", self.subscribes),
+            _selector(_APPEND, "~", self.appends),
+            _selector("+xgroup|destroy", "~", self.destroys),
+            _selector(_STORE, "~", self.stores),
+            _selector(f"{_INSPECT} +get +mget", "%R~", self.inspects),
+            _selector(_HEARTBEAT, "~", self.heartbeats),
+            _selector("+publish +spublish", "&", self.publishes | self.heartbeats),
+            _selector("+subscribe +ssubscribe", "&", self.listens | self.heartbeats),
         ]
-        return " ".join(["resetchannels -@all", _CONNECTED, *filter(None, selectors)])
+        return " ".join(["resetchannels -@all", _CONNECTION, *filter(None, selectors)])
 
 
 def _selector(commands: str, mark: str, names: Iterable[str]) -> str:
-    """One set of rules that apply together; nothing where there is no name."""
+    """Return one ACL selector, or an empty text without names."""
     patterns = " ".join(mark + _escaped(name) for name in sorted(names))
     return f"({patterns} {commands})" if patterns else ""
 
 
 def _escaped(name: str) -> str:
-    """A name as a pattern, in which only `*` stands for others."""
+    """Escape a name for a pattern in which only `*` is a wildcard."""
     return "".join(f"\\{each}" if each in "[]?\\" else each for each in name)
 
 
-# who does what
-
-
 def of_component(system: System, name: str, declared: Declaration, names: Names) -> Grants:
-    """What one component needs, be it of the contract or one that only looks on."""
+    """Return the grants of a component, whether the contract names it or it only listens."""
     handled = {(each.room, each.type) for each in declared.handlers}
     inbox = (names.inbox(name), MessageType.LOG_ERROR.value)
     sent = {reply for each in declared.handlers for reply in each.replies} | set(declared.sends)
     grants = Grants(listens={names.channel(room) for room, _ in (*handled, inbox)})
     if declared.everyone:
-        grants.hears |= {names.stream(*key) for key in (*handled, inbox)}
-        grants.keeps.add(names.position(name, "") + "*")
-        if name in system.components:  # then it has a group for notices, which nobody reads
-            _take(grants, names, name, inbox)
+        grants.subscribes |= {names.stream(*key) for key in (*handled, inbox)}
+        grants.stores.add(names.position(name, "") + "*")
+        if name in system.components:  # the contract gives it a group for notices, never read
+            _grant_group(grants, names, name, inbox)
     else:
         for key in (*handled, inbox):
-            _take(grants, names, name, key)
-    _send(grants, names, system, sent)
-    _keep(grants, names, name, declared)
+            _grant_group(grants, names, name, key)
+    _grant_sending(grants, names, system, sent)
+    _grant_state(grants, names, name, declared)
     return grants
 
 
 def of_client(
     system: System, sends: Iterable[StreamKey], answers: Iterable[StreamKey], names: Names
 ) -> Grants:
-    """What a program needs that asks a running system, and is none of its components."""
-    grants = Grants(keeps={names.sent()})
-    _send(grants, names, system, sends)
-    grants.hears |= {names.stream(*key) for key in answers}
+    """Return the grants of a program that asks a running system and is none of its components."""
+    grants = Grants(stores={names.sent()})
+    _grant_sending(grants, names, system, sends)
+    grants.subscribes |= {names.stream(*key) for key in answers}
     return grants
 
 
 def of_gateway(system: System, names: Names) -> Grants:
-    """What the gateway needs: its clients may take part in any room, and bring rooms of their own.
+    """Return the grants of the gateway, whose clients may use any room and create new ones.
 
-    So it reaches each stream of the run, but no model, memory or table of anybody else.
+    It may reach every stream of the run, but no model, memory or table of a component.
     """
     everything = names.everything()
     own = of_component(system, GATEWAY, Declaration((), tables=(GATEWAY,)), names)
-    marks = names.run_info().removesuffix("run") + "done:*"
+    done_marks = names.run_info().removesuffix("run") + "done:*"
     return own | Grants(
-        takes={everything},
-        ends={everything},
-        keeps={marks},
-        rings={everything},
+        reads={everything},
+        destroys={everything},
+        stores={done_marks},
+        publishes={everything},
         listens={everything},
     )
 
 
 def of_viewer(runs: Iterable[Names]) -> str:
-    """The rules of who sees all of some runs, and writes nothing."""
-    patterns = " ".join(f"%R~{names.everything()}" for names in runs)
-    reads = "+@read -@dangerous +eval_ro +evalsha_ro"  # KEYS would hold up everybody
-    return f"resetchannels -@all {reads} {_CONNECTED} {patterns}"
+    """Return the rules of a user that reads everything of some runs and writes nothing."""
+    patterns = " ".join(f"%R~{pattern}" for pattern in sorted(each.everything() for each in runs))
+    reads = "+@read -@dangerous +eval_ro +evalsha_ro"  # KEYS is dangerous: it blocks the server
+    return f"resetchannels -@all {reads} {_CONNECTION} {patterns}"
 
 
 def of_operator() -> str:
-    """The rules of who types redis-cli and roomgrad."""
+    """Return the rules of the user of redis-cli and roomgrad."""
     return "allchannels allkeys +@all"
 
 
-def _take(grants: Grants, names: Names, group: str, key: StreamKey) -> None:
-    grants.takes.add(names.stream(*key))
-    grants.keeps.add(names.done(group, *key))
-    grants.rings.add(names.channel(key[0]))  # what was published there by hand is taken, too
+def _grant_group(grants: Grants, names: Names, group: str, key: StreamKey) -> None:
+    grants.reads.add(names.stream(*key))
+    grants.stores.add(names.done(group, *key))
+    grants.publishes.add(names.channel(key[0]))  # for messages published by hand, which it ingests
 
 
-def _send(grants: Grants, names: Names, system: System, sent: Iterable[StreamKey]) -> None:
-    told = [(names.inbox(each), MessageType.LOG_ERROR.value) for each in system.components]
+def _grant_sending(grants: Grants, names: Names, system: System, sent: Iterable[StreamKey]) -> None:
+    notices = [(names.inbox(each), MessageType.LOG_ERROR.value) for each in system.components]
     logs = [(ERRORS, MessageType.LOG_ERROR.value), (LOGGING, MessageType.LOG_KPI.value)]
-    places = {*sent, *told, *logs}
-    grants.adds |= {names.stream(*key) for key in places} | {names.dead()}
-    grants.rings |= {names.channel(room) for room, _ in places}
-    grants.looks.add(names.here())  # a commit asks for it on a cluster
+    streams = {*sent, *notices, *logs}
+    grants.appends |= {names.stream(*key) for key in streams} | {names.dead()}
+    grants.publishes |= {names.channel(room) for room, _ in streams}
+    grants.inspects.add(names.here())  # a commit asks for it on a cluster
 
 
-def _keep(grants: Grants, names: Names, name: str, declared: Declaration) -> None:
-    grants.beats.add(names.alive(f"{name}~*"))
-    grants.looks.add(names.alive("*"))
-    grants.keeps |= {names.run_info(), names.taken(), names.sent()}
-    grants.keeps |= {names.memory(name), names.counters(name)}
-    grants.keeps |= {names.later(name), names.later_bodies(name)}
+def _grant_state(grants: Grants, names: Names, name: str, declared: Declaration) -> None:
+    grants.heartbeats.add(names.alive(f"{name}~*"))
+    grants.inspects.add(names.alive("*"))
+    grants.stores |= {names.run_info(), names.taken(), names.sent()}
+    grants.stores |= {names.memory(name), names.counters(name)}
+    grants.stores |= {names.later(name), names.later_bodies(name)}
     if declared.learns:
-        grants.keeps |= {names.model(name), names.kept(name), names.ledger(name)}
+        grants.stores |= {names.model(name), names.kept(name), names.ledger(name)}
     else:
-        grants.looks.add(names.model(name))  # for its metrics: there is none
-    grants.keeps |= {names.table(table) for table in declared.tables}
-    grants.adds |= {names.log(table) for table in declared.logs}
-    grants.looks |= {names.table(table) for table in declared.reads}
-    grants.hears |= {names.log(table) for table in declared.reads}
+        grants.inspects.add(names.model(name))  # for its metrics, although it has no model
+    grants.stores |= {names.table(table) for table in declared.tables}
+    grants.appends |= {names.log(table) for table in declared.logs}
+    grants.inspects |= {names.table(table) for table in declared.reads}
+    grants.subscribes |= {names.log(table) for table in declared.reads}
