@@ -209,7 +209,7 @@ def test_weights_that_do_not_fit_are_refused(cage: Cage, tmp_path: Path) -> None
     cage.start(learner())
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"no weights")
-    assert "this is no safetensors file" in refused(cage, "model", "parrot", "--import", str(file))
+    assert "not a safetensors file" in refused(cage, "model", "parrot", "--import", str(file))
     stored = cage.client.hget(cage.names.model("parrot"), "weights")
     file.write_bytes(stored[:-4] + b"\x00\x00\xc0\x7f")
     assert "expected finite numbers" in refused(cage, "model", "parrot", "--import", str(file))

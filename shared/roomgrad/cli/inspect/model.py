@@ -84,7 +84,7 @@ def take(client: redis.Redis, names: Names, component: str, file: bytes, name: s
         before = stored(client, names, component)
         if reason := weights.difference(weights.read(before.weights), tensors):
             raise SettingsError(f"--import {name} does not fit {component}: {reason}")
-        after = before.after(before.step, weights.written(tensors), before.optimizer)
+        after = before.after(before.step, file, before.optimizer)
         if _commit(script, names, component, before, after):
             return after
     raise ServerError(f"{component} took a step each time before this could stand: try again")
@@ -106,7 +106,7 @@ def _commit(
 def _file(name: str) -> bytes:
     try:
         with Path(name).open("rb") as file:
-            return file.read(weights.LARGEST_FILE + 1)
+            return file.read(weights.MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 
