@@ -17,6 +17,7 @@ PAGES = (
     "docs/*.md",
     "services/*/README.md",
     "shared/README.md",
+    "deploy/*.md",
 )
 
 FENCE = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import runpy
 import shlex
@@ -226,19 +225,6 @@ def test_the_pages_are_short() -> None:
     counted = [page for page in HAND_WRITTEN if page.startswith(("docs/", "README", "CONTRIB"))]
     assert sum(len(text(page).split()) for page in counted) <= 26_000
     assert text("README.md").count("\n") <= 150
-
-
-def test_every_key_is_on_the_protocol_page() -> None:
-    """Each function of `names.py` that makes a name."""
-    names = Names("trebuchet")
-    values = {"component": "NAME", "group": "GROUP", "room": "ROOM", "type_": "TYPE"}
-    values |= {"replica": "REPLICA", "consumer": "CONSUMER", "name": "NAME"}
-    values |= {"token": "TOKEN", "number": "N"}
-    for name, function in inspect.getmembers(names, inspect.ismethod):
-        if not name.startswith("_") and name not in ("everything", "prefix"):
-            arguments = [values[each] for each in inspect.signature(function).parameters]
-            key = function(*arguments)
-            assert f"`{key}`" in text("docs/protocol.md"), f"docs/protocol.md lacks {key}"
 
 
 def test_the_substitute_for_redis_cli_prints_the_same() -> None:
