@@ -23,11 +23,11 @@ def test_a_run_goes_into_a_file_and_back(cage: Cage, tmp_path: Path) -> None:
     saved = found(cage, "backup", path)
     assert (saved["run"], saved["keys"], saved["items"]) == (run, 1, 1)
     assert "exists" in refused(cage, "backup", path)
-    assert "is on this server already" in refused(cage, "restore", path, code=1)
+    assert "exists on this server" in refused(cage, "restore", path, code=1)
     assert f"Run {run} stands as {run} did on " in shown(cage, "restore", path, "--fresh")
     again = found(cage, "restore", path, "--run", f"{run}-again")
     assert (again["run"], again["backup_of"]) == (f"{run}-again", run)
     assert cage.client.hget(f"{{{run}-again}}:run", "token") == b"1"
     assert "cannot be read" in refused(cage, "restore", f"{path}.gone")
     (tmp_path / "bad").write_text("hello")
-    assert "no whole backup" in refused(cage, "restore", str(tmp_path / "bad"), code=1)
+    assert "not a complete backup" in refused(cage, "restore", str(tmp_path / "bad"), code=1)

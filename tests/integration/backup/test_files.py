@@ -1,4 +1,4 @@
-"""A file that is no whole backup is refused with a sentence, and nothing is written."""
+"""A file that is not a complete backup is refused with a sentence, and nothing is written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import resource
 import tarfile
 from collections.abc import Callable, Iterator
 
+import msgpack
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,6 @@ from hypothesis import strategies as st
 from roomgrad.errors import FormatError
 from roomgrad.names import Names
 from roomgrad.ops.backup import archive
-from roomgrad.ops.backup.renaming import pack
 from roomgrad.ops.backup.restore import restore
 from roomgrad.ops.backup.save import save
 from roomgrad.redis.server import connect
@@ -55,7 +55,7 @@ def refused(client: redis.Redis, data: bytes) -> str:
     with pytest.raises(FormatError) as caught:
         restore(client, io.BytesIO(data), "run.backup", "", fresh=False)
     assert not client.keys("{kept}*")
-    assert str(caught.value).startswith("run.backup is no whole backup: ")
+    assert str(caught.value).startswith("run.backup is not a complete backup: ")
     assert len(str(caught.value)) < 500
     return str(caught.value)
 
@@ -63,7 +63,7 @@ def refused(client: redis.Redis, data: bytes) -> str:
 def signed(*lines: bytes) -> bytes:
     """A file whose sums fit, whatever stands in it."""
     file = io.BytesIO()
-    writer = archive.Writer(file, archive.About(RUN, "valkey 9", "0.1", 1))
+    writer = archive.Writer(file, archive.Origin(RUN, "valkey 9", "0.1", 1))
     for each in lines:
         writer._write(each + b"\n")
         writer._keys += each.startswith(b'{"key"')
@@ -80,45 +80,45 @@ STREAM = b'{"key":"a:b","type":"stream","items":2,' + ABOUT_STREAM
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        ([HASH, b'["a","b"]', HASH, b'["a","b"]'], "twice"),
+        ([HASH, b'["a","b"]', HASH, b'["a","b"]'], "occurs twice"),
         ([HASH, b'["a"]'], "parts"),
-        ([HASH, b'["a",1]'], "where a text or base64 belongs"),
-        ([HASH, b'["a",{"base64":"?"}]'], "no base64"),
-        ([HASH, b'["a",{"base64":"","more":1}]'], "where a text or base64 belongs"),
-        ([HASH], "where an item of"),
-        ([HASH.replace(b":1}", b":%d}" % HUGE), b'["a","b"]'], "where an item of"),
-        ([HASH.replace(b":1}", b":-1}")], "where a whole number belongs"),
-        ([HASH.replace(b":1}", b":1e9}")], "where a whole number belongs"),
+        ([HASH, b'["a",1]'], "expected a text or base64"),
+        ([HASH, b'["a",{"base64":"?"}]'], "not base64"),
+        ([HASH, b'["a",{"base64":"","more":1}]'], "expected a text or base64"),
+        ([HASH], "expected an item of"),
+        ([HASH.replace(b":1}", b":%d}" % HUGE), b'["a","b"]'], "expected an item of"),
+        ([HASH.replace(b":1}", b":-1}")], "expected a whole number"),
+        ([HASH.replace(b":1}", b":1e9}")], "expected a whole number"),
         ([HASH.replace(b":1}", b":0}")], "0 items"),
-        ([HASH.replace(b"hash", b"list"), b'["a"]'], "where a key belongs"),
-        ([HASH.replace(b'"run"', b'"alive:x"'), b'["a","b"]'], "none that a backup holds"),
-        ([HASH.replace(b'"run"', b'"restoring:x:0"'), b'["a","b"]'], "none that a backup holds"),
-        ([HASH.replace(b'"run"', b"7"), b'["a","b"]'], "where a text or base64 belongs"),
-        ([HASH.replace(b"hash", b"zset"), b'["a","nan"]'], "where a score belongs"),
-        ([HASH.replace(b"hash", b"zset"), b'["a",1]'], "where a score belongs"),
+        ([HASH.replace(b"hash", b"list"), b'["a"]'], "expected a key"),
+        ([HASH.replace(b'"run"', b'"alive:x"'), b'["a","b"]'], "does not belong in a backup"),
+        ([HASH.replace(b'"run"', b'"restoring:x:0"'), b'["a","b"]'], "does not belong in a backup"),
+        ([HASH.replace(b'"run"', b"7"), b'["a","b"]'], "expected a text or base64"),
+        ([HASH.replace(b"hash", b"zset"), b'["a","nan"]'], "expected a score"),
+        ([HASH.replace(b"hash", b"zset"), b'["a",1]'], "expected a score"),
         ([STREAM, b'["2-0","f","v"]', b'["1-0","f","v"]'], "not in order"),
         ([STREAM, b'["2-0","f","v"]', b'["6-0","f","v"]'], "not in order"),
         ([STREAM, b'["0-0","f","v"]', b'["1-0","f","v"]'], "not in order"),
         ([STREAM, b'["1-0","f"]', b'["2-0","f","v"]'], "parts"),
-        ([STREAM, b'["*","f","v"]', b'["2-0","f","v"]'], "where the ID of an entry belongs"),
-        ([STREAM.replace(b'"added":2', b'"added":1')], "more entries than it ever had"),
-        ([STREAM.replace(b'"deleted":"0-0"', b'"deleted":"9-0"')], "is the newest there was"),
-        ([STREAM.replace(b'"groups":[]', b'"groups":7')], "where groups belong"),
+        ([STREAM, b'["*","f","v"]', b'["2-0","f","v"]'], "expected the ID of an entry"),
+        ([STREAM.replace(b'"added":2', b'"added":1')], "more entries than were ever added"),
+        ([STREAM.replace(b'"deleted":"0-0"', b'"deleted":"9-0"')], "but the newest ID is"),
+        ([STREAM.replace(b'"groups":[]', b'"groups":7')], "expected groups"),
         (
             [STREAM.replace(b"[]", b'[{"name":"g","last":"0-0","read":0,"pending":9}]')],
             "more pending entries than items",
         ),
         (
             [HASH.replace(b"run", b"later:x:bodies"), b'["1",{"base64":"3f////8="}]'],
-            "a message for later",
+            "a delayed message is not",
         ),
         (
             [HASH.replace(b"run", b"later:x:bodies"), b'["1","no"]'],
-            "a message for later",
+            "a delayed message is not",
         ),
-        ([b"[" * 100_000], "no JSON"),
-        ([b"{"], "no JSON"),
-        ([b"null"], "where a key belongs"),
+        ([b"[" * 100_000], "not JSON"),
+        ([b"{"], "not JSON"),
+        ([b"null"], "expected a key"),
     ],
 )
 def test_what_no_server_takes_is_found_before(
@@ -130,10 +130,10 @@ def test_what_no_server_takes_is_found_before(
 
 def test_a_message_for_later_may_not_go_to_another_run(client: redis.Redis) -> None:
     """The server would send it wherever it says."""
-    foreign = pack([b"{other}:in:DATA", b"{other}:in", b"", b"", b"m", b"1"])
+    foreign = msgpack.packb([b"{other}:in:DATA", b"{other}:in", b"", b"", b"m", b"1"])
     value = archive.line(["1", {"base64": base64.b64encode(foreign).decode()}]).rstrip()
     head = HASH.replace(b"run", b"later:x:bodies")
-    assert "for another run" in refused(client, signed(head, value))
+    assert "is for another run" in refused(client, signed(head, value))
 
 
 def retold(change: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
@@ -154,17 +154,23 @@ def tar(whole: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda _: b"", "its end is missing"),
+        (lambda _: b"", "the last line is missing"),
         (lambda whole: whole[: len(whole) // 2], "end"),
         (lambda whole: whole[:-4], "end"),
         (lambda _: b"labels,melody\n1,2\n", "gzip"),
-        (tar, "no JSON"),
-        (retold(lambda lines: lines[: lines.rindex(b"\n", 0, -1) + 1]), "its end is missing"),
-        (retold(lambda lines: lines.replace(b'"number","7"', b'"number","8"')), "its sums do not"),
-        (retold(lambda lines: lines + b"{}\n"), "something stands behind its end"),
-        (retold(lambda lines: lines.replace(b'backup":1', b'backup":2')), "its format is 2"),
-        (retold(lambda lines: lines.replace(b'"run":"kept"', b'"run":""')), "of which run"),
-        (retold(lambda lines: lines.replace(b"roomgrad_backup", b"something")), "something else"),
+        (tar, "not JSON"),
+        (retold(lambda lines: lines[: lines.rindex(b"\n", 0, -1) + 1]), "the last line is missing"),
+        (
+            retold(lambda lines: lines.replace(b'"number","7"', b'"number","8"')),
+            "the totals do not match",
+        ),
+        (retold(lambda lines: lines + b"{}\n"), "data after the last line"),
+        (retold(lambda lines: lines.replace(b'backup":1', b'backup":2')), "it has format 2"),
+        (retold(lambda lines: lines.replace(b'"run":"kept"', b'"run":""')), "which run"),
+        (
+            retold(lambda lines: lines.replace(b"roomgrad_backup", b"something")),
+            "not that of a backup",
+        ),
     ],
 )
 def test_a_file_that_is_not_whole_is_refused(
@@ -199,7 +205,7 @@ def test_a_line_without_an_end_takes_no_memory(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GiB in a MB of file: it is given up at the longest line that there may be."""
-    monkeypatch.setattr(archive, "MOST_LINE", 8 * 2**20)
+    monkeypatch.setattr(archive, "MAX_LINE_BYTES", 8 * 2**20)
     bomb = gzip.compress(bytes(2**20)) * 1024
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "a line is longer than" in refused(client, bomb)

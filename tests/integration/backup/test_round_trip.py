@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
 from roomgrad.inspect.dead_letters import Letters
 from roomgrad.names import Names
-from roomgrad.ops.backup.connection import plain
-from roomgrad.ops.backup.restore import Place, restore
+from roomgrad.ops.backup.restore import Target, restore
 from roomgrad.ops.backup.save import Saved, save
+from roomgrad.ops.backup.snapshot import raw_replies
 from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from tests.integration.conftest import Cage
@@ -58,7 +58,7 @@ def copy(client: redis.Redis, run: str, path: Path, to: str) -> Saved:
 def everything(client: redis.Redis, run: str) -> dict[bytes, Any]:
     """All that a server tells of the keys of a run, by names without the run's."""
     prefix = Names(run).prefix().encode()
-    raw = plain(client)
+    raw = raw_replies(client)
     keys = [key for key in raw.keys(Names(run).everything()) if b":alive:" not in key]
     return {key.removeprefix(prefix): one(raw, key) for key in keys}
 
@@ -123,7 +123,7 @@ def test_whatever_stands_in_a_run_comes_back(
 ) -> None:
     """Any bytes, any scores, streams with holes, groups anywhere, some in somebody's hands."""
     run = secrets.token_hex(6)
-    raw, prefix = plain(client), Names(run).prefix()
+    raw, prefix = raw_replies(client), Names(run).prefix()
     raw.set(f"{prefix}string", string, ex=1000)
     for number, values in enumerate(hashes):
         raw.hset(f"{prefix}table-{number}", mapping=values)
@@ -221,15 +221,15 @@ def test_what_is_read_stood_together(client: redis.Redis, run: str, tmp_path: Pa
 def test_a_run_that_is_there_is_replaced_by_fresh_alone(
     client: redis.Redis, run: str, tmp_path: Path
 ) -> None:
-    """And none whose components are at work."""
+    """And none whose components are running."""
     names, path = Names(run), tmp_path / "run.backup"
     client.hset(names.run_info(), "token", "1")
     save(client, names, path)
     client.hset(names.table("labels"), "later", "1")
-    with pytest.raises(RoomgradError, match="is on this server already"):
+    with pytest.raises(RoomgradError, match="exists on this server"):
         put(client, path, run)
     client.set(names.alive("trainer~x~1~2"), "{}")
-    with pytest.raises(RoomgradError, match="are at work"):
+    with pytest.raises(RoomgradError, match="are running"):
         put(client, path, run, fresh=True)
     assert client.hget(names.table("labels"), "later") == b"1"
     client.delete(names.alive("trainer~x~1~2"))
@@ -246,15 +246,15 @@ def test_who_begins_the_run_meanwhile_keeps_it(
     client.hset(names.table("labels"), "a", "1")
     save(client, names, path)
     client.delete(*client.keys(names.everything()))
-    look = Place.look
+    check = Target.check
 
-    def begun(place: Place) -> list[bytes]:
-        found = look(place)
+    def begun(target: Target) -> list[bytes]:
+        found = check(target)
         if client.keys(f"{names.prefix()}restoring:*"):  # it is about to take its place
             client.hset(names.run_info(), "token", "2")
         return found
 
-    monkeypatch.setattr(Place, "look", begun)
+    monkeypatch.setattr(Target, "check", begun)
     with pytest.raises(ServerError, match="meanwhile"):
         put(client, path, run)
     assert client.hgetall(names.run_info()) == {b"token": b"2"}

@@ -10,7 +10,7 @@ from typing import Any
 
 from roomgrad.cli import tables, target
 from roomgrad.local.session import served
-from roomgrad.ops.backup.archive import About, Sums
+from roomgrad.ops.backup.archive import Origin, Totals
 from roomgrad.ops.backup.restore import opened
 from roomgrad.ops.backup.restore import restore as put
 from roomgrad.ops.backup.save import save
@@ -22,14 +22,14 @@ def backup(file: str, run: str, redis_url: str, *, as_json: bool) -> None:
         saved = save(client, target.chosen(client, run), Path(file))
     if as_json:
         more = {"bytes": saved.bytes, "unpacked": saved.unpacked}
-        times = {"moment_s": saved.moment_s, "seconds": saved.seconds}
+        times = {"moment_s": saved.snapshot_s, "seconds": saved.seconds}
         tables.say_json(
-            {**_object(saved.about.run, file, saved.about, saved.sums), **more, **times}
+            {**_object(saved.origin.run, file, saved.origin, saved.totals), **more, **times}
         )
         return
     print(
-        f"Run {saved.about.run} is in {file}: {_counted(saved.sums)}, {tables.size(saved.bytes)}. "
-        f"Its moment took {1000 * saved.moment_s:,.1f} ms."
+        f"Run {saved.origin.run} is in {file}: {_counted(saved.totals)}, "
+        f"{tables.size(saved.bytes)}. Its moment took {1000 * saved.snapshot_s:,.1f} ms."
     )
 
 
@@ -43,31 +43,31 @@ def restore(file: str, run: str, redis_url: str, *, fresh: bool, as_json: bool) 
     ):
         restored = put(client, source, file, run, fresh=fresh)
     if as_json:
-        found = _object(restored.run, file, restored.about, restored.sums)
-        tables.say_json({**found, "backup_of": restored.about.run, "seconds": restored.seconds})
+        found = _object(restored.run, file, restored.origin, restored.totals)
+        tables.say_json({**found, "backup_of": restored.origin.run, "seconds": restored.seconds})
         return
     print(
-        f"Run {restored.run} stands as {restored.about.run} did on {_when(restored.about)} "
-        f"({restored.about.server}): {_counted(restored.sums)}. Its components go on when they are "
-        f"started."
+        f"Run {restored.run} stands as {restored.origin.run} did on {_when(restored.origin)} "
+        f"({restored.origin.server}): {_counted(restored.totals)}. Its components go on when they "
+        f"are started."
     )
 
 
-def _object(run: str, file: str, about: About, sums: Sums) -> dict[str, Any]:
-    at = datetime.fromtimestamp(about.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+def _object(run: str, file: str, origin: Origin, totals: Totals) -> dict[str, Any]:
+    at = datetime.fromtimestamp(origin.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     return {
         "run": run,
         "file": file,
         "at": at,
-        "server": about.server,
-        "roomgrad": about.roomgrad,
-        **asdict(sums),
+        "server": origin.server,
+        "roomgrad": origin.roomgrad,
+        **asdict(totals),
     }
 
 
-def _when(about: About) -> str:
-    return f"{datetime.fromtimestamp(about.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+def _when(origin: Origin) -> str:
+    return f"{datetime.fromtimestamp(origin.at_ms / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _counted(sums: Sums) -> str:
-    return f"{sums.keys:,} keys with {sums.items:,} items"
+def _counted(totals: Totals) -> str:
+    return f"{totals.keys:,} keys with {totals.items:,} items"

@@ -1,1 +1,1 @@
-"""A run in a file, and back: on another server, of another make, under another name."""
+"""Backup of a run into a file, and restore on any server, under any name."""

@@ -1,13 +1,13 @@
-"""What stands in a backup: keys, and the items of each, as lines of JSON.
+"""The format of keys in a backup: a header per key, then its items, as lines of JSON.
 
     hash      [field, value]
     zset      [member, score]
     string    [value]
     stream    [id, name, value, name, value, ...], then the pending entries of each of its groups:
-              [id, consumer, delivered at (unix ms), how often]
+              [id, consumer, delivered at (unix ms), delivery count]
 
-Bytes that are UTF-8 are JSON texts; others are {"base64": text}. A score is a text, as JSON knows
-no infinity.
+Bytes that are valid UTF-8 are JSON texts; others are {"base64": text}. A score is a text, because
+JSON has no infinity.
 """
 
 from __future__ import annotations
@@ -22,211 +22,208 @@ from typing import Any
 from roomgrad.errors import FormatError, format_value
 
 KINDS = ("hash", "zset", "string", "stream")
-ALIVE = b"alive:"  # heartbeats, which are of processes and not of the run
-RESTORING = b"restoring:"  # what a restore has not finished
+ALIVE = b"alive:"  # heartbeats belong to processes, not to the run
+RESTORING = b"restoring:"  # keys of a restore that has not finished
 
-_ENTRY = re.compile(r"(\d{1,20})-(\d{1,20})")
-_LARGEST = 2**64 - 1
-_FIRST = "0-0"
-Entry = tuple[int, int]
+_ENTRY_ID = re.compile(r"(\d{1,20})-(\d{1,20})")
+_MAX_ID = 2**64 - 1
+EntryID = tuple[int, int]
+Item = list[Any]
 
 
 @dataclass(frozen=True)
-class Group:
-    """A consumer group of a stream: how far it is, and how many entries are in its hands."""
+class GroupState:
+    """A consumer group of a stream."""
 
     name: bytes
-    last: str
-    read: int | None  # entries that it has read; None where the server has lost count
+    last: str  # ID of the entry delivered last
+    read: int | None  # entries that it has read; None if the server has lost count
     pending: int
 
 
 @dataclass(frozen=True)
-class Extent:
-    """What a stream knows of itself beside its entries."""
+class StreamState:
+    """What a server stores of a stream besides its entries."""
 
-    last: str  # the newest ID that it ever gave
-    added: int  # how many entries it ever had
+    last: str  # the highest ID that was ever added
+    added: int  # how many entries were ever added
     deleted: str  # the highest ID that was deleted
-    groups: tuple[Group, ...]
+    groups: tuple[GroupState, ...]
 
 
 @dataclass(frozen=True)
-class Head:
-    """A key: its name behind `{run}:`, and how many items follow."""
+class KeyHeader:
+    """One key of the run: its name without the prefix `{run}:`, and how many items follow."""
 
     key: bytes
     kind: str
     items: int
     expires_ms: int | None = None
-    stream: Extent | None = None
+    stream: StreamState | None = None
 
-    def written(self) -> dict[str, Any]:
-        """As JSON has it."""
-        found: dict[str, Any] = {"key": text(self.key), "type": self.kind, "items": self.items}
+    def as_json(self) -> dict[str, Any]:
+        """Return the header as it is written."""
+        found: dict[str, Any] = {"key": encoded(self.key), "type": self.kind, "items": self.items}
         if self.expires_ms is not None:
             found["expires_ms"] = self.expires_ms
         if self.stream is not None:
-            found["last"] = self.stream.last
-            found["added"] = self.stream.added
-            found["deleted"] = self.stream.deleted
-            found["groups"] = [
-                {
-                    "name": text(each.name),
-                    "last": each.last,
-                    "read": each.read,
-                    "pending": each.pending,
-                }
-                for each in self.stream.groups
-            ]
+            state = self.stream
+            groups = [{**vars(each), "name": encoded(each.name)} for each in state.groups]
+            found |= {"last": state.last, "added": state.added, "deleted": state.deleted}
+            found["groups"] = groups
         return found
 
+    @property
+    def entries(self) -> int:
+        """The number of items that are entries of a stream; the others are pending entries."""
+        groups = self.stream.groups if self.stream else ()
+        return self.items - sum(group.pending for group in groups)
 
-def text(value: bytes) -> str | dict[str, str]:
-    """Bytes as JSON has them."""
+
+def encoded(value: bytes) -> str | dict[str, str]:
+    """Return bytes as JSON holds them."""
     try:
         return value.decode()
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(value).decode()}
 
 
-def data(value: Any) -> bytes:
-    """The bytes behind a JSON value. Raises FormatError."""
+# Parsing. Each function raises FormatError if the value is not what its name says.
+
+
+def _unexpected(what: str, value: Any) -> FormatError:
+    return FormatError(f"expected {what}, got {format_value(value)}")
+
+
+def parse_bytes(value: Any) -> bytes:
+    """Return the bytes of a JSON value that `encoded` made."""
     if isinstance(value, str):
         return value.encode()
     if isinstance(value, dict) and value.keys() == {"base64"} and isinstance(value["base64"], str):
         try:
             return base64.b64decode(value["base64"], validate=True)
         except ValueError as error:
-            raise FormatError(f"a value is no base64 ({error})") from error
-    raise FormatError(f"{format_value(value)} stands where a text or base64 belongs")
+            raise FormatError(f"a value is not base64 ({error})") from error
+    raise _unexpected("a text or base64", value)
 
 
-def entry(value: Any) -> Entry:
-    """The two numbers of an entry's ID. Raises FormatError."""
-    found = _ENTRY.fullmatch(value) if isinstance(value, str) else None
-    if found is None or max(map(int, found.groups())) > _LARGEST:
-        raise FormatError(f"{format_value(value)} stands where the ID of an entry belongs")
+def parse_id(value: Any) -> EntryID:
+    """Return the two numbers of an entry ID."""
+    found = _ENTRY_ID.fullmatch(value) if isinstance(value, str) else None
+    if found is None or max(map(int, found.groups())) > _MAX_ID:
+        raise _unexpected("the ID of an entry", value)
     return int(found[1]), int(found[2])
 
 
-def whole(value: Any, low: int = 0) -> int:
-    """A whole number that Redis can hold. Raises FormatError."""
+def parse_count(value: Any, low: int = 0) -> int:
+    """Return a whole number of at least `low` that Redis can hold."""
     if type(value) is not int or not low <= value < 2**63:
-        raise FormatError(f"{format_value(value)} stands where a whole number belongs")
+        raise _unexpected("a whole number", value)
     return value
 
 
-def score(value: Any) -> str:
-    """A score as Redis reads it. Raises FormatError."""
+def parse_score(value: Any) -> str:
+    """Return a score as Redis reads it."""
     try:
         if isinstance(value, str) and len(value) < 40 and not math.isnan(float(value)):
             return value
     except ValueError:
         pass
-    raise FormatError(f"{format_value(value)} stands where a score belongs")
+    raise _unexpected("a score", value)
 
 
-def head(value: Any) -> Head:
-    """A key out of its line. Raises FormatError."""
+def parse_header(value: Any) -> KeyHeader:
+    """Return the header of a key."""
     if not isinstance(value, dict) or value.get("type") not in KINDS:
-        raise FormatError(f"{format_value(value)} stands where a key belongs")
-    key = data(value.get("key"))
+        raise _unexpected("a key", value)
+    key, kind, expires = parse_bytes(value.get("key")), value["type"], value.get("expires_ms")
     if key.startswith((ALIVE, RESTORING)):
-        raise FormatError(f"the key {format_value(key)} is none that a backup holds")
-    kind, expires = value["type"], value.get("expires_ms")
-    found = Head(
+        raise FormatError(f"the key {format_value(key)} does not belong in a backup")
+    found = KeyHeader(
         key,
         kind,
-        whole(value.get("items")),
-        None if expires is None else whole(expires, 1),
-        _extent(value) if kind == "stream" else None,
+        parse_count(value.get("items")),
+        None if expires is None else parse_count(expires, 1),
+        _parse_stream(value) if kind == "stream" else None,
     )
     if kind != "stream" and found.items != 1 and (kind == "string" or not found.items):
         raise FormatError(f"the {kind} {format_value(key)} has {found.items} items")
-    pending = sum(group.pending for group in found.stream.groups) if found.stream else 0
-    if pending > found.items:
+    if found.entries < 0:
         raise FormatError(f"the stream {format_value(key)} has more pending entries than items")
     return found
 
 
-def _extent(value: dict[str, Any]) -> Extent:
+def _parse_stream(value: dict[str, Any]) -> StreamState:
     groups = value.get("groups")
     if not isinstance(groups, list) or not all(isinstance(each, dict) for each in groups):
-        raise FormatError(f"{format_value(groups)} stands where groups belong")
-    found = tuple(
-        Group(
-            data(each.get("name")),
-            _id(each.get("last")),
-            None if each.get("read") is None else whole(each["read"]),
-            whole(each.get("pending")),
-        )
-        for each in groups
-    )
+        raise _unexpected("groups", groups)
+    found = tuple(map(_parse_group, groups))
     if len({group.name for group in found}) < len(found):
-        raise FormatError("two groups of a stream have one name")
-    last, deleted = _id(value.get("last")), _id(value.get("deleted"))
-    if entry(deleted) > entry(last):
-        raise FormatError(f"entry {deleted} was deleted, and {last} is the newest there was")
-    return Extent(last, whole(value.get("added")), deleted, found)
+        raise FormatError("two groups of a stream have the same name")
+    last, deleted = _checked_id(value.get("last")), _checked_id(value.get("deleted"))
+    if parse_id(deleted) > parse_id(last):
+        raise FormatError(f"entry {deleted} was deleted, but the newest ID is {last}")
+    return StreamState(last, parse_count(value.get("added")), deleted, found)
 
 
-def _id(value: Any) -> str:
-    entry(value)
+def _parse_group(value: dict[str, Any]) -> GroupState:
+    read = value.get("read")
+    return GroupState(
+        parse_bytes(value.get("name")),
+        _checked_id(value.get("last")),
+        None if read is None else parse_count(read),
+        parse_count(value.get("pending")),
+    )
+
+
+def _checked_id(value: Any) -> str:
+    parse_id(value)
     return str(value)
 
 
-class Checked:
-    """The items of one key, held to what Redis takes. Raises FormatError for what it does not."""
+def parse_items(header: KeyHeader, lines: Iterator[Any]) -> Iterator[Item]:
+    """Yield the items of a key, with their parts as bytes, numbers and IDs.
 
-    def __init__(self, head: Head) -> None:
-        self._head = head
-        self._before = entry(_FIRST)
-        self._entries = head.items
-        if head.stream is not None:
-            self._entries -= sum(group.pending for group in head.stream.groups)
-            if head.stream.added < self._entries:
-                raise FormatError(
-                    f"the stream {format_value(head.key)} has more entries than it ever had"
-                )
+    Raises FormatError for an item that Redis would not accept.
+    """
+    before, entries = (0, 0), header.entries
+    if header.stream is not None and header.stream.added < entries:
+        raise FormatError(
+            f"the stream {format_value(header.key)} has more entries than were ever added"
+        )
+    for number in range(header.items):
+        line = next(lines)
+        if not isinstance(line, list):
+            raise _unexpected(f"an item of {format_value(header.key)}", line)
+        if header.stream is None:
+            yield _parse_item(header, line)
+        elif number < entries:
+            item = _parse_entry(header, line)
+            if not before < (now := parse_id(line[0])) <= parse_id(header.stream.last):
+                raise FormatError(f"the entries of {format_value(header.key)} are not in order")
+            before = now
+            yield item
+        else:
+            yield _parse_pending(header, line)
 
-    def items(self, lines: Iterator[Any]) -> Iterator[list[Any]]:
-        """Each item, its parts as bytes, numbers and IDs."""
-        for number in range(self._head.items):
-            line = next(lines)
-            if not isinstance(line, list):
-                raise FormatError(
-                    f"{format_value(line)} stands where an item of "
-                    f"{format_value(self._head.key)} does"
-                )
-            yield self._item(line, number)
 
-    def _item(self, line: list[Any], number: int) -> list[Any]:
-        kind = self._head.kind
-        if kind == "stream":
-            return self._entry(line) if number < self._entries else self._pending(line)
-        if len(line) != (1 if kind == "string" else 2):
-            raise FormatError(
-                f"an item of the {kind} {format_value(self._head.key)} has {len(line)} parts"
-            )
-        if kind == "zset":
-            return [data(line[0]), score(line[1])]
-        return [data(part) for part in line]
+def _parse_item(header: KeyHeader, line: Item) -> Item:
+    _check_parts(header, line, len(line) == (1 if header.kind == "string" else 2))
+    if header.kind == "zset":
+        return [parse_bytes(line[0]), parse_score(line[1])]
+    return [parse_bytes(part) for part in line]
 
-    def _entry(self, line: list[Any]) -> list[Any]:
-        assert self._head.stream is not None
-        if len(line) < 3 or len(line) % 2 == 0:
-            raise FormatError(f"an entry of {format_value(self._head.key)} has {len(line)} parts")
-        now = entry(line[0])
-        if not self._before < now <= entry(self._head.stream.last):
-            raise FormatError(f"the entries of {format_value(self._head.key)} are not in order")
-        self._before = now
-        return [line[0], *(data(part) for part in line[1:])]
 
-    def _pending(self, line: list[Any]) -> list[Any]:
-        if len(line) != 4:
-            raise FormatError(
-                f"a pending entry of {format_value(self._head.key)} has {len(line)} parts"
-            )
-        entry(line[0])
-        return [line[0], data(line[1]), whole(line[2]), whole(line[3])]
+def _parse_entry(header: KeyHeader, line: Item) -> Item:
+    _check_parts(header, line, len(line) >= 3 and len(line) % 2 == 1)
+    return [_checked_id(line[0]), *(parse_bytes(part) for part in line[1:])]
+
+
+def _parse_pending(header: KeyHeader, line: Item) -> Item:
+    _check_parts(header, line, len(line) == 4)
+    return [_checked_id(line[0]), parse_bytes(line[1]), parse_count(line[2]), parse_count(line[3])]
+
+
+def _check_parts(header: KeyHeader, line: Item, fits: bool) -> None:
+    if not fits:
+        raise FormatError(f"an item of {format_value(header.key)} has {len(line)} parts")

@@ -1,8 +1,8 @@
-"""A file into a run: all of it or nothing.
+"""Restore a run from a file: all of it or nothing.
 
-The file is read to its end before the first write. Then its keys are written under names that
-expire, beside the run, and one transaction gives them their own: nobody sees half a run, and who is
-killed meanwhile leaves nothing.
+The file is read to its end before the first write. Its keys are then written under temporary names
+that expire, and one transaction renames them all: no client sees half a run, and a restore that is
+killed leaves only keys that expire.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import redis
 
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
-from roomgrad.ops.backup.archive import About, Reader, Sums, named
-from roomgrad.ops.backup.connection import plain
-from roomgrad.ops.backup.records import ALIVE, RESTORING, Extent, Head
+from roomgrad.ops.backup.archive import Origin, Reader, Totals, naming
+from roomgrad.ops.backup.records import ALIVE, RESTORING, Item, KeyHeader, StreamState
 from roomgrad.ops.backup.renaming import renamed
+from roomgrad.ops.backup.snapshot import raw_replies
 
-EXPIRE_S = 24 * 3600  # what a killed restore leaves
-BATCH_BYTES, BATCH = 4 * 2**20, 500
+EXPIRE_S = 24 * 3600  # of the temporary keys that a killed restore leaves
+BATCH_BYTES, BATCH_COMMANDS = 4 * 2**20, 500
 
 
 @dataclass(frozen=True)
 class Restored:
-    """What a restore has done."""
+    """The result of `restore`."""
 
     run: str
-    about: About
-    sums: Sums
+    origin: Origin
+    totals: Totals
     seconds: float
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file. Raises SettingsError where it cannot be read."""
+    """Open a file to read. Raises SettingsError if it cannot be read."""
     try:
         with path.open("rb") as file:
             yield file
@@ -50,132 +50,131 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def restore(client: redis.Redis, file: IO[bytes], name: str, run: str, *, fresh: bool) -> Restored:
-    """Puts the run of a file, named `name`, onto a server; as `run`, or by its own name if empty.
+    """Restore the run in a file.
 
-    Raises FormatError where the file is wrong, RoomgradError where the run is there already. Then
-    nothing is changed.
+    name: of the file, for errors. run: the run's new name; empty keeps the old one. fresh: replace
+    a run of this name.
+
+    Raises FormatError if the file is not valid, RoomgradError if the run exists or is running.
+    Nothing is changed then.
     """
     began = time.monotonic()
-    with named(name):
+    with naming(name):
         reader = Reader(file)
-        about = reader.about()
-        place = Place(client, Names(run or about.run), fresh=fresh)
-        old, new = Names(about.run).prefix().encode(), place.names.prefix().encode()
-        for head, items in reader.read():  # is all of it well?
-            for _ in renamed(head, items, old, new):
+        origin = reader.origin()
+        target = Target(client, Names(run or origin.run), fresh=fresh)
+        old, new = Names(origin.run).prefix().encode(), target.names.prefix().encode()
+        for header, items in reader.read():  # validate everything before the first write
+            for _ in renamed(header, items, old, new):
                 pass
-        place.look()
-        with place.cleaned():
-            for head, items in reader.read():
-                place.write(head, renamed(head, items, old, new))
-            place.take()
-    return Restored(place.names.run, about, reader.sums, time.monotonic() - began)
+        target.check()
+        with target.cleanup():
+            for header, items in reader.read():
+                target.write(header, renamed(header, items, old, new))
+            target.rename()
+    return Restored(target.names.run, origin, reader.totals, time.monotonic() - began)
 
 
-class Place:
-    """Where a run is to stand, and its keys until they stand there."""
+class Target:
+    """The run to restore, whose keys have temporary names until `rename`."""
 
     def __init__(self, client: redis.Redis, names: Names, *, fresh: bool) -> None:
         self._client, self.names, self._fresh = client, names, fresh
         self._token = new_id()[:12]
-        self._staged: list[Head] = []
+        self._written: list[KeyHeader] = []
 
-    def look(self) -> list[bytes]:
-        """The keys that have to go. Raises RoomgradError where they may not."""
-        prefix = self.names.prefix().encode()
-        found = [key.removeprefix(prefix) for key in self._scanned()]
-        found = [key for key in found if not key.startswith(RESTORING)]
-        run = self.names.run
-        if any(key.startswith(ALIVE) for key in found):
+    def check(self) -> list[bytes]:
+        """Return the keys to delete. Raises RoomgradError if the run may not be replaced."""
+        prefix, run = self.names.prefix().encode(), self.names.run
+        keys = list(self._client.scan_iter(match=self.names.everything(), count=1000))
+        found = [key for key in keys if not key.startswith(prefix + RESTORING)]
+        if any(key.startswith(prefix + ALIVE) for key in found):
             raise RoomgradError(
-                f"components of run {run} are at work: stop them first (roomgrad down, or docker "
+                f"components of run {run} are running: stop them first (roomgrad down, or docker "
                 f"compose stop), or restore as another run by --run"
             )
         if found and not self._fresh:
             raise RoomgradError(
-                f"run {run} is on this server already: restore as another run by --run, or replace "
-                f"it by --fresh"
+                f"run {run} exists on this server: restore as another run by --run, or replace it "
+                f"by --fresh"
             )
-        return [prefix + key for key in found]
+        return found
 
-    def _scanned(self) -> list[bytes]:
-        return list(self._client.scan_iter(match=self.names.everything(), count=1000))
-
-    def _name(self, number: int) -> str:
+    def _temporary(self, number: int) -> str:
         return self.names.restoring(self._token, number)
 
     @contextlib.contextmanager
-    def cleaned(self) -> Iterator[None]:
-        """What is not in its place at the end is deleted; if the server is away it expires."""
+    def cleanup(self) -> Iterator[None]:
+        """Delete what still has a temporary name at the end; if the server is away, it expires."""
         try:
             yield
         finally:
             with contextlib.suppress(redis.RedisError):
-                for number in range(len(self._staged)):
-                    self._client.unlink(self._name(number))
+                for number in range(len(self._written)):
+                    self._client.unlink(self._temporary(number))
 
-    def write(self, head: Head, items: Iterator[list[Any]]) -> None:
-        """Writes a key under a name that expires."""
-        key = self._name(len(self._staged))
-        self._staged.append(head)
-        batch = Batch(plain(self._client))
-        if head.stream is not None:
-            _write_stream(batch, key, head, head.stream, items)
+    def write(self, header: KeyHeader, items: Iterator[Item]) -> None:
+        """Write a key under a temporary name that expires."""
+        key = self._temporary(len(self._written))
+        self._written.append(header)
+        batch = Batch(raw_replies(self._client))
+        if header.stream is not None:
+            _write_stream(batch, key, header, header.stream, items)
         else:
             for item in items:
-                batch.add(*_command(head.kind, key, item))
+                batch.add(*_command(header.kind, key, item))
         batch.add("EXPIRE", key, EXPIRE_S)
         batch.flush()
 
-    def take(self) -> None:
-        """Gives all keys their names, in one transaction that stands only if nobody was faster."""
+    def rename(self) -> None:
+        """Give all keys their names in one transaction, unless another client creates the run."""
         prefix = self.names.prefix().encode()
-        with self._client.pipeline(transaction=True) as together:
-            wanted = (prefix + each.key for each in self._staged)
-            together.watch(self.names.run_info(), *wanted)  # type: ignore[no-untyped-call]
-            going = self.look()
-            together.multi()
-            if going:
-                together.unlink(*going)
-            for number, head in enumerate(self._staged):
-                together.rename(self._name(number), prefix + head.key)
-                if head.expires_ms is None:
-                    together.persist(prefix + head.key)
+        with self._client.pipeline(transaction=True) as pipe:
+            keys = (prefix + each.key for each in self._written)
+            pipe.watch(self.names.run_info(), *keys)  # type: ignore[no-untyped-call]
+            replaced = self.check()
+            pipe.multi()
+            if replaced:
+                pipe.unlink(*replaced)
+            for number, header in enumerate(self._written):
+                pipe.rename(self._temporary(number), prefix + header.key)
+                if header.expires_ms is None:
+                    pipe.persist(prefix + header.key)
                 else:
-                    together.pexpireat(prefix + head.key, head.expires_ms)
+                    pipe.pexpireat(prefix + header.key, header.expires_ms)
             try:
-                together.execute()
+                pipe.execute()
             except redis.WatchError as error:
                 raise ServerError(
-                    f"somebody began run {self.names.run} meanwhile; nothing was restored"
+                    f"run {self.names.run} was started meanwhile; nothing was restored"
                 ) from error
 
 
 class Batch:
-    """Commands that go to the server together."""
+    """Commands that are sent to the server together."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._together = client.pipeline(transaction=False)
+        self._pipe = client.pipeline(transaction=False)
         self._bytes = 0
 
     def add(self, *words: str | bytes | int) -> None:
-        """One more. Raises ServerError where the server refuses one of those before it."""
-        self._together.execute_command(*words)  # type: ignore[no-untyped-call]
+        """Add a command. Raises ServerError if the server refuses one of those before it."""
+        self._pipe.execute_command(*words)  # type: ignore[no-untyped-call]
         self._bytes += sum(len(word) for word in words if not isinstance(word, int))
-        if self._bytes >= BATCH_BYTES or len(self._together) >= BATCH:
+        if self._bytes >= BATCH_BYTES or len(self._pipe) >= BATCH_COMMANDS:
             self.flush()
 
     def flush(self) -> None:
-        """Sends what there is. Raises ServerError with what the server says first."""
-        for answer in self._together.execute(raise_on_error=False):
-            if isinstance(answer, redis.exceptions.NoPermissionError):
-                raise answer
-            if isinstance(answer, Exception):
-                raise ServerError(f"the server refuses: {answer}; nothing was restored")
+        """Send the commands. Raises ServerError with the first refusal."""
+        for reply in self._pipe.execute(raise_on_error=False):
+            if isinstance(reply, redis.exceptions.NoPermissionError):
+                raise reply
+            if isinstance(reply, Exception):
+                raise ServerError(f"the server refuses: {reply}; nothing was restored")
         self._bytes = 0
 
 
-def _command(kind: str, key: str, item: list[Any]) -> list[Any]:
+def _command(kind: str, key: str, item: Item) -> Item:
     if kind == "hash":
         return ["HSET", key, *item]
     if kind == "zset":
@@ -184,22 +183,21 @@ def _command(kind: str, key: str, item: list[Any]) -> list[Any]:
 
 
 def _write_stream(
-    batch: Batch, key: str, head: Head, about: Extent, items: Iterator[list[Any]]
+    batch: Batch, key: str, header: KeyHeader, state: StreamState, items: Iterator[Item]
 ) -> None:
-    """Entries, what the stream knows of itself, groups, and what is in their hands."""
-    entries = head.items - sum(group.pending for group in about.groups)
-    for item in islice(items, entries):
+    """Write entries, the stream's own state, groups, and their pending entries."""
+    for item in islice(items, header.entries):
         batch.add("XADD", key, *item)
-    if not entries:  # a stream may be empty
+    if not header.entries:  # a stream may be empty
         batch.add("XGROUP", "CREATE", key, "none", "0", "MKSTREAM")
         batch.add("XGROUP", "DESTROY", key, "none")
-    known = ("ENTRIESADDED", about.added, "MAXDELETEDID", about.deleted)
-    batch.add("XSETID", key, about.last, *known)
-    for group in about.groups:
+    counts = ("ENTRIESADDED", state.added, "MAXDELETEDID", state.deleted)
+    batch.add("XSETID", key, state.last, *counts)
+    for group in state.groups:
         read = () if group.read is None else ("ENTRIESREAD", group.read)
         batch.add("XGROUP", "CREATE", key, group.name, group.last, *read)
-        for entry, consumer, at_ms, times in islice(items, group.pending):
-            how = ("TIME", at_ms, "RETRYCOUNT", times, "FORCE", "JUSTID")
-            batch.add("XCLAIM", key, group.name, consumer, 0, entry, *how)
-    for _ in items:  # there is none; who reads the file is done with this key
-        raise AssertionError(f"{head.key!r} has more items than it says")
+        for entry, consumer, at_ms, deliveries in islice(items, group.pending):
+            options = ("TIME", at_ms, "RETRYCOUNT", deliveries, "FORCE", "JUSTID")
+            batch.add("XCLAIM", key, group.name, consumer, 0, entry, *options)
+    for _ in items:  # exhausts the generator, so that the reader goes on with the next key
+        raise AssertionError(f"{header.key!r} has more items than it says")

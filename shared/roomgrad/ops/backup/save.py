@@ -1,4 +1,4 @@
-"""A run into a file."""
+"""Save a run into a file."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ import redis
 
 from roomgrad.errors import FormatError, SettingsError
 from roomgrad.names import Names
-from roomgrad.ops.backup.archive import About, Sums, Writer
-from roomgrad.ops.backup.snapshot import Camera
+from roomgrad.ops.backup.archive import Origin, Totals, Writer
+from roomgrad.ops.backup.snapshot import Snapshotter
 from roomgrad.redis.server import check
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What a backup has become."""
+    """The result of `save`."""
 
-    about: About
-    sums: Sums
+    origin: Origin
+    totals: Totals
     bytes: int  # of the file
     unpacked: int
-    moment_s: float
+    snapshot_s: float
     seconds: float
 
 
 def save(client: redis.Redis, names: Names, path: Path) -> Saved:
-    """Writes one moment of a run. The file appears when it is whole, for its owner's eyes alone.
+    """Write a snapshot of a run into a new file, which only its owner may read.
 
-    Raises SettingsError where there is such a file already, or none can be.
+    The file appears under its name when it is complete.
+
+    Raises SettingsError if the file exists or cannot be written.
     """
     began = time.monotonic()
     if path.exists():
@@ -44,23 +46,25 @@ def save(client: redis.Redis, names: Names, path: Path) -> Saved:
     try:
         with ExitStack() as stack:
             partial = stack.enter_context(_partial(path))
-            moment = Camera(client, names, path.absolute().parent, stack).take()
-            about = About(names.run, str(check(client) or "unknown"), _version(), moment.at_ms)
-            writer = Writer(partial, about)
-            for kept in sorted(moment.keys, key=lambda each: each.head.key):
-                writer.key(kept.head, kept.lines())
-            sums = writer.finish()
+            snapshot = Snapshotter(client, names, path.absolute().parent, stack).take()
+            server = str(check(client) or "unknown")
+            origin = Origin(names.run, server, _release(), snapshot.at_ms)
+            writer = Writer(partial, origin)
+            for each in sorted(snapshot.keys, key=lambda each: each.header.key):
+                writer.key(each.header, each.lines())
+            totals = writer.finish()
             size = partial.tell()
     except FormatError as error:
-        raise SettingsError(f"run {names.run} fits into no backup: {error}") from error
+        raise SettingsError(f"run {names.run} does not fit into a backup: {error}") from error
     except OSError as error:
         raise SettingsError(f"{path} cannot be written: {error.strerror or error}") from error
-    return Saved(about, sums, size, writer.bytes, moment.seconds, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    return Saved(origin, totals, size, writer.bytes, snapshot.seconds, seconds)
 
 
 @contextmanager
 def _partial(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside it, which only its owner may read; at the end of the block it is this one."""
+    """Open a temporary file in the same folder, and rename it at the end of the block."""
     number, name = tempfile.mkstemp(".partial", f".{path.name}.", path.absolute().parent)
     try:
         with open(number, "wb") as file:
@@ -73,8 +77,8 @@ def _partial(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def _version() -> str:
+def _release() -> str:
     try:
         return version("roomgrad")
-    except PackageNotFoundError:  # it runs from its folder
+    except PackageNotFoundError:  # not installed: it runs from its folder
         return "unknown"

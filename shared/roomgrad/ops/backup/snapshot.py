@@ -1,8 +1,9 @@
-"""One moment of a run: everything of it as it stood together.
+"""A consistent snapshot of a run: all of its keys at one moment.
 
-What is long, the entries of streams, is read before. One transaction reads the rest, so that it
-takes the server milliseconds. Keys and groups of which nobody knew when it was written down, and
-entries that were deleted in the middle of a stream, show in its answers; then it is done again.
+The entries of streams, which are most of the data, are prefetched. One transaction then reads
+everything else, so that the server is held for milliseconds. Its replies also show whether keys or
+groups were created, or entries deleted in the middle of a stream, since the prefetch; if so, the
+transaction is tried again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,196 +20,228 @@ import redis
 from roomgrad.errors import ServerError, format_value
 from roomgrad.names import Names
 from roomgrad.ops.backup.archive import line
-from roomgrad.ops.backup.connection import plain
-from roomgrad.ops.backup.prefetch import Ahead
-from roomgrad.ops.backup.records import ALIVE, KINDS, RESTORING, Extent, Group, Head, text
+from roomgrad.ops.backup.prefetch import PrefetchedEntries
+from roomgrad.ops.backup.records import (
+    ALIVE,
+    KINDS,
+    RESTORING,
+    GroupState,
+    KeyHeader,
+    StreamState,
+    encoded,
+)
 
 TRIES = 50
-ALL = 10**9  # pending entries
+ALL_PENDING = 10**9
 _GONE = ("no such key", "NOGROUP")
-BEYOND = f"{2**64 - 1}-{2**64 - 1}"  # no entry of an empty stream is to be kept
+AFTER_ALL = f"{2**64 - 1}-{2**64 - 1}"  # the first ID to keep of an empty stream
+
+
+def raw_replies(client: redis.Redis) -> redis.Redis:
+    """Return a client of the same connections that returns replies as the server sends them.
+
+    redis-py makes dicts of some replies, which lose a name that occurs twice.
+    """
+    found = redis.Redis(connection_pool=client.connection_pool)
+    found.response_callbacks.clear()
+    return found
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A key as it stood: what the server answered, and of a stream what had been read before."""
+class KeySnapshot:
+    """One key: the server's reply, and of a stream the prefetched entries from `first` on."""
 
-    head: Head
-    answer: list[Any]
-    ahead: Ahead | None = None
-    first: str = BEYOND
+    header: KeyHeader
+    reply: list[Any]
+    entries: PrefetchedEntries | None = None
+    first: str = AFTER_ALL
 
     def lines(self) -> Iterator[bytes]:
-        """Its items, as the archive has them."""
-        if self.ahead is not None:
-            yield from self.ahead.lines(self.first)
-            yield from map(line, self.answer)
-        elif self.head.kind == "string":
-            yield line([text(self.answer[0])])
+        """Yield its items as the archive stores them."""
+        if self.entries is not None:
+            yield from self.entries.lines(self.first)
+            yield from map(line, self.reply)
+        elif self.header.kind == "string":
+            yield line([encoded(self.reply[0])])
         else:
-            flat = iter(self.answer)
+            flat = iter(self.reply)
             for name, value in zip(flat, flat, strict=True):
-                yield line([text(name), text(value)])
+                yield line([encoded(name), encoded(value)])
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What stood together."""
+class Snapshot:
+    """All keys of a run at one moment."""
 
     at_ms: int
-    seconds: float  # that the transaction took, its answers under way included
-    keys: list[Kept]
+    seconds: float  # duration of the transaction, with the transfer of its replies
+    keys: list[KeySnapshot]
 
 
-class Camera:
-    """Takes the moment of one run. Raises ServerError where the run never holds still."""
+@dataclass
+class _KnownKey:
+    kind: str
+    entries: PrefetchedEntries | None = None
+    groups: set[bytes] = field(default_factory=set)
+
+
+class Snapshotter:
+    """Take a snapshot of one run.
+
+    folder: where prefetched entries are stored. stack: deletes them when it is closed.
+    """
 
     def __init__(self, client: redis.Redis, names: Names, folder: Path, stack: ExitStack) -> None:
-        self._client = plain(client)
+        self._client = raw_replies(client)
         self._prefix, self._pattern = names.prefix().encode(), names.everything()
         self._folder, self._stack = folder, stack
-        self._kinds: dict[bytes, str] = {}
-        self._groups: dict[bytes, set[bytes]] = {}
-        self._ahead: dict[bytes, Ahead] = {}
-        self._moved = False  # since what is known was written down
+        self._known: dict[bytes, _KnownKey] = {}
+        self._changed = False  # whether the last transaction found something unknown
 
-    def take(self) -> Moment:
-        """Tries until everything fits together."""
+    def take(self) -> Snapshot:
+        """Return a snapshot. Raises ServerError if the run changes its keys at each of 50 tries."""
         keys: Any = self._client.keys(self._pattern)
         self._learn(keys)
-        for ahead in self._ahead.values():  # which takes long, and more comes meanwhile
-            ahead.catch_up(self._client)
+        self._prefetch()  # takes long, so that much is added meanwhile
         for _ in range(TRIES):
-            for ahead in self._ahead.values():
-                ahead.catch_up(self._client)
+            self._prefetch()
             if (found := self._try()) is not None:
                 return found
         raise ServerError(
-            f"the run did not hold still for one of {TRIES} moments: somebody deletes entries or "
-            f"makes keys all the time; try again"
+            f"no consistent snapshot in {TRIES} tries: keys are created, or entries deleted, all "
+            f"the time; try again"
         )
 
+    def _prefetch(self) -> None:
+        for known in self._known.values():
+            if known.entries is not None:
+                known.entries.catch_up(self._client)
+
     def _learn(self, keys: Iterable[bytes]) -> bool:
-        """Takes note of new keys; whether there were any."""
-        passing = (self._prefix + ALIVE, self._prefix + RESTORING)
-        new = [key for key in keys if not key.startswith(passing) and key not in self._kinds]
-        with self._client.pipeline(transaction=False) as together:
+        """Add new keys to the known ones, and return whether there were any."""
+        ignored = (self._prefix + ALIVE, self._prefix + RESTORING)
+        new = [key for key in keys if not key.startswith(ignored) and key not in self._known]
+        with self._client.pipeline(transaction=False) as pipe:
             for key in new:
-                together.type(key)
-            kinds: list[bytes] = together.execute()
+                pipe.type(key)
+            kinds: list[bytes] = pipe.execute()
         for key, kind in zip(new, (each.decode() for each in kinds), strict=True):
             if kind == "none":
                 continue
             if kind not in KINDS:
                 raise ServerError(
-                    f"the key {format_value(key.decode(errors='replace'))} is a {kind}, "
-                    f"and no run has "
-                    f"one: delete it or give it another name, and try again"
+                    f"the key {format_value(key.decode(errors='replace'))} is a {kind}, which no "
+                    f"run has: delete or rename it, and try again"
                 )
-            self._kinds[key] = kind
+            known = self._known[key] = _KnownKey(kind)
             if kind == "stream":
-                self._ahead[key] = Ahead(key, self._folder)
-                self._stack.callback(self._ahead[key].close)
-                self._groups[key] = set()
+                known.entries = PrefetchedEntries(key, self._folder)
+                self._stack.callback(known.entries.close)
         return bool(new)
 
-    def _try(self) -> Moment | None:
-        """The moment; None where there was something that was not known before."""
+    def _try(self) -> Snapshot | None:
+        """Return a snapshot, or None if the replies show something that was not known before."""
         began = time.monotonic()
-        asked = dict(self._kinds)
-        with self._client.pipeline(transaction=True) as together:
-            together.keys(self._pattern)
-            together.time()
-            for key, kind in asked.items():
-                self._ask(together, key, kind)
-            answers = iter(together.execute(raise_on_error=False))
+        asked = dict(self._known)
+        with self._client.pipeline(transaction=True) as pipe:
+            pipe.keys(self._pattern)
+            pipe.time()
+            for key, known in asked.items():
+                _ask(pipe, key, known)
+            replies = iter(pipe.execute(raise_on_error=False))
         seconds = time.monotonic() - began
-        keys, (second, microsecond) = _good(next(answers)), _good(next(answers))
+        keys, (second, microsecond) = _checked(next(replies)), _checked(next(replies))
         at_ms = int(second) * 1000 + int(microsecond) // 1000
-        self._moved = self._learn(keys)
-        kept = [self._kept(key, kind, answers, at_ms) for key, kind in asked.items()]
-        return None if self._moved else Moment(at_ms, seconds, [each for each in kept if each])
+        self._changed = self._learn(keys)
+        found = [self._key(key, known, replies, at_ms) for key, known in asked.items()]
+        return None if self._changed else Snapshot(at_ms, seconds, [each for each in found if each])
 
-    def _ask(self, together: Any, key: bytes, kind: str) -> None:
-        together.pexpiretime(key)
-        if kind == "hash":
-            together.hgetall(key)
-        elif kind == "zset":
-            together.zrange(key, 0, -1, withscores=True)
-        elif kind == "string":
-            together.get(key)
-        else:
-            together.xinfo_stream(key)
-            together.xinfo_groups(key)
-            together.xrange(key, f"({self._ahead[key].newest}")
-            for group in self._groups[key]:
-                together.xpending_range(key, group, "-", "+", ALL)
-
-    def _kept(self, key: bytes, kind: str, answers: Iterator[Any], at_ms: int) -> Kept | None:
-        """What was answered for one key; None where it is not there any more."""
-        name, expires = key.removeprefix(self._prefix), int(_good(next(answers)))
+    def _key(
+        self, key: bytes, known: _KnownKey, replies: Iterator[Any], at_ms: int
+    ) -> KeySnapshot | None:
+        """Return one key, or None if it does not exist any more."""
+        name, expires = key.removeprefix(self._prefix), int(_checked(next(replies)))
         expires_ms = expires if expires > 0 else None
-        if kind == "stream":
-            return self._stream(key, name, expires_ms, answers, at_ms)
-        answer = self._same_kind(key, next(answers))
-        if answer is None or answer == []:
+        if known.entries is not None:
+            return self._stream(key, known, expires_ms, replies, at_ms)
+        reply = self._existing(key, next(replies))
+        if reply is None or reply == []:
             return None
-        if kind == "string":
-            return Kept(Head(name, kind, 1, expires_ms), [answer])
-        return Kept(Head(name, kind, len(answer) // 2, expires_ms), answer)
+        if known.kind == "string":
+            return KeySnapshot(KeyHeader(name, known.kind, 1, expires_ms), [reply])
+        return KeySnapshot(KeyHeader(name, known.kind, len(reply) // 2, expires_ms), reply)
 
     def _stream(
-        self, key: bytes, name: bytes, expires_ms: int | None, answers: Iterator[Any], at_ms: int
-    ) -> Kept | None:
-        about = self._same_kind(key, next(answers))
-        infos, tail = self._same_kind(key, next(answers)), self._same_kind(key, next(answers))
-        asked = {group: self._same_kind(key, next(answers)) or [] for group in self._groups[key]}
-        if about is None:
+        self,
+        key: bytes,
+        known: _KnownKey,
+        expires_ms: int | None,
+        replies: Iterator[Any],
+        at_ms: int,
+    ) -> KeySnapshot | None:
+        about, infos, tail = (self._existing(key, next(replies)) for _ in range(3))
+        pending = {group: self._existing(key, next(replies)) or [] for group in known.groups}
+        if about is None or known.entries is None:
             return None
-        groups = [_pairs(each) for each in infos or []]
+        stream, groups = _pairs(about), [_pairs(each) for each in infos or []]
+        known.entries.add(tail or [])
+        first = stream["first-entry"][0].decode() if stream["first-entry"] else AFTER_ALL
         names: set[bytes] = {each["name"] for each in groups}
-        if not names <= asked.keys():
-            self._groups[key] = names
-            self._moved = True
+        if not names <= pending.keys():
+            known.groups = names
+            self._changed = True
+        elif known.entries.count(first) != int(stream["length"]):
+            known.entries.clear()  # entries were deleted in the middle
+            self._changed = True
+        if self._changed:
             return None
-        stream, ahead = _pairs(about), self._ahead[key]
-        ahead.add(tail or [])
-        first = stream["first-entry"][0].decode() if stream["first-entry"] else BEYOND
-        length = int(stream["length"])
-        if ahead.count(first) != length:  # somebody deleted entries in the middle
-            ahead.begin_again()
-            self._moved = True
-            return None
-        pending = [
-            [entry.decode(), text(consumer), max(0, at_ms - int(idle)), int(times)]
+        items = [
+            [entry.decode(), encoded(consumer), max(0, at_ms - int(idle)), int(times)]
             for each in groups
-            for entry, consumer, idle, times in asked[each["name"]]
+            for entry, consumer, idle, times in pending[each["name"]]
         ]
-        extent = Extent(
+        state = StreamState(
             stream["last-generated-id"].decode(),
             int(stream["entries-added"]),
             stream["max-deleted-entry-id"].decode(),
-            tuple(_group(each, len(asked[each["name"]])) for each in groups),
+            tuple(_group(each, len(pending[each["name"]])) for each in groups),
         )
-        head = Head(name, "stream", length + len(pending), expires_ms, extent)
-        return Kept(head, pending, ahead, first)
+        name, count = key.removeprefix(self._prefix), int(stream["length"]) + len(items)
+        header = KeyHeader(name, "stream", count, expires_ms, state)
+        return KeySnapshot(header, items, known.entries, first)
 
-    def _same_kind(self, key: bytes, answer: Any) -> Any:
-        """The answer; None where the key is gone, or another one has its name."""
-        if isinstance(answer, redis.ResponseError):
-            if str(answer).startswith("WRONGTYPE"):
-                self._kinds.pop(key, None)
-                self._moved = True
-            elif not any(word in str(answer) for word in _GONE):
-                raise answer
+    def _existing(self, key: bytes, reply: Any) -> Any:
+        """Return the reply, or None if the key is gone or has become one of another type."""
+        if isinstance(reply, redis.ResponseError):
+            if str(reply).startswith("WRONGTYPE"):
+                self._known.pop(key, None)
+                self._changed = True
+            elif not any(word in str(reply) for word in _GONE):
+                raise reply
             return None
-        return answer
+        return reply
 
 
-def _group(about: dict[str, Any], pending: int) -> Group:
+def _ask(pipe: Any, key: bytes, known: _KnownKey) -> None:
+    pipe.pexpiretime(key)
+    if known.kind == "hash":
+        pipe.hgetall(key)
+    elif known.kind == "zset":
+        pipe.zrange(key, 0, -1, withscores=True)
+    elif known.kind == "string":
+        pipe.get(key)
+    elif known.entries is not None:
+        pipe.xinfo_stream(key)
+        pipe.xinfo_groups(key)
+        pipe.xrange(key, f"({known.entries.newest}")
+        for group in known.groups:
+            pipe.xpending_range(key, group, "-", "+", ALL_PENDING)
+
+
+def _group(about: dict[str, Any], pending: int) -> GroupState:
     read = about["entries-read"]
     last = about["last-delivered-id"].decode()
-    return Group(about["name"], last, None if read is None else int(read), pending)
+    return GroupState(about["name"], last, None if read is None else int(read), pending)
 
 
 def _pairs(flat: list[Any]) -> dict[str, Any]:
@@ -216,7 +249,7 @@ def _pairs(flat: list[Any]) -> dict[str, Any]:
     return {name.decode(): value for name, value in zip(names, names, strict=True)}
 
 
-def _good(answer: Any) -> Any:
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+def _checked(reply: Any) -> Any:
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
