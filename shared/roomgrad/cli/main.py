@@ -25,7 +25,7 @@ from roomgrad.cli.inspect import cli as look
 from roomgrad.cli.messages import cli as talk
 from roomgrad.cli.new.cli import new
 from roomgrad.cli.trace.cli import trace
-from roomgrad.errors import NoServer, RoomgradError, RunMismatch, SettingsError
+from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad_melody.commands.cli import labels, melody, rate
 
 if TYPE_CHECKING:
@@ -233,26 +233,11 @@ def health(
     ] = False,
 ) -> None:
     """Succeed when this component's loop turns on this host; for containers."""
-    import socket
-
-    from roomgrad.cli.target import reached
     from roomgrad.local.plan import run_of
-    from roomgrad.names import Names
-    from roomgrad.runtime import heartbeats
+    from roomgrad.runtime import health
 
-    names = Names(run or os.environ.get("RUN", "") or run_of(component))
-    try:
-        with reached(redis) as (client, _):
-            host = socket.gethostname()
-            trouble = heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
-    except NoServer as error:
-        if not patient:
-            raise
-        print(f"{component} waits for its server: {error}")
-        return
-    if trouble:
-        raise RoomgradError(trouble)
-    print(f"{component} is well.")
+    name = run or os.environ.get("RUN", "") or run_of(component)
+    print(health.check(component, name, redis, handler_timeout_s, patient=patient))
 
 
 @app.command()

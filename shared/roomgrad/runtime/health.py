@@ -1,0 +1,114 @@
+"""The health check of a container: `python -m roomgrad.runtime.health [COMPONENT] [--patient]`.
+
+It reads what the component reads: RUN, REDIS_URL, REDIS_PASSWORD_FILE, REDIS_CA_FILE and
+HANDLER_TIMEOUT_S; and COMPONENT, which the images of this project set. It needs no command line
+package and imports little, because a container engine starts it again and again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from contextlib import closing
+
+if __name__ == "__main__":
+    # redis-py imports OpenTelemetry where it is installed, which would double the time of a check.
+    sys.modules.setdefault("opentelemetry", None)  # type: ignore[arg-type]
+
+import redis
+
+from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
+from roomgrad.names import Names
+from roomgrad.redis.addresses import without_password
+from roomgrad.redis.cluster import go_to
+from roomgrad.redis.server import address, connect
+from roomgrad.runtime import heartbeats
+
+HANDLER_TIMEOUT_S = 600.0
+
+
+def check(
+    component: str,
+    run: str,
+    redis_url: str = "",
+    handler_timeout_s: float = HANDLER_TIMEOUT_S,
+    *,
+    patient: bool = False,
+) -> str:
+    """Return a sentence that says that the component's loop turns on this host.
+
+    patient: an unreachable server counts as healthy, because a restarted component could only wait
+    for it as well.
+
+    Raises RoomgradError if the component is not healthy, NoServer if no server answers, and
+    ServerError if the server refuses the check.
+    """
+    try:
+        trouble = _trouble(component, Names(run), address(redis_url), handler_timeout_s)
+    except NoServer as error:
+        if not patient:
+            raise
+        return f"{component} waits for its server: {error}"
+    if trouble:
+        raise RoomgradError(trouble)
+    return f"{component} is well."
+
+
+def _trouble(component: str, names: Names, url: str, handler_timeout_s: float) -> str:
+    host = socket.gethostname()
+    with closing(connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))) as client:
+        try:
+            go_to(client, names.run)
+            return heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            raise NoServer(f"the server at {without_password(url)} is gone: {error}") from error
+        except redis.RedisError as error:
+            raise ServerError(f"the server at {without_password(url)} refuses: {error}") from error
+
+
+def _run_of(component: str) -> str:
+    """Return RUN, or else the run that the component serves by default: that of its system."""
+    if run := os.environ.get("RUN", ""):
+        return run
+    from roomgrad.systems import installed  # slow: it imports the contracts
+
+    for system, plugin in installed().items():
+        if component in plugin.modules:
+            return system
+    raise SettingsError(
+        f"no installed system has a component {component!r}: name the run that it serves in RUN"
+    )
+
+
+def _handler_timeout_s() -> float:
+    given = os.environ.get("HANDLER_TIMEOUT_S", "") or HANDLER_TIMEOUT_S
+    try:
+        return float(given)
+    except ValueError as error:
+        raise SettingsError(
+            f"HANDLER_TIMEOUT_S is {given!r}, expected seconds, like 600"
+        ) from error
+
+
+def main() -> int:
+    """Print the result of a check and return its exit code: 0, 1, or 2 for wrong settings."""
+    parser = argparse.ArgumentParser("python -m roomgrad.runtime.health", description=__doc__)
+    parser.add_argument("component", nargs="?", help="the component, like trainer; or COMPONENT")
+    parser.add_argument("--patient", action="store_true", help="succeed while no server answers")
+    given = parser.parse_args()
+    component = given.component or os.environ.get("COMPONENT", "")
+    if not component:
+        parser.error("name a component, or set COMPONENT")
+    try:
+        run, timeout_s = _run_of(component), _handler_timeout_s()
+        print(check(component, run, "", timeout_s, patient=given.patient))
+    except RoomgradError as error:
+        print(f"{component}: {error}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError | RunMismatch) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
