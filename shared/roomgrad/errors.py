@@ -5,7 +5,7 @@
     ├── RunMismatch         a run exists with other settings            (exit code 2)
     ├── ServerError         the Redis server cannot serve
     │   └── NoServer        nothing answered, or nothing could be started
-    │       └── Untrusted   what answered does not prove by TLS that it is the server
+    │       └── TLSError    what answered does not prove by TLS that it is the server
     ├── ConnectionLost      the connection to the server broke; an OSError, too
     ├── EmptiedServer       the run is not on its server any more
     ├── ContractError       a component does not fit its system's contract
@@ -13,7 +13,7 @@
     │   ├── SchemaError     a field has the wrong dtype, shape or value
     │   ├── DecodeError     bytes that are no message; the bytes are kept
     │   ├── StrayMessage    a reply to something that nobody (any more) waits for
-    │   └── Refused         a person's message that is wrong; the question stays open
+    │   └── Rejected        a person's message that is wrong; the question stays open
     ├── FormatError         a file as a whole cannot be read
     └── NoAnswer            a question was not answered in time
 
