@@ -1,4 +1,4 @@
-"""The page's endpoints: JSON in and out; what is wrong is said in a sentence."""
+"""The page's endpoints: JSON in and out; every refusal gives its reason in a sentence."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from roomgrad import Message
-from roomgrad.errors import Rejected
-from roomgrad.errors import format_value as said
+from roomgrad.errors import Rejected, format_value
 from roomgrad.redis.client import Client
 from roomgrad.web import serving
 from roomgrad.web.events import MOST_STREAMS, Events
@@ -27,7 +27,8 @@ from roomgrad_melody import questions
 from roomgrad_melody.contract import ASK, COMMAND, CONTROL, START, STOP
 from roomgrad_melody.genome import from_text
 from roomgrad_melody.midi import to_midi
-from roomgrad_melody.snapshot import shown
+from roomgrad_melody.panel import Panel
+from roomgrad_melody.snapshot import notes_of
 from roomgrad_melody.sound import to_wav
 
 from .settings import LabellingSettings
@@ -43,17 +44,19 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Page:
-    """The endpoints and what they need. `state`: the newest snapshot, made now."""
+    """The endpoints and what they need."""
 
     settings: LabellingSettings
     store: Store[Client]
     events: Events
-    state: Callable[[], bytes]
-    is_well: Callable[[], str]
-    """Why it is not well, or nothing."""
+    snapshot: Callable[[], bytes]
+    """Reads the run and returns all that the page shows, as JSON."""
+
+    trouble: Callable[[], str]
+    """Returns why the page does not work; an empty text if it does."""
 
     def app(self) -> Starlette:
-        """The application, without its guard."""
+        """Return the application, without its guard."""
         routes = [
             Route("/", self.index),
             Route("/healthz", self.health),
@@ -65,32 +68,33 @@ class Page:
             Route("/api/breeding", self.breed, methods=["POST"]),
             Route("/api/melodies/{name}", self.melody),
             *serving.files(STATIC),
+            Mount("/panels/melody", StaticFiles(directory=Panel.static)),
         ]
-        return Starlette(routes=routes, exception_handlers=serving.TROUBLE)
+        return Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
 
     async def index(self, _request: Request) -> Response:
-        """The page."""
+        """Return the page."""
         return serving.index(STATIC)
 
     async def health(self, _request: Request) -> Response:
-        """Whether the page and its connection work."""
-        reason = self.is_well()
+        """Return 200 if the page and its connection to Redis work, 503 with the reason if not."""
+        reason = self.trouble()
         return refuse(503, reason) if reason else JSONResponse({"well": True})
 
     async def show_state(self, _request: Request) -> Response:
-        """All that the page shows."""
-        snapshot = await self.store.ask(lambda _client: self.state())
+        """Return all that the page shows."""
+        snapshot = await self.store.ask(lambda _client: self.snapshot())
         return Response(snapshot, media_type="application/json")
 
     async def show_events(self, request: Request) -> Response:
-        """The same, again whenever it has changed."""
+        """Stream all that the page shows, again whenever it has changed."""
         if self.events.listeners >= MOST_STREAMS:
             return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
         last_id = request.headers.get("last-event-id", "")
         return StreamingResponse(self.events.stream(last_id), media_type="text/event-stream")
 
     async def take_questions(self, request: Request) -> Response:
-        """Questions for a rater alone; `count` 0 gives back all that they hold."""
+        """Lease questions to a rater; with `count` 0, release all that the rater holds."""
         body = await _body(request, ("rater", "count"), ("skipped", "without"))
         rater = questions.checked_name(body["rater"])
         count = _number(body, "count", MOST_QUESTIONS)
@@ -107,10 +111,10 @@ class Page:
         return JSONResponse({"questions": [self._question(each) for each in found]})
 
     def _question(self, question: questions.Question) -> Body:
-        return {**vars(question), "notes": shown(question.melody, self.settings.sound)}
+        return {**vars(question), "notes": notes_of(question.melody, self.settings.sound)}
 
     async def take_answer(self, request: Request) -> Response:
-        """A rating; answered when it is on the server's disk, with what the model had guessed."""
+        """Store a rating; respond when it is on the server's disk, with the model's guess."""
         body = await _body(request, ("rater", "melody", "root", "rating", "id"), ("plays",))
         rater = questions.checked_name(body["rater"])
         melody = questions.checked_melody(body["melody"])
@@ -124,26 +128,26 @@ class Page:
         return JSONResponse(self._given(given))
 
     async def show_answers(self, request: Request) -> Response:
-        """The last answers of a rater."""
+        """Return the last answers of a rater."""
         rater = questions.checked_name(request.query_params.get("rater"))
         found = await self.store.ask(lambda client: questions.recent(client, rater))
         return JSONResponse({"answers": [self._given(given) for given in found]})
 
     def _given(self, given: questions.Given) -> Body:
-        return {**vars(given), "notes": shown(given.melody, self.settings.sound)}
+        return {**vars(given), "notes": notes_of(given.melody, self.settings.sound)}
 
     async def breed(self, request: Request) -> Response:
-        """Starts or stops the breeding, or asks for more questions."""
+        """Start or stop breeding, or request more questions."""
         body = await _body(request, ("command",), ())
         word = body["command"]
         if word not in (START, STOP, ASK):
-            raise Rejected(f"the command is {START}, {STOP} or {ASK}, got {said(word)}")
+            raise Rejected(f"the command is {START}, {STOP} or {ASK}, got {format_value(word)}")
         message = Message.open(CONTROL, type=COMMAND, CMD=word)
         await self.store.ask(lambda client: client.send(message))
         return JSONResponse({"sent": word})
 
     async def melody(self, request: Request) -> Response:
-        """A melody as a file: 128 characters and .mid or .wav."""
+        """Return a melody as a file; its name is the 128 characters of the melody, .mid or .wav."""
         melody, _, kind = request.path_params["name"].partition(".")
         genome = from_text(questions.checked_melody(melody))
         settings = self.settings
@@ -159,11 +163,11 @@ class Page:
         return Response(data, media_type=type_, headers=headers)
 
 
-# what comes in
+# request bodies
 
 
 async def _body(request: Request, required: tuple[str, ...], optional: tuple[str, ...]) -> Body:
-    """The JSON object of a request. Raises Refused for anything else."""
+    """Return the JSON object of a request. Raises Rejected for anything else."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise Rejected("expected a JSON object, of content type application/json")
     data = b""
@@ -189,14 +193,14 @@ async def _body(request: Request, required: tuple[str, ...], optional: tuple[str
 def _number(body: Body, name: str, most: int) -> int:
     value = body[name]
     if type(value) is not int or not 0 <= value <= most:
-        raise Rejected(f"{name} is a whole number from 0 to {most}, got {said(value)}")
+        raise Rejected(f"{name} is a whole number from 0 to {most}, got {format_value(value)}")
     return value
 
 
 def _text(body: Body, name: str, pattern: str) -> str:
     value = body[name]
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
-        raise Rejected(f"{name} is a text like {pattern}, got {said(value)}")
+        raise Rejected(f"{name} is a text like {pattern}, got {format_value(value)}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""The page as a process: a replica that listens in the rooms, and a web server beside it."""
+"""The page as a process: a replica that reads the rooms, and a web server beside it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ from .settings import PORT, LabellingSettings
 log = structlog.get_logger("roomgrad")
 
 REFRESH_S = 0.25  # the shortest time between two events
+READ_S = 1.0  # the longest time between two reads of the tables, also without a message
 PATIENCE_S = 2.0
-LOOK_S = 1.0  # so often the tables are looked at, even when no message came
+STALLED_S = 10.0  # without a turn of the replica's loop, after which the page is not healthy
 
 
 class LabellingServer:
@@ -36,51 +37,46 @@ class LabellingServer:
     def __init__(self, settings: LabellingSettings, url: str) -> None:
         self.settings = settings
         self._url = url
-        self.listener = Listener(settings, PORT)
         self._changed = threading.Event()
-        self.events = Events(self._changed.set)
         self._ending = threading.Event()
         self._announced = False
+        self._reading = threading.Lock()
         self._replica = Replica(component(self._changed.set), settings, url)
         self.names = self._replica.names
         self._store = Store(self._client)
-        self._board = SnapshotReader(self.names, settings.sound)
-        self._reading = threading.Lock()
-        page = Page(self.settings, self._store, self.events, self._snapshot, self._trouble)
-        self._web = self.listener.server(page.app())
+        self._reader = SnapshotReader(self.names, settings.sound)
+        self.events = Events(self._changed.set)
+        self.listener = Listener(settings, PORT)
+        self._page = Page(settings, self._store, self.events, self._snapshot, self._trouble)
 
     @property
     def url(self) -> str:
-        """The address of the page, with its token where one is needed."""
+        """The address of the page, with its token if it asks for one."""
         return self.listener.url
 
     @property
     def is_serving(self) -> bool:
-        """Whether the web server answers and the replica listens."""
-        return self._web.started and self._replica.status.token != ""
+        """Whether the web server accepts requests and the replica reads messages."""
+        return self.listener.is_serving and self._replica.status.token != ""
 
     def serve(self) -> int:
-        """Serves until `stop`; the exit code."""
-        threads = [
-            threading.Thread(target=target, name=name, daemon=True)
-            for name, target in (("web", self._serve_web), ("watch", self._watch))
-        ]
-        for thread in threads:
-            thread.start()
+        """Serve until `stop` is called; return the exit code."""
+        publisher = threading.Thread(target=self._publish, name="publisher", daemon=True)
+        publisher.start()
+        self.listener.start(self._page.app(), ended=self._replica.stop)
         log.info("the page is at", url=self.url)
         try:
             return self._replica.run()
         finally:
             self._ending.set()
             self.events.close()
-            self._web.should_exit = True
             self._changed.set()
-            for thread in threads:
-                thread.join(LAST_RESORT_S)
+            self.listener.stop()
+            publisher.join(LAST_RESORT_S)
             self._store.close()
 
     def stop(self) -> None:
-        """Asks it to end."""
+        """Ask the server to end."""
         self._replica.stop()
 
     def _client(self) -> Client:
@@ -94,18 +90,8 @@ class LabellingServer:
             patience_s=PATIENCE_S,
         )
 
-    def _serve_web(self) -> None:
-        try:
-            self._web.run(sockets=[self.listener.socket])
-        finally:
-            if not self._ending.is_set():
-                log.error("the web server has ended")
-                self._replica.stop()
-
-    # what is new
-
-    def _watch(self) -> None:
-        """Looks at the tables when something happened, for all connected pages at once."""
+    def _publish(self) -> None:
+        """Read the tables when a message came, once for all connected pages."""
         while not self._ending.is_set():
             self._changed.clear()
             try:
@@ -114,40 +100,36 @@ class LabellingServer:
                     self.events.publish(self._snapshot())
             except Unavailable as error:
                 self._announced = False
-                self.events.publish(_away(str(error)))
+                server = {"connected": False, "reason": str(error)}
+                self.events.publish(orjson.dumps({"server": server}))
             except Exception as error:
                 log.error("the page could not be brought up to date", exc_info=error)
             self._ending.wait(REFRESH_S)
-            self._changed.wait(LOOK_S - REFRESH_S)
+            self._changed.wait(READ_S - REFRESH_S)
 
     def _announce(self, client: Client) -> None:
-        """Writes down where the page is, so that others can say so; again in a run made anew."""
+        """Store the address of the page, for commands that show it; again if the run is new."""
         table = self.names.table(LABELLING)
         if not self._announced or not client.redis.hexists(table, "now"):
             client.redis.hset(table, "now", pack({"url": self.url, "at": time.time()}))
             self._announced = True
 
     def _snapshot(self) -> bytes:
-        """All that the page shows, as JSON. Raises Away."""
+        """Return all that the page shows, as JSON. Raises Unavailable."""
         with self._reading:
-            state = self._store.do(lambda client: self._board.snapshot(client.redis))
+            state = self._store.do(lambda client: self._reader.read(client.redis))
         state["sound"]["lease_s"] = self.settings.question_lease_s
         return orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _trouble(self) -> str:
-        pulse = self._replica.status
-        still_s = time.time() - pulse.turn
-        if still_s > 10:
-            return f"the page has not heard of the server for {still_s:.0f} s"
+        stalled_s = time.time() - self._replica.status.turn
+        if stalled_s > STALLED_S:
+            return f"the page has not heard of the server for {stalled_s:.0f} s"
         return ""
 
 
-def _away(reason: str) -> bytes:
-    return orjson.dumps({"server": {"connected": False, "reason": reason}})
-
-
 def main() -> None:
-    """Runs the page until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
+    """Run the page until SIGTERM or SIGINT; exit with 0, or with 2 for wrong settings."""
     serving.main(
         LABELLING,
         LabellingSettings,

@@ -57,7 +57,8 @@ class Gauge(NamedTuple):
     """The component that exports it."""
 
     table: str
-    """The table; its fields are growing numbers, its values JSON objects."""
+    """The table; its values are JSON objects, its fields numbers of batches, of which the component
+    counts those that are finished in its counter `finished`."""
 
     field: str
     """The key in those objects."""

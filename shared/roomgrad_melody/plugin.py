@@ -11,4 +11,5 @@ plugin = Plugin(
     MELODY,
     {name: f"roomgrad_melody.{name}" for name in PROGRAMS},
     progress="roomgrad_melody.commands.standing:progress",
+    panel="roomgrad_melody.panel:Panel",
 )

@@ -1,4 +1,7 @@
-"""What pages show of a melody run, from its tables; never what the model guesses of a question."""
+"""Snapshots of a melody run for pages, read from its tables.
+
+They never contain what the model guesses of an open question: raters would be swayed by it.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from roomgrad.inspect.series import Point, Series, moving_mean, thinned
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType
 from roomgrad_melody.contract import CUSTOM, USER
-from roomgrad_melody.genome import ROOT, Genomes, from_text, notes, pitches, text, unpacked
+from roomgrad_melody.genome import ROOT, from_text, notes, pitches, texts, unpacked
 from roomgrad_melody.sound import BPM
 
 BEST_SHOWN = 5
-REFUSED_SHOWN = 20
+REJECTED_SHOWN = 20
 ERROR_WIDTH = 20  # ratings over which the held-out error is averaged
 RUNS_SHOWN = 8
 
@@ -29,7 +32,7 @@ class Sound:
     """How melodies sound on a page."""
 
     bpm: float = float(BPM)
-    """Notes of a bar per minute, of which a bar has 4."""
+    """Quarter notes per minute; a bar has 4."""
 
     root: int = ROOT
     """MIDI number of the lowest note."""
@@ -37,14 +40,17 @@ class Sound:
     scale: str = "major"
 
 
-def sounding(genome: Genomes, sound: Sound) -> list[list[int]]:
-    """What a melody sounds like, as the page wants it: start, length, MIDI number of each note."""
-    found = notes(genome, sound.root, sound.scale)
+def notes_of(melody: str, sound: Sound) -> list[list[int]]:
+    """Return `[start, length, MIDI number]` of each note of a melody of 128 characters 0 and 1.
+
+    Start and length are in slots of a quarter note.
+    """
+    found = notes(from_text(melody), sound.root, sound.scale)
     return [[note.start, note.length, note.midi] for note in found]
 
 
 class SnapshotReader:
-    """Reads the tables. Long ones are kept, and only what is new in them is read."""
+    """Reads the tables of a run. Of the long ones, only new records are read."""
 
     def __init__(self, names: Names, sound: Sound) -> None:
         self._names = names
@@ -53,18 +59,21 @@ class SnapshotReader:
         self._curve = Series(names.table("curve"))
         self._generations = Series(names.table("generations"))
 
-    def snapshot(self, client: redis.Redis) -> Record:
-        """All that the page shows, as it stands now."""
+    def read(self, client: redis.Redis) -> Record:
+        """Return all that the page shows now."""
         for series in (self._losses, self._curve, self._generations):
             series.update(client)
-        learning, population, best, questions, refused = self._read(client)
+        learning, population, best, questions, rejected = self._read_tables(client)
         now = None if learning is None else unpack(learning)
         if now is not None:
             now = {name: now.get(name) for name in LEARNING_SHOWN}
         return {
             "server": {"connected": True, "reason": ""},
             "run": self._names.run,
-            "sound": self.sound(),
+            "sound": {
+                "bpm": self._sound.bpm,
+                "pitches": list(pitches(self._sound.root, self._sound.scale)),
+            },
             "learning": now,
             "gathering": self._gathering(client) if not (now and now["asked"]) else None,
             "questions": _counted(questions),
@@ -73,33 +82,28 @@ class SnapshotReader:
             "losses": self._losses_over_steps(),
             "errors": self._errors_over_labels(),
             "generations": self._over_generations(),
-            "refused": self._refused(refused),
+            "refused": self._rejected(rejected),
         }
 
-    def sound(self) -> Record:
-        """How fast melodies are played, and the pitches that they are made of."""
-        sound = self._sound
-        return {"bpm": sound.bpm, "pitches": list(pitches(sound.root, sound.scale))}
-
-    def _read(self, client: redis.Redis) -> tuple[Any, ...]:
+    def _read_tables(self, client: redis.Redis) -> tuple[Any, ...]:
         names = self._names
         pipe = client.pipeline(transaction=False)
         pipe.hget(names.table("learning"), "now")
         pipe.hget(names.table("population"), "now")
         pipe.hget(names.table("population"), "best")
         pipe.hvals(names.table("questions"))
-        pipe.xrevrange(names.stream(ERRORS, MessageType.LOG_ERROR.value), count=REFUSED_SHOWN)
+        pipe.xrevrange(names.stream(ERRORS, MessageType.LOG_ERROR.value), count=REJECTED_SHOWN)
         return tuple(pipe.execute())
 
     def _gathering(self, client: redis.Redis) -> Record:
-        """How many candidates there are, and how many are wanted before the first question."""
+        """Return how many candidates there are, and how many the first question needs."""
         names = self._names
         pool: Any = client.hget(names.table("learning"), "pool")
-        wanted: Any = client.hget(names.run_info(), "settings:learner")
+        settings: Any = client.hget(names.run_info(), "settings:learner")
         have = len(unpack(pool)["genomes"]) if pool else 0
         return {
             "have": have,
-            "wanted": orjson.loads(wanted).get("nr_of_unlabeled_data") if wanted else None,
+            "wanted": orjson.loads(settings).get("nr_of_unlabeled_data") if settings else None,
         }
 
     def _best(self, value: bytes | None) -> list[Record]:
@@ -109,17 +113,17 @@ class SnapshotReader:
         genomes = unpacked(record["genomes"])[:BEST_SHOWN]
         return [
             {
-                "melody": text(genome),
-                "notes": sounding(genome, self._sound),
+                "melody": melody,
+                "notes": notes_of(melody, self._sound),
                 "fitness": round(float(fitness), 3),
             }
-            for genome, fitness in zip(genomes, record["fitness"], strict=False)
+            for melody, fitness in zip(texts(genomes), record["fitness"], strict=False)
         ]
 
     def _losses_over_steps(self) -> Record:
         records = list(self._losses.records.values())
         points: list[Point] = [[each["step"], each["loss"]] for each in records]
-        starts = {each["chain"]: each["step"] for each in reversed(records)}  # the first of each
+        starts = {each["chain"]: each["step"] for each in reversed(records)}
         return {"points": thinned(points), "runs": sorted(starts.values())[-RUNS_SHOWN:]}
 
     def _errors_over_labels(self) -> Record:
@@ -133,8 +137,8 @@ class SnapshotReader:
         records = self._generations.records.values()
         return thinned([[each["generation"], each["mean"], each["best"]] for each in records])
 
-    def _refused(self, entries: Any) -> list[Record]:
-        """Answers that the learner refused, oldest first."""
+    def _rejected(self, entries: Any) -> list[Record]:
+        """Return the answers that the learner rejected, oldest first."""
         stream = self._names.stream(USER.name, CUSTOM.value)
         found = []
         for entry, fields in reversed(entries):
@@ -162,17 +166,12 @@ POPULATION_SHOWN = ("generation", "running", "version", "mean", "best", "distinc
 def _population(value: bytes | None) -> Record | None:
     if value is None:
         return None
-    record = orjson.loads(value.partition(b"\n")[0])  # the genomes behind it are not shown
+    record = orjson.loads(value.partition(b"\n")[0])  # the arrays after it are not shown
     return {name: record.get(name) for name in POPULATION_SHOWN}
 
 
 def _counted(values: list[bytes]) -> Record:
-    """How many questions there are, and who listens."""
+    """Return how many questions are open, and which raters hold one."""
     records = [orjson.loads(value.partition(b"\n")[0]) for value in values]
     raters = sorted({each["rater"] for each in records if each["rater"]})
     return {"open": sum(bool(each["open"]) for each in records), "raters": raters}
-
-
-def shown(melody: str, sound: Sound) -> list[list[int]]:
-    """The notes of a melody that is given as text."""
-    return sounding(from_text(melody), sound)

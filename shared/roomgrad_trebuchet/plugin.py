@@ -11,10 +11,11 @@ plugin = Plugin(
     TREBUCHET,
     {name: f"roomgrad_trebuchet.{name}" for name in PROGRAMS},
     progress="roomgrad_trebuchet.ledger:progress",
+    panel="roomgrad_trebuchet.panel:Panel",
     metrics=(
         Gauge(
             "roomgrad_miss_metres",
-            "Mean distance of its shots from their targets.",
+            "Mean distance of its shots from their targets, in m.",
             TRAINER,
             "losses",
             "miss_m",

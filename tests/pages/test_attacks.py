@@ -497,7 +497,9 @@ class Served_:
 @contextlib.contextmanager
 def bare(routes: list[Route]) -> Iterator[Bare]:
     listener = Listener(WebSettings(port=free_port()), 1)
-    server = listener.server(Starlette(routes=routes, exception_handlers=serving.TROUBLE))
+    server = listener.server(
+        Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.socket]}, daemon=True)
     thread.start()
     try:

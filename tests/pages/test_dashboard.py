@@ -128,17 +128,17 @@ def test_it_draws_who_trains_through_whom(dashboard: DashboardServer, visit: Ope
 def test_it_shows_how_the_training_goes(dashboard: DashboardServer, visit: Open) -> None:
     """The curves grow, and those of another run are laid over them."""
     page = visit(dashboard.url)
-    page.locator("#loss .curve0").wait_for()
-    before = page.locator("#loss .curve0").get_attribute("d")
+    page.locator("#curve-loss .curve0").wait_for()
+    before = page.locator("#curve-loss .curve0").get_attribute("d")
     page.wait_for_function(
-        "before => document.querySelector('#loss .curve0').getAttribute('d') !== before",
+        "before => document.querySelector('#curve-loss .curve0').getAttribute('d') !== before",
         arg=before,
     )
-    assert page.locator("#miss .curve0").count() == 1
-    says(page, "#training-facts", "lost0")
+    assert page.locator("#curve-miss_m .curve0").count() == 1
+    says(page, "#ledger", "lost0")
     page.get_by_label("other", exact=True).check()
-    page.locator("#loss .curve1").wait_for()
-    says(page, "#loss", "other")
+    page.locator("#curve-loss .curve1").wait_for()
+    says(page, "#curve-loss", "other")
 
 
 def test_it_shoots_the_last_batch(dashboard: DashboardServer, visit: Open) -> None:
@@ -195,14 +195,14 @@ def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: DashboardServer
 def test_it_says_that_the_server_is_away_and_goes_on(own_server: OwnServer, visit: Open) -> None:
     with training(own_server.url), serving(own_server.url) as site:
         page = visit(site.url, expected=AWAY)
-        page.locator("#loss .curve0").wait_for()
+        page.locator("#curve-loss .curve0").wait_for()
         own_server.kill()
         says(page, "#connection", "server away")
         own_server.restart()
         says(page, "#connection", "live")
-        before = page.locator("#training-facts").inner_text()
+        before = page.locator("#ledger").inner_text()
         page.wait_for_function(
-            "before => document.querySelector('#training-facts').innerText !== before", arg=before
+            "before => document.querySelector('#ledger').innerText !== before", arg=before
         )
 
 
@@ -222,7 +222,7 @@ def test_who_may_only_read_sees_all_of_it(own_server: OwnServer, visit: Open) ->
         client.execute_command("ACL", "LOG", "RESET")
         with serving(own_server.url.replace("redis://", "redis://looker:secret@")) as site:
             page = visit(site.url, expected=AWAY)
-            page.locator("#loss .curve0").wait_for()
+            page.locator("#curve-loss .curve0").wait_for()
             page.locator("#shots .way").first.wait_for()
             page.locator("#roots button").first.click()
             page.locator("#hops li").first.wait_for()
@@ -247,8 +247,8 @@ def test_a_system_that_nobody_here_knows_is_drawn_too(own_server: OwnServer, vis
             for step in range(3):
                 record = codec.pack({"step": step, "loss": 9.0 - step})
                 client.hset(Names("birds").table("losses"), str(step), record)
-        page.locator("#loss .curve0").wait_for()
-        assert page.locator("#miss").is_hidden()
+        page.locator("#curve-loss .curve0").wait_for()
+        assert page.locator("#curve-miss_m").is_hidden()
 
 
 def test_a_client_of_the_gateway_is_drawn_by_its_name(own_server: OwnServer, visit: Open) -> None:
@@ -317,7 +317,7 @@ def test_it_fits_and_everybody_can_use_it(
         viewport={"width": size[0], "height": size[1]},
         reduced_motion="reduce",
     )
-    page.locator("#loss .curve0").wait_for()
+    page.locator("#curve-loss .curve0").wait_for()
     page.locator("#dead li").wait_for()
     says(page, "#shots-words", "miss their targets by")
     assert page.evaluate("document.documentElement.scrollWidth") == size[0]

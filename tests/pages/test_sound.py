@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 RATE = 44100
 BPM = 240
 RENDER = """async ([notes, bpm, rate, seconds, from]) => {
-    const { renderMelody } = await import('/shared/sound.js');
+    const { renderMelody } = await import('/panels/melody/sound.js');
     const context = new OfflineAudioContext(1, Math.ceil(seconds * 44100), 44100);
     renderMelody(context, notes, { bpm, rate, from });
     const buffer = await context.startRendering();

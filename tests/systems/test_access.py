@@ -150,7 +150,7 @@ def test_the_melody_maker_breeds_and_learns_as_its_users(guarded: Guarded) -> No
         until(lambda: guarded.client.hlen(names.table("labels")) >= 5, 60)
         until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10, 60)
         with guarded.logged_in("labelling") as client:
-            assert SnapshotReader(names, Sound()).snapshot(client)["learning"]["labels"] >= 5
+            assert SnapshotReader(names, Sound()).read(client)["learning"]["labels"] >= 5
     assert guarded.refused() == []
 
 

@@ -6,7 +6,7 @@ import { Events } from "./events.js";
 import { recall, remember } from "/shared/kept.js";
 import { listen } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { Player } from "/shared/player.js";
+import { Player } from "/panels/melody/player.js";
 import { Recent } from "./recent.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";

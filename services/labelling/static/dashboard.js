@@ -1,7 +1,8 @@
 // What the system does: progress, learning, breeding. Everything here comes with the events.
 
-import { drawChart, drawHistogram, short } from "/shared/chart.js";
-import { smallRoll } from "/shared/roll.js";
+import { drawGenerations, drawHistogram } from "/panels/melody/charts.js";
+import { drawChart, short } from "/shared/chart.js";
+import { smallRoll } from "/panels/melody/roll.js";
 import { html } from "/shared/svg.js";
 
 const find = (id) => document.getElementById(id);
@@ -60,12 +61,14 @@ export class Dashboard {
     const version = learning?.version ?? "";
     put("version", version ? `model ${version.split("-")[0]}` : "no model yet");
     find("version").title = version;
-    const chain = learning?.chain;
+    const training = learning?.chain; // the open training run
     const runs = learning?.runs ?? 0;
     const over = runs ? `Training runs so far: ${short(runs)}` : "No training run yet";
-    put("chain", chain ? openRun(chain, runs) : over);
-    find("chain-progress").hidden = !chain;
-    if (chain) Object.assign(find("chain-progress"), { value: chain.batch, max: chain.batches });
+    put("training-run", training ? openRun(training, runs) : over);
+    find("training-run-progress").hidden = !training;
+    if (training) {
+      Object.assign(find("training-run-progress"), { value: training.batch, max: training.batches });
+    }
     put("errors-note", errors.n ? `mean of ${Math.min(errors.width, errors.n)} ratings` : "");
     drawChart(find("errors"), {
       title: "Held-out error", series: [{ points: errors.points }], unit: "ratings", low: 0,
@@ -84,14 +87,7 @@ export class Dashboard {
     put("mean", population?.mean?.toFixed(2) ?? "–");
     put("best-fitness", population?.best?.toFixed(2) ?? "–");
     put("distinct", short(population?.distinct ?? "–"));
-    drawChart(find("generations"), {
-      title: "Expected ratings",
-      series: [
-        { name: "best", points: generations.map(([generation, , most]) => [generation, most]) },
-        { name: "mean", points: generations.map(([generation, mean]) => [generation, mean]) },
-      ],
-      unit: "generations",
-    });
+    drawGenerations(find("generations"), generations);
     this.#showBest(best, sound.pitches);
   }
 

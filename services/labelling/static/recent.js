@@ -1,6 +1,6 @@
 // The last ratings: each can be heard, changed and taken back.
 
-import { smallRoll } from "/shared/roll.js";
+import { smallRoll } from "/panels/melody/roll.js";
 import { html } from "/shared/svg.js";
 
 const find = (id) => document.getElementById(id);

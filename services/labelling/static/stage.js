@@ -1,6 +1,6 @@
 // The card with the melody: its picture, its buttons, what is said about it.
 
-import { drawRoll, inWords, movePlayhead } from "/shared/roll.js";
+import { drawRoll, inWords, movePlayhead } from "/panels/melody/roll.js";
 import { html, svg } from "/shared/svg.js";
 
 const WORDS = ["noise", "poor", "so-so", "fine", "good", "lovely"];
@@ -91,14 +91,14 @@ function bar(index) {
 
 function doing(state) {
   const { learning, gathering, population } = state;
-  const chain = learning?.chain;
+  const training = learning?.chain; // the open training run
   if (!learning && !population) return { text: "Waiting for the system to begin." };
   if (gathering?.wanted && gathering.have < gathering.wanted) {
     const { have, wanted } = gathering;
     return { text: `Gathering melodies: ${have} of ${wanted}.`, value: have, max: wanted };
   }
-  if (chain) {
-    const { batch, batches, labels } = chain;
+  if (training) {
+    const { batch, batches, labels } = training;
     const text = `The network learns: batch ${batch} of ${batches}, from ${labels} ratings.`;
     return { text, value: batch, max: batches };
   }

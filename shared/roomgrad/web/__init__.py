@@ -1,1 +1,1 @@
-"""What the pages share: who may come in, events, serving, and the looks."""
+"""What all pages share: access checks, events, the web server, and common styles and scripts."""

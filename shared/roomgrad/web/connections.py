@@ -1,4 +1,8 @@
-"""Connections of browsers: so many at a time, and each has to ask and to listen in time."""
+"""Connections of browsers: at most so many at a time, and none that is too slow.
+
+uvicorn's `limit_concurrency` refuses requests, but holds any number of silent connections; and it
+has no limit for a client that sends half a request or reads nothing.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,9 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 500
-MOST_HEADER_BYTES = 32 * 1024  # of the first line of a request and its headers
-REQUEST_S = 10.0  # within which a request has to be there, with its body
-FROZEN_S = 60.0  # without taking anything, after which a connection ends
+MOST_HEADER_BYTES = 32 * 1024  # of the request line and the headers
+REQUEST_S = 10.0  # within which a request has to be complete, with its body
+FROZEN_S = 60.0  # without reading anything, after which a connection is closed
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\n"
@@ -20,53 +24,56 @@ _FULL = (
 
 
 class Connection(H11Protocol):
-    """One connection. Who is too slow is left; who is one too many is told so."""
+    """One connection. It is closed if the client is too slow, or if there are too many."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._asking: asyncio.TimerHandle | None = None
-        self._frozen: asyncio.TimerHandle | None = None
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._frozen_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Waits for the first request."""
+        """Start the time limit of the first request, or answer 503 if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > MOST_CONNECTIONS:
             transport.write(_FULL)
             transport.close()
         else:
-            self._expect()
+            self._expect_request()
 
     def data_received(self, data: bytes) -> None:
-        """A piece of a request: the rest of it is waited for, or there is none."""
+        """Parse a part of a request; keep the time limit until the request is complete."""
         if self.transport.is_closing():
             return
         super().data_received(data)
         if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self._expect()
+            self._expect_request()
         else:
-            self._asking = _cancel(self._asking)
+            self._request_timer = _cancel(self._request_timer)
 
     def pause_writing(self) -> None:
-        """It does not take what it is sent."""
+        """Start the time limit of a client that does not read."""
         super().pause_writing()
-        self._frozen = self._frozen or self.loop.call_later(FROZEN_S, self.transport.abort)
+        abort = self.transport.abort
+        self._frozen_timer = self._frozen_timer or self.loop.call_later(FROZEN_S, abort)
 
     def resume_writing(self) -> None:
-        """It takes some again."""
+        """Stop that time limit: the client reads again."""
         super().resume_writing()
-        self._frozen = _cancel(self._frozen)
+        self._frozen_timer = _cancel(self._frozen_timer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._asking, self._frozen = _cancel(self._asking), _cancel(self._frozen)
+        """Stop all time limits."""
+        self._request_timer = _cancel(self._request_timer)
+        self._frozen_timer = _cancel(self._frozen_timer)
         super().connection_lost(exc)
 
-    def _expect(self) -> None:
-        self._asking = self._asking or self.loop.call_later(REQUEST_S, self.transport.abort)
+    def _expect_request(self) -> None:
+        abort = self.transport.abort
+        self._request_timer = self._request_timer or self.loop.call_later(REQUEST_S, abort)
 
 
 def _cancel(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:
-    """Stops a timer; answers what stands in its place, nothing."""
+    """Cancel a timer; return what replaces it, None."""
     if timer is not None:
         timer.cancel()
     return None

@@ -1,4 +1,8 @@
-"""Who may speak to the page: own names, own origin, and a token where strangers reach it."""
+"""Access to a page: known host names, requests of its own origin, and a token for other machines.
+
+starlette's TrustedHostMiddleware is not used: it cannot let in any IP address but no unknown name,
+as a page needs that listens at all addresses, and it answers in plain text without a reason.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from roomgrad.web.connections import MOST_HEADER_BYTES
 from roomgrad.web.rates import Rates
 
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
@@ -37,24 +33,22 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
 }
-OPEN = ("/healthz",)  # needs no token: says nothing but whether it works
+OPEN = ("/healthz",)  # needs no token and has no limit: it tells only whether the page works
 MOST_PER_S, MOST_AT_ONCE = 200, 1000  # requests from one address
 WRONG_PER_S, WRONG_AT_ONCE = 1, 20  # wrong tokens from one address
 LOCAL = ("localhost", "127.0.0.1", "::1")
+COOKIE_S = 30 * 24 * 3600
 
 
 def is_local(host: str) -> bool:
-    """Whether only this machine can reach what listens at this address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    """Return whether a socket at this address can be reached from this machine alone."""
+    return ipaddress.ip_address(host).is_loopback if _is_number(host) else host == "localhost"
 
 
 class Guard:
-    """Wraps the application: refuses what should not come in, and puts headers on what goes out.
+    """Middleware that refuses requests from elsewhere and adds security headers to responses.
 
-    token: empty where the page asks for none. hosts: names under which browsers may reach it,
+    token: empty if the page asks for none. hosts: names by which browsers may reach the page,
     beside those of this machine.
     """
 
@@ -62,75 +56,72 @@ class Guard:
         self._app = app
         self._token = token
         self._local = local
-        self._hosts = {*LOCAL, *(each.lower() for each in hosts)}
+        self._hosts = {*LOCAL, *(name.lower() for name in hosts)}
         if not local:
             self._hosts |= {socket.gethostname().lower(), socket.getfqdn().lower()}
         self._requests = Rates(MOST_PER_S, MOST_AT_ONCE)
         self._wrong = Rates(WRONG_PER_S, WRONG_AT_ONCE)
-        # Cookies know no ports: a name of its own for each token, so that two pages get along.
+        # Cookies are shared by all ports of a host: with a name of its own for each token, two
+        # pages do not overwrite each other's.
         self.cookie = f"roomgrad-{hashlib.sha256(token.encode()).hexdigest()[:12]}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             return
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers[name] = value
+                headers.update(HEADERS)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        answer = self._refusal(Request(scope)) or self._app
-        await answer(scope, receive, send_guarded)
+        app = self._refusal(Request(scope)) or self._app
+        await app(scope, receive, send_guarded)
 
     def _refusal(self, request: Request) -> Response | None:
-        """The answer to what may not come in; None for everything else."""
+        """Return the response to a request that is not let in, None for any other."""
         if _size(request.scope) > MOST_HEADER_BYTES:
             return refuse(431, f"address and headers may have {MOST_HEADER_BYTES} bytes at most")
         if not self._is_own_name(request.headers.get("host", "")):
-            # Else a page of somebody else could lead its own name here, and read everything.
+            # Otherwise a foreign page could point its own name here (DNS rebinding) and read all.
             return refuse(403, "the page is not known by this name: see the setting HOSTS")
         if not _is_of_own_page(request):
-            return refuse(403, "only the page itself may do this, not the page of somebody else")
+            return refuse(403, "only the page itself may do this, not a page of another site")
         if request.url.path in OPEN:
             return None
         if not self._requests.take(_address(request)):
-            return refuse(
-                429, f"more than {MOST_PER_S} requests a second: try again in a second", 1
-            )
+            reason = f"more than {MOST_PER_S} requests a second: try again in a second"
+            return refuse(429, reason, 1)
         return self._without_token(request) if self._token else None
 
     def _is_own_name(self, host: str) -> bool:
         name = _name(host)
-        if name in self._hosts:
-            return True
-        # A number cannot be led elsewhere, as the name of an attacker can.
-        return not self._local and _is_number(name)
+        # An attacker can point a name of their own here, but not an IP address.
+        return name in self._hosts or (not self._local and _is_number(name))
 
     def _without_token(self, request: Request) -> Response | None:
-        """Lets in who has the cookie, gives it to who shows the token, and refuses the others."""
+        """Let in requests with the cookie, set it for those with the token, refuse the others."""
         given, cookie = request.query_params.get("token", ""), request.cookies.get(self.cookie, "")
-        comes = request.url.path == "/" and self._fits(given)
+        enters = request.url.path == "/" and self._fits(given)
         if self._fits(cookie):
-            return self._welcome() if comes else None
-        # Whoever is in stays in: others may come from the same address.
+            return self._welcome() if enters else None
+        # Checked after the cookie: people behind one address share their wrong tokens, too.
         address = _address(request)
         if self._wrong.is_spent(address):
             return refuse(429, "too many wrong tokens came from there: try again in a second", 1)
-        if comes:
+        if enters:
             return self._welcome()
         if cookie or (given and not self._fits(given)):
             self._wrong.take(address)
         return refuse(401, "open the address with its token, as the log of the page shows it")
 
     def _welcome(self) -> Response:
-        """Puts the token into a cookie, and out of the address."""
+        """Return a redirect that moves the token from the address into a cookie."""
         response = RedirectResponse("/", 303)
         response.set_cookie(
-            self.cookie, self._token, httponly=True, samesite="strict", max_age=30 * 24 * 3600
+            self.cookie, self._token, httponly=True, samesite="strict", max_age=COOKIE_S
         )
         return response
 
@@ -138,16 +129,16 @@ class Guard:
         return hmac.compare_digest(token.encode(), self._token.encode())
 
 
-def refuse(status: int, reason: str, after_s: int = 0) -> Response:
-    """An answer that says why not, and in how many seconds perhaps."""
-    headers = {"retry-after": str(after_s)} if after_s else None
+def refuse(status: int, reason: str, retry_after_s: int = 0) -> Response:
+    """Return a response that gives the reason, and when to try again if that may help."""
+    headers = {"retry-after": str(retry_after_s)} if retry_after_s else None
     return JSONResponse({"reason": reason}, status, headers)
 
 
 def _is_of_own_page(request: Request) -> bool:
-    """Whether a page of this very address asks, or a person who goes to the page.
+    """Return whether a page of this origin sends the request, or the user opens the page.
 
-    Browsers name the origin of every POST, and say of every request whether another site asks.
+    Browsers send the origin with every POST, and `Sec-Fetch-Site` with every request.
     """
     host = request.headers.get("host", "")
     if request.method not in ("GET", "HEAD"):
@@ -157,7 +148,7 @@ def _is_of_own_page(request: Request) -> bool:
 
 
 def _size(scope: Scope) -> int:
-    """Bytes of the address and the headers: what comes in one piece nobody else bounds."""
+    """Return the bytes of address and headers: h11 has no limit for those of a single read."""
     headers = sum(len(name) + len(value) for name, value in scope["headers"])
     return headers + len(scope["raw_path"]) + len(scope["query_string"])
 
@@ -170,7 +161,7 @@ _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?")
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     found = _HOST.fullmatch(host.lower())
     return (found[1] or found[2]).removesuffix(".") if found else ""
 

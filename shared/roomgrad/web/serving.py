@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -36,45 +37,46 @@ S = TypeVar("S", bound=WebSettings)
 
 SHARED = Path(__file__).parent / "static"
 PORTS_TRIED = 50
-LAST_RESORT_S = 1.7  # from the signal to the end, whatever still hangs
+SHORTEST_TOKEN = 16  # characters
+LAST_RESORT_S = 1.7  # from the signal until the process ends, whatever still runs
 
-mimetypes.add_type("text/javascript", ".js")  # some machines know another type, or none
+mimetypes.add_type("text/javascript", ".js")  # some machines register another type, or none
 
 
 class Unavailable(Exception):
-    """Raised when the server cannot be asked now; the text is for the person at the page."""
+    """Raised when the Redis server cannot be asked now; the page shows the text to its user."""
 
 
 class Server(Protocol):
     """What `main` runs."""
 
     def serve(self) -> int:
-        """Serves until `stop`; the exit code."""
+        """Serve until `stop` is called; return the exit code."""
 
     def stop(self) -> None:
-        """Asks it to end."""
+        """Ask the server to end. Called by a signal handler."""
 
 
 def main(name: str, settings: type[S], make: Callable[[S], Server]) -> None:
-    """Runs a site until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
+    """Run a server until SIGTERM or SIGINT; exit with 0, or with 2 for wrong settings."""
     try:
         loaded = load(settings)
         logs.setup(loaded.log_level, loaded.log_format)
-        site = make(loaded)
+        server = make(loaded)
 
         def stop(_signal: int, _frame: FrameType | None) -> None:
-            site.stop()
+            server.stop()
             signal.setitimer(signal.ITIMER_REAL, LAST_RESORT_S)
 
         def end(_signal: int, _frame: FrameType | None) -> None:
             os._exit(0)  # a request that hangs does not keep the process
 
         signal.signal(signal.SIGALRM, end)
-        # Python forgets its handlers before it is gone; an alarm would kill it then.
+        # At exit Python removes its handlers; an alarm would then kill the process.
         atexit.register(signal.setitimer, signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        code = site.serve()
+        code = server.serve()
     except RoomgradError as error:
         print(f"{name}: {error}", file=sys.stderr)
         code = 2 if isinstance(error, SettingsError | RunMismatch) else 1
@@ -82,24 +84,52 @@ def main(name: str, settings: type[S], make: Callable[[S], Server]) -> None:
 
 
 class Listener:
-    """Where a page listens, and the token that its visitors need."""
+    """A listening socket, the token that visitors need, and a thread with the web server."""
 
     def __init__(self, settings: WebSettings, first_port: int) -> None:
         self._settings = settings
+        self._stopping = False
+        self._web: uvicorn.Server | None = None
         self.token = _token(settings)
         self.socket = bound(settings, first_port)
 
     @property
     def url(self) -> str:
-        """The address of the page, with its token where one is needed."""
+        """The address of the page, with its token if it asks for one."""
         host, port = self.socket.getsockname()[:2]
         if host in ("0.0.0.0", "::"):
             host = next(iter(self._settings.named_hosts), socket.gethostname())
-        shown = f"[{host}]" if ":" in host else host
-        return f"http://{shown}:{port}/" + (f"?token={self.token}" if self.token else "")
+        name = f"[{host}]" if ":" in host else host
+        return f"http://{name}:{port}/" + (f"?token={self.token}" if self.token else "")
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the web server accepts requests."""
+        return self._web is not None and self._web.started
+
+    def start(self, app: ASGIApp, ended: Callable[[], None]) -> None:
+        """Serve an application in a thread. ended: called if the web server ends by itself."""
+        self._web = web = self.server(app)
+
+        def run() -> None:
+            try:
+                web.run(sockets=[self.socket])
+            finally:
+                if not self._stopping:
+                    log.error("the web server has ended")
+                    ended()
+
+        self._thread = threading.Thread(target=run, name="web", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the web server, and wait for its requests for a moment."""
+        if self._web is not None:
+            self._stopping = self._web.should_exit = True
+            self._thread.join(LAST_RESORT_S)
 
     def server(self, app: ASGIApp) -> uvicorn.Server:
-        """A web server for an application, behind the guard."""
+        """Return a web server for an application behind the guard."""
         settings = self._settings
         guarded = Guard(app, self.token, is_local(settings.host), settings.named_hosts)
         return uvicorn.Server(
@@ -111,7 +141,7 @@ class Listener:
                 loop="asyncio",
                 lifespan="off",
                 log_config=None,
-                access_log=False,  # an address may hold the token
+                access_log=False,  # an address may contain the token
                 server_header=False,
                 timeout_graceful_shutdown=1,
             )
@@ -119,56 +149,49 @@ class Listener:
 
 
 def bound(settings: WebSettings, first_port: int) -> socket.socket:
-    """A listening socket. Raises SettingsError when the port that was asked for is taken."""
+    """Return a listening socket at the port of the settings, or at the first free one.
+
+    Raises SettingsError if the port of the settings is taken, or the host is not of this machine.
+    """
+    host = settings.host
     ports = [settings.port] if settings.port else range(first_port, first_port + PORTS_TRIED)
     for port in ports:
         try:
-            return _listening(settings.host, port)
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family = found[0][0]
+            dual = family == socket.AF_INET6
+            return socket.create_server(
+                (host, port), family=family, backlog=128, dualstack_ipv6=dual
+            )
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = (error.strerror or str(error)).partition(" (while")[0]
     raise SettingsError(
-        f"the page cannot listen at {settings.host}, port {ports[0]}: {reason}; "
-        "name another one by --port"
+        f"the page cannot listen at {host}, port {ports[0]}: {reason}; name another one by --port"
     )
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, where = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    found = socket.socket(family, kind, protocol)
-    try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(where)
-        found.listen(128)
-    except OSError:
-        found.close()
-        raise
-    return found
-
-
 def _token(settings: WebSettings) -> str:
-    """What visitors need: the secret that was given, a new one, or nothing on this machine."""
-    if settings.token_file:
-        try:
-            token = Path(settings.token_file).read_text().strip()
-        except OSError as error:
-            raise SettingsError(
-                f"the file of the token {settings.token_file} cannot be read: {error.strerror}"
-            ) from error
-        if len(token) < 16:
-            raise SettingsError(
-                f"the token in {settings.token_file} has {len(token)} characters, needed are 16"
-            )
-        return token
-    return "" if is_local(settings.host) else secrets.token_urlsafe(24)
+    """Return the token of the file or a new one; an empty text if no other machine can connect."""
+    path = settings.token_file
+    if not path:
+        return "" if is_local(settings.host) else secrets.token_urlsafe(24)
+    try:
+        token = Path(path).read_text().strip()
+    except OSError as error:
+        reason = error.strerror
+        raise SettingsError(f"the file of the token {path} cannot be read: {reason}") from error
+    if len(token) < SHORTEST_TOKEN:
+        raise SettingsError(
+            f"the token in {path} has {len(token)} characters, needed are {SHORTEST_TOKEN}"
+        )
+    return token
 
 
-# what every application has
+# parts of every application
 
 
 def files(own: Path) -> list[Mount]:
-    """Where a page finds its own files, and those that it shares with others."""
+    """Return the routes of a page's own files, and of those that all pages share."""
     return [
         Mount("/static", StaticFiles(directory=own)),
         Mount("/shared", StaticFiles(directory=SHARED)),
@@ -176,31 +199,31 @@ def files(own: Path) -> list[Mount]:
 
 
 def index(own: Path) -> Response:
-    """The page itself."""
+    """Return the page itself."""
     return FileResponse(own / "index.html", headers={"cache-control": "no-cache"})
 
 
-async def _wrong(_request: Request, error: Exception) -> Response:
+async def _on_bad_request(_request: Request, error: Exception) -> Response:
     return refuse(422, str(error))
 
 
-async def _away(_request: Request, error: Exception) -> Response:
+async def _on_unavailable(_request: Request, error: Exception) -> Response:
     return refuse(503, str(error))
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _on_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return refuse(error.status_code, error.detail)
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+async def _on_failure(request: Request, error: Exception) -> Response:
     log.error("a request failed", path=request.url.path, exc_info=error)
     return refuse(500, "this went wrong here; the log of the page says why")
 
 
-TROUBLE: Mapping[Any, Any] = {
-    MessageError: _wrong,
-    Unavailable: _away,
-    HTTPException: _refused,
-    Exception: _failed,
+EXCEPTION_HANDLERS: Mapping[Any, Any] = {
+    MessageError: _on_bad_request,
+    Unavailable: _on_unavailable,
+    HTTPException: _on_http_error,
+    Exception: _on_failure,
 }

@@ -1,4 +1,4 @@
-"""Settings of whatever serves a page."""
+"""Settings of every page."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from roomgrad.settings import RuntimeSettings, settings
 
 @settings
 class WebSettings(RuntimeSettings):
-    """Where a page is found."""
+    """Where a page is served."""
 
     host: str = "127.0.0.1"
-    """Address to listen at. Any other than this machine's own wants a token from each visitor."""
+    """Address to listen at. A page at any address but this machine's own asks for a token."""
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port to listen at; when empty 8321 (labelling), 8322 (dashboard), or the next one free."""
+    """Port to listen at. If empty, 8321 (labelling) or 8322 (dashboard), or the next free one."""
 
     hosts: str = ""
-    """Names under which browsers reach the page, with commas; this machine's own are known. The
-    first one stands in the address that is shown, where the page listens at all addresses."""
+    """Names by which browsers reach the page, separated by commas, beside this machine's own. If
+    the page listens at all addresses, the first name is part of the address that is logged."""
 
     token_file: str = ""
-    """File with the token that visitors need; when empty one is made and logged, where needed."""
+    """File with the token that visitors need. If empty, a token is made and logged when needed."""
 
     @property
     def named_hosts(self) -> tuple[str, ...]:
-        """What `hosts` names."""
-        return tuple(each.strip() for each in self.hosts.split(",") if each.strip())
+        """The names in `hosts`."""
+        return tuple(name.strip() for name in self.hosts.split(",") if name.strip())

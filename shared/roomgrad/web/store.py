@@ -1,4 +1,4 @@
-"""A page's way to the server, which may be away for any time."""
+"""A page's connection to the Redis server, which may be unavailable at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import redis
 from roomgrad.errors import ServerError
 from roomgrad.web.serving import Unavailable
 
-ANSWERS_IN_S = 8.0  # an acknowledgement of the disk takes up to 5
+ANSWERS_IN_S = 8.0  # a command that waits for the server's disk takes up to 5
 
 
 class Closable(Protocol):
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Store(Generic[C]):
-    """One connection for all requests, made when the server first answers."""
+    """One connection for all requests, opened by the first one that succeeds."""
 
     def __init__(self, connect: Callable[[], C]) -> None:
         self._connect = connect
@@ -35,14 +35,14 @@ class Store(Generic[C]):
         self._lock = threading.Lock()
 
     def do(self, work: Callable[[C], T]) -> T:
-        """`work` with the connection, in this thread. Raises Away."""
+        """Return `work(connection)`, called in this thread. Raises Unavailable."""
         try:
             return work(self._connected())
         except (redis.RedisError, ServerError, OSError) as error:
             raise Unavailable(f"the server of this run cannot do it now: {error}") from error
 
     async def ask(self, work: Callable[[C], T]) -> T:
-        """`work` with the connection, in another thread. Raises Away, in time."""
+        """Return `work(connection)`, called in another thread. Raises Unavailable after 8 s."""
         try:
             with anyio.fail_after(ANSWERS_IN_S):
                 return await anyio.to_thread.run_sync(self.do, work, abandon_on_cancel=True)
@@ -52,7 +52,7 @@ class Store(Generic[C]):
             ) from error
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
 

@@ -1,1 +1,1 @@
-"""What others may know of a component at work: log lines, metrics, spans. All of it is optional."""
+"""Optional observation of a running component: log lines, metrics, spans."""

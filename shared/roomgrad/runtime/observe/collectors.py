@@ -1,4 +1,4 @@
-"""What stands in Redis, read when Prometheus asks, and never by the loop."""
+"""Metrics that are read from Redis at each scrape, and never by the loop."""
 
 from __future__ import annotations
 
@@ -17,29 +17,33 @@ from roomgrad.redis import registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad.runtime import heartbeats
+from roomgrad.systems import Gauge
 
-PATIENCE_S = 2.0  # for a server that is away; Prometheus itself waits for ten seconds
-LOSSES = "losses"
+PATIENCE_S = 2.0  # for an unavailable server; Prometheus itself waits for ten seconds
+NEWEST = (1, 0, -1, -2)  # numbers of records around the counter `finished`, newest first
 
-WHO = ("run", "component")
-PLACE = (*WHO, "room", "type")
+COMPONENT = ("run", "component")
+STREAM = (*COMPONENT, "room", "type")
 
-ABOUT = {
-    "roomgrad_server_up": ("Whether the server answered, 1 or 0.", WHO),
-    "roomgrad_waiting": ("Messages that nobody of the component has in hand yet.", PLACE),
-    "roomgrad_pending": ("Messages in the hands of a replica, not committed.", PLACE),
-    "roomgrad_dead_letters": ("Dead letters of the run.", WHO),
-    "roomgrad_open": ("Records in the component's memory: roots that are open.", WHO),
-    "roomgrad_replicas": ("Living replicas of each component of the run.", (*WHO, "of")),
-    "roomgrad_step": ("Steps of the component's model.", WHO),
-    "roomgrad_counted": ("What the component counts in Redis.", (*WHO, "name")),
-    "roomgrad_loss": ("Loss of the newest batch.", WHO),
-    "roomgrad_miss_metres": ("Mean distance of its shots from their targets.", WHO),
+FAMILIES = {
+    "roomgrad_server_up": ("Whether the server answered, 1 or 0.", COMPONENT),
+    "roomgrad_waiting": ("Messages that no replica of the component has been given yet.", STREAM),
+    "roomgrad_pending": ("Messages that a replica has been given and has not committed.", STREAM),
+    "roomgrad_dead_letters": ("Dead letters of the run.", COMPONENT),
+    "roomgrad_open": ("Records in the component's memory: roots that are open.", COMPONENT),
+    "roomgrad_replicas": ("Living replicas of each component of the run.", (*COMPONENT, "of")),
+    "roomgrad_step": ("Steps of the component's model.", COMPONENT),
+    "roomgrad_counted": ("What the component counts in Redis.", (*COMPONENT, "name")),
 }
+
+LOSS = Gauge("roomgrad_loss", "Loss of the newest batch.", "", "losses", "loss")
 
 
 class RunCollector(Collector):
-    """Gauges of one component of a run. A server that is away is a reading, too."""
+    """Gauges of one component of a run; of an unavailable server, that it is down.
+
+    gauges: of the component's system; each is a field of the newest record of a table.
+    """
 
     def __init__(
         self,
@@ -47,35 +51,37 @@ class RunCollector(Collector):
         names: Names,
         url: str,
         password_file: str,
-        streams: Sequence[tuple[str, str]],
+        streams: Sequence[tuple[str, str]] = (),
+        gauges: Sequence[Gauge] = (),
     ) -> None:
         self._component = component
         self._names = names
         self._streams = list(streams)
-        self._who = (names.run, component)
+        self._gauges = (LOSS, *gauges)
+        self._labels = (names.run, component)
         self._url, self._password_file = for_run(url, names.run), password_file
         self._client: redis.Redis | None = None
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing is read for it."""
-        return iter([_family(name) for name in ABOUT])
+        """Return the metrics without values; nothing is read."""
+        return iter(self._families().values())
 
     def collect(self) -> Iterator[Metric]:
-        """All of it, of one moment."""
-        with self._one_at_a_time:
-            found = {name: _family(name) for name in ABOUT}
+        """Read all metrics."""
+        with self._lock:
+            found = self._families()
             try:
                 self._read(found)
                 up = 1
             except (OSError, redis.RedisError, RoomgradError):
                 self.close()
-                found, up = {name: _family(name) for name in ABOUT}, 0
-            found["roomgrad_server_up"].add_metric(self._who, up)
+                found, up = self._families(), 0
+            found["roomgrad_server_up"].add_metric(self._labels, up)
         yield from found.values()
 
     def close(self) -> None:
-        """Closes the connection; the next look opens it again."""
+        """Close the connection; the next scrape opens it again."""
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -92,15 +98,15 @@ class RunCollector(Collector):
                 pipeline.xinfo_stream(self._names.stream(*stream))
                 pipeline.xinfo_groups(self._names.stream(*stream))
             dead, records, *replies = pipeline.execute(raise_on_error=False)
-        self._of_streams(found, replies)
-        found["roomgrad_dead_letters"].add_metric(self._who, _count(dead))
-        found["roomgrad_open"].add_metric(self._who, _count(records))
+        self._read_streams(found, replies)
+        found["roomgrad_dead_letters"].add_metric(self._labels, _count(dead))
+        found["roomgrad_open"].add_metric(self._labels, _count(records))
         living = heartbeats.living(client, self._names)
         for other in sorted(registry.components_of(client, self._names)):
-            found["roomgrad_replicas"].add_metric((*self._who, other), living[other])
-        self._of_training(found, client)
+            found["roomgrad_replicas"].add_metric((*self._labels, other), living[other])
+        self._read_training(found, client)
 
-    def _of_streams(self, found: dict[str, Any], replies: Sequence[Any]) -> None:
+    def _read_streams(self, found: dict[str, Any], replies: Sequence[Any]) -> None:
         for stream, info, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
             for reply in (info, groups):
                 if isinstance(reply, redis.exceptions.NoPermissionError):
@@ -113,28 +119,37 @@ class RunCollector(Collector):
                 lag = group.get("lag")  # None if the server has lost count: then at least 0 or 1
                 if lag is None:
                     lag = int(group["last-delivered-id"] != info["last-generated-id"])
-                where = (*self._who, *stream)
+                where = (*self._labels, *stream)
                 found["roomgrad_waiting"].add_metric(where, lag)
                 found["roomgrad_pending"].add_metric(where, group["pending"])
 
-    def _of_training(self, found: dict[str, Any], client: redis.Redis) -> None:
+    def _read_training(self, found: dict[str, Any], client: redis.Redis) -> None:
         step: Any = client.hget(self._names.model(self._component), "step")
         if step is not None:
-            found["roomgrad_step"].add_metric(self._who, int(step))
+            found["roomgrad_step"].add_metric(self._labels, int(step))
         counters: Any = client.hgetall(self._names.counters(self._component))
         for name, value in sorted(counters.items()):
-            found["roomgrad_counted"].add_metric((*self._who, name.decode()), int(value))
-        if b"finished" in counters:  # it is the one who knows the loss
-            newest = self._newest(client, int(counters[b"finished"]))
-            for name, key in (("roomgrad_loss", "loss"), ("roomgrad_miss_metres", "miss_m")):
-                if key in newest:
-                    found[name].add_metric(self._who, float(newest[key]))
+            found["roomgrad_counted"].add_metric((*self._labels, name.decode()), int(value))
+        if b"finished" in counters:
+            self._read_gauges(found, client, int(counters[b"finished"]))
 
-    def _newest(self, client: redis.Redis, finished: int) -> dict[str, Any]:
-        """Batches are numbered, and the loss of one is known before it is finished."""
-        near = [str(finished + ahead) for ahead in (1, 0, -1, -2)]
-        values: Any = client.hmget(self._names.table(LOSSES), near)
-        return next((dict(unpack(value)) for value in values if value is not None), {})
+    def _read_gauges(self, found: dict[str, Any], client: redis.Redis, finished: int) -> None:
+        """Read the gauges from the newest record of each table.
+
+        Records are numbered like the batches that are counted as `finished`, but may be written a
+        little before.
+        """
+        near = [str(finished + ahead) for ahead in NEWEST]
+        for table in {gauge.table for gauge in self._gauges}:
+            values: Any = client.hmget(self._names.table(table), near)
+            newest = next((dict(unpack(value)) for value in values if value is not None), {})
+            for gauge in self._gauges:
+                if gauge.table == table and gauge.field in newest:
+                    found[gauge.name].add_metric(self._labels, float(newest[gauge.field]))
+
+    def _families(self) -> dict[str, Any]:
+        named = {gauge.name: (gauge.about, COMPONENT) for gauge in self._gauges}
+        return {name: _family(name, *about) for name, about in {**FAMILIES, **named}.items()}
 
 
 def _count(reply: Any) -> int:
@@ -144,7 +159,6 @@ def _count(reply: Any) -> int:
     return reply if isinstance(reply, int) else 0
 
 
-def _family(name: str) -> Any:  # its methods have no types
-    sentence, labels = ABOUT[name]
+def _family(name: str, about: str, labels: Sequence[str]) -> Any:  # its methods have no types
     kind = CounterMetricFamily if name == "roomgrad_counted" else GaugeMetricFamily
-    return kind(name, sentence, labels=labels)
+    return kind(name, about, labels=labels)

@@ -1,4 +1,4 @@
-"""One log line a message, at debug only."""
+"""One log line per message, at level debug."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ log = structlog.get_logger("roomgrad")
 
 
 class Lines:
-    """Writes what became of each message."""
+    """Logs the outcome of each message."""
 
-    def handled(self, done: Outcome) -> None:
-        room, type_ = done.delivery.stream.key
+    def handled(self, outcome: Outcome) -> None:
+        """Log one line."""
+        room, type_ = outcome.delivery.stream.key
         log.debug(
             "handled",
             room=room,
             type=type_,
-            id=done.delivery.message_id(),
-            root_id=done.delivery.root_id(),
-            outcome=done.outcome,
-            handler_ms=round(done.handler_s * 1000, 3),
-            **({"reason": done.reason} if done.reason else {}),
+            id=outcome.delivery.message_id(),
+            root_id=outcome.delivery.root_id(),
+            outcome=outcome.outcome,
+            handler_ms=round(outcome.handler_s * 1000, 3),
+            **({"reason": outcome.reason} if outcome.reason else {}),
         )
 
     def sent(self, messages: Sequence[Message]) -> None:
-        """What is said first is handled by somebody else, who writes it down."""
+        """Do nothing: the component that handles a message logs it."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""

@@ -21,15 +21,16 @@ from roomgrad.names import Names
 from roomgrad.runtime.observe.collectors import RunCollector
 from roomgrad.runtime.observe.outcome import SKIPPED, Outcome
 from roomgrad.settings import RuntimeSettings
+from roomgrad.systems import Gauge
 
 log = structlog.get_logger("roomgrad")
 
-PORTS = 100  # from METRICS_PORT on; several components of one machine take one each
+PORTS = 100  # tried from METRICS_PORT on; components on one machine use one each
 SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 60.0)
 
 
 class Metrics:
-    """Counts in the loop what only the loop knows; the rest is read when somebody asks."""
+    """Counts what only the loop knows; the rest is read from Redis at each scrape."""
 
     def __init__(
         self,
@@ -38,13 +39,14 @@ class Metrics:
         names: Names,
         url: str,
         streams: Sequence[tuple[str, str]] = (),
+        gauges: Sequence[Gauge] = (),
     ) -> None:
         self._who = (names.run, component)
         registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self._messages = Counter(
             "roomgrad_messages",
-            "Messages that this replica is done with, by outcome.",
+            "Messages that this replica has handled, by outcome.",
             ("run", "component", "room", "type", "outcome"),
             registry=registry,
         )
@@ -55,38 +57,42 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
-        self._again = Counter(
+        self._redelivered = Counter(
             "roomgrad_redelivered",
-            "Messages that had been delivered before: tried again, or taken over.",
+            "Messages that had been delivered before, to this replica or another one.",
             ("run", "component", "room", "type"),
             registry=registry,
         )
-        self._readings = RunCollector(component, names, url, settings.redis_password_file, streams)
-        registry.register(self._readings)
+        self._collector = RunCollector(
+            component, names, url, settings.redis_password_file, streams, gauges
+        )
+        registry.register(self._collector)
         self._server, self._thread = _serve(settings, registry)
         self.port: int = self._server.server_port
         log.info("metrics", at=f"http://{settings.metrics_host}:{self.port}/metrics")
 
-    def handled(self, done: Outcome) -> None:
-        where = (*self._who, *done.delivery.stream.key)
-        self._messages.labels(*where, done.outcome).inc()
-        if done.outcome != SKIPPED:
-            self._seconds.labels(*where).observe(done.handler_s)
-        if done.delivery.count > 1:
-            self._again.labels(*where).inc()
+    def handled(self, outcome: Outcome) -> None:
+        """Count one message."""
+        where = (*self._who, *outcome.delivery.stream.key)
+        self._messages.labels(*where, outcome.outcome).inc()
+        if outcome.outcome != SKIPPED:
+            self._seconds.labels(*where).observe(outcome.handler_s)
+        if outcome.delivery.count > 1:
+            self._redelivered.labels(*where).inc()
 
     def sent(self, messages: Sequence[Message]) -> None:
-        """Counted by whoever handles it."""
+        """Do nothing: the component that handles a message counts it."""
 
     def close(self) -> None:
+        """Stop the server and close the connection."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        self._readings.close()
+        self._collector.close()
 
 
 def _serve(settings: RuntimeSettings, registry: CollectorRegistry) -> Any:
-    """The server at the first free port. Raises SettingsError where there is none."""
+    """Return the server at the first free port, and its thread. Raises SettingsError."""
     host, first = settings.metrics_host, settings.metrics_port
     last = min(first + PORTS, 65536) - 1
     for port in range(first, last + 1):
@@ -95,9 +101,9 @@ def _serve(settings: RuntimeSettings, registry: CollectorRegistry) -> Any:
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise SettingsError(
-                    f"metrics cannot be served at {host}:{port}: {error.strerror}; choose others "
-                    f"by METRICS_HOST and METRICS_PORT."
+                    f"metrics cannot be served at {host}:{port}: {error.strerror}; set "
+                    f"METRICS_HOST and METRICS_PORT."
                 ) from error
     raise SettingsError(
-        f"the ports {first} to {last} of {host} are all taken: choose another METRICS_PORT."
+        f"the ports {first} to {last} of {host} are all taken: set another METRICS_PORT."
     )

@@ -1,4 +1,4 @@
-"""Those who watch a replica at its work; by default nobody does."""
+"""The observers of a replica, by its settings; by default there are none."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
 from roomgrad.runtime.observe.outcome import Observer, Outcome
 from roomgrad.settings import RuntimeSettings
+from roomgrad.systems import Gauge, installed
 
 log = structlog.get_logger("roomgrad")
 
@@ -26,21 +27,21 @@ MISSING = (
 
 
 class Observers:
-    """Tells each of them, and protects the loop from what they raise."""
+    """Calls each observer, and logs what they raise."""
 
     def __init__(self, observers: Sequence[Observer] = ()) -> None:
         self._all = tuple(observers)
 
-    def handled(self, done: Outcome) -> None:
-        """A message is done with."""
+    def handled(self, outcome: Outcome) -> None:
+        """Pass on the outcome of a message."""
         for each in self._all:
             try:
-                each.handled(done)
+                each.handled(outcome)
             except Exception as error:
                 log.error("a message could not be observed", exc_info=error)
 
     def sent(self, messages: Sequence[Message]) -> None:
-        """A component has spoken first."""
+        """Pass on the first messages of a run."""
         for each in self._all:
             try:
                 each.sent(messages)
@@ -48,7 +49,7 @@ class Observers:
                 log.error("a message could not be observed", exc_info=error)
 
     def close(self) -> None:
-        """Lets them bring home what they know."""
+        """Close each observer."""
         for each in self._all:
             each.close()
 
@@ -56,13 +57,15 @@ class Observers:
 def observers(
     component: Component, settings: RuntimeSettings, names: Names, consumer: str, url: str
 ) -> Observers:
-    """Those that the settings ask for. Raises SettingsError where one of them cannot work."""
+    """Return the observers that settings and environment ask for. Raises SettingsError."""
     found: list[Observer] = []
     if settings.log_level == "debug":
         found.append(Lines())
     if settings.metrics_port:
         streams = [stream.key for stream in component.streams]
-        found.append(_metrics(component.name, settings, names, url, streams))
+        plugin = installed().get(component.system.name)
+        gauges = [g for g in plugin.metrics if g.component == component.name] if plugin else []
+        found.append(_metrics(component.name, settings, names, url, streams, gauges))
     if asked := otel_env.spans(os.environ):
         found.append(_spans(asked, component, names, consumer))
     return Observers(found)
@@ -70,14 +73,14 @@ def observers(
 
 @contextlib.contextmanager
 def metrics(component: str, settings: RuntimeSettings, names: Names, url: str) -> Iterator[None]:
-    """Metrics of a program without a replica, while the block lasts, if the settings ask for them.
+    """Serve metrics of a program without a replica within the block, if the settings ask for them.
 
-    Raises SettingsError where they cannot be served.
+    Raises SettingsError if they cannot be served.
     """
     if not settings.metrics_port:
         yield
         return
-    with contextlib.closing(_metrics(component, settings, names, url, ())):
+    with contextlib.closing(_metrics(component, settings, names, url)):
         yield
 
 
@@ -86,7 +89,8 @@ def _metrics(
     settings: RuntimeSettings,
     names: Names,
     url: str,
-    streams: Sequence[tuple[str, str]],
+    streams: Sequence[tuple[str, str]] = (),
+    gauges: Sequence[Gauge] = (),
 ) -> Observer:
     try:
         from roomgrad.runtime.observe.metrics import Metrics
@@ -95,7 +99,7 @@ def _metrics(
         raise SettingsError(
             MISSING.format(asked="METRICS_PORT", what="metrics", package=package)
         ) from None
-    return Metrics(component, settings, names, url, streams)
+    return Metrics(component, settings, names, url, streams, gauges)
 
 
 def _spans(asked: str, component: Component, names: Names, consumer: str) -> Observer:

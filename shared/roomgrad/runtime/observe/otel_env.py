@@ -1,4 +1,4 @@
-"""Whether spans are wanted, by the standard variables of OpenTelemetry.
+"""The standard environment variables of OpenTelemetry that switch spans on.
 
 opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables
 """
@@ -16,9 +16,9 @@ PROTOCOL = "http/protobuf"
 
 
 def spans(environ: Mapping[str, str]) -> str:
-    """The variable that asks for spans; empty where none does.
+    """Return the name of the variable that switches spans on; an empty text if none does.
 
-    Raises SettingsError for an exporter or a protocol that is not there.
+    Raises SettingsError for an exporter or a protocol that is not supported.
     """
     exporter = environ.get(EXPORTER, "")
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or exporter == "none":

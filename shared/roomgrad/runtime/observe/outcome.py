@@ -1,4 +1,4 @@
-"""What became of one message in the hands of a replica."""
+"""The outcome of one message that a replica handled."""
 
 from __future__ import annotations
 
@@ -12,52 +12,54 @@ from roomgrad.runtime.consumers import Delivery
 from roomgrad.runtime.work import Attempt
 
 COMMITTED = "committed"
-SKIPPED = "skipped"  # no handler wanted it
-GONE = "gone"  # somebody else committed it meanwhile
-RETRIED = "retried"  # the handler raised, it is tried again later
-DEAD = "dead"  # it went to the dead letters
+SKIPPED = "skipped"  # no handler accepted it
+GONE = "gone"  # another replica committed it meanwhile
+RETRIED = "retried"  # the handler raised; the message is redelivered later
+DEAD = "dead"  # it became a dead letter
 OUTCOMES = (COMMITTED, SKIPPED, GONE, RETRIED, DEAD)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """One message that was handled, as far as it came."""
+    """One message and how far its handling came."""
 
     delivery: Delivery
     began_ns: int = field(default_factory=time.time_ns)
     outcome: str = ""
-    """One of `OUTCOMES`; empty while it is handled, and for ever where the server was lost."""
+    """One of `OUTCOMES`; empty until then, and if the connection to the server was lost."""
 
     message: Message | None = None
-    """None where it could not be decoded."""
+    """None if it could not be decoded."""
 
     attempt: Attempt | None = None
-    """What its handlers wanted; None where they failed, or nobody wanted it."""
+    """What its handlers staged; None if they failed, or if none accepted the message."""
 
     reason: str = ""
     """Why it was not committed."""
 
     @property
     def handler_s(self) -> float:
-        """Seconds in its handlers; where they failed, from the beginning until now."""
+        """Seconds in the handlers; if they failed, seconds from the beginning until now."""
         if self.attempt is not None:
             return (self.attempt.ended_ns - self.attempt.began_ns) / 1e9
         return (time.time_ns() - self.began_ns) / 1e9 if self.outcome != SKIPPED else 0.0
 
     @property
     def sent(self) -> list[Message]:
-        """What it brought about, now and later; nothing unless it was committed."""
+        """The messages that its commit sent or scheduled; empty if it was not committed."""
         if self.attempt is None or self.outcome != COMMITTED:
             return []
         return [*self.attempt.messages, *(later for _, later in self.attempt.context.later)]
 
 
 class Observer(Protocol):
-    """Is told of each message. Whatever it raises is logged, and hurts nobody."""
+    """Observes each message of a replica. What its methods raise is logged and ignored."""
 
-    def handled(self, done: Outcome) -> None: ...
+    def handled(self, outcome: Outcome) -> None:
+        """Called after each message that was handled."""
 
     def sent(self, messages: Sequence[Message]) -> None:
-        """What a component said that speaks first."""
+        """Called with the messages that a component sent when a run began."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called when the replica ends."""

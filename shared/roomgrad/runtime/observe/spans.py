@@ -1,8 +1,8 @@
 """OpenTelemetry spans: one tree for each root, through all components.
 
-The trace of a root is its ROOT_ID. Whoever handles a message makes a span of the handling, and
-below it one for each message that it sends, whose ID follows from room, TYPE, ID and sender. So the
-next component finds its parent without a word about it on the wire.
+The trace ID of a root is its ROOT_ID. A component makes a span for each message that it handles,
+and below it one for each message that it sends. The ID of the latter is a hash of room, TYPE, ID
+and sender, so the next component finds its parent span without another field in the message.
 """
 
 from __future__ import annotations
@@ -28,41 +28,46 @@ from roomgrad.messages import Message
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.runtime.observe.outcome import DEAD, RETRIED, Outcome
 
-PATIENCE_S = 2.0  # for a collector, when the component ends
+PATIENCE_S = 2.0  # for the collector, when the component ends
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
 def trace_id(root_id: str) -> int:
-    """A ROOT_ID of 32 hexadecimal digits is a trace ID; any other text is hashed."""
+    """Return a ROOT_ID of 32 hexadecimal digits as a number, any other text as a hash."""
     found = int(root_id, 16) if _HEX.fullmatch(root_id) else 0
-    return found or _hashed(16, root_id)
+    return found or _hash(16, root_id)
 
 
 def sending_id(message: Message) -> int:
-    """The span in which a message was sent. A gradient has the ID of its forward message."""
-    return _hashed(8, message.room, message.type, message.id, message.sent_by)
+    """Return the ID of the span in which a message was sent.
+
+    The TYPE is hashed too, as a gradient has the ID of its forward message.
+    """
+    return _hash(8, message.room, message.type, message.id, message.sent_by)
 
 
-def giving_up_id(component: str, root_id: str) -> int:
-    """The span in which a component gave up a root; its notices follow from it."""
-    return _hashed(8, "dead", component, root_id)
+def dead_letter_id(component: str, root_id: str) -> int:
+    """Return the ID of the span in which a component gave up a root; notices are its children."""
+    return _hash(8, "dead", component, root_id)
 
 
 class Ids(IdGenerator):
-    """The IDs of the next span, as they were set."""
+    """Generates the IDs that were set before."""
 
     def __init__(self) -> None:
         self.trace = self.span = 0
 
     def generate_trace_id(self) -> int:
+        """Return the trace ID that was set."""
         return self.trace
 
     def generate_span_id(self) -> int:
+        """Return the span ID that was set."""
         return self.span
 
 
 class Spans:
-    """Makes the spans of one replica; a thread of its own brings them to the collector."""
+    """Makes the spans of one replica. A thread of its own exports them to the collector."""
 
     def __init__(self, component: Component, names: Names, consumer: str) -> None:
         self._component = component
@@ -85,52 +90,54 @@ class Spans:
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("roomgrad")
 
-    def handled(self, done: Outcome) -> None:
-        delivery = done.delivery
+    def handled(self, outcome: Outcome) -> None:
+        """Make the spans of one message, and of those that its handlers sent."""
+        delivery = outcome.delivery
         room, type_ = delivery.stream.key
-        root_id = done.message.root_id if done.message else delivery.root_id()
-        dead = done.outcome == DEAD
-        own = giving_up_id(self._component.name, root_id) if dead else _random()
+        root_id = outcome.message.root_id if outcome.message else delivery.root_id()
+        dead = outcome.outcome == DEAD
+        own = dead_letter_id(self._component.name, root_id) if dead else _random()
         span = self._start(
             "process",
             SpanKind.CONSUMER,
-            (root_id, own, self._parent(done)),
+            (root_id, own, self._parent(outcome)),
             (room, type_, delivery.message_id()),
-            done.began_ns,
+            outcome.began_ns,
         )
         span.set_attribute("messaging.consumer.group.name", self._component.name)
         span.set_attribute("code.function.name", ", ".join(self._handlers.get((room, type_), ())))
-        span.set_attribute("roomgrad.outcome", done.outcome)
+        span.set_attribute("roomgrad.outcome", outcome.outcome)
         span.set_attribute("roomgrad.deliveries", delivery.count)
-        if dead or done.outcome == RETRIED:
-            span.set_status(Status(StatusCode.ERROR, done.reason))
-            span.add_event("exception", {"exception.message": done.reason})
+        if dead or outcome.outcome == RETRIED:
+            span.set_status(Status(StatusCode.ERROR, outcome.reason))
+            span.add_event("exception", {"exception.message": outcome.reason})
         span.end()
-        if done.attempt is not None:
-            self._send(done.sent, span.get_span_context(), root_id, done.attempt.ended_ns)
+        if outcome.attempt is not None:
+            self._send(outcome.sent, span.get_span_context(), root_id, outcome.attempt.ended_ns)
 
     def sent(self, messages: Sequence[Message]) -> None:
+        """Make the spans of the first messages of a run."""
         self._send(messages, None, "", time.time_ns())
 
     def close(self) -> None:
-        """Brings home what is left, unless the collector is away: nobody waits for that."""
+        """Export the remaining spans, for at most 2 s if the collector is unavailable."""
         ending = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
         ending.start()
         ending.join(PATIENCE_S)
 
-    def _parent(self, done: Outcome) -> int:
-        """The span in which the message was sent; 0 for what came from outside."""
-        message = done.message
+    def _parent(self, outcome: Outcome) -> int:
+        """Return the ID of the span in which the message was sent; 0 if no component sent it."""
+        message = outcome.message
         if message is None or message.sent_by not in self._component.system.components:
             return 0
         if message.room == self._inbox:
-            return giving_up_id(message.sent_by, message.root_id)
+            return dead_letter_id(message.sent_by, message.root_id)
         return sending_id(message)
 
     def _send(
         self, messages: Sequence[Message], by: SpanContext | None, root_id: str, at_ns: int
     ) -> None:
-        """The first message of another root begins its trace, with a link to where it came from."""
+        """Make a span for each message; one of another root begins a trace, linked to this one."""
         for message in messages:
             if message.room in (ERRORS, LOGGING):
                 continue
@@ -154,13 +161,13 @@ class Spans:
         at_ns: int,
         links: Sequence[trace.Link] = (),
     ) -> trace.Span:
-        """ids: ROOT_ID, span ID, that of the parent or 0; what: room, TYPE, ID."""
+        """Start a span. ids: ROOT_ID, span ID, parent's span ID or 0; what: room, TYPE, ID."""
         root_id, self._ids.span, parent = ids
         self._ids.trace = trace_id(root_id)
         room, type_, id_ = what
         return self._tracer.start_span(
             f"{operation} {room} {type_}",
-            _below(self._ids.trace, parent),
+            _context(self._ids.trace, parent),
             kind,
             {
                 "messaging.system": "roomgrad",
@@ -176,8 +183,8 @@ class Spans:
         )
 
 
-def _below(trace_number: int, parent: int) -> Context:
-    """Below a span of another process; without a parent, at the top of a trace."""
+def _context(trace_number: int, parent: int) -> Context:
+    """Return the context below a span of another process; an empty one if there is no parent."""
     if not parent:
         return Context()
     flags = TraceFlags(TraceFlags.SAMPLED)
@@ -185,8 +192,8 @@ def _below(trace_number: int, parent: int) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(at), Context())
 
 
-def _hashed(size: int, *words: str) -> int:
-    """So many bytes of a hash, as a number that is not 0, which stands for no ID."""
+def _hash(size: int, *words: str) -> int:
+    """Return `size` bytes of a hash as a number other than 0, which means no ID."""
     text = "\0".join(words).encode(errors="replace")
     return int.from_bytes(hashlib.blake2b(text, digest_size=size).digest()) or 1
 

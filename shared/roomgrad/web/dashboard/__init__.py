@@ -1,1 +1,1 @@
-"""A page that shows the runs of a server, live. It only reads."""
+"""The dashboard: a page that shows any run on a server, and only reads."""

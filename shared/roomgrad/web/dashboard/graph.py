@@ -1,4 +1,4 @@
-"""Who sends to whom, as it really is: groups, heartbeats, and what components declare."""
+"""Which component sends to which room: by consumer groups, heartbeats and declarations."""
 
 from __future__ import annotations
 
@@ -21,33 +21,35 @@ class Node:
     """`component` or `room`."""
 
     alive: int = 0
-    """Replicas of a component."""
+    """Living replicas of a component."""
 
     waiting: int = 0
-    """Messages that wait for a component, or in its hands."""
+    """Messages that a component has not committed yet."""
 
     rate: float = 0.0
-    """Messages a second that a component is given, or a room gets."""
+    """Messages per second that a component is sent, or that are sent to a room."""
 
     version: str = ""
-    """Of a component's weights."""
+    """Version of a component's weights."""
 
 
 @dataclass(frozen=True)
 class Edge:
-    """One TYPE between a component and a room."""
+    """The messages of one TYPE between a component and a room."""
 
     sender: str
     to: str
     type: str
     rate: float
+    """Messages per second."""
+
     count: int
-    """Messages since the look before."""
+    """Messages since the snapshot before."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """All of it."""
+    """All nodes and edges of a run."""
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
@@ -59,49 +61,38 @@ def graph(
     replicas: Sequence[ReplicaState],
     declared: Mapping[str, Declaration],
 ) -> Graph:
-    """The graph of two looks at a run."""
+    """Return the graph of a run, with rates between two snapshots."""
     rates = now.rates(before)
-    counts = _counts(before, now)
-    flows = [flow for flow in now.flows if _is_shown(flow)]
+    added = {flow.key: flow.added for flow in before.flows}
+    # Notices and logs are left out: they tell that something happened, and train nothing.
+    flows = [f for f in now.flows if f.room not in (ERRORS, LOGGING) and not f.room.startswith("@")]
     sends = senders(declared)
-    edges = [
-        Edge(sender, _room(flow), flow.type, rates.get(flow.place, 0.0), counts.get(flow.key, 0))
-        for flow in flows
-        for sender in sends.get(flow.place, ())
-    ]
+    edges: list[Edge] = []
     for flow in flows:
-        for name in _listeners(flow, declared):
-            rate, count = rates.get(flow.place, 0.0), counts.get(flow.key, 0)
-            edges.append(Edge(_room(flow), name, flow.type, rate, count))
+        count = max(0, flow.added - added.get(flow.key, 0))
+        about = (flow.type, rates.get(flow.place, 0.0), count)
+        room = _room_node(flow.room)
+        edges += [Edge(sender, room, *about) for sender in sends.get(flow.place, ())]
+        edges += [Edge(room, name, *about) for name in _consumers(flow, declared)]
     components = {each.component for each in replicas} | set(declared)
-    components |= {name for flow in flows for name in _listeners(flow, declared)}
+    components |= {name for flow in flows for name in _consumers(flow, declared)}
     nodes = [_component(name, now, edges, replicas) for name in sorted(components)]
     return Graph((*nodes, *_rooms(flows, rates)), tuple(edges))
 
 
-def _is_shown(flow: Flow) -> bool:
-    """Rooms of a contract always; notices and logs only say that something happened."""
-    return flow.room not in (ERRORS, LOGGING) and not flow.room.startswith("@")
+def _room_node(room: str) -> str:
+    """Return the name of a room's node; a component may have the room's name."""
+    return f"room:{room}"
 
 
-def _counts(before: Flows, now: Flows) -> dict[str, int]:
-    added = {flow.key: flow.added for flow in before.flows}
-    return {flow.key: max(0, flow.added - added.get(flow.key, 0)) for flow in now.flows}
-
-
-def _room(flow: Flow) -> str:
-    """The node of a room, which may be called as a component is."""
-    return f"room:{flow.room}"
-
-
-def _listeners(flow: Flow, declared: Mapping[str, Declaration]) -> list[str]:
-    """Groups, and who sees everything without one."""
-    watchers = [
+def _consumers(flow: Flow, declared: Mapping[str, Declaration]) -> list[str]:
+    """Return the groups of a stream, and the components that read all of it without a group."""
+    everyone = [
         name
         for name, said in declared.items()
         if said.everyone and any((each.room, each.type) == flow.place for each in said.handlers)
     ]
-    return sorted({*(group.name for group in flow.groups), *watchers})
+    return sorted({*(group.name for group in flow.groups), *everyone})
 
 
 def _component(
@@ -122,4 +113,4 @@ def _rooms(flows: Iterable[Flow], rates: Mapping[tuple[str, str], float]) -> lis
     found: dict[str, float] = {}
     for flow in flows:
         found[flow.room] = found.get(flow.room, 0.0) + rates.get(flow.place, 0.0)
-    return [Node(f"room:{name}", "room", rate=round(rate, 1)) for name, rate in found.items()]
+    return [Node(_room_node(name), "room", rate=round(rate, 1)) for name, rate in found.items()]

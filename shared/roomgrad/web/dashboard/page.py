@@ -1,4 +1,4 @@
-"""The dashboard's endpoints: everything is asked for by GET, and nothing changes anything."""
+"""The dashboard's endpoints: all of them are read by GET, and none changes anything."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from roomgrad.inspect import traces
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
 from roomgrad.web import serving
-from roomgrad.web.dashboard.training import Curve
+from roomgrad.web.dashboard import panels
+from roomgrad.web.dashboard.training import Curves
 from roomgrad.web.dashboard.watch import Watch
 from roomgrad.web.events import MOST_STREAMS
 from roomgrad.web.guard import refuse
@@ -31,6 +32,7 @@ from roomgrad.web.store import Store
 STATIC = Path(__file__).parent / "static"
 MOST_WATCHED = 50  # runs at a time
 LONGEST_ID = 128  # characters, as in a message
+LONGEST_RUN = 200
 
 
 @dataclass
@@ -38,20 +40,20 @@ class Page:
     """The endpoints and what they need."""
 
     store: Callable[[str], Store[redis.Redis]]
-    """The way to a run; to any server of a cluster if empty."""
+    """Returns the connection for a run; if the name is empty, one to any server of a cluster."""
 
     run: str
     """The run that is shown first; any if empty."""
 
     watch: Callable[[Names], Watch]
     watches: dict[str, Watch] = field(default_factory=dict)
-    """Of the runs at which somebody looks, or did a moment ago."""
+    """By run, those that a page shows or showed a moment ago."""
 
-    curves: OrderedDict[str, Curve] = field(default_factory=OrderedDict)
-    """Of the runs that were asked for last."""
+    curves: OrderedDict[str, Curves] = field(default_factory=OrderedDict)
+    """By run, those that were requested last."""
 
     def app(self) -> Starlette:
-        """The application, without its guard."""
+        """Return the application, without its guard."""
         routes = [
             Route("/", self.index),
             Route("/healthz", self.health),
@@ -60,25 +62,26 @@ class Page:
             Route("/api/training", self.show_training),
             Route("/api/roots/{root}", self.show_root),
             *serving.files(STATIC),
+            *panels.files(),
         ]
-        return Starlette(routes=routes, exception_handlers=serving.TROUBLE)
+        return Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
 
     async def index(self, _request: Request) -> Response:
-        """The page."""
+        """Return the page."""
         return serving.index(STATIC)
 
     async def health(self, _request: Request) -> Response:
-        """That the page answers. Whether its server does the page says itself."""
+        """Return 200: the page works. Its events tell whether the Redis server does."""
         return JSONResponse({"well": True})
 
     async def show_runs(self, _request: Request) -> Response:
-        """The runs on the server, and the one to begin with."""
+        """Return the runs on the server, and the one to show first."""
         runs = await self.store("").ask(runs_on)
         first = self.run or next(iter(runs), "")
         return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
 
     async def show_events(self, request: Request) -> Response:
-        """What is new in a run, for as long as somebody listens."""
+        """Stream what is new in a run."""
         names = _names(request)
         if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
             return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
@@ -89,9 +92,8 @@ class Page:
         return StreamingResponse(self._events(names, last_id), media_type="text/event-stream")
 
     async def _events(self, names: Names, last_id: str) -> AsyncIterator[bytes]:
-        """Nothing comes between the choice of a watch and the beginning to listen, so that no other
-        request takes it for one at which nobody looks.
-        """
+        # Nothing is awaited between the choice of a watch and its first stream: another request
+        # would take the watch for idle and drop it.
         watch = self.watches.get(names.run) or self.watch(names)
         self.watches[names.run] = watch
         async with aclosing(watch.events.stream(last_id)) as events:
@@ -99,16 +101,16 @@ class Page:
                 yield event
 
     async def show_training(self, request: Request) -> Response:
-        """How the training of any run goes, to be laid over that of another."""
+        """Return the curves of any run, to be drawn over those of another one."""
         names = _names(request)
-        curve = self.curves.setdefault(names.run, Curve(names))
+        curves = self.curves.setdefault(names.run, Curves(names))
         self.curves.move_to_end(names.run)
         if len(self.curves) > MOST_WATCHED:
             self.curves.popitem(last=False)
-        return _json(await self.store(names.run).ask(curve.read))
+        return _json(await self.store(names.run).ask(curves.read))
 
     async def show_root(self, request: Request) -> Response:
-        """The way of one root, hop by hop."""
+        """Return the trace of one root, hop by hop."""
         names, root = _names(request), request.path_params["root"]
         if len(root) > LONGEST_ID:
             raise HTTPException(422, f"root: expected the ID of a root, got {root[:60]!r}")
@@ -123,14 +125,14 @@ class Page:
             raise HTTPException(404, str(error)) from error
 
     def close(self) -> None:
-        """Ends all streams."""
+        """End all streams."""
         for watch in self.watches.values():
             watch.stop()
 
 
 def _names(request: Request) -> Names:
     run = request.query_params.get("run", "")
-    if not 0 < len(run) <= 200:
+    if not 0 < len(run) <= LONGEST_RUN:
         raise HTTPException(422, f"run: expected the name of a run, got {run[:60]!r}")
     return Names(run)
 

@@ -1,4 +1,4 @@
-"""The newest roots of a run, and its dead letters."""
+"""The newest roots of a run, and its newest dead letters."""
 
 from __future__ import annotations
 
@@ -13,49 +13,38 @@ from roomgrad.inspect.scripts import ReadScript
 from roomgrad.inspect.streams import Flows
 from roomgrad.names import ERRORS, LOGGING, Names
 
-EACH = 6  # newest messages of each stream that are looked at
-SHOWN = 10
+MESSAGES = 6  # newest messages of each stream that are read
+ROOTS = 10
 LETTERS = 20
 
 
-class Newest:
-    """Looks at the newest messages of each stream, without their arrays."""
+def newest_roots(client: redis.Redis, now: Flows) -> list[dict[str, Any]]:
+    """Return the roots with the newest messages, newest first. Arrays are not read."""
+    read = ReadScript(client, "headers")
+    found: dict[str, dict[str, Any]] = {}
+    for flow in now.flows:
+        if not flow.added or flow.room in (ERRORS, LOGGING) or flow.room.startswith("@"):
+            continue
+        for entry, fields, _ in read([flow.key], ["+", MESSAGES, HEAD_BYTES, *FIELDS]):
+            pairs = dict(zip(fields[::2], fields[1::2], strict=False))
+            root = pairs.get(b"ROOT_ID", b"").decode(errors="replace")[:128]
+            at_ms = int(entry.partition(b"-")[0])
+            if root and at_ms >= found.get(root, {"at_ms": -1})["at_ms"]:
+                about = {"root": root, "at_ms": at_ms, "room": flow.room, "type": flow.type}
+                found[root] = about
+    return sorted(found.values(), key=lambda each: each["at_ms"], reverse=True)[:ROOTS]
 
-    def __init__(self, names: Names) -> None:
-        self._names = names
 
-    def roots(self, client: redis.Redis, now: Flows) -> list[dict[str, Any]]:
-        """The roots of which something was sent last, the newest first."""
-        read = ReadScript(client, "headers")
-        found: dict[str, dict[str, Any]] = {}
-        for flow in now.flows:
-            if not flow.added or flow.room in (ERRORS, LOGGING) or flow.room.startswith("@"):
-                continue
-            for entry, fields, _ in read([flow.key], ["+", EACH, HEAD_BYTES, *FIELDS]):
-                pairs = dict(zip(fields[::2], fields[1::2], strict=False))
-                root = pairs.get(b"ROOT_ID", b"").decode(errors="replace")[:128]
-                at_ms = int(entry.partition(b"-")[0])
-                if root and at_ms >= found.get(root, {"at_ms": -1})["at_ms"]:
-                    found[root] = {
-                        "root": root,
-                        "at_ms": at_ms,
-                        "room": flow.room,
-                        "type": flow.type,
-                    }
-        newest = sorted(found.values(), key=lambda each: each["at_ms"], reverse=True)
-        return newest[:SHOWN]
-
-    def letters(self, client: redis.Redis) -> list[dict[str, Any]]:
-        """What was given up last, and why."""
-        newest = islice(Letters(client, self._names).newest_first(), LETTERS)
-        return [
-            {
-                "entry": letter.entry,
-                "when": letter.when,
-                "component": letter.component,
-                "place": " ".join(letter.place).strip(),
-                "reason": letter.reason,
-                "root": letter.own(b"ROOT_ID"),
-            }
-            for letter in newest
-        ]
+def newest_letters(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
+    """Return the newest dead letters with their reasons, newest first."""
+    return [
+        {
+            "entry": letter.entry,
+            "when": letter.when,
+            "component": letter.component,
+            "place": " ".join(letter.place).strip(),
+            "reason": letter.reason,
+            "root": letter.own(b"ROOT_ID"),
+        }
+        for letter in islice(Letters(client, names).newest_first(), LETTERS)
+    ]

@@ -1,4 +1,4 @@
-"""The dashboard as a process: a web server, and a thread for each run that somebody watches."""
+"""The dashboard as a process: a web server, and a thread for each run that a page shows."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from roomgrad.web import serving
 from roomgrad.web.dashboard.page import Page
 from roomgrad.web.dashboard.settings import PORT, DashboardSettings
 from roomgrad.web.dashboard.watch import Watch
-from roomgrad.web.serving import LAST_RESORT_S, Listener
+from roomgrad.web.serving import Listener
 from roomgrad.web.store import Store
 
 log = structlog.get_logger("roomgrad")
 
-MOST_STORES = 100  # runs of a cluster; the one that was asked for first is connected anew
+MOST_STORES = 100  # servers of a cluster to which connections are kept
 
 
 class DashboardServer:
@@ -27,50 +27,39 @@ class DashboardServer:
 
     def __init__(self, settings: DashboardSettings, url: str) -> None:
         self._settings = settings
-        self.listener = Listener(settings, PORT)
-        self._ending = threading.Event()
         self._url = url
+        self._ending = threading.Event()
         self._stores: dict[str, Store[redis.Redis]] = {}
+        self.listener = Listener(settings, PORT)
         self.page = Page(self._store, settings.run, self._watch)
-        self._web = self.listener.server(self.page.app())
 
     @property
     def url(self) -> str:
-        """The address of the page, with its token where one is needed."""
+        """The address of the page, with its token if it asks for one."""
         return self.listener.url
 
     @property
     def is_serving(self) -> bool:
-        """Whether the web server answers."""
-        return self._web.started
+        """Whether the web server accepts requests."""
+        return self.listener.is_serving
 
     def serve(self) -> int:
-        """Serves until `stop`; the exit code."""
-        web = threading.Thread(target=self._serve_web, name="web", daemon=True)
-        web.start()
+        """Serve until `stop` is called; return the exit code."""
+        self.listener.start(self.page.app(), ended=self.stop)
         log.info("the dashboard is at", url=self.url)
         self._ending.wait()
         self.page.close()
-        self._web.should_exit = True
-        web.join(LAST_RESORT_S)
+        self.listener.stop()
         for store in self._stores.values():
             store.close()
         return 0
 
     def stop(self) -> None:
-        """Asks it to end."""
+        """Ask the server to end."""
         self._ending.set()
 
-    def _serve_web(self) -> None:
-        try:
-            self._web.run(sockets=[self.listener.socket])
-        finally:
-            if not self._ending.is_set():
-                log.error("the web server has ended")
-                self._ending.set()
-
     def _store(self, run: str) -> Store[redis.Redis]:
-        """The way to the server of a run: of a cluster, each has one of its own."""
+        """Return the connection for a run: in a cluster, runs are on different servers."""
         url = for_run(self._url, run)
         if len(self._stores) > MOST_STORES:
             self._stores.pop(next(iter(self._stores))).close()
@@ -84,7 +73,7 @@ class DashboardServer:
 
 
 def main() -> None:
-    """Runs the dashboard until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
+    """Run the dashboard until SIGTERM or SIGINT; exit with 0, or with 2 for wrong settings."""
     serving.main(
         "dashboard",
         DashboardSettings,

@@ -14,7 +14,7 @@ PORT = 8322
 
 @settings
 class DashboardSettings(WebSettings):
-    """How often the dashboard looks. It only reads, and only while somebody watches."""
+    """How often the dashboard reads a run. It writes nothing, and reads only runs on display."""
 
     every_s: Annotated[float, Field(ge=0.1, le=60)] = 0.5
-    """Seconds between two looks at a run that somebody watches."""
+    """Seconds between two reads of a run that a page shows."""

@@ -1,4 +1,4 @@
-"""How the training of a run goes: its loss, and by how much it misses, over steps."""
+"""Curves of a training run: the loss of each step, and the metrics that its system declares."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ import redis
 
 from roomgrad.inspect.series import Series, thinned
 from roomgrad.names import Names
-from roomgrad_trebuchet import ledger
+from roomgrad.redis import registry
+from roomgrad.systems import installed
 
 LOSSES = "losses"
 
 
-class Curve:
-    """The losses of a run. What was read is kept, and only what is new is read."""
+class Curves:
+    """The table `losses` of a run as curves. Only new records are read."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
         self._series = Series(names.table(LOSSES))
 
     def read(self, client: redis.Redis) -> dict[str, Any]:
-        """`loss` and `miss` as points `[step, value]`, thinned; and the counters, if there are."""
+        """Return the curves of the run, each with points `[step, value]`, thinned out."""
         self._series.update(client)
         records = [each for each in self._series.records.values() if "loss" in each]
-        counted = ledger.read(client, self._names)
-        return {
-            "run": self._names.run,
-            "loss": thinned([[each["step"], each["loss"]] for each in records]),
-            "miss": thinned([[e["step"], e["miss_m"]] for e in records if "miss_m" in e]),
-            "sent": counted.sent,
-            "finished": counted.finished,
-            "applied": counted.applied,
-            "lost": counted.lost if counted.sent else 0,
-            "duplicates": counted.duplicates,
-        }
+        titles = {**self._metrics(client), "loss": "Loss"}
+        curves = []
+        for field, title in titles.items():
+            points = [[each["step"], each[field]] for each in records if field in each]
+            if points:
+                curves.append({"name": field, "title": title, "points": thinned(points)})
+        return {"run": self._names.run, "curves": curves}
+
+    def _metrics(self, client: redis.Redis) -> dict[str, str]:
+        """Return what the run's system measures beside the loss: title by field of the table."""
+        system = registry.system_of_run(client, self._names)
+        plugin = installed().get(system.name) if system else None
+        gauges = plugin.metrics if plugin else ()
+        return {gauge.field: gauge.about.rstrip(".") for gauge in gauges if gauge.table == LOSSES}

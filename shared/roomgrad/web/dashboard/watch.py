@@ -1,4 +1,4 @@
-"""One run, looked at again and again while somebody watches."""
+"""One run, read again and again while a page shows it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,23 @@ from roomgrad.inspect import replicas, streams
 from roomgrad.inspect.streams import Flows
 from roomgrad.names import Names
 from roomgrad.redis import registry
-from roomgrad.web.dashboard import shots
 from roomgrad.web.dashboard.graph import graph
-from roomgrad.web.dashboard.roots import Newest
-from roomgrad.web.dashboard.training import Curve
+from roomgrad.web.dashboard.panels import Panel, panel_of
+from roomgrad.web.dashboard.roots import newest_letters, newest_roots
+from roomgrad.web.dashboard.training import Curves
 from roomgrad.web.events import Events
 from roomgrad.web.serving import Unavailable
 from roomgrad.web.store import Store
-from roomgrad_melody.contract import MELODY
-from roomgrad_melody.snapshot import SnapshotReader, Sound
-from roomgrad_trebuchet.contract import TREBUCHET
 
 log = structlog.get_logger("roomgrad")
 
-SLOW = 4  # looks between two at what changes slowly, or asks for all keys
-CURVES = 2  # looks between two at curves, of which a thousand points more change little
-LINGER_S = 5.0  # a page that reloads finds the run still watched
+SLOW = 4  # reads per read of what changes slowly or needs a scan of all keys
+CURVES = 2  # reads per read of curves and panel
+LINGER_S = 5.0  # after the last page has left, so that a reload finds the run still watched
 
 
 class Watch:
-    """Looks at a run while somebody listens, and publishes what is new by topics."""
+    """Publishes the topics of a run as events, by a thread that runs while pages listen."""
 
     def __init__(self, names: Names, store: Store[redis.Redis], every_s: float) -> None:
         self.names = names
@@ -46,94 +43,97 @@ class Watch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody listens, nor has a moment ago."""
+        """Whether no page listens, and the thread has ended."""
         return self._thread is None and not self.events.listeners
 
+    def stop(self) -> None:
+        """End all streams."""
+        self._ending.set()
+        self.events.close()
+
     def _start(self) -> None:
-        """Looks from now on: somebody has come to listen."""
         with self._lock:
             if self._thread is None:
                 name = f"watch {self.names.run}"
                 self._thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._thread.start()
 
-    def _leave(self) -> bool:
-        """Ends the looking, unless somebody has come just now."""
+    def _end_if_unwatched(self) -> bool:
         with self._lock:
             if not self.events.listeners:
                 self._thread = None
             return self._thread is None
 
-    def stop(self) -> None:
-        """Ends all streams."""
-        self._ending.set()
-        self.events.close()
-
     def _run(self) -> None:
-        left_at = time.monotonic()
-        sight = Sight(self.names)
+        watched_at = time.monotonic()
+        reader = RunReader(self.names)
         while not self._ending.is_set():
             began = time.monotonic()
             if self.events.listeners:
-                left_at = began
-            elif began - left_at > LINGER_S and self._leave():
+                watched_at = began
+            elif began - watched_at > LINGER_S and self._end_if_unwatched():
                 return
             try:
-                for topic, found in self._store.do(sight.look).items():
+                for topic, found in self._store.do(reader.read).items():
                     self._publish(topic, found)
             except Unavailable as error:
-                sight = Sight(self.names)
+                reader = RunReader(self.names)
                 self._publish("server", {"connected": False, "reason": str(error)})
             except Exception as error:
-                log.error("a look at the run failed", run=self.names.run, exc_info=error)
+                log.error("a run could not be read", run=self.names.run, exc_info=error)
             self._ending.wait(max(0.05, self._every_s - (time.monotonic() - began)))
 
     def _publish(self, topic: str, found: Any) -> None:
         self.events.publish(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), topic)
 
 
-class Sight:
-    """What is seen of a run, topic by topic."""
+class RunReader:
+    """Reads a run, topic by topic."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
-        self._looks = 0
+        self._reads = 0
         self._before: Flows | None = None
-        self._curve = Curve(names)
-        self._newest = Newest(names)
-        self._board = SnapshotReader(names, Sound())
+        self._curves = Curves(names)
+        self._panel: Panel | None = None
+        self._system = ""
 
-    def _learn(self, client: redis.Redis) -> None:
-        """What changes slowly: which streams there are, and who declares what."""
-        names = self._names
-        self._system = registry.system_of_run(client, names)
-        self._keys = streams.keys_of(client, names)
-        self._declared = registry.declared_in(client, names)
-
-    def look(self, client: redis.Redis) -> dict[str, Any]:
-        """What is new, by topic."""
-        slow, curves = self._looks % SLOW == 0, self._looks % CURVES == 0
+    def read(self, client: redis.Redis) -> dict[str, Any]:
+        """Return what is new, by topic."""
+        slow, curves = self._reads % SLOW == 0, self._reads % CURVES == 0
         if slow:
-            self._learn(client)
-        self._looks += 1
+            self._read_declarations(client)
+        self._reads += 1
         now = streams.look(client, self._names, self._keys)
         if slow:
             self._replicas = replicas.look(client, self._names, now)
-        drawn = graph(self._before or now, now, self._replicas, self._declared)
-        self._before = now
-        name = self._system.name if self._system else ""
         news: dict[str, Any] = {
-            "server": {"connected": True, "reason": "", "run": self._names.run, "system": name},
-            "graph": drawn,
+            "server": {
+                "connected": True,
+                "reason": "",
+                "run": self._names.run,
+                "system": self._system,
+                "panel": self._panel is not None,
+            },
+            "graph": graph(self._before or now, now, self._replicas, self._declared),
         }
-        if name == MELODY.name:
-            news["melody"] = self._board.snapshot(client) if slow else None
-        elif curves:
-            news["training"] = self._curve.read(client)
-        if name == TREBUCHET.name and curves:
-            news["shots"] = shots.last(client, self._names)
+        self._before = now
+        if curves:
+            news["training"] = self._curves.read(client)
+            news["panel"] = self._panel.read(client) if self._panel else None
         if slow:
             news["replicas"] = self._replicas
-            news["roots"] = self._newest.roots(client, now)
-            news["dead"] = {"count": now.dead, "letters": self._newest.letters(client)}
+            news["roots"] = newest_roots(client, now)
+            letters = newest_letters(client, self._names)
+            news["dead"] = {"count": now.dead, "letters": letters}
         return {topic: found for topic, found in news.items() if found is not None}
+
+    def _read_declarations(self, client: redis.Redis) -> None:
+        """Read what changes slowly: the system, its streams, and what components declare."""
+        system = registry.system_of_run(client, self._names)
+        name = system.name if system else ""
+        if name != self._system:
+            panel = panel_of(name)
+            self._system, self._panel = name, panel(self._names) if panel else None
+        self._keys = streams.keys_of(client, self._names)
+        self._declared = registry.declared_in(client, self._names)

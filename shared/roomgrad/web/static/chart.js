@@ -103,22 +103,3 @@ export function short(value) {
   if (Number.isInteger(value)) return value.toLocaleString("en");
   return Math.abs(value) >= 100 ? value.toFixed(0) : value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 }
-
-// Bars for the ratings 0 to 5.
-export function drawHistogram(picture, counts) {
-  const most = Math.max(1, ...counts);
-  picture.setAttribute("viewBox", "0 0 240 84");
-  const parts = counts.flatMap((count, rating) => {
-    const height = (count / most) * 48;
-    const x = rating * 40 + 6;
-    return [
-      svg("rect", { class: "bar-back", x, y: 14, width: 28, height: 48, rx: 4 }),
-      svg("rect", { class: `rated${rating}`, x, y: 62 - height, width: 28, height, rx: 4 }),
-      svg("text", { class: "count", x: x + 14, y: 10 }, String(count)),
-      svg("text", { class: "class", x: x + 14, y: 77 }, String(rating)),
-    ];
-  });
-  const said = counts.map((count, rating) => `${count} times ${rating}`).join(", ");
-  picture.setAttribute("aria-label", `Ratings so far: ${said}`);
-  picture.replaceChildren(...parts);
-}

@@ -1,14 +1,11 @@
-// Puts the dashboard together. Everything here comes with the events of one run.
+// Puts the dashboard together. All data comes with the events of one run.
 
 import { ask } from "/shared/api.js";
-import { drawChart, drawHistogram, short } from "/shared/chart.js";
+import { drawChart, short } from "/shared/chart.js";
 import { recall, remember } from "/shared/kept.js";
-import { Player } from "/shared/player.js";
-import { smallRoll } from "/shared/roll.js";
-import { html } from "/shared/svg.js";
+import { html, svg } from "/shared/svg.js";
 import { Graph, inWords } from "./graph.js";
 import { Roots, showDead } from "./roots.js";
-import { Shots } from "./shots.js";
 
 const find = (id) => document.getElementById(id);
 const put = (id, text) => {
@@ -20,24 +17,17 @@ const RUNS_MS = 5000;
 let run = "";
 let source = null;
 let training = null;
-const others = new Map(); // by run: its training, laid over this one's
+let panel = null; // {system, shown}: shown is a promise of what panel.js returns
+const others = new Map(); // by run: its curves, drawn over those of this one
 
 const graph = new Graph(find("graph"));
-const shots = new Shots(find("shots"), find("shots-words"));
 const roots = new Roots(() => run);
-const player = new Player({
-  onMove: () => {},
-  onChange: () => {
-    for (const button of find("best").querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", String(player.isPlaying(button.dataset.melody)));
-    }
-  },
-});
 
 const shows = {
-  server({ connected, reason }) {
+  server({ connected, reason, system, panel: hasPanel }) {
     showConnection(connected ? "live" : "lost", connected ? "live" : "server away");
     find("connection").title = reason;
+    if (connected) loadPanel(hasPanel ? system : "");
   },
   graph(found) {
     graph.show(found);
@@ -50,21 +40,10 @@ const shows = {
   },
   training(found) {
     training = found;
-    find("training").hidden = !found.loss.length;
-    const counted = [
-      ["batches", short(found.finished)],
-      ["steps", short(found.applied)],
-      ["lost", short(found.lost)],
-      ["doubled", short(found.duplicates)],
-    ];
-    facts("training-facts", found.sent ? counted : []);
+    find("training").hidden = !found.curves.length;
     drawTraining();
   },
-  shots(found) {
-    find("shots-card").hidden = false;
-    shots.show(found);
-  },
-  melody: showMelody,
+  panel: (found) => panel?.shown.then((each) => each?.show(found)),
   replicas: showReplicas,
   roots: (found) => roots.show(found),
   dead: showDead,
@@ -89,29 +68,39 @@ function showConnection(state, words) {
   find("connection").querySelector("span").textContent = words;
 }
 
-function facts(id, pairs) {
-  const key = JSON.stringify(pairs);
-  if (find(id).dataset.shown === key) return;
-  find(id).dataset.shown = key;
-  find(id).replaceChildren(
-    ...pairs.map(([name, value]) =>
-      html("div", {}, html("dt", {}, name), html("dd", {}, String(value))),
-    ),
-  );
+// the panel of the run's system
+
+function loadPanel(system) {
+  if (system === (panel?.system ?? "")) return;
+  find("panel").replaceChildren();
+  panel = null;
+  if (!system) return;
+  const shown = import(`/panels/${encodeURIComponent(system)}/panel.js`)
+    .then(({ default: create }) => (panel?.shown === shown ? create(find("panel")) : null));
+  panel = { system, shown };
 }
 
 // training
 
 function drawTraining() {
   const all = [training, ...others.values()];
-  const series = (what) =>
-    all.map((each) => ({ name: all.length > 1 ? each.run : "", points: each[what] }));
-  const misses = training.miss.length > 0;
-  for (const id of ["miss", "miss-title"]) find(id).toggleAttribute("hidden", !misses);
-  if (misses) {
-    drawChart(find("miss"), { title: "Mean miss in m", series: series("miss"), unit: "steps", log: true });
+  const names = training.curves.map(({ name }) => name).join();
+  if (find("curves").dataset.shown !== names) {
+    find("curves").dataset.shown = names;
+    find("curves").replaceChildren(
+      ...training.curves.flatMap(({ name, title }) => [
+        html("h3", {}, title), svg("svg", { id: `curve-${name}`, class: "chart", role: "img" }),
+      ]),
+    );
   }
-  drawChart(find("loss"), { title: "Loss", series: series("loss"), unit: "steps", log: true });
+  for (const { name, title } of training.curves) {
+    const series = all.map(({ run: of, curves }) => ({
+      name: all.length > 1 ? of : "",
+      points: curves.find((each) => each.name === name)?.points ?? [],
+    }));
+    const log = series.every(({ points }) => points.every(([, value]) => value > 0));
+    drawChart(find(`curve-${name}`), { title, series, unit: "steps", log });
+  }
 }
 
 async function overlay() {
@@ -119,15 +108,15 @@ async function overlay() {
     try {
       others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
     } catch {
-      // It is asked for again soon, and the badge says that the server is away.
+      // The next round asks again, and the badge shows that the server is away.
     }
   }
   if (training && others.size) drawTraining();
   setTimeout(overlay, OVERLAY_MS);
 }
 
-async function choose(name, wanted) {
-  if (wanted) others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
+async function choose(name, checked) {
+  if (checked) others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
   else others.delete(name);
   if (training) drawTraining();
 }
@@ -156,11 +145,11 @@ function cells(row, values) {
 }
 
 function showRooms({ nodes, edges }) {
-  const waits = new Map(nodes.map((node) => [node.name, node.waiting]));
+  const waiting = new Map(nodes.map((node) => [node.name, node.waiting]));
   const rows = edges
     .filter((edge) => edge.sender.startsWith("room:"))
     .map((edge) => [
-      edge.sender.slice(5), edge.type, Math.round(edge.rate * 10) / 10, waits.get(edge.to) ?? 0,
+      edge.sender.slice(5), edge.type, Math.round(edge.rate * 10) / 10, waiting.get(edge.to) ?? 0,
     ]);
   find("rooms").tBodies[0].replaceChildren(...rows.map((row) => cells(html("tr"), row)));
 }
@@ -168,8 +157,8 @@ function showRooms({ nodes, edges }) {
 function showReplicas(replicas) {
   const rows = replicas.map((each) => {
     const state = !each.alive
-      ? "none lives"
-      : each.handling_s > 3 ? `in one handler for ${each.handling_s.toFixed(0)} s` : "lives";
+      ? "no replica alive"
+      : each.handling_s > 3 ? `in one handler for ${each.handling_s.toFixed(0)} s` : "alive";
     const where = each.alive ? `${each.host}, ${each.pid}` : "";
     const weights = each.version || each.model;
     const step = weights ? `step ${short(Number(weights.split("-")[0]))}` : "";
@@ -179,51 +168,13 @@ function showReplicas(replicas) {
   find("replicas").tBodies[0].replaceChildren(...rows);
 }
 
-// melody
+// the run, and the theme
 
-function showMelody({ learning, errors, generations, best, population, sound }) {
-  find("melody-card").hidden = false;
-  player.bpm = sound.bpm;
-  facts("melody-facts", [
-    ["labels", short(learning?.labels ?? 0)],
-    ["asked", short(learning?.asked ?? 0)],
-    ["generation", short(population?.generation ?? 0)],
-    ["best", population?.best?.toFixed(2) ?? "–"],
-  ]);
-  drawChart(find("errors"), {
-    title: "Held-out error", series: [{ points: errors.points }], unit: "ratings", low: 0,
-  });
-  drawHistogram(find("histogram"), learning?.histogram ?? [0, 0, 0, 0, 0, 0]);
-  drawChart(find("generations"), {
-    title: "Expected ratings",
-    series: [
-      { name: "best", points: generations.map(([generation, , most]) => [generation, most]) },
-      { name: "mean", points: generations.map(([generation, mean]) => [generation, mean]) },
-    ],
-    unit: "generations",
-  });
-  const key = best.map(({ melody }) => melody).join();
-  if (find("best").dataset.shown === key) return;
-  find("best").dataset.shown = key;
-  find("best").replaceChildren(...best.map((each, at) => tune(each, at + 1, sound.pitches)));
-}
-
-function tune({ melody, notes, fitness }, place, pitches) {
-  const play = html("button", { type: "button", class: "thumb" }, smallRoll(notes, pitches));
-  play.setAttribute("aria-label", `Play melody ${place}`);
-  play.dataset.melody = melody;
-  play.setAttribute("aria-pressed", "false");
-  play.addEventListener("click", () => player.toggle(melody, notes));
-  return html("li", {}, play, html("span", {}, fitness.toFixed(2)));
-}
-
-// the run, and the looks
-
-async function lookForRuns() {
+async function loadRuns() {
   try {
     const { runs, first } = await ask("/api/runs");
-    const wanted = new URLSearchParams(location.hash.slice(1)).get("run");
-    if (!run) choosesRun(runs.includes(wanted) ? wanted : first);
+    const asked = new URLSearchParams(location.hash.slice(1)).get("run");
+    if (!run) chooseRun(runs.includes(asked) ? asked : first);
     const names = runs.join();
     if (find("run").dataset.shown !== names) {
       find("run").dataset.shown = names;
@@ -235,22 +186,22 @@ async function lookForRuns() {
   } catch (problem) {
     showConnection("lost", problem.message);
   }
-  setTimeout(lookForRuns, RUNS_MS);
+  setTimeout(loadRuns, RUNS_MS);
 }
 
-function choosesRun(name) {
+function chooseRun(name) {
   if (!name || name === run) return;
   run = name;
   location.hash = new URLSearchParams({ run }).toString();
-  for (const id of ["training", "shots-card", "melody-card"]) find(id).hidden = true;
+  find("training").hidden = true;
+  loadPanel("");
   others.clear();
   training = null;
   find("run").dataset.shown = "";
   listen();
 }
 
-find("run").addEventListener("change", () => choosesRun(find("run").value));
-find("shots-again").addEventListener("click", () => shots.play());
+find("run").addEventListener("change", () => chooseRun(find("run").value));
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
 function showTheme() {
@@ -266,5 +217,5 @@ find("theme").addEventListener("click", () => {
 dark.addEventListener("change", showTheme);
 
 showTheme();
-lookForRuns();
+loadRuns();
 overlay();

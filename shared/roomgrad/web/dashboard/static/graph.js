@@ -1,4 +1,4 @@
-// The graph on a ring, in the order in which messages go round; pulses run along its edges.
+// The graph as a circle, in the order in which messages pass; pulses move along its edges.
 
 import { short } from "/shared/chart.js";
 import { svg } from "/shared/svg.js";
@@ -6,9 +6,9 @@ import { svg } from "/shared/svg.js";
 const WIDTH = 960;
 const HIGH = 520;
 const CARD = { component: [150, 62], room: [112, 44] };
-const BEND = 26; // px by which the two directions of a pair stand apart
+const BEND = 26; // px between the two directions of a pair
 const PULSE_MS = 900;
-const MOST_AT_ONCE = 5; // pulses of one edge and one look; more could not be told apart
+const MOST_AT_ONCE = 5; // pulses of one edge at a time; more could not be told apart
 const MOST_PULSES = 150;
 const FAMILY = { "DATA/FORWARD": "forward", "DATA/GRADIENT": "gradient" };
 
@@ -39,7 +39,7 @@ export class Graph {
   #draw(nodes, edges, narrow) {
     const [width, high] = narrow ? [520, 760] : [WIDTH, HIGH];
     this.picture.setAttribute("viewBox", `0 0 ${width} ${high}`);
-    this.places = ring(ordered(nodes, edges), width, high);
+    this.places = circle(ordered(nodes, edges), width, high);
     this.pulses = [];
     this.paths.clear();
     const lines = edges.map((edge) => this.#line(edge, edges));
@@ -84,7 +84,7 @@ export class Graph {
     card.classList.toggle("absent", node.alive === 0);
     words.classList.toggle("late", node.waiting > 100);
     const waits = node.waiting ? ` · ${short(node.waiting)} waiting` : "";
-    words.textContent = (node.alive ? `${served(node)} · ${rate}` : "nobody lives") + waits;
+    words.textContent = (node.alive ? `${served(node)} · ${rate}` : "no replica alive") + waits;
   }
 
   #move(edge) {
@@ -118,7 +118,7 @@ export class Graph {
   }
 }
 
-// A client of the gateway has no replicas; whether it is connected just now only the gateway knows.
+// A client of the gateway has no replicas; only the gateway knows whether it is connected.
 function served({ name, alive }) {
   return name.includes("@gateway") ? "by the gateway" : `${alive} ×`;
 }
@@ -129,7 +129,7 @@ export function inWords({ nodes, edges }) {
   const said = components.map((node) => {
     const to = edges.filter((edge) => edge.sender === node.name).map((edge) => called(edge.to));
     const sends = to.length ? `, sends to ${[...new Set(to)].join(" and ")}` : "";
-    const lives = node.alive === 0 ? "nobody lives" : served(node).replace("×", "alive");
+    const lives = node.alive === 0 ? "no replica alive" : served(node).replace("×", "alive");
     return `${node.name} (${lives}${sends})`;
   });
   return `${said.join("; ")}.`;
@@ -139,7 +139,7 @@ function key(edge) {
   return `${edge.sender}>${edge.to}>${edge.type}`;
 }
 
-// Whoever speaks first in the forward direction, then whom it reaches, and so on.
+// Depth first along the forward edges, or along all edges if no message goes forward.
 function ordered(nodes, edges) {
   const forward = edges.filter((edge) => family(edge.type) === "forward");
   const way = forward.length ? forward : edges;
@@ -151,12 +151,11 @@ function ordered(nodes, edges) {
     found.push(name);
     from(name).forEach(visit);
   };
-  const first = names.includes("trainer") ? ["trainer"] : [];
-  [...first, ...names.filter((name) => !name.startsWith("room:")), ...names].forEach(visit);
+  [...names.filter((name) => !name.startsWith("room:")), ...names].forEach(visit);
   return found;
 }
 
-function ring(names, width, high) {
+function circle(names, width, high) {
   const [rx, ry] = [width / 2 - 100, high / 2 - 60];
   const angle = (at) => (2 * Math.PI * at) / names.length - Math.PI;
   return new Map(

@@ -1,4 +1,4 @@
-// The newest roots, the timeline of one of them, and what was given up.
+// The newest roots, the trace of one of them, and the dead letters.
 
 import { ask } from "/shared/api.js";
 import { html, svg } from "/shared/svg.js";
@@ -27,7 +27,7 @@ export class Roots {
 
   async open(root) {
     find("trace-title").textContent = `Root ${root}`;
-    find("trace-words").textContent = "Looking for its messages …";
+    find("trace-words").textContent = "Reading its messages …";
     find("hops").replaceChildren();
     if (!find("trace").open) find("trace").showModal();
     try {
@@ -42,10 +42,10 @@ export class Roots {
 function draw(trace) {
   const whole = Math.max(1, trace.ended_us - trace.began_us);
   const took = (whole / 1000).toFixed(2);
-  const state = { finished: `finished after ${took} ms`, open: "still open", dead: "given up" };
+  const state = { finished: `finished after ${took} ms`, open: "still open", dead: "dead letter" };
   find("trace-words").textContent =
-    `${state[trace.state] ?? trace.state}; ${trace.hops.length} messages. Light: on its way and ` +
-    "waiting. Coloured: in the hands of a component.";
+    `${state[trace.state] ?? trace.state}; ${trace.hops.length} messages. Light: sent and waiting. ` +
+    "Coloured: being handled.";
   find("hops").replaceChildren(...trace.hops.map((hop) => row(hop, trace.began_us, whole)));
 }
 
@@ -58,7 +58,7 @@ function row(hop, began, whole) {
   return html(
     "li",
     { class: hop.type === "DATA/GRADIENT" ? "gradient" : "" },
-    html("span", {}, `${hop.from || "?"} → ${hop.to || "nobody"}  (${hop.room})`),
+    html("span", {}, `${hop.from || "?"} → ${hop.to || "no component"}  (${hop.room})`),
     svg(
       "svg",
       { viewBox: "0 0 1000 18", preserveAspectRatio: "none", "aria-hidden": "true" },
@@ -78,7 +78,7 @@ export function showDead({ count, letters }) {
   find("dead").replaceChildren(
     ...letters.map((each) =>
       html("li", {}, html("strong", {}, each.reason),
-        `${each.place}, given up by ${each.component || "nobody known"} at ${each.when}. `,
+        `${each.place}, given up by ${each.component || "an unknown component"} at ${each.when}. `,
         html("code", {}, `roomgrad dead show ${each.entry}`)),
     ),
   );

@@ -1,4 +1,4 @@
-// The last pictured shots: their ways, their targets, and the trebuchet that throws the first.
+// The last shots: their trajectories and targets, and the trebuchet that throws the first.
 
 import { svg } from "/shared/svg.js";
 
@@ -17,7 +17,7 @@ export class Shots {
   }
 
   show(shots) {
-    if (shots.at === this.at || this.running) return; // one throw after the other
+    if (shots.at === this.at || this.running) return; // one throw at a time
     this.at = shots.at;
     this.shots = shots;
     this.play();
@@ -71,8 +71,8 @@ export class Shots {
     const misses = targets.map((target, at) => Math.abs(ways[at].at(-1)[0] - target));
     const mean = misses.reduce((sum, each) => sum + each, 0) / (misses.length || 1);
     this.words.textContent = misses.length
-      ? `${ways.length} shots of the batch, which miss their targets by ${mean.toFixed(2)} m on average.`
-      : `${ways.length} shots of the batch; their targets are not kept any more.`;
+      ? `${ways.length} shots of the batch; they miss their targets by ${mean.toFixed(2)} m on average.`
+      : `${ways.length} shots of the batch; their targets are no longer stored.`;
   }
 
   #path(points) {

@@ -1,6 +1,6 @@
 // A melody as a picture of 8 bars, and in words for who does not see it.
 
-import { svg } from "./svg.js";
+import { svg } from "/shared/svg.js";
 
 const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
 const SPOKEN = NAMES.map((name) => name.replace("♯", " sharp"));
