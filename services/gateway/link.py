@@ -20,7 +20,7 @@ from roomgrad.redis.addresses import for_run, located, options_of, publish_comma
 from roomgrad.redis.cluster import ELSEWHERE_ERRORS
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address
-from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, objection
+from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, explain_tls
 
 log = structlog.get_logger("roomgrad")
 
@@ -52,9 +52,9 @@ def heed(before: int) -> None:
 
 def _client(url: str, options: dict[str, Any]) -> Client:
     """The client of one server. redis-py's own way to it trusts more CAs than the one named."""
-    if not tls.wanted(url):
+    if not tls.uses_tls(url):
         return redis.asyncio.Redis.from_url(url, **options)
-    options |= {**options_of(url), "connection_class": tls.VerifiedLater}
+    options |= {**options_of(url), "connection_class": tls.VerifiedAsyncConnection}
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
@@ -123,7 +123,7 @@ class Link:
             await self.close()
             if not self._lost:
                 self._lost = True
-                reason = await asyncio.to_thread(objection, error, self._url) or error
+                reason = await asyncio.to_thread(explain_tls, error, self._url) or error
                 log.warning("lost the server, trying again", reason=str(reason))
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])

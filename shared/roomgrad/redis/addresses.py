@@ -55,7 +55,7 @@ def redis_cli(url: str, run: str, password_file: str = "") -> str:
     url = for_run(url, run)
     with contextlib.suppress(NoServer):  # while none is elected
         url = located(url, password_file=password_file)
-    plain, ca_file = tls.split(url)
+    plain, ca_file = tls.split_ca(url)
     ca = f" --cacert {shlex.quote(ca_file)}" if ca_file else ""
     return f"redis-cli{follows} -u {without_password(plain)}{ca}"
 
@@ -104,8 +104,8 @@ def resolver_of(url: str, password_file: str = "") -> MasterResolver | None:
     if not (_names_sentinels(parts) or _is_cluster(url)):
         return None
     secure = {name: value for name, value in options.items() if name.startswith("ssl_")}
-    if tls.wanted(url):
-        secure["connection_class"] = tls.Verified
+    if tls.uses_tls(url):
+        secure["connection_class"] = tls.VerifiedConnection
     who: dict[str, Any] = {
         name: options[name] for name in ("username", "password") if name in options
     }

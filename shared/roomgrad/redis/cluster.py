@@ -18,7 +18,7 @@ from roomgrad.commit import PUBLISH, SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
 from roomgrad.redis.sentinels import ASK_S, Address, MasterPool
-from roomgrad.redis.tls import VerifiedMaster
+from roomgrad.redis.tls import VerifiedMasterConnection
 
 SLOTS = 16384
 DOWN = {"fail", "fail?", "noaddr", "handshake"}
@@ -232,7 +232,7 @@ class _Node(_Elsewhere, SentinelManagedConnection):
     pass
 
 
-class _SecureNode(_Elsewhere, VerifiedMaster):
+class _SecureNode(_Elsewhere, VerifiedMasterConnection):
     pass
 
 

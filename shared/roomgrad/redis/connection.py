@@ -76,7 +76,7 @@ class Connection:
         self.grace_s = GRACE_S
         self._resolver = resolver_of(url, password_file)
         self.ring = publish_command(url)
-        self._tls = tls.wanted(url)
+        self._tls = tls.uses_tls(url)
         self._heard = False  # whether a server has said anything on this connection
         self._name = name
         self.at: Address | None = None
@@ -161,7 +161,7 @@ class Connection:
     def _objection(self, error: Exception) -> TLSError | None:
         """Why a server has never said anything, if TLS is the reason."""
         place = None if "path" in self._options else self._place()
-        return tls.objection(error, place, self._options, wanted=self._tls)
+        return tls.explain(error, place, self._options, tls=self._tls)
 
     def _greetings(self) -> list[Sequence[bytes]]:
         options = self._options

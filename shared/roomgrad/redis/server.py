@@ -74,7 +74,7 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
             f"the server at {without_password(url)} still loads its data: {error}"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        if untrusted := objection(error, url):
+        if untrusted := explain_tls(error, url):
             raise untrusted from error
         raise NoServer(
             f"no server answers at {without_password(url)} ({error}): {HOW_TO_START}"
@@ -82,12 +82,12 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     return client
 
 
-def objection(error: BaseException, url: str) -> TLSError | None:
+def explain_tls(error: BaseException, url: str) -> TLSError | None:
     """Why a connection to this address failed, if TLS is the reason."""
     options = options_of(url)
     known = "path" not in options and resolver_of(url) is None
     place = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
-    return tls.objection(error, place, options, wanted=tls.wanted(url))
+    return tls.explain(error, place, options, tls=tls.uses_tls(url))
 
 
 def _wait_loaded(client: redis.Redis) -> None:
@@ -185,9 +185,11 @@ def open_client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -
         "retry": Retry(NoBackoff(), 0),
     }
     resolver = resolver_of(url, password_file)
-    if tls.wanted(url):
+    if tls.uses_tls(url):
         watched = isinstance(resolver, Sentinels)
-        options["connection_class"] = tls.VerifiedMaster if watched else tls.Verified
+        options["connection_class"] = (
+            tls.VerifiedMasterConnection if watched else tls.VerifiedConnection
+        )
     if resolver is None:
         plain, options = with_password_file(url, options, password_file)
         return redis.Redis.from_url(plain, **options)

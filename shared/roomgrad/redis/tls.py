@@ -1,14 +1,17 @@
-"""TLS to a server: what of it an address may say, and connections that trust nobody else.
+"""TLS to a server: what an address may say of it, and connections that verify the server.
 
-`rediss://host:6379/0?ssl_ca_certs=FILE` trusts who shows a certificate for that host, signed by a
-CA in that file and by no other; without a file, by a CA that this machine trusts. Nothing turns
-this off. The file is read with each new connection, so that a new CA needs no restart.
+`rediss://host:6379/0?ssl_ca_certs=FILE` trusts a certificate for that host which is signed by a CA
+in that file; without a file, by a CA that this machine trusts. Verification cannot be turned off.
+The file is read for each new connection, so that a new CA needs no restart.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import socket
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -18,59 +21,68 @@ import redis.asyncio
 from redis.sentinel import SentinelManagedConnection
 
 from roomgrad.errors import ServerError, SettingsError, TLSError
-from roomgrad.redis import certificates
 
 CA, CERT, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
-# What redis-py knows beside these and what is meant anyway.
-MEANT_ANYWAY = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+# Options of redis-py that only say what always holds here.
+IMPLIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
+
+PROBE_S = 0.5  # for a connection that finds out what a server speaks
+
+# Numbers that OpenSSL gives to failed verifications:
+# https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
+NOT_YET_VALID, EXPIRED = 9, 10
+WRONG_NAME = (62, 64)
+UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)
+
+Address = tuple[str, int]  # host and port
 
 
-def wanted(url: str) -> bool:
-    """Whether an address asks for TLS."""
+def uses_tls(url: str) -> bool:
+    """Return whether an address asks for TLS."""
     return url.startswith("rediss")
 
 
 def check(url: str) -> None:
-    """Raises ServerError where an address asks for less than a full check, or for the unknown."""
+    """Raise ServerError if an address asks for less than full verification, or for the unknown."""
     for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if not name.startswith("ssl"):
             continue
-        if not wanted(url):
-            raise ServerError(f"{name} is of no use in an address without TLS: write rediss://")
-        if name in MEANT_ANYWAY and value.lower() != MEANT_ANYWAY[name]:
+        if not uses_tls(url):
+            raise ServerError(f"{name} has no effect in an address without TLS: write rediss://")
+        if name in IMPLIED and value.lower() != IMPLIED[name]:
             raise ServerError(
                 f"the address says {name}={value}, but the certificate of a server is always "
-                f"checked: leave it out, and name the server's CA in REDIS_CA_FILE"
+                f"verified: leave it out, and name the server's CA in REDIS_CA_FILE"
             )
-        if name not in (CA, CERT, KEY, *MEANT_ANYWAY):
+        if name not in (CA, CERT, KEY, *IMPLIED):
             raise ServerError(
-                f"the address says {name}, which is not known: there are {CA}, {CERT} and {KEY}"
+                f"the address says {name}, which is unknown: expected {CA}, {CERT} or {KEY}"
             )
 
 
 def with_ca(url: str, file: str) -> str:
-    """An address with the file of its CA, unless it names one or needs none.
+    """Return an address with the file of its CA, unless it names one or needs none.
 
-    Raises SettingsError for one that leaves this machine without TLS: whoever names a CA means TLS.
+    Raises SettingsError if the address leaves this machine without TLS, which naming a CA implies.
     """
     if not file:
         return url
     parts = urlsplit(url)
-    if wanted(url):
+    if uses_tls(url):
         if CA in dict(parse_qsl(parts.query)):
             return url
         query = "&".join(filter(None, [parts.query, urlencode({CA: file}, safe="/")]))
         return urlunsplit(parts._replace(query=query))
-    if parts.scheme.startswith("redis") and not _local(parts.netloc.rpartition("@")[2]):
-        meant = parts.scheme.replace("redis", "rediss", 1)
+    if parts.scheme.startswith("redis") and not _is_local(parts.netloc.rpartition("@")[2]):
+        scheme = parts.scheme.replace("redis", "rediss", 1)
         raise SettingsError(
             f"REDIS_CA_FILE is {file}, but the address of the server begins with "
-            f"{parts.scheme}://, which is without TLS: write {meant}://"
+            f"{parts.scheme}://, which is without TLS: write {scheme}://"
         )
     return url
 
 
-def _local(host: str) -> bool:
+def _is_local(host: str) -> bool:
     name = str(urlsplit(f"//{host}").hostname or "localhost")
     try:
         return ipaddress.ip_address(name).is_loopback
@@ -78,18 +90,18 @@ def _local(host: str) -> bool:
         return name == "localhost"
 
 
-def split(url: str) -> tuple[str, str]:
-    """An address without what it says of TLS, and the file of its CA."""
+def split_ca(url: str) -> tuple[str, str]:
+    """Return an address without its TLS options, and the file of its CA."""
     parts = urlsplit(url)
-    said = parse_qsl(parts.query)
-    query = urlencode([(name, value) for name, value in said if not name.startswith("ssl")])
-    return urlunsplit(parts._replace(query=query)), dict(said).get(CA, "")
+    options = parse_qsl(parts.query)
+    query = urlencode([(name, value) for name, value in options if not name.startswith("ssl")])
+    return urlunsplit(parts._replace(query=query)), dict(options).get(CA, "")
 
 
 def context(options: Mapping[str, Any]) -> ssl.SSLContext:
-    """What checks a server, and shows who connects where the address names a certificate.
+    """Return the context that verifies a server, with the client certificate of an address.
 
-    options: of the address. Raises Untrusted where a file cannot be used.
+    options: those of the address. Raises TLSError if a file cannot be used.
     """
     file = options.get(CA)
     try:
@@ -100,7 +112,7 @@ def context(options: Mapping[str, Any]) -> ssl.SSLContext:
         try:
             made.load_cert_chain(own, options.get(KEY))
         except OSError as error:
-            files = f"the files of the own certificate {own} and {options.get(KEY, own)}"
+            files = f"the files of the client certificate {own} and {options.get(KEY, own)}"
             raise TLSError(_unusable(files, error)) from error
     return made
 
@@ -110,58 +122,84 @@ def _unusable(what: str, error: OSError) -> str:
     return f"{what} cannot be used ({reason}): name another one, or let this user read it"
 
 
-def objection(
-    error: BaseException,
-    place: certificates.Address | None,
-    options: Mapping[str, Any],
-    *,
-    wanted: bool,
-) -> TLSError | None:
-    """Why a connection failed, if TLS is the reason, in a sentence.
+# why a connection failed
 
-    place: which server it is, as far as that is known; it may be looked at again.
-    wanted: whether it was to be TLS.
+
+def explain(
+    error: BaseException, address: Address | None, options: Mapping[str, Any], *, tls: bool
+) -> TLSError | None:
+    """Return why a connection failed, if TLS is the reason, and None otherwise.
+
+    address: the server, if it is known; then one more connection may find out what it speaks.
+    options: those of its address. tls: whether the address asks for TLS.
     """
-    chain = list(_chain(error))
+    chain = _chain(error)
     for each in chain:
         if isinstance(each, TLSError):
             return TLSError(str(each))  # a new one, which may be raised from this error
     for each in chain:
         if isinstance(each, ssl.SSLError) and not isinstance(each, ssl.SSLEOFError | TimeoutError):
-            return TLSError(_refusal(each, place, options))
-    if place is None:
+            return TLSError(_reason(each, address, str(options.get(CA) or "")))
+    if address is None:
         return None
-    where = f"{place[0]}:{place[1]}"
-    if wanted and certificates.answers_plainly(place):
+    server = f"the server at {address[0]}:{address[1]}"
+    if tls and _answers_without_tls(address):
         return TLSError(
-            f"the server at {where} does not speak TLS: name the port at which it does, or write "
-            f"redis:// where nobody else can listen"
+            f"{server} does not speak TLS: name the port at which it does, or write redis:// if "
+            f"the network is trusted"
         )
-    refused = any(isinstance(each, TimeoutError | ConnectionRefusedError) for each in chain)
-    if not wanted and not refused and certificates.shows_one(place):
+    silent = any(isinstance(each, TimeoutError | ConnectionRefusedError) for each in chain)
+    if not tls and not silent and _answers_tls(address):
         return TLSError(
-            f"the server at {where} speaks TLS: write rediss:// in its address, and name its CA in "
-            f"REDIS_CA_FILE"
+            f"{server} speaks TLS: write rediss:// in its address, and name its CA in REDIS_CA_FILE"
         )
     return None
 
 
-def _refusal(
-    error: ssl.SSLError, place: certificates.Address | None, options: Mapping[str, Any]
-) -> str:
-    where = f"the server at {place[0]}:{place[1]}" if place else "the server"
-    if isinstance(error, ssl.SSLCertVerificationError) and place:
-        return certificates.objection(error, place, str(options.get(CA) or ""))
+def _reason(error: ssl.SSLError, address: Address | None, ca_file: str) -> str:
+    server = f"the server at {address[0]}:{address[1]}" if address else "the server"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _verification(error, server, address[0] if address else "its address", ca_file)
     reason = str(getattr(error, "reason", "") or error)
     if "WRONG_VERSION_NUMBER" in reason or "PACKET_LENGTH" in reason:
-        return f"{where} answers something that is not TLS: name the port at which it speaks TLS"
+        return f"{server} answers something that is not TLS: name the port at which it speaks TLS"
     if "CERTIFICATE_REQUIRED" in reason:
         return (
-            f"{where} wants a certificate of who connects: name one in the address by "
-            f"{CERT}=FILE&{KEY}=FILE, or set tls-auth-clients no there"
+            f"{server} wants a client certificate: name one in the address by "
+            f"{CERT}=FILE&{KEY}=FILE, or set tls-auth-clients no on the server"
         )
     words = reason.replace("_", " ").lower()
-    return f"{where} and this process find no TLS that both speak ({words}): look into its log"
+    return f"{server} and this process share no version of TLS ({words}): look into its log"
+
+
+def _verification(error: ssl.SSLCertVerificationError, server: str, host: str, ca_file: str) -> str:
+    """Return a sentence about a certificate that was not accepted, and what to do."""
+    now = time.strftime("it is %Y-%m-%d %H:%M UTC here", time.gmtime())
+    trusted = f"the CA in {ca_file}" if ca_file else "a CA that this machine trusts"
+    if error.verify_code in WRONG_NAME:
+        return (
+            f"the certificate of {server} is not valid for {host}: write a name that it holds into "
+            f"the address, or make one that holds this name"
+        )
+    if error.verify_code == EXPIRED:
+        return (
+            f"the certificate of {server} or of its CA has expired, and {now}: make a new one, or "
+            f"set the clock"
+        )
+    if error.verify_code == NOT_YET_VALID:
+        return (
+            f"the certificate of {server} is not valid yet, and {now}: set the clocks of both "
+            f"machines"
+        )
+    if error.verify_code in UNKNOWN_ISSUER:
+        return (
+            f"the certificate of {server} is not signed by {trusted}: if it is your server, name "
+            f"the CA that signed it in REDIS_CA_FILE"
+        )
+    return (
+        f"the certificate of {server} is not accepted ({error.verify_message}): make another one, "
+        f"signed by {trusted}"
+    )
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
@@ -172,23 +210,45 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     return found
 
 
+def _answers_without_tls(address: Address) -> bool:
+    """Return whether a server answers a PING without TLS. It is sent nothing else."""
+    with contextlib.suppress(OSError), socket.create_connection(address, PROBE_S) as connection:
+        connection.settimeout(PROBE_S)
+        connection.sendall(b"PING\r\n")
+        return connection.recv(1) in (b"+", b"-")
+    return False
+
+
+def _answers_tls(address: Address) -> bool:
+    """Return whether a server shows a certificate, trusted or not. It is sent nothing else."""
+    try:
+        with socket.create_connection(address, PROBE_S) as connection:
+            connection.settimeout(PROBE_S)
+            ssl.create_default_context().wrap_socket(connection, server_hostname=address[0]).close()
+    except ssl.SSLCertVerificationError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
 # connections of redis-py, which by itself trusts every CA of this machine beside the one named
 
 
-class Verified(redis.connection.SSLConnection):
-    """A connection that trusts as `context` says; why it does not, is a sentence."""
+class VerifiedConnection(redis.connection.SSLConnection):
+    """A connection that verifies the server by `context`, and explains why it refuses one."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._files = {name: options.get(name) for name in (CA, CERT, KEY)}
 
     def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:
-        sock.settimeout(self.socket_connect_timeout)  # an answer may take longer than a greeting
+        sock.settimeout(self.socket_connect_timeout)  # a reply may take longer than a handshake
         try:
             secure = context(self._files).wrap_socket(sock, server_hostname=self.host)
         except (OSError, TLSError) as error:
             sock.close()
-            reason = objection(error, (self.host, int(self.port)), self._files, wanted=True)
+            reason = explain(error, (self.host, int(self.port)), self._files, tls=True)
             if reason is None:
                 raise
             raise redis.ConnectionError(str(reason)) from reason
@@ -196,11 +256,11 @@ class Verified(redis.connection.SSLConnection):
         return secure
 
 
-class VerifiedMaster(SentinelManagedConnection, Verified):
-    """The same to the master that sentinels name; its certificate has to say what they call it."""
+class VerifiedMasterConnection(SentinelManagedConnection, VerifiedConnection):
+    """The same to a master, whose certificate must hold the name that the sentinels give it."""
 
 
-class VerifiedLater(redis.asyncio.SSLConnection):
+class VerifiedAsyncConnection(redis.asyncio.SSLConnection):
     """The same for asyncio."""
 
     def __init__(self, **options: Any) -> None:
