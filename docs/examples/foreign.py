@@ -16,7 +16,10 @@ SHOTS, GRADIENTS = f"{RUN}:model:DATA/FORWARD", f"{RUN}:output:DATA/GRADIENT"
 MEMORY = f"{RUN}:memory:{ME}"
 
 server = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2)
-commit = server.register_script(Path("shared/roomgrad/lua/commit.lua").read_text())
+LUA = Path("shared/roomgrad/lua")
+commit = server.register_script(
+    (LUA / "prelude.lua").read_text() + (LUA / "commit.lua").read_text()
+)
 
 
 def rows(fields, body, width):

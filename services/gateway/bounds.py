@@ -10,10 +10,10 @@ from typing import Any
 import redis
 import structlog
 
-from roomgrad import codec
+from roomgrad import codec, scripts
 from roomgrad.commit import Commit
 from roomgrad.names import Names
-from roomgrad.runtime import dead_letters, runs
+from roomgrad.runtime import dead_letters
 from roomgrad.runtime.consumers import Delivery as Given
 
 from . import bodies
@@ -40,7 +40,7 @@ class Bounds:
         self._names = names
         self._store = store
         self._rooms = rooms
-        self._trim = runs.script("trim")
+        self._trim = scripts.load("trim")
         self._untrimmed: set[Key] = set()
 
     async def run(self) -> None:

@@ -20,13 +20,12 @@ from typing import Any
 import redis
 import structlog
 
-from roomgrad import codec
+from roomgrad import codec, scripts
 from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
 from roomgrad.rooms import Stream
-from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.work import LOGS_KEPT
 
@@ -91,7 +90,7 @@ class Store:
         arguments = [token, *ring, *codec.encode(message, stream)]
 
         async def attempt(client: Client) -> None:
-            await client.eval(runs.script("ingest"), len(keys), *keys, *arguments)
+            await client.eval(scripts.load("ingest"), len(keys), *keys, *arguments)
 
         try:
             await self.link.do(attempt)

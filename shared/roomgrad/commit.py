@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
-from importlib.resources import files
+
+from roomgrad import scripts
 
 # The commands that announce an entry on the channel of its room. On a cluster, channels belong to
 # slots as keys do, and PUBLISH does not reach them.
 PUBLISH, SPUBLISH = b"PUBLISH", b"SPUBLISH"
 
-SCRIPT = files("roomgrad").joinpath("lua/commit.lua").read_bytes()
+SCRIPT = scripts.load("commit").encode()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
 _LITERAL = 40  # values up to so many bytes are compared themselves, longer ones by their SHA-1

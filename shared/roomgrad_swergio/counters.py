@@ -24,12 +24,12 @@ from typing import Any, Generic, Self, TypeVar
 
 import redis
 
+from roomgrad import scripts
 from roomgrad.errors import NoServer, ServerError, SettingsError, format_value
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.addresses import without_password as without_password
 from roomgrad.redis.server import address, connect
-from roomgrad.runtime import runs
 
 Number = int | float
 V = TypeVar("V", bound=Number)
@@ -223,7 +223,7 @@ class MutableNumber(_Kept[Number]):
             client.hsetnx(self.key, self.name, self._first)
             before: Any = client.hget(self.key, self.name)
             after = self._encoded(self._checked(by(self._decoded(before), other)))
-            exchange = client.register_script(runs.script("compare_and_set"))
+            exchange = client.register_script(scripts.load("compare_and_set"))
             return bool(exchange(keys=[self.key], args=[self.name, before, after]))
 
         while not self._do(attempt):

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
-from roomgrad import Context, Message
+from roomgrad import Context, Message, scripts
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
@@ -440,7 +440,7 @@ def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(cage: Cage) -> 
 
 def find_orphans(cage: Cage, lease_ms: int) -> list[Any]:
     """What the heartbeat of a replica finds in the parrot's cage."""
-    keep = cage.client.register_script(runs.script("heartbeat"))
+    keep = cage.client.register_script(scripts.load("heartbeat"))
     found: Any = keep(
         keys=[
             cage.names.alive("parrot~me"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from roomgrad import scripts
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from tests.integration.conftest import Cage
@@ -88,7 +89,7 @@ def test_what_is_pending_is_never_trimmed(cage: Cage) -> None:
 
 def test_a_destroyed_group_stops_trimming(cage: Cage) -> None:
     """It owes everything that it has not done, until it is created again."""
-    script = cage.client.register_script(runs.script("trim"))
+    script = cage.client.register_script(scripts.load("trim"))
     cage.start(parrot()).stop()
     fill(cage, 20)
     key = cage.names.stream(*HEARD.key)

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import orjson
 import redis
 
-from roomgrad import codec
+from roomgrad import codec, scripts
 from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsError
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.messages import Message
@@ -117,7 +117,7 @@ class Letters:
         self._client = client
         self._system = system
         self._read = ReadScript(client, "dead_letters")
-        self._requeue = client.register_script(runs.script("requeue"))
+        self._requeue = client.register_script(scripts.load("requeue"))
 
     def count(self) -> int:
         """How many there are."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.runtime import runs
+from roomgrad import scripts
 
 
 class ReadScript:
@@ -16,7 +16,7 @@ class ReadScript:
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self._client: Any = client
-        self._text = runs.script(name)
+        self._text = scripts.load(name)
         self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:

@@ -14,24 +14,6 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local left, sent, bytes = 0, 0, 0
 local reason = ''
 
--- After the highest ID a stream takes no entry any more, also when that entry was deleted.
-local LAST = '18446744073709551615'
-local function used_up(stream)
-  if redis.call('EXISTS', stream) == 0 then return false end
-  if #redis.call('XRANGE', stream, LAST, '+', 'COUNT', 1) > 0 then return true end
-  local about = redis.call('XINFO', 'GROUPS', stream)
-  if #about == 0 or redis.call('XLEN', stream) == 0 then -- not of all: it answers whole entries
-    about = {redis.call('XINFO', 'STREAM', stream)}
-  end
-  for _, info in ipairs(about) do
-    for i = 1, #info, 2 do
-      local id = (info[i] == 'last-generated-id' or info[i] == 'last-delivered-id') and info[i + 1]
-      if id and id:sub(1, #LAST) == LAST then return true end
-    end
-  end
-  return false
-end
-
 local function obstacle(body, stream, channel)
   if not body then return 'its body cannot be read' end
   local kind = redis.call('TYPE', stream).ok

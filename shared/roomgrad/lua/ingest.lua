@@ -5,24 +5,6 @@
 -- Returns the entry id, nothing when it was taken before, or an error when it cannot be taken: what
 -- can fail is tried before the first write. The newest 10,000 IDs are remembered.
 
--- After the highest ID a stream takes no entry any more, also when that entry was deleted.
-local LAST = '18446744073709551615'
-local function used_up(stream)
-  if redis.call('EXISTS', stream) == 0 then return false end
-  if #redis.call('XRANGE', stream, LAST, '+', 'COUNT', 1) > 0 then return true end
-  local about = redis.call('XINFO', 'GROUPS', stream)
-  if #about == 0 or redis.call('XLEN', stream) == 0 then -- not of all: it answers whole entries
-    about = {redis.call('XINFO', 'STREAM', stream)}
-  end
-  for _, info in ipairs(about) do
-    for i = 1, #info, 2 do
-      local id = (info[i] == 'last-generated-id' or info[i] == 'last-delivered-id') and info[i + 1]
-      if id and id:sub(1, #LAST) == LAST then return true end
-    end
-  end
-  return false
-end
-
 -- Components hold back what opens roots; who publishes by hand is held back here. What waits for a
 -- client of the gateway is the gateway's to bound.
 local MOST_WAITING = 10000

@@ -8,8 +8,8 @@ import time
 
 import orjson
 
+from roomgrad import scripts
 from roomgrad.redis.connection import Connection, ReplyError
-from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.scheduler import Scheduler
@@ -41,7 +41,7 @@ class HeartbeatSender:
             names.memory(identity.component.name).encode(),
             *self._streams,
         ]
-        self._script = runs.script("heartbeat").encode()
+        self._script = scripts.load("heartbeat").encode()
         self._started = time.time()
         self._count = 0
 

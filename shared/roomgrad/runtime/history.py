@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from roomgrad import scripts
 from roomgrad.redis.connection import Connection, ReplyError, packed
 from roomgrad.runtime import runs
 from roomgrad.runtime.identity import Identity
@@ -27,7 +28,7 @@ class History:
         groups = list(runs.groups(component.system, names))
         inbox = {(room, type_) for room, type_, group in groups if group == component.name}
         streams = {stream.key for stream in component.streams} | component.reply_streams() | inbox
-        script = runs.script("trim").encode()
+        script = scripts.load("trim").encode()
         limits = [b"%d" % self._entries, b"%d" % self._bytes]
         self._commands = []
         for stream in sorted(streams):

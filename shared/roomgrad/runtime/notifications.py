@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from roomgrad import codec
+from roomgrad import codec, scripts
 from roomgrad.commit import SPUBLISH
 from roomgrad.errors import ConnectionLost, MessageError, format_value
 from roomgrad.messages import Message, new_id
@@ -16,7 +16,6 @@ from roomgrad.names import ERRORS
 from roomgrad.redis.cluster import ELSEWHERE
 from roomgrad.redis.connection import Connection, ReplyError
 from roomgrad.rooms import MessageType, Stream
-from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, ERRORS_KEPT
 from roomgrad.runtime.identity import Identity
 
@@ -43,7 +42,7 @@ class Notifications:
         rooms = sorted({stream.room.name for stream in component.streams})
         self._rooms = {names.channel(room).encode(): room for room in rooms}
         self._own = names.alive(identity.consumer).encode()
-        self._take_script = runs.script("ingest").encode()
+        self._take_script = scripts.load("ingest").encode()
         self.unheard = 0  # own heartbeats that rang and did not arrive yet
         self._heard_at = time.monotonic()  # when one arrived, or the subscription was made
 

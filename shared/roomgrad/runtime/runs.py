@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import orjson
 import redis
 import structlog
 
+from roomgrad import scripts
 from roomgrad.errors import RunMismatch
 from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.rooms import MessageType, System
 
 log = structlog.get_logger("roomgrad")
-
-
-def script(name: str) -> str:
-    """The text of a script that runs on the server."""
-    return files("roomgrad").joinpath(f"lua/{name}.lua").read_text()
 
 
 def groups(
@@ -49,7 +44,7 @@ def create_groups(client: redis.Redis, system: System, names: Names, mine: str =
 
     mine: the component that asks. Where it may not make the groups of others, they make them.
     """
-    restore = client.register_script(script("ensure_group"))
+    restore = client.register_script(scripts.load("ensure_group"))
     wanted = list(groups(system, names, forgotten(client, names)))
     marks = [names.done(group, room, type_) for room, type_, group in wanted]
     refused = forbidden(client, names, [["ZSCORE", mark, "0-1"] for mark in marks])
@@ -64,7 +59,7 @@ def forbidden(
     client: redis.Redis, names: Names, commands: Sequence[Sequence[str]]
 ) -> frozenset[int]:
     """Which of some commands, by number, this user may not run; nothing of it is logged."""
-    check = client.register_script(script("permissions"))
+    check = client.register_script(scripts.load("permissions"))
     numbers: list[int] = check(keys=[names.run_info()], args=[orjson.dumps(c) for c in commands])
     return frozenset(number - 1 for number in numbers)
 

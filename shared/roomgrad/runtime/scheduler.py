@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import structlog
 
+from roomgrad import scripts
 from roomgrad.component import Component
 from roomgrad.names import LOGGING, Names
 from roomgrad.redis.connection import Connection, ReplyError, packed
 from roomgrad.rooms import MessageType
-from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM
 
 log = structlog.get_logger("roomgrad")
@@ -33,7 +33,7 @@ class Scheduler:
         reports = {(LOGGING, MessageType.LOG_KPI.value), ERROR_STREAM.key}
         streams = [names.stream(*key).encode() for key in component.reply_streams() | reports]
         keys = [self.dues, names.later_bodies(component.name).encode(), *sorted(streams)]
-        script = runs.script("delayed").encode()
+        script = scripts.load("delayed").encode()
         count = b"%d" % len(keys)
         self._words = (b"EVAL", script, count, *keys)
         self._command = b""

@@ -27,10 +27,11 @@ class Wrong(Exception):
 class Squarer:
     """One replica."""
 
-    def __init__(self, commit: Path, behaviour: str, run: str) -> None:
+    def __init__(self, scripts: Path, behaviour: str, run: str) -> None:
         self.run, self.behaviour = f"{{{run}}}", behaviour
         self.server: Any = redis.Redis.from_url(os.environ["REDIS_URL"], protocol=2)
-        self.commit: Any = self.server.register_script(commit.read_text())
+        texts = [(scripts / f"{name}.lua").read_text() for name in ("prelude", "commit")]
+        self.commit: Any = self.server.register_script("".join(texts))
         self.consumer = f"{ME}~foreign~{os.getpid()}~{uuid.uuid4().hex[:8]}"
         self.memory = f"{self.run}:memory:{ME}"
         sides, area = f"{self.run}:sides:DATA/FORWARD", f"{self.run}:area:DATA/GRADIENT"
@@ -137,5 +138,5 @@ def rows(fields: Any, body: Any) -> list[list[float]]:
 
 
 if __name__ == "__main__":
-    commit, behaviour, run = sys.argv[1:]
-    Squarer(Path(commit), behaviour, run.removeprefix("--run=")).serve()
+    scripts, behaviour, run = sys.argv[1:]
+    Squarer(Path(scripts), behaviour, run.removeprefix("--run=")).serve()

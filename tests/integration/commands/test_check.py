@@ -135,10 +135,10 @@ def foreign(cage: Cage, behaviour: str = "") -> tuple[str, ...]:
     """A squarer without roomgrad, in a run that says what its rooms carry."""
     names = Names("abroad")
     cage.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
-    script = ROOT / "shared" / "roomgrad" / "lua" / "commit.lua"
+    scripts = ROOT / "shared" / "roomgrad" / "lua"
     program = ROOT / "tests" / "integration" / "commands" / "foreign_squares.py"
     process = subprocess.Popen(
-        [sys.executable, "-I", program, script, behaviour, f"--run={names.run}"],
+        [sys.executable, "-I", program, scripts, behaviour, f"--run={names.run}"],
         env={**os.environ, "REDIS_URL": cage.url},
         stderr=subprocess.DEVNULL,
     )

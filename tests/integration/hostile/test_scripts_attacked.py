@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad.runtime import runs
+from roomgrad import scripts
 from tests.integration.conftest import Cage
 from tests.integration.hostile.stage import SAID, Stage, snapshot
 
@@ -24,7 +24,7 @@ def stage(cage: Cage) -> Stage:
 
 def call(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> str:
     try:
-        return str(client.eval(runs.script(script), len(keys), *keys, *arguments))  # type: ignore[arg-type]
+        return str(client.eval(scripts.load(script), len(keys), *keys, *arguments))  # type: ignore[arg-type]
     except redis.ResponseError as error:
         return f"error {error}"
 
