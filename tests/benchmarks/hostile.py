@@ -52,8 +52,8 @@ FORWARD = MessageType.FORWARD
 NUMBERS = {"DATA": Array("<f4", ("n",)), "HOW": Array("<i8", (), optional=True)}
 SIDES = ("left", "right")
 ASKED = {side: Stream(Room(side), FORWARD, NUMBERS, (side,)) for side in SIDES}
-SAID = {side: Stream(Room(f"{side}-said"), FORWARD, NUMBERS) for side in SIDES}
-ECHO = System("echo", (*ASKED.values(), *SAID.values()), SIDES)
+REPLIES = {side: Stream(Room(f"{side}-said"), FORWARD, NUMBERS) for side in SIDES}
+ECHO = System("echo", (*ASKED.values(), *REPLIES.values()), SIDES)
 RATE = 200
 SETTLE_S = 1.0  # after a flood began or ended
 
@@ -71,9 +71,9 @@ FLOODS = {
 def echo(side: str) -> Component:
     """Answers what it hears in its room."""
 
-    @on(ASKED[side].room, FORWARD, replies=[(SAID[side].room, FORWARD)])
+    @on(ASKED[side].room, FORWARD, replies=[(REPLIES[side].room, FORWARD)])
     def say(message: Message, context: Context) -> Message:
-        return message.reply(SAID[side].room, message.array)
+        return message.reply(REPLIES[side].room, message.array)
 
     return Component(side, ECHO, RuntimeSettings, [say])
 
@@ -128,7 +128,7 @@ class Neighbour:
                 time.sleep(max(0.0, due - time.perf_counter()))  # the pace is the load
 
     def _hear(self) -> None:
-        key, after = self._names.stream(*SAID[self._side].key), b"$"
+        key, after = self._names.stream(*REPLIES[self._side].key), b"$"
         with redis.Redis.from_url(self._url) as client:
             while not self._stop.is_set():
                 found: Any = client.xread({key: after}, count=100, block=100)

@@ -15,9 +15,9 @@ from pathlib import Path
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
+from tests.chaos.environment import SHORT, Times
 from tests.chaos.play import play, turn_over
 from tests.chaos.rivals import KINDS
-from tests.chaos.stage import SHORT, Times
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from tests.chaos.contract import (
     MESSAGES_PER_NUMBER,
     OPENER,
 )
-from tests.chaos.stage import Seen, Stage
+from tests.chaos.environment import Environment, Seen
 
 PAGE = 10_000
 
@@ -45,43 +45,43 @@ class Account:
         return self.numbers * MESSAGES_PER_NUMBER
 
 
-def effects(stage: Stage, name: str) -> Counter[int]:
+def effects(environment: Environment, name: str) -> Counter[int]:
     """How often each number had an effect."""
     counts: Counter[int] = Counter()
     after = "-"
     while True:
-        page: Any = stage.client.xrange(stage.names.log(name), after, "+", count=PAGE)
+        page: Any = environment.client.xrange(environment.names.log(name), after, "+", count=PAGE)
         counts.update(orjson.loads(fields[b"m"])["number"] for _, fields in page)
         if len(page) < PAGE:
             return counts
         after = f"({page[-1][0].decode()}"
 
 
-def settle(stage: Stage, account: Account) -> None:
+def settle(environment: Environment, account: Account) -> None:
     """Counts lost and doubled effects against the numbers that went out."""
     for name in EFFECTS:
-        counts = effects(stage, name)
+        counts = effects(environment, name)
         lost = [number for number in range(account.numbers) if not counts[number]]
         doubled = sorted(number for number, times in counts.items() if times > 1)
         account.lost += len(lost)
         account.doubled += sum(counts.values()) - len(counts)
-        if stage.mine and lost + doubled:
+        if environment.mine and lost + doubled:
             account.wrong.append(f"{name}: lost {lost[:9]}, doubled {doubled[:9]}")
         strangers = [number for number in counts if not 0 <= number < account.numbers]
         if strangers:
             account.wrong.append(f"{name} of numbers that never went out: {strangers[:5]}")
 
 
-def settle_run(stage: Stage, account: Account) -> None:
+def settle_run(environment: Environment, account: Account) -> None:
     """What only a run of roomgrad can be asked: its ledger, and what is left over."""
-    client, names = stage.client, stage.names
+    client, names = environment.client, environment.names
     ledger: Any = client.hmget(names.counters(LEARNER), "applied", "distinct")
     finished = int(client.hget(names.counters(OPENER), "finished") or 0)
     step = int(client.hget(names.model(LEARNER), "step") or 0)
     if {*map(int, ledger), finished, step} != {account.numbers}:
         account.wrong.append(f"applied, distinct {ledger}, finished {finished}, step {step}")
     account.dead = client.xlen(names.dead())
-    account.open = len(open_messages(stage))
+    account.open = len(open_messages(environment))
     for component in COMPONENTS:
         for key in (names.memory(component), names.kept(component)):
             account.memory_bytes += client.memory_usage(key) or 0
@@ -89,12 +89,12 @@ def settle_run(stage: Stage, account: Account) -> None:
         account.stream_bytes += client.memory_usage(names.stream(*stream.key)) or 0
 
 
-def open_messages(stage: Stage) -> list[str]:
+def open_messages(environment: Environment) -> list[str]:
     """What some group still owes."""
     found = []
-    for room, type_, group in runs.groups(CHAOS, stage.names):
-        key = stage.names.stream(room, type_)
-        for info in stage.client.xinfo_groups(key):
+    for room, type_, group in runs.groups(CHAOS, environment.names):
+        key = environment.names.stream(room, type_)
+        for info in environment.client.xinfo_groups(key):
             if info["name"].decode() == group and (info["pending"] or info["lag"]):
                 found.append(f"{group} owes {info['pending']} + {info['lag']} in {key}")
     return found

@@ -12,11 +12,11 @@ import redis
 from roomgrad.names import Names
 from tests.chaos.account import Account, settle
 from tests.chaos.contract import COMPONENTS, MESSAGES_PER_NUMBER
-from tests.chaos.crew import Crew
+from tests.chaos.environment import Environment, Seen, Times, environments
 from tests.chaos.faults import COMMON, FAULTS
 from tests.chaos.play import BETWEEN
+from tests.chaos.processes import Processes
 from tests.chaos.rivals import STREAM, Sender, listening
-from tests.chaos.stage import Seen, Stage, Times, staged
 from tests.waiting import until
 
 PACE_S = 0.01  # between two numbers
@@ -56,52 +56,52 @@ def contest(
 ) -> Account:
     """One contestant under the faults that can be done to it."""
 
-    def make_crew(url: str, names: Names, logs: Path) -> Crew:
+    def make_crew(url: str, names: Names, logs: Path) -> Processes:
         # Each subscriber of a channel gets each message: a second replica would double everything.
         replicas = 2 if kind == STREAM else 1
         words = ["tests.chaos.rivals", kind]
-        return Crew(lambda part: [*words, part, url, names.run], COMPONENTS, replicas, logs)
+        return Processes(lambda part: [*words, part, url, names.run], COMPONENTS, replicas, logs)
 
     began = time.monotonic()
-    with staged(directory, seed, times, make_crew, mine=False) as stage:
-        stage.patience_s = PATIENCE_S
-        client = redis.Redis.from_url(stage.server.url, socket_timeout=5.0)
+    with environments(directory, seed, times, make_crew, mine=False) as environment:
+        environment.patience_s = PATIENCE_S
+        client = redis.Redis.from_url(environment.server.url, socket_timeout=5.0)
         # Who subscribes late misses what came before: in their favour.
-        until(lambda: listening(kind, client, stage.names.run), stage.patience_s)
-        with client, Sending(Sender(kind, client, stage.names.run)) as sending:
-            seen = harm(stage, faults)
+        until(lambda: listening(kind, client, environment.names.run), environment.patience_s)
+        with client, Sending(Sender(kind, client, environment.names.run)) as sending:
+            seen = harm(environment, faults)
             while sending.sent * MESSAGES_PER_NUMBER < messages:
                 time.sleep(0.1)
         account = Account(kind, seed, sending.sent, seen=seen)
-        wait_quiet(stage)
-        settle(stage, account)
+        wait_quiet(environment)
+        settle(environment, account)
     account.seconds = time.monotonic() - began
     return account
 
 
-def harm(stage: Stage, faults: Sequence[str]) -> list[Seen]:
+def harm(environment: Environment, faults: Sequence[str]) -> list[Seen]:
     """These faults in an order of the seed's; who stands still afterwards is started anew."""
     order = list(faults)
-    stage.dice.shuffle(order)
+    environment.dice.shuffle(order)
     found = []
     for name in order:
         seen = Seen(name)
         found.append(seen)
         try:
-            stage.wait_progress(stage.dice.randint(*BETWEEN))
-            FAULTS[name](stage, seen)
+            environment.wait_progress(environment.dice.randint(*BETWEEN))
+            FAULTS[name](environment, seen)
         except AssertionError:
             seen.wrong.append(f"stood still for {PATIENCE_S:g} s, everything was started again")
-            stage.crew.stop()
-            stage.crew.start()
+            environment.processes.stop()
+            environment.processes.start()
     return found
 
 
-def wait_quiet(stage: Stage) -> None:
+def wait_quiet(environment: Environment) -> None:
     """Waits until no effect comes any more."""
-    before, since = stage.progress(), time.monotonic()
+    before, since = environment.progress(), time.monotonic()
     while time.monotonic() - since < QUIET_S:
         time.sleep(0.1)
-        stage.crew.check()
-        if (now := stage.progress()) != before:
+        environment.processes.check()
+        if (now := environment.progress()) != before:
             before, since = now, time.monotonic()

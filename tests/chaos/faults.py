@@ -1,6 +1,6 @@
 """What is done to a system at work, each at a random instant and to random victims.
 
-A fault acts on a `Stage`, waits for what has to follow, and answers what it has `Seen`.
+A fault acts on an `Environment`, waits for what has to follow, and answers what it has `Seen`.
 """
 
 from __future__ import annotations
@@ -14,197 +14,199 @@ import redis
 
 from roomgrad.runtime import runs
 from tests.chaos.contract import CHAOS, DEED, WORK
-from tests.chaos.stage import PATIENCE_S, Seen, Stage
+from tests.chaos.environment import PATIENCE_S, Environment, Seen
 from tests.waiting import until
 
 STOP_LIMIT_S = 5.0
 OVERFLOW = 12_000  # bytes: less than a large message has
-Fault = Callable[[Stage, Seen], None]
+Fault = Callable[[Environment, Seen], None]
 
 
-def take_over(stage: Stage, seen: Seen, held: list[tuple[str, str, str, str]], at: float) -> None:
+def take_over(
+    environment: Environment, seen: Seen, held: list[tuple[str, str, str, str]], at: float
+) -> None:
     """Whatever dead or frozen hands held is done by others; how long that took."""
     for entry in held:
-        seen.takeover_s.append(stage.wait_done(entry) - at)
+        seen.takeover_s.append(environment.wait_done(entry) - at)
 
 
-def kill_one(stage: Stage, seen: Seen) -> None:
+def kill_one(environment: Environment, seen: Seen) -> None:
     """kill -9 of one process; it is started again when its work was taken over."""
-    (victim,) = stage.some()
-    stage.anywhen()
-    at = stage.crew.kill(victim)
-    take_over(stage, seen, stage.held_by(victim), at)
-    stage.crew.start(victim)
+    (victim,) = environment.some()
+    environment.anywhen()
+    at = environment.processes.kill(victim)
+    take_over(environment, seen, environment.held_by(victim), at)
+    environment.processes.start(victim)
 
 
-def kill_several(stage: Stage, seen: Seen) -> None:
+def kill_several(environment: Environment, seen: Seen) -> None:
     """kill -9 of several at once, perhaps all replicas of one; they are started again at once.
 
     Where a replica is left, it takes over; where none is, a new one has to start first.
     """
-    victims = stage.some(2, len(stage.crew.names) - 1)
-    stage.anywhen()
-    at = stage.crew.kill(*victims)
-    held = stage.held_by(*victims)
-    left = {name.partition("-")[0] for name in stage.crew.names if name not in victims}
-    stage.crew.start(*victims)
-    take_over(stage, seen, [entry for entry in held if entry[2] in left], at)
+    victims = environment.some(2, len(environment.processes.names) - 1)
+    environment.anywhen()
+    at = environment.processes.kill(*victims)
+    held = environment.held_by(*victims)
+    left = {name.partition("-")[0] for name in environment.processes.names if name not in victims}
+    environment.processes.start(*victims)
+    take_over(environment, seen, [entry for entry in held if entry[2] in left], at)
     for entry in held:
-        stage.wait_done(entry)
+        environment.wait_done(entry)
 
 
-def freeze(stage: Stage, seen: Seen) -> None:
+def freeze(environment: Environment, seen: Seen) -> None:
     """SIGSTOP for longer than a lease and a heartbeat's life, then SIGCONT: a zombie comes back."""
-    (victim,) = stage.some()
-    stage.anywhen()
-    at = stage.crew.freeze(victim)
-    take_over(stage, seen, stage.held_by(victim), at)
-    least = max(stage.times.lease_s, stage.times.heartbeat_lives_s) * 1.2
+    (victim,) = environment.some()
+    environment.anywhen()
+    at = environment.processes.freeze(victim)
+    take_over(environment, seen, environment.held_by(victim), at)
+    least = max(environment.times.lease_s, environment.times.heartbeat_lives_s) * 1.2
     time.sleep(max(0.0, least - (time.monotonic() - at)))
-    stage.crew.thaw(victim)
-    stage.wait_progress(20)
+    environment.processes.thaw(victim)
+    environment.wait_progress(20)
 
 
-def terminate(stage: Stage, seen: Seen) -> None:
+def terminate(environment: Environment, seen: Seen) -> None:
     """SIGTERM: it drains, hands back and exits 0 within five seconds.
 
     One that was started just now, and is not up yet, has nothing to drain: Python ends at once.
     """
-    (victim,) = stage.some()
-    until(lambda: stage.is_up(victim), PATIENCE_S)
-    stage.anywhen()
-    seconds, code = stage.crew.terminate(victim, 4 * STOP_LIMIT_S)
+    (victim,) = environment.some()
+    until(lambda: environment.is_up(victim), PATIENCE_S)
+    environment.anywhen()
+    seconds, code = environment.processes.terminate(victim, 4 * STOP_LIMIT_S)
     seen.stop_s.append(seconds)
     if code != 0 or seconds > STOP_LIMIT_S:
         seen.wrong.append(f"{victim} ended after {seconds:.1f} s with {code}")
-    stage.crew.start(victim)
+    environment.processes.start(victim)
 
 
-def kill_server(stage: Stage, seen: Seen) -> None:
+def kill_server(environment: Environment, seen: Seen) -> None:
     """kill -9 of the server, and a start on its append-only file."""
-    stage.anywhen()
-    stage.server.kill()
-    time.sleep(stage.dice.uniform(0, 1))
-    stage.restart_server()
-    seen.recovery_s.append(stage.next_delivery_s())
+    environment.anywhen()
+    environment.server.kill()
+    time.sleep(environment.dice.uniform(0, 1))
+    environment.restart_server()
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def unreachable(stage: Stage, seen: Seen) -> None:
+def unreachable(environment: Environment, seen: Seen) -> None:
     """For a while every connection is refused, or no packet arrives."""
-    refused = stage.dice.random() < 0.5
-    (stage.proxy.refuse if refused else stage.proxy.freeze)()
-    time.sleep(stage.times.outage_s)
-    stage.proxy.mend()
-    seen.recovery_s.append(stage.next_delivery_s())
+    refused = environment.dice.random() < 0.5
+    (environment.proxy.refuse if refused else environment.proxy.freeze)()
+    time.sleep(environment.times.outage_s)
+    environment.proxy.mend()
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def kill_clients(stage: Stage, seen: Seen) -> None:
+def kill_clients(environment: Environment, seen: Seen) -> None:
     """CLIENT KILL of every connection but ours."""
-    stage.anywhen()
-    stage.client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
-    seen.recovery_s.append(stage.next_delivery_s())
+    environment.anywhen()
+    environment.client.execute_command("CLIENT", "KILL", "SKIPME", "yes")
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def overflow(stage: Stage, seen: Seen) -> None:
+def overflow(environment: Environment, seen: Seen) -> None:
     """The output buffer limit ends subscriptions, and connections that are sent a large message."""
     tight = f"normal {OVERFLOW} 0 0 pubsub {OVERFLOW} 0 0"
-    stage.client.config_set("client-output-buffer-limit", tight)
+    environment.client.config_set("client-output-buffer-limit", tight)
     stat = "client_output_buffer_limit_disconnections"
-    before = int(stage.client.info("stats").get(stat, 0))
+    before = int(environment.client.info("stats").get(stat, 0))
 
     def ended() -> bool:
-        stage.client.publish(stage.names.channel(str(WORK)), b"x" * 100_000)
-        return int(stage.client.info("stats").get(stat, 0)) > before
+        environment.client.publish(environment.names.channel(str(WORK)), b"x" * 100_000)
+        return int(environment.client.info("stats").get(stat, 0)) > before
 
     until(ended, PATIENCE_S)
     time.sleep(0.2)  # so that a large message meets the limit, too
-    stage.client.config_set("client-output-buffer-limit", "normal 0 0 0 pubsub 32mb 8mb 60")
-    seen.recovery_s.append(stage.next_delivery_s())
+    environment.client.config_set("client-output-buffer-limit", "normal 0 0 0 pubsub 32mb 8mb 60")
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def half_open(stage: Stage, seen: Seen) -> None:
+def half_open(environment: Environment, seen: Seen) -> None:
     """Some connections are dead and nobody is told: packets are dropped, no reset comes."""
-    stage.proxy.forget(lambda: stage.dice.random() < 0.5)
-    stage.wait_progress(20)
+    environment.proxy.forget(lambda: environment.dice.random() < 0.5)
+    environment.wait_progress(20)
 
 
-def deafen(stage: Stage, seen: Seen) -> None:
+def deafen(environment: Environment, seen: Seen) -> None:
     """Subscriptions stay connected and hear nothing; what is PUBLISHed is heard in the end."""
-    stage.proxy.deafen()
-    seen.heard_s.append(heard(stage))
+    environment.proxy.deafen()
+    seen.heard_s.append(heard(environment))
 
 
-def heard(stage: Stage) -> float:
+def heard(environment: Environment) -> float:
     """Seconds until something that is PUBLISHed by hand is answered; it is no message."""
     began = time.monotonic()
     text = f"is anybody there at {began}?".encode()
     answered = f"refused:{hashlib.sha1(text).hexdigest()}"
 
     def is_answered() -> bool:
-        stage.client.publish(stage.names.channel(str(DEED)), text)
-        return stage.client.zscore(stage.names.taken(), answered) is not None
+        environment.client.publish(environment.names.channel(str(DEED)), text)
+        return environment.client.zscore(environment.names.taken(), answered) is not None
 
     until(is_answered, PATIENCE_S)
     return time.monotonic() - began
 
 
-def destroy_group(stage: Stage, seen: Seen) -> None:
+def destroy_group(environment: Environment, seen: Seen) -> None:
     """XGROUP DESTROY of a random group in the middle of work."""
-    room, type_, group = stage.dice.choice(list(runs.groups(CHAOS, stage.names)))
-    stage.anywhen()
-    stage.client.xgroup_destroy(stage.names.stream(room, type_), group)
-    seen.recovery_s.append(stage.next_delivery_s())
+    room, type_, group = environment.dice.choice(list(runs.groups(CHAOS, environment.names)))
+    environment.anywhen()
+    environment.client.xgroup_destroy(environment.names.stream(room, type_), group)
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def flush_scripts(stage: Stage, seen: Seen) -> None:
+def flush_scripts(environment: Environment, seen: Seen) -> None:
     """SCRIPT FLUSH."""
-    stage.anywhen()
-    stage.client.script_flush()
-    seen.recovery_s.append(stage.next_delivery_s())
+    environment.anywhen()
+    environment.client.script_flush()
+    seen.recovery_s.append(environment.next_delivery_s())
 
 
-def flush_all(stage: Stage, seen: Seen) -> None:
+def flush_all(environment: Environment, seen: Seen) -> None:
     """FLUSHALL: the run starts again from step 0."""
-    before: Any = stage.client.hget(stage.names.run_info(), "token")
-    stage.anywhen()
-    stage.client.flushall()
+    before: Any = environment.client.hget(environment.names.run_info(), "token")
+    environment.anywhen()
+    environment.client.flushall()
 
     def again() -> bool:
         try:
-            token = stage.client.hget(stage.names.run_info(), "token")
+            token = environment.client.hget(environment.names.run_info(), "token")
         except redis.RedisError:
             return False
-        return token not in (None, before) and stage.progress() > 0
+        return token not in (None, before) and environment.progress() > 0
 
     until(again, PATIENCE_S)
 
 
-def kill_master(stage: Stage, seen: Seen) -> None:
+def kill_master(environment: Environment, seen: Seen) -> None:
     """kill -9 of the master; it comes back as a replica of the next one."""
-    turn_over(stage, seen, stage.server.kill_master, stage.server.restart)
+    turn_over(environment, seen, environment.server.kill_master, environment.server.restart)
 
 
-def freeze_master(stage: Stage, seen: Seen) -> None:
+def freeze_master(environment: Environment, seen: Seen) -> None:
     """SIGSTOP of the master until another is elected; it wakes up as a master for a moment."""
-    turn_over(stage, seen, stage.server.freeze_master, stage.server.thaw)
+    turn_over(environment, seen, environment.server.freeze_master, environment.server.thaw)
 
 
-def fail_over(stage: Stage, seen: Seen) -> None:
+def fail_over(environment: Environment, seen: Seen) -> None:
     """SENTINEL FAILOVER while the master lives."""
-    turn_over(stage, seen, stage.server.failover, lambda port: None)
+    turn_over(environment, seen, environment.server.failover, lambda port: None)
 
 
 def turn_over(
-    stage: Stage, seen: Seen, upset: Callable[[], int], mend: Callable[[int], None]
+    environment: Environment, seen: Seen, upset: Callable[[], int], mend: Callable[[int], None]
 ) -> None:
     """Waits for the next master and the first effect that it sees, and mends the former one."""
-    stage.anywhen()
+    environment.anywhen()
     port = upset()
-    stage.server.wait_elected()
-    stage.client.connection_pool.disconnect()
-    seen.recovery_s.append(stage.next_delivery_s())
+    environment.server.wait_elected()
+    environment.client.connection_pool.disconnect()
+    seen.recovery_s.append(environment.next_delivery_s())
     mend(port)
-    stage.server.wait_replicas(2)
+    environment.server.wait_replicas(2)
 
 
 # FLUSHALL comes first: what follows is counted from the new beginning.

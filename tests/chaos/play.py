@@ -10,9 +10,9 @@ from roomgrad.codec import pack, unpack
 from roomgrad.names import Names
 from tests.chaos.account import Account, open_messages, settle, settle_run
 from tests.chaos.contract import COMPONENTS, EFFECTS, MESSAGES_PER_NUMBER, OPENER
-from tests.chaos.crew import Crew
+from tests.chaos.environment import PATIENCE_S, Environment, Seen, Times, environments, watched
 from tests.chaos.faults import FAULTS, FLUSH, TURNOVERS, Fault
-from tests.chaos.stage import PATIENCE_S, Seen, Stage, Times, staged, watched
+from tests.chaos.processes import Processes
 from tests.waiting import until
 
 ROOMGRAD, UNDER_SENTINEL = "roomgrad", "roomgrad, Sentinel"
@@ -21,16 +21,16 @@ WINDOW = 8
 BETWEEN = (10, 200)  # effects between two faults, at least and at most
 
 
-def crew_of(times: Times) -> Callable[[str, Names, Path], Crew]:
+def crew_of(times: Times) -> Callable[[str, Names, Path], Processes]:
     """Makes the processes of roomgrad for an address and a run."""
 
-    def make(url: str, names: Names, logs: Path) -> Crew:
+    def make(url: str, names: Names, logs: Path) -> Processes:
         def program(component: str) -> list[str]:
             words = ["tests.chaos.components", component, f"--run={names.run}"]
             words += [f"--redis-url={url}", *times.flags()]
             return [*words, f"--window={WINDOW}"] if component == OPENER else words
 
-        return Crew(program, COMPONENTS, REPLICAS, logs)
+        return Processes(program, COMPONENTS, REPLICAS, logs)
 
     return make
 
@@ -41,9 +41,11 @@ def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
     directory: for the server's data and the logs of the components.
     """
     began = time.monotonic()
-    with staged(directory, seed, times, crew_of(times), mine=True) as stage:
-        seen = harm(stage, FLUSH) + harm(stage, FAULTS)
-        account = conclude(stage, Account(ROOMGRAD, seed, goal(stage, messages), seen=seen))
+    with environments(directory, seed, times, crew_of(times), mine=True) as environment:
+        seen = harm(environment, FLUSH) + harm(environment, FAULTS)
+        account = conclude(
+            environment, Account(ROOMGRAD, seed, goal(environment, messages), seen=seen)
+        )
     account.seconds = time.monotonic() - began
     return account
 
@@ -51,60 +53,62 @@ def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
 def turn_over(seed: int, messages: int, times: Times, directory: Path) -> Account:
     """roomgrad under Sentinel, whose masters are killed, frozen and replaced at work."""
     began = time.monotonic()
-    with watched(directory, seed, times, crew_of(times)) as stage:
-        seen = harm(stage, TURNOVERS)
-        account = Account(UNDER_SENTINEL, seed, goal(stage, messages), seen=seen)
-        conclude(stage, account)
+    with watched(directory, seed, times, crew_of(times)) as environment:
+        seen = harm(environment, TURNOVERS)
+        account = Account(UNDER_SENTINEL, seed, goal(environment, messages), seen=seen)
+        conclude(environment, account)
     account.seconds = time.monotonic() - began
     return account
 
 
-def conclude(stage: Stage, account: Account) -> Account:
+def conclude(environment: Environment, account: Account) -> Account:
     """Lets the work come to its end, and settles the account."""
-    finish(stage, account)
-    account.largest_mib = stage.crew.memory_mib()
-    account.wrong += stage.crew.unexpected + [w for each in account.seen for w in each.wrong]
+    finish(environment, account)
+    account.largest_mib = environment.processes.memory_mib()
+    account.wrong += environment.processes.unexpected + [
+        w for each in account.seen for w in each.wrong
+    ]
     return account
 
 
-def harm(stage: Stage, faults: Mapping[str, Fault]) -> list[Seen]:
+def harm(environment: Environment, faults: Mapping[str, Fault]) -> list[Seen]:
     """One fault after the other, with some work in between."""
     order = list(faults)
-    stage.dice.shuffle(order)
+    environment.dice.shuffle(order)
     found = []
     for name in order:
-        stage.wait_progress(stage.dice.randint(*BETWEEN))
-        stage.crew.note(name)
+        environment.wait_progress(environment.dice.randint(*BETWEEN))
+        environment.processes.note(name)
         seen = Seen(name)
-        faults[name](stage, seen)
+        faults[name](environment, seen)
         found.append(seen)
     return found
 
 
-def goal(stage: Stage, messages: int) -> int:
+def goal(environment: Environment, messages: int) -> int:
     """Says after how many numbers the run ends: one that none of them has reached yet.
 
     Each of the window's numbers opens the one that is a window further on. Those that had to wait
     for somebody to take them over are far behind the others, and catch up now.
     """
-    out = stage.client.hvals(stage.names.memory(OPENER))
+    out = environment.client.hvals(environment.names.memory(OPENER))
     farthest = max(unpack(record)["number"] for record in out)
     numbers = max(messages // MESSAGES_PER_NUMBER, farthest + 10 * WINDOW)
-    stage.client.hset(stage.names.table("goal"), "numbers", pack({"numbers": numbers}))
+    environment.client.hset(environment.names.table("goal"), "numbers", pack({"numbers": numbers}))
     return numbers
 
 
-def finish(stage: Stage, account: Account) -> None:
+def finish(environment: Environment, account: Account) -> None:
     """Waits until nothing moves any more, and settles the account."""
     want = len(EFFECTS) * account.numbers
 
     def done() -> bool:
-        stage.crew.check()
-        return stage.progress() >= want and not open_messages(stage)
+        environment.processes.check()
+        return environment.progress() >= want and not open_messages(environment)
 
     try:
         until(done, PATIENCE_S + account.messages / 50)
     except AssertionError:
-        account.wrong.append(f"it did not finish: {stage.progress()} of {want} effects")
-    settle(stage, account)
-    settle_run(stage, account)
+        account.wrong.append(f"it did not finish: {environment.progress()} of {want} effects")
+    settle(environment, account)
+    settle_run(environment, account)

@@ -12,7 +12,7 @@ import orjson
 
 from tests.chaos.account import Account
 from tests.chaos.contract import MESSAGES_PER_NUMBER
-from tests.chaos.stage import Seen, Times
+from tests.chaos.environment import Seen, Times
 
 Pick = Callable[[Seen], list[float]]
 

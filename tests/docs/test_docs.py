@@ -25,8 +25,8 @@ from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.docs import redis_cli, settings_page
 from tests.docs.__main__ import PAGES as GENERATED
+from tests.docs.example_run import TIMEOUT_S, ExampleRun, same_shape, trebuchet
 from tests.docs.pages import ROOT, Block, Command, blocks, commands, consoles, pages, programs, text
-from tests.docs.stage import TIMEOUT_S, Stage, same_shape, trebuchet
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)  # the first start of all compiles the simulator's kernel
@@ -38,70 +38,73 @@ HAND_WRITTEN = [page for page in pages() if page not in [f"docs/{name}.md" for n
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with trebuchet(tmp_path_factory.mktemp("pages")) as stage:
-        yield stage
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExampleRun]:
+    with trebuchet(tmp_path_factory.mktemp("pages")) as example:
+        yield example
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in blocks("console")}))
-def test_the_commands_of_a_page_print_what_it_shows(page: str, stage: Stage) -> None:
+def test_the_commands_of_a_page_print_what_it_shows(page: str, example: ExampleRun) -> None:
     """One after the other: the same lines, but for IDs and numbers."""
     for command in consoles(page):
-        stage.check(command)
+        example.check(command)
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("python") if not block.file], ids=str)
-def test_a_python_block_runs(block: Block, stage: Stage) -> None:
+def test_a_python_block_runs(block: Block, example: ExampleRun) -> None:
     """With the programs of the pages beside it."""
     subprocess.run(
-        [sys.executable, "-c", block.text], cwd=stage.folder, env=stage.environ, check=True
+        [sys.executable, "-c", block.text], cwd=example.folder, env=example.environ, check=True
     )
 
 
-def test_the_control_model_learns_through_the_cannon(stage: Stage) -> None:
+def test_the_control_model_learns_through_the_cannon(example: ExampleRun) -> None:
     """The component of the README, in the simulator's place."""
-    cannon = runpy.run_path(str(stage.folder / "cannon.py"))["component"]
+    cannon = runpy.run_path(str(example.folder / "cannon.py"))["component"]
     steps, run = 150, "cannon"
     counters, losses = Names(run).counters("trainer"), Names(run).table("losses")
     with (
-        running(cannon, cannon.settings(run=run), stage.url),
-        running(controlmodel, ControlModelSettings(run=run, train_steps=steps), stage.url),
-        running(trainer, TrainerSettings(run=run, train_steps=steps), stage.url),
+        running(cannon, cannon.settings(run=run), example.url),
+        running(controlmodel, ControlModelSettings(run=run, train_steps=steps), example.url),
+        running(trainer, TrainerSettings(run=run, train_steps=steps), example.url),
     ):
-        until(lambda: stage.client.hget(counters, "finished") == b"150", TIMEOUT_S)
-    first, last = (_miss(stage, losses, number) for number in (0, steps - 1))
+        until(lambda: example.client.hget(counters, "finished") == b"150", TIMEOUT_S)
+    first, last = (_miss(example, losses, number) for number in (0, steps - 1))
     assert last < first / 3, f"the miss fell from {first} m to {last} m only"
 
 
-def _miss(stage: Stage, losses: str, number: int) -> float:
-    record: Any = stage.client.hget(losses, str(number))
+def _miss(example: ExampleRun, losses: str, number: int) -> float:
+    record: Any = example.client.hget(losses, str(number))
     found = re.search(rb'"miss_m":([\d.]+)', record)
     assert found is not None
     return float(found[1])
 
 
-def test_a_client_without_roomgrad_asks_the_trebuchet(stage: Stage) -> None:
+def test_a_client_without_roomgrad_asks_the_trebuchet(example: ExampleRun) -> None:
     """`ask.py` gets angle, weight, and distance."""
-    with stage.simulating():
-        printed = stage.run("python ask.py")
+    with example.simulating():
+        printed = example.run("python ask.py")
     shown = re.search(r"```text\n(angle.*?)\n```", text("docs/protocol.md"), re.DOTALL)
     assert shown is not None
     assert same_shape(shown[1], printed)
 
 
-def test_a_component_without_roomgrad_replaces_the_simulator(stage: Stage) -> None:
+def test_a_component_without_roomgrad_replaces_the_simulator(example: ExampleRun) -> None:
     """`foreign.py` answers batches and their gradients, each once."""
-    before = stage.client.xlen(stage.names.dead())
+    before = example.client.xlen(example.names.dead())
     process = subprocess.Popen(
-        [sys.executable, "foreign.py"], cwd=stage.folder, env=stage.environ, stderr=subprocess.PIPE
+        [sys.executable, "foreign.py"],
+        cwd=example.folder,
+        env=example.environ,
+        stderr=subprocess.PIPE,
     )
     try:
-        stage.wait_steps(5)
+        example.wait_steps(5)
     finally:
         process.kill()
         errors = process.communicate()[1].decode()
     assert not errors
-    assert stage.client.xlen(stage.names.dead()) == before
+    assert example.client.xlen(example.names.dead()) == before
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)

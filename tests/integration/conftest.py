@@ -1,4 +1,4 @@
-"""Real servers, and a cage: one run with a random name on one of them."""
+"""Real servers, and an input room: one run with a random name on one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running, throwaway_server, wait_for
-from tests.integration.parrots import CAGE, HEARD, PARROTS, SAID, numbers
+from tests.integration.echo import ECHO, INPUT, REPLIES, REQUESTS, numbers
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +39,8 @@ QUICK = {
 
 
 @dataclass
-class Cage:
-    """One run of the parrots on a server."""
+class EchoRun:
+    """One run of the echo system on a server."""
 
     url: str
     client: redis.Redis
@@ -60,9 +60,9 @@ class Cage:
         return replica
 
     def spawn(self, behaviour: str, **more: Any) -> subprocess.Popen[bytes]:
-        """A parrot as a process of its own."""
+        """An echo component as a process of its own."""
         flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**QUICK, **more}.items()]
-        command = [sys.executable, "-m", "tests.integration.parrots", behaviour]
+        command = [sys.executable, "-m", "tests.integration.echo", behaviour]
         command += [f"--run={self.names.run}", f"--redis-url={self.url}", *flags]
         paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
         process = subprocess.Popen(
@@ -72,32 +72,32 @@ class Cage:
         self.stack.callback(process.kill)
         return process
 
-    def say(self, *values: float, **options: Any) -> Message:
-        """Puts numbers into the parrot's cage."""
-        message = Message.open(CAGE, numbers(*values), **options)
-        with Client(PARROTS, self.names.run, self.url) as client:
+    def send(self, *values: float, **options: Any) -> Message:
+        """Puts numbers into the echo component's input room."""
+        message = Message.open(INPUT, numbers(*values), **options)
+        with Client(ECHO, self.names.run, self.url) as client:
             message.entry = client.send(message)
         return message
 
-    def inject(self, fields: dict[str, Any], stream: Stream = HEARD) -> str:
+    def add(self, fields: dict[str, Any], stream: Stream = REQUESTS) -> str:
         """Puts any fields into a stream, as somebody with redis-cli may."""
         return str(self.client.xadd(self.names.stream(*stream.key), fields).decode())
 
-    def heard(self, message: Message, **options: Any) -> Message:
-        """What the parrot said to a message."""
-        return wait_for(self.client, self.names, SAID, root_id=message.root_id, **options)
+    def wait_reply(self, message: Message, **options: Any) -> Message:
+        """What the echo component said to a message."""
+        return wait_for(self.client, self.names, REPLIES, root_id=message.root_id, **options)
 
-    def said(self) -> int:
-        """How many messages the parrot has said."""
-        return int(self.client.xlen(self.names.stream(*SAID.key)))
+    def reply_count(self) -> int:
+        """How many messages the echo component has said."""
+        return int(self.client.xlen(self.names.stream(*REPLIES.key)))
 
-    def counter(self, name: str, component: str = "parrot") -> int:
+    def counter(self, name: str, component: str = "echo") -> int:
         return int(self.client.hget(self.names.counters(component), name) or 0)
 
-    def pending(self, stream: Stream = HEARD, group: str = "parrot") -> int:
+    def pending(self, stream: Stream = REQUESTS, group: str = "echo") -> int:
         return int(self.client.xpending(self.names.stream(*stream.key), group)["pending"])
 
-    def dead(self) -> list[dict[bytes, bytes]]:
+    def dead_letters(self) -> list[dict[bytes, bytes]]:
         """The dead letters of the run."""
         return [fields for _, fields in self.client.xrange(self.names.dead())]
 
@@ -163,17 +163,17 @@ def url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
-def make_cage(url: str) -> Iterator[Cage]:
+def make_echo_run(url: str) -> Iterator[EchoRun]:
     client = connect(url)
     names = Names(f"test-{secrets.token_hex(6)}")
     with contextlib.closing(client), contextlib.ExitStack() as stack:
-        yield Cage(url, client, names, stack)
+        yield EchoRun(url, client, names, stack)
 
 
 @pytest.fixture
-def cage(url: str) -> Iterator[Cage]:
+def echo(url: str) -> Iterator[EchoRun]:
     """A run of the test's own on a server that others use too."""
-    yield from make_cage(url)
+    yield from make_echo_run(url)
 
 
 @dataclass
@@ -192,10 +192,10 @@ class OwnServer:
 
     def turn_away(self, times: int) -> None:
         """Answers at the dead server's address, and closes so many connections at once."""
-        with socket.create_server(("127.0.0.1", self.process.port)) as door:
-            door.settimeout(20)
+        with socket.create_server(("127.0.0.1", self.process.port)) as listener:
+            listener.settimeout(20)
             for _ in range(times):
-                door.accept()[0].close()
+                listener.accept()[0].close()
 
     def restart(self) -> None:
         """Starts it again on its data, at the same address."""
@@ -214,6 +214,6 @@ def own_server() -> Iterator[OwnServer]:
 
 
 @pytest.fixture
-def own_cage(own_server: OwnServer) -> Iterator[Cage]:
+def own_echo(own_server: OwnServer) -> Iterator[EchoRun]:
     """A run on a server of the test's own."""
-    yield from make_cage(own_server.url)
+    yield from make_echo_run(own_server.url)

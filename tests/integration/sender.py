@@ -8,8 +8,8 @@ import threading
 
 from roomgrad import Message
 from roomgrad.redis.client import Client
-from tests.integration.conftest import Cage
-from tests.integration.parrots import CAGE, PARROTS, numbers
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import ECHO, INPUT, numbers
 from tests.waiting import until
 
 
@@ -20,9 +20,9 @@ class Sender:
     """
 
     def __init__(
-        self, cage: Cage, *, patience_s: float = 10.0, forgives: tuple[type[Exception], ...] = ()
+        self, echo: EchoRun, *, patience_s: float = 10.0, forgives: tuple[type[Exception], ...] = ()
     ) -> None:
-        self._cage = cage
+        self._cage = echo
         self._patience_s = patience_s
         self._forgives = forgives
         self._stop = threading.Event()
@@ -45,9 +45,9 @@ class Sender:
 
     def _run(self) -> None:
         run, url = self._cage.names.run, self._cage.url
-        with Client(PARROTS, run, url, patience_s=self._patience_s) as client:
+        with Client(ECHO, run, url, patience_s=self._patience_s) as client:
             for number in itertools.count():
-                message = Message.open(CAGE, numbers(number))
+                message = Message.open(INPUT, numbers(number))
                 with contextlib.suppress(*self._forgives):
                     client.send(message)
                     self.told.append(message.root_id)

@@ -31,10 +31,19 @@ from roomgrad.runtime import runs
 from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
 from tests.integration.clusters import ClusterSet, names_on, node_alone
-from tests.integration.conftest import Cage
-from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import (
+    ECHO,
+    FORWARD,
+    INPUT,
+    OUTPUT,
+    REPLIES,
+    REQUESTS,
+    echo_component,
+    numbers,
+)
 from tests.integration.sender import Sender
-from tests.pages.desk import free_port
+from tests.pages.labelling_run import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -47,20 +56,20 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterSet]:
 
 
 @pytest.fixture
-def cage(servers: ClusterSet) -> Iterator[Cage]:
-    """A run of the parrots that knows some nodes alone; looked at by a client that follows it."""
-    run = f"cage-{secrets.token_hex(4)}"
+def echo(servers: ClusterSet) -> Iterator[EchoRun]:
+    """Yield a run on a cluster, of which it knows only some nodes, and a client that follows it."""
+    run = f"input-{secrets.token_hex(4)}"
     url = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in servers.places[:2])
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(contextlib.closing(connect(for_run(url, run))))
-        yield Cage(url, client, Names(run), stack)
+        yield EchoRun(url, client, Names(run), stack)
 
 
 def tally(message: Message, context: Context) -> Message:
     """Repeats, counts, and moves one record: the hash is empty in the middle of each commit."""
     memory = context.memory
-    context.counters.add("heard")
-    reply = message.reply(PERCH, message.array * 2)
+    context.counters.add("received")
+    reply = message.reply(OUTPUT, message.array * 2)
     if before := context.table("tally").get("last"):
         memory.delete(str(before["id"]))
     memory.put(message.id, number=1)
@@ -68,8 +77,8 @@ def tally(message: Message, context: Context) -> Message:
     return reply
 
 
-def roots(cage: Cage, key: str) -> list[str]:
-    return [fields[b"ROOT_ID"].decode() for _, fields in patient(lambda: cage.client.xrange(key))]
+def roots(echo: EchoRun, key: str) -> list[str]:
+    return [fields[b"ROOT_ID"].decode() for _, fields in patient(lambda: echo.client.xrange(key))]
 
 
 def patient(ask: Callable[[], Any]) -> Any:
@@ -84,95 +93,97 @@ def patient(ask: Callable[[], Any]) -> Any:
             time.sleep(0.05)
 
 
-def assert_once(cage: Cage, told: list[str]) -> int:
+def assert_once(echo: EchoRun, told: list[str]) -> int:
     """Every message that the cluster holds has had each of its effects once; how many it lacks."""
-    heard_key, said_key = (cage.names.stream(*stream.key) for stream in (HEARD, SAID))
-    heard = roots(cage, heard_key)
-    until(lambda: len(roots(cage, said_key)) >= len(heard), 20)
-    until(lambda: patient(lambda: cage.pending()) == 0, 20)
-    assert Counter(roots(cage, said_key)) == Counter(heard)
-    assert cage.counter("heard") == len(heard) == len(set(heard))
-    assert not cage.client.exists(cage.names.dead())
-    assert cage.client.hlen(cage.names.memory("parrot")) == 1
+    heard_key, said_key = (echo.names.stream(*stream.key) for stream in (REQUESTS, REPLIES))
+    heard = roots(echo, heard_key)
+    until(lambda: len(roots(echo, said_key)) >= len(heard), 20)
+    until(lambda: patient(lambda: echo.pending()) == 0, 20)
+    assert Counter(roots(echo, said_key)) == Counter(heard)
+    assert echo.counter("received") == len(heard) == len(set(heard))
+    assert not echo.client.exists(echo.names.dead())
+    assert echo.client.hlen(echo.names.memory("echo")) == 1
     return len(set(told) - set(heard))
 
 
-def test_a_run_works_on_a_cluster_and_rings_on_its_shard(cage: Cage, servers: ClusterSet) -> None:
+def test_a_run_works_on_a_cluster_and_rings_on_its_shard(
+    echo: EchoRun, servers: ClusterSet
+) -> None:
     """SSUBSCRIBE hears each message, SUBSCRIBE none; the run is among those of all masters."""
-    replica = cage.start(parrot())
-    channel = cage.names.channel("perch")
-    with servers.client(cage.names.run) as node, node.pubsub() as plain, node.pubsub() as sharded:
+    replica = echo.start(echo_component())
+    channel = echo.names.channel("output")
+    with servers.client(echo.names.run) as node, node.pubsub() as plain, node.pubsub() as sharded:
         plain.subscribe(channel)
         sharded.ssubscribe(channel)
         assert plain.get_message(timeout=5)["type"] == "subscribe"
         assert sharded.parse_response()[0] == b"ssubscribe"
-        said = cage.heard(cage.say(1, 2))
+        said = echo.wait_reply(echo.send(1, 2))
         assert said.array.tolist() == [2, 4]
         kind, where, ring = sharded.parse_response()
         assert (kind, where) == (b"smessage", channel.encode())
         assert orjson.loads(ring)["ID"] == said.id
         assert plain.get_message(timeout=0.2) is None
-    assert cage.names.run in runs_on(cage.client)
+    assert echo.names.run in runs_on(echo.client)
     assert replica.status.commits == 1
-    with Client(PARROTS, cage.names.run, cage.url) as client:
-        reply = client.ask(CAGE, FORWARD, numbers(3), answer=(PERCH, FORWARD))
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        reply = client.ask(INPUT, FORWARD, numbers(3), answer=(OUTPUT, FORWARD))
         assert reply.array.tolist() == [6]
-    assert runs.delete(cage.client, cage.names) > 5
+    assert runs.delete(echo.client, echo.names) > 5
 
 
-def test_what_is_published_by_hand_is_taken_once(cage: Cage, servers: ClusterSet) -> None:
+def test_what_is_published_by_hand_is_taken_once(echo: EchoRun, servers: ClusterSet) -> None:
     """By SPUBLISH, heard by two replicas; what is no message is answered with the right command."""
     for _ in range(2):
-        cage.start(parrot())
-    channel = cage.names.channel("cage")
+        echo.start(echo_component())
+    channel = echo.names.channel("input")
     body = {"ID": "my-1", "ROOT_ID": "my-1", "TYPE": "DATA/FORWARD", "MODEL_STATUS": 2}
-    with servers.client(cage.names.run) as node:
+    with servers.client(echo.names.run) as node:
         until(lambda: node.execute_command("PUBSUB", "SHARDNUMSUB", channel)[1] == 2)
         for _ in range(2):
             assert node.spublish(channel, orjson.dumps({**body, "DATA": [1.0]})) == 2
         node.spublish(channel, b"hello")
-        errors = cage.names.stream("errors", "LOG/ERROR")
-        until(lambda: cage.said() == 1 and node.xlen(errors) == 1)
+        errors = echo.names.stream("errors", "LOG/ERROR")
+        until(lambda: echo.reply_count() == 1 and node.xlen(errors) == 1)
         assert f"SPUBLISH '{channel}'".encode() in node.xrange(errors)[0][1][b"m"]
-        until(lambda: cage.counter("heard") == 1)
+        until(lambda: echo.counter("received") == 1)
 
 
 def test_a_slot_that_moves_in_the_middle_of_work_loses_nothing(
-    cage: Cage, servers: ClusterSet
+    echo: EchoRun, servers: ClusterSet
 ) -> None:
     """Twice, the second time slowly: every message takes effect once, and nothing is half done."""
     for _ in range(2):
-        cage.start(parrot(tally))
-    run = cage.names.run
-    with Sender(cage, patience_s=30.0) as sender:
+        echo.start(echo_component(tally))
+    run = echo.names.run
+    with Sender(echo, patience_s=30.0) as sender:
         sender.wait(100)
         for pause_s in (0.0, 1.0):
             before = servers.master_of(run)
             servers.move(run, pause_s=pause_s)
             assert servers.master_of(run) != before
             sender.wait(100)
-    assert assert_once(cage, sender.told) == 0
-    channel = cage.names.channel("cage")
+    assert assert_once(echo, sender.told) == 0
+    channel = echo.names.channel("input")
     with servers.client(run) as node:  # the subscriptions have moved, too
         until(lambda: node.execute_command("PUBSUB", "SHARDNUMSUB", channel)[1] == 2)
 
 
-def test_a_commit_waits_while_its_slot_is_on_the_way(cage: Cage, servers: ClusterSet) -> None:
+def test_a_commit_waits_while_its_slot_is_on_the_way(echo: EchoRun, servers: ClusterSet) -> None:
     """Scripts do not roll back: one that empties a key and fills it again must not begin then."""
-    cage.start(parrot(tally))
-    cage.heard(cage.say(1))
-    with servers.half_moved(cage.names.run):
-        message = Message.open(CAGE, numbers(2))
+    echo.start(echo_component(tally))
+    echo.wait_reply(echo.send(1))
+    with servers.half_moved(echo.names.run):
+        message = Message.open(INPUT, numbers(2))
         with (
-            Client(PARROTS, cage.names.run, cage.url, patience_s=0.5) as client,
+            Client(ECHO, echo.names.run, echo.url, patience_s=0.5) as client,
             pytest.raises(redis.ConnectionError, match="TRYAGAIN the slot of"),
         ):
             client.send(message)
-        assert cage.counter("heard") == cage.said() == 1
-    assert not cage.client.exists(cage.names.here())
-    cage.heard(cage.say(3))
-    assert cage.counter("heard") == cage.said() == 2
-    assert cage.client.hlen(cage.names.memory("parrot")) == 1
+        assert echo.counter("received") == echo.reply_count() == 1
+    assert not echo.client.exists(echo.names.here())
+    echo.wait_reply(echo.send(3))
+    assert echo.counter("received") == echo.reply_count() == 2
+    assert echo.client.hlen(echo.names.memory("echo")) == 1
 
 
 @pytest.mark.slow
@@ -180,12 +191,12 @@ def test_a_commit_waits_while_its_slot_is_on_the_way(cage: Cage, servers: Cluste
 def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, upset: str) -> None:
     """What its replica holds takes effect exactly once, and soon after it is promoted."""
     with ClusterSet(tmp_path) as servers, contextlib.ExitStack() as stack:
-        run = "cage"
+        run = "input"
         client = stack.enter_context(contextlib.closing(connect(for_run(servers.url, run))))
-        cage = Cage(servers.url, client, Names(run), stack)
+        echo = EchoRun(servers.url, client, Names(run), stack)
         for _ in range(2):
-            cage.start(parrot(tally), block_s=0.5)
-        with Sender(cage, patience_s=30.0) as sender:
+            echo.start(echo_component(tally), block_s=0.5)
+        with Sender(echo, patience_s=30.0) as sender:
             sender.wait(200)
             old = getattr(servers, upset)(run)
             servers.wait_elected(run)
@@ -198,7 +209,7 @@ def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, up
             if upset == "freeze_master":
                 servers.thaw(old)
                 sender.wait(50)
-        lost = assert_once(cage, sender.told)
+        lost = assert_once(echo, sender.told)
         print(f"stored {len(sender.told)}, lost by replication {lost}, lost by roomgrad 0")
         assert lost <= 20
 
@@ -225,36 +236,36 @@ def test_commands_find_runs_wherever_they_are(servers: ClusterSet) -> None:
     """Three runs on three masters: each command goes to the node of the run that it means."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(structlog.testing.capture_logs())  # they would stand in between
-        stem, cages, zeros = secrets.token_hex(4), [], {}
+        stem, echoes, zeros = secrets.token_hex(4), [], {}
         for master in servers.masters():
             names = names_on(servers, master, 1, stem)[0]
             client = connect(for_run(servers.url, names.run))
             stack.enter_context(contextlib.closing(client))
-            cages.append(Cage(servers.url, client, names, stack))
-        for cage in cages:
-            cage.start(parrot(fail_at_zero), max_deliveries=1)
-            cage.heard(cage.say(1))
-            zeros[cage.names.run] = cage.say(0).root_id
-            until(lambda cage=cage: len(cage.dead()) == 1)  # type: ignore[misc]
-        for cage in cages:
-            run = cage.names.run
+            echoes.append(EchoRun(servers.url, client, names, stack))
+        for echo in echoes:
+            echo.start(echo_component(fail_at_zero), max_deliveries=1)
+            echo.wait_reply(echo.send(1))
+            zeros[echo.names.run] = echo.send(0).root_id
+            until(lambda echo=echo: len(echo.dead_letters()) == 1)  # type: ignore[misc]
+        for echo in echoes:
+            run = echo.names.run
             replicas = said("ps", run, servers)["replicas"]
-            assert "parrot" in {each["component"] for each in replicas if each["alive"]}
-            assert said("echo cage --last 1 --count 1", run, servers)["DATA"] == [0]
+            assert "echo" in {each["component"] for each in replicas if each["alive"]}
+            assert said("echo input --last 1 --count 1", run, servers)["DATA"] == [0]
             traced = said(f"trace {zeros[run]}", run, servers)
             assert traced["root_id"] == zeros[run]
-        assert said("info cage", run, servers)["subscribers"] == 1
-        assert "cage" in {each["room"] for each in said("lag", run, servers)["groups"]}
+        assert said("info input", run, servers)["subscribers"] == 1
+        assert "input" in {each["room"] for each in said("lag", run, servers)["groups"]}
         assert len(said("dead list", run, servers)["letters"]) == 1
         assert run in {each["run"] for each in said("doctor", run, servers)["findings"]}
-        before = cages[-1].client.xrange(cages[-1].names.dead())
+        before = echoes[-1].client.xrange(echoes[-1].names.dead())
         assert roomgrad("dead requeue --all", run, servers).exit_code == 0
-        until(lambda: len(cages[-1].dead()) == 1)  # and given up again
-        assert cages[-1].client.xrange(cages[-1].names.dead()) != before
+        until(lambda: len(echoes[-1].dead_letters()) == 1)  # and given up again
+        assert echoes[-1].client.xrange(echoes[-1].names.dead()) != before
         which = str(roomgrad("ps", "", servers).exception)
-        assert all(cage.names.run in which for cage in cages)
+        assert all(echo.names.run in which for echo in echoes)
         everywhere = json.loads(roomgrad("doctor --json", "", servers).stdout)["findings"]
-        assert {cage.names.run for cage in cages} <= {each["run"] for each in everywhere}
+        assert {echo.names.run for echo in echoes} <= {each["run"] for each in everywhere}
         assert "cluster" in {each["about"] for each in everywhere}
 
 
@@ -287,7 +298,7 @@ def fetched(site: DashboardServer, path: str) -> Any:
 def fail_at_zero(message: Message, context: Context) -> Message:
     if not message.array[0]:
         raise ValueError("zero")
-    return message.reply(PERCH, message.array)
+    return message.reply(OUTPUT, message.array)
 
 
 def roomgrad(words: str, run: str, servers: ClusterSet) -> Any:

@@ -14,25 +14,25 @@ from roomgrad import Context, Message, scripts
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
-from tests.integration.conftest import Cage
-from tests.integration.parrots import (
-    ANSWERED,
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import (
+    ECHO,
     FORWARD,
-    HEARD,
-    PARROTS,
-    PERCH,
-    SAID,
+    GRADIENTS,
+    OUTPUT,
+    REPLIES,
+    REQUESTS,
+    echo_component,
     listener,
     numbers,
-    parrot,
 )
 from tests.waiting import until
 
 
-def letter(cage: Cage) -> dict[str, Any]:
+def letter(echo: EchoRun) -> dict[str, Any]:
     """The history of the only dead letter, once it is there."""
-    wait_for(cage.client, cage.names, ERROR_STREAM)
-    [fields] = cage.dead()
+    wait_for(echo.client, echo.names, ERROR_STREAM)
+    [fields] = echo.dead_letters()
     history: dict[str, Any] = orjson.loads(fields[b"history"])
     return history
 
@@ -40,144 +40,144 @@ def letter(cage: Cage) -> dict[str, Any]:
 # take-over
 
 
-def test_a_message_of_a_killed_replica_is_taken_over(cage: Cage) -> None:
+def test_a_message_of_a_killed_replica_is_taken_over(echo: EchoRun) -> None:
     """A process dies with a message in hand: another handles it once lease and heartbeat end."""
-    victim = cage.spawn("hang", handler_timeout_s=60)
-    message = cage.say(-1)
-    until(lambda: busy(cage))
+    victim = echo.spawn("hang", handler_timeout_s=60)
+    message = echo.send(-1)
+    until(lambda: busy(echo))
     victim.send_signal(signal.SIGKILL)
     victim.wait()
-    cage.start(parrot())
-    assert cage.heard(message).array.tolist() == [-2.0]
-    assert cage.counter("heard") == 1
-    assert cage.pending() == 0
+    echo.start(echo_component())
+    assert echo.wait_reply(message).array.tolist() == [-2.0]
+    assert echo.counter("received") == 1
+    assert echo.pending() == 0
 
 
-def busy(cage: Cage) -> bool:
+def busy(echo: EchoRun) -> bool:
     """Whether a heartbeat says that its replica is inside a handler."""
-    keys = cage.client.keys(cage.names.alive("*").replace("[", r"\["))
-    beats = [orjson.loads(value) for value in cage.client.mget(keys) if value] if keys else []
+    keys = echo.client.keys(echo.names.alive("*").replace("[", r"\["))
+    beats = [orjson.loads(value) for value in echo.client.mget(keys) if value] if keys else []
     return any(beat["handling"] for beat in beats)
 
 
-def test_nothing_is_taken_from_a_slow_replica_that_lives(cage: Cage) -> None:
+def test_nothing_is_taken_from_a_slow_replica_that_lives(echo: EchoRun) -> None:
     """A handler may take many leases: its heart beats, so the message stays its own."""
     inside, release = threading.Event(), threading.Event()
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
         assert release.wait(20)
-        return message.reply(PERCH, numbers(1))
+        return message.reply(OUTPUT, numbers(1))
 
     stolen: list[Message] = []
 
     def thief(message: Message, context: Context) -> Message:
         stolen.append(message)
-        return message.reply(PERCH, numbers(2))
+        return message.reply(OUTPUT, numbers(2))
 
-    cage.start(parrot(slow))
-    cage.stack.callback(release.set)
-    message = cage.say(0)
+    echo.start(echo_component(slow))
+    echo.stack.callback(release.set)
+    message = echo.send(0)
     assert inside.wait(10)
-    other = cage.start(parrot(thief))
-    first = cage.client.xpending_range(cage.names.stream(*HEARD.key), "parrot", "-", "+", 1)[0]
+    other = echo.start(echo_component(thief))
+    first = echo.client.xpending_range(echo.names.stream(*REQUESTS.key), "echo", "-", "+", 1)[0]
     # Two leases pass: the other replica has looked for orphans several times meanwhile.
-    until(lambda: idle_ms(cage) > first["time_since_delivered"] + 2 * 300)
+    until(lambda: idle_ms(echo) > first["time_since_delivered"] + 2 * 300)
     assert not stolen
     assert not other.status.orphans
     release.set()
-    assert cage.heard(message).array.tolist() == [1.0]
+    assert echo.wait_reply(message).array.tolist() == [1.0]
 
 
-def idle_ms(cage: Cage) -> int:
-    key = cage.names.stream(*HEARD.key)
-    return int(cage.client.xpending_range(key, "parrot", "-", "+", 1)[0]["time_since_delivered"])
+def idle_ms(echo: EchoRun) -> int:
+    key = echo.names.stream(*REQUESTS.key)
+    return int(echo.client.xpending_range(key, "echo", "-", "+", 1)[0]["time_since_delivered"])
 
 
 # retries and the delivery limit
 
 
-def test_a_handler_that_raises_is_tried_again(cage: Cage) -> None:
+def test_a_handler_that_raises_is_tried_again(echo: EchoRun) -> None:
     """By the same replica; the server counts the deliveries; then it goes through."""
     tries: list[int] = []
 
     def clumsy(message: Message, context: Context) -> Message:
         tries.append(1)
-        context.counters.add("heard")
+        context.counters.add("received")
         if len(tries) < 3:
             raise RuntimeError("not yet")
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
-    cage.start(parrot(clumsy))
-    message = cage.say(1)
-    cage.heard(message)
+    echo.start(echo_component(clumsy))
+    message = echo.send(1)
+    echo.wait_reply(message)
     assert len(tries) == 3
-    assert cage.counter("heard") == 1
-    assert cage.dead() == []
+    assert echo.counter("received") == 1
+    assert echo.dead_letters() == []
 
 
-def test_other_messages_go_on_while_one_is_tried_again(cage: Cage) -> None:
+def test_other_messages_go_on_while_one_is_tried_again(echo: EchoRun) -> None:
     """A retry waits beside the loop, not in it."""
     healed = threading.Event()
 
     def moody(message: Message, context: Context) -> Message:
         if message.array[0] < 0 and not healed.is_set():
             raise RuntimeError("bad mood")
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
-    cage.start(parrot(moody), max_deliveries=100)
-    bad, good = cage.say(-1), cage.say(1)
-    cage.heard(good)
+    echo.start(echo_component(moody), max_deliveries=100)
+    bad, good = echo.send(-1), echo.send(1)
+    echo.wait_reply(good)
     healed.set()
-    cage.heard(bad)
+    echo.wait_reply(bad)
 
 
-def test_a_handler_that_always_raises_ends_as_a_dead_letter(cage: Cage) -> None:
+def test_a_handler_that_always_raises_ends_as_a_dead_letter(echo: EchoRun) -> None:
     """After the delivery limit, with reason, history and the entry itself."""
 
     def broken(message: Message, context: Context) -> Message:
         raise RuntimeError("no such \udcff luck")  # half a surrogate pair is no reason to fail
 
-    cage.start(parrot(broken), max_deliveries=3)
-    message = cage.say(7)
-    history = letter(cage)
+    echo.start(echo_component(broken), max_deliveries=3)
+    message = echo.send(7)
+    history = letter(echo)
     assert history["reason"].startswith("RuntimeError: no such")
     assert history["deliveries"] == 3
-    assert history["group"] == "parrot"
-    assert history["stream"] == cage.names.stream(*HEARD.key)
+    assert history["group"] == "echo"
+    assert history["stream"] == echo.names.stream(*REQUESTS.key)
     assert history["entry"] == message.entry
-    assert cage.dead()[0][b"ID"] == message.id.encode()
-    assert cage.pending() == 0
-    assert cage.said() == 0
+    assert echo.dead_letters()[0][b"ID"] == message.id.encode()
+    assert echo.pending() == 0
+    assert echo.reply_count() == 0
 
 
-def test_the_delivery_limit_holds_when_the_process_dies_inside_the_handler(cage: Cage) -> None:
+def test_the_delivery_limit_holds_when_the_process_dies_inside_the_handler(echo: EchoRun) -> None:
     """The server counts: after so many deaths the message is a dead letter, and others go on."""
-    poison, good = cage.say(-1), cage.say(5)
+    poison, good = echo.send(-1), echo.send(5)
     for _ in range(2):
-        victim = cage.spawn("die", max_deliveries=2)
+        victim = echo.spawn("die", max_deliveries=2)
         assert victim.wait(30) == 9
-    cage.spawn("die", max_deliveries=2)
-    history = letter(cage)
+    echo.spawn("die", max_deliveries=2)
+    history = letter(echo)
     assert history["reason"] == "delivered 2 times and never committed"
     assert history["entry"] == poison.entry
-    cage.heard(good)
+    echo.wait_reply(good)
 
 
-def test_a_message_is_not_counted_dead_for_what_came_with_it(cage: Cage) -> None:
+def test_a_message_is_not_counted_dead_for_what_came_with_it(echo: EchoRun) -> None:
     """What ends its process takes no innocent message along into the dead letters."""
 
     def answered(message: Message, context: Context) -> Message:
-        return message.reply(PERCH, message.array, type=FORWARD)
+        return message.reply(OUTPUT, message.array, type=FORWARD)
 
-    first = cage.start(parrot(answered=answered))
+    first = echo.start(echo_component(answered=answered))
     first.stop()
-    until(lambda: not cage.client.exists(cage.names.alive(first.consumer)))
+    until(lambda: not echo.client.exists(echo.names.alive(first.consumer)))
     # Both are delivered to a consumer that is gone, as by one read.
-    cage.say(-1)
-    cage.inject(entry(TYPE="DATA/GRADIENT"), ANSWERED)
-    keys = [cage.names.stream(*stream.key) for stream in (HEARD, ANSWERED)]
-    cage.client.xreadgroup("parrot", "parrot~gone", dict.fromkeys(keys, ">"))
+    echo.send(-1)
+    echo.add(entry(TYPE="DATA/GRADIENT"), GRADIENTS)
+    keys = [echo.names.stream(*stream.key) for stream in (REQUESTS, GRADIENTS)]
+    echo.client.xreadgroup("echo", "echo~gone", dict.fromkeys(keys, ">"))
     handled: list[str] = []
     inside, release = threading.Event(), threading.Event()
 
@@ -185,84 +185,84 @@ def test_a_message_is_not_counted_dead_for_what_came_with_it(cage: Cage) -> None
         handled.append(message.entry)
         inside.set()
         assert release.wait(20)
-        return message.reply(PERCH, message.array, type=FORWARD)
+        return message.reply(OUTPUT, message.array, type=FORWARD)
 
-    cage.start(parrot(note, answered=note))
-    cage.stack.callback(release.set)
+    echo.start(echo_component(note, answered=note))
+    echo.stack.callback(release.set)
     assert inside.wait(10)
     owners = [
-        cage.client.xpending_range(key, "parrot", "-", "+", 10)[0]["consumer"].decode()
+        echo.client.xpending_range(key, "echo", "-", "+", 10)[0]["consumer"].decode()
         for key in keys
     ]
     assert len(handled) == 1
-    assert owners.count("parrot~gone") == 1
+    assert owners.count("echo~gone") == 1
 
 
-def test_a_handler_that_hangs_ends_its_process(cage: Cage) -> None:
+def test_a_handler_that_hangs_ends_its_process(echo: EchoRun) -> None:
     """After HANDLER_TIMEOUT_S, so that a hanging handler becomes a death."""
-    victim = cage.spawn("hang", handler_timeout_s=0.5)
-    cage.say(-1)
+    victim = echo.spawn("hang", handler_timeout_s=0.5)
+    echo.send(-1)
     assert victim.wait(30) == 70
 
 
 # dead letters reach everybody who waits
 
 
-def test_everybody_forgets_a_root_that_was_given_up(cage: Cage) -> None:
+def test_everybody_forgets_a_root_that_was_given_up(echo: EchoRun) -> None:
     """Memory of the root goes in every component, and its opener is told and goes on."""
 
     def keep(message: Message, context: Context) -> Message:
         context.memory.put(message.id, note="one")
         context.memory.put("more:" + message.id, note="two")
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
     def given_up(records: list[dict[str, Any]], context: Context) -> Message:
         context.counters.add("dead")
         notes = sorted(record["note"] for record in records)
         assert notes == ["one", "two"]
-        return Message.open(PERCH, numbers(100))
+        return Message.open(OUTPUT, numbers(100))
 
     def choke(message: Message, context: Context) -> None:
         if message.array[0] < 0:
             raise ValueError("cannot listen to this")
 
-    cage.start(parrot(keep, on_dead=given_up))
-    cage.start(listener(choke), max_deliveries=2)
-    good, bad = cage.say(1), cage.say(-1)
-    next_root = until(lambda: [m for m in said(cage) if m == 100.0])
+    echo.start(echo_component(keep, on_dead=given_up))
+    echo.start(listener(choke), max_deliveries=2)
+    good, bad = echo.send(1), echo.send(-1)
+    next_root = until(lambda: [m for m in said(echo) if m == 100.0])
     assert next_root == [100.0]
-    assert cage.counter("dead") == 1
-    memory = cage.client.hgetall(cage.names.memory("parrot"))
+    assert echo.counter("dead") == 1
+    memory = echo.client.hgetall(echo.names.memory("echo"))
     assert len(memory) == 2  # the good one's, which nobody has answered
     assert all(good.root_id.encode() in value for value in memory.values())
     assert bad.root_id not in str(memory)
-    notice = wait_for(cage.client, cage.names, inbox_stream(cage.names, "parrot"))
+    notice = wait_for(echo.client, echo.names, inbox_stream(echo.names, "echo"))
     assert notice.root_id == bad.root_id
     assert "cannot listen to this" in notice.fields["TEXT"]
 
 
-def said(cage: Cage) -> list[float]:
-    entries = cage.client.xrange(cage.names.stream(*SAID.key))
+def said(echo: EchoRun) -> list[float]:
+    entries = echo.client.xrange(echo.names.stream(*REPLIES.key))
     return [orjson.loads(fields[b"m"])["DATA"][0] for _, fields in entries]
 
 
-def test_roots_with_strange_names_are_forgotten_too(cage: Cage) -> None:
+def test_roots_with_strange_names_are_forgotten_too(echo: EchoRun) -> None:
     """Quotes, spaces and other letters in a ROOT_ID do not save its memory."""
 
     def keep(message: Message, context: Context) -> Message:
         context.memory.put(message.id, note=1)
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
     def choke(message: Message, context: Context) -> None:
         raise ValueError("no")
 
-    cage.start(parrot(keep))
-    cage.start(listener(choke), max_deliveries=1)
+    echo.start(echo_component(keep))
+    echo.start(listener(choke), max_deliveries=1)
     for root_id in ('"', "\\", "ä \n{", "*"):
-        cage.inject(entry(ROOT_ID=root_id, ID=root_id))
-    until(lambda: len(cage.dead()) == 4)
-    until(lambda: cage.pending(inbox_stream(cage.names, "parrot")) == 0)
-    until(lambda: cage.client.hlen(cage.names.memory("parrot")) == 0)
+        echo.add(entry(ROOT_ID=root_id, ID=root_id))
+    until(lambda: len(echo.dead_letters()) == 4)
+    until(lambda: echo.pending(inbox_stream(echo.names, "echo")) == 0)
+    until(lambda: echo.client.hlen(echo.names.memory("echo")) == 0)
 
 
 # entries that are no messages
@@ -303,13 +303,13 @@ BAD = {
 }
 
 
-def test_what_is_no_message_becomes_a_dead_letter_and_the_component_goes_on(cage: Cage) -> None:
+def test_what_is_no_message_becomes_a_dead_letter_and_the_component_goes_on(echo: EchoRun) -> None:
     """Each with its reason, at once, in one piece; the next good message is handled."""
-    cage.start(parrot())
+    echo.start(echo_component())
     for fields, _ in BAD.values():
-        cage.inject(fields)
-    cage.heard(cage.say(1))
-    letters = cage.dead()
+        echo.add(fields)
+    echo.wait_reply(echo.send(1))
+    letters = echo.dead_letters()
     assert len(letters) == len(BAD)
     for found, (kind, (fields, reason)) in zip(letters, BAD.items(), strict=True):
         history = orjson.loads(found.pop(b"history"))
@@ -317,109 +317,109 @@ def test_what_is_no_message_becomes_a_dead_letter_and_the_component_goes_on(cage
         assert history["deliveries"] == 1, kind
         stored = {k.encode(): v.encode() if isinstance(v, str) else v for k, v in fields.items()}
         assert found == stored, kind
-    assert cage.pending() == 0
-    assert cage.counter("heard") == 1
+    assert echo.pending() == 0
+    assert echo.counter("received") == 1
 
 
-def test_an_answer_that_nobody_waits_for_is_a_dead_letter(cage: Cage) -> None:
+def test_an_answer_that_nobody_waits_for_is_a_dead_letter(echo: EchoRun) -> None:
     """A gradient for an unknown root is stray: it condemns nothing but itself."""
 
     def answered(message: Message, context: Context) -> Message:
         context.memory.pop(message.id)
-        return message.reply(PERCH, message.array, type=FORWARD)
+        return message.reply(OUTPUT, message.array, type=FORWARD)
 
-    cage.start(parrot(answered=answered))
-    cage.inject(entry(TYPE="DATA/GRADIENT"), ANSWERED)
-    history = letter(cage)
+    echo.start(echo_component(answered=answered))
+    echo.add(entry(TYPE="DATA/GRADIENT"), GRADIENTS)
+    history = letter(echo)
     assert "no memory of i: its root is unknown or was answered before" in history["reason"]
-    assert cage.client.xlen(cage.names.stream("@parrot", "LOG/ERROR")) == 0
-    cage.heard(cage.say(1))
+    assert echo.client.xlen(echo.names.stream("@echo", "LOG/ERROR")) == 0
+    echo.wait_reply(echo.send(1))
 
 
-def test_skipped_messages_are_acknowledged(cage: Cage) -> None:
+def test_skipped_messages_are_acknowledged(echo: EchoRun) -> None:
     """What `when` does not want is passed over with the next commit, or when nothing comes."""
-    cage.start(parrot(when=lambda message: message.array[0] > 0))
+    echo.start(echo_component(when=lambda message: message.array[0] > 0))
     for number in (-1, -2, -3):
-        cage.say(number)
-    cage.heard(cage.say(1))
-    assert cage.pending() == 0
-    cage.say(-4)
-    key = cage.names.done("parrot", *HEARD.key)
-    until(lambda: cage.client.zcard(key) == 5)
-    assert cage.pending() == 0
-    assert cage.counter("heard") == 1
+        echo.send(number)
+    echo.wait_reply(echo.send(1))
+    assert echo.pending() == 0
+    echo.send(-4)
+    key = echo.names.done("echo", *REQUESTS.key)
+    until(lambda: echo.client.zcard(key) == 5)
+    assert echo.pending() == 0
+    assert echo.counter("received") == 1
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
-def test_a_message_published_by_hand_is_taken_once(cage: Cage, replicas: int) -> None:
+def test_a_message_published_by_hand_is_taken_once(echo: EchoRun, replicas: int) -> None:
     """A whole message on a room's channel enters its stream, once by its ID."""
     for _ in range(replicas):
-        cage.start(parrot())
-    channel = cage.names.channel("cage")
-    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == replicas)
+        echo.start(echo_component())
+    channel = echo.names.channel("input")
+    until(lambda: echo.client.pubsub_numsub(channel)[0][1] == replicas)
     text = orjson.dumps({"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]})
-    cage.client.publish(channel, text)
-    reply = wait_for(cage.client, cage.names, SAID, root_id="mine")
+    echo.client.publish(channel, text)
+    reply = wait_for(echo.client, echo.names, REPLIES, root_id="mine")
     assert reply.array.tolist() == [8.0]
-    cage.client.publish(channel, text)
-    cage.client.publish(channel, text.replace(b"my-1", b"my-2"))
-    wait_for(cage.client, cage.names, SAID, root_id="mine", after=reply.entry)
-    assert cage.client.xlen(cage.names.stream(*HEARD.key)) == 2
-    assert cage.counter("heard") == 2
+    echo.client.publish(channel, text)
+    echo.client.publish(channel, text.replace(b"my-1", b"my-2"))
+    wait_for(echo.client, echo.names, REPLIES, root_id="mine", after=reply.entry)
+    assert echo.client.xlen(echo.names.stream(*REQUESTS.key)) == 2
+    assert echo.counter("received") == 2
 
 
 @pytest.mark.parametrize(
     "rubbish",
     [b"hello", b"[1]", b"\xff\xfe", b'{"ID":[]}', b'{"TYPE":"DATA/FORWARD","MODEL_STATUS":{}}'],
 )
-def test_rubbish_on_a_channel_is_answered_once(cage: Cage, rubbish: bytes) -> None:
+def test_rubbish_on_a_channel_is_answered_once(echo: EchoRun, rubbish: bytes) -> None:
     """In room `errors`, with the right command, whoever listens; and the ears stay open."""
     for _ in range(2):
-        cage.start(parrot())
-    channel = cage.names.channel("cage")
-    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == 2)
-    cage.client.publish(channel, rubbish)
-    answer = wait_for(cage.client, cage.names, ERROR_STREAM)
+        echo.start(echo_component())
+    channel = echo.names.channel("input")
+    until(lambda: echo.client.pubsub_numsub(channel)[0][1] == 2)
+    echo.client.publish(channel, rubbish)
+    answer = wait_for(echo.client, echo.names, ERROR_STREAM)
     assert f"PUBLISH '{channel}'" in answer.fields["TEXT"]
     good = orjson.dumps({"ID": "g", "ROOT_ID": "good", "TYPE": "DATA/FORWARD", "DATA": [1]})
-    cage.client.publish(channel, good)
-    wait_for(cage.client, cage.names, SAID, root_id="good")
-    assert cage.client.xlen(cage.names.stream(*ERROR_STREAM.key)) == 1
+    echo.client.publish(channel, good)
+    wait_for(echo.client, echo.names, REPLIES, root_id="good")
+    assert echo.client.xlen(echo.names.stream(*ERROR_STREAM.key)) == 1
 
 
-def test_a_large_message_travels_as_raw_bytes(cage: Cage) -> None:
+def test_a_large_message_travels_as_raw_bytes(echo: EchoRun) -> None:
     """A million numbers come back doubled, bit for bit."""
-    cage.start(parrot())
+    echo.start(echo_component())
     data = np.random.default_rng(0).standard_normal(1_000_000).astype("<f4")
-    reply = cage.heard(cage.say(*data))
+    reply = echo.wait_reply(echo.send(*data))
     assert reply.array.tobytes() == (data * 2).tobytes()
 
 
-def test_one_id_in_two_streams_is_taken_in_both(cage: Cage) -> None:
+def test_one_id_in_two_streams_is_taken_in_both(echo: EchoRun) -> None:
     """A gradient carries the ID of its forward: by hand too."""
 
     def answered(message: Message, context: Context) -> Message:
-        return message.reply(PERCH, -message.array, type=FORWARD)
+        return message.reply(OUTPUT, -message.array, type=FORWARD)
 
-    cage.start(parrot(answered=answered))
-    channel = cage.names.channel("cage")
-    until(lambda: cage.client.pubsub_numsub(channel)[0][1] == 1)
+    echo.start(echo_component(answered=answered))
+    channel = echo.names.channel("input")
+    until(lambda: echo.client.pubsub_numsub(channel)[0][1] == 1)
     body = {"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]}
-    cage.client.publish(channel, orjson.dumps(body))
-    first = wait_for(cage.client, cage.names, SAID, root_id="mine")
-    cage.client.publish(channel, orjson.dumps({**body, "TYPE": "DATA/GRADIENT"}))
-    second = wait_for(cage.client, cage.names, SAID, root_id="mine", after=first.entry)
+    echo.client.publish(channel, orjson.dumps(body))
+    first = wait_for(echo.client, echo.names, REPLIES, root_id="mine")
+    echo.client.publish(channel, orjson.dumps({**body, "TYPE": "DATA/GRADIENT"}))
+    second = wait_for(echo.client, echo.names, REPLIES, root_id="mine", after=first.entry)
     assert (first.array[0], second.array[0]) == (8.0, -4.0)
 
 
-def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(cage: Cage) -> None:
+def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(echo: EchoRun) -> None:
     """`on_dead` raises: the notice is a dead letter, and the last one."""
 
     def keep(message: Message, context: Context) -> Message:
         context.memory.put(message.id, note=1)
         if message.array[0] < 0:
             raise ValueError("no")
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
     def given_up(records: list[dict[str, Any]], context: Context) -> None:
         raise RuntimeError("cannot give up")
@@ -427,55 +427,55 @@ def test_a_notice_that_cannot_be_handled_is_not_sent_round_again(cage: Cage) -> 
     def choke(message: Message, context: Context) -> None:
         raise ValueError("no")
 
-    cage.start(parrot(keep, on_dead=given_up), max_deliveries=2)
-    cage.start(listener(choke), max_deliveries=1)
-    cage.say(1)
-    until(lambda: len(cage.dead()) == 2)
-    notices = cage.client.xlen(cage.names.stream("@parrot", "LOG/ERROR"))
-    cage.say(-1)  # another message goes its way meanwhile
-    until(lambda: len(cage.dead()) == 3)
-    until(lambda: cage.pending(inbox_stream(cage.names, "parrot")) == 0)
+    echo.start(echo_component(keep, on_dead=given_up), max_deliveries=2)
+    echo.start(listener(choke), max_deliveries=1)
+    echo.send(1)
+    until(lambda: len(echo.dead_letters()) == 2)
+    notices = echo.client.xlen(echo.names.stream("@echo", "LOG/ERROR"))
+    echo.send(-1)  # another message goes its way meanwhile
+    until(lambda: len(echo.dead_letters()) == 3)
+    until(lambda: echo.pending(inbox_stream(echo.names, "echo")) == 0)
     assert notices == 1
 
 
-def find_orphans(cage: Cage, lease_ms: int) -> list[Any]:
-    """What the heartbeat of a replica finds in the parrot's cage."""
-    keep = cage.client.register_script(scripts.load("heartbeat"))
+def find_orphans(echo: EchoRun, lease_ms: int) -> list[Any]:
+    """What the heartbeat of a replica finds in the echo component's input room."""
+    keep = echo.client.register_script(scripts.load("heartbeat"))
     found: Any = keep(
         keys=[
-            cage.names.alive("parrot~me"),
-            cage.names.run_info(),
-            cage.names.later("parrot"),
-            cage.names.memory("parrot"),
-            cage.names.stream(*HEARD.key),
+            echo.names.alive("echo~me"),
+            echo.names.run_info(),
+            echo.names.later("echo"),
+            echo.names.memory("echo"),
+            echo.names.stream(*REQUESTS.key),
         ],
-        args=["{}", 1000, "parrot", lease_ms, "parrot~me", cage.names.alive(""), 0, 1, "PUBLISH"],
+        args=["{}", 1000, "echo", lease_ms, "echo~me", echo.names.alive(""), 0, 1, "PUBLISH"],
     )
     return [entry.decode() for _, entry in found[5:]]
 
 
-def test_an_orphan_is_found_behind_many_slow_replicas(cage: Cage) -> None:
+def test_an_orphan_is_found_behind_many_slow_replicas(echo: EchoRun) -> None:
     """A hundred messages are in the hands of the living; the one of the dead comes last."""
-    runs.create_groups(cage.client, PARROTS, cage.names)
-    cage.client.set(cage.names.alive("parrot~slow"), "{}", ex=60)
-    key = cage.names.stream(*HEARD.key)
+    runs.create_groups(echo.client, ECHO, echo.names)
+    echo.client.set(echo.names.alive("echo~slow"), "{}", ex=60)
+    key = echo.names.stream(*REQUESTS.key)
     for owner, count in (("slow", 130), ("dead", 1)):
-        entries = [cage.inject({"m": "x"}) for _ in range(count)]
-        cage.client.xreadgroup("parrot", f"parrot~{owner}", {key: ">"}, count=count)
-    assert find_orphans(cage, lease_ms=0) == entries
+        entries = [echo.add({"m": "x"}) for _ in range(count)]
+        echo.client.xreadgroup("echo", f"echo~{owner}", {key: ">"}, count=count)
+    assert find_orphans(echo, lease_ms=0) == entries
 
 
 @pytest.mark.parametrize(
     ("lease_ms", "alive", "orphans"), [(0, False, 1), (60_000, False, 0), (0, True, 0)]
 )
 def test_an_orphan_has_neither_a_lease_nor_a_living_owner(
-    cage: Cage, lease_ms: int, alive: bool, orphans: int
+    echo: EchoRun, lease_ms: int, alive: bool, orphans: int
 ) -> None:
     """Both must be over before a message is taken over."""
-    runs.create_groups(cage.client, PARROTS, cage.names)
-    message = cage.say(1)
-    key = cage.names.stream(*HEARD.key)
-    cage.client.xreadgroup("parrot", "parrot~other", {key: ">"})
+    runs.create_groups(echo.client, ECHO, echo.names)
+    message = echo.send(1)
+    key = echo.names.stream(*REQUESTS.key)
+    echo.client.xreadgroup("echo", "echo~other", {key: ">"})
     if alive:
-        cage.client.set(cage.names.alive("parrot~other"), "{}", ex=60)
-    assert find_orphans(cage, lease_ms) == [message.entry] * orphans
+        echo.client.set(echo.names.alive("echo~other"), "{}", ex=60)
+    assert find_orphans(echo, lease_ms) == [message.entry] * orphans

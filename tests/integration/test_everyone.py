@@ -8,15 +8,24 @@ from roomgrad import Array, Component, Context, Message, Room, RuntimeSettings, 
 from roomgrad.redis.client import Client
 from roomgrad.runtime.dead_letters import ERROR_STREAM
 from roomgrad.testing import wait_for
-from tests.integration.conftest import Cage
-from tests.integration.parrots import CAGE, FORWARD, HEARD, PARROTS, PERCH, SAID, numbers, parrot
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import (
+    ECHO,
+    FORWARD,
+    INPUT,
+    OUTPUT,
+    REPLIES,
+    REQUESTS,
+    echo_component,
+    numbers,
+)
 from tests.waiting import until
 
 
 class Watcher:
-    """A component that sees everything that is said in the cage."""
+    """A component that sees everything that is said in the input room."""
 
-    def __init__(self, system: System = PARROTS, room: Room = CAGE) -> None:
+    def __init__(self, system: System = ECHO, room: Room = INPUT) -> None:
         self.seen: list[float] = []
         self.missed: list[int] = []
         handler = on(room, FORWARD)(self.look)
@@ -28,86 +37,86 @@ class Watcher:
         context.counters.add("seen")
 
 
-def test_each_replica_sees_each_message(cage: Cage) -> None:
-    """Two watchers see what the parrot hears; the parrot hears it once."""
+def test_each_replica_sees_each_message(echo: EchoRun) -> None:
+    """Two watchers see what the echo component hears; the echo component hears it once."""
     watchers = [Watcher(), Watcher()]
     for watcher in watchers:
-        cage.start(watcher.component)
-    cage.start(parrot())
+        echo.start(watcher.component)
+    echo.start(echo_component())
     for number in range(5):
-        cage.heard(cage.say(number))
+        echo.wait_reply(echo.send(number))
     for watcher in watchers:
         until(lambda watcher=watcher: len(watcher.seen) == 5)
         assert watcher.seen == [0, 1, 2, 3, 4]
-    until(lambda: cage.counter("seen", "watcher") == 10)
-    groups = cage.client.xinfo_groups(cage.names.stream(*HEARD.key))
-    assert [group["name"] for group in groups] == [b"parrot"]
+    until(lambda: echo.counter("seen", "watcher") == 10)
+    groups = echo.client.xinfo_groups(echo.names.stream(*REQUESTS.key))
+    assert [group["name"] for group in groups] == [b"echo"]
 
 
-def test_an_unnamed_replica_sees_what_comes_from_now_on(cage: Cage) -> None:
+def test_an_unnamed_replica_sees_what_comes_from_now_on(echo: EchoRun) -> None:
     """What was there before it came is not its concern."""
-    cage.start(parrot())
-    cage.heard(cage.say(1))
+    echo.start(echo_component())
+    echo.wait_reply(echo.send(1))
     watcher = Watcher()
-    cage.start(watcher.component)
-    cage.heard(cage.say(2))
+    echo.start(watcher.component)
+    echo.wait_reply(echo.send(2))
     until(lambda: watcher.seen)
     assert watcher.seen == [2.0]
-    assert not cage.client.exists(cage.names.position("watcher", ""))
+    assert not echo.client.exists(echo.names.position("watcher", ""))
 
 
-def test_a_named_replica_goes_on_where_it_stopped(cage: Cage) -> None:
+def test_a_named_replica_goes_on_where_it_stopped(echo: EchoRun) -> None:
     """From its last commit, without a gap and without seeing anything twice."""
-    cage.start(parrot())
+    echo.start(echo_component())
     for first in range(0, 9, 3):
         watcher = Watcher()
-        replica = cage.start(watcher.component, replica="ann")
-        cage.heard(cage.say(first))
+        replica = echo.start(watcher.component, replica="ann")
+        echo.wait_reply(echo.send(first))
         until(lambda watcher=watcher, first=first: watcher.seen[-1:] == [first])
         replica.stop()
-        until(lambda replica=replica: not alive(cage, replica.consumer))
+        until(lambda replica=replica: not alive(echo, replica.consumer))
         for number in (first + 1, first + 2):
-            cage.heard(cage.say(number))
+            echo.wait_reply(echo.send(number))
         expected = [first] if first == 0 else [first - 2, first - 1, first]
         assert watcher.seen == expected
         assert set(watcher.missed) == {0}
 
 
-def alive(cage: Cage, consumer: str) -> bool:
-    return bool(cage.client.exists(cage.names.alive(consumer)))
+def alive(echo: EchoRun, consumer: str) -> bool:
+    return bool(echo.client.exists(echo.names.alive(consumer)))
 
 
-def test_a_named_replica_that_saw_nothing_yet_misses_nothing(cage: Cage) -> None:
+def test_a_named_replica_that_saw_nothing_yet_misses_nothing(echo: EchoRun) -> None:
     """It begins where it first came, not where it comes again."""
-    cage.start(parrot())
-    replica = cage.start(Watcher().component, replica="ann")
+    echo.start(echo_component())
+    replica = echo.start(Watcher().component, replica="ann")
     replica.stop()
-    until(lambda: not alive(cage, replica.consumer))
-    cage.heard(cage.say(1))
+    until(lambda: not alive(echo, replica.consumer))
+    echo.wait_reply(echo.send(1))
     watcher = Watcher()
-    cage.start(watcher.component, replica="ann")
+    echo.start(watcher.component, replica="ann")
     until(lambda: watcher.seen == [1.0])
 
 
-def test_a_named_replica_is_told_how_much_it_missed(cage: Cage) -> None:
+def test_a_named_replica_is_told_how_much_it_missed(echo: EchoRun) -> None:
     """It does not delay trimming; what was trimmed while it was away is counted."""
-    key = cage.names.stream(*HEARD.key)
+    key = echo.names.stream(*REQUESTS.key)
     trimming = {"history_entries": 4}
-    cage.start(parrot(), **trimming)
+    echo.start(echo_component(), **trimming)
     first = Watcher()
-    replica = cage.start(first.component, replica="ann")
-    cage.heard(cage.say(0))
+    replica = echo.start(first.component, replica="ann")
+    echo.wait_reply(echo.send(0))
     until(lambda: first.seen == [0.0])
     replica.stop()
-    until(lambda: not alive(cage, replica.consumer))
+    until(lambda: not alive(echo, replica.consumer))
     for number in range(1, 21):
-        cage.heard(cage.say(number))
-    until(lambda: cage.client.xlen(key) <= 6)
-    left = [entry for entry, _ in cage.client.xrange(key)]
+        echo.wait_reply(echo.send(number))
+    until(lambda: echo.client.xlen(key) <= 6)
+    left = [entry for entry, _ in echo.client.xrange(key)]
     second = Watcher()
     with structlog.testing.capture_logs() as lines:
-        cage.start(second.component, replica="ann")
-        cage.heard(cage.say(21))
+        echo.start(second.component, replica="ann")
+        echo.wait_reply(echo.send(21))
         until(lambda: second.seen[-1:] == [21.0])
     count = 20 - len(left)
     assert second.missed[0] == count > 0
@@ -116,21 +125,21 @@ def test_a_named_replica_is_told_how_much_it_missed(cage: Cage) -> None:
     assert any(line.get("count") == count for line in lines)
 
 
-def test_two_replicas_of_one_name_share_its_position(cage: Cage) -> None:
+def test_two_replicas_of_one_name_share_its_position(echo: EchoRun) -> None:
     """Each message has its effect once, and the one who comes second does not spin."""
     watchers = [Watcher(), Watcher()]
     for watcher in watchers:
-        cage.start(watcher.component, replica="ann")
-    cage.start(parrot())
+        echo.start(watcher.component, replica="ann")
+    echo.start(echo_component())
     for number in range(10):
-        cage.heard(cage.say(number))
-    until(lambda: cage.counter("seen", "watcher") == 10)
-    cage.heard(cage.say(10))
-    until(lambda: cage.counter("seen", "watcher") == 11)
+        echo.wait_reply(echo.send(number))
+    until(lambda: echo.counter("seen", "watcher") == 10)
+    echo.wait_reply(echo.send(10))
+    until(lambda: echo.counter("seen", "watcher") == 11)
     assert all(len(watcher.seen) < 60 for watcher in watchers)
 
 
-def test_what_a_watcher_cannot_take_harms_nobody(cage: Cage) -> None:
+def test_what_a_watcher_cannot_take_harms_nobody(echo: EchoRun) -> None:
     """Its handler raises: a dead letter says so, the root goes on, and so does the watcher."""
     seen: list[float] = []
 
@@ -141,47 +150,47 @@ def test_what_a_watcher_cannot_take_harms_nobody(cage: Cage) -> None:
 
     def keep(message: Message, context: Context) -> Message:
         context.memory.put(message.id, waits=True)
-        return message.reply(PERCH, message.array)
+        return message.reply(OUTPUT, message.array)
 
-    watcher = Component(
-        "watcher", PARROTS, RuntimeSettings, [on(CAGE, FORWARD)(look)], everyone=True
-    )
-    cage.start(watcher)
-    cage.start(parrot(keep))
-    cage.heard(cage.say(-1))
-    assert "too dark" in wait_for(cage.client, cage.names, ERROR_STREAM).fields["TEXT"]
-    cage.inject({"m": "rubbish", "ROOT_ID": "r"})
-    cage.heard(cage.say(1))
+    watcher = Component("watcher", ECHO, RuntimeSettings, [on(INPUT, FORWARD)(look)], everyone=True)
+    echo.start(watcher)
+    echo.start(echo_component(keep))
+    echo.wait_reply(echo.send(-1))
+    assert "too dark" in wait_for(echo.client, echo.names, ERROR_STREAM).fields["TEXT"]
+    echo.add({"m": "rubbish", "ROOT_ID": "r"})
+    echo.wait_reply(echo.send(1))
     until(lambda: seen == [1.0])
-    until(lambda: len(cage.dead()) == 3)  # the watcher's two, and the parrot's rubbish
-    notices = cage.client.xrange(cage.names.stream("@parrot", "LOG/ERROR"))
+    until(
+        lambda: len(echo.dead_letters()) == 3
+    )  # the watcher's two, and the echo component's rubbish
+    notices = echo.client.xrange(echo.names.stream("@echo", "LOG/ERROR"))
     assert [fields[b"ROOT_ID"] for _, fields in notices] == [b"r"]
-    assert cage.client.hlen(cage.names.memory("parrot")) == 2
+    assert echo.client.hlen(echo.names.memory("echo")) == 2
 
 
-def test_a_stream_without_consumers_can_be_watched(cage: Cage) -> None:
+def test_a_stream_without_consumers_can_be_watched(echo: EchoRun) -> None:
     """Nobody has a group there, and the stream may not exist yet."""
     attic = Room("attic")
     stream = Stream(attic, FORWARD, {"DATA": Array("<f4", ("n",))})
     system = System("attics", (stream,), ("ghost",))
     watcher = Watcher(system, attic)
-    cage.start(watcher.component, replica="ann")
-    with Client(system, cage.names.run, cage.url) as client:
+    echo.start(watcher.component, replica="ann")
+    with Client(system, echo.names.run, echo.url) as client:
         client.send(Message.open(attic, numbers(1)))
     until(lambda: watcher.seen == [1.0])
 
 
-def test_a_watcher_that_lost_its_connection_sees_what_came_meanwhile(cage: Cage) -> None:
+def test_a_watcher_that_lost_its_connection_sees_what_came_meanwhile(echo: EchoRun) -> None:
     """A broken connection is no reason to miss anything, for a named replica."""
     watcher = Watcher()
-    replica = cage.start(watcher.component, replica="ann")
-    cage.start(parrot())
+    replica = echo.start(watcher.component, replica="ann")
+    echo.start(echo_component())
     for number in range(5):
-        message = cage.say(number)
-        for client in cage.client.client_list():
+        message = echo.send(number)
+        for client in echo.client.client_list():
             if client["name"].startswith(replica.consumer):
-                cage.client.client_kill_filter(_id=client["id"])
-        cage.heard(message)
+                echo.client.client_kill_filter(_id=client["id"])
+        echo.wait_reply(message)
     until(lambda: watcher.seen[-1:] == [4.0])
-    until(lambda: cage.counter("seen", "watcher") == 5)
-    assert cage.client.xlen(cage.names.stream(*SAID.key)) == 5
+    until(lambda: echo.counter("seen", "watcher") == 5)
+    assert echo.client.xlen(echo.names.stream(*REPLIES.key)) == 5

@@ -17,18 +17,18 @@ from roomgrad.redis.client import Client
 from roomgrad.runtime.housekeeping import Housekeeping
 from roomgrad.runtime.replica import Replica
 from roomgrad.runtime.scheduler import Scheduler
-from tests.integration.conftest import Cage, OwnServer
-from tests.integration.parrots import (
-    CAGE,
+from tests.integration.conftest import EchoRun, OwnServer
+from tests.integration.echo import (
+    ECHO,
     FORWARD,
-    HEARD,
-    PARROTS,
-    PERCH,
-    SAID,
+    INPUT,
+    OUTPUT,
+    REPLIES,
+    REQUESTS,
+    echo_component,
     later,
     listener,
     numbers,
-    parrot,
 )
 from tests.integration.test_process import count_commands
 from tests.waiting import until
@@ -37,14 +37,14 @@ SOON_MS = 250  # on a busy machine; some 5 ms on a free one
 SELDOM = {"heartbeat_interval_s": 30.0, "heartbeat_lives_s": 60.0}
 
 
-def waiting(cage: Cage, component: str = "parrot") -> int:
+def waiting(echo: EchoRun, component: str = "echo") -> int:
     """How many messages are staged for later."""
-    return int(cage.client.zcard(cage.names.later(component)))
+    return int(echo.client.zcard(echo.names.later(component)))
 
 
-def due(cage: Cage, component: str = "parrot") -> list[int]:
+def due(echo: EchoRun, component: str = "echo") -> list[int]:
     """When they are due, in unix ms of the server."""
-    found = cage.client.zrange(cage.names.later(component), 0, -1, withscores=True)
+    found = echo.client.zrange(echo.names.later(component), 0, -1, withscores=True)
     return [int(score) for _, score in found]
 
 
@@ -53,66 +53,66 @@ def when(message: Message) -> int:
     return int(message.entry.split("-")[0])
 
 
-def said(cage: Cage) -> list[float]:
-    """The first numbers of what the parrot has said, in its order."""
-    entries = cage.client.xrange(cage.names.stream(*SAID.key))
+def said(echo: EchoRun) -> list[float]:
+    """The first numbers of what the echo component has said, in its order."""
+    entries = echo.client.xrange(echo.names.stream(*REPLIES.key))
     return [orjson.loads(fields[b"m"])["DATA"][0] for _, fields in entries]
 
 
-def nothing_left(cage: Cage) -> bool:
+def nothing_left(echo: EchoRun) -> bool:
     """Neither a time nor a body."""
-    bodies = cage.client.hkeys(cage.names.later_bodies("parrot"))
-    return waiting(cage) == 0 and bodies == [b"count"]
+    bodies = echo.client.hkeys(echo.names.later_bodies("echo"))
+    return waiting(echo) == 0 and bodies == [b"count"]
 
 
 # when it comes
 
 
-def test_it_comes_when_it_is_due(cage: Cage) -> None:
+def test_it_comes_when_it_is_due(echo: EchoRun) -> None:
     """Not before, and soon after: with heartbeats half a minute apart, the commit tells."""
-    cage.start(parrot(later), **SELDOM)
+    echo.start(echo_component(later), **SELDOM)
     for seconds in (0.3, 0.1, 0.5):
-        message = cage.say(seconds)
-        [at] = until(lambda: due(cage))
+        message = echo.send(seconds)
+        [at] = until(lambda: due(echo))
         assert at >= when(message) + seconds * 1000
-        reply = cage.heard(message)
+        reply = echo.wait_reply(message)
         assert reply.array.tolist() == message.array.tolist()
         assert at <= when(reply) <= at + SOON_MS
-    assert nothing_left(cage)
+    assert nothing_left(echo)
 
 
-def test_the_earlier_one_comes_first(cage: Cage) -> None:
+def test_the_earlier_one_comes_first(echo: EchoRun) -> None:
     """Whatever was staged first; and of one time, what was staged first."""
 
     def countdown(message: Message, context: Context) -> None:
         for number in (3, 2, 1):
-            context.send(message.reply(PERCH, numbers(number, 0)), after_s=number / 10)
-            context.send(message.reply(PERCH, numbers(number, 1)), after_s=number / 10)
-        context.send(message.reply(PERCH, numbers(0)))
+            context.send(message.reply(OUTPUT, numbers(number, 0)), after_s=number / 10)
+            context.send(message.reply(OUTPUT, numbers(number, 1)), after_s=number / 10)
+        context.send(message.reply(OUTPUT, numbers(0)))
 
-    cage.start(parrot(countdown), **SELDOM)
-    cage.say(1)
-    until(lambda: cage.said() == 7)
-    entries = cage.client.xrange(cage.names.stream(*SAID.key))
+    echo.start(echo_component(countdown), **SELDOM)
+    echo.send(1)
+    until(lambda: echo.reply_count() == 7)
+    entries = echo.client.xrange(echo.names.stream(*REPLIES.key))
     told = [orjson.loads(fields[b"m"])["DATA"] for _, fields in entries]
     assert told == [[0], [1, 0], [1, 1], [2, 0], [2, 1], [3, 0], [3, 1]]
 
 
-def test_it_looks_like_any_other_message(cage: Cage) -> None:
+def test_it_looks_like_any_other_message(echo: EchoRun) -> None:
     """Its fields, and the header that rings with its entry; large arrays as raw bytes."""
 
     def twice(message: Message, context: Context) -> Message:
-        reply = message.reply(PERCH, message.array)
+        reply = message.reply(OUTPUT, message.array)
         context.send(reply, after_s=0.05)
         return reply
 
-    with cage.client.pubsub() as ears:
-        ears.subscribe(cage.names.channel("perch"))
+    with echo.client.pubsub() as ears:
+        ears.subscribe(echo.names.channel("output"))
         until(lambda: ears.get_message(timeout=1))
-        cage.start(parrot(twice), **SELDOM)
-        cage.say(*range(1000))
+        echo.start(echo_component(twice), **SELDOM)
+        echo.send(*range(1000))
         rings = [orjson.loads(next_ring(ears)) for _ in range(2)]
-    (at_once, fields), (late, late_fields) = cage.client.xrange(cage.names.stream(*SAID.key))
+    (at_once, fields), (late, late_fields) = echo.client.xrange(echo.names.stream(*REPLIES.key))
     assert fields == late_fields
     assert len(fields[b"DATA"]) == 4000
     assert [ring.pop("entry").encode() for ring in rings] == [at_once, late]
@@ -124,148 +124,148 @@ def next_ring(ears: redis.client.PubSub) -> bytes:
     return bytes(found["data"])
 
 
-def test_many_at_once_all_come(cage: Cage) -> None:
+def test_many_at_once_all_come(echo: EchoRun) -> None:
     """More than one call of the script delivers; two with one ID are two."""
 
     def burst(message: Message, context: Context) -> None:
         for number in range(250):
-            context.send(message.reply(PERCH, numbers(number), id="same"), after_s=0.2)
+            context.send(message.reply(OUTPUT, numbers(number), id="same"), after_s=0.2)
 
-    cage.start(parrot(burst), **SELDOM)
-    cage.say(1)
-    until(lambda: cage.said() == 250)
-    assert said(cage) == list(range(250))
-    assert nothing_left(cage)
+    echo.start(echo_component(burst), **SELDOM)
+    echo.send(1)
+    until(lambda: echo.reply_count() == 250)
+    assert said(echo) == list(range(250))
+    assert nothing_left(echo)
 
 
-def test_the_loop_goes_on_meanwhile(cage: Cage) -> None:
+def test_the_loop_goes_on_meanwhile(echo: EchoRun) -> None:
     """A handler that is busy delays no delivery, and what waits delays no handler."""
 
     def busy(message: Message, context: Context) -> Message | None:
         if message.array[0]:
             return later(message, context)
-        until(lambda: cage.said() == 1)  # inside a handler, until the delayed one is there
-        return message.reply(PERCH, message.array)
+        until(lambda: echo.reply_count() == 1)  # inside a handler, until the delayed one is there
+        return message.reply(OUTPUT, message.array)
 
-    cage.start(parrot(busy), **SELDOM)
-    delayed, second = cage.say(0.3), cage.say(0)
-    assert when(cage.heard(delayed)) <= when(cage.heard(second))
+    echo.start(echo_component(busy), **SELDOM)
+    delayed, second = echo.send(0.3), echo.send(0)
+    assert when(echo.wait_reply(delayed)) <= when(echo.wait_reply(second))
 
 
-def test_one_that_is_on_everyones_side_sends_later_too(cage: Cage) -> None:
+def test_one_that_is_on_everyones_side_sends_later_too(echo: EchoRun) -> None:
     """A component without a group; each of its two replicas stages its own."""
-    handler = on(CAGE, FORWARD, replies=[(PERCH, FORWARD)])(later)
-    watcher = Component("watcher", PARROTS, RuntimeSettings, [handler], everyone=True)
+    handler = on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])(later)
+    watcher = Component("watcher", ECHO, RuntimeSettings, [handler], everyone=True)
     for _ in range(2):
-        cage.start(watcher, **SELDOM)
-    cage.say(0.2)
-    until(lambda: len(due(cage, "watcher")) == 2)
-    until(lambda: cage.said() == 2)
-    assert waiting(cage, "watcher") == 0
+        echo.start(watcher, **SELDOM)
+    echo.send(0.2)
+    until(lambda: len(due(echo, "watcher")) == 2)
+    until(lambda: echo.reply_count() == 2)
+    assert waiting(echo, "watcher") == 0
 
 
-def test_the_first_word_may_come_later(cage: Cage) -> None:
+def test_the_first_word_may_come_later(echo: EchoRun) -> None:
     """What `on_start` stages, once a run."""
 
     def speak(context: Context) -> None:
-        context.send(Message.open(PERCH, numbers(7)), after_s=0.2)
+        context.send(Message.open(OUTPUT, numbers(7)), after_s=0.2)
 
     for _ in range(2):
-        cage.start(parrot(on_start=speak))
-    until(lambda: cage.said())
-    assert said(cage) == [7.0]
+        echo.start(echo_component(on_start=speak))
+    until(lambda: echo.reply_count())
+    assert said(echo) == [7.0]
 
 
-def test_the_first_word_of_the_next_run_comes_in_time(own_cage: Cage) -> None:
+def test_the_first_word_of_the_next_run_comes_in_time(own_echo: EchoRun) -> None:
     """The server was emptied: the keeper, whose next beat is far, is told."""
 
     def speak(context: Context) -> None:
-        context.send(Message.open(PERCH, numbers(7)), after_s=0.2)
+        context.send(Message.open(OUTPUT, numbers(7)), after_s=0.2)
 
-    own_cage.start(parrot(on_start=speak), **SELDOM)
+    own_echo.start(echo_component(on_start=speak), **SELDOM)
     for _ in range(2):
-        until(lambda: own_cage.client.exists(own_cage.names.stream(*SAID.key)))
-        until(lambda: own_cage.said() == 1)
-        own_cage.client.flushall()
+        until(lambda: own_echo.client.exists(own_echo.names.stream(*REPLIES.key)))
+        until(lambda: own_echo.reply_count() == 1)
+        own_echo.client.flushall()
 
 
 # once
 
 
-def test_replicas_deliver_each_once(cage: Cage) -> None:
+def test_replicas_deliver_each_once(echo: EchoRun) -> None:
     """Three of them, all told by their heartbeats; with a listener that counts."""
     heard: list[float] = []
 
     def note(message: Message, context: Context) -> None:
         heard.append(float(message.array[1]))
-        context.counters.add("heard")
+        context.counters.add("received")
 
     for _ in range(3):
-        cage.start(parrot(later))
-    cage.start(listener(note))
+        echo.start(echo_component(later))
+    echo.start(listener(note))
     for number in range(30):
-        cage.say(0.5, number)
-    until(lambda: cage.counter("heard", "listener") == 30)
-    until(lambda: nothing_left(cage))
+        echo.send(0.5, number)
+    until(lambda: echo.counter("received", "listener") == 30)
+    until(lambda: nothing_left(echo))
     assert sorted(heard) == list(range(30))
-    assert cage.said() == cage.counter("heard") == 30
+    assert echo.reply_count() == echo.counter("received") == 30
 
 
 @pytest.mark.parametrize("other", ["beside it", "after it"])
-def test_the_death_of_who_staged_it_changes_nothing(cage: Cage, other: str) -> None:
+def test_the_death_of_who_staged_it_changes_nothing(echo: EchoRun, other: str) -> None:
     """kill -9 before it is due: another replica delivers, at its time, or the next to start."""
-    victim = cage.spawn("later", **SELDOM)
-    message = cage.say(1.5)
-    [at] = until(lambda: due(cage))
+    victim = echo.spawn("later", **SELDOM)
+    message = echo.send(1.5)
+    [at] = until(lambda: due(echo))
     if other == "beside it":
-        cage.start(parrot(later))
+        echo.start(echo_component(later))
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     if other == "after it":
-        until(lambda: server_ms(cage) > at)
-        assert cage.said() == 0
-        cage.start(parrot(later))
-    reply = cage.heard(message)
+        until(lambda: server_ms(echo) > at)
+        assert echo.reply_count() == 0
+        echo.start(echo_component(later))
+    reply = echo.wait_reply(message)
     assert at <= when(reply)
     assert other == "after it" or when(reply) <= at + SOON_MS
-    assert nothing_left(cage)
-    assert cage.said() == cage.counter("heard") == 1
+    assert nothing_left(echo)
+    assert echo.reply_count() == echo.counter("received") == 1
 
 
-def server_ms(cage: Cage) -> float:
-    seconds, microseconds = cage.client.time()
+def server_ms(echo: EchoRun) -> float:
+    seconds, microseconds = echo.client.time()
     return seconds * 1000 + microseconds / 1000
 
 
-def test_a_stopped_replica_delivers_when_it_comes_again(cage: Cage) -> None:
+def test_a_stopped_replica_delivers_when_it_comes_again(echo: EchoRun) -> None:
     """Stopped as by Ctrl+C, with nobody beside it."""
-    first = cage.start(parrot(later))
-    message = cage.say(0.4)
-    [at] = until(lambda: due(cage))
+    first = echo.start(echo_component(later))
+    message = echo.send(0.4)
+    [at] = until(lambda: due(echo))
     first.stop()
-    until(lambda: server_ms(cage) > at)
-    until(lambda: not cage.client.exists(cage.names.alive(first.consumer)))
-    assert cage.said() == 0
-    cage.start(parrot(later))
-    cage.heard(message)
-    assert cage.said() == 1
+    until(lambda: server_ms(echo) > at)
+    until(lambda: not echo.client.exists(echo.names.alive(first.consumer)))
+    assert echo.reply_count() == 0
+    echo.start(echo_component(later))
+    echo.wait_reply(message)
+    assert echo.reply_count() == 1
 
 
-def test_a_server_that_dies_forgets_none(own_cage: Cage, own_server: OwnServer) -> None:
+def test_a_server_that_dies_forgets_none(own_echo: EchoRun, own_server: OwnServer) -> None:
     """Killed and started again before it is due, and after."""
-    replica = own_cage.start(parrot(later))
-    soon, late = own_cage.say(0.2), own_cage.say(3)
-    until(lambda: waiting(own_cage) == 2)
+    replica = own_echo.start(echo_component(later))
+    soon, late = own_echo.send(0.2), own_echo.send(3)
+    until(lambda: waiting(own_echo) == 2)
     own_server.kill()
     until(lambda: time.time() > when(soon) / 1000 + 0.5)
     own_server.restart()
     for message in (soon, late):
-        own_cage.heard(message)
-    assert said(own_cage) == pytest.approx([0.2, 3])
+        own_echo.wait_reply(message)
+    assert said(own_echo) == pytest.approx([0.2, 3])
     assert replica.status.commits >= 1
 
 
-def test_a_stale_commit_stages_it_once(cage: Cage) -> None:
+def test_a_stale_commit_stages_it_once(echo: EchoRun) -> None:
     """The handler runs again on fresh values: only what the commit that stood staged comes."""
     runs: list[int] = []
 
@@ -273,15 +273,15 @@ def test_a_stale_commit_stages_it_once(cage: Cage) -> None:
         context.table("sum").get("all")
         runs.append(1)
         if len(runs) == 1:  # somebody else writes meanwhile
-            cage.client.hset(cage.names.table("sum"), "all", '{"total":100}')
-        context.send(message.reply(PERCH, numbers(len(runs))), after_s=0.2)
+            echo.client.hset(echo.names.table("sum"), "all", '{"total":100}')
+        context.send(message.reply(OUTPUT, numbers(len(runs))), after_s=0.2)
 
-    cage.start(parrot(unsure))
-    cage.say(1)
-    assert len(until(lambda: due(cage))) == 1
-    until(lambda: cage.said())
-    assert said(cage) == [2.0]
-    assert nothing_left(cage)
+    echo.start(echo_component(unsure))
+    echo.send(1)
+    assert len(until(lambda: due(echo))) == 1
+    until(lambda: echo.reply_count())
+    assert said(echo) == [2.0]
+    assert nothing_left(echo)
 
 
 # what is in the way
@@ -295,43 +295,43 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("broken", ["later", "later_bodies", "stream"])
 @pytest.mark.usefixtures("impatient")
-def test_a_key_of_another_type_refuses_the_whole_commit(cage: Cage, broken: str) -> None:
+def test_a_key_of_another_type_refuses_the_whole_commit(echo: EchoRun, broken: str) -> None:
     """Nothing is half done; without it the message goes through."""
-    names = cage.names
+    names = echo.names
     keys = {
-        "later": names.later("parrot"),
-        "later_bodies": names.later_bodies("parrot"),
-        "stream": names.stream(*SAID.key),
+        "later": names.later("echo"),
+        "later_bodies": names.later_bodies("echo"),
+        "stream": names.stream(*REPLIES.key),
     }
-    replica = cage.start(parrot(later))
-    kept = cage.client.dump(keys[broken])
-    cage.client.set(keys[broken], "somebody's own")
-    message = cage.say(0.05)
-    until(lambda: cage.pending() == 1 and held(replica))
-    others = [names.later("parrot"), names.later_bodies("parrot"), names.counters("parrot")]
-    assert cage.client.exists(*[key for key in others if key != keys[broken]]) == 0
+    replica = echo.start(echo_component(later))
+    kept = echo.client.dump(keys[broken])
+    echo.client.set(keys[broken], "somebody's own")
+    message = echo.send(0.05)
+    until(lambda: echo.pending() == 1 and held(replica))
+    others = [names.later("echo"), names.later_bodies("echo"), names.counters("echo")]
+    assert echo.client.exists(*[key for key in others if key != keys[broken]]) == 0
     if kept is None:
-        cage.client.delete(keys[broken])
+        echo.client.delete(keys[broken])
     else:  # in one go: a moment without it would be filled at once
-        cage.client.restore(keys[broken], 0, kept, replace=True)
-    cage.heard(message)
-    assert cage.counter("heard") == cage.said() == 1
-    assert nothing_left(cage)
+        echo.client.restore(keys[broken], 0, kept, replace=True)
+    echo.wait_reply(message)
+    assert echo.counter("received") == echo.reply_count() == 1
+    assert nothing_left(echo)
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_count_that_is_no_number_refuses_the_whole_commit(cage: Cage) -> None:
+def test_a_count_that_is_no_number_refuses_the_whole_commit(echo: EchoRun) -> None:
     """Nothing is half done until it is one again."""
-    bodies = cage.names.later_bodies("parrot")
-    replica = cage.start(parrot(later))
-    cage.client.hset(bodies, "count", "many")
-    message = cage.say(0.05)
-    until(lambda: cage.pending() == 1 and held(replica))
-    assert cage.counter("heard") == waiting(cage) == 0
-    assert cage.client.hkeys(bodies) == [b"count"]
-    cage.client.hset(bodies, "count", "41")
-    cage.heard(message)
-    assert cage.client.hget(bodies, "count") == b"42"
+    bodies = echo.names.later_bodies("echo")
+    replica = echo.start(echo_component(later))
+    echo.client.hset(bodies, "count", "many")
+    message = echo.send(0.05)
+    until(lambda: echo.pending() == 1 and held(replica))
+    assert echo.counter("received") == waiting(echo) == 0
+    assert echo.client.hkeys(bodies) == [b"count"]
+    echo.client.hset(bodies, "count", "41")
+    echo.wait_reply(message)
+    assert echo.client.hget(bodies, "count") == b"42"
 
 
 def held(replica: Replica) -> bool:
@@ -339,84 +339,84 @@ def held(replica: Replica) -> bool:
 
 
 def test_what_cannot_be_sent_waits_and_holds_up_nobody(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its stream was replaced meanwhile: a person is told once, others pass, then it comes."""
     tries = counted(monkeypatch, Scheduler, "deliver")
 
     def two(message: Message, context: Context) -> None:
-        context.send(message.reply(PERCH, numbers(1)), after_s=0.2)
-        context.send(message.reply(CAGE, numbers(0)), after_s=0.3)
+        context.send(message.reply(OUTPUT, numbers(1)), after_s=0.2)
+        context.send(message.reply(INPUT, numbers(0)), after_s=0.3)
 
     def only_once(message: Message) -> bool:
         return message.array[0] != 0
 
-    key = cage.names.stream(*SAID.key)
-    cage.start(parrot(two, when=only_once))
+    key = echo.names.stream(*REPLIES.key)
+    echo.start(echo_component(two, when=only_once))
     with structlog.testing.capture_logs() as lines:
-        cage.say(1)
-        until(lambda: waiting(cage) == 2)
-        kept = cage.client.dump(key)
-        cage.client.set(key, "somebody's own")
-        until(lambda: cage.client.xlen(cage.names.stream(*HEARD.key)) == 2)
+        echo.send(1)
+        until(lambda: waiting(echo) == 2)
+        kept = echo.client.dump(key)
+        echo.client.set(key, "somebody's own")
+        until(lambda: echo.client.xlen(echo.names.stream(*REQUESTS.key)) == 2)
         tries.clear()
         time.sleep(0.5)  # some heartbeats
-        assert waiting(cage) == 1
+        assert waiting(echo) == 1
         assert 1 <= len(tries) <= 10  # each of them tries once
-        cage.client.restore(key, 0, kept, replace=True)
-        until(lambda: cage.said() == 1)
+        echo.client.restore(key, 0, kept, replace=True)
+        until(lambda: echo.reply_count() == 1)
     [told] = [line for line in lines if "cannot be sent" in line["event"]]
     assert told["reason"] == f"key {key} is a string, expected a stream"
-    assert nothing_left(cage)
+    assert nothing_left(echo)
 
 
 def test_many_that_cannot_be_sent_keep_nobody_busy(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More than one call looks at: each heartbeat tries once, and all come in the end."""
 
     def burst(message: Message, context: Context) -> None:
         for number in range(150):
-            context.send(message.reply(PERCH, numbers(number)), after_s=0.2)
+            context.send(message.reply(OUTPUT, numbers(number)), after_s=0.2)
 
     tries = counted(monkeypatch, Scheduler, "deliver")
-    key = cage.names.stream(*SAID.key)
-    cage.start(parrot(burst))
-    cage.say(1)
-    [at, *_] = until(lambda: due(cage))
-    kept = cage.client.dump(key)
-    cage.client.set(key, "somebody's own")
-    until(lambda: server_ms(cage) > at + 100)
+    key = echo.names.stream(*REPLIES.key)
+    echo.start(echo_component(burst))
+    echo.send(1)
+    [at, *_] = until(lambda: due(echo))
+    kept = echo.client.dump(key)
+    echo.client.set(key, "somebody's own")
+    until(lambda: server_ms(echo) > at + 100)
     tries.clear()
     time.sleep(0.5)  # some heartbeats
     assert 1 <= len(tries) <= 10
-    cage.client.restore(key, 0, kept, replace=True)
-    until(lambda: cage.said() == 150)
-    assert said(cage) == list(range(150))
+    echo.client.restore(key, 0, kept, replace=True)
+    until(lambda: echo.reply_count() == 150)
+    assert said(echo) == list(range(150))
 
 
-def test_scripts_that_the_server_forgot_are_no_obstacle(cage: Cage) -> None:
+def test_scripts_that_the_server_forgot_are_no_obstacle(echo: EchoRun) -> None:
     """SCRIPT FLUSH before it is staged, and before it is due."""
-    cage.start(parrot(later))
-    cage.client.script_flush()
-    message = cage.say(0.3)
-    until(lambda: waiting(cage) == 1)
-    cage.client.script_flush()
-    cage.heard(message)
-    assert cage.said() == 1
+    echo.start(echo_component(later))
+    echo.client.script_flush()
+    message = echo.send(0.3)
+    until(lambda: waiting(echo) == 1)
+    echo.client.script_flush()
+    echo.wait_reply(message)
+    assert echo.reply_count() == 1
 
 
 def test_who_waits_asks_no_more_than_who_does_not(
-    own_cage: Cage, monkeypatch: pytest.MonkeyPatch
+    own_echo: EchoRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An idle replica with a message that is due in an hour; its keeper sleeps, too."""
     turns = counted(monkeypatch, Housekeeping, "_wait")
     defaults = {"heartbeat_interval_s": 1.0, "heartbeat_lives_s": 3.0, "lease_s": 5.0}
-    own_cage.start(parrot(later), block_s=RuntimeSettings().block_s, **defaults)
-    own_cage.say(3600)
-    until(lambda: waiting(own_cage) == 1)
+    own_echo.start(echo_component(later), block_s=RuntimeSettings().block_s, **defaults)
+    own_echo.send(3600)
+    until(lambda: waiting(own_echo) == 1)
     turns.clear()
-    assert count_commands(own_cage, beats=4) <= 2 * 4 + 1
+    assert count_commands(own_echo, beats=4) <= 2 * 4 + 1
     assert len(turns) <= 2 * 4 + 1
 
 
@@ -433,10 +433,10 @@ def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[Non
     return calls
 
 
-def test_a_client_cannot_send_later(cage: Cage) -> None:
+def test_a_client_cannot_send_later(echo: EchoRun) -> None:
     """It may be gone by then, and nobody else would deliver it."""
     with (
-        Client(PARROTS, cage.names.run, cage.url) as client,
+        Client(ECHO, echo.names.run, echo.url) as client,
         pytest.raises(ContractError, match="it cannot send later"),
     ):
-        client.commit(lambda context: context.send(Message.open(CAGE, numbers(1)), after_s=1))
+        client.commit(lambda context: context.send(Message.open(INPUT, numbers(1)), after_s=1))

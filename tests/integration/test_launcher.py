@@ -34,7 +34,7 @@ CALLER = """
 """
 
 
-class Phone:
+class CallbackServer:
     """Where the processes under test call."""
 
     def __init__(self) -> None:
@@ -55,19 +55,19 @@ class Phone:
 
 
 @pytest.fixture
-def phone() -> Iterator[Phone]:
+def callbacks() -> Iterator[CallbackServer]:
     """Closed at the end."""
-    phone = Phone()
-    yield phone
-    phone.close()
+    callbacks = CallbackServer()
+    yield callbacks
+    callbacks.close()
 
 
 @pytest.fixture
-def caller(tmp_path: Path, phone: Phone) -> Callable[..., list[str]]:
+def child_command(tmp_path: Path, callbacks: CallbackServer) -> Callable[..., list[str]]:
     """The command of a process that calls the test."""
-    script = tmp_path / "caller.py"
+    script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(CALLER))
-    return lambda *words: [sys.executable, str(script), str(phone.port), *words]
+    return lambda *words: [sys.executable, str(script), str(callbacks.port), *words]
 
 
 @pytest.fixture
@@ -79,60 +79,60 @@ def launcher(tmp_path: Path) -> Iterator[Launcher]:
 
 
 def test_a_killed_process_is_started_again(
-    launcher: Launcher, phone: Phone, caller: Callable[..., list[str]]
+    launcher: Launcher, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """kill -9 is nothing that a component has to survive itself."""
-    launcher.start_command("caller-0", caller())
-    first, line = phone.answer()
+    launcher.start_command("child_command-0", child_command())
+    first, line = callbacks.answer()
     with line:
         os.kill(first, signal.SIGKILL)
-        second, again = phone.answer()
+        second, again = callbacks.answer()
     with again:
         assert second != first
-        assert launcher.pids() == {"caller-0": second}
+        assert launcher.pids() == {"child_command-0": second}
         assert launcher.restarts == 1
 
 
 def test_a_process_that_ends_by_itself_is_started_again(
-    launcher: Launcher, phone: Phone, caller: Callable[..., list[str]]
+    launcher: Launcher, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """A component that was asked to end from elsewhere is still wanted."""
-    launcher.start_command("caller-0", caller())
-    first, line = phone.answer()
+    launcher.start_command("child_command-0", child_command())
+    first, line = callbacks.answer()
     with line:
         os.kill(first, signal.SIGTERM)
         assert line.readline() == b"bye\n"
-        second, again = phone.answer()
+        second, again = callbacks.answer()
     again.close()
     assert second != first
 
 
 def test_a_program_that_may_end_is_started_again_only_after_an_error(
-    tmp_path: Path, phone: Phone, caller: Callable[..., list[str]]
+    tmp_path: Path, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """With exit code 0 it is done; whatever else ends it, it is still wanted."""
     said: list[str] = []
     with Launcher(tmp_path, tmp_path / "logs", say=said.append) as launcher:
-        launcher.start_command("caller", caller(), may_end=True)
-        first, line = phone.answer()
+        launcher.start_command("child_command", child_command(), may_end=True)
+        first, line = callbacks.answer()
         with line:
             os.kill(first, signal.SIGKILL)
-            second, again = phone.answer()
+            second, again = callbacks.answer()
         with again:
             os.kill(second, signal.SIGTERM)
             assert again.readline() == b"bye\n"
-        until(lambda: "caller is done" in said)
+        until(lambda: "child_command is done" in said)
         assert launcher.restarts == 1
         assert launcher.pids() == {}
 
 
 def test_stop_lets_every_process_finish(
-    launcher: Launcher, phone: Phone, caller: Callable[..., list[str]]
+    launcher: Launcher, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """Each is asked, says goodbye, and is gone when stop returns."""
-    launcher.start_command("caller-0", caller())
-    launcher.start_command("caller-1", caller())
-    calls = [phone.answer(), phone.answer()]
+    launcher.start_command("child_command-0", child_command())
+    launcher.start_command("child_command-1", child_command())
+    calls = [callbacks.answer(), callbacks.answer()]
     launcher.stop()
     for _, line in calls:
         with line:
@@ -143,23 +143,23 @@ def test_stop_lets_every_process_finish(
 
 
 def test_a_process_that_does_not_finish_is_killed(
-    launcher: Launcher, phone: Phone, caller: Callable[..., list[str]]
+    launcher: Launcher, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """Stopping takes as long as it may, and no longer."""
-    launcher.start_command("deaf-0", caller("deaf"))
-    _, line = phone.answer()
+    launcher.start_command("deaf-0", child_command("deaf"))
+    _, line = callbacks.answer()
     launcher.stop(timeout_s=0.1)
     with line:
         assert line.readline() == b""
 
 
 def test_output_stands_in_the_log_of_the_process(
-    launcher: Launcher, phone: Phone, caller: Callable[..., list[str]]
+    launcher: Launcher, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """Whoever wonders what a component said finds it by the component's name."""
-    launcher.start_command("caller-0", caller())
-    phone.answer()[1].close()
-    assert launcher.log_path("caller-0").read_text() == "calling\n"
+    launcher.start_command("child_command-0", child_command())
+    callbacks.answer()[1].close()
+    assert launcher.log_path("child_command-0").read_text() == "calling\n"
 
 
 @pytest.mark.timeout(60)
@@ -186,7 +186,7 @@ def test_a_process_that_never_gets_up_is_given_up(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells children")
 def test_processes_end_with_a_killed_launcher(
-    tmp_path: Path, phone: Phone, caller: Callable[..., list[str]]
+    tmp_path: Path, callbacks: CallbackServer, child_command: Callable[..., list[str]]
 ) -> None:
     """Nobody has to look for what a killed command left behind."""
     script = f"""
@@ -194,12 +194,12 @@ def test_processes_end_with_a_killed_launcher(
         sys.path[:] = {sys.path!r}
         from roomgrad.local.launcher import Launcher
         launcher = Launcher(pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))
-        launcher.start_command("caller-0", {caller()!r})
+        launcher.start_command("child_command-0", {child_command()!r})
         signal.pause()
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command) as parent:
-        _, line = phone.answer()
+        _, line = callbacks.answer()
         parent.kill()
     with line:
         assert line.readline() == b"bye\n"

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from roomgrad import Component, Context, Message, RuntimeSettings, on
 from roomgrad.models import ModelState
 from roomgrad.redis.client import Client
-from tests.integration.conftest import Cage
-from tests.integration.parrots import ANSWERED, CAGE, FORWARD, GRADIENT, PARROTS, PERCH, numbers
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import ECHO, FORWARD, GRADIENT, GRADIENTS, INPUT, OUTPUT, numbers
 from tests.waiting import until
 
 RATE = 0.5
@@ -66,107 +66,105 @@ def products(
     return float((inputs * upstream).sum()), (upstream * weight).astype("<f4")
 
 
-@on(CAGE, FORWARD, replies=[(PERCH, FORWARD)])
+@on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
 def forward(message: Message, context: Context) -> Message:
-    reply = message.reply(PERCH)
+    reply = message.reply(OUTPUT)
     reply.data = context.model.forward(message.array, key=reply.id)
     context.memory.put(reply.id, data=message.array, weights=context.model.version)
     return reply
 
 
-@on(CAGE, GRADIENT, replies=[(PERCH, FORWARD)])
+@on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
 def gradient(message: Message, context: Context) -> Message:
     asked = context.memory.pop(message.id)
     of_weight, of_inputs = context.model.backward(
         message.id, asked["weights"], asked["data"], message.array
     )
     context.model.step(of_weight)
-    return message.reply(PERCH, of_inputs, type=FORWARD)
+    return message.reply(OUTPUT, of_inputs, type=FORWARD)
 
 
 def scale(*handlers: Any) -> Component:
-    return Component(
-        "parrot", PARROTS, RuntimeSettings, handlers or (forward, gradient), model=Scale
-    )
+    return Component("echo", ECHO, RuntimeSettings, handlers or (forward, gradient), model=Scale)
 
 
-def weight(cage: Cage) -> float:
-    return float(cage.client.hget(cage.names.model("parrot"), "weights") or 0)
+def weight(echo: EchoRun) -> float:
+    return float(echo.client.hget(echo.names.model("echo"), "weights") or 0)
 
 
-def kept(cage: Cage) -> dict[str, str]:
-    found = cage.client.hgetall(cage.names.kept("parrot"))
+def kept(echo: EchoRun) -> dict[str, str]:
+    found = echo.client.hgetall(echo.names.kept("echo"))
     return {name.decode(): value.decode() for name, value in found.items()}
 
 
-def answer(cage: Cage, reply: Message, *values: float) -> Message:
+def answer(echo: EchoRun, reply: Message, *values: float) -> Message:
     """Answers a forward with a gradient, and waits for what comes of it."""
-    message = reply.reply(CAGE, numbers(*values), type=GRADIENT, id=reply.id)
-    with Client(PARROTS, cage.names.run, cage.url) as client:
+    message = reply.reply(INPUT, numbers(*values), type=GRADIENT, id=reply.id)
+    with Client(ECHO, echo.names.run, echo.url) as client:
         client.send(message)
-    return cage.heard(reply, after=reply.entry)
+    return echo.wait_reply(reply, after=reply.entry)
 
 
-def test_a_step_is_committed_with_its_reply(cage: Cage) -> None:
+def test_a_step_is_committed_with_its_reply(echo: EchoRun) -> None:
     """Weights, optimizer state, step number, version and ledger move together."""
-    replica = cage.start(scale())
-    reply = cage.heard(cage.say(2))
+    replica = echo.start(scale())
+    reply = echo.wait_reply(echo.send(2))
     assert reply.array.tolist() == [2.0]
-    before = cage.client.hget(cage.names.model("parrot"), "version")
-    of_inputs = answer(cage, reply, 1)
+    before = echo.client.hget(echo.names.model("echo"), "version")
+    of_inputs = answer(echo, reply, 1)
     assert of_inputs.array.tolist() == [1.0]  # at the weights of the forward, not after the step
-    state = cage.client.hgetall(cage.names.model("parrot"))
+    state = echo.client.hgetall(echo.names.model("echo"))
     assert (state[b"weights"], state[b"optimizer"], state[b"step"]) == (b"0.0", b"1", b"1")
     assert state[b"version"].startswith(b"1-")
     assert state[b"version"] != before
-    beat = cage.names.alive(replica.consumer)
-    until(lambda: b'"version":"%s"' % state[b"version"] in (cage.client.get(beat) or b""))
-    assert cage.client.zrange(cage.names.ledger("parrot"), 0, -1) == [reply.root_id.encode()]
-    assert cage.counter("applied") == cage.counter("distinct") == 1
-    assert not cage.client.exists(cage.names.memory("parrot"))
-    assert kept(cage) == {}
+    beat = echo.names.alive(replica.consumer)
+    until(lambda: b'"version":"%s"' % state[b"version"] in (echo.client.get(beat) or b""))
+    assert echo.client.zrange(echo.names.ledger("echo"), 0, -1) == [reply.root_id.encode()]
+    assert echo.counter("applied") == echo.counter("distinct") == 1
+    assert not echo.client.exists(echo.names.memory("echo"))
+    assert kept(echo) == {}
 
 
-def test_older_weights_are_kept_for_as_long_as_a_root_needs_them(cage: Cage) -> None:
+def test_older_weights_are_kept_for_as_long_as_a_root_needs_them(echo: EchoRun) -> None:
     """Three forwards, then three gradients: kept once per version, freed with the last."""
-    cage.start(scale())
-    first, second = cage.heard(cage.say(1)), cage.heard(cage.say(2))
-    [count] = kept(cage).items()
+    echo.start(scale())
+    first, second = echo.wait_reply(echo.send(1)), echo.wait_reply(echo.send(2))
+    [count] = kept(echo).items()
     assert count[1] == "2"  # open roots; the weights themselves are still the current ones
-    answer(cage, first, 1)
-    assert weight(cage) == 0.5
-    third = cage.heard(cage.say(4))
+    answer(echo, first, 1)
+    assert weight(echo) == 0.5
+    third = echo.wait_reply(echo.send(4))
     assert third.array.tolist() == [2.0]
-    assert sorted(kept(cage).values()) == ["1", "1", "1.0"]
-    assert answer(cage, second, 1).array.tolist() == [1.0]  # d x at w = 1
-    assert weight(cage) == -0.5
-    assert sorted(kept(cage).values()) == ["0.5", "1"]
-    assert answer(cage, third, 1).array.tolist() == [0.5]  # d x at w = 0.5
-    assert weight(cage) == -2.5
-    assert kept(cage) == {}
+    assert sorted(kept(echo).values()) == ["1", "1", "1.0"]
+    assert answer(echo, second, 1).array.tolist() == [1.0]  # d x at w = 1
+    assert weight(echo) == -0.5
+    assert sorted(kept(echo).values()) == ["0.5", "1"]
+    assert answer(echo, third, 1).array.tolist() == [0.5]  # d x at w = 0.5
+    assert weight(echo) == -2.5
+    assert kept(echo) == {}
 
 
-def test_another_replica_computes_at_the_weights_of_the_forward(cage: Cage) -> None:
+def test_another_replica_computes_at_the_weights_of_the_forward(echo: EchoRun) -> None:
     """The replica that made the forward is gone: the next makes the graph again, at the same w."""
-    first_replica = cage.start(scale())
-    first, second = cage.heard(cage.say(1)), cage.heard(cage.say(2))
+    first_replica = echo.start(scale())
+    first, second = echo.wait_reply(echo.send(1)), echo.wait_reply(echo.send(2))
     first_replica.stop()
-    until(lambda: not cage.client.exists(cage.names.alive(first_replica.consumer)))
-    replica = cage.start(scale())
-    answer(cage, first, 1)
-    assert answer(cage, second, 3).array.tolist() == [3.0]
+    until(lambda: not echo.client.exists(echo.names.alive(first_replica.consumer)))
+    replica = echo.start(scale())
+    answer(echo, first, 1)
+    assert answer(echo, second, 3).array.tolist() == [3.0]
     model: Any = replica._store._trainable  # type: ignore[union-attr]
     assert model.recomputed == 2
-    assert weight(cage) == 1 - RATE * 1 - RATE * 6
-    assert kept(cage) == {}
+    assert weight(echo) == 1 - RATE * 1 - RATE * 6
+    assert kept(echo) == {}
 
 
-def test_a_stale_step_is_applied_again_without_computing_it_again(cage: Cage) -> None:
+def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun) -> None:
     """Two replicas step from the same version: both gradients count, each once."""
     calls: list[str] = []
     meet = threading.Barrier(2, timeout=10)
 
-    @on(CAGE, GRADIENT, replies=[(PERCH, FORWARD)])
+    @on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
     def together(message: Message, context: Context) -> Message:
         asked = context.memory.pop(message.id)
         of_weight, of_inputs = context.model.backward(
@@ -176,20 +174,20 @@ def test_a_stale_step_is_applied_again_without_computing_it_again(cage: Cage) ->
         if len(calls) <= 2:
             meet.wait()
         context.model.step(of_weight)
-        return message.reply(PERCH, of_inputs, type=FORWARD)
+        return message.reply(OUTPUT, of_inputs, type=FORWARD)
 
     for _ in range(2):
-        cage.start(scale(forward, together))
-    replies = [cage.heard(cage.say(number)) for number in (1, 2)]
+        echo.start(scale(forward, together))
+    replies = [echo.wait_reply(echo.send(number)) for number in (1, 2)]
     for reply in replies:
-        cage.inject(gradient_entry(reply), ANSWERED)
+        echo.add(gradient_entry(reply), GRADIENTS)
     for reply in replies:
-        cage.heard(reply, after=reply.entry)
+        echo.wait_reply(reply, after=reply.entry)
     assert len(calls) == 2  # the parameter gradients were not computed again
-    assert weight(cage) == 1 - RATE * (1 + 2)
-    assert cage.counter("applied") == cage.counter("distinct") == 2
-    assert cage.client.hget(cage.names.model("parrot"), "optimizer") == b"2"
-    assert kept(cage) == {}
+    assert weight(echo) == 1 - RATE * (1 + 2)
+    assert echo.counter("applied") == echo.counter("distinct") == 2
+    assert echo.client.hget(echo.names.model("echo"), "optimizer") == b"2"
+    assert kept(echo) == {}
 
 
 def gradient_entry(reply: Message) -> dict[str, Any]:
@@ -197,12 +195,12 @@ def gradient_entry(reply: Message) -> dict[str, Any]:
     return {"ID": reply.id, "ROOT_ID": reply.root_id, "m": orjson.dumps(body)}
 
 
-def test_a_stale_forward_runs_again_at_the_newer_weights(cage: Cage) -> None:
+def test_a_stale_forward_runs_again_at_the_newer_weights(echo: EchoRun) -> None:
     """The model moved on while a forward ran: its output is of the version that it records."""
     inside, release = threading.Event(), threading.Event()
     outputs: list[float] = []
 
-    @on(CAGE, FORWARD, replies=[(PERCH, FORWARD)])
+    @on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
     def slow(message: Message, context: Context) -> Message:
         reply: Message = forward.function(message, context)  # type: ignore[assignment]
         outputs.append(float(reply.array[0]))
@@ -211,117 +209,117 @@ def test_a_stale_forward_runs_again_at_the_newer_weights(cage: Cage) -> None:
             assert release.wait(20)
         return reply
 
-    cage.start(scale(slow, gradient))
-    reply = cage.heard(cage.say(1))
-    message = cage.say(7)
+    echo.start(scale(slow, gradient))
+    reply = echo.wait_reply(echo.send(1))
+    message = echo.send(7)
     assert inside.wait(10)
-    cage.start(scale(slow, gradient))
-    answer(cage, reply, 1)
+    echo.start(scale(slow, gradient))
+    answer(echo, reply, 1)
     release.set()
-    assert cage.heard(message).array.tolist() == [3.5]
+    assert echo.wait_reply(message).array.tolist() == [3.5]
     assert outputs == [1.0, 7.0, 3.5]
-    version = (cage.client.hget(cage.names.model("parrot"), "version") or b"").decode()
-    assert kept(cage) == {f"{version}:open": "1"}
+    version = (echo.client.hget(echo.names.model("echo"), "version") or b"").decode()
+    assert kept(echo) == {f"{version}:open": "1"}
 
 
-def test_the_version_that_is_read_is_the_version_that_is_used(cage: Cage) -> None:
+def test_the_version_that_is_read_is_the_version_that_is_used(echo: EchoRun) -> None:
     """A handler that asks for the version first records the weights that its forward uses."""
 
-    @on(CAGE, FORWARD, replies=[(PERCH, FORWARD)])
+    @on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
     def early(message: Message, context: Context) -> Message:
         version = context.model.version
         if message.array[0] == 7 and not moved:
-            moved.append(cage.client.hset(key, mapping={"version": "9-x", "weights": "3.0"}))
-        reply = message.reply(PERCH)
+            moved.append(echo.client.hset(key, mapping={"version": "9-x", "weights": "3.0"}))
+        reply = message.reply(OUTPUT)
         reply.data = context.model.forward(message.array, key=reply.id)
         context.memory.put(reply.id, data=message.array, weights=version)
         return reply
 
-    key = cage.names.model("parrot")
+    key = echo.names.model("echo")
     moved: list[int] = []
-    cage.start(scale(early))
-    assert cage.heard(cage.say(7)).array.tolist() == [21.0]
-    assert kept(cage) == {"9-x:open": "1"}
+    echo.start(scale(early))
+    assert echo.wait_reply(echo.send(7)).array.tolist() == [21.0]
+    assert kept(echo) == {"9-x:open": "1"}
 
 
-def test_validation_leaves_no_memory_and_no_step(cage: Cage) -> None:
+def test_validation_leaves_no_memory_and_no_step(echo: EchoRun) -> None:
     """A question is answered by the model of now; nothing is kept, nothing is learned."""
-    cage.start(scale())
-    with Client(PARROTS, cage.names.run, cage.url) as client:
-        found = client.ask(CAGE, FORWARD, numbers(3), answer=(PERCH, FORWARD))
+    echo.start(scale())
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        found = client.ask(INPUT, FORWARD, numbers(3), answer=(OUTPUT, FORWARD))
     assert found.array.tolist() == [3.0]
-    assert not cage.client.exists(cage.names.memory("parrot"))
-    assert kept(cage) == {}
-    assert cage.client.hget(cage.names.model("parrot"), "step") == b"0"
+    assert not echo.client.exists(echo.names.memory("echo"))
+    assert kept(echo) == {}
+    assert echo.client.hget(echo.names.model("echo"), "step") == b"0"
 
 
-def test_a_root_that_is_given_up_frees_its_weights(cage: Cage) -> None:
+def test_a_root_that_is_given_up_frees_its_weights(echo: EchoRun) -> None:
     """Its memory goes, and with it what it kept."""
-    cage.start(scale())
-    first, second = cage.heard(cage.say(1)), cage.heard(cage.say(2))
-    answer(cage, first, 1)
-    assert sorted(kept(cage).values()) == ["1", "1.0"]
+    echo.start(scale())
+    first, second = echo.wait_reply(echo.send(1)), echo.wait_reply(echo.send(2))
+    answer(echo, first, 1)
+    assert sorted(kept(echo).values()) == ["1", "1.0"]
     fields = {"ID": "i", "ROOT_ID": second.root_id, "m": "no JSON"}
-    cage.inject(fields, ANSWERED)
-    until(lambda: kept(cage) == {})
-    assert not cage.client.exists(cage.names.memory("parrot"))
+    echo.add(fields, GRADIENTS)
+    until(lambda: kept(echo) == {})
+    assert not echo.client.exists(echo.names.memory("echo"))
 
 
-def test_an_emptied_server_gets_the_initial_weights(own_cage: Cage) -> None:
+def test_an_emptied_server_gets_the_initial_weights(own_echo: EchoRun) -> None:
     """Never those that a process happens to hold."""
-    own_cage.start(scale())
-    answer(own_cage, own_cage.heard(own_cage.say(1)), 1)
-    assert weight(own_cage) == 0.5
-    own_cage.client.flushall()
-    until(lambda: weight(own_cage) == 1.0)
-    assert own_cage.heard(own_cage.say(5)).array.tolist() == [5.0]
+    own_echo.start(scale())
+    answer(own_echo, own_echo.wait_reply(own_echo.send(1)), 1)
+    assert weight(own_echo) == 0.5
+    own_echo.client.flushall()
+    until(lambda: weight(own_echo) == 1.0)
+    assert own_echo.wait_reply(own_echo.send(5)).array.tolist() == [5.0]
 
 
-def test_a_server_that_fell_back_to_an_older_state_is_followed(own_cage: Cage) -> None:
+def test_a_server_that_fell_back_to_an_older_state_is_followed(own_echo: EchoRun) -> None:
     """A rollback brings back older weights under an older token: they count, work is redone."""
-    own_cage.start(scale())
-    key = own_cage.names.model("parrot")
-    reply = own_cage.heard(own_cage.say(1))
-    before = own_cage.client.dump(key)
-    answer(own_cage, reply, 1)
-    assert weight(own_cage) == 0.5
-    own_cage.client.restore(key, 0, before or b"", replace=True)
-    assert own_cage.heard(own_cage.say(6)).array.tolist() == [6.0]
+    own_echo.start(scale())
+    key = own_echo.names.model("echo")
+    reply = own_echo.wait_reply(own_echo.send(1))
+    before = own_echo.client.dump(key)
+    answer(own_echo, reply, 1)
+    assert weight(own_echo) == 0.5
+    own_echo.client.restore(key, 0, before or b"", replace=True)
+    assert own_echo.wait_reply(own_echo.send(6)).array.tolist() == [6.0]
 
 
-def test_a_broken_ledger_leaves_nothing_half_done(cage: Cage, monkeypatch: Any) -> None:
+def test_a_broken_ledger_leaves_nothing_half_done(echo: EchoRun, monkeypatch: Any) -> None:
     """The step waits until each key that it writes can be written."""
     monkeypatch.setattr("roomgrad.runtime.committer.REFUSED_PAUSE_S", 0.05)
-    replica = cage.start(scale())
+    replica = echo.start(scale())
     broken = [
-        (cage.names.counters("parrot"), "applied"),
-        (cage.names.counters("parrot"), "distinct"),
-        (cage.names.kept("parrot"), None),
+        (echo.names.counters("echo"), "applied"),
+        (echo.names.counters("echo"), "distinct"),
+        (echo.names.kept("echo"), None),
     ]
     for key, field in broken:
-        reply = cage.heard(cage.say(1))
-        before = weight(cage)
-        version = (cage.client.hget(cage.names.model("parrot"), "version") or b"").decode()
-        number = cage.client.hget(key, field or f"{version}:open")
-        cage.client.hset(key, field or f"{version}:open", "many")
-        cage.inject(gradient_entry(reply), ANSWERED)
-        until(lambda: cage.pending(ANSWERED) == 1 and replica.status.handling)
-        assert weight(cage) == before
-        assert cage.client.hexists(cage.names.memory("parrot"), reply.id)
+        reply = echo.wait_reply(echo.send(1))
+        before = weight(echo)
+        version = (echo.client.hget(echo.names.model("echo"), "version") or b"").decode()
+        number = echo.client.hget(key, field or f"{version}:open")
+        echo.client.hset(key, field or f"{version}:open", "many")
+        echo.add(gradient_entry(reply), GRADIENTS)
+        until(lambda: echo.pending(GRADIENTS) == 1 and replica.status.handling)
+        assert weight(echo) == before
+        assert echo.client.hexists(echo.names.memory("echo"), reply.id)
         if number is None:
-            cage.client.hdel(key, field or "")
+            echo.client.hdel(key, field or "")
         else:
-            cage.client.hset(key, field or f"{version}:open", number)
-        cage.heard(reply, after=reply.entry)
-        assert weight(cage) == before - RATE
-    assert cage.counter("applied") == cage.counter("distinct") == 3
-    assert kept(cage) == {}
+            echo.client.hset(key, field or f"{version}:open", number)
+        echo.wait_reply(reply, after=reply.entry)
+        assert weight(echo) == before - RATE
+    assert echo.counter("applied") == echo.counter("distinct") == 3
+    assert kept(echo) == {}
 
 
-def test_an_idle_learner_asks_at_most_two_commands_a_second(own_cage: Cage) -> None:
+def test_an_idle_learner_asks_at_most_two_commands_a_second(own_echo: EchoRun) -> None:
     """Though it looks at the model's version behind every read."""
     from tests.integration.test_process import count_commands
 
     defaults = {"heartbeat_interval_s": 1.0, "heartbeat_lives_s": 3.0, "lease_s": 5.0}
-    own_cage.start(scale(), block_s=RuntimeSettings().block_s, **defaults)
-    assert count_commands(own_cage, beats=4) <= 2 * 4 + 1
+    own_echo.start(scale(), block_s=RuntimeSettings().block_s, **defaults)
+    assert count_commands(own_echo, beats=4) <= 2 * 4 + 1

@@ -23,9 +23,9 @@ from roomgrad.errors import MessageError, SettingsError
 from roomgrad.runtime.observe import metrics, otel_env, spans
 from roomgrad.testing import running
 from tests.collector import attributes, collecting
-from tests.integration.conftest import ROOT, Cage, OwnServer, make_cage
-from tests.integration.parrots import SAID, parrot, repeat
-from tests.pages.desk import free_port
+from tests.integration.conftest import ROOT, EchoRun, OwnServer, make_echo_run
+from tests.integration.echo import REPLIES, echo_component, repeat
+from tests.pages.labelling_run import free_port
 from tests.ports import neighbours
 from tests.waiting import until
 
@@ -33,9 +33,9 @@ OTLP = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
 @pytest.fixture
-def cage(embedded_url: str) -> Iterator[Cage]:
+def echo(embedded_url: str) -> Iterator[EchoRun]:
     """One server is enough: nothing here depends on which."""
-    yield from make_cage(embedded_url)
+    yield from make_echo_run(embedded_url)
 
 
 def samples(port: int) -> dict[str, list[Any]]:
@@ -63,18 +63,18 @@ def moody(message: Message, context: Context) -> Message:
     return repeat(message, context)
 
 
-def test_every_outcome_is_counted(cage: Cage) -> None:
+def test_every_outcome_is_counted(echo: EchoRun) -> None:
     """Committed, skipped, tried again, dead; and what was delivered again."""
     port = neighbours()
-    wants = parrot(moody, when=lambda message: message.array[0] != 7)
-    cage.start(wants, metrics_port=port, max_deliveries=2)
-    cage.say(7), cage.say(-1), cage.say(-2), cage.say(1)
+    wants = echo_component(moody, when=lambda message: message.array[0] != 7)
+    echo.start(wants, metrics_port=port, max_deliveries=2)
+    echo.send(7), echo.send(-1), echo.send(-2), echo.send(1)
     wanted_ = {"skipped": 1.0, "dead": 2.0, "retried": 1.0, "committed": 1.0}
     until(lambda: {k: v for k, v in outcomes(port).items() if k in wanted_} == wanted_)
     found = samples(port)
     assert sum(each.value for each in found["roomgrad_redelivered_total"]) >= 1
     assert [each.value for each in found["roomgrad_dead_letters"]] == [2.0]
-    assert {e.labels["name"]: e.value for e in found["roomgrad_counted_total"]} == {"heard": 1.0}
+    assert {e.labels["name"]: e.value for e in found["roomgrad_counted_total"]} == {"received": 1.0}
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:
@@ -83,9 +83,9 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     redis-py looks for the API of OpenTelemetry itself, where it is installed.
     """
     code = (
-        "import sys; from tests.integration.parrots import parrot\n"
+        "import sys; from tests.integration.echo import echo_component\n"
         "from roomgrad.runtime.replica import Replica\n"
-        "Replica(parrot(), parrot().settings(), 'redis://127.0.0.1:1')\n"
+        "Replica(echo_component(), echo_component().settings(), 'redis://127.0.0.1:1')\n"
         "packages = 'prometheus_client', 'opentelemetry.exporter', 'opentelemetry.sdk.trace'\n"
         "print([name for name in sys.modules if name.startswith(packages)])"
     )
@@ -94,11 +94,11 @@ def test_nothing_is_imported_unless_it_is_asked_for() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-def test_a_server_that_is_away_is_a_reading(own_server: OwnServer, own_cage: Cage) -> None:
+def test_a_server_that_is_away_is_a_reading(own_server: OwnServer, own_echo: EchoRun) -> None:
     """The loop's own numbers are still there."""
     port = neighbours()
-    own_cage.start(parrot(), metrics_port=port)
-    own_cage.heard(own_cage.say(1))
+    own_echo.start(echo_component(), metrics_port=port)
+    own_echo.wait_reply(own_echo.send(1))
     until(lambda: outcomes(port).get("committed") == 1)
     own_server.kill()
     found = samples(port)
@@ -109,17 +109,17 @@ def test_a_server_that_is_away_is_a_reading(own_server: OwnServer, own_cage: Cag
     until(lambda: samples(port)["roomgrad_server_up"][0].value == 1)
 
 
-def test_replicas_of_one_machine_take_the_next_ports(cage: Cage) -> None:
+def test_replicas_of_one_machine_take_the_next_ports(echo: EchoRun) -> None:
     """All are told the same port."""
     port = neighbours(2)
-    cage.start(parrot(), metrics_port=port)
-    cage.start(parrot(), metrics_port=port)
+    echo.start(echo_component(), metrics_port=port)
+    echo.start(echo_component(), metrics_port=port)
     for each in (port, port + 1):
         [up] = samples(each)["roomgrad_server_up"]
-        assert up.labels["component"] == "parrot"
+        assert up.labels["component"] == "echo"
 
 
-def test_where_no_port_is_free_it_says_so(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_port_is_free_it_says_so(echo: EchoRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "PORTS", 1)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -127,16 +127,16 @@ def test_where_no_port_is_free_it_says_so(cage: Cage, monkeypatch: pytest.Monkey
             pytest.raises(
                 SettingsError, match=f"ports {port} to {port} of 127.0.0.1 are all taken"
             ),
-            running(parrot(), cage.make_settings(metrics_port=port), cage.url),
+            running(echo_component(), echo.make_settings(metrics_port=port), echo.url),
         ):
             pass
 
 
-def test_a_host_that_is_not_here_is_named(cage: Cage) -> None:
-    settings = cage.make_settings(metrics_port=9100, metrics_host="192.0.2.1")
+def test_a_host_that_is_not_here_is_named(echo: EchoRun) -> None:
+    settings = echo.make_settings(metrics_port=9100, metrics_host="192.0.2.1")
     with (
         pytest.raises(SettingsError, match=r"cannot be served at 192\.0\.2\.1:9100"),
-        running(parrot(), settings, cage.url),
+        running(echo_component(), settings, echo.url),
     ):
         pass
 
@@ -149,29 +149,29 @@ def test_a_host_that_is_not_here_is_named(cage: Cage) -> None:
     ],
 )
 def test_what_is_not_installed_is_named(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch, module: str, variable: str
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch, module: str, variable: str
 ) -> None:
     """With what to install."""
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.setenv(OTLP, "http://127.0.0.1:9" if variable == OTLP else "")
-    settings = cage.make_settings(metrics_port=0 if variable == OTLP else 9100)
+    settings = echo.make_settings(metrics_port=0 if variable == OTLP else 9100)
     with (
         pytest.raises(SettingsError, match=rf"{variable} asks for .* pip install 'roomgrad\[obs"),
-        running(parrot(), settings, cage.url),
+        running(echo_component(), settings, echo.url),
     ):
         pass
 
 
 def test_a_message_that_is_tried_again_has_a_span_each_time(
-    cage: Cage, monkeypatch: pytest.MonkeyPatch
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Marked as such, in one trace; and the notice of its death follows from the last one."""
     with collecting() as (collector, endpoint):
         monkeypatch.setenv(OTLP, endpoint)
-        with running(parrot(moody), cage.make_settings(max_deliveries=2), cage.url):
-            said = cage.say(-2)
-            inbox = cage.names.done("parrot", "@parrot", "LOG/ERROR")
-            until(lambda: cage.client.zcard(inbox) == 1)
+        with running(echo_component(moody), echo.make_settings(max_deliveries=2), echo.url):
+            said = echo.send(-2)
+            inbox = echo.names.done("echo", "@echo", "LOG/ERROR")
+            until(lambda: echo.client.zcard(inbox) == 1)
         spans_ = [span for _, span in collector.traces()[bytes.fromhex(said.root_id)]]
     found = {attributes(span)["roomgrad.outcome"]: span for span in spans_}
     first, last, notice = found["retried"], found["dead"], found["committed"]
@@ -184,32 +184,32 @@ def test_a_message_that_is_tried_again_has_a_span_each_time(
     assert notice.parent_span_id == last.span_id
 
 
-def test_a_dead_collector_hurts_nobody(cage: Cage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dead_collector_hurts_nobody(echo: EchoRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages are handled, and the end does not wait for it for long."""
     monkeypatch.setenv(OTLP, f"http://127.0.0.1:{free_port()}")
     with contextlib.ExitStack() as stack:
-        replica = stack.enter_context(running(parrot(), cage.make_settings(), cage.url))
-        until(lambda: cage.client.exists(cage.names.alive(replica.consumer)))
-        cage.heard(cage.say(1))
+        replica = stack.enter_context(running(echo_component(), echo.make_settings(), echo.url))
+        until(lambda: echo.client.exists(echo.names.alive(replica.consumer)))
+        echo.wait_reply(echo.send(1))
         began = time.monotonic()
     assert time.monotonic() - began < spans.PATIENCE_S + 2
 
 
-def test_one_line_a_message_at_debug_and_none_at_info(cage: Cage) -> None:
+def test_one_line_a_message_at_debug_and_none_at_info(echo: EchoRun) -> None:
     """With who it was, what became of it, and how long that took."""
     for level, expected in (("info", 0), ("debug", 20)):
         with structlog.testing.capture_logs() as lines, contextlib.ExitStack() as stack:
-            settings = cage.make_settings(log_level=level)
-            stack.enter_context(running(parrot(), settings, cage.url))
-            said = [cage.say(number) for number in range(20)]
-            cage.heard(said[-1])
+            settings = echo.make_settings(log_level=level)
+            stack.enter_context(running(echo_component(), settings, echo.url))
+            said = [echo.send(number) for number in range(20)]
+            echo.wait_reply(said[-1])
         about = [line for line in lines if line["event"] == "handled"]
         assert len(about) == expected
         if about:
             assert {line["id"] for line in about} == {message.id for message in said}
             keys = {"room", "type", "id", "root_id", "outcome", "handler_ms"}
             assert all(keys <= set(line) for line in about)
-    assert cage.client.xlen(cage.names.stream(*SAID.key)) == 40
+    assert echo.client.xlen(echo.names.stream(*REPLIES.key)) == 40
 
 
 @pytest.mark.parametrize(

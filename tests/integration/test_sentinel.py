@@ -18,17 +18,17 @@ from roomgrad.errors import NoAnswer, NoServer, ServerError
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
-from tests.integration.conftest import Cage, make_cage
-from tests.integration.parrots import (
-    CAGE,
+from tests.integration.conftest import EchoRun, make_echo_run
+from tests.integration.echo import (
+    ECHO,
     FORWARD,
-    HEARD,
-    PARROTS,
-    PERCH,
-    SAID,
+    INPUT,
+    OUTPUT,
+    REPLIES,
+    REQUESTS,
+    echo_component,
     listener,
     numbers,
-    parrot,
 )
 from tests.integration.sender import Sender
 from tests.integration.sentinels import SentinelSet
@@ -45,45 +45,45 @@ def servers(tmp_path: Path) -> Iterator[SentinelSet]:
 
 
 @pytest.fixture
-def cage(servers: SentinelSet) -> Iterator[Cage]:
-    """A run of the parrots that knows its servers by the sentinels alone."""
-    yield from make_cage(servers.url)
+def echo(servers: SentinelSet) -> Iterator[EchoRun]:
+    """A run of the echo system that knows its servers by the sentinels alone."""
+    yield from make_echo_run(servers.url)
 
 
 def tally(message: Message, context: Context) -> Message:
     """Repeats, and counts in a table too, of which every replica caches what it wrote last."""
     table = context.table("tally")
-    number = (table.get("heard") or {"number": 0})["number"]
-    table.put("heard", number=number + 1)
-    context.counters.add("heard")
-    return message.reply(PERCH, message.array * 2)
+    number = (table.get("received") or {"number": 0})["number"]
+    table.put("received", number=number + 1)
+    context.counters.add("received")
+    return message.reply(OUTPUT, message.array * 2)
 
 
 def roots(client: redis.Redis, key: str) -> list[str]:
     return [fields[b"ROOT_ID"].decode() for _, fields in client.xrange(key)]
 
 
-def assert_once(cage: Cage, servers: SentinelSet, told: list[str]) -> int:
+def assert_once(echo: EchoRun, servers: SentinelSet, told: list[str]) -> int:
     """Every message that the new master holds has had each of its effects once.
 
     Answers how many it does not hold of those that the client was told to stand.
     """
     with contextlib.closing(servers.client()) as client:
-        keys = [cage.names.stream(*stream.key) for stream in (HEARD, SAID)]
+        keys = [echo.names.stream(*stream.key) for stream in (REQUESTS, REPLIES)]
         heard = roots(client, keys[0])
         until(lambda: len(roots(client, keys[1])) >= len(heard), timeout_s=20)
-        until(lambda: client.xpending(keys[0], "parrot")["pending"] == 0)
+        until(lambda: client.xpending(keys[0], "echo")["pending"] == 0)
         assert Counter(roots(client, keys[1])) == Counter(heard)
-        assert int(client.hget(cage.names.counters("parrot"), "heard") or 0) == len(heard)
-        entry = client.hget(cage.names.table("tally"), "heard") or b""
+        assert int(client.hget(echo.names.counters("echo"), "received") or 0) == len(heard)
+        entry = client.hget(echo.names.table("tally"), "received") or b""
         assert b'"number":%d' % len(heard) in entry
-        assert not client.exists(cage.names.dead())
+        assert not client.exists(echo.names.dead())
         lost = len(set(told) - set(heard))
         print(f"stored {len(told)}, lost by replication {lost}, lost by roomgrad 0")
     return lost
 
 
-def measured(cage: Cage, servers: SentinelSet) -> float:
+def measured(echo: EchoRun, servers: SentinelSet) -> float:
     """Seconds from the election until a message that is sent then is answered by the new master.
 
     A sentinel that has not heard of it yet may send the first ones astray.
@@ -91,22 +91,22 @@ def measured(cage: Cage, servers: SentinelSet) -> float:
     servers.wait_elected()
     elected = time.monotonic()
     with contextlib.closing(servers.client()) as client:
-        until(lambda: answered(cage, client))
+        until(lambda: answered(echo, client))
     return time.monotonic() - elected
 
 
-def answered(cage: Cage, client: redis.Redis) -> bool:
-    message = said(cage)
+def answered(echo: EchoRun, client: redis.Redis) -> bool:
+    message = said(echo)
     with contextlib.suppress(NoAnswer):
         if message is not None:
-            wait_for(client, cage.names, SAID, root_id=message.root_id, timeout_s=0.3)
+            wait_for(client, echo.names, REPLIES, root_id=message.root_id, timeout_s=0.3)
             return True
     return False
 
 
-def said(cage: Cage) -> Message | None:
+def said(echo: EchoRun) -> Message | None:
     with contextlib.suppress(redis.RedisError, ServerError):
-        return cage.say(1)
+        return echo.send(1)
     return None
 
 
@@ -120,29 +120,29 @@ def said(cage: Cage) -> Message | None:
     ],
 )
 def test_a_failover_in_the_middle_of_work_does_everything_once(
-    servers: SentinelSet, cage: Cage, upset: str, may_lose: int
+    servers: SentinelSet, echo: EchoRun, upset: str, may_lose: int
 ) -> None:
     """Two replicas work, a client sends: what the new master holds takes effect exactly once."""
     for _ in range(2):
-        cage.start(parrot(tally), block_s=0.5)
-    with Sender(cage, forgives=FORGIVEN) as sender:
+        echo.start(echo_component(tally), block_s=0.5)
+    with Sender(echo, forgives=FORGIVEN) as sender:
         until(lambda: len(sender.told) > 300, timeout_s=30)
         old = getattr(servers, upset)()
-        seconds = measured(cage, servers)
+        seconds = measured(echo, servers)
         print(f"{upset}: {seconds:.2f} s from the election to an answer")
         assert seconds < BACK_S
         before = len(sender.told)
         until(lambda: len(sender.told) > before + 20, timeout_s=30)
     if upset == "freeze_master":
         servers.thaw(old)
-    assert assert_once(cage, servers, sender.told) <= may_lose
+    assert assert_once(echo, servers, sender.told) <= may_lose
     with contextlib.closing(servers.client()) as client:  # its subscriptions have moved too
-        channel = cage.names.channel("cage")
+        channel = echo.names.channel("input")
         until(lambda: client.pubsub_numsub(channel)[0][1] == 2)
 
 
 def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing(
-    servers: SentinelSet, cage: Cage
+    servers: SentinelSet, echo: EchoRun
 ) -> None:
     """Frozen, replaced, and thawed: for seconds there are two masters, and messages on both.
 
@@ -155,32 +155,32 @@ def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing
         heard_by_listener.append(float(message.array[0]))
 
     for _ in range(2):
-        cage.start(parrot(tally))
-    cage.start(listener(hear, everyone=True), replica="ear")
-    with Sender(cage, forgives=FORGIVEN) as sender:
+        echo.start(echo_component(tally))
+    echo.start(listener(hear, everyone=True), replica="ear")
+    with Sender(echo, forgives=FORGIVEN) as sender:
         until(lambda: len(sender.told) > 300, timeout_s=30)
         old = servers.freeze_master()
         servers.wait_elected()
         servers.thaw(old)
-        with Client(PARROTS, cage.names.run, f"redis://127.0.0.1:{old}/0") as astray:
-            strays = [Message.open(CAGE, numbers(-n)) for n in range(1, 40)]
+        with Client(ECHO, echo.names.run, f"redis://127.0.0.1:{old}/0") as astray:
+            strays = [Message.open(INPUT, numbers(-n)) for n in range(1, 40)]
             for message in strays:
                 astray.send(message)
         before = len(sender.told)
         until(lambda: len(sender.told) > before + 100, timeout_s=30)
-    assert_once(cage, servers, sender.told)
+    assert_once(echo, servers, sender.told)
     with contextlib.closing(servers.client()) as client:
-        stored = set(roots(client, cage.names.stream(*HEARD.key)))
+        stored = set(roots(client, echo.names.stream(*REQUESTS.key)))
     assert not stored & {message.root_id for message in strays}
-    until(lambda: said(cage) and heard_by_listener[-1] == 2.0)
+    until(lambda: said(echo) and heard_by_listener[-1] == 2.0)
 
 
 def test_a_replica_leaves_a_master_that_was_replaced_within_some_heartbeats(
-    servers: SentinelSet, cage: Cage
+    servers: SentinelSet, echo: EchoRun
 ) -> None:
     """The old master would take seconds to hear of it, and lose what it is told meanwhile."""
-    replica = cage.start(parrot())
-    cage.heard(cage.say(1))
+    replica = echo.start(echo_component())
+    echo.wait_reply(echo.send(1))
     old = servers.freeze_master()
     servers.wait_elected()
     servers.thaw(old)
@@ -227,36 +227,36 @@ def connected_to(url: str) -> bool:
     return False
 
 
-def test_a_client_sends_and_asks_through_a_failover(servers: SentinelSet, cage: Cage) -> None:
+def test_a_client_sends_and_asks_through_a_failover(servers: SentinelSet, echo: EchoRun) -> None:
     """The calls wait for the next master; what they answer stands, once."""
-    cage.start(parrot(tally))
+    echo.start(echo_component(tally))
     numbers_seen = []
-    with Client(PARROTS, cage.names.run, cage.url) as client:
-        client.ask(CAGE, FORWARD, numbers(1), answer=(PERCH, FORWARD))
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD))
         servers.kill_master()
         for number in range(5):
-            answer = client.ask(CAGE, FORWARD, numbers(number), answer=(PERCH, FORWARD))
+            answer = client.ask(INPUT, FORWARD, numbers(number), answer=(OUTPUT, FORWARD))
             numbers_seen.append(float(answer.array[0]))
-        entry = client.send(Message.open(CAGE, numbers(7)))
-        assert client.redis.xrange(cage.names.stream(*HEARD.key), entry, entry)
+        entry = client.send(Message.open(INPUT, numbers(7)))
+        assert client.redis.xrange(echo.names.stream(*REQUESTS.key), entry, entry)
     assert numbers_seen == [0.0, 2.0, 4.0, 6.0, 8.0]
-    assert_once(cage, servers, [])
+    assert_once(echo, servers, [])
 
 
-def test_a_commit_whose_answer_was_lost_stands_once(servers: SentinelSet, cage: Cage) -> None:
+def test_a_commit_whose_answer_was_lost_stands_once(servers: SentinelSet, echo: EchoRun) -> None:
     """The connection breaks between the commit and its answer, again and again: no double."""
-    messages = [Message.open(CAGE, numbers(number)) for number in range(20)]
-    with Client(PARROTS, cage.names.run, cage.url) as client:
+    messages = [Message.open(INPUT, numbers(number)) for number in range(20)]
+    with Client(ECHO, echo.names.run, echo.url) as client:
         client.redis.ping()
         with Breaker(client.redis) as breaker:
             entries = [client.send(message) for message in messages]
             client.commit(lambda context: context.counters.add("said"), durable=True)
     assert breaker.broken > 20
     with contextlib.closing(servers.client()) as direct:
-        found = direct.xrange(cage.names.stream(*HEARD.key))
+        found = direct.xrange(echo.names.stream(*REQUESTS.key))
         assert [entry.decode() for entry, _ in found] == entries
         assert [fields[b"ID"].decode() for _, fields in found] == [each.id for each in messages]
-        assert direct.hget(cage.names.counters("client"), "said") == b"1"
+        assert direct.hget(echo.names.counters("client"), "said") == b"1"
 
 
 class Breaker:
@@ -290,7 +290,7 @@ class Breaker:
         return connection
 
 
-def test_a_master_without_replicas_is_asked_again_on_new_connections(own_cage: Cage) -> None:
+def test_a_master_without_replicas_is_asked_again_on_new_connections(own_echo: EchoRun) -> None:
     """NOREPLICAS is what a master answers that was cut off: another one may be there by now."""
     inside, release = threading.Event(), threading.Event()
 
@@ -299,13 +299,13 @@ def test_a_master_without_replicas_is_asked_again_on_new_connections(own_cage: C
         assert release.wait(20)
         return tally(message, context)
 
-    own_cage.start(parrot(slow))
-    message = own_cage.say(1)
+    own_echo.start(echo_component(slow))
+    message = own_echo.send(1)
     assert inside.wait(10)
-    own_cage.client.config_set("min-replicas-to-write", "1")
+    own_echo.client.config_set("min-replicas-to-write", "1")
     with structlog.testing.capture_logs() as lines:
         release.set()
         until(lambda: "lost the server, trying again" in [line["event"] for line in lines])
-    own_cage.client.config_set("min-replicas-to-write", "0")
-    own_cage.heard(message)
-    assert own_cage.counter("heard") == own_cage.said() == 1
+    own_echo.client.config_set("min-replicas-to-write", "0")
+    own_echo.wait_reply(message)
+    assert own_echo.counter("received") == own_echo.reply_count() == 1

@@ -20,22 +20,22 @@ from roomgrad.redis.server import connect, explain_tls
 from roomgrad_swergio.gateway.link import Link
 from roomgrad_swergio.gateway.process import serve
 from roomgrad_swergio.gateway.settings import GatewaySettings
-from tests.integration.conftest import ROOT, Cage, make_cage
-from tests.integration.parrots import parrot
-from tests.integration.secure import Secure, start_secure
+from tests.integration.conftest import ROOT, EchoRun, make_echo_run
+from tests.integration.echo import echo_component
+from tests.integration.tls_server import TlsServer, start_tls_server
 from tests.waiting import until
 
 pytestmark = pytest.mark.docker
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsServer]:
     """One server for all tests, which tell it what to show."""
-    yield from start_secure(tmp_path_factory.mktemp("tls"))
+    yield from start_tls_server(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(autouse=True)
-def as_it_was(server: Secure) -> Iterator[None]:
+def as_it_was(server: TlsServer) -> Iterator[None]:
     """Each test finds a server whose certificate is good."""
     yield
     server.set("tls-auth-clients", "no")
@@ -43,9 +43,9 @@ def as_it_was(server: Secure) -> Iterator[None]:
 
 
 @pytest.fixture
-def cage(server: Secure) -> Iterator[Cage]:
+def echo(server: TlsServer) -> Iterator[EchoRun]:
     """A run over TLS."""
-    yield from make_cage(server.url())
+    yield from make_echo_run(server.url())
 
 
 def by_wire(url: str) -> None:
@@ -89,7 +89,7 @@ WRONG = {
 
 @pytest.mark.parametrize("connects", WAYS)
 def test_a_server_that_proves_who_it_is_is_spoken_to(
-    server: Secure, connects: Callable[[str], None]
+    server: TlsServer, connects: Callable[[str], None]
 ) -> None:
     """By the name that is in its certificate, and by the address that is."""
     connects(server.url())
@@ -99,7 +99,7 @@ def test_a_server_that_proves_who_it_is_is_spoken_to(
 @pytest.mark.parametrize("shown", WRONG)
 @pytest.mark.parametrize("connects", WAYS)
 def test_a_wrong_certificate_is_told_in_a_sentence_and_nothing_is_sent(
-    server: Secure, connects: Callable[[str], None], shown: str
+    server: TlsServer, connects: Callable[[str], None], shown: str
 ) -> None:
     """Ended, not begun, for another host, signed by another CA: what it is, and what to do."""
     server.show(shown)
@@ -111,7 +111,7 @@ def test_a_wrong_certificate_is_told_in_a_sentence_and_nothing_is_sent(
 
 @pytest.mark.parametrize("connects", WAYS)
 def test_who_names_a_ca_trusts_no_other_one(
-    server: Secure, connects: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    server: TlsServer, connects: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even those that this machine trusts, which count only where none is named."""
     server.show("foreign")
@@ -123,7 +123,7 @@ def test_who_names_a_ca_trusts_no_other_one(
 
 @pytest.mark.parametrize("connects", WAYS)
 def test_a_server_without_tls_is_told_from_one_that_is_away(
-    server: Secure, connects: Callable[[str], None]
+    server: TlsServer, connects: Callable[[str], None]
 ) -> None:
     """It would wait for the end of a line for ever."""
     url = server.url().replace(str(server.port), str(server.plain_port))
@@ -136,7 +136,7 @@ def test_a_server_without_tls_is_told_from_one_that_is_away(
 
 @pytest.mark.parametrize("connects", WAYS)
 def test_a_server_with_tls_says_so_to_who_speaks_none(
-    server: Secure, connects: Callable[[str], None]
+    server: TlsServer, connects: Callable[[str], None]
 ) -> None:
     """It only hangs up, so the client finds out what it speaks."""
     with pytest.raises(TLSError, match=rf"localhost:{server.port} speaks TLS: write rediss://"):
@@ -145,7 +145,7 @@ def test_a_server_with_tls_says_so_to_who_speaks_none(
 
 @pytest.mark.parametrize("connects", WAYS)
 def test_a_server_may_want_a_certificate_too(
-    server: Secure, connects: Callable[[str], None]
+    server: TlsServer, connects: Callable[[str], None]
 ) -> None:
     """The address names it."""
     server.set("tls-auth-clients", "yes")
@@ -156,52 +156,54 @@ def test_a_server_may_want_a_certificate_too(
 
 
 @pytest.mark.parametrize("connects", WAYS)
-def test_a_file_that_is_no_ca_is_told(server: Secure, connects: Callable[[str], None]) -> None:
+def test_a_file_that_is_no_ca_is_told(server: TlsServer, connects: Callable[[str], None]) -> None:
     """Missing, or something else."""
     for name, reason in (("gone.crt", "No such file"), ("good.key", "no certificate in PEM")):
         with pytest.raises(TLSError, match=rf"the CA \S+{name} cannot be used \({reason}"):
             connects(server.url(ca=name))
 
 
-def test_a_chain_over_tls_counts_exactly(server: Secure, cage: Cage) -> None:
+def test_a_chain_over_tls_counts_exactly(server: TlsServer, echo: EchoRun) -> None:
     """In a process that knows the CA by its setting, through a certificate that ends meanwhile."""
-    plain = Cage(cage.url.partition("?")[0], cage.client, cage.names, cage.stack)
+    plain = EchoRun(echo.url.partition("?")[0], echo.client, echo.names, echo.stack)
     process = plain.spawn("repeat", redis_ca_file=server.file("ca.crt"))
-    first = [cage.say(value) for value in range(50)]
-    cage.heard(first[-1])
+    first = [echo.send(value) for value in range(50)]
+    echo.wait_reply(first[-1])
     server.show("expired")
-    beats = cage.names.alive("*")
+    beats = echo.names.alive("*")
     with make_plain(server) as watching:
         until(lambda: not watching.client.keys(beats))
         server.show("good")
-    second = [cage.say(value) for value in range(50)]
-    cage.heard(second[-1])
-    until(lambda: cage.said() == cage.counter("heard") == 100)
-    assert cage.pending() == 0
-    assert cage.dead() == []
+    second = [echo.send(value) for value in range(50)]
+    echo.wait_reply(second[-1])
+    until(lambda: echo.reply_count() == echo.counter("received") == 100)
+    assert echo.pending() == 0
+    assert echo.dead_letters() == []
     process.terminate()
     assert process.wait(10) == 0
 
 
 @contextlib.contextmanager
-def make_plain(server: Secure) -> Iterator[Cage]:
+def make_plain(server: TlsServer) -> Iterator[EchoRun]:
     """Looks on without TLS."""
-    yield from make_cage(server.plain_url)
+    yield from make_echo_run(server.plain_url)
 
 
-def test_a_replica_that_serves_waits_for_a_good_certificate(server: Secure, cage: Cage) -> None:
+def test_a_replica_that_serves_waits_for_a_good_certificate(
+    server: TlsServer, echo: EchoRun
+) -> None:
     """It says once why it does not serve."""
     with structlog.testing.capture_logs() as logs:
-        cage.start(parrot())
+        echo.start(echo_component())
         server.show("elsewhere")
         until(lambda: any("not valid for localhost" in str(each.get("reason")) for each in logs))
         server.show("good")
-        cage.heard(cage.say(1))
+        echo.wait_reply(echo.send(1))
     told = [each for each in logs if each["event"] == "lost the server, trying again"]
     assert len(told) <= 2  # hung up, and then not trusted
 
 
-def test_processes_that_begin_end_with_the_sentence(server: Secure) -> None:
+def test_processes_that_begin_end_with_the_sentence(server: TlsServer) -> None:
     """A component, the gateway and a command: exit code 1, one sentence, no traceback."""
     server.show("expired")
     run = Names("test-tls").run
@@ -214,7 +216,7 @@ def test_processes_that_begin_end_with_the_sentence(server: Secure) -> None:
         "REDIS_CA_FILE": server.file("ca.crt"),
     }
     programs = [
-        ["tests.integration.parrots", "repeat"],
+        ["tests.integration.echo", "repeat"],
         ["roomgrad_swergio.gateway", "--port=0"],
         ["roomgrad", "ps"],
     ]
@@ -231,7 +233,7 @@ def test_processes_that_begin_end_with_the_sentence(server: Secure) -> None:
         assert "Traceback" not in said
 
 
-def test_a_gateway_ends_where_it_begins_untrusted(server: Secure) -> None:
+def test_a_gateway_ends_where_it_begins_untrusted(server: TlsServer) -> None:
     """It raises before it listens."""
     server.show("foreign")
     settings = GatewaySettings(run="test-tls", system="")

@@ -17,7 +17,7 @@ from roomgrad.errors import ConnectionLost, NoServer
 from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect
 from roomgrad_swergio.gateway.link import Link
-from tests.integration.secure import make_certificates
+from tests.integration.tls_server import make_certificates
 from tests.waiting import until
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow]

@@ -11,8 +11,8 @@ import pytest
 from roomgrad.testing import throwaway_server
 from tests.conftest import chromium
 from tests.integration.conftest import OwnServer
-from tests.pages.caller import Caller
-from tests.pages.desk import Desk
+from tests.pages.http_client import HttpClient
+from tests.pages.labelling_run import LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -36,10 +36,10 @@ def server_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(server_url: str) -> Iterator[Desk]:
+def labelling(server_url: str) -> Iterator[LabellingRun]:
     """A run of the test's own on a server that others use too."""
     with contextlib.ExitStack() as stack:
-        yield Desk(server_url, stack)
+        yield LabellingRun(server_url, stack)
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def visit(browser: Browser) -> Iterator[Open]:
 
 
 @pytest.fixture
-def caller(desk: Desk) -> Caller:
+def page_client(labelling: LabellingRun) -> HttpClient:
     """Asks a page of the test's own."""
-    return Caller(desk.page())
+    return HttpClient(labelling.page())
 
 
 @pytest.fixture(scope="module")
-def same(server_url: str) -> Iterator[Caller]:
+def shared_page_client(server_url: str) -> Iterator[HttpClient]:
     """Asks one page for all tests that change nothing."""
     with contextlib.ExitStack() as stack:
-        yield Caller(Desk(server_url, stack).page())
+        yield HttpClient(LabellingRun(server_url, stack).page())

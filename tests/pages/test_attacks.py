@@ -24,21 +24,21 @@ from roomgrad.web.serving import Listener
 from roomgrad.web.settings import WebSettings
 from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
-from tests.pages.caller import Caller, Served
-from tests.pages.desk import QUICK, Desk, free_port
+from tests.pages.http_client import HttpClient, Served
+from tests.pages.labelling_run import QUICK, LabellingRun, free_port
 from tests.waiting import until
 
 TOKEN = "s3cret-s3cret-s3cret"
 API = {"labelling": "/api/state", "dashboard": "/api/runs"}
 POST = {"Content-Type": "application/json"}
 
-Make = Callable[..., Caller]
+Make = Callable[..., HttpClient]
 
 
 @contextlib.contextmanager
-def site(page: str, desk: Desk, url: str, **settings: object) -> Iterator[Served]:
+def site(page: str, labelling: LabellingRun, url: str, **settings: object) -> Iterator[Served]:
     """One of the two pages, in a thread."""
-    given = {"run": desk.names.run, "port": free_port(), **settings}
+    given = {"run": labelling.names.run, "port": free_port(), **settings}
     made: LabellingServer | DashboardServer
     if page == "labelling":
         made = LabellingServer(LabellingSettings(**{**QUICK, **given}), url)
@@ -66,37 +66,37 @@ def stack(server_url: str) -> Iterator[contextlib.ExitStack]:
 
 
 @pytest.fixture(scope="module")
-def desk(server_url: str, stack: contextlib.ExitStack) -> Desk:
-    return Desk(server_url, stack)
+def labelling(server_url: str, stack: contextlib.ExitStack) -> LabellingRun:
+    return LabellingRun(server_url, stack)
 
 
 @pytest.fixture(scope="module")
-def caller(page: str, desk: Desk, server_url: str) -> Iterator[Caller]:
+def page_client(page: str, labelling: LabellingRun, server_url: str) -> Iterator[HttpClient]:
     """A page of this machine, without a token."""
-    with site(page, desk, server_url) as made:
-        yield Caller(made)
+    with site(page, labelling, server_url) as made:
+        yield HttpClient(made)
 
 
 @pytest.fixture(scope="module")
 def closed(
-    page: str, desk: Desk, server_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Caller]:
+    page: str, labelling: LabellingRun, server_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HttpClient]:
     """A page with a token."""
     file = tmp_path_factory.mktemp("token") / "token"
     file.write_text(TOKEN)
-    with site(page, desk, server_url, token_file=str(file)) as made:
-        yield Caller(made)
+    with site(page, labelling, server_url, token_file=str(file)) as made:
+        yield HttpClient(made)
 
 
-def cookie_of(caller: Caller) -> dict[str, str]:
+def cookie_of(page_client: HttpClient) -> dict[str, str]:
     """The cookie of somebody who has come in by the token."""
-    _, headers, _ = caller.ask("GET", f"/?token={TOKEN}")
+    _, headers, _ = page_client.ask("GET", f"/?token={TOKEN}")
     return {"Cookie": headers["set-cookie"].partition(";")[0]}
 
 
-def sent(caller: Caller, data: bytes, timeout_s: float = 10.0) -> bytes:
+def sent(page_client: HttpClient, data: bytes, timeout_s: float = 10.0) -> bytes:
     """All that a page answers to bytes, until it closes the connection."""
-    with socket.create_connection(("127.0.0.1", caller.port), timeout_s) as link:
+    with socket.create_connection(("127.0.0.1", page_client.port), timeout_s) as link:
         with contextlib.suppress(OSError):
             link.sendall(data)
         answer = b""
@@ -106,15 +106,15 @@ def sent(caller: Caller, data: bytes, timeout_s: float = 10.0) -> bytes:
         return answer
 
 
-def head(caller: Caller, *lines: str, first: str = "GET / HTTP/1.1") -> bytes:
-    lines = (first, f"Host: {caller.name}", "Connection: close", *lines)
+def head(page_client: HttpClient, *lines: str, first: str = "GET / HTTP/1.1") -> bytes:
+    lines = (first, f"Host: {page_client.name}", "Connection: close", *lines)
     return "\r\n".join((*lines, "", "")).encode("latin-1")
 
 
 # the token
 
 
-def test_the_cookie_is_for_this_page_alone(closed: Caller) -> None:
+def test_the_cookie_is_for_this_page_alone(closed: HttpClient) -> None:
     """No script reads it, no other page sends it, and it holds for nothing but what it names."""
     status, headers, body = closed.ask("GET", f"/?token={TOKEN}")
     assert (status, headers["location"], body) == (303, "/", b"")
@@ -141,7 +141,7 @@ def test_the_cookie_is_for_this_page_alone(closed: Caller) -> None:
     ],
 )
 def test_the_token_stands_in_its_cookie_and_nowhere_else(
-    page: str, closed: Caller, headers: dict[str, str]
+    page: str, closed: HttpClient, headers: dict[str, str]
 ) -> None:
     for path in (API[page], f"{API[page]}?token={TOKEN}", "/static/../?token=" + TOKEN):
         assert closed.ask("GET", path, headers=headers)[0] == 401
@@ -149,7 +149,7 @@ def test_the_token_stands_in_its_cookie_and_nowhere_else(
 
 @pytest.mark.parametrize("change", [str.upper, lambda t: t[:-1], lambda t: t + "x", lambda t: ""])
 def test_a_token_that_is_nearly_right_is_wrong(
-    page: str, closed: Caller, change: Callable[[str], str]
+    page: str, closed: HttpClient, change: Callable[[str], str]
 ) -> None:
     name, _, value = cookie_of(closed)["Cookie"].partition("=")
     cookie = {"Cookie": f"{name}={change(value)}"}
@@ -165,25 +165,26 @@ def test_tokens_are_compared_in_the_same_time_whatever_they_are() -> None:
 
 
 def test_who_tries_many_tokens_has_to_wait(
-    page: str, desk: Desk, server_url: str, tmp_path: Path
+    page: str, labelling: LabellingRun, server_url: str, tmp_path: Path
 ) -> None:
     """Also with the right one; who is in already stays in."""
     file = tmp_path / "token"
     file.write_text(TOKEN)
-    with site(page, desk, server_url, token_file=str(file)) as made:
-        caller = Caller(made)
-        inside = cookie_of(caller)
+    with site(page, labelling, server_url, token_file=str(file)) as made:
+        page_client = HttpClient(made)
+        inside = cookie_of(page_client)
         name = inside["Cookie"].partition("=")[0]
-        tries = [caller.ask("GET", f"/?token=wrong-{n}") for n in range(15)]
+        tries = [page_client.ask("GET", f"/?token=wrong-{n}") for n in range(15)]
         tries += [
-            caller.ask("GET", API[page], headers={"Cookie": f"{name}=wrong-{n}"}) for n in range(15)
+            page_client.ask("GET", API[page], headers={"Cookie": f"{name}=wrong-{n}"})
+            for n in range(15)
         ]
         assert [status for status, _, _ in tries[: guard.WRONG_AT_ONCE]] == [401] * 20
         status, headers, body = tries[-1]
         assert (status, headers["retry-after"]) == (429, "1")
         assert b"too many wrong tokens" in body
-        assert caller.ask("GET", API[page], headers=inside)[0] == 200
-        assert until(lambda: caller.ask("GET", f"/?token={TOKEN}")[0] == 303)
+        assert page_client.ask("GET", API[page], headers=inside)[0] == 200
+        assert until(lambda: page_client.ask("GET", f"/?token={TOKEN}")[0] == 303)
 
 
 # whose page it is
@@ -209,59 +210,67 @@ def test_who_tries_many_tokens_has_to_wait(
         "localhost..",
     ],
 )
-def test_no_other_name_leads_here(caller: Caller, host: str) -> None:
+def test_no_other_name_leads_here(page_client: HttpClient, host: str) -> None:
     """As a name that is led to this machine after the page was loaded (DNS rebinding)."""
-    status, _, body = caller.ask("GET", "/", headers={"Host": host})
+    status, _, body = page_client.ask("GET", "/", headers={"Host": host})
     assert status == 403
     assert "not known by this name" in json.loads(body)["reason"]
 
 
 @pytest.mark.parametrize("host", ["localhost.", "LocalHost:8", "[::1]", "127.0.0.1.", "[0:0::1]:1"])
-def test_names_of_this_machine_lead_here(caller: Caller, host: str) -> None:
+def test_names_of_this_machine_lead_here(page_client: HttpClient, host: str) -> None:
     expected = 403 if host == "[0:0::1]:1" else 200  # another way to write it that no browser has
-    assert caller.ask("GET", "/", headers={"Host": host})[0] == expected
+    assert page_client.ask("GET", "/", headers={"Host": host})[0] == expected
 
 
-def test_two_hosts_or_none_are_no_request(caller: Caller) -> None:
-    for lines in (["Host: evil.example"], [f"Host: {caller.name}"]):
-        assert sent(caller, head(caller, *lines)).startswith(b"HTTP/1.1 400 ")
-    assert sent(caller, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-    assert sent(caller, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 403 ")
-    absolute = head(caller, first="GET http://evil.example/ HTTP/1.1")
-    assert not sent(caller, absolute).startswith(b"HTTP/1.1 200")
+def test_two_hosts_or_none_are_no_request(page_client: HttpClient) -> None:
+    for lines in (["Host: evil.example"], [f"Host: {page_client.name}"]):
+        assert sent(page_client, head(page_client, *lines)).startswith(b"HTTP/1.1 400 ")
+    assert sent(page_client, b"GET / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+    assert sent(page_client, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 403 ")
+    absolute = head(page_client, first="GET http://evil.example/ HTTP/1.1")
+    assert not sent(page_client, absolute).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
-def test_other_pages_cannot_do_anything(page: str, caller: Caller, method: str) -> None:
+def test_other_pages_cannot_do_anything(page: str, page_client: HttpClient, method: str) -> None:
     """Whatever they say of where they come from; nor by a form, of which no origin is known."""
-    origins = ["http://evil.example", "null", "", f"http://{caller.name}.evil.example"]
-    origins += [f"http://{caller.name}/", f"file://{caller.name}", f"ftp://{caller.name}"]
-    origins += [f"http://evil@{caller.name}", "http://127.0.0.1:1", f"HTTP://{caller.name}"]
+    origins = ["http://evil.example", "null", "", f"http://{page_client.name}.evil.example"]
+    origins += [
+        f"http://{page_client.name}/",
+        f"file://{page_client.name}",
+        f"ftp://{page_client.name}",
+    ]
+    origins += [
+        f"http://evil@{page_client.name}",
+        "http://127.0.0.1:1",
+        f"HTTP://{page_client.name}",
+    ]
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for origin in origins:
-        status, headers, _ = caller.ask(method, API[page], b"{}", {"Origin": origin, **form})
+        status, headers, _ = page_client.ask(method, API[page], b"{}", {"Origin": origin, **form})
         assert status == 403
         assert "access-control-allow-origin" not in headers
-    assert caller.ask(method, API[page], b"{}", form)[0] == 403
-    own = {"Origin": f"http://{caller.name}", **form}
-    assert caller.ask(method, API[page], b"{}", own)[0] == 405
+    assert page_client.ask(method, API[page], b"{}", form)[0] == 403
+    own = {"Origin": f"http://{page_client.name}", **form}
+    assert page_client.ask(method, API[page], b"{}", own)[0] == 405
 
 
 @pytest.mark.parametrize("name", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
-def test_a_method_is_what_the_request_says(page: str, caller: Caller, name: str) -> None:
-    status, _, _ = caller.ask("GET", "/api/breeding?_method=POST", headers={name: "POST"})
+def test_a_method_is_what_the_request_says(page: str, page_client: HttpClient, name: str) -> None:
+    status, _, _ = page_client.ask("GET", "/api/breeding?_method=POST", headers={name: "POST"})
     assert status == (405 if page == "labelling" else 404)
 
 
 @pytest.mark.parametrize("where", ["cross-site", "same-site"])
-def test_other_sites_cannot_even_ask(page: str, caller: Caller, where: str) -> None:
+def test_other_sites_cannot_even_ask(page: str, page_client: HttpClient, where: str) -> None:
     """A picture or a script of theirs would hold a connection; a link to the page is a link."""
     foreign = {"Sec-Fetch-Site": where, "Sec-Fetch-Mode": "no-cors"}
     for path in (API[page], "/api/events?run=x", "/static/app.js"):
-        assert caller.ask("GET", path, headers=foreign)[0] == 403
+        assert page_client.ask("GET", path, headers=foreign)[0] == 403
     link = {"Sec-Fetch-Site": where, "Sec-Fetch-Mode": "navigate"}
-    assert caller.ask("GET", "/", headers=link)[0] == 200
-    assert caller.ask("GET", API[page], headers={"Sec-Fetch-Site": "same-origin"})[0] == 200
+    assert page_client.ask("GET", "/", headers=link)[0] == 200
+    assert page_client.ask("GET", API[page], headers={"Sec-Fetch-Site": "same-origin"})[0] == 200
 
 
 # what is read
@@ -286,28 +295,30 @@ def test_other_sites_cannot_even_ask(page: str, caller: Caller, where: str) -> N
         "/..",
     ],
 )
-def test_only_the_files_of_the_page_are_read(caller: Caller, path: str) -> None:
-    status, headers, body = caller.ask("GET", path)
+def test_only_the_files_of_the_page_are_read(page_client: HttpClient, path: str) -> None:
+    status, headers, body = page_client.ask("GET", path)
     assert status in (404, 405) or (status, headers["location"][-1]) == (307, "/")
     assert b"import" not in body
     assert b"root:" not in body
 
 
-def test_nothing_of_a_request_gets_into_the_headers(page: str, caller: Caller) -> None:
+def test_nothing_of_a_request_gets_into_the_headers(page: str, page_client: HttpClient) -> None:
     """No line of one's own: in the address, in a name, in what is asked for again."""
     evil = "%0d%0aSet-Cookie:%20evil=1"
     paths = [f"/?token=x{evil}", f"/static/x{evil}", f"{API[page]}/{evil}", f"/static{evil}"]
     paths += [f"/api/melodies/{'01' * 64}.mid{evil}", f"/api/events?run=x{evil}&run="]
     for path in paths[:-1]:
-        _, headers, _ = caller.ask("GET", path)
+        _, headers, _ = page_client.ask("GET", path)
         assert "set-cookie" not in headers
 
 
-def test_every_answer_has_the_headers(page: str, caller: Caller, closed: Caller) -> None:
+def test_every_answer_has_the_headers(
+    page: str, page_client: HttpClient, closed: HttpClient
+) -> None:
     """Right ones, refusals and errors; nobody learns by what it is served."""
     asked = [("GET", "/", 200), ("GET", API[page], 200), ("GET", "/static/app.js", 200)]
     asked += [("GET", "/healthz", 200), ("GET", "/nothing", 404), ("POST", "/", 403)]
-    answers = [(caller.ask(method, path), status) for method, path, status in asked]
+    answers = [(page_client.ask(method, path), status) for method, path, status in asked]
     answers += [(closed.ask("GET", "/"), 401), (closed.ask("GET", f"/?token={TOKEN}"), 303)]
     for (status, headers, _), expected in answers:
         assert status == expected
@@ -324,18 +335,18 @@ def test_every_answer_has_the_headers(page: str, caller: Caller, closed: Caller)
 # what is too much
 
 
-def test_long_headers_and_addresses_are_no_request(caller: Caller) -> None:
+def test_long_headers_and_addresses_are_no_request(page_client: HttpClient) -> None:
     """They are not gathered without end."""
     long = "x" * connections.MOST_HEADER_BYTES
     many = [f"X{number}: x" for number in range(20_000)]
     for data in (
-        head(caller, f"X: {long}"),
-        head(caller, *many),
-        head(caller, first=f"GET /?{long} HTTP/1.1"),
+        head(page_client, f"X: {long}"),
+        head(page_client, *many),
+        head(page_client, first=f"GET /?{long} HTTP/1.1"),
     ):
-        answer = sent(caller, data)
+        answer = sent(page_client, data)
         assert answer == b"" or re.match(rb"HTTP/1\.1 (400|431) ", answer)  # or cut off at once
-    assert caller.ask("GET", "/")[0] == 200
+    assert page_client.ask("GET", "/")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -349,8 +360,8 @@ def test_long_headers_and_addresses_are_no_request(caller: Caller) -> None:
         b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_no_request_is_refused_in_a_line(caller: Caller, data: bytes) -> None:
-    answer = sent(caller, data)
+def test_what_is_no_request_is_refused_in_a_line(page_client: HttpClient, data: bytes) -> None:
+    answer = sent(page_client, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert answer.endswith(b"Invalid HTTP request received.")
     assert b"server:" not in answer.lower()
@@ -365,54 +376,58 @@ def test_what_is_no_request_is_refused_in_a_line(caller: Caller, data: bytes) ->
         ["Transfer-Encoding: gzip, chunked"],
     ],
 )
-def test_a_body_has_one_length(caller: Caller, lines: list[str]) -> None:
+def test_a_body_has_one_length(page_client: HttpClient, lines: list[str]) -> None:
     """Else two readers could see two requests in one (request smuggling)."""
-    data = head(caller, *lines, first="POST /api/breeding HTTP/1.1") + b"0\r\n\r\nGET / HTTP/1.1"
-    answer = sent(caller, data)
+    data = (
+        head(page_client, *lines, first="POST /api/breeding HTTP/1.1") + b"0\r\n\r\nGET / HTTP/1.1"
+    )
+    answer = sent(page_client, data)
     assert re.match(rb"HTTP/1\.1 (400|403|501) ", answer)
     assert answer.count(b"HTTP/1.1 ") == 1
 
 
-def test_an_upgrade_is_a_request_like_any_other(caller: Caller) -> None:
+def test_an_upgrade_is_a_request_like_any_other(page_client: HttpClient) -> None:
     """There are no web sockets here."""
     lines = ("Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
-    data = head(caller, *lines).replace(b"Connection: close", b"Connection: Upgrade, close")
-    answer = sent(caller, data)
+    data = head(page_client, *lines).replace(b"Connection: close", b"Connection: Upgrade, close")
+    answer = sent(page_client, data)
     assert answer.startswith(b"HTTP/1.1 200 ")
     assert b"content-security-policy" in answer
 
 
 def test_who_is_too_slow_is_left(
-    page: str, desk: Desk, server_url: str, monkeypatch: pytest.MonkeyPatch
+    page: str, labelling: LabellingRun, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With half a header, half a body, or nothing at all; who listens may be silent for longer."""
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
-    with site(page, desk, server_url) as made:
-        caller = Caller(made)
-        post = head(caller, "Content-Length: 100", first="POST /api/breeding HTTP/1.1")
-        with socket.create_connection(("127.0.0.1", caller.port), 10) as link:
-            link.sendall(head(caller, first=f"GET /api/events?run={desk.names.run} HTTP/1.1"))
+    with site(page, labelling, server_url) as made:
+        page_client = HttpClient(made)
+        post = head(page_client, "Content-Length: 100", first="POST /api/breeding HTTP/1.1")
+        with socket.create_connection(("127.0.0.1", page_client.port), 10) as link:
+            link.sendall(
+                head(page_client, first=f"GET /api/events?run={labelling.names.run} HTTP/1.1")
+            )
             assert b"text/event-stream" in link.recv(4096)
-            for data in (b"", b"GET / HT", head(caller)[:-2], post, post + b"{"):
-                answer = sent(caller, data)
+            for data in (b"", b"GET / HT", head(page_client)[:-2], post, post + b"{"):
+                answer = sent(page_client, data)
                 assert answer == b"" or answer.startswith(b"HTTP/1.1 403")
             assert link.recv(4096)  # an event, or the sign of life
-        assert caller.ask("GET", "/")[0] == 200
+        assert page_client.ask("GET", "/")[0] == 200
 
 
 def test_who_takes_nothing_is_left(
-    desk: Desk, server_url: str, monkeypatch: pytest.MonkeyPatch
+    labelling: LabellingRun, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connections, "FROZEN_S", 0.3)
 
     async def large(_request: Request) -> Response:
         return Response(b"x" * 50_000_000)
 
-    with bare([Route("/large", large)]) as caller:
-        with socket.create_connection(("127.0.0.1", caller.port), 10) as link:
-            link.sendall(head(caller, first="GET /large HTTP/1.1"))
-            until(lambda: caller.connections() == 0)
-        status, _, body = caller.ask("GET", "/large")
+    with bare([Route("/large", large)]) as page_client:
+        with socket.create_connection(("127.0.0.1", page_client.port), 10) as link:
+            link.sendall(head(page_client, first="GET /large HTTP/1.1"))
+            until(lambda: page_client.connections() == 0)
+        status, _, body = page_client.ask("GET", "/large")
         assert (status, len(body)) == (200, 50_000_000)
 
 
@@ -423,32 +438,32 @@ def test_so_many_connections_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fine(_request: Request) -> Response:
         return Response("fine")
 
-    with bare([Route("/", fine)]) as caller, contextlib.ExitStack() as links:
-        where = ("127.0.0.1", caller.port)
+    with bare([Route("/", fine)]) as page_client, contextlib.ExitStack() as links:
+        where = ("127.0.0.1", page_client.port)
         for _ in range(3):
             links.enter_context(socket.create_connection(where, 10))
-        until(lambda: caller.connections() == 3)
-        assert sent(caller, b"").startswith(b"HTTP/1.1 503 ")
+        until(lambda: page_client.connections() == 3)
+        assert sent(page_client, b"").startswith(b"HTTP/1.1 503 ")
         links.close()
-        until(lambda: caller.connections() == 0)
-        assert caller.ask("GET", "/")[0] == 200
+        until(lambda: page_client.connections() == 0)
+        assert page_client.ask("GET", "/")[0] == 200
 
 
 def test_who_asks_too_often_has_to_wait(
-    page: str, desk: Desk, server_url: str, monkeypatch: pytest.MonkeyPatch
+    page: str, labelling: LabellingRun, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """But whether the page works may always be asked."""
     monkeypatch.setattr(guard, "MOST_PER_S", 20)
     monkeypatch.setattr(guard, "MOST_AT_ONCE", 10)
-    with site(page, desk, server_url) as made:
-        caller = Caller(made)
-        answers = [caller.ask("GET", "/static/app.js") for _ in range(100)]
+    with site(page, labelling, server_url) as made:
+        page_client = HttpClient(made)
+        answers = [page_client.ask("GET", "/static/app.js") for _ in range(100)]
         late = [each for each in answers if each[0] == 429]
         assert [status for status, _, _ in answers[:10]] == [200] * 10
         assert late[0][1]["retry-after"] == "1"
         assert b"more than 20 requests a second" in late[0][2]
-        assert caller.ask("GET", "/healthz")[0] == 200
-        assert until(lambda: caller.ask("GET", "/static/app.js")[0] == 200)
+        assert page_client.ask("GET", "/healthz")[0] == 200
+        assert until(lambda: page_client.ask("GET", "/static/app.js")[0] == 200)
 
 
 def test_a_rate_is_kept_on_average() -> None:
@@ -481,7 +496,7 @@ def test_addresses_are_not_remembered_without_end() -> None:
 # what goes wrong
 
 
-class Bare(Caller):
+class Bare(HttpClient):
     """Asks a page of the test's own, served as the others are."""
 
     def __init__(self, site: Served, connections: Callable[[], int]) -> None:
@@ -516,8 +531,8 @@ def test_an_error_says_nothing_of_itself() -> None:
     async def broken(_request: Request) -> Response:
         raise RuntimeError("the password is hunter2")
 
-    with bare([Route("/", broken)]) as caller:
-        status, headers, body = caller.ask("GET", "/")
+    with bare([Route("/", broken)]) as page_client:
+        status, headers, body = page_client.ask("GET", "/")
     assert status == 500
     assert json.loads(body) == {"reason": "this went wrong here; the log of the page says why"}
     assert headers["content-security-policy"] == guard.CONTENT_SECURITY_POLICY
@@ -542,7 +557,7 @@ DEEP = b"[" * 1000 + b"]" * 1000
     ],
 )
 def test_bad_bodies_are_refused_in_a_short_sentence(
-    desk: Desk, server_url: str, labels: Caller, body: bytes
+    labelling: LabellingRun, server_url: str, labels: HttpClient, body: bytes
 ) -> None:
     status, answer = labels.post("/api/breeding", body)
     assert status == 422
@@ -556,10 +571,10 @@ def test_bad_bodies_are_refused_in_a_short_sentence(
 
 
 @pytest.fixture(scope="module")
-def labels(desk: Desk, server_url: str) -> Iterator[Caller]:
+def labels(labelling: LabellingRun, server_url: str) -> Iterator[HttpClient]:
     """The page that takes something."""
-    with site("labelling", desk, server_url) as made:
-        yield Caller(made)
+    with site("labelling", labelling, server_url) as made:
+        yield HttpClient(made)
 
 
 @pytest.mark.parametrize(
@@ -577,7 +592,7 @@ def labels(desk: Desk, server_url: str) -> Iterator[Caller]:
     ],
 )
 def test_questions_to_the_dashboard_have_limits(
-    desk: Desk, server_url: str, board: Caller, path: str, status: int
+    labelling: LabellingRun, server_url: str, board: HttpClient, path: str, status: int
 ) -> None:
     found, _, body = board.ask("GET", path)
     assert found == status
@@ -585,15 +600,22 @@ def test_questions_to_the_dashboard_have_limits(
 
 
 @pytest.fixture(scope="module")
-def board(desk: Desk, server_url: str) -> Iterator[Caller]:
+def board(labelling: LabellingRun, server_url: str) -> Iterator[HttpClient]:
     """The page that is asked."""
-    with site("dashboard", desk, server_url) as made:
-        yield Caller(made)
+    with site("dashboard", labelling, server_url) as made:
+        yield HttpClient(made)
 
 
-def test_what_was_seen_last_is_any_text(page: str, desk: Desk, caller: Caller) -> None:
+def test_what_was_seen_last_is_any_text(
+    page: str, labelling: LabellingRun, page_client: HttpClient
+) -> None:
     """Of an event that there never was, everything is new."""
     topic = "state" if page == "labelling" else "server"
-    instance = caller.listen(f"/api/events?run={desk.names.run}", topic)["id"].partition("-")[0]
+    instance = page_client.listen(f"/api/events?run={labelling.names.run}", topic)["id"].partition(
+        "-"
+    )[0]
     for last in (f"{instance}-" + "9" * 5000, f"{instance}-\xb2", "-", "x" * 1000):
-        assert caller.listen(f"/api/events?run={desk.names.run}", topic, last)["event"] == topic
+        assert (
+            page_client.listen(f"/api/events?run={labelling.names.run}", topic, last)["event"]
+            == topic
+        )

@@ -30,11 +30,11 @@ from roomgrad_trebuchet.simulator.settings import SimulatorSettings
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.conftest import OwnServer
-from tests.integration.gateway.door import Door
-from tests.integration.parrots import CAGE, PARROTS, numbers, parrot
-from tests.pages.caller import Caller
+from tests.integration.echo import ECHO, INPUT, echo_component, numbers
+from tests.integration.gateway.gateway_process import GatewayProcess
 from tests.pages.conftest import Open
-from tests.pages.desk import Desk, free_port, history
+from tests.pages.http_client import HttpClient
+from tests.pages.labelling_run import LabellingRun, free_port, history
 from tests.pages.test_looks import violations
 from tests.waiting import until
 
@@ -178,17 +178,17 @@ def test_what_was_given_up_is_shown_with_its_reason(
 
 def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: DashboardServer) -> None:
     """By the last event that it names; a number of another process means nothing."""
-    caller = Caller(dashboard)
-    first = caller.listen("/api/events?run=trebuchet", "server")
+    page_client = HttpClient(dashboard)
+    first = page_client.listen("/api/events?run=trebuchet", "server")
     events = dashboard.page.watches["trebuchet"].events
     instance, _, number = first["id"].partition("-")
     assert int(number) > 0
     until(lambda: events.number > int(number))
-    again = caller.listen("/api/events?run=trebuchet", "graph", last_id=first["id"])
+    again = page_client.listen("/api/events?run=trebuchet", "graph", last_id=first["id"])
     assert again["id"].startswith(instance)
     assert int(again["id"].partition("-")[2]) > int(number)
     assert "server" not in again["before"], "it has not changed"
-    fresh = caller.listen("/api/events?run=trebuchet", "server", last_id="ffffffff-999999")
+    fresh = page_client.listen("/api/events?run=trebuchet", "server", last_id="ffffffff-999999")
     assert json.loads(fresh["data"])["connected"] is True
 
 
@@ -233,13 +233,13 @@ def test_who_may_only_read_sees_all_of_it(own_server: OwnServer, visit: Open) ->
 def test_a_system_that_nobody_here_knows_is_drawn_too(own_server: OwnServer, visit: Open) -> None:
     """By what it says of itself."""
     with (
-        running(parrot(), RuntimeSettings(run="birds"), own_server.url),
+        running(echo_component(), RuntimeSettings(run="birds"), own_server.url),
         serving(own_server.url) as site,
     ):
         page = visit(site.url, expected=AWAY)
         page.locator(".node.component").first.wait_for()
         shown = set(page.locator(".node text:not(.small)").all_text_contents())
-        assert shown == {"parrot", "listener", "cage", "perch"}
+        assert shown == {"echo", "listener", "input", "output"}
         assert page.locator(".node.absent").count() == 1, "no listener lives"
         assert page.locator("#shots-card").is_hidden()
         assert page.locator("#training").is_hidden()
@@ -257,9 +257,9 @@ def test_a_client_of_the_gateway_is_drawn_by_its_name(own_server: OwnServer, vis
         contextlib.ExitStack() as stack,
         contextlib.closing(connect(own_server.url)) as client,
     ):
-        stack.enter_context(running(parrot(), RuntimeSettings(run="birds"), own_server.url))
-        door = Door(own_server.url, client, Names("birds"), stack).open()
-        door.peer("ann", "perch")
+        stack.enter_context(running(echo_component(), RuntimeSettings(run="birds"), own_server.url))
+        gateway = GatewayProcess(own_server.url, client, Names("birds"), stack).open()
+        gateway.peer("ann", "output")
         site = stack.enter_context(serving(own_server.url))
         shown = visit(site.url, expected=AWAY)
         says(shown, "#graph-words", "ann@gateway (by the gateway)")
@@ -271,31 +271,33 @@ def test_runs_that_nobody_watches_any_more_make_room(
     """Whatever names visitors try: what nobody looks at is forgotten."""
     monkeypatch.setattr(watch, "LINGER_S", 0.0)
     monkeypatch.setattr(page, "MOST_WATCHED", 3)
-    caller = Caller(dashboard)
+    page_client = HttpClient(dashboard)
     for number in range(8):
-        found = until(lambda n=number: listened(caller, f"nothing{n}"))
+        found = until(lambda n=number: listened(page_client, f"nothing{n}"))
         assert json.loads(found["data"])["connected"] is True
-        assert caller.get(f"/api/training?run=nothing{number}")[0] == 200
+        assert page_client.get(f"/api/training?run=nothing{number}")[0] == 200
     assert len(dashboard.page.watches) <= 3
     assert len(dashboard.page.curves) <= 3
-    assert until(lambda: listened(caller, "nothing0")), "one that was forgotten is looked at again"
+    assert until(lambda: listened(page_client, "nothing0")), (
+        "one that was forgotten is looked at again"
+    )
 
 
-def listened(caller: Caller, run: str) -> dict[str, str] | None:
+def listened(page_client: HttpClient, run: str) -> dict[str, str] | None:
     """The first event of a run; None while too many are watched."""
-    if caller.get(f"/api/roots/x?run={run}")[0] != 404:
+    if page_client.get(f"/api/roots/x?run={run}")[0] != 404:
         return None
     try:
-        return caller.listen(f"/api/events?run={run}", "server")
+        return page_client.listen(f"/api/events?run={run}", "server")
     except AssertionError:
         return None
 
 
-def test_the_melody_maker_is_shown_with_its_melodies(desk: Desk, visit: Open) -> None:
-    desk.learn()
-    history(desk)
-    with serving(desk.url, run=desk.names.run) as site:
-        page = visit(f"{site.url}#run={desk.names.run}", expected=AWAY)
+def test_the_melody_maker_is_shown_with_its_melodies(labelling: LabellingRun, visit: Open) -> None:
+    labelling.learn()
+    history(labelling)
+    with serving(labelling.url, run=labelling.names.run) as site:
+        page = visit(f"{site.url}#run={labelling.names.run}", expected=AWAY)
         page.locator("#errors .curve0").wait_for()
         assert page.locator("#best li").count() == 5
         says(page, "#histogram", "34")
@@ -331,13 +333,13 @@ def test_it_fits_and_everybody_can_use_it(
 
 
 def test_what_does_not_exist_is_said(dashboard: DashboardServer) -> None:
-    caller = Caller(dashboard)
-    assert caller.get("/healthz") == (200, {"well": True})
-    status, found = caller.get("/api/roots/nothing?run=trebuchet")
+    page_client = HttpClient(dashboard)
+    assert page_client.get("/healthz") == (200, {"well": True})
+    status, found = page_client.get("/api/roots/nothing?run=trebuchet")
     assert status == 404
     assert "no message of root 'nothing'" in found["reason"]
-    assert caller.get("/api/training")[0] == 422
-    assert caller.post("/api/runs", {})[0] in (403, 405), "nothing is ever changed"
+    assert page_client.get("/api/training")[0] == 422
+    assert page_client.post("/api/runs", {})[0] in (403, 405), "nothing is ever changed"
 
 
 def test_a_thousand_messages_a_second_do_not_hurt_the_page(
@@ -347,12 +349,12 @@ def test_a_thousand_messages_a_second_do_not_hurt_the_page(
     stop = threading.Event()
 
     def talk() -> None:
-        with Client(PARROTS, "birds", own_server.url) as c:
+        with Client(ECHO, "birds", own_server.url) as c:
             while not stop.is_set():
-                with contextlib.suppress(ServerError):  # the parrot is far behind just now
-                    c.send(Message.open(CAGE, numbers(1)))
+                with contextlib.suppress(ServerError):  # the echo component is far behind just now
+                    c.send(Message.open(INPUT, numbers(1)))
 
-    with running(parrot(), RuntimeSettings(run="birds"), own_server.url):
+    with running(echo_component(), RuntimeSettings(run="birds"), own_server.url):
         talkers = [threading.Thread(target=talk) for _ in range(2)]
         for each in talkers:
             each.start()

@@ -17,8 +17,8 @@ from roomgrad.errors import SettingsError
 from roomgrad.web.serving import bound
 from roomgrad_melody.labelling.server import PORT, LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
-from tests.pages.caller import Caller
-from tests.pages.desk import Desk, free_port
+from tests.pages.http_client import HttpClient
+from tests.pages.labelling_run import LabellingRun, free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,36 +29,40 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "192.0.2.7", "", "[::"]
 )
-def test_other_names_are_refused(same: Caller, host: str) -> None:
+def test_other_names_are_refused(shared_page_client: HttpClient, host: str) -> None:
     """A page of somebody else may lead its own name here (DNS rebinding)."""
-    status, _, body = same.ask("GET", "/api/state", headers={"Host": host})
+    status, _, body = shared_page_client.ask("GET", "/api/state", headers={"Host": host})
     assert status == 403
     assert b"not known by this name" in body
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "LOCALHOST", "[::1]:8321"])
-def test_own_names_are_known(same: Caller, host: str) -> None:
+def test_own_names_are_known(shared_page_client: HttpClient, host: str) -> None:
     """With any port, as a tunnel may have another one."""
-    assert same.ask("GET", "/", headers={"Host": host})[0] == 200
+    assert shared_page_client.ask("GET", "/", headers={"Host": host})[0] == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "", "http://127.0.0.1:1"])
-def test_posts_of_other_pages_are_refused(desk: Desk, caller: Caller, origin: str) -> None:
-    status, answer = caller.post("/api/breeding", {"command": "START"}, Origin=origin)
+def test_posts_of_other_pages_are_refused(
+    labelling: LabellingRun, page_client: HttpClient, origin: str
+) -> None:
+    status, answer = page_client.post("/api/breeding", {"command": "START"}, Origin=origin)
     assert status == 403
     assert "only the page itself" in answer["reason"]
-    assert desk.redis.xlen(desk.names.stream("control", "COMMAND/CUSTOM")) == 0
+    assert labelling.redis.xlen(labelling.names.stream("control", "COMMAND/CUSTOM")) == 0
 
 
-def test_a_form_of_another_page_has_the_wrong_type(same: Caller) -> None:
-    status, _ = same.post("/api/breeding", {"command": "START"}, **{"Content-Type": "text/plain"})
+def test_a_form_of_another_page_has_the_wrong_type(shared_page_client: HttpClient) -> None:
+    status, _ = shared_page_client.post(
+        "/api/breeding", {"command": "START"}, **{"Content-Type": "text/plain"}
+    )
     assert status == 422
 
 
 @pytest.mark.parametrize("path", ["/", "/static/app.js", "/api/state", "/api/nothing", "/healthz"])
-def test_every_answer_carries_the_headers(same: Caller, path: str) -> None:
+def test_every_answer_carries_the_headers(shared_page_client: HttpClient, path: str) -> None:
     """No script or style but the page's own, nothing from elsewhere, in no frame."""
-    _, headers, _ = same.ask("GET", path)
+    _, headers, _ = shared_page_client.ask("GET", path)
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'none'" in policy
@@ -83,13 +87,13 @@ def test_the_page_has_no_inline_script_or_style_and_no_foreign_address() -> None
 
 
 @pytest.fixture
-def guarded(desk: Desk, tmp_path: Path) -> Caller:
+def guarded(labelling: LabellingRun, tmp_path: Path) -> HttpClient:
     secret = tmp_path / "token"
     secret.write_text("s3cret-s3cret-s3cret\n")
-    return Caller(desk.page(token_file=str(secret)))
+    return HttpClient(labelling.page(token_file=str(secret)))
 
 
-def test_a_token_lets_in_once_and_for_all(guarded: Caller) -> None:
+def test_a_token_lets_in_once_and_for_all(guarded: HttpClient) -> None:
     """It leaves the address, and stays in a cookie that no script and no other page can read."""
     status, headers, _ = guarded.ask("GET", "/?token=s3cret-s3cret-s3cret")
     assert (status, headers["location"]) == (303, "/")
@@ -103,7 +107,7 @@ def test_a_token_lets_in_once_and_for_all(guarded: Caller) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/?token=", "/?token=wrong", "/?token=%C3%A9", "/api/state"])
-def test_without_the_token_nobody_comes_in(guarded: Caller, path: str) -> None:
+def test_without_the_token_nobody_comes_in(guarded: HttpClient, path: str) -> None:
     name = guarded.ask("GET", "/?token=s3cret-s3cret-s3cret")[1]["set-cookie"].partition("=")[0]
     for headers in ({}, {"Cookie": f"{name}=wrong"}, {"Cookie": f"{name}="}):
         status, _, body = guarded.ask("GET", path, headers=headers)
@@ -113,27 +117,30 @@ def test_without_the_token_nobody_comes_in(guarded: Caller, path: str) -> None:
     assert guarded.ask("GET", "/healthz")[0] == 200
 
 
-def test_elsewhere_than_on_this_machine_a_token_is_made(desk: Desk) -> None:
+def test_elsewhere_than_on_this_machine_a_token_is_made(labelling: LabellingRun) -> None:
     """And shown in the address, which stands in the log and in the table."""
-    site = desk.page(host="0.0.0.0")
+    site = labelling.page(host="0.0.0.0")
     assert len(site.listener.token) >= 32
     assert site.url.endswith(f"/?token={site.listener.token}")
-    caller = Caller(site)
-    assert caller.ask("GET", "/")[0] == 401
+    page_client = HttpClient(site)
+    assert page_client.ask("GET", "/")[0] == 401
     assert (
-        caller.ask("GET", f"/?token={site.listener.token}", headers={"Host": "192.0.2.7"})[0] == 303
+        page_client.ask("GET", f"/?token={site.listener.token}", headers={"Host": "192.0.2.7"})[0]
+        == 303
     )
     assert (
-        caller.ask("GET", f"/?token={site.listener.token}", headers={"Host": "evil.example"})[0]
+        page_client.ask("GET", f"/?token={site.listener.token}", headers={"Host": "evil.example"})[
+            0
+        ]
         == 403
     )
-    assert until(lambda: desk.get("labelling", "now"))["url"] == site.url
+    assert until(lambda: labelling.get("labelling", "now"))["url"] == site.url
 
 
-def test_a_named_host_is_known(desk: Desk) -> None:
-    caller = Caller(desk.page(hosts="studio.example, other.example"))
-    assert caller.ask("GET", "/", headers={"Host": "studio.example"})[0] == 200
-    assert caller.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
+def test_a_named_host_is_known(labelling: LabellingRun) -> None:
+    page_client = HttpClient(labelling.page(hosts="studio.example, other.example"))
+    assert page_client.ask("GET", "/", headers={"Host": "studio.example"})[0] == 200
+    assert page_client.ask("GET", "/", headers={"Host": "evil.example"})[0] == 403
 
 
 # where it listens, and how it ends

@@ -19,15 +19,15 @@ from roomgrad_melody.genome import from_text
 from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
-from tests.pages.caller import Caller
-from tests.pages.desk import MELODIES, Desk, history
+from tests.pages.http_client import HttpClient
+from tests.pages.labelling_run import MELODIES, LabellingRun, history
 from tests.waiting import until
 
 A, B, C = MELODIES[:3]
 
 
-def given(desk: Desk, melody: str = A, **changed: Any) -> dict[str, Any]:
-    root = (desk.get("questions", melody) or {"root": "none"})["root"]
+def given(labelling: LabellingRun, melody: str = A, **changed: Any) -> dict[str, Any]:
+    root = (labelling.get("questions", melody) or {"root": "none"})["root"]
     answer = {"rater": "Ada", "melody": melody, "root": root, "rating": 4, "plays": 1}
     return {**answer, "id": secrets.token_hex(16), **changed}
 
@@ -35,81 +35,92 @@ def given(desk: Desk, melody: str = A, **changed: Any) -> dict[str, Any]:
 # what it does
 
 
-def test_a_question_is_taken_and_answered(desk: Desk, caller: Caller) -> None:
+def test_a_question_is_taken_and_answered(labelling: LabellingRun, page_client: HttpClient) -> None:
     """The guess comes with the acknowledgement, and nowhere before."""
-    desk.ask(A, B, C)
-    status, found = caller.post("/api/questions", {"rater": "Ada", "count": 2})
+    labelling.ask(A, B, C)
+    status, found = page_client.post("/api/questions", {"rater": "Ada", "count": 2})
     assert status == 200
     assert [each["melody"] for each in found["questions"]] == [A, B]
     assert all("guess" not in each and "probs" not in each for each in found["questions"])
-    _, state = caller.get("/api/state")
+    _, state = page_client.get("/api/state")
     assert "2.5" not in json.dumps(state)
-    status, answer = caller.post("/api/answers", given(desk))
+    status, answer = page_client.post("/api/answers", given(labelling))
     assert (status, answer["guess"], answer["rating"]) == (200, 2.5, 4)
-    assert [message.id for message in desk.sent()] == [answer["id"]]
-    status, found = caller.get("/api/answers?rater=Ada")
+    assert [message.id for message in labelling.sent()] == [answer["id"]]
+    status, found = page_client.get("/api/answers?rater=Ada")
     assert [each["melody"] for each in found["answers"]] == [A]
 
 
-def test_to_take_none_gives_all_back(desk: Desk, caller: Caller) -> None:
-    desk.ask(A)
-    caller.post("/api/questions", {"rater": "Ada", "count": 1})
-    assert (desk.get("questions", A) or {})["rater"] == "Ada"
-    assert caller.post("/api/questions", {"rater": "Ada", "count": 0}) == (200, {"questions": []})
-    assert (desk.get("questions", A) or {})["rater"] == ""
+def test_to_take_none_gives_all_back(labelling: LabellingRun, page_client: HttpClient) -> None:
+    labelling.ask(A)
+    page_client.post("/api/questions", {"rater": "Ada", "count": 1})
+    assert (labelling.get("questions", A) or {})["rater"] == "Ada"
+    assert page_client.post("/api/questions", {"rater": "Ada", "count": 0}) == (
+        200,
+        {"questions": []},
+    )
+    assert (labelling.get("questions", A) or {})["rater"] == ""
 
 
-def test_the_state_shows_what_stands_in_the_tables(desk: Desk, caller: Caller) -> None:
+def test_the_state_shows_what_stands_in_the_tables(
+    labelling: LabellingRun, page_client: HttpClient
+) -> None:
     """Curves are thinned, and the error is the mean over 20 ratings."""
-    history(desk, labels=300, batches=1000)
-    _, state = caller.get("/api/state")
+    history(labelling, labels=300, batches=1000)
+    _, state = page_client.get("/api/state")
     assert state["learning"]["labels"] == 120
     assert state["population"]["generation"] == 59
     assert len(state["best"]) == 5
     assert state["best"][0]["fitness"] == 4.41
     assert len(state["losses"]["points"]) == 160
     assert state["losses"]["points"][-1][0] == 999
-    curve = desk.table("curve")
+    curve = labelling.table("curve")
     last = [abs(curve[str(n)]["rating"] - curve[str(n)]["guess"]) for n in range(280, 300)]
     assert state["errors"]["points"][-1] == [299, pytest.approx(np.mean(last), abs=1e-3)]
-    desk.put("losses", "1000", step=1000, loss=0.5, chain=99)
-    assert caller.get("/api/state")[1]["losses"]["points"][-1] == [1000, 0.5]
+    labelling.put("losses", "1000", step=1000, loss=0.5, chain=99)
+    assert page_client.get("/api/state")[1]["losses"]["points"][-1] == [1000, 0.5]
 
 
-def test_a_run_that_began_again_shows_nothing_of_the_former(desk: Desk, caller: Caller) -> None:
-    history(desk)
-    assert caller.get("/api/state")[1]["losses"]["points"]
-    desk.redis.delete(desk.names.table("losses"), desk.names.table("learning"))
-    desk.put("losses", "0", step=0, loss=1.5, chain=0)
-    _, state = caller.get("/api/state")
+def test_a_run_that_began_again_shows_nothing_of_the_former(
+    labelling: LabellingRun, page_client: HttpClient
+) -> None:
+    history(labelling)
+    assert page_client.get("/api/state")[1]["losses"]["points"]
+    labelling.redis.delete(labelling.names.table("losses"), labelling.names.table("learning"))
+    labelling.put("losses", "0", step=0, loss=1.5, chain=0)
+    _, state = page_client.get("/api/state")
     assert state["losses"]["points"] == [[0, 1.5]]
     assert state["learning"] is None
 
 
-def test_gathering_is_counted(desk: Desk, caller: Caller) -> None:
+def test_gathering_is_counted(labelling: LabellingRun, page_client: HttpClient) -> None:
     """Of the number that the learner was started with."""
     pool = np.zeros((37, 16), np.uint8)
-    desk.put("learning", "pool", genomes=pool, scored=np.zeros(37, bool))
-    desk.redis.hset(desk.names.run_info(), "settings:learner", b'{"nr_of_unlabeled_data":200}')
-    assert caller.get("/api/state")[1]["gathering"] == {"have": 37, "wanted": 200}
+    labelling.put("learning", "pool", genomes=pool, scored=np.zeros(37, bool))
+    labelling.redis.hset(
+        labelling.names.run_info(), "settings:learner", b'{"nr_of_unlabeled_data":200}'
+    )
+    assert page_client.get("/api/state")[1]["gathering"] == {"have": 37, "wanted": 200}
 
 
 @pytest.mark.parametrize("command", ["START", "STOP", "ASK"])
-def test_breeding_is_commanded(desk: Desk, caller: Caller, command: str) -> None:
-    assert caller.post("/api/breeding", {"command": command}) == (200, {"sent": command})
-    [(_, fields)] = desk.redis.xrange(desk.names.stream("control", "COMMAND/CUSTOM"))
+def test_breeding_is_commanded(
+    labelling: LabellingRun, page_client: HttpClient, command: str
+) -> None:
+    assert page_client.post("/api/breeding", {"command": command}) == (200, {"sent": command})
+    [(_, fields)] = labelling.redis.xrange(labelling.names.stream("control", "COMMAND/CUSTOM"))
     assert json.loads(fields[b"m"])["CMD"] == command
 
 
-def test_melodies_come_as_files(same: Caller) -> None:
+def test_melodies_come_as_files(shared_page_client: HttpClient) -> None:
     """The MIDI file holds all bits, the WAV file lasts 32 notes."""
-    status, headers, midi = same.ask("GET", f"/api/melodies/{A}.mid")
+    status, headers, midi = shared_page_client.ask("GET", f"/api/melodies/{A}.mid")
     assert (status, headers["content-type"]) == (200, "audio/midi")
     assert re.fullmatch(
         r'attachment; filename="melody-[0-9a-f]{32}\.mid"', headers["content-disposition"]
     )
     assert np.array_equal(from_midi(midi), from_text(A))
-    status, headers, data = same.ask("GET", f"/api/melodies/{A}.wav")
+    status, headers, data = shared_page_client.ask("GET", f"/api/melodies/{A}.wav")
     assert (status, headers["content-type"]) == (200, "audio/wav")
     with wave.open(io.BytesIO(data)) as sound:
         assert sound.getnframes() / sound.getframerate() == pytest.approx(15.0)
@@ -141,9 +152,9 @@ def test_melodies_come_as_files(same: Caller) -> None:
     ],
 )
 def test_wrong_input_is_refused_with_a_sentence(
-    same: Caller, path: str, body: Any, reason: str
+    shared_page_client: HttpClient, path: str, body: Any, reason: str
 ) -> None:
-    status, answer = same.post(path, body)
+    status, answer = shared_page_client.post(path, body)
     assert status == 422
     assert reason in answer["reason"]
 
@@ -165,13 +176,13 @@ def test_wrong_input_is_refused_with_a_sentence(
     ],
 )
 def test_a_wrong_answer_is_refused_and_not_sent(
-    desk: Desk, caller: Caller, changed: dict[str, Any], reason: str
+    labelling: LabellingRun, page_client: HttpClient, changed: dict[str, Any], reason: str
 ) -> None:
-    desk.ask(A)
-    status, answer = caller.post("/api/answers", given(desk, **changed))
+    labelling.ask(A)
+    status, answer = page_client.post("/api/answers", given(labelling, **changed))
     assert status == 422
     assert reason in answer["reason"]
-    assert desk.sent() == []
+    assert labelling.sent() == []
 
 
 @pytest.mark.parametrize(
@@ -187,47 +198,49 @@ def test_a_wrong_answer_is_refused_and_not_sent(
         ("DELETE", "/api/answers", 405),
     ],
 )
-def test_what_is_not_there_says_so(same: Caller, method: str, path: str, status: int) -> None:
-    origin = {"Origin": f"http://{same.name}"}
-    found, headers, body = same.ask(method, path, headers=origin)
+def test_what_is_not_there_says_so(
+    shared_page_client: HttpClient, method: str, path: str, status: int
+) -> None:
+    origin = {"Origin": f"http://{shared_page_client.name}"}
+    found, headers, body = shared_page_client.ask(method, path, headers=origin)
     assert found == status
     assert headers["content-type"] == "application/json"
     assert json.loads(body)["reason"]
 
 
-def test_a_large_request_is_refused(same: Caller) -> None:
-    assert same.post("/api/breeding", b" " * 20_000)[0] == 413
+def test_a_large_request_is_refused(shared_page_client: HttpClient) -> None:
+    assert shared_page_client.post("/api/breeding", b" " * 20_000)[0] == 413
 
 
 def test_a_server_that_is_away_is_503_and_comes_back(own_server: OwnServer) -> None:
     """Every endpoint says so in a sentence; when the server is back, all work again."""
     with contextlib.ExitStack() as stack:
-        desk = Desk(own_server.url, stack)
-        caller = Caller(desk.page())
-        desk.ask(A)
-        answer = given(desk)
+        labelling = LabellingRun(own_server.url, stack)
+        page_client = HttpClient(labelling.page())
+        labelling.ask(A)
+        answer = given(labelling)
         own_server.kill()
         calls = [
-            lambda: caller.get("/api/state"),
-            lambda: caller.get("/api/answers?rater=Ada"),
-            lambda: caller.post("/api/questions", {"rater": "Ada", "count": 2}),
-            lambda: caller.post("/api/answers", answer),
-            lambda: caller.post("/api/breeding", {"command": "STOP"}),
+            lambda: page_client.get("/api/state"),
+            lambda: page_client.get("/api/answers?rater=Ada"),
+            lambda: page_client.post("/api/questions", {"rater": "Ada", "count": 2}),
+            lambda: page_client.post("/api/answers", answer),
+            lambda: page_client.post("/api/breeding", {"command": "STOP"}),
         ]
         for call in calls:
             status, found = call()
             assert status == 503
             assert found["reason"].startswith("the server of this run")
             assert "Traceback" not in found["reason"]
-        assert caller.ask("GET", "/")[0] == 200
+        assert page_client.ask("GET", "/")[0] == 200
         own_server.restart()
         for call in calls:
             assert until(lambda call=call: call()[0] == 200)
-        assert len(desk.sent()) == 1
+        assert len(labelling.sent()) == 1
 
 
-def test_health_says_whether_it_hears_the_server(same: Caller) -> None:
-    assert same.get("/healthz") == (200, {"well": True})
+def test_health_says_whether_it_hears_the_server(shared_page_client: HttpClient) -> None:
+    assert shared_page_client.get("/healthz") == (200, {"well": True})
 
 
 # news
@@ -246,10 +259,10 @@ def events(site: LabellingServer) -> Iterator[dict[str, str]]:
             data = data[data.rfind(b"\n\n") + 2 :] if b"\n\n" in data else data
 
 
-def test_events_come_when_something_changes(desk: Desk) -> None:
+def test_events_come_when_something_changes(labelling: LabellingRun) -> None:
     """Each is the whole state; the first one comes at once."""
-    stream = events(desk.page())
+    stream = events(labelling.page())
     assert next(stream)["learning"] is None
-    history(desk)
+    history(labelling)
     caller_sees = until(lambda: next(stream)["learning"])
     assert caller_sees["labels"] == 120

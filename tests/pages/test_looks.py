@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.pages.assertions import saved, says, shows
 from tests.pages.conftest import Open
-from tests.pages.desk import MELODIES, Desk, history
-from tests.pages.looking import saved, says, shows
+from tests.pages.labelling_run import MELODIES, LabellingRun, history
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -44,17 +44,17 @@ def settle(page: Page) -> None:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_and_everybody_can_use_it(
-    desk: Desk, visit: Open, tmp_path: Path, size: str, scheme: str
+    labelling: LabellingRun, visit: Open, tmp_path: Path, size: str, scheme: str
 ) -> None:
     """No violation that axe finds, nothing beside the screen; a picture of it in the test's tmp."""
     from axe_playwright_python.sync_playwright import Axe
 
-    desk.learn()
-    history(desk)
-    desk.ask(*MELODIES[:5])
+    labelling.learn()
+    history(labelling)
+    labelling.ask(*MELODIES[:5])
     width, height = SIZES[size]
     page = visit(
-        desk.page().url,
+        labelling.page().url,
         "Ada",
         color_scheme=scheme,
         viewport={"width": width, "height": height},
@@ -85,10 +85,12 @@ def violations(results: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_waiting_and_trouble_are_readable_too(desk: Desk, visit: Open, scheme: str) -> None:
+def test_waiting_and_trouble_are_readable_too(
+    labelling: LabellingRun, visit: Open, scheme: str
+) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
-    page = visit(desk.page().url, color_scheme=scheme, reduced_motion="reduce")
+    page = visit(labelling.page().url, color_scheme=scheme, reduced_motion="reduce")
     page.wait_for_selector("#name-dialog[open]")
     assert violations(Axe().run(page)) == []
     page.keyboard.type("Ada")
@@ -100,11 +102,11 @@ def test_waiting_and_trouble_are_readable_too(desk: Desk, visit: Open, scheme: s
     assert violations(Axe().run(page)) == []
 
 
-def test_the_focus_is_seen_on_everything(desk: Desk, visit: Open) -> None:
+def test_the_focus_is_seen_on_everything(labelling: LabellingRun, visit: Open) -> None:
     """Tab goes through the page, and each stop has an outline."""
-    desk.ask(MELODIES[0])
-    history(desk)
-    page = visit(desk.page().url, "Ada")
+    labelling.ask(MELODIES[0])
+    history(labelling)
+    page = visit(labelling.page().url, "Ada")
     shows(page, MELODIES[0])
     says(page, "Stop breeding")
     seen: list[str] = []
@@ -126,15 +128,15 @@ def test_the_focus_is_seen_on_everything(desk: Desk, visit: Open) -> None:
     assert "breed" in seen
 
 
-def test_the_next_melody_is_there_at_once(desk: Desk, visit: Open) -> None:
+def test_the_next_melody_is_there_at_once(labelling: LabellingRun, visit: Open) -> None:
     """From the key to the frame that shows the next melody: 95 % within 50 ms.
 
     Rated as fast as a person may who waits for each rating to be saved. Other processes of this
     machine only add to the time, so one quiet round of three is enough.
     """
-    desk.learn()
-    melodies = desk.ask(*MELODIES[: 3 * ROUND + 1])
-    page = visit(desk.page().url, "Ada")
+    labelling.learn()
+    melodies = labelling.ask(*MELODIES[: 3 * ROUND + 1])
+    page = visit(labelling.page().url, "Ada")
     shows(page, melodies[0])
     page.evaluate(LATENCY)
     for number in range(3):

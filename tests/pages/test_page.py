@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from roomgrad_melody.genome import from_text, notes
+from tests.pages.assertions import ratings, saved, says, shows
 from tests.pages.conftest import Open
-from tests.pages.desk import MELODIES, Desk, history
-from tests.pages.looking import ratings, saved, says, shows
+from tests.pages.labelling_run import MELODIES, LabellingRun, history
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ pytestmark = pytest.mark.browser
 A, B, C = MELODIES[:3]
 
 
-def test_rating_needs_no_mouse(desk: Desk, visit: Open) -> None:
+def test_rating_needs_no_mouse(labelling: LabellingRun, visit: Open) -> None:
     """From the name on: keys alone, and every rating arrives with the plays that it took."""
-    desk.learn()
-    desk.ask(A, B, C)
-    page = visit(desk.page().url)
+    labelling.learn()
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url)
     page.wait_for_selector("#name-dialog[open]")
     page.keyboard.type("Ada")
     page.keyboard.press("Enter")
@@ -43,15 +43,15 @@ def test_rating_needs_no_mouse(desk: Desk, visit: Open) -> None:
     shows(page, C)
     page.keyboard.press("5")
     saved(page, C, B, A)
-    until(lambda: ratings(desk) == {A: 4, B: 0, C: 5})
-    label = desk.get("labels", A) or {}
+    until(lambda: ratings(labelling) == {A: 4, B: 0, C: 5})
+    label = labelling.get("labels", A) or {}
     assert (label["rater"], label["plays"]) == ("Ada", 2)
     page.wait_for_selector("#idle:not([hidden])")
 
 
-def test_the_guess_is_hidden_until_one_has_rated(desk: Desk, visit: Open) -> None:
+def test_the_guess_is_hidden_until_one_has_rated(labelling: LabellingRun, visit: Open) -> None:
     """It is nowhere in what the browser got, and stands beside the rating afterwards."""
-    desk.ask(A, guess=4.321, probs=[0.0] * 6)
+    labelling.ask(A, guess=4.321, probs=[0.0] * 6)
     bodies: list[str] = []
 
     def keep(route: Any) -> None:
@@ -59,7 +59,9 @@ def test_the_guess_is_hidden_until_one_has_rated(desk: Desk, visit: Open) -> Non
         bodies.append(response.text())
         route.fulfill(response=response)
 
-    page = visit(desk.page().url, "Ada", prepare=lambda page: page.route("**/api/questions", keep))
+    page = visit(
+        labelling.page().url, "Ada", prepare=lambda page: page.route("**/api/questions", keep)
+    )
     shows(page, A)
     assert bodies
     assert not any("4.321" in body or "guess" in body for body in bodies)
@@ -69,10 +71,12 @@ def test_the_guess_is_hidden_until_one_has_rated(desk: Desk, visit: Open) -> Non
     page.unroute_all(behavior="wait")
 
 
-def test_a_touch_rates_at_once_and_arrow_keys_only_choose(desk: Desk, visit: Open) -> None:
+def test_a_touch_rates_at_once_and_arrow_keys_only_choose(
+    labelling: LabellingRun, visit: Open
+) -> None:
     """With arrow keys one hears the choices first; Enter saves."""
-    desk.ask(A, B)
-    page = visit(desk.page().url, "Ada")
+    labelling.ask(A, B)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.locator("label[for=rate3]").click()
     shows(page, B)
@@ -81,16 +85,16 @@ def test_a_touch_rates_at_once_and_arrow_keys_only_choose(desk: Desk, visit: Ope
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
     assert page.locator("#rate2").is_checked()
-    assert len(until(desk.sent)) == 1
+    assert len(until(labelling.sent)) == 1
     page.keyboard.press("Enter")
     page.wait_for_selector("#idle:not([hidden])")
-    until(lambda: [m.fields["FITNESS"][0] for m in desk.sent()] == [3.0, 2.0])
+    until(lambda: [m.fields["FITNESS"][0] for m in labelling.sent()] == [3.0, 2.0])
 
 
-def test_digits_can_be_switched_off(desk: Desk, visit: Open) -> None:
+def test_digits_can_be_switched_off(labelling: LabellingRun, visit: Open) -> None:
     """Outside the ratings they do nothing then; the choice stays after a reload."""
-    desk.ask(A, B, C)
-    page = visit(desk.page().url, "Ada")
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.locator("#shortcuts").click()
     for key in "0123456789srR?":
@@ -102,12 +106,14 @@ def test_digits_can_be_switched_off(desk: Desk, visit: Open) -> None:
     page.locator("#rate0").focus()
     page.keyboard.press("3")
     shows(page, B)
-    until(lambda: [m.fields["FITNESS"][0] for m in desk.sent()] == [3.0])
+    until(lambda: [m.fields["FITNESS"][0] for m in labelling.sent()] == [3.0])
 
 
-def test_keys_in_a_dialog_and_with_control_are_no_ratings(desk: Desk, visit: Open) -> None:
-    desk.ask(A, B)
-    page = visit(desk.page().url, "Ada")
+def test_keys_in_a_dialog_and_with_control_are_no_ratings(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    labelling.ask(A, B)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.keyboard.press("?")
     page.wait_for_selector("#help-dialog[open]")
@@ -121,18 +127,18 @@ def test_keys_in_a_dialog_and_with_control_are_no_ratings(desk: Desk, visit: Ope
     page.keyboard.press("Enter")
     page.wait_for_selector("#name-button:has-text('Ada 35')")
     shows(page, A)
-    assert desk.sent() == []
+    assert labelling.sent() == []
 
 
-def test_skipping_puts_a_melody_to_the_end(desk: Desk, visit: Open) -> None:
+def test_skipping_puts_a_melody_to_the_end(labelling: LabellingRun, visit: Open) -> None:
     """Others may have it meanwhile; when nothing else is left, it comes again."""
-    desk.learn()
-    desk.ask(A, B, C)
-    page = visit(desk.page().url, "Ada")
+    labelling.learn()
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.keyboard.press("s")
     shows(page, B)
-    until(lambda: (desk.get("questions", A) or {})["rater"] == "")
+    until(lambda: (labelling.get("questions", A) or {})["rater"] == "")
     page.keyboard.press("1")
     shows(page, C)
     page.keyboard.press("1")
@@ -142,11 +148,11 @@ def test_skipping_puts_a_melody_to_the_end(desk: Desk, visit: Open) -> None:
 
 
 @pytest.mark.parametrize("keys", ["Control+z", "Backspace"])
-def test_the_last_rating_is_taken_back(desk: Desk, visit: Open, keys: str) -> None:
+def test_the_last_rating_is_taken_back(labelling: LabellingRun, visit: Open, keys: str) -> None:
     """Its melody is there again, and rated anew; the next one waits."""
-    desk.learn()
-    desk.ask(A, B, C)
-    page = visit(desk.page().url, "Ada")
+    labelling.learn()
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.keyboard.press("1")
     shows(page, B)
@@ -155,22 +161,24 @@ def test_the_last_rating_is_taken_back(desk: Desk, visit: Open, keys: str) -> No
     saved(page, B, A)
     page.keyboard.press(keys)
     shows(page, B)
-    until(lambda: ratings(desk) == {A: 1})
+    until(lambda: ratings(labelling) == {A: 1})
     page.keyboard.press("5")
     shows(page, C)
     saved(page, B, A)
-    until(lambda: ratings(desk) == {A: 1, B: 5})
+    until(lambda: ratings(labelling) == {A: 1, B: 5})
     page.keyboard.press(keys)
     shows(page, B)
     page.keyboard.press(keys)
     shows(page, A)
-    until(lambda: ratings(desk) == {})
+    until(lambda: ratings(labelling) == {})
 
 
-def test_the_last_ten_are_changed_and_taken_back_after_a_reload(desk: Desk, visit: Open) -> None:
-    desk.learn()
-    desk.ask(*MELODIES[:13])
-    page = visit(desk.page().url, "Ada")
+def test_the_last_ten_are_changed_and_taken_back_after_a_reload(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    labelling.learn()
+    labelling.ask(*MELODIES[:13])
+    page = visit(labelling.page().url, "Ada")
     for melody in MELODIES[:12]:
         shows(page, melody)
         page.keyboard.press("3")
@@ -180,23 +188,23 @@ def test_the_last_ten_are_changed_and_taken_back_after_a_reload(desk: Desk, visi
     saved(page, *last)
     row = page.locator(f"#recent li[data-melody='{last[4]}']")
     row.locator("select").select_option("5")
-    until(lambda: ratings(desk)[last[4]] == 5)
+    until(lambda: ratings(labelling)[last[4]] == 5)
     row.locator("button[aria-label='Take this rating back']").click()
-    until(lambda: last[4] not in ratings(desk))
+    until(lambda: last[4] not in ratings(labelling))
     shows(page, last[4])
     page.keyboard.press("0")
-    until(lambda: ratings(desk).get(last[4]) == 0)
+    until(lambda: ratings(labelling).get(last[4]) == 0)
 
 
 # what is shown
 
 
-def test_the_page_shows_what_the_system_does(desk: Desk, visit: Open) -> None:
+def test_the_page_shows_what_the_system_does(labelling: LabellingRun, visit: Open) -> None:
     """And changes as it does, without a reload."""
-    page = visit(desk.page().url, "Ada")
+    page = visit(labelling.page().url, "Ada")
     says(page, "Waiting for the system to begin")
     assert page.locator("#breed").is_disabled()
-    history(desk)
+    history(labelling)
     says(page, "The network learns: batch 23 of 60, from 120 ratings")
     assert page.locator("#answered").inner_text() == "120"
     assert page.locator("#asked").inner_text() == "126"
@@ -206,14 +214,14 @@ def test_the_page_shows_what_the_system_does(desk: Desk, visit: Open) -> None:
     histogram = page.locator("#histogram").get_attribute("aria-label") or ""
     assert "34 times 2" in histogram
     page.locator("#breed").click()
-    stream = desk.names.stream("control", "COMMAND/CUSTOM")
-    [(_, fields)] = until(lambda: desk.redis.xrange(stream))
+    stream = labelling.names.stream("control", "COMMAND/CUSTOM")
+    [(_, fields)] = until(lambda: labelling.redis.xrange(stream))
     assert json.loads(fields[b"m"])["CMD"] == "STOP"
 
 
-def test_the_best_are_heard_and_downloaded(desk: Desk, visit: Open) -> None:
-    history(desk)
-    page = visit(desk.page().url, "Ada")
+def test_the_best_are_heard_and_downloaded(labelling: LabellingRun, visit: Open) -> None:
+    history(labelling)
+    page = visit(labelling.page().url, "Ada")
     page.locator("#best .thumb").first.click()
     for name, kind in (("MIDI", "mid"), ("WAV", "wav")):
         with page.expect_download() as download:
@@ -221,10 +229,10 @@ def test_the_best_are_heard_and_downloaded(desk: Desk, visit: Open) -> None:
         assert download.value.suggested_filename.endswith(f".{kind}")
 
 
-def test_a_melody_is_told_in_words(desk: Desk, visit: Open) -> None:
+def test_a_melody_is_told_in_words(labelling: LabellingRun, visit: Open) -> None:
     """Every note of it, for who does not see the picture."""
-    desk.ask(A)
-    page = visit(desk.page().url, "Ada")
+    labelling.ask(A)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     words = page.locator("#roll-words").inner_text()
     assert [int(n) for n in re.findall(r"Bar (\d):", words)] == list(range(1, 9))
@@ -232,9 +240,9 @@ def test_a_melody_is_told_in_words(desk: Desk, visit: Open) -> None:
     assert len(re.findall(r"[A-G](?: sharp)? \d", words)) == len(sounding)
 
 
-def test_plays_are_counted_and_the_speed_is_kept(desk: Desk, visit: Open) -> None:
-    desk.ask(A, B)
-    page = visit(desk.page().url, "Ada")
+def test_plays_are_counted_and_the_speed_is_kept(labelling: LabellingRun, visit: Open) -> None:
+    labelling.ask(A, B)
+    page = visit(labelling.page().url, "Ada")
     shows(page, A)
     page.locator("#speed").fill("2")
     assert page.locator("#speed-value").inner_text() == "2×"
@@ -245,5 +253,5 @@ def test_plays_are_counted_and_the_speed_is_kept(desk: Desk, visit: Open) -> Non
     page.wait_for_function("() => !document.querySelector('.playhead').hasAttribute('hidden')")
     page.locator("#play").click()
     page.keyboard.press("4")
-    [message] = until(desk.sent)
+    [message] = until(labelling.sent)
     assert np.array_equal(message.fields["PLAYS"], [1])

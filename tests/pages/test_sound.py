@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roomgrad_melody.genome import from_text, notes
 from roomgrad_melody.sound import frequency, samples
 from tests.pages.conftest import Open
-from tests.pages.desk import MELODIES, Desk
+from tests.pages.labelling_run import MELODIES, LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -37,8 +37,8 @@ Sound = NDArray[np.float32]
 
 
 @pytest.fixture
-def page(desk: Desk, visit: Open) -> Page:
-    return visit(desk.page().url)
+def page(labelling: LabellingRun, visit: Open) -> Page:
+    return visit(labelling.page().url)
 
 
 def played(page: Page, melody: str, *, rate: float = 1.0, start: int = 0) -> Sound:

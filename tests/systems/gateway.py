@@ -25,7 +25,7 @@ from roomgrad.redis.server import connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
-from tests.pages.desk import free_port
+from tests.pages.labelling_run import free_port
 from tests.systems.melody import QUICK, ROOT
 from tests.waiting import until
 
@@ -37,7 +37,7 @@ Line = dict[str, Any]
 
 
 @dataclass
-class Guest:
+class ClientProcess:
     """A script of tests/swergio as a process, and the lines that it prints."""
 
     process: subprocess.Popen[bytes]
@@ -68,7 +68,7 @@ class Guest:
         self.process.send_signal(signal.SIGCONT)
 
 
-class Speaker:
+class SwergioClient:
     """An unmodified client in the process of the test, which only speaks."""
 
     def __init__(self, name: str, port: int) -> None:
@@ -82,7 +82,7 @@ class Speaker:
 
 
 @dataclass
-class House:
+class GatewayRun:
     """A run with its gateway, and whoever has come in by it."""
 
     client: redis.Redis
@@ -91,7 +91,7 @@ class House:
     directory: Path
     stack: ExitStack
     port: int = field(default_factory=free_port)
-    guests: list[Guest] = field(default_factory=list)
+    guests: list[ClientProcess] = field(default_factory=list)
 
     def start(self, component: str, **flags: Any) -> None:
         """A component of roomgrad, or the gateway: it has a name like any other."""
@@ -138,7 +138,9 @@ class House:
         """Nobody waits for the component of roomgrad any more: a guest does its work."""
         runs.forget(self.client, system, self.names, component)
 
-    def invite(self, script: str, name: str, *words: str, wait: bool = True, **flags: Any) -> Guest:
+    def invite(
+        self, script: str, name: str, *words: str, wait: bool = True, **flags: Any
+    ) -> ClientProcess:
         """Starts a script of tests/swergio, and waits until it is in its rooms."""
         output = self.directory / f"guest-{len(self.guests)}-{name}.log"
         command = [sys.executable, "-m", f"tests.swergio.{script}"]
@@ -154,7 +156,7 @@ class House:
                 stdout=stdout,
                 stderr=stderr,
             )
-        guest = Guest(process, output)
+        guest = ClientProcess(process, output)
         self.guests.append(guest)
         self.stack.callback(guest.kill)
         if wait:
@@ -165,20 +167,20 @@ class House:
         """The processes that are in their rooms. One that shares a name may say it of another."""
         return {line["ready"] for guest in self.guests for line in guest.lines("ready")}
 
-    def speaker(self, name: str = "speaker") -> Speaker:
+    def speaker(self, name: str = "speaker") -> SwergioClient:
         """Somebody who speaks from within the test."""
-        speaker = Speaker(name, self.port)
+        speaker = SwergioClient(name, self.port)
         self.stack.callback(speaker.client.client.close)
         return speaker
 
 
-def house(launcher: Launcher, client: redis.Redis, run: str, stack: ExitStack) -> House:
+def house(launcher: Launcher, client: redis.Redis, run: str, stack: ExitStack) -> GatewayRun:
     """A run that others have started: all it lacks is its gateway."""
     launcher.directory.mkdir(parents=True, exist_ok=True)
-    return House(client, launcher, Names(run), launcher.directory, stack)
+    return GatewayRun(client, launcher, Names(run), launcher.directory, stack)
 
 
-Build = Callable[[str], House]
+Build = Callable[[str], GatewayRun]
 
 
 @pytest.fixture
@@ -186,7 +188,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
     """A run of this name in which nothing is started yet, on a server of its own."""
     with ExitStack() as stack:
 
-        def start(run: str) -> House:
+        def start(run: str) -> GatewayRun:
             server: EmbeddedServer = stack.enter_context(throwaway_server())
             client = connect(server.url)
             stack.callback(client.close)

@@ -17,7 +17,7 @@ from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
-from tests.chaos.crew import Crew
+from tests.chaos.processes import Processes
 from tests.integration.conftest import start_redis
 from tests.systems import reference
 from tests.systems.conftest import QUICK
@@ -36,7 +36,9 @@ def expected() -> str:
 
 
 @contextlib.contextmanager
-def at_work(folder: Path, url: str, run: str, window: int = 1, replicas: int = 2) -> Iterator[Crew]:
+def at_work(
+    folder: Path, url: str, run: str, window: int = 1, replicas: int = 2
+) -> Iterator[Processes]:
     """So many replicas of each component."""
 
     def program(component: str) -> list[str]:
@@ -48,12 +50,12 @@ def at_work(folder: Path, url: str, run: str, window: int = 1, replicas: int = 2
         return [module_of(component), *flags]
 
     folder.mkdir(exist_ok=True)
-    crew = Crew(program, (TRAINER, CONTROLMODEL, SIMULATOR), replicas, folder)
+    processes = Processes(program, (TRAINER, CONTROLMODEL, SIMULATOR), replicas, folder)
     try:
-        crew.start()
-        yield crew
+        processes.start()
+        yield processes
     finally:
-        crew.stop()
+        processes.stop()
 
 
 @contextlib.contextmanager
@@ -107,10 +109,10 @@ def test_what_was_in_dead_hands_is_taken_over(tmp_path: Path, expected: str, win
     path = tmp_path / "run.backup"
     with (
         a_server() as (url, client),
-        at_work(tmp_path / "first", url, "trebuchet", window) as crew,
+        at_work(tmp_path / "first", url, "trebuchet", window) as processes,
     ):
         wait_applied(client, "trebuchet", STEPS // 4)
-        crew.kill(*crew.names)
+        processes.kill(*processes.names)
         save(client, Names("trebuchet"), path)
     with a_server() as (url, client):
         put(client, path)
@@ -148,11 +150,11 @@ def test_it_moves_from_redis_to_valkey_and_back(tmp_path: Path, expected: str) -
             client = stack.enter_context(contextlib.closing(connect(url)))
             if path is not None:
                 put(client, path)
-            with at_work(tmp_path / f"on-{number}", url, "trebuchet") as crew:
+            with at_work(tmp_path / f"on-{number}", url, "trebuchet") as processes:
                 if number == len(servers) - 1:
                     assert assert_exact(client, "trebuchet") == expected
                     break
                 wait_applied(client, "trebuchet", 50 * (number + 1))
-                crew.kill(*crew.names)
+                processes.kill(*processes.names)
                 path = tmp_path / f"{number}.backup"
                 save(client, Names("trebuchet"), path)

@@ -9,9 +9,9 @@ import pytest
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
+from tests.chaos.environment import SHORT, Times
 from tests.chaos.play import play, turn_over
 from tests.chaos.rivals import PUBSUB
-from tests.chaos.stage import SHORT, Times
 
 RECOVERY_S = 1.0  # from an answer of the server to the next delivery, at p99
 LEASES = 1.5  # until the work of a dead replica is taken over

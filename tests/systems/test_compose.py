@@ -20,7 +20,7 @@ import swergio
 from roomgrad.names import Names
 from roomgrad_melody.contract import MELODY
 from tests.systems.project import ROOT, Project, removed_afterwards, service_of
-from tests.systems.visitor import FIRST_QUESTION_S, Visitor
+from tests.systems.rater_client import FIRST_QUESTION_S, RaterClient
 from tests.waiting import until
 
 # The first build installs torch; with what it leaves in Docker's cache all takes 75 seconds.
@@ -42,11 +42,11 @@ def address(project: Project) -> str:
     return found[-1]
 
 
-def visitor_of(project: Project) -> Visitor:
+def visitor_of(project: Project) -> RaterClient:
     """Somebody who has opened that address."""
-    visitor = Visitor(address(project))
-    visitor.open()
-    return visitor
+    rater = RaterClient(address(project))
+    rater.open()
+    return rater
 
 
 def label(project: Project, melody: str) -> dict[str, Any]:
@@ -227,15 +227,15 @@ def secrets_of(project: Project) -> dict[str, str]:
 
 def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> None:
     """What it asks in a room is answered there, by components that know nothing of swergio."""
-    visitor = swergio.Client("visitor", "127.0.0.1", project.gateway_port)
-    with closing(visitor.client) as connection:
+    rater = swergio.Client("visitor", "127.0.0.1", project.gateway_port)
+    with closing(rater.client) as connection:
         connection.settimeout(20)
-        visitor.join_room("output")
+        rater.join_room("output")
         asked = {"ID": uuid.uuid4().hex, "ROOT_ID": uuid.uuid4().hex, "TYPE": "DATA/FORWARD"}
         status = swergio.MODEL_STATUS.VALIDATE.id
         question = {"TO_ROOM": "input", "MODEL_STATUS": status, "DATA": [[3.0, 60.0]]}
-        visitor.send({**asked, **question})
-        answers = iter(visitor.receive, False)
+        rater.send({**asked, **question})
+        answers = iter(rater.receive, False)
         answer = next(each for each in answers if each.get("TO_ROOM") == "output")
     assert (answer["ROOT_ID"], answer["SENT_BY"]) == (asked["ROOT_ID"], "simulator")
     assert math.isfinite(answer["DATA"][0])
@@ -244,13 +244,13 @@ def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> Non
 def test_the_dashboard_shows_what_runs_in_containers(project: Project) -> None:
     """At the address with the token that its log shows, and at no other."""
     found = re.findall(r"http://[^\s\"']+", project.compose("logs", "--no-log-prefix", "dashboard"))
-    visitor = Visitor(found[-1])
-    assert visitor.origin == f"http://localhost:{project.dashboard_port}"
+    rater = RaterClient(found[-1])
+    assert rater.origin == f"http://localhost:{project.dashboard_port}"
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        visitor.ask("/api/runs")
-    visitor.open()
-    assert {"trebuchet", "melody"} <= set(visitor.ask("/api/runs")["runs"])
-    assert visitor.ask("/api/training?run=trebuchet")["finished"] == STEPS
+        rater.ask("/api/runs")
+    rater.open()
+    assert {"trebuchet", "melody"} <= set(rater.ask("/api/runs")["runs"])
+    assert rater.ask("/api/training?run=trebuchet")["finished"] == STEPS
 
 
 def test_prometheus_looks_at_every_replica(project: Project) -> None:
@@ -307,14 +307,14 @@ def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
     """The address in the log is the one that a browser on this machine needs."""
     page = address(project)
     assert re.fullmatch(rf"http://localhost:{project.port}/\?token=[0-9a-f]{{64}}", page)
-    visitor = Visitor(page)
+    rater = RaterClient(page)
     for path in ("/", "/api/state", "/static/app.js"):
         with pytest.raises(urllib.error.HTTPError) as refused:
-            visitor.ask(path)
+            rater.ask(path)
         refused.value.close()
         assert refused.value.code == 401
-    assert "<html" in visitor.open().lower()
-    assert visitor.ask("/api/state")["run"] == "melody"
+    assert "<html" in rater.open().lower()
+    assert rater.ask("/api/state")["run"] == "melody"
 
 
 def test_the_first_question_comes_soon(project: Project) -> None:
@@ -325,16 +325,16 @@ def test_the_first_question_comes_soon(project: Project) -> None:
 
 def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
     """`docker compose up rater`: it answers what is open, and what is asked from then on."""
-    visitor = visitor_of(project)
-    before = visitor.learning()["labels"]
+    rater = visitor_of(project)
+    before = rater.learning()["labels"]
     project.compose("up", "--detach", "rater")
-    until(lambda: visitor.learning()["labels"] >= before + 7, timeout_s=60)
+    until(lambda: rater.learning()["labels"] >= before + 7, timeout_s=60)
     project.compose("stop", "rater")
 
 
 def test_an_answer_is_learned_from(project: Project) -> None:
     """By two learners and two networks, of which each batch finds one."""
-    visitor = visitor_of(project)
+    rater = visitor_of(project)
 
     def is_idle() -> bool:
         [record] = project.redis("HGET", NAMES.table("learning"), "now")
@@ -342,13 +342,13 @@ def test_an_answer_is_learned_from(project: Project) -> None:
         return not (now["chain"] or now["dirty"] or now["scoring"] or now["rerank"])
 
     until(is_idle, timeout_s=60)
-    before = visitor.learning()
-    question = visitor.question()
-    visitor.answer(question, 4)
+    before = rater.learning()
+    question = rater.question()
+    rater.answer(question, 4)
     found = until(lambda: label(project, question["melody"]), timeout_s=20)
     assert (found["rating"], found["rater"], found["root"]) == (4, "Ada", question["root"])
 
-    until(lambda: visitor.learning()["runs"] > before["runs"] and is_idle(), timeout_s=60)
+    until(lambda: rater.learning()["runs"] > before["runs"] and is_idle(), timeout_s=60)
     counters = project.counters("melody")
     assert counters["sent"] == counters["finished"] == counters["applied"] == counters["distinct"]
     assert counters["sent"] > 0
@@ -377,11 +377,11 @@ def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
 
 def test_pages_want_their_new_tokens_once_they_are_restarted(project: Project) -> None:
     """Who came in by the old address is out."""
-    visitor = visitor_of(project)
+    rater = visitor_of(project)
     project.compose("restart", "labelling", "dashboard")
-    until(lambda: address(project) != visitor.address, timeout_s=30)
+    until(lambda: address(project) != rater.address, timeout_s=30)
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        until(lambda: visitor.ask("/api/state"), timeout_s=30)
+        until(lambda: rater.ask("/api/state"), timeout_s=30)
     assert until(lambda: visitor_of(project), timeout_s=30).ask("/api/state")["run"] == "melody"
 
 

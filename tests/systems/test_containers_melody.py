@@ -30,7 +30,7 @@ from roomgrad_melody.contract import (
     MELODY,
     STOP,
 )
-from tests.pages.desk import free_port
+from tests.pages.labelling_run import free_port
 from tests.systems.melody import (
     AWAY,
     RATER,

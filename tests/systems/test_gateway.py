@@ -18,7 +18,7 @@ from roomgrad_trebuchet.contract import (
     TRAINER,
     TREBUCHET,
 )
-from tests.systems.gateway import Build, House, house
+from tests.systems.gateway import Build, GatewayRun, house
 from tests.systems.gateway import build as build
 from tests.systems.melody import Play, simulated
 from tests.systems.melody import play as play
@@ -31,7 +31,7 @@ FREE = "hall"  # the name of a run of no system that roomgrad knows
 
 
 @pytest.fixture
-def hall(build: Build) -> House:
+def hall(build: Build) -> GatewayRun:
     """Free rooms, and the gateway with its defaults."""
     hall = build(FREE)
     hall.open()
@@ -41,7 +41,7 @@ def hall(build: Build) -> House:
 # rooms
 
 
-def test_hello_world(hall: House) -> None:
+def test_hello_world(hall: GatewayRun) -> None:
     """One greets a room, and hears what another one answers; neither hears itself."""
     ben = hall.invite("hello", "ben")
     ann = hall.invite("hello", "ann", greeting="Hello, World")
@@ -55,7 +55,7 @@ def test_hello_world(hall: House) -> None:
     assert answer["heard"]["ROOT_ID"] == greeting["heard"]["ROOT_ID"]
 
 
-def test_everybody_in_a_room_hears_everything_in_order(hall: House) -> None:
+def test_everybody_in_a_room_hears_everything_in_order(hall: GatewayRun) -> None:
     """And nobody hears what is said in a room that they are not in."""
     guests = [hall.invite("worker", name, "--rooms", "left") for name in ("ann", "ben")]
     other = hall.invite("worker", "cid", "--rooms", "right")
@@ -90,7 +90,7 @@ def test_who_says_what_does_not_fit_is_told_so(build: Build) -> None:
 # those who die, freeze, or share
 
 
-def test_who_was_away_finds_what_came_meanwhile(hall: House) -> None:
+def test_who_was_away_finds_what_came_meanwhile(hall: GatewayRun) -> None:
     """Killed with a message in its hands: that one again, and all that came; once each."""
     clerk = hall.invite("worker", "clerk", "--rooms", "done")
     speaker = hall.speaker()
@@ -131,7 +131,7 @@ def test_nothing_comes_twice_where_that_is_not_wanted(build: Build) -> None:
     assert second.heard() == ["while away"]
 
 
-def test_two_of_one_name_each_hear_everything(hall: House) -> None:
+def test_two_of_one_name_each_hear_everything(hall: GatewayRun) -> None:
     """As on the server that they know."""
     twins = [hall.invite("worker", "ann", "--rooms", "work") for _ in range(2)]
     speaker = hall.speaker()
@@ -161,7 +161,7 @@ def test_two_of_one_name_can_share_their_work(build: Build) -> None:
     assert sorted(clerk.heard(), key=int) == texts
 
 
-def test_who_is_frozen_holds_up_nobody(hall: House) -> None:
+def test_who_is_frozen_holds_up_nobody(hall: GatewayRun) -> None:
     """More than any buffer holds is said to it; everybody else hears all of it meanwhile."""
     frozen = hall.invite("worker", "ann", "--rooms", "left")
     awake = hall.invite("worker", "ben", "--rooms", "left")
@@ -178,7 +178,7 @@ def test_who_is_frozen_holds_up_nobody(hall: House) -> None:
     assert frozen.heard() == texts
 
 
-def test_a_killed_gateway_has_forgotten_nothing(hall: House) -> None:
+def test_a_killed_gateway_has_forgotten_nothing(hall: GatewayRun) -> None:
     """What waited for somebody still waits, what was in their hands comes again."""
     clerk = hall.invite("worker", "clerk", "--rooms", "done")
     speaker = hall.speaker()
@@ -229,7 +229,7 @@ def test_their_trainer_and_control_model_learn_from_our_simulator(build: Build) 
     assert after < 0.5 * before
 
 
-def train_ours(trebuchet: House, component: str, steps: int) -> tuple[float, float]:
+def train_ours(trebuchet: GatewayRun, component: str, steps: int) -> tuple[float, float]:
     """Our components train, but for one whose work a guest does; the mean misses in m."""
     trebuchet.forget(TREBUCHET, component)
     flags = {

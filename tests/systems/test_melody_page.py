@@ -27,10 +27,10 @@ from roomgrad.testing import throwaway_server
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import from_text, notes, pitches
 from roomgrad_melody.rater.rater import rating
+from tests.pages.assertions import saved, says
 from tests.pages.conftest import Open
 from tests.pages.conftest import browser as browser
 from tests.pages.conftest import visit as visit
-from tests.pages.looking import saved, says
 from tests.waiting import until
 
 if TYPE_CHECKING:

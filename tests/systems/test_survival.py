@@ -19,7 +19,7 @@ from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER
-from tests.chaos.crew import Crew
+from tests.chaos.processes import Processes
 from tests.systems import reference
 from tests.systems.conftest import QUICK
 from tests.waiting import until
@@ -37,7 +37,7 @@ class Course:
     """A training whose processes a test may kill."""
 
     client: redis.Redis
-    crew: Crew
+    processes: Processes
 
     @property
     def now(self) -> ledger.Ledger:
@@ -82,12 +82,12 @@ def course(
                 flags += [f"--batch-size={batch}", f"--window={window}"]
             return [module_of(component), *flags]
 
-        crew = Crew(program, components, replicas, directory)
+        processes = Processes(program, components, replicas, directory)
         try:
-            crew.start()
-            yield Course(client, crew)
+            processes.start()
+            yield Course(client, processes)
         finally:
-            crew.stop()
+            processes.stop()
 
 
 def assert_like_one_process(found: Course, steps: int, seed: int) -> None:
@@ -107,9 +107,9 @@ def test_kills_at_random_points_change_no_bit(tmp_path: Path, kills: int, seed: 
         for at in sorted(dice.sample(range(2, STEPS - 10), kills)):
             training.wait_applied(at)
             time.sleep(dice.uniform(0, 0.02))  # any part of a step's way
-            victims = dice.sample(training.crew.names, dice.choice([1, 1, 2]))
-            training.crew.kill(*victims)
-            training.crew.start(*victims)
+            victims = dice.sample(training.processes.names, dice.choice([1, 1, 2]))
+            training.processes.kill(*victims)
+            training.processes.start(*victims)
         assert_like_one_process(training, STEPS, seed)
 
 
@@ -142,7 +142,7 @@ def pace(directory: Path, simulators: int) -> float:
     steps = 60 * simulators
     with course(directory, 1, steps, window=8, components=(TRAINER, CONTROLMODEL)) as training:
         url = f"--redis-url=redis://127.0.0.1:{port_of(training.client)}/0"
-        slow = Crew(
+        slow = Processes(
             lambda _: ["tests.systems.slow_simulator", url, *QUICK], ["slow"], simulators, directory
         )
         try:

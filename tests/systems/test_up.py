@@ -20,8 +20,8 @@ from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TREBUCHET
-from tests.pages.desk import free_port
-from tests.systems.typed import Command, commands
+from tests.pages.labelling_run import free_port
+from tests.systems.command_line import Command, commands
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)

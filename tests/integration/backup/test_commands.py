@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands.calling import found, refused, shown
-from tests.integration.conftest import Cage, make_cage
+from tests.integration.commands.command_line import found, refused, shown
+from tests.integration.conftest import EchoRun, make_echo_run
 
 
 @pytest.fixture
-def cage(embedded_url: str) -> Iterator[Cage]:
-    yield from make_cage(embedded_url)
+def echo(embedded_url: str) -> Iterator[EchoRun]:
+    yield from make_echo_run(embedded_url)
 
 
-def test_a_run_goes_into_a_file_and_back(cage: Cage, tmp_path: Path) -> None:
+def test_a_run_goes_into_a_file_and_back(echo: EchoRun, tmp_path: Path) -> None:
     """By its name, by another one, and every mistake is a sentence."""
-    path, run = str(tmp_path / "run.backup"), cage.names.run
-    cage.client.hset(cage.names.run_info(), "token", "1")
-    saved = found(cage, "backup", path)
+    path, run = str(tmp_path / "run.backup"), echo.names.run
+    echo.client.hset(echo.names.run_info(), "token", "1")
+    saved = found(echo, "backup", path)
     assert (saved["run"], saved["keys"], saved["items"]) == (run, 1, 1)
-    assert "exists" in refused(cage, "backup", path)
-    assert "exists on this server" in refused(cage, "restore", path, code=1)
-    assert f"Run {run} stands as {run} did on " in shown(cage, "restore", path, "--fresh")
-    again = found(cage, "restore", path, "--run", f"{run}-again")
+    assert "exists" in refused(echo, "backup", path)
+    assert "exists on this server" in refused(echo, "restore", path, code=1)
+    assert f"Run {run} stands as {run} did on " in shown(echo, "restore", path, "--fresh")
+    again = found(echo, "restore", path, "--run", f"{run}-again")
     assert (again["run"], again["backup_of"]) == (f"{run}-again", run)
-    assert cage.client.hget(f"{{{run}-again}}:run", "token") == b"1"
-    assert "cannot be read" in refused(cage, "restore", f"{path}.gone")
+    assert echo.client.hget(f"{{{run}-again}}:run", "token") == b"1"
+    assert "cannot be read" in refused(echo, "restore", f"{path}.gone")
     (tmp_path / "bad").write_text("hello")
-    assert "not a complete backup" in refused(cage, "restore", str(tmp_path / "bad"), code=1)
+    assert "not a complete backup" in refused(echo, "restore", str(tmp_path / "bad"), code=1)

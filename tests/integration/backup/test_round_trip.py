@@ -24,8 +24,8 @@ from roomgrad.ops.backup.save import Saved, save
 from roomgrad.ops.backup.snapshot import raw_replies
 from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
-from tests.integration.conftest import Cage
-from tests.integration.parrots import SAID, parrot
+from tests.integration.conftest import EchoRun
+from tests.integration.echo import REPLIES, echo_component
 from tests.waiting import until
 
 Copy = Callable[[str], None]
@@ -276,28 +276,39 @@ def test_a_server_that_fails_on_the_way_keeps_nothing(tmp_path: Path) -> None:
         assert not client.keys("{other}*")
 
 
-def test_another_name_is_told_to_whatever_names_the_run(cage: Cage, tmp_path: Path) -> None:
+def test_another_name_is_told_to_whatever_names_the_run(echo: EchoRun, tmp_path: Path) -> None:
     """What is sent later comes in the new run, and a dead letter goes back into the new one."""
-    names, again = cage.names, Names(f"{cage.names.run}-again")
-    cage.start(parrot())
-    cage.inject({"m": "no message"})
-    until(lambda: len(cage.dead()) == 1)
-    body = cage.client.eval("return cmsgpack.pack(ARGV)", 0, *later(names))
-    cage.client.zadd(names.later("parrot"), {"1": 1})
-    cage.client.hset(names.later_bodies("parrot"), mapping={"count": 1, "1": body})
-    place = f"{names.stream(*SAID.key)}"
-    cage.client.hset(names.position("looker", "one"), place, "1-0 1")
-    copy(cage.client, names.run, tmp_path / "run.backup", again.run)
-    moved = cage.client.hget(again.later_bodies("parrot"), "1")
-    told = cage.client.eval("return cmsgpack.unpack(ARGV[1])", 0, moved)
+    names, again = echo.names, Names(f"{echo.names.run}-again")
+    echo.start(echo_component())
+    echo.add({"m": "no message"})
+    until(lambda: len(echo.dead_letters()) == 1)
+    body = echo.client.eval("return cmsgpack.pack(ARGV)", 0, *later(names))
+    echo.client.zadd(names.later("echo"), {"1": 1})
+    echo.client.hset(names.later_bodies("echo"), mapping={"count": 1, "1": body})
+    place = f"{names.stream(*REPLIES.key)}"
+    echo.client.hset(names.position("looker", "one"), place, "1-0 1")
+    copy(echo.client, names.run, tmp_path / "run.backup", again.run)
+    moved = echo.client.hget(again.later_bodies("echo"), "1")
+    told = echo.client.eval("return cmsgpack.unpack(ARGV[1])", 0, moved)
     assert told == [each.encode() for each in later(again)]
-    letters = Letters(cage.client, again)
+    letters = Letters(echo.client, again)
     (letter,) = letters.newest_first("", "")
     assert letter.stream.startswith(again.prefix())
-    assert cage.client.hkeys(again.position("looker", "one")) == [again.stream(*SAID.key).encode()]
-    assert math.isclose(cage.client.zscore(again.later("parrot"), "1"), 1)
+    assert echo.client.hkeys(again.position("looker", "one")) == [
+        again.stream(*REPLIES.key).encode()
+    ]
+    assert math.isclose(echo.client.zscore(again.later("echo"), "1"), 1)
 
 
 def later(names: Names) -> list[str]:
     """A message as `commit.lua` keeps it."""
-    return [names.stream(*SAID.key), names.channel("said"), "{", "", "m", "x" * 300, "n", "y" * 40]
+    return [
+        names.stream(*REPLIES.key),
+        names.channel("said"),
+        "{",
+        "",
+        "m",
+        "x" * 300,
+        "n",
+        "y" * 40,
+    ]

@@ -19,9 +19,9 @@ from roomgrad.schema import Declaration
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.simulator.handlers import component as simulator
 from roomgrad_trebuchet.trainer.handlers import component as trainer
-from tests.integration.commands.calling import refused, shown
-from tests.integration.conftest import ROOT, Cage
-from tests.integration.parrots import HEARD, parrot
+from tests.integration.commands.command_line import refused, shown
+from tests.integration.conftest import ROOT, EchoRun
+from tests.integration.echo import REQUESTS, echo_component
 
 EXAMPLE = ROOT / "docs" / "asyncapi.yaml"
 
@@ -71,21 +71,21 @@ def test_each_contract_makes_a_document(system: System) -> None:
     assert yaml.safe_load(asyncapi.as_yaml(document)) == json.loads(json.dumps(document))
 
 
-def test_a_running_system_is_described_with_what_it_says_of_itself(cage: Cage) -> None:
+def test_a_running_system_is_described_with_what_it_says_of_itself(echo: EchoRun) -> None:
     """And its messages are what the document says."""
-    cage.start(parrot())
-    messages = [cage.say(1, 2.5), cage.say(*range(100), HOW=3)]
-    document = yaml.safe_load(shown(cage, "asyncapi"))
+    echo.start(echo_component())
+    messages = [echo.send(1, 2.5), echo.send(*range(100), HOW=3)]
+    document = yaml.safe_load(shown(echo, "asyncapi"))
     check(document)
-    assert document["operations"]["parrot.repeat"]["summary"].startswith("Says the double")
-    assert document["operations"]["parrot.sends.perch.DATA.FORWARD"]["action"] == "send"
-    assert json.loads(shown(cage, "asyncapi", "--json")) == document
-    channel = document["channels"]["cage.DATA.FORWARD"]
+    assert document["operations"]["echo.repeat"]["summary"].startswith("Says the double")
+    assert document["operations"]["echo.sends.output.DATA.FORWARD"]["action"] == "send"
+    assert json.loads(shown(echo, "asyncapi", "--json")) == document
+    channel = document["channels"]["input.DATA.FORWARD"]
     run = resolved(document, channel["parameters"]["run"]["$ref"])["default"]
     key = channel["address"].replace("{run}", run)
-    assert key == cage.names.stream(*HEARD.key)
-    payload = document["components"]["messages"]["cage.DATA.FORWARD"]["payload"]
-    entries = cage.client.xrange(key)
+    assert key == echo.names.stream(*REQUESTS.key)
+    payload = document["components"]["messages"]["input.DATA.FORWARD"]["payload"]
+    entries = echo.client.xrange(key)
     assert len(entries) == len(messages)
     for _, pairs in entries:
         jsonschema.validate(codec.parse_body(pairs[b"m"]), payload)
@@ -103,6 +103,6 @@ def test_the_example_of_the_pages_is_up_to_date() -> None:
     assert Path(EXAMPLE).read_text() == asyncapi.as_yaml(document)
 
 
-def test_a_system_is_described_without_any_server(cage: Cage) -> None:
-    assert "title: melody" in shown(cage, "asyncapi", "melody")
-    assert "did you mean melody?" in refused(cage, "asyncapi", "melod")
+def test_a_system_is_described_without_any_server(echo: EchoRun) -> None:
+    assert "title: melody" in shown(echo, "asyncapi", "melody")
+    assert "did you mean melody?" in refused(echo, "asyncapi", "melod")

@@ -20,8 +20,8 @@ from roomgrad.schema import contract
 from roomgrad.testing import running
 from tests.docs import pages
 from tests.integration.commands import squares
-from tests.integration.commands.calling import call, refused
-from tests.integration.conftest import ROOT, Cage
+from tests.integration.commands.command_line import call, refused
+from tests.integration.conftest import ROOT, EchoRun
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -30,9 +30,9 @@ ANSWERS = "answers a forward message"
 PRODUCT = "gradient is the vector-Jacobian product"
 
 
-def check(cage: Cage, *words: str) -> tuple[bool, dict[str, dict[str, Any]]]:
+def check(echo: EchoRun, *words: str) -> tuple[bool, dict[str, dict[str, Any]]]:
     """Whether all passed, and the checks by name."""
-    ended = call(cage, "check", *words, "--json")
+    ended = call(echo, "check", *words, "--json")
     assert ended.stdout, ended.stderr
     found = json.loads(ended.stdout)
     assert ended.returncode == (0 if found["passed"] else 1)
@@ -44,15 +44,15 @@ def squarer(behaviour: str = "") -> tuple[str, ...]:
     return ("squarer", "--command", command, "--timeout", "2", "--count", "3")
 
 
-def test_a_component_that_is_true_passes(own_cage: Cage, tmp_path: Path) -> None:
+def test_a_component_that_is_true_passes(own_echo: EchoRun, tmp_path: Path) -> None:
     """In a run of its own, of which nothing is left."""
-    passed, checks = check(own_cage, *squarer())
+    passed, checks = check(own_echo, *squarer())
     assert passed, checks
     assert len(checks) == NINE
-    assert own_cage.client.keys("*") == []
+    assert own_echo.client.keys("*") == []
     file = tmp_path / "sides.npy"
     np.save(file, np.random.default_rng(0).normal(5, 2, (50, 3)))
-    passed, checks = check(own_cage, *squarer(), "--probes", str(file))
+    passed, checks = check(own_echo, *squarer(), "--probes", str(file))
     assert passed, checks
 
 
@@ -80,41 +80,41 @@ def test_a_component_that_is_true_passes(own_cage: Cage, tmp_path: Path) -> None
         ),
     ],
 )
-def test_what_is_wrong_is_said(own_cage: Cage, behaviour: str, name: str, said: str) -> None:
-    passed, checks = check(own_cage, *squarer(behaviour))
+def test_what_is_wrong_is_said(own_echo: EchoRun, behaviour: str, name: str, said: str) -> None:
+    passed, checks = check(own_echo, *squarer(behaviour))
     assert not passed
     assert not checks[name]["passed"], checks
     assert said in checks[name]["said"]
 
 
-def test_one_that_runs_already_is_probed_where_it_is(own_cage: Cage) -> None:
+def test_one_that_runs_already_is_probed_where_it_is(own_echo: EchoRun) -> None:
     """And its run is left as it was."""
-    with running(squares.squarer(), RuntimeSettings(run="area"), own_cage.url):
-        ended = call(own_cage, "check", "squarer", "--run", "area", "--count", "2")
+    with running(squares.squarer(), RuntimeSettings(run="area"), own_echo.url):
+        ended = call(own_echo, "check", "squarer", "--run", "area", "--count", "2")
     assert ended.returncode == 0, ended.stdout
     assert ended.stdout.count("passed") == NINE
-    assert own_cage.client.exists(Names("area").run_info())
+    assert own_echo.client.exists(Names("area").run_info())
 
 
 @pytest.mark.parametrize("name", ["simulator", "controlmodel"])
-def test_the_trebuchet_is_true_to_its_rooms(own_cage: Cage, name: str) -> None:
-    passed, checks = check(own_cage, name, "--timeout", "30")
+def test_the_trebuchet_is_true_to_its_rooms(own_echo: EchoRun, name: str) -> None:
+    passed, checks = check(own_echo, name, "--timeout", "30")
     assert passed, checks
     assert ("one step" in checks["returns a gradient"]["said"]) == (name == "controlmodel")
 
 
-def test_what_cannot_be_checked_is_said(own_cage: Cage, tmp_path: Path) -> None:
-    assert "it has none" in refused(own_cage, "check", "trainer")
-    assert "did you mean simulator?" in refused(own_cage, "check", "simulatr")
-    assert "ended at once" in refused(own_cage, "check", "x", "--command", "false", code=1)
-    assert "No such file" in refused(own_cage, "check", "x", "--command", "/no/such/program")
+def test_what_cannot_be_checked_is_said(own_echo: EchoRun, tmp_path: Path) -> None:
+    assert "it has none" in refused(own_echo, "check", "trainer")
+    assert "did you mean simulator?" in refused(own_echo, "check", "simulatr")
+    assert "ended at once" in refused(own_echo, "check", "x", "--command", "false", code=1)
+    assert "No such file" in refused(own_echo, "check", "x", "--command", "/no/such/program")
     assert "one that runs, or start one" in refused(
-        own_cage, "check", "x", "--command", "false", "--run", "y"
+        own_echo, "check", "x", "--command", "false", "--run", "y"
     )
     file = tmp_path / "none.npy"
-    assert "No such file" in refused(own_cage, "check", "simulator", "--probes", str(file))
+    assert "No such file" in refused(own_echo, "check", "simulator", "--probes", str(file))
     file.write_bytes(b"no array")
-    assert "in numpy's format" in refused(own_cage, "check", "simulator", "--probes", str(file))
+    assert "in numpy's format" in refused(own_echo, "check", "simulator", "--probes", str(file))
 
 
 def test_a_slope_is_found_between_rounding_and_curvature() -> None:
@@ -131,25 +131,25 @@ def test_a_slope_is_found_between_rounding_and_curvature() -> None:
     ).smooth
 
 
-def foreign(cage: Cage, behaviour: str = "") -> tuple[str, ...]:
+def foreign(echo: EchoRun, behaviour: str = "") -> tuple[str, ...]:
     """A squarer without roomgrad, in a run that says what its rooms carry."""
     names = Names("abroad")
-    cage.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
+    echo.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
     scripts = ROOT / "shared" / "roomgrad" / "lua"
     program = ROOT / "tests" / "integration" / "commands" / "foreign_squares.py"
     process = subprocess.Popen(
         [sys.executable, "-I", program, scripts, behaviour, f"--run={names.run}"],
-        env={**os.environ, "REDIS_URL": cage.url},
+        env={**os.environ, "REDIS_URL": echo.url},
         stderr=subprocess.DEVNULL,
     )
-    cage.stack.callback(process.communicate)
-    cage.stack.callback(process.kill)
+    echo.stack.callback(process.communicate)
+    echo.stack.callback(process.kill)
     return ("squarer", "--run", names.run, "--timeout", "2", "--count", "3")
 
 
-def test_a_component_that_knows_redis_alone_passes(own_cage: Cage) -> None:
+def test_a_component_that_knows_redis_alone_passes(own_echo: EchoRun) -> None:
     """It is probed by the wire: nothing of roomgrad runs in its process."""
-    passed, checks = check(own_cage, *foreign(own_cage))
+    passed, checks = check(own_echo, *foreign(own_echo))
     assert passed, checks
     assert len(checks) == NINE
 
@@ -171,18 +171,20 @@ def test_a_component_that_knows_redis_alone_passes(own_cage: Cage) -> None:
         ),
     ],
 )
-def test_what_is_wrong_abroad_is_said(own_cage: Cage, behaviour: str, name: str, said: str) -> None:
+def test_what_is_wrong_abroad_is_said(
+    own_echo: EchoRun, behaviour: str, name: str, said: str
+) -> None:
     """What the SDK keeps its components from doing."""
-    passed, checks = check(own_cage, *foreign(own_cage, behaviour))
+    passed, checks = check(own_echo, *foreign(own_echo, behaviour))
     assert not passed
     assert not checks[name]["passed"], checks
     assert said in checks[name]["said"]
 
 
-def test_a_run_in_which_others_train_can_be_probed(own_cage: Cage) -> None:
+def test_a_run_in_which_others_train_can_be_probed(own_echo: EchoRun) -> None:
     """What they have in the component's memory is not taken for the probe's."""
-    with running(squares.squarer(), RuntimeSettings(run="area"), own_cage.url):
-        with Client(squares.SQUARES, "area", own_cage.url) as client:
+    with running(squares.squarer(), RuntimeSettings(run="area"), own_echo.url):
+        with Client(squares.SQUARES, "area", own_echo.url) as client:
             inputs = np.ones((2, 3), "<f4")
             client.ask(
                 squares.SIDES,
@@ -191,27 +193,29 @@ def test_a_run_in_which_others_train_can_be_probed(own_cage: Cage) -> None:
                 answer=(squares.AREA, squares.FORWARD),
                 status=ModelStatus.TRAIN,
             )
-        passed, checks = check(own_cage, "squarer", "--run", "area", "--count", "2")
+        passed, checks = check(own_echo, "squarer", "--run", "area", "--count", "2")
     assert passed, checks
-    assert own_cage.client.hlen(Names("area").memory("squarer")) == 1
+    assert own_echo.client.hlen(Names("area").memory("squarer")) == 1
 
 
 @pytest.mark.slow
-def test_the_cannon_of_the_readme_is_true(own_cage: Cage, tmp_path: Path) -> None:
+def test_the_cannon_of_the_readme_is_true(own_echo: EchoRun, tmp_path: Path) -> None:
     """In the simulator's place, started by its own command."""
     (block,) = (each for each in pages.files() if each.file == "cannon.py")
     (tmp_path / "cannon.py").write_text(block.text)
     command = f"{sys.executable} {tmp_path}/cannon.py"
-    passed, checks = check(own_cage, "simulator", "--command", command)
+    passed, checks = check(own_echo, "simulator", "--command", command)
     assert passed, checks
 
 
 @pytest.mark.slow
-def test_who_rounds_its_inputs_is_told_that_nobody_can_tell(own_cage: Cage, tmp_path: Path) -> None:
+def test_who_rounds_its_inputs_is_told_that_nobody_can_tell(
+    own_echo: EchoRun, tmp_path: Path
+) -> None:
     """evalnet makes melodies of any numbers, and answers the gradient as if it had not."""
     file = tmp_path / "melodies.npy"
     np.save(file, np.random.default_rng(0).integers(0, 2, (50, 128)))
-    passed, checks = check(own_cage, "evalnet", "--timeout", "30", "--probes", str(file))
+    passed, checks = check(own_echo, "evalnet", "--timeout", "30", "--probes", str(file))
     assert [name for name, each in checks.items() if not each["passed"]] == [PRODUCT]
     assert not passed
     assert "does it round its inputs?" in checks[PRODUCT]["said"]

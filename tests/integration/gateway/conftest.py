@@ -11,49 +11,49 @@ import pytest
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from tests.integration.conftest import OwnServer
-from tests.integration.gateway.door import Door
+from tests.integration.gateway.gateway_process import GatewayProcess
 
-MakeDoor = Callable[..., Door]
+MakeGateway = Callable[..., GatewayProcess]
 
 
-def doors(url: str) -> Iterator[MakeDoor]:
+def gateways(url: str) -> Iterator[MakeGateway]:
     with contextlib.closing(connect(url)) as client, contextlib.ExitStack() as stack:
 
-        def make(run: str = "", **flags: object) -> Door:
+        def make(run: str = "", **flags: object) -> GatewayProcess:
             names = Names(run or f"test-{secrets.token_hex(6)}")
-            return Door(url, client, names, stack).open(**flags)
+            return GatewayProcess(url, client, names, stack).open(**flags)
 
         yield make
 
 
 @pytest.fixture(scope="session")
-def shared_door(embedded_url: str) -> Iterator[Door]:
-    for make in doors(embedded_url):
+def shared_gateway(embedded_url: str) -> Iterator[GatewayProcess]:
+    for make in gateways(embedded_url):
         yield make(system="trebuchet")
 
 
 @pytest.fixture
-def door(shared_door: Door) -> Iterator[Door]:
+def gateway(shared_gateway: GatewayProcess) -> Iterator[GatewayProcess]:
     """The shared gateway, in the rooms of system trebuchet and in free ones."""
     with contextlib.ExitStack() as stack:
-        stack, shared_door.stack = shared_door.stack, stack
+        stack, shared_gateway.stack = shared_gateway.stack, stack
         try:
-            yield shared_door
+            yield shared_gateway
         finally:
-            shared_door.stack.close()
-            shared_door.stack = stack
+            shared_gateway.stack.close()
+            shared_gateway.stack = stack
 
 
 @pytest.fixture
-def make_door(embedded_url: str) -> Iterator[MakeDoor]:
+def make_gateway(embedded_url: str) -> Iterator[MakeGateway]:
     """Makes gateways of runs of the test's own."""
-    yield from doors(embedded_url)
+    yield from gateways(embedded_url)
 
 
 @pytest.fixture
-def own_door(own_server: OwnServer) -> Iterator[MakeDoor]:
+def own_gateway(own_server: OwnServer) -> Iterator[MakeGateway]:
     """The same on a server of the test's own."""
-    yield from doors(own_server.url)
+    yield from gateways(own_server.url)
 
 
 @pytest.fixture

@@ -11,16 +11,16 @@ from roomgrad.errors import SettingsError
 from roomgrad.settings import load
 from roomgrad_swergio.gateway.members import token_in
 from roomgrad_swergio.gateway.settings import GatewaySettings
-from tests.integration.gateway.conftest import MakeDoor
-from tests.integration.gateway.door import Peer, busy
+from tests.integration.gateway.conftest import MakeGateway
+from tests.integration.gateway.gateway_process import Peer, busy
 
 TOKEN = "a-token-of-24-characters"
 
 
-def test_it_listens_to_this_machine_only(make_door: MakeDoor) -> None:
-    door = make_door()
+def test_it_listens_to_this_machine_only(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection((_address(), door.port), 2)
+        socket.create_connection((_address(), gateway.port), 2)
 
 
 def _address() -> str:
@@ -38,40 +38,40 @@ def test_elsewhere_it_wants_a_token_or_networks(host: str) -> None:
     load(GatewaySettings, [f"--host={host}", "--token-file=token"], {})
 
 
-def test_networks_that_are_named_may_connect(make_door: MakeDoor) -> None:
-    door = make_door(host="0.0.0.0", allow=f"192.0.2.0/24, {_address()}")
-    peer = Peer(socket.create_connection(("127.0.0.1", door.port)))
+def test_networks_that_are_named_may_connect(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(host="0.0.0.0", allow=f"192.0.2.0/24, {_address()}")
+    peer = Peer(socket.create_connection(("127.0.0.1", gateway.port)))
     assert "127.0.0.1 is not in the networks that may connect (--allow)" in peer.error()
     assert peer.is_closed()
     peer.close()
-    named = Peer(socket.create_connection((_address(), door.port)))
+    named = Peer(socket.create_connection((_address(), gateway.port)))
     named.register("ann")
     named.here()
     named.close()
 
 
 def test_a_token_is_shown_with_register_or_behind_the_name(
-    make_door: MakeDoor, tmp_path: Path
+    make_gateway: MakeGateway, tmp_path: Path
 ) -> None:
     """The original's client has no other field to put it; nobody else gets to see it."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
-    door = make_door(token_file=file)
+    gateway = make_gateway(token_file=file)
     for name, more in (("eve", {}), ("eve:wrong", {}), ("eve", {"TOKEN": "wrong"})):
-        eve = door.peer()
+        eve = gateway.peer()
         eve.register(name, **more)
         assert "the token is missing or wrong" in eve.error()
         assert eve.is_closed()
-    watcher = door.peer()
+    watcher = gateway.peer()
     watcher.register("watcher", TOKEN=TOKEN)
     watcher.join("_command")
     watcher.here()
-    ann = door.peer()
+    ann = gateway.peer()
     ann.register(f"ann:{TOKEN}")
     told = watcher.receive()
     assert (told["NAME"], told["SENT_BY"]) == ("ann", "ann")
     assert TOKEN not in str(told)
-    bob = door.peer()
+    bob = gateway.peer()
     bob.register("bob", TOKEN=TOKEN)
     for peer in (ann, bob):
         peer.join("cave")
@@ -79,7 +79,7 @@ def test_a_token_is_shown_with_register_or_behind_the_name(
     ann.say("cave", 1, SENT_BY=f"ann:{TOKEN}")
     assert bob.receive()["SENT_BY"] == "ann"
     busy([ann, bob], "cave", 3)
-    assert not any(TOKEN in line for line in door.lines)
+    assert not any(TOKEN in line for line in gateway.lines)
 
 
 @pytest.mark.parametrize("text", ["short", "", "with a space in the middle of it"])

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from tests.integration.gateway.conftest import MakeDoor
-from tests.integration.gateway.door import Door, Peer, busy
+from tests.integration.gateway.conftest import MakeGateway
+from tests.integration.gateway.gateway_process import GatewayProcess, Peer, busy
 from tests.waiting import until
 
 WRONG = {
@@ -47,10 +47,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_a_wrong_message_is_answered_and_its_sender_stays(door: Door, room: str, what: str) -> None:
+def test_a_wrong_message_is_answered_and_its_sender_stays(
+    gateway: GatewayProcess, room: str, what: str
+) -> None:
     """With what was expected. The messages behind it are still understood."""
     text, reason = WRONG[what]
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     ann.frame(text)
     assert reason in ann.error()
     ann.say(room, "next")
@@ -71,69 +73,73 @@ def test_a_wrong_message_is_answered_and_its_sender_stays(door: Door, room: str,
     ],
 )
 def test_a_header_that_is_none_ends_its_connection(
-    door: Door, room: str, header: bytes, reason: str
+    gateway: GatewayProcess, room: str, header: bytes, reason: str
 ) -> None:
     """Where the next message begins is not known any more; the others do not notice."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
-    eve = door.peer(f"eve-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    eve = gateway.peer(f"eve-{room}", room)
     eve.socket.sendall(header + b" and more")
     assert reason in eve.error()
     assert eve.is_closed()
     busy([ann, bob], room)
 
 
-def test_who_does_not_register_is_shown_the_door(make_door: MakeDoor) -> None:
-    door = make_door(handshake_s=0.3)
-    silent, late = door.peer(), door.peer()
+def test_who_does_not_register_is_shown_the_door(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(handshake_s=0.3)
+    silent, late = gateway.peer(), gateway.peer()
     late.say("cave", "before a name")
     assert "expected COMMAND/REGISTER first" in late.error()
     for peer in (silent, late):
         assert "no REGISTER within 0.3 s" in peer.error()
         assert peer.is_closed()
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     time.sleep(0.5)  # longer than the handshake: who has registered may be silent
     busy([ann, bob], "cave", 3)
 
 
 @pytest.mark.parametrize("begun", [b"12", b"100       ", b"100       {half"])
-def test_a_message_that_does_not_end_is_not_waited_for(make_door: MakeDoor, begun: bytes) -> None:
-    door = make_door(frame_s=0.3)
-    ann, bob, eve = (door.peer(name, "cave") for name in ("ann", "bob", "eve"))
+def test_a_message_that_does_not_end_is_not_waited_for(
+    make_gateway: MakeGateway, begun: bytes
+) -> None:
+    gateway = make_gateway(frame_s=0.3)
+    ann, bob, eve = (gateway.peer(name, "cave") for name in ("ann", "bob", "eve"))
     eve.socket.sendall(begun)
     assert busy([ann, bob], "cave") < 5
     assert "did not come within 0.3 s" in eve.error()
     assert eve.is_closed()
-    door.left("eve")
+    gateway.left("eve")
 
 
-def test_a_connection_that_ends_within_a_message_is_no_trouble(door: Door, room: str) -> None:
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+def test_a_connection_that_ends_within_a_message_is_no_trouble(
+    gateway: GatewayProcess, room: str
+) -> None:
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     for begun in (b"1", b"100       ", b"100       {half"):
-        eve = door.peer(f"eve-{room}")
+        eve = gateway.peer(f"eve-{room}")
         eve.socket.sendall(begun)
         eve.close()
-        door.left(f"eve-{room}")
+        gateway.left(f"eve-{room}")
     busy([ann, bob], room)
 
 
-def test_announced_bytes_cost_nothing_until_they_come(make_door: MakeDoor) -> None:
+def test_announced_bytes_cost_nothing_until_they_come(make_gateway: MakeGateway) -> None:
     """Sixty connections announce 8 MiB each and send none of it."""
-    door = make_door()
-    assert door.process is not None
-    process = psutil.Process(door.process.pid)
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    gateway = make_gateway()
+    assert gateway.process is not None
+    process = psutil.Process(gateway.process.pid)
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     before = process.memory_info().rss
     for number in range(60):
-        door.peer(f"eve-{number}").socket.sendall(b"%-10d" % (8 * 1024 * 1024))
+        gateway.peer(f"eve-{number}").socket.sendall(b"%-10d" % (8 * 1024 * 1024))
     busy([ann, bob], "cave")
     assert process.memory_info().rss - before < 40 * 1024 * 1024
 
 
-def test_no_more_connections_than_allowed(make_door: MakeDoor) -> None:
-    door = make_door(max_connections=3)
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
-    eve = door.peer()
-    late = Peer(socket.create_connection(("127.0.0.1", door.port)))
+def test_no_more_connections_than_allowed(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(max_connections=3)
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
+    eve = gateway.peer()
+    late = Peer(socket.create_connection(("127.0.0.1", gateway.port)))
     assert "3 clients are connected already (--max-connections)" in late.error()
     assert late.is_closed()
     eve.close()
@@ -141,7 +147,7 @@ def test_no_more_connections_than_allowed(make_door: MakeDoor) -> None:
     late.close()
 
     def admitted() -> bool:
-        peer = door.peer()
+        peer = gateway.peer()
         peer.register("late")
         peer.send({"TYPE": "DATA/CUSTOM"})
         return "neither" in peer.error()
@@ -149,25 +155,29 @@ def test_no_more_connections_than_allowed(make_door: MakeDoor) -> None:
     until(admitted)
 
 
-def test_a_message_as_large_as_allowed_arrives(door: Door, room: str) -> None:
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+def test_a_message_as_large_as_allowed_arrives(gateway: GatewayProcess, room: str) -> None:
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     text = "x" * (7 * 1024 * 1024)
     ann.say(room, text)
     assert bob.data() == [text]
 
 
-def test_a_flood_of_rubbish_is_answered_and_hurts_nobody_else(door: Door, room: str) -> None:
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
-    eve = door.peer(f"eve-{room}", room)
+def test_a_flood_of_rubbish_is_answered_and_hurts_nobody_else(
+    gateway: GatewayProcess, room: str
+) -> None:
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    eve = gateway.peer(f"eve-{room}", room)
     eve.socket.sendall(b"5         oops!" * 2000)
     assert busy([ann, bob], room) < 10
     eve.here()
 
 
-def test_a_direct_message_reaches_a_client_as_the_original_sends_it(door: Door, room: str) -> None:
+def test_a_direct_message_reaches_a_client_as_the_original_sends_it(
+    gateway: GatewayProcess, room: str
+) -> None:
     """The original's client ends at it, as it looks for TO_ROOM. Nobody else is concerned."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
-    eve = door.peer(f"eve-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    eve = gateway.peer(f"eve-{room}", room)
     ann.send({"TYPE": "DATA/TEXT", "TO": f"eve-{room}", "DATA": 1})
     assert eve.data() == [1]
     eve.close()

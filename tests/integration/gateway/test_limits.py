@@ -16,14 +16,14 @@ from roomgrad_swergio.gateway import ears
 from roomgrad_swergio.gateway.ears import Ears
 from roomgrad_swergio.gateway.members import MOST_JOINED
 from roomgrad_swergio.gateway.rooms import MOST_TYPES
-from tests.integration.gateway.conftest import MakeDoor
-from tests.integration.gateway.door import Door, busy
+from tests.integration.gateway.conftest import MakeGateway
+from tests.integration.gateway.gateway_process import GatewayProcess, busy
 from tests.waiting import until
 
 
-def test_a_client_is_in_so_many_rooms(make_door: MakeDoor) -> None:
-    door = make_door()
-    ann, bob, eve = door.peer("ann", "cave"), door.peer("bob", "cave"), door.peer("eve")
+def test_a_client_is_in_so_many_rooms(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
+    ann, bob, eve = gateway.peer("ann", "cave"), gateway.peer("bob", "cave"), gateway.peer("eve")
     for number in range(MOST_JOINED - 1):  # and one in which it hears what is said TO it
         eve.join(f"room-{number}")
     eve.here()
@@ -37,9 +37,9 @@ def test_a_client_is_in_so_many_rooms(make_door: MakeDoor) -> None:
     busy([ann, bob], "cave", 3)
 
 
-def test_a_room_has_so_many_types(door: Door, room: str) -> None:
+def test_a_room_has_so_many_types(gateway: GatewayProcess, room: str) -> None:
     """Each of them is a stream, and costs everybody in the room a group."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     for number in range(MOST_TYPES):
         ann.say(room, number, TYPE=f"DATA/X{number}")
     assert bob.data(MOST_TYPES)
@@ -49,22 +49,24 @@ def test_a_room_has_so_many_types(door: Door, room: str) -> None:
     assert bob.data() == [5]
 
 
-def test_rings_that_are_forged_make_no_streams_and_no_noise(door: Door, room: str) -> None:
+def test_rings_that_are_forged_make_no_streams_and_no_noise(
+    gateway: GatewayProcess, room: str
+) -> None:
     """Who may publish can say anything on a channel."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
-    channel = door.names.channel(room)
-    until(lambda: door.client.pubsub_numsub(channel)[0][1])
-    before = len(door.lines)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    channel = gateway.names.channel(room)
+    until(lambda: gateway.client.pubsub_numsub(channel)[0][1])
+    before = len(gateway.lines)
     for payload in (b'{"ring":1,', b'{"ring":1,"TYPE":7}', b'{"ring":1,"TYPE":"A/B","entry":[]}'):
-        door.client.publish(channel, payload)
+        gateway.client.publish(channel, payload)
     busy([ann, bob], room, 3)
-    assert not any("goes on after an error" in line for line in door.lines[before:])
+    assert not any("goes on after an error" in line for line in gateway.lines[before:])
 
 
-def test_a_client_that_sends_too_fast_is_read_more_slowly(make_door: MakeDoor) -> None:
+def test_a_client_that_sends_too_fast_is_read_more_slowly(make_gateway: MakeGateway) -> None:
     """Nothing of it is lost, and the others do not notice."""
-    door = make_door(max_per_s=20)
-    ann, bob, eve = (door.peer(name) for name in ("ann", "bob", "eve"))
+    gateway = make_gateway(max_per_s=20)
+    ann, bob, eve = (gateway.peer(name) for name in ("ann", "bob", "eve"))
     for peer in (bob, eve):
         peer.join("cave")
         peer.here()
@@ -76,11 +78,11 @@ def test_a_client_that_sends_too_fast_is_read_more_slowly(make_door: MakeDoor) -
     assert time.monotonic() - began > 0.9
 
 
-def test_a_wrong_token_takes_its_time(make_door: MakeDoor, tmp_path: Path) -> None:
+def test_a_wrong_token_takes_its_time(make_gateway: MakeGateway, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("a-token-of-24-characters")
-    door = make_door(token_file=file)
-    eve = door.peer()
+    gateway = make_gateway(token_file=file)
+    eve = gateway.peer()
     began = time.monotonic()
     eve.register("eve:wrong")
     assert "the token is missing or wrong" in eve.error()

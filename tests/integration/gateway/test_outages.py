@@ -8,104 +8,106 @@ import threading
 import psutil
 
 from tests.integration.conftest import OwnServer
-from tests.integration.gateway.conftest import MakeDoor
-from tests.integration.gateway.door import Peer, busy
+from tests.integration.gateway.conftest import MakeGateway
+from tests.integration.gateway.gateway_process import Peer, busy
 from tests.waiting import until
 
 
-def test_a_gateway_that_is_killed_and_started_again(make_door: MakeDoor) -> None:
+def test_a_gateway_that_is_killed_and_started_again(make_gateway: MakeGateway) -> None:
     """Who comes back finds what waited, what it had not answered, and its rooms."""
-    door = make_door()
-    ann, bob, cat = (door.peer(name, "cave") for name in ("ann", "bob", "cat"))
+    gateway = make_gateway()
+    ann, bob, cat = (gateway.peer(name, "cave") for name in ("ann", "bob", "cat"))
     ann.say("cave", "not answered", ROOT_ID="r0")
     assert bob.data() == cat.data() == ["not answered"]
     cat.close()
-    door.left("cat")
+    gateway.left("cat")
     ann.say("cave", "for cat", ROOT_ID="r1")
     assert bob.data() == ["for cat"]
     bob.say("cave", "answered", ROOT_ID="r1")
     assert ann.data() == ["answered"]
-    door.kill()
+    gateway.kill()
     assert ann.is_closed()
-    door.open()
-    ann, bob, cat = (door.peer(name, "cave") for name in ("ann", "bob", "cat"))
+    gateway.open()
+    ann, bob, cat = (gateway.peer(name, "cave") for name in ("ann", "bob", "cat"))
     assert bob.data() == ["not answered"]
     assert cat.data(3) == ["not answered", "for cat", "answered"]
     assert ann.data() == ["answered"]
     busy([ann, bob], "cave", 5)
 
 
-def test_what_comes_while_the_gateway_is_down_waits(make_door: MakeDoor) -> None:
+def test_what_comes_while_the_gateway_is_down_waits(make_gateway: MakeGateway) -> None:
     """A message that somebody else puts into the stream meanwhile."""
-    door = make_door()
-    ann = door.peer("ann", "cave")
+    gateway = make_gateway()
+    ann = gateway.peer("ann", "cave")
     ann.say("cave", "the stream exists")
     ann.here()
-    door.kill()
+    gateway.kill()
     body = b'{"ID":"i","ROOT_ID":"r","TYPE":"DATA/CUSTOM","TO_ROOM":"cave","DATA":"meanwhile"}'
     fields = {"ID": "i", "ROOT_ID": "r", "m": body}
-    door.client.xadd(door.names.stream("cave", "DATA/CUSTOM"), fields)  # type: ignore[arg-type]
-    door.open()
-    assert door.peer("ann", "cave").data() == ["meanwhile"]
+    gateway.client.xadd(gateway.names.stream("cave", "DATA/CUSTOM"), fields)  # type: ignore[arg-type]
+    gateway.open()
+    assert gateway.peer("ann", "cave").data() == ["meanwhile"]
 
 
-def test_it_stops_cleanly(make_door: MakeDoor) -> None:
+def test_it_stops_cleanly(make_gateway: MakeGateway) -> None:
     """Exit code 0; everybody is written down as away, and the next one need not wait."""
-    door = make_door()
-    ann = door.peer("ann", "cave")
-    assert door.kill(signal.SIGTERM) == 0
+    gateway = make_gateway()
+    ann = gateway.peer("ann", "cave")
+    assert gateway.kill(signal.SIGTERM) == 0
     assert ann.is_closed()
-    assert (door.seat("ann@gateway") or {})["left_ms"]
-    assert door.client.hget(door.names.table("gateway"), "holder") is None
-    assert not door.client.keys(f"{door.names.alive('gateway')}*")
+    assert (gateway.seat("ann@gateway") or {})["left_ms"]
+    assert gateway.client.hget(gateway.names.table("gateway"), "holder") is None
+    assert not gateway.client.keys(f"{gateway.names.alive('gateway')}*")
 
 
-def test_one_gateway_serves_a_run_and_another_one_stands_by(make_door: MakeDoor) -> None:
-    door = make_door()
-    ann = door.peer("ann", "cave")
-    first, lines = door.process, list(door.lines)
-    second = door.spawn(port=door.port)
-    until(lambda: door.logged("standing by"))
+def test_one_gateway_serves_a_run_and_another_one_stands_by(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway()
+    ann = gateway.peer("ann", "cave")
+    first, lines = gateway.process, list(gateway.lines)
+    second = gateway.spawn(port=gateway.port)
+    until(lambda: gateway.logged("standing by"))
     assert first is not None
     assert second.poll() is None
     assert lines
     first.kill()
     first.wait()
     assert ann.is_closed()
-    until(lambda: door.said("port"))
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    until(lambda: gateway.said("port"))
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     busy([ann, bob], "cave", 3)
 
 
-def test_a_gateway_that_was_frozen_too_long_gives_way(make_door: MakeDoor) -> None:
+def test_a_gateway_that_was_frozen_too_long_gives_way(make_gateway: MakeGateway) -> None:
     """Another one has taken over; the first one ends when it wakes up, and sends nothing twice."""
-    door = make_door()
-    frozen = door.process
+    gateway = make_gateway()
+    frozen = gateway.process
     assert frozen is not None
-    ann = door.peer("ann", "cave")
-    old, port = psutil.Process(frozen.pid), door.port
+    ann = gateway.peer("ann", "cave")
+    old, port = psutil.Process(frozen.pid), gateway.port
     old.suspend()
     ann.say("cave", "into the ice")
-    door.port = 0
-    door.open()
-    assert door.port != port
-    new, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    gateway.port = 0
+    gateway.open()
+    assert gateway.port != port
+    new, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     old.resume()
     assert frozen.wait(20) == 1
     assert ann.is_closed()
     busy([new, bob], "cave", 3)
-    assert "into the ice" not in [body["DATA"] for body in door.stream("cave")]
+    assert "into the ice" not in [body["DATA"] for body in gateway.stream("cave")]
 
 
-def test_an_outage_of_the_server_loses_nothing(own_server: OwnServer, own_door: MakeDoor) -> None:
+def test_an_outage_of_the_server_loses_nothing(
+    own_server: OwnServer, own_gateway: MakeGateway
+) -> None:
     """Clients stay connected and may go on talking; all of it arrives, once, in its order."""
-    door = own_door()
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    gateway = own_gateway()
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     talker = threading.Thread(target=_count, args=(ann, 300))
     talker.start()
     assert bob.data(20) == list(range(20))
     own_server.kill()
-    until(lambda: door.logged("lost the server"))
+    until(lambda: gateway.logged("lost the server"))
     own_server.restart()
     assert bob.data(280) == list(range(20, 300))
     talker.join()
@@ -118,23 +120,23 @@ def _count(peer: Peer, most: int) -> None:
         peer.say("cave", number, ROOT_ID=f"r{number}")
 
 
-def test_an_emptied_server_is_no_end(own_server: OwnServer, own_door: MakeDoor) -> None:
+def test_an_emptied_server_is_no_end(own_server: OwnServer, own_gateway: MakeGateway) -> None:
     """Clients stay where they are; only what stood in the server is gone."""
-    door = own_door()
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    gateway = own_gateway()
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     busy([ann, bob], "cave", 3)
-    door.client.flushall()
+    gateway.client.flushall()
     ann.say("cave", "hello again")
     assert bob.data() == ["hello again"]
     busy([ann, bob], "cave", 3)
-    until(lambda: (door.seat("bob@gateway") or {}).get("rooms", {}).get("cave"))
+    until(lambda: (gateway.seat("bob@gateway") or {}).get("rooms", {}).get("cave"))
 
 
-def test_a_deaf_subscription_is_noticed(make_door: MakeDoor) -> None:
+def test_a_deaf_subscription_is_noticed(make_gateway: MakeGateway) -> None:
     """Rings are lost without a sign; messages come all the same, and rings are heard again."""
-    door = make_door()
-    ann, bob = door.peer("ann", "cave"), door.peer("bob", "cave")
+    gateway = make_gateway()
+    ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     busy([ann, bob], "cave", 2)
-    for each in door.client.client_list(_type="pubsub"):
-        door.client.client_kill_filter(_id=each["id"])
+    for each in gateway.client.client_list(_type="pubsub"):
+        gateway.client.client_kill_filter(_id=each["id"])
     busy([ann, bob], "cave", 5)

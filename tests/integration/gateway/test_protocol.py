@@ -8,14 +8,14 @@ import pytest
 
 from roomgrad import codec
 from roomgrad_trebuchet.contract import TREBUCHET
-from tests.integration.gateway.conftest import MakeDoor
-from tests.integration.gateway.door import Door, Peer
+from tests.integration.gateway.conftest import MakeGateway
+from tests.integration.gateway.gateway_process import GatewayProcess, Peer
 from tests.waiting import until
 
 
-def test_everybody_in_a_room_hears_it_but_who_said_it(door: Door, room: str) -> None:
-    ann, bob, eve = (door.peer(f"{name}-{room}", room) for name in ("ann", "bob", "eve"))
-    outside = door.peer(f"out-{room}", f"other-{room}")
+def test_everybody_in_a_room_hears_it_but_who_said_it(gateway: GatewayProcess, room: str) -> None:
+    ann, bob, eve = (gateway.peer(f"{name}-{room}", room) for name in ("ann", "bob", "eve"))
+    outside = gateway.peer(f"out-{room}", f"other-{room}")
     ann.say(room, "hello")
     assert bob.data() == ["hello"]
     assert eve.data() == ["hello"]
@@ -24,9 +24,9 @@ def test_everybody_in_a_room_hears_it_but_who_said_it(door: Door, room: str) -> 
     assert outside.data() == ["you"]
 
 
-def test_a_message_arrives_as_it_was_said(door: Door, room: str) -> None:
+def test_a_message_arrives_as_it_was_said(gateway: GatewayProcess, room: str) -> None:
     """Whatever fields it has; what the original leaves away is filled in."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     body = {
         "TYPE": "DATA/CUSTOM",
         "ID": "1",
@@ -46,17 +46,17 @@ def test_a_message_arrives_as_it_was_said(door: Door, room: str) -> None:
     assert filled["MODEL_STATUS"] == 1
 
 
-def test_any_type_of_the_original_passes(door: Door, room: str) -> None:
+def test_any_type_of_the_original_passes(gateway: GatewayProcess, room: str) -> None:
     """Also those that no contract here knows."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     for type_ in ("DATA/REWARD", "COMMAND/SAVEMODELWEIGHTS", "LOG/RUN", "LOG/CUSTOM", "MINE"):
         ann.send({"TYPE": type_, "TO_ROOM": room, "NUMBER": 1})
         assert bob.receive()["TYPE"] == type_
 
 
-def test_a_client_hears_what_is_said_to_its_name(door: Door, room: str) -> None:
+def test_a_client_hears_what_is_said_to_its_name(gateway: GatewayProcess, room: str) -> None:
     """Without a room, as in the original: the message has no TO_ROOM then."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}")
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}")
     ann.send({"TYPE": "DATA/TEXT", "TO": f"bob-{room}", "DATA": "psst"})
     body = bob.receive()
     assert body["DATA"] == "psst"
@@ -64,10 +64,12 @@ def test_a_client_hears_what_is_said_to_its_name(door: Door, room: str) -> None:
     assert "TO_ROOM" not in body
 
 
-def test_a_client_that_is_named_in_its_room_hears_it_once(door: Door, room: str) -> None:
+def test_a_client_that_is_named_in_its_room_hears_it_once(
+    gateway: GatewayProcess, room: str
+) -> None:
     """Outside of it too; the others in the room hear it as well."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
-    cat, dan = door.peer(f"cat-{room}"), door.peer(f"dan-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    cat, dan = gateway.peer(f"cat-{room}"), gateway.peer(f"dan-{room}", room)
     for name in ("bob", "cat"):
         ann.send({"TYPE": "DATA/TEXT", "TO": f"{name}-{room}", "TO_ROOM": room, "DATA": name})
     ann.say(room, "end")
@@ -77,36 +79,38 @@ def test_a_client_that_is_named_in_its_room_hears_it_once(door: Door, room: str)
     assert (heard["DATA"], heard["TO_ROOM"]) == ("cat", room)
 
 
-def test_who_is_nobody_cannot_be_written_to(door: Door, room: str) -> None:
+def test_who_is_nobody_cannot_be_written_to(gateway: GatewayProcess, room: str) -> None:
     """The sender is told, and stays."""
-    ann = door.peer(f"ann-{room}", room)
+    ann = gateway.peer(f"ann-{room}", room)
     ann.send({"TYPE": "DATA/TEXT", "TO": f"nobody-{room}"})
     assert "no client of this name" in ann.error()
     ann.send({"TYPE": "DATA/TEXT", "TO": "simulator"})
     assert "name TO_ROOM" in ann.error()
 
 
-def test_a_room_that_nobody_has_joined_is_no_trouble(door: Door, room: str) -> None:
+def test_a_room_that_nobody_has_joined_is_no_trouble(gateway: GatewayProcess, room: str) -> None:
     """The original throws the sender out. Here the message stands in the room's stream."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     ann.say(f"empty-{room}", "anybody?")
     ann.here()
     ann.hears_nothing_before(bob, room, "still here")
-    assert [body["DATA"] for body in door.stream(f"empty-{room}")] == ["anybody?"]
+    assert [body["DATA"] for body in gateway.stream(f"empty-{room}")] == ["anybody?"]
 
 
-def test_who_leaves_a_room_hears_it_no_more(door: Door, room: str) -> None:
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room, f"b-{room}")
+def test_who_leaves_a_room_hears_it_no_more(gateway: GatewayProcess, room: str) -> None:
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room, f"b-{room}")
     bob.send({"TYPE": "COMMAND/LEAVEROOM", "ROOM": room, "TO_ROOM": "_command"})
     bob.here()
     ann.say(room, "gone?")
     bob.hears_nothing_before(ann, f"b-{room}", "here")
-    assert room not in (door.seat(f"bob-{room}@gateway") or {})["rooms"]
+    assert room not in (gateway.seat(f"bob-{room}@gateway") or {})["rooms"]
 
 
-def test_clients_hear_of_each_other_in_the_room_of_commands(door: Door, room: str) -> None:
-    ann = door.peer(f"ann-{room}", "_command")
-    bob = door.peer(f"bob-{room}", room)
+def test_clients_hear_of_each_other_in_the_room_of_commands(
+    gateway: GatewayProcess, room: str
+) -> None:
+    ann = gateway.peer(f"ann-{room}", "_command")
+    bob = gateway.peer(f"bob-{room}", room)
     assert ann.receive()["NAME"] == f"bob-{room}"
     body = ann.receive()
     assert (body["TYPE"], body["ROOM"]) == ("COMMAND/JOINROOM", room)
@@ -115,10 +119,10 @@ def test_clients_hear_of_each_other_in_the_room_of_commands(door: Door, room: st
     assert ann.receive()["CMD"] == "go"
 
 
-def test_the_room_of_logs_gets_data_messages(door: Door, room: str) -> None:
+def test_the_room_of_logs_gets_data_messages(gateway: GatewayProcess, room: str) -> None:
     """Each as LOG/MESSAGES, from all rooms and everybody, to who listens just then."""
-    log, ann, bob = door.peer(f"log-{room}", "_logging"), door.peer(f"ann-{room}", room), None
-    bob = door.peer(f"bob-{room}", room, "_logging")
+    log, ann, bob = gateway.peer(f"log-{room}", "_logging"), gateway.peer(f"ann-{room}", room), None
+    bob = gateway.peer(f"bob-{room}", room, "_logging")
 
     def logged() -> dict[str, object]:
         while (body := log.receive()).get("MESSAGE", {}).get("TO_ROOM") != room:
@@ -140,14 +144,14 @@ def test_the_room_of_logs_gets_data_messages(door: Door, room: str) -> None:
     assert bob.data(1) == [[1]]
 
 
-def test_messages_of_a_contract_stand_in_its_streams(door: Door) -> None:
+def test_messages_of_a_contract_stand_in_its_streams(gateway: GatewayProcess) -> None:
     """A trainer's batch looks like one of our own; the answer arrives as lists of numbers."""
     stream = TREBUCHET.stream("input", "DATA/FORWARD")
-    trainer, control = door.peer("orig-trainer", "input"), door.peer("orig-control", "input")
+    trainer, control = gateway.peer("orig-trainer", "input"), gateway.peer("orig-control", "input")
     batch = [[0.5 * i, float(i)] for i in range(100)]
     trainer.send({"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "ID": "a", "DATA": batch})
     assert control.receive()["DATA"] == batch
-    found = door.client.xrevrange(door.names.stream(*stream.key), count=1)
+    found = gateway.client.xrevrange(gateway.names.stream(*stream.key), count=1)
     entry, fields = found[0]  # type: ignore[index]
     flat = [part for pair in fields.items() for part in pair]
     message = codec.decode(entry.decode(), flat, stream)
@@ -156,21 +160,21 @@ def test_messages_of_a_contract_stand_in_its_streams(door: Door) -> None:
     assert message.sent_by == "orig-trainer"
 
 
-def test_what_does_not_fit_a_contract_is_refused(door: Door, room: str) -> None:
+def test_what_does_not_fit_a_contract_is_refused(gateway: GatewayProcess, room: str) -> None:
     """With the field, what was expected and what came; in room `errors`, too."""
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     ann.send({"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "DATA": [[1, 2, 3]]})
     assert "DATA: expected shape (batch, 2), got (1, 3)" in ann.error()
     ann.send({"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "DATA": [[1, 2]], "STEP": 1})
     assert "unknown field 'STEP'" in ann.error()
     ann.send({"TYPE": "DATA/TEXT", "TO_ROOM": "input", "DATA": "another TYPE is free"})
     ann.hears_nothing_before(bob, room, "still here")
-    texts = [body["TEXT"] for body in door.stream("errors", "LOG/ERROR")]
+    texts = [body["TEXT"] for body in gateway.stream("errors", "LOG/ERROR")]
     assert any(f"ann-{room}" in text and "got (1, 3)" in text for text in texts)
 
 
-def test_a_client_may_take_another_name(door: Door, room: str) -> None:
-    ann, bob = door.peer(f"ann-{room}", room), door.peer(f"bob-{room}", room)
+def test_a_client_may_take_another_name(gateway: GatewayProcess, room: str) -> None:
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
     ann.register(f"eve-{room}")
     ann.here()
     ann.say(room, "I")
@@ -181,32 +185,32 @@ def test_a_client_may_take_another_name(door: Door, room: str) -> None:
     assert ann.data() == ["by name"]
 
 
-def test_a_farewell_ends_the_connection(door: Door, room: str) -> None:
-    ann = door.peer(f"ann-{room}", room)
+def test_a_farewell_ends_the_connection(gateway: GatewayProcess, room: str) -> None:
+    ann = gateway.peer(f"ann-{room}", room)
     ann.send({"TYPE": "COMMAND/DISCONNECT", "TO_ROOM": "_command"})
     assert ann.is_closed()
-    door.left(f"ann-{room}")
+    gateway.left(f"ann-{room}")
 
 
-def test_redis_cli_talks_to_clients(door: Door, room: str) -> None:
+def test_redis_cli_talks_to_clients(gateway: GatewayProcess, room: str) -> None:
     """A whole message that is published by hand arrives, once by its ID; rubbish hurts nobody."""
-    ann = door.peer(f"ann-{room}", room)
+    ann = gateway.peer(f"ann-{room}", room)
     body = {"ID": "my-1", "ROOT_ID": "my-1", "TYPE": "DATA/TEXT", "DATA": "by hand"}
-    channel = door.names.channel(room)
+    channel = gateway.names.channel(room)
     for text in (b"rubbish", b'{"TYPE":"DATA/TEXT"}', json.dumps(body), json.dumps(body)):
-        door.client.publish(channel, text)
+        gateway.client.publish(channel, text)
     heard = ann.receive()
     assert (heard["DATA"], heard["TO_ROOM"]) == ("by hand", room)
-    ann.hears_nothing_before(door.peer(f"bob-{room}", room), room, "end")
-    door.client.publish(door.names.channel("input"), b"rubbish")  # a room of the contract
-    ann.hears_nothing_before(door.peer(f"cat-{room}", room), room, "still here")
+    ann.hears_nothing_before(gateway.peer(f"bob-{room}", room), room, "end")
+    gateway.client.publish(gateway.names.channel("input"), b"rubbish")  # a room of the contract
+    ann.hears_nothing_before(gateway.peer(f"cat-{room}", room), room, "still here")
 
 
-def test_header_and_format_are_settings(make_door: MakeDoor) -> None:
-    door = make_door(header_length=8, format="latin-1")
+def test_header_and_format_are_settings(make_gateway: MakeGateway) -> None:
+    gateway = make_gateway(header_length=8, format="latin-1")
     peers = []
     for name in ("ann", "bob"):
-        peer = Peer(door.peer().socket)
+        peer = Peer(gateway.peer().socket)
         for body in (
             {"TYPE": "COMMAND/REGISTER", "NAME": name},
             {"TYPE": "COMMAND/JOINROOM", "ROOM": "cave"},
@@ -214,7 +218,7 @@ def test_header_and_format_are_settings(make_door: MakeDoor) -> None:
             text = json.dumps(body).encode("latin-1")
             peer.socket.sendall(b"%-8d" % len(text) + text)
         peers.append(peer)
-    until(lambda: "cave" in (door.seat("bob@gateway") or {"rooms": ()})["rooms"])
+    until(lambda: "cave" in (gateway.seat("bob@gateway") or {"rooms": ()})["rooms"])
     text = json.dumps({"TYPE": "DATA/TEXT", "TO_ROOM": "cave", "DATA": "ä€"}, ensure_ascii=False)
     encoded = text.replace("€", "\\u20ac").encode("latin-1")
     peers[0].socket.sendall(b"%-8d" % len(encoded) + encoded)
@@ -224,10 +228,10 @@ def test_header_and_format_are_settings(make_door: MakeDoor) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", ":2"])
-def test_names_may_hold_anything_printable(door: Door, room: str, ending: str) -> None:
+def test_names_may_hold_anything_printable(gateway: GatewayProcess, room: str, ending: str) -> None:
     """Rooms and names are keys, groups and channels, and cannot break out of them."""
     odd = f"{{a}} *ä:{room}{ending}"
-    ann, bob = door.peer(f"ann {odd}", odd), door.peer(f"bob {odd}", odd)
+    ann, bob = gateway.peer(f"ann {odd}", odd), gateway.peer(f"bob {odd}", odd)
     ann.say(odd, "x")
     assert bob.data() == ["x"]
     bob.send({"TYPE": "DATA/TEXT", "TO": f"ann {odd}", "DATA": "y"})

@@ -10,7 +10,7 @@ import pytest
 
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
-from tests.integration.gateway.door import Door, busy
+from tests.integration.gateway.gateway_process import GatewayProcess, busy
 from tests.integration.sentinels import SentinelSet
 from tests.waiting import until
 
@@ -26,19 +26,19 @@ def servers(tmp_path: Path) -> Iterator[SentinelSet]:
 def test_clients_go_on_at_the_next_master(servers: SentinelSet, upset: str) -> None:
     """They stay connected, hear each other, and what waits for one who is away waits there."""
     with contextlib.closing(connect(servers.url)) as client, contextlib.ExitStack() as stack:
-        door = Door(servers.url, client, Names("hall"), stack).open()
-        ann, bob, cat = (door.peer(name, "cave") for name in ("ann", "bob", "cat"))
+        gateway = GatewayProcess(servers.url, client, Names("hall"), stack).open()
+        ann, bob, cat = (gateway.peer(name, "cave") for name in ("ann", "bob", "cat"))
         for peer in (ann, bob, cat):
             peer.socket.settimeout(30)
         busy([ann, bob], "cave", 3)
         cat.close()
-        door.left("cat")
+        gateway.left("cat")
         servers.wait_replicas(2)
         old = getattr(servers, upset)()
         servers.wait_elected()
-        until(lambda: door.logged("another master") or door.logged("lost the server"), 30)
+        until(lambda: gateway.logged("another master") or gateway.logged("lost the server"), 30)
         busy([ann, bob], "cave", 3)
-        cat = door.peer("cat", "cave")
+        cat = gateway.peer("cat", "cave")
         assert len(cat.data(12)) == 12
         if upset == "freeze_master":
             servers.thaw(old)

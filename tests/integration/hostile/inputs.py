@@ -1,7 +1,7 @@
 """What somebody may XADD into a stream or PUBLISH on a channel, and what becomes of it.
 
-Messages of the parrots: `DATA` is `<f4 (n,)`, `HOW` an optional whole number. What is expected is
-the reason of the dead letter, and of the answer in room `errors`, or ANSWERED.
+Messages of the echo system: `DATA` is `<f4 (n,)`, `HOW` an optional whole number. Expected is the
+reason of the dead letter and of the answer in room `errors`, or HANDLED.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-ANSWERED = ""
+HANDLED = ""
 ROOT = b"~root~"  # in each input: its number comes in its place
 ID = "expected a text of 1 to 128 characters"
 
@@ -162,14 +162,14 @@ def envelopes() -> list[Hostile]:
             changed(f"MODEL_STATUS {value!r}", "MODEL_STATUS: expected 1", MODEL_STATUS=value)
         )
     for value in ("moon", "", 5, [], {}, None, "x" * 1000):
-        found.append(changed(f"TO_ROOM {str(value)[:9]!r}", ANSWERED, TO_ROOM=value))
+        found.append(changed(f"TO_ROOM {str(value)[:9]!r}", HANDLED, TO_ROOM=value))
     found += [
-        changed("NUL in ID", ANSWERED, ID="a\0b"),
-        changed("ID of many languages", ANSWERED, ID="ä\u202e\U0001f99c\ufeff"),
-        changed("SENT_BY null", ANSWERED, SENT_BY=None),
-        changed("m within m", ANSWERED, m="m"),
-        Hostile("ID twice", m(GOOD.replace(b'"ID"', b'"ID": "other", "ID"')), ANSWERED),
-        Hostile("DATA twice", m(GOOD[:-1] + b', "DATA": [3.0]}'), ANSWERED),
+        changed("NUL in ID", HANDLED, ID="a\0b"),
+        changed("ID of many languages", HANDLED, ID="ä\u202e\U0001f99c\ufeff"),
+        changed("SENT_BY null", HANDLED, SENT_BY=None),
+        changed("m within m", HANDLED, m="m"),
+        Hostile("ID twice", m(GOOD.replace(b'"ID"', b'"ID": "other", "ID"')), HANDLED),
+        Hostile("DATA twice", m(GOOD[:-1] + b', "DATA": [3.0]}'), HANDLED),
         Hostile("DATA twice, then text", m(GOOD[:-1] + b', "DATA": "x"}'), "DATA: expected"),
     ]  # fmt: skip
     for name in ("EXTRA", "", "__proto__", "__class__", "DATA ", "data", "x" * 100_000):
@@ -194,10 +194,10 @@ def numbers() -> list[Hostile]:
     for value in (1.5, True, "1", [1], [], {}, None, 2**63, -(2**63) - 1, 10**30):
         found.append(changed(f"HOW {value!r}", "HOW: expected", HOW=value))
     found += [
-        changed("DATA empty", ANSWERED, DATA=[]),
-        changed("DATA of huge whole numbers", ANSWERED, DATA=[2**63, 10**30, -(2**63)]),
-        changed("DATA of tiny numbers", ANSWERED, DATA=[1e-300, -0.0]),
-        changed("HOW negative", ANSWERED, HOW=-1),
+        changed("DATA empty", HANDLED, DATA=[]),
+        changed("DATA of huge whole numbers", HANDLED, DATA=[2**63, 10**30, -(2**63)]),
+        changed("DATA of tiny numbers", HANDLED, DATA=[1e-300, -0.0]),
+        changed("HOW negative", HANDLED, HOW=-1),
     ]
     return found
 
@@ -263,9 +263,9 @@ def arrays() -> list[Hostile]:
         changed(
             "no bytes", "the field with its bytes is missing", DATA={"$array": {"field": "DATA"}}
         ),
-        raw("no field named", ANSWERED, field=...),
-        raw("more in the spec", ANSWERED, more=[[]]),
-        raw("shape 1 x 0 bytes", ANSWERED, b"", shape=[0]),
+        raw("no field named", HANDLED, field=...),
+        raw("more in the spec", HANDLED, more=[[]]),
+        raw("shape 1 x 0 bytes", HANDLED, b"", shape=[0]),
     ]
     return found
 
@@ -287,12 +287,12 @@ def entries() -> list[Hostile]:
         ("JSON of 9 MB", m(text(DATA="x" * 9_000_000)), "8388608 bytes at most"),
         ("a million lists", m(deep(1, ",".join(["[]"] * 1_000_000))), "DATA: expected"),
         ("a million objects", m(deep(1, ",".join(["{}"] * 1_000_000))), "DATA: expected"),
-        ("m twice, the last good", [b"m", b"no", *m(GOOD)], ANSWERED),
-        ("only m", [b"m", GOOD], ANSWERED),
-        ("other IDs beside", [b"ID", b"x", b"ROOT_ID", b"\xff" * 500, b"m", GOOD], ANSWERED),
-        ("odd fields beside", [*m(GOOD), b"", b"", b"X", b"\0" * 1000, b"\xff", b"\xff"], ANSWERED),
+        ("m twice, the last good", [b"m", b"no", *m(GOOD)], HANDLED),
+        ("only m", [b"m", GOOD], HANDLED),
+        ("other IDs beside", [b"ID", b"x", b"ROOT_ID", b"\xff" * 500, b"m", GOOD], HANDLED),
+        ("odd fields beside", [*m(GOOD), b"", b"", b"X", b"\0" * 1000, b"\xff", b"\xff"], HANDLED),
         ("7,002 with a good m", [b"f", b""] * 3499 + m(GOOD), "3500 fields at most"),
-        ("7,000 with a good m", [b"f", b""] * 3498 + m(GOOD), ANSWERED),
+        ("7,000 with a good m", [b"f", b""] * 3498 + m(GOOD), HANDLED),
     ]  # fmt: skip
     return [Hostile(name, fields, reason, published=False) for name, fields, reason in made]
 

@@ -9,15 +9,15 @@ import pytest
 import redis
 
 from roomgrad import scripts
-from tests.integration.conftest import Cage
-from tests.integration.hostile.stage import SAID, Stage, snapshot
+from tests.integration.conftest import EchoRun
+from tests.integration.hostile.commit_run import REPLIES, CommitRun, snapshot
 
 LAST = "18446744073709551615"
 
 
 @pytest.fixture
-def stage(cage: Cage) -> Stage:
-    made = Stage(cage.client, cage.names)
+def commit_run(echo: EchoRun) -> CommitRun:
+    made = CommitRun(echo.client, echo.names)
     made.set()
     return made
 
@@ -32,94 +32,99 @@ def call(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> 
 # take: what was published by hand
 
 
-def take(stage: Stage, by: redis.Redis | None = None, fields: int = 2) -> str:
-    words = ["perch DATA/FORWARD i", "PUBLISH", stage.key("perch"), "{", "", *["f"] * fields]
-    return call(by or stage.client, "ingest", [stage.key("taken"), stage.key(SAID)], *words)
+def take(commit_run: CommitRun, by: redis.Redis | None = None, fields: int = 2) -> str:
+    words = ["output DATA/FORWARD i", "PUBLISH", commit_run.key("output"), "{", "", *["f"] * fields]
+    return call(
+        by or commit_run.client,
+        "ingest",
+        [commit_run.key("taken"), commit_run.key(REPLIES)],
+        *words,
+    )
 
 
 BROKEN = {
-    "the stream is a text": ("SET", SAID, "somebody's own"),
+    "the stream is a text": ("SET", REPLIES, "somebody's own"),
     "what was taken is a text": ("SET", "taken", "somebody's own"),
-    "the stream has used up its IDs": ("XADD", SAID, f"{LAST}-{LAST}", "m", "{}"),
+    "the stream has used up its IDs": ("XADD", REPLIES, f"{LAST}-{LAST}", "m", "{}"),
 }
 
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_what_is_published_is_not_marked_as_taken_when_it_cannot_be(
-    stage: Stage, broken: str
+    commit_run: CommitRun, broken: str
 ) -> None:
     """Published again when that is mended, it is taken."""
     command, name, *words = BROKEN[broken]
-    kept = stage.client.dump(stage.key(name))
+    kept = commit_run.client.dump(commit_run.key(name))
     if command == "SET":
-        stage.client.delete(stage.key(name))
-    stage.client.execute_command(command, stage.key(name), *words)
-    before = stage.snapshot()
-    assert take(stage).startswith("error ")
-    assert stage.snapshot() == before
-    stage.client.delete(stage.key(name))
+        commit_run.client.delete(commit_run.key(name))
+    commit_run.client.execute_command(command, commit_run.key(name), *words)
+    before = commit_run.snapshot()
+    assert take(commit_run).startswith("error ")
+    assert commit_run.snapshot() == before
+    commit_run.client.delete(commit_run.key(name))
     if kept:
-        stage.client.restore(stage.key(name), 0, kept)
-    assert "-" in take(stage)
-    assert take(stage) == "None"
-    assert stage.client.xlen(stage.key(SAID)) == 1
+        commit_run.client.restore(commit_run.key(name), 0, kept)
+    assert "-" in take(commit_run)
+    assert take(commit_run) == "None"
+    assert commit_run.client.xlen(commit_run.key(REPLIES)) == 1
 
 
 @pytest.mark.parametrize("command", ["zadd", "zremrangebyrank", "xadd", "publish", "time", "xinfo"])
-def test_taking_without_a_permission(stage: Stage, cage: Cage, command: str) -> None:
+def test_taking_without_a_permission(commit_run: CommitRun, echo: EchoRun, command: str) -> None:
     """Nothing is marked as taken."""
-    with limited(cage, f"-{command}") as client:
-        before = stage.snapshot()
-        assert take(stage, client).startswith("error")
-        assert stage.snapshot() == before
+    with limited(echo, f"-{command}") as client:
+        before = commit_run.snapshot()
+        assert take(commit_run, client).startswith("error")
+        assert commit_run.snapshot() == before
 
 
-def test_taking_very_many_fields(stage: Stage) -> None:
+def test_taking_very_many_fields(commit_run: CommitRun) -> None:
     """More than Lua unpacks."""
-    before = stage.snapshot()
-    assert take(stage, fields=8000).startswith("error the message has")
-    assert stage.snapshot() == before
+    before = commit_run.snapshot()
+    assert take(commit_run, fields=8000).startswith("error the message has")
+    assert commit_run.snapshot() == before
 
 
 # later: what is due
 
 
-def limited(cage: Cage, *rules: str) -> redis.Redis:
+def limited(echo: EchoRun, *rules: str) -> redis.Redis:
     """A user that may everything but what the rules take away."""
     user = f"user-{secrets.token_hex(4)}"
     all_rules = ["reset", "on", ">secret", "+@all", "allkeys", "allchannels", *rules]
-    cage.client.execute_command("ACL", "SETUSER", user, *all_rules)
-    cage.stack.callback(cage.client.execute_command, "ACL", "DELUSER", user)
-    return redis.Redis.from_url(cage.url, username=user, password="secret")
+    echo.client.execute_command("ACL", "SETUSER", user, *all_rules)
+    echo.stack.callback(echo.client.execute_command, "ACL", "DELUSER", user)
+    return redis.Redis.from_url(echo.url, username=user, password="secret")
 
 
-def due(stage: Stage, *body: Any) -> None:
+def due(commit_run: CommitRun, *body: Any) -> None:
     """Something that is due, as MessagePack of these strings."""
     pack = "redis.call('ZADD', KEYS[1], 1, ARGV[1]) "
     pack += "redis.call('HSET', KEYS[2], ARGV[1], cmsgpack.pack({unpack(ARGV, 2)}))"
-    keys = [stage.key("later:parrot"), stage.key("later:parrot:bodies")]
-    stage.client.eval(pack, 2, *keys, secrets.token_hex(8), *body)
+    keys = [commit_run.key("later:echo"), commit_run.key("later:echo:bodies")]
+    commit_run.client.eval(pack, 2, *keys, secrets.token_hex(8), *body)
 
 
-def deliver(stage: Stage, by: redis.Redis | None = None) -> str:
-    keys = [stage.key(name) for name in ("later:parrot", "later:parrot:bodies", SAID)]
-    return call(by or stage.client, "delayed", keys, "PUBLISH", "100")
+def deliver(commit_run: CommitRun, by: redis.Redis | None = None) -> str:
+    keys = [commit_run.key(name) for name in ("later:echo", "later:echo:bodies", REPLIES)]
+    return call(by or commit_run.client, "delayed", keys, "PUBLISH", "100")
 
 
 @pytest.mark.parametrize("command", ["zrem", "hdel", "xadd", "publish", "xinfo", "xrange"])
 def test_what_is_due_is_not_delivered_again_and_again(
-    stage: Stage, cage: Cage, command: str
+    commit_run: CommitRun, echo: EchoRun, command: str
 ) -> None:
     """Without the right to take it from the list it would come with every heartbeat."""
-    due(stage, stage.key(SAID), stage.key("perch"), "{", "", "m", "{}")
-    with limited(cage, f"-{command}") as client:
-        before = stage.snapshot()
-        answer = deliver(stage, client)
+    due(commit_run, commit_run.key(REPLIES), commit_run.key("output"), "{", "", "m", "{}")
+    with limited(echo, f"-{command}") as client:
+        before = commit_run.snapshot()
+        answer = deliver(commit_run, client)
         assert "permission" in answer or "ACL" in answer
-        assert stage.snapshot() == before
-    assert deliver(stage) == "[-1, b'']"
-    assert stage.client.xlen(stage.key(SAID)) == 1
-    assert not stage.client.exists(stage.key("later:parrot"))
+        assert commit_run.snapshot() == before
+    assert deliver(commit_run) == "[-1, b'']"
+    assert commit_run.client.xlen(commit_run.key(REPLIES)) == 1
+    assert not commit_run.client.exists(commit_run.key("later:echo"))
 
 
 BODIES = {
@@ -131,63 +136,68 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_body_that_cannot_be_sent_holds_up_nothing_behind_it(stage: Stage, body: str) -> None:
+def test_a_body_that_cannot_be_sent_holds_up_nothing_behind_it(
+    commit_run: CommitRun, body: str
+) -> None:
     """It stays, with a reason; what is due after it is delivered."""
     if len(BODIES[body]) > 1000:
         packed = "redis.call('ZADD', KEYS[1], 1, 'a') local body = {ARGV[1], ARGV[2], '{', ''} "
         packed += "for i = 1, 20000 do body[#body + 1] = 'f' end "
         packed += "redis.call('HSET', KEYS[2], 'a', cmsgpack.pack(body))"
-        keys = [stage.key("later:parrot"), stage.key("later:parrot:bodies")]
-        stage.client.eval(packed, 2, *keys, stage.key(SAID), stage.key("perch"))
+        keys = [commit_run.key("later:echo"), commit_run.key("later:echo:bodies")]
+        commit_run.client.eval(packed, 2, *keys, commit_run.key(REPLIES), commit_run.key("output"))
     else:
-        due(stage, stage.key(SAID), stage.key("perch"), "{", *BODIES[body])
-    due(stage, stage.key(SAID), stage.key("perch"), "{", "", "m", "{}")
-    assert "cannot be read" in deliver(stage)
-    assert stage.client.xlen(stage.key(SAID)) == 1
-    assert stage.client.zcard(stage.key("later:parrot")) == 1
+        due(commit_run, commit_run.key(REPLIES), commit_run.key("output"), "{", *BODIES[body])
+    due(commit_run, commit_run.key(REPLIES), commit_run.key("output"), "{", "", "m", "{}")
+    assert "cannot be read" in deliver(commit_run)
+    assert commit_run.client.xlen(commit_run.key(REPLIES)) == 1
+    assert commit_run.client.zcard(commit_run.key("later:echo")) == 1
 
 
-def test_what_is_due_in_a_stream_without_ids(stage: Stage) -> None:
+def test_what_is_due_in_a_stream_without_ids(commit_run: CommitRun) -> None:
     """It waits for the key to be deleted."""
-    due(stage, stage.key(SAID), stage.key("perch"), "{", "", "m", "{}")
-    stage.client.xadd(stage.key(SAID), {"m": "{}"}, id=f"{LAST}-{LAST}")
-    before = stage.snapshot()
-    assert "used up its IDs" in deliver(stage)
-    assert stage.snapshot() == before
-    stage.client.delete(stage.key(SAID))
-    assert deliver(stage) == "[-1, b'']"
+    due(commit_run, commit_run.key(REPLIES), commit_run.key("output"), "{", "", "m", "{}")
+    commit_run.client.xadd(commit_run.key(REPLIES), {"m": "{}"}, id=f"{LAST}-{LAST}")
+    before = commit_run.snapshot()
+    assert "used up its IDs" in deliver(commit_run)
+    assert commit_run.snapshot() == before
+    commit_run.client.delete(commit_run.key(REPLIES))
+    assert deliver(commit_run) == "[-1, b'']"
 
 
 # those that only tidy up: what they leave behind is no worse than before
 
 
 @pytest.mark.parametrize("script", ["trim", "ensure_group", "heartbeat"])
-def test_a_done_key_of_another_type_loses_no_message(cage: Cage, script: str) -> None:
+def test_a_done_key_of_another_type_loses_no_message(echo: EchoRun, script: str) -> None:
     """Trimming, creating a group and a heartbeat leave what is owed where it is."""
-    stage = Stage(cage.client, cage.names)
-    stage.set()
-    heard, done = stage.key("cage:DATA/FORWARD"), stage.key("done:parrot:cage:DATA/FORWARD")
-    cage.client.set(done, "somebody's own")
-    pending = cage.client.xpending(heard, "parrot")
-    before = snapshot(cage.client, cage.names)[heard.encode()]
+    commit_run = CommitRun(echo.client, echo.names)
+    commit_run.set()
+    heard, done = (
+        commit_run.key("input:DATA/FORWARD"),
+        commit_run.key("done:echo:input:DATA/FORWARD"),
+    )
+    echo.client.set(done, "somebody's own")
+    pending = echo.client.xpending(heard, "echo")
+    before = snapshot(echo.client, echo.names)[heard.encode()]
     if script == "trim":
-        call(cage.client, "trim", [heard, stage.key("run"), done], "1", "0", "parrot")
+        call(echo.client, "trim", [heard, commit_run.key("run"), done], "1", "0", "echo")
     elif script == "ensure_group":
-        assert call(cage.client, "ensure_group", [heard, done], "parrot") == "0"
+        assert call(echo.client, "ensure_group", [heard, done], "echo") == "0"
     else:
-        own = ("alive:me", "run", "later:parrot", "memory:parrot")
-        keys = [*(stage.key(each) for each in own), heard]
+        own = ("alive:me", "run", "later:echo", "memory:echo")
+        keys = [*(commit_run.key(each) for each in own), heard]
         call(
-            cage.client,
+            echo.client,
             "heartbeat",
             keys,
             "{}",
             "1000",
-            "parrot",
+            "echo",
             "0",
             "me",
-            stage.key("alive:"),
+            commit_run.key("alive:"),
             "1",
         )
-    assert cage.client.xpending(heard, "parrot") == pending
-    assert snapshot(cage.client, cage.names)[heard.encode()] == before
+    assert echo.client.xpending(heard, "echo") == pending
+    assert snapshot(echo.client, echo.names)[heard.encode()] == before

@@ -33,17 +33,17 @@ from roomgrad_trebuchet.contract import TREBUCHET
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.simulator.handlers import component as simulator
 from roomgrad_trebuchet.trainer.handlers import component as trainer
-from tests.integration.conftest import QUICK, Cage
+from tests.integration.conftest import QUICK, EchoRun
 from tests.waiting import until
 
 STEPS = 40
 ENDED = "ended-by-rubbish"  # a root that nobody has
 
 
-def start(cage: Cage, component: Component, **settings: Any) -> None:
-    made = component.settings(**{"run": cage.names.run, **QUICK, **settings})
-    replica = cage.stack.enter_context(running(component, made, cage.url))
-    until(lambda: cage.client.exists(cage.names.alive(replica.consumer)))
+def start(echo: EchoRun, component: Component, **settings: Any) -> None:
+    made = component.settings(**{"run": echo.names.run, **QUICK, **settings})
+    replica = echo.stack.enter_context(running(component, made, echo.url))
+    until(lambda: echo.client.exists(echo.names.alive(replica.consumer)))
 
 
 def rubbish(stream: Stream) -> Iterator[list[bytes]]:
@@ -79,43 +79,43 @@ def rubbish(stream: Stream) -> Iterator[list[bytes]]:
             yield [*entry(**{name: {"$array": spec}}), name.encode(), bytes_of.tobytes()]
 
 
-def throw(cage: Cage, system: System) -> list[str]:
+def throw(echo: EchoRun, system: System) -> list[str]:
     """Everything into every stream; the entries, once for each group that has to bury them."""
     found = []
     for stream in system.streams:
         for fields in rubbish(stream):
-            key = cage.names.stream(*stream.key)
-            entry = cage.client.execute_command("XADD", key, "*", *fields).decode()
+            key = echo.names.stream(*stream.key)
+            entry = echo.client.execute_command("XADD", key, "*", *fields).decode()
             found += [entry] * len(stream.consumers)
     return found
 
 
-def buried(cage: Cage) -> list[str]:
-    return [orjson.loads(letter[b"history"])["entry"] for letter in cage.dead()]
+def buried(echo: EchoRun) -> list[str]:
+    return [orjson.loads(letter[b"history"])["entry"] for letter in echo.dead_letters()]
 
 
 def consumers(system: System) -> list[tuple[Stream, str]]:
     return [(stream, group) for stream in system.streams for group in stream.consumers]
 
 
-def test_the_trebuchet_learns_on(own_cage: Cage) -> None:
+def test_the_trebuchet_learns_on(own_echo: EchoRun) -> None:
     """Every batch once, every letter once, nothing given up and nothing left over."""
-    cage = own_cage
-    start(cage, simulator, pictures=0)
-    start(cage, controlmodel, train_steps=STEPS)
-    start(cage, trainer, train_steps=STEPS, batch_size=4)
-    thrown = throw(cage, TREBUCHET)
-    thrown += throw(cage, TREBUCHET)
-    until(lambda: ledger.read(cage.client, cage.names).finished == STEPS, timeout_s=40)
-    until(lambda: sorted(buried(cage)) == sorted(thrown), timeout_s=20)
-    found = ledger.read(cage.client, cage.names)
+    echo = own_echo
+    start(echo, simulator, pictures=0)
+    start(echo, controlmodel, train_steps=STEPS)
+    start(echo, trainer, train_steps=STEPS, batch_size=4)
+    thrown = throw(echo, TREBUCHET)
+    thrown += throw(echo, TREBUCHET)
+    until(lambda: ledger.read(echo.client, echo.names).finished == STEPS, timeout_s=40)
+    until(lambda: sorted(buried(echo)) == sorted(thrown), timeout_s=20)
+    found = ledger.read(echo.client, echo.names)
     assert (found.sent, found.dead, found.open) == (STEPS, 0, 0)
     assert (found.applied, found.distinct, found.lost, found.duplicates) == (STEPS, STEPS, 0, 0)
     for component in TREBUCHET.components:
-        until(lambda name=component: not cage.client.exists(cage.names.memory(name)))
-        assert not cage.client.exists(cage.names.kept(component))
+        until(lambda name=component: not echo.client.exists(echo.names.memory(name)))
+        assert not echo.client.exists(echo.names.kept(component))
     for stream, group in consumers(TREBUCHET):
-        assert cage.pending(stream, group) == 0
+        assert echo.pending(stream, group) == 0
 
 
 REFUSED = {
@@ -156,39 +156,39 @@ def unchecked(room: Any, **fields: Any) -> list[bytes]:
     return entry
 
 
-def test_the_melody_maker_goes_on(own_cage: Cage) -> None:
+def test_the_melody_maker_goes_on(own_echo: EchoRun) -> None:
     """Nothing wrong is stored, breeding goes on, questions are open and are answered."""
-    cage = own_cage
-    start(cage, evalnet)
-    start(cage, learner, nr_of_unlabeled_data=20, epochs=1)
-    start(cage, evolution, population=10, pause_s=0.05)
-    thrown = throw(cage, MELODY)
+    echo = own_echo
+    start(echo, evalnet)
+    start(echo, learner, nr_of_unlabeled_data=20, epochs=1)
+    start(echo, evolution, population=10, pause_s=0.05)
+    thrown = throw(echo, MELODY)
     reasons = {}
     for name, (fields, reason) in REFUSED.items():
         entry = unchecked(USER, **{"GENOMES": random_genomes(9, 9, 1), **fields})
-        key = cage.names.stream(USER.name, CUSTOM.value)
-        reasons[cage.client.execute_command("XADD", key, "*", *entry).decode()] = (name, reason)
-    until(lambda: sorted(buried(cage)) == sorted([*thrown, *reasons]), timeout_s=40)
-    for letter in cage.dead():
+        key = echo.names.stream(USER.name, CUSTOM.value)
+        reasons[echo.client.execute_command("XADD", key, "*", *entry).decode()] = (name, reason)
+    until(lambda: sorted(buried(echo)) == sorted([*thrown, *reasons]), timeout_s=40)
+    for letter in echo.dead_letters():
         history = orjson.loads(letter[b"history"])
         if history["entry"] in reasons:
             name, reason = reasons[history["entry"]]
             assert reason in history["reason"], name
-    assert not cage.client.exists(cage.names.table("labels"))
-    before = cage.client.hlen(cage.names.table("generations"))
-    until(lambda: cage.client.hlen(cage.names.table("generations")) > before + 2, timeout_s=20)
-    open_ = until(lambda: cage.client.hgetall(cage.names.table("questions")), timeout_s=20)
+    assert not echo.client.exists(echo.names.table("labels"))
+    before = echo.client.hlen(echo.names.table("generations"))
+    until(lambda: echo.client.hlen(echo.names.table("generations")) > before + 2, timeout_s=20)
+    open_ = until(lambda: echo.client.hgetall(echo.names.table("questions")), timeout_s=20)
     melody, record = next(iter(open_.items()))
     genome = np.frombuffer(melody, "u1").reshape(1, 128) - ord("0")
     fields = {"GENOMES": genome, "FITNESS": np.array([4.0]), "RATER": "me"}
     message = Message.open(USER, type=CUSTOM, **fields)
     message.root_id = orjson.loads(record)["root"]
-    with Client(MELODY, cage.names.run, cage.url) as client:
+    with Client(MELODY, echo.names.run, echo.url) as client:
         client.send(message)
         client.send(Message.open(CONTROL, type=COMMAND, CMD="STOP"))
-    until(lambda: cage.client.hlen(cage.names.table("labels")) == 1, timeout_s=20)
-    until(lambda: cage.counter("finished", LEARNER) == cage.counter("sent", LEARNER) > 0, 20)
-    until(lambda: cage.client.hlen(cage.names.memory(EVALNET)) == 0)
+    until(lambda: echo.client.hlen(echo.names.table("labels")) == 1, timeout_s=20)
+    until(lambda: echo.counter("finished", LEARNER) == echo.counter("sent", LEARNER) > 0, 20)
+    until(lambda: echo.client.hlen(echo.names.memory(EVALNET)) == 0)
 
 
 @pytest.mark.parametrize("system", [TREBUCHET, MELODY], ids=["trebuchet", "melody"])

@@ -8,21 +8,21 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.integration.conftest import ROOT, Cage
+from tests.integration.conftest import ROOT, EchoRun
 
 COMMAND = [sys.executable, "-m", "roomgrad"]
 
 
-def environ(cage: Cage) -> dict[str, str]:
+def environ(echo: EchoRun) -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    return {**os.environ, "REDIS_URL": cage.url, "RUN": cage.names.run, "PYTHONPATH": paths}
+    return {**os.environ, "REDIS_URL": echo.url, "RUN": echo.names.run, "PYTHONPATH": paths}
 
 
-def call(cage: Cage, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+def call(echo: EchoRun, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     """The command, until it ends; typed: what stands on its standard input."""
     return subprocess.run(
         [*COMMAND, *words],
-        env=environ(cage),
+        env=environ(echo),
         input=typed,
         capture_output=True,
         text=True,
@@ -30,38 +30,38 @@ def call(cage: Cage, *words: str, typed: str = "") -> subprocess.CompletedProces
     )
 
 
-def shown(cage: Cage, *words: str, typed: str = "") -> str:
+def shown(echo: EchoRun, *words: str, typed: str = "") -> str:
     """What a command shows when all is well."""
-    ended = call(cage, *words, typed=typed)
+    ended = call(echo, *words, typed=typed)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return ended.stdout
 
 
-def found(cage: Cage, *words: str, typed: str = "") -> dict[str, Any]:
+def found(echo: EchoRun, *words: str, typed: str = "") -> dict[str, Any]:
     """What it says to programs."""
-    answer: dict[str, Any] = json.loads(shown(cage, *words, "--json", typed=typed))
+    answer: dict[str, Any] = json.loads(shown(echo, *words, "--json", typed=typed))
     return answer
 
 
-def refused(cage: Cage, *words: str, code: int = 2, typed: str = "") -> str:
+def refused(echo: EchoRun, *words: str, code: int = 2, typed: str = "") -> str:
     """The sentence with which it refuses."""
-    ended = call(cage, *words, typed=typed)
+    ended = call(echo, *words, typed=typed)
     assert ended.returncode == code, (ended.stdout, ended.stderr)
     assert ended.stdout == ""
     assert ended.stderr.count("\n") == 1, "one sentence"
     return ended.stderr
 
 
-def start(cage: Cage, *words: str) -> subprocess.Popen[str]:
+def start(echo: EchoRun, *words: str) -> subprocess.Popen[str]:
     """The command, while it runs."""
     process = subprocess.Popen(
         [*COMMAND, *words],
-        env={**environ(cage), "PYTHONUNBUFFERED": "1"},
+        env={**environ(echo), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    cage.stack.callback(process.communicate)
-    cage.stack.callback(process.kill)
+    echo.stack.callback(process.communicate)
+    echo.stack.callback(process.kill)
     return process

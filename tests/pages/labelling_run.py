@@ -78,7 +78,7 @@ def question(_melody: str, rank: float = 0.0, **changed: Any) -> dict[str, Any]:
 
 
 @dataclass
-class Desk:
+class LabellingRun:
     """One run of the melody system on a server, with pages for it."""
 
     url: str
@@ -150,23 +150,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def history(desk: Desk, labels: int = 120, batches: int = 400) -> None:
+def history(labelling: LabellingRun, labels: int = 120, batches: int = 400) -> None:
     """A run that has learned for a while, for the charts."""
     random = np.random.default_rng(3)
     for step in range(batches):
         loss = 0.75 + 1.1 * np.exp(-step / 140) + random.normal(0, 0.04)
-        desk.put("losses", str(step), step=step, loss=float(loss), chain=1 + step // 60)
+        labelling.put("losses", str(step), step=step, loss=float(loss), chain=1 + step // 60)
     for number in range(labels):
         error = 0.7 + 1.1 * np.exp(-number / 45) + random.normal(0, 0.3)
         rating = int(random.integers(0, 6))
         guess = float(np.clip(rating + error * random.choice([-1, 1]), 0, 5))
-        desk.put("curve", str(number), labels=number, rating=rating, guess=guess, rater="Ada", at=0)
+        labelling.put(
+            "curve", str(number), labels=number, rating=rating, guess=guess, rater="Ada", at=0
+        )
     for generation in range(0, 60):
         mean = 2.1 + 1.6 * (1 - np.exp(-generation / 25)) + random.normal(0, 0.03)
         record = {"generation": generation, "mean": float(mean), "best": float(mean) + 0.7}
-        desk.put("generations", str(generation), distinct=180, **record)
+        labelling.put("generations", str(generation), distinct=180, **record)
     histogram = [9, 21, 34, 30, 18, 8]
-    desk.put(
+    labelling.put(
         "learning",
         "now",
         labels=sum(histogram),
@@ -179,9 +181,9 @@ def history(desk: Desk, labels: int = 120, batches: int = 400) -> None:
         agreement={"n": 8, "exact": 6, "absolute": 2.0},
     )
     now = {"generation": 59, "running": True, "version": "400-5a1b", "distinct": 183}
-    desk.put("population", "now", **now, mean=3.62, best=4.41)
+    labelling.put("population", "now", **now, mean=3.62, best=4.41)
     best = packed(canonical(random_genomes(9, 1, 10)))
-    desk.put(
+    labelling.put(
         "population",
         "best",
         genomes=best,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 Program = Callable[[str], list[str]]
 
 
-class Crew:
+class Processes:
     """Some replicas of each component, by the names `learner-1`, `learner-2`, ..."""
 
     def __init__(self, program: Program, components: Sequence[str], replicas: int, logs: Path):

@@ -58,7 +58,7 @@ def same_shape(shown: str, printed: str) -> bool:
 
 
 @dataclass
-class Stage:
+class ExampleRun:
     """A run `trebuchet` with small batches. The simulator only runs inside `simulating`."""
 
     url: str
@@ -165,10 +165,10 @@ def fits(command: Command, printed: str) -> bool:
 
 
 @contextlib.contextmanager
-def trebuchet(folder: Path) -> Iterator[Stage]:
+def trebuchet(folder: Path) -> Iterator[ExampleRun]:
     """Learn three batches of ten; a fourth waits for the simulator."""
     with throwaway_server() as server, contextlib.closing(connect(server.url)) as client:
-        stage = Stage(server.url, client, folder, Names(TREBUCHET.name))
+        example = ExampleRun(server.url, client, folder, Names(TREBUCHET.name))
         _write_redis_cli(folder)
         for name, source in programs().items():
             (folder / name).write_text(source)
@@ -178,9 +178,9 @@ def trebuchet(folder: Path) -> Iterator[Stage]:
             running(controlmodel, ControlModelSettings(train_steps=steps), server.url),
             running(trainer, TrainerSettings(train_steps=steps, batch_size=10), server.url),
         ):
-            with stage.simulating():
-                stage.wait_steps()
-            yield stage
+            with example.simulating():
+                example.wait_steps()
+            yield example
 
 
 def _write_redis_cli(folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""A system of two rooms for tests of the runtime: what the parrot hears in its cage, it repeats.
+"""A system of two rooms for tests of the runtime: its component replies with twice its input.
 
-Also a program, for tests that need a process: `python -m tests.integration.parrots BEHAVIOUR ...`.
+Also a program, for tests that need a process: `python -m tests.integration.echo BEHAVIOUR ...`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from roomgrad import (
 )
 from roomgrad.component import HandlerFunction
 
-CAGE, PERCH = Room("cage"), Room("perch")
+INPUT, OUTPUT = Room("input"), Room("output")
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
 NUMBERS = {"DATA": Array("<f4", ("n",)), "HOW": Array("<i8", (), optional=True)}
 
-HEARD = Stream(CAGE, FORWARD, NUMBERS, ("parrot",))
-SAID = Stream(PERCH, FORWARD, NUMBERS, ("listener",))
-ANSWERED = Stream(CAGE, GRADIENT, NUMBERS, ("parrot",))
-PARROTS = System("parrots", (HEARD, SAID, ANSWERED), ("parrot", "listener"))
+REQUESTS = Stream(INPUT, FORWARD, NUMBERS, ("echo",))
+REPLIES = Stream(OUTPUT, FORWARD, NUMBERS, ("listener",))
+GRADIENTS = Stream(INPUT, GRADIENT, NUMBERS, ("echo",))
+ECHO = System("echo", (REQUESTS, REPLIES, GRADIENTS), ("echo", "listener"))
 
 
 def numbers(*values: float) -> NDArray[np.float32]:
@@ -46,28 +46,28 @@ def numbers(*values: float) -> NDArray[np.float32]:
 
 def repeat(message: Message, context: Context) -> Message:
     """Says the double of what it heard, and counts."""
-    context.counters.add("heard")
-    return message.reply(PERCH, message.array * 2)
+    context.counters.add("received")
+    return message.reply(OUTPUT, message.array * 2)
 
 
-def parrot(
+def echo_component(
     function: HandlerFunction = repeat,
     *,
     when: Callable[[Message], bool] | None = None,
     answered: HandlerFunction | None = None,
     **options: Any,
 ) -> Component:
-    """The component `parrot` with a handler of the test's own."""
-    replies = [(PERCH, FORWARD), (CAGE, FORWARD)]
-    handlers = [on(CAGE, FORWARD, replies=replies, when=when)(function)]
+    """The component `echo component` with a handler of the test's own."""
+    replies = [(OUTPUT, FORWARD), (INPUT, FORWARD)]
+    handlers = [on(INPUT, FORWARD, replies=replies, when=when)(function)]
     if answered is not None:
-        handlers.append(on(CAGE, GRADIENT, replies=[(PERCH, FORWARD)])(answered))
-    return Component("parrot", PARROTS, RuntimeSettings, handlers, **options)
+        handlers.append(on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])(answered))
+    return Component("echo", ECHO, RuntimeSettings, handlers, **options)
 
 
 def listener(function: HandlerFunction, *, name: str = "listener", **options: Any) -> Component:
-    """A component that hears what the parrot says."""
-    return Component(name, PARROTS, RuntimeSettings, [on(PERCH, FORWARD)(function)], **options)
+    """A component that hears what the echo component says."""
+    return Component(name, ECHO, RuntimeSettings, [on(OUTPUT, FORWARD)(function)], **options)
 
 
 def die(message: Message, context: Context) -> Message:
@@ -94,10 +94,10 @@ def hang(message: Message, context: Context) -> Message:
 
 def later(message: Message, context: Context) -> None:
     """Says what it heard after as many seconds as the first number says, and counts."""
-    context.counters.add("heard")
-    context.send(message.reply(PERCH, message.array), after_s=float(message.array[0]))
+    context.counters.add("received")
+    context.send(message.reply(OUTPUT, message.array), after_s=float(message.array[0]))
 
 
 if __name__ == "__main__":
     behaviours = {"repeat": repeat, "die": die, "crash": crash, "hang": hang, "later": later}
-    main(parrot(behaviours[sys.argv.pop(1)]))
+    main(echo_component(behaviours[sys.argv.pop(1)]))

@@ -12,7 +12,7 @@ from tests.waiting import until
 FIRST_QUESTION_S = 10.0
 
 
-class Visitor:
+class RaterClient:
     """A browser, as far as the page's server can tell."""
 
     def __init__(self, address: str) -> None:

@@ -227,13 +227,13 @@ def test_a_run_of_a_system_that_is_not_known_here_is_looked_at(
 ) -> None:
     """By the groups that it has."""
     names = Names("my own: [run]?*")
-    runs.register(client, names, "parrot", {})
-    client.xgroup_create(names.stream("cage", "DATA/FORWARD"), "parrot", "0", mkstream=True)
+    runs.register(client, names, "echo", {})
+    client.xgroup_create(names.stream("input", "DATA/FORWARD"), "echo", "0", mkstream=True)
     assert not bad(examined(own_url))
-    client.xadd(names.stream("cage", "DATA/FORWARD"), {"m": "x"})
+    client.xadd(names.stream("input", "DATA/FORWARD"), {"m": "x"})
     finding = only(examined(own_url))
-    assert (finding.about, finding.run) == ("parrot", names.run)
-    client.set(names.alive("parrot~h~1~a"), "{}")
+    assert (finding.about, finding.run) == ("echo", names.run)
+    client.set(names.alive("echo~h~1~a"), "{}")
     assert not bad(examined(own_url))
 
 

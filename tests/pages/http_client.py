@@ -16,7 +16,7 @@ class Served(Protocol):
     listener: Listener
 
 
-class Caller:
+class HttpClient:
     """Asks a page as a program does, with any headers."""
 
     def __init__(self, site: Served) -> None:

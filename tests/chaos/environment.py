@@ -19,7 +19,7 @@ from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from tests.chaos.contract import CHAOS, EFFECTS
-from tests.chaos.crew import Crew
+from tests.chaos.processes import Processes
 from tests.integration.sentinels import SentinelSet
 from tests.proxy import Proxy
 from tests.waiting import until
@@ -60,7 +60,7 @@ class Seen:
 
 
 @dataclass
-class Stage:
+class Environment:
     """One run, and everything a fault may do to it."""
 
     server: Any
@@ -68,7 +68,7 @@ class Stage:
     proxy: Proxy | None
     client: redis.Redis
     names: Names
-    crew: Crew
+    processes: Processes
     dice: random.Random
     times: Times
     mine: bool
@@ -100,14 +100,14 @@ class Stage:
         return time.monotonic() - began
 
     def _checked(self) -> int:
-        self.crew.check()
+        self.processes.check()
         return self.progress()
 
     def held_by(self, *names: str) -> list[tuple[str, str, str, str]]:
         """(room, TYPE, group, entry) of what is in the hands of these processes."""
         if not self.mine:
             return []
-        pids = {str(self.crew.pid(name)) for name in names}
+        pids = {str(self.processes.pid(name)) for name in names}
         found = []
         for room, type_, group in runs.groups(CHAOS, self.names):
             key = self.names.stream(room, type_)
@@ -133,7 +133,7 @@ class Stage:
 
     def some(self, least: int = 1, most: int = 1) -> list[str]:
         """Processes to harm."""
-        return self.dice.sample(self.crew.names, self.dice.randint(least, most))
+        return self.dice.sample(self.processes.names, self.dice.randint(least, most))
 
     def anywhen(self) -> None:
         """Lets a random part of a message's way pass, so that a fault hits any instant of it."""
@@ -147,46 +147,50 @@ class Stage:
 
 
 @contextlib.contextmanager
-def staged(
+def environments(
     directory: Path,
     seed: int,
     times: Times,
-    make_crew: Callable[[str, Names, Path], Crew],
+    make_crew: Callable[[str, Names, Path], Processes],
     *,
     mine: bool,
-) -> Iterator[Stage]:
+) -> Iterator[Environment]:
     """A stage in a directory of its own; whatever was started is gone afterwards."""
     server = EmbeddedServer.start(directory / "server", die_with_parent=True)
     proxy = Proxy(server.port)
     retry = Retry(ConstantBackoff(0.01), 3)  # of what is killed with everybody else's
     client = redis.Redis.from_url(server.url, protocol=2, socket_timeout=5.0, retry=retry)
     names = Names(f"chaos-{seed}")
-    crew = make_crew(proxy.url, names, directory)
-    stage = Stage(server, proxy, client, names, crew, random.Random(seed), times, mine)
+    processes = make_crew(proxy.url, names, directory)
+    environment = Environment(
+        server, proxy, client, names, processes, random.Random(seed), times, mine
+    )
     try:
-        crew.start()
-        yield stage
+        processes.start()
+        yield environment
     finally:
-        crew.stop()
+        processes.stop()
         proxy.close()
         client.close()
-        stage.server.kill()
+        environment.server.kill()
 
 
 @contextlib.contextmanager
 def watched(
-    directory: Path, seed: int, times: Times, make_crew: Callable[[str, Names, Path], Crew]
-) -> Iterator[Stage]:
+    directory: Path, seed: int, times: Times, make_crew: Callable[[str, Names, Path], Processes]
+) -> Iterator[Environment]:
     """A stage whose server is a master with two replicas, under three sentinels."""
     (directory / "servers").mkdir()
     with SentinelSet(directory / "servers") as servers:
         servers.wait_replicas(2)
         client = connect(servers.url)
         names = Names(f"chaos-{seed}")
-        crew = make_crew(servers.url, names, directory)
+        processes = make_crew(servers.url, names, directory)
         try:
-            crew.start()
-            yield Stage(servers, None, client, names, crew, random.Random(seed), times, True)
+            processes.start()
+            yield Environment(
+                servers, None, client, names, processes, random.Random(seed), times, True
+            )
         finally:
-            crew.stop()
+            processes.stop()
             client.close()

@@ -42,7 +42,7 @@ def make_certificates(folder: Path) -> None:
 
 
 @dataclass
-class Secure:
+class TlsServer:
     """Redis at two ports: one for TLS, and one at which the test tells it what to show."""
 
     folder: Path
@@ -84,7 +84,7 @@ class Secure:
             client.config_resetstat()
 
 
-def start_secure(folder: Path) -> Iterator[Secure]:
+def start_tls_server(folder: Path) -> Iterator[TlsServer]:
     """redis:8 in a container. Without Docker: skipped here, failed in CI."""
     from testcontainers.core.container import DockerContainer
 
@@ -104,7 +104,7 @@ def start_secure(folder: Path) -> Iterator[Secure]:
     try:
         host = container.get_container_host_ip()
         ports = [int(container.get_exposed_port(port)) for port in (PLAIN, SECURE)]
-        server = Secure(folder, host, *ports)
+        server = TlsServer(folder, host, *ports)
         until(lambda: _answers(server.plain_url))
         connect(server.url()).close()
         yield server

@@ -24,7 +24,7 @@ HEADER = 10
 
 
 @dataclass
-class Door:
+class GatewayProcess:
     """A gateway of one run."""
 
     url: str
@@ -36,7 +36,7 @@ class Door:
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
 
-    def open(self, **flags: Any) -> Door:
+    def open(self, **flags: Any) -> GatewayProcess:
         """Starts the gateway; clients can connect when this returns."""
         self.flags = {**self.flags, **flags}
         self.process = self.spawn(port=self.port, **self.flags)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from roomgrad_melody.genome import from_text, notes
-from tests.pages.desk import Desk
+from tests.pages.labelling_run import LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -36,8 +36,8 @@ def saved(page: Page, *melodies: str) -> None:
     )
 
 
-def ratings(desk: Desk) -> dict[str, int]:
-    return {melody: label["rating"] for melody, label in desk.table("labels").items()}
+def ratings(labelling: LabellingRun) -> dict[str, int]:
+    return {melody: label["rating"] for melody, label in labelling.table("labels").items()}
 
 
 def says(page: Page, text: str) -> None:

@@ -1,0 +1,65 @@
+"""Letters that a test has made, and the command that reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from roomgrad import Context, Message
+from roomgrad.runtime.replica import Replica
+from tests.integration.conftest import ROOT, EchoRun
+from tests.integration.echo import echo_component
+from tests.waiting import until
+
+
+def roomgrad(echo: EchoRun, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """The command, on the server and the run of a test."""
+    environ = {**os.environ, "REDIS_URL": echo.url, "RUN": echo.names.run, "COLUMNS": "300"}
+    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+    return subprocess.run(
+        [sys.executable, "-m", "roomgrad", "dead", *words],
+        env=environ,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def make_dead_letter(echo: EchoRun, *values: float) -> tuple[Message, str]:
+    """A message that the echo component gives up at once, and the entry id of its letter."""
+    before = echo.client.xlen(echo.names.dead())
+    broken = echo.start(echo_component(raising), max_deliveries=1)
+    message = echo.send(*values)
+    until(lambda: echo.client.xlen(echo.names.dead()) == before + 1)
+    leave(echo, broken)
+    return message, newest(echo)
+
+
+def raising(message: Message, context: Context) -> None:
+    raise RuntimeError("no such word")
+
+
+def leave(echo: EchoRun, *replicas: Replica) -> None:
+    """They stop, and have read their last message when this returns."""
+    for replica in replicas:
+        replica.stop()
+        until(lambda replica=replica: not echo.client.exists(echo.names.alive(replica.consumer)))
+
+
+def newest(echo: EchoRun) -> str:
+    found: list[Any] = echo.client.xrevrange(echo.names.dead(), count=1)
+    return str(found[0][0].decode())
+
+
+def listed(echo: EchoRun, *words: str) -> dict[str, Any]:
+    ended = roomgrad(echo, "list", "--json", *words)
+    assert ended.returncode == 0, ended.stderr
+    found: dict[str, Any] = json.loads(ended.stdout)
+    return found
+
+
+# list and show
