@@ -27,7 +27,7 @@ from roomgrad.codec import (
     unpack,
 )
 from roomgrad.errors import MessageError, format_value
-from tests.fuzz.targets import RINGS, STREAM, written
+from tests.fuzz.targets import NOTIFICATIONS, STREAM, written
 
 EXAMPLES = written()
 
@@ -89,7 +89,7 @@ def check_parts(raw: bytes, body: Any, spec: dict[str, Any], tail: bytes) -> Non
         unpack(raw + b"\n" + tail)
     for payload in (raw, tail):
         with contextlib.suppress(MessageError):
-            RINGS._read("room", payload)
+            NOTIFICATIONS._read("room", payload)
     assert len(format_value(body)) < 2000
 
 
