@@ -1,4 +1,4 @@
-"""Holds back what opens new work while others are far behind. A reply never waits."""
+"""Hold back messages that open a root while consumers are far behind. Replies never wait."""
 
 from __future__ import annotations
 
@@ -11,75 +11,77 @@ from roomgrad.names import is_client_group
 from roomgrad.redis.client import BACKLOG_LIMIT
 
 from .rooms import Rooms
-from .seats import Key
 from .store import Store
+from .subscriptions import StreamKey
 
 log = structlog.get_logger("roomgrad")
 
-LOOK_EVERY = 100  # messages into a stream, between two looks at who is behind
-AGAIN_S = 0.25
+CHECK_EVERY = 100  # messages into a stream, between two checks of its backlog
+RETRY_S = 0.25
 
 
 class Backlog:
-    """How far the receivers of each stream are behind."""
+    """How far the consumers of each stream are behind."""
 
     def __init__(self, store: Store, rooms: Rooms) -> None:
         self._store = store
         self._rooms = rooms
         self._unserved: set[str] = set()
-        self._sent: dict[Key, int] = defaultdict(int)
-        self._behind: dict[Key, int] = defaultdict(int)
+        self._sent: dict[StreamKey, int] = defaultdict(int)
+        self._behind: dict[StreamKey, int] = defaultdict(int)
 
-    def count(self, key: Key) -> None:
-        """A message went into this stream."""
+    def count(self, key: StreamKey) -> None:
+        """Count a message that was sent into a stream."""
         self._sent[key] += 1
 
-    async def wait(self, key: Key) -> None:
-        """Returns when a message that opens a root may go into this stream."""
-        told = False
-        while self._sent[key] >= LOOK_EVERY or self._behind[key] >= BACKLOG_LIMIT - LOOK_EVERY:
-            who, self._behind[key] = await self._furthest(key)
+    async def wait(self, key: StreamKey) -> None:
+        """Return when a message that opens a root may be sent into a stream."""
+        logged = False
+        while self._sent[key] >= CHECK_EVERY or self._behind[key] >= BACKLOG_LIMIT - CHECK_EVERY:
+            slowest, self._behind[key] = await self._slowest(key)
             self._sent[key] = 0
             if self._behind[key] < BACKLOG_LIMIT:
                 return
-            if not told:
-                told = True
+            if not logged:
+                logged = True
                 log.warning(
-                    "new work is held back: start more of it, or forget it for good",
-                    behind=who,
+                    "new work is held back: start more replicas, or forget the component",
+                    behind=slowest,
                     messages=self._behind[key],
                     room=key[0],
                     type=key[1],
-                    command=f"roomgrad forget {who} --run {self._store.names.run}",
+                    command=f"roomgrad forget {slowest} --run {self._store.names.run}",
                 )
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
-    async def _furthest(self, key: Key) -> tuple[str, int]:
-        """Who is furthest behind: of components what they owe, of clients what they have not got.
+    async def _slowest(self, key: StreamKey) -> tuple[str, int]:
+        """Return the group that is furthest behind, and by how many messages.
 
-        Who does not live holds nobody up, as a client may stand in for it.
+        For components, count unread and pending messages; for clients, unread ones. Ignore
+        components that do not run, because a client may take their place.
         """
-        here = {seat.group for seat in self._rooms.seats_in(key[0]) if not seat.vacant}
-        found = [("nobody", 0)]
+        present = {
+            each.group for each in self._rooms.subscriptions_in(key[0]) if not each.is_vacant
+        }
+        found = []
         for name, group in (await self._store.groups(key)).items():
             lag = int(group["lag"] or 0)
-            if name in here:
+            if name in present:
                 found.append((name, lag))
             elif not is_client_group(name):
                 found.append((name, lag + int(group["pending"])))
-        found.sort(key=lambda each: -each[1])
-        for name, behind in found:
-            if behind < BACKLOG_LIMIT or name in here or await self._store.lives(name):
+        for name, behind in sorted(found, key=lambda each: -each[1]):
+            if behind < BACKLOG_LIMIT or name in present or await self._store.is_alive(name):
                 return name, behind
-            self._tell_unserved(name, behind)
+            self._warn_unserved(name, behind)
         return "nobody", 0
 
-    def _tell_unserved(self, name: str, behind: int) -> None:
+    def _warn_unserved(self, name: str, behind: int) -> None:
         if name not in self._unserved:
             self._unserved.add(name)
             log.warning(
                 "messages pile up for a component that does not run: start it, or forget it if a "
-                "client stands in for it",
+                "client takes its place",
                 component=name,
                 messages=behind,
                 command=f"roomgrad forget {name} --run {self._store.names.run}",

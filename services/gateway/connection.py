@@ -1,4 +1,4 @@
-"""One client: its socket, its name, and the rooms that it is in."""
+"""The connection of one swergio client: its socket, its name, and its rooms."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ import structlog
 from roomgrad.errors import MessageError
 from roomgrad.messages import new_id
 
-from . import bodies, frames
+from . import codec, frames
 from .settings import GatewaySettings
 
 if TYPE_CHECKING:
-    from .seats import Seat
+    from .subscriptions import Subscription
 
 log = structlog.get_logger("roomgrad")
 
-BUFFERED = 256 * 1024  # bytes on their way to a client above which it gets nothing more for now
+MAX_BUFFERED = 256 * 1024  # unsent bytes above which a client gets nothing more for now
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)  # Linux only
 
 
 class Connection:
-    """A client of the original, from its connection to its end."""
+    """A client from its connection to its end.
+
+    name: empty until it has registered. raw_name: the name as the client writes it, with a token.
+    ended: why the connection ended. missed: how many messages of live rooms it was too slow for.
+    """
 
     def __init__(
         self,
@@ -35,23 +39,23 @@ class Connection:
         settings: GatewaySettings,
     ) -> None:
         self.id = new_id()[:16]
-        self.name = ""  # until it has registered
-        self.raw_name = ""  # as the client fills it in for itself
+        self.name = ""
+        self.raw_name = ""
         self.rooms: set[str] = set()
-        self.seat: Seat | None = None
+        self.subscription: Subscription | None = None
         self.missed = 0
         self.ended = ""
         self._reader, self._writer, self._settings = reader, writer, settings
-        self._free_at = 0.0  # by the clock of the loop, when the next message may be taken
-        self._until = asyncio.get_running_loop().time() + settings.handshake_s
-        writer.transport.set_write_buffer_limits(high=BUFFERED)
+        self._free_at = 0.0  # time of the loop when the next message may be read
+        self._register_until = asyncio.get_running_loop().time() + settings.handshake_s
+        writer.transport.set_write_buffer_limits(high=MAX_BUFFERED)
         self._socket: socket.socket = writer.get_extra_info("socket")
         self._keep_alive()
         peer = writer.get_extra_info("peername") or ("a socket", 0)
         self.host, self.peer = str(peer[0]), f"{peer[0]}:{peer[1]}"
 
     def _keep_alive(self) -> None:
-        """Notices a machine that is gone, which says no farewell."""
+        """Let the system notice a machine that was lost without closing its connections."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
             if (number := getattr(socket, option, None)) is not None:
@@ -63,22 +67,22 @@ class Connection:
     # from the client
 
     async def next(self) -> bytes:
-        """The next body; nothing once the client has left.
+        """Return the next body, or nothing once the client has disconnected.
 
-        Raises FrameError when what comes is no frame, or not in time.
+        Raises FrameError if the bytes are not a frame, or arrive too late.
         """
         settings = self._settings
         header = await self._header()
         if not header:
             return b""
         self._acknowledge()
-        length = frames.length_of(header, settings.most_bytes)
+        length = frames.length_of(header, settings.max_bytes)
         body = await frames.rest(self._reader, length, settings.frame_s)
         self._acknowledge()
-        return body or b" "  # an empty body is not the end
+        return body or b" "  # an empty body is not the end of the connection
 
-    async def paced(self) -> None:
-        """Returns when the next message may be taken; those of a second may come at once."""
+    async def throttle(self) -> None:
+        """Wait until the next message may be read; a burst of one second is allowed."""
         now = asyncio.get_running_loop().time()
         self._free_at = max(self._free_at, now - 1.0) + 1 / self._settings.max_per_s
         if self._free_at > now:
@@ -86,7 +90,7 @@ class Connection:
 
     async def _header(self) -> bytes:
         length, frame_s = self._settings.header_length, self._settings.frame_s
-        until = None if self.name else self._until
+        until = None if self.name else self._register_until
         try:
             async with asyncio.timeout_at(until):
                 return await frames.next_header(self._reader, length, frame_s)
@@ -96,9 +100,9 @@ class Connection:
             ) from None
 
     def _acknowledge(self) -> None:
-        """The original's client sends a header, and its body only when that is acknowledged.
+        """Acknowledge received bytes at once: swergio's client waits for that after each header.
 
-        The system leaves this mode by itself, so it is asked for with each part that has come.
+        The system leaves this mode by itself, so it is set again for each part of a frame.
         """
         if QUICKACK is not None:
             with contextlib.suppress(OSError):
@@ -107,35 +111,33 @@ class Connection:
     # to the client
 
     def write(self, body: Mapping[str, Any]) -> bool:
-        """Sends a body; False where it cannot be sent to a client of these settings."""
+        """Send a body; return False if it cannot be encoded for a client of these settings."""
         try:
-            text = bodies.written(body, self._settings.format)
+            text = codec.encode(body, self._settings.format)
             data = frames.framed(text, self._settings.header_length)
         except (MessageError, UnicodeError, TypeError, ValueError) as error:
-            log.warning("a message cannot be written for a client", to=str(self), reason=str(error))
+            log.warning("a message cannot be encoded for a client", to=str(self), reason=str(error))
             return False
         if not self._writer.is_closing():
             self._writer.write(data)
         return True
 
     def write_live(self, body: Mapping[str, Any]) -> None:
-        """Sends what waits for nobody, unless the client is too slow for it."""
+        """Send a message of a live room, unless the client is too slow for it."""
         if not self.is_full:
             self.write(body)
             return
         self.missed += 1
         if self.missed == 1:
-            log.warning(
-                "a client is too slow for what it listens to, and misses some", to=str(self)
-            )
+            log.warning("a client is too slow for a live room, and misses messages", to=str(self))
 
     @property
     def is_full(self) -> bool:
-        """Whether a client does not take what it is sent."""
-        return self._writer.transport.get_write_buffer_size() > BUFFERED
+        """Whether the client is too slow for what it is sent."""
+        return self._writer.transport.get_write_buffer_size() > MAX_BUFFERED
 
     async def drained(self) -> None:
-        """Returns when the client has taken most of what it was sent; ends one that is frozen."""
+        """Wait until the client has taken most of what it was sent; end a frozen one."""
         try:
             async with asyncio.timeout(self._settings.frozen_s):
                 await self._writer.drain()
@@ -145,13 +147,13 @@ class Connection:
             self.end("the connection is lost")
 
     def end(self, reason: str) -> None:
-        """Closes the connection at once, with what is still on its way."""
+        """Close the connection at once, and drop unsent bytes."""
         if not self.ended:
             self.ended = reason
             self._writer.transport.abort()
 
     async def close(self) -> None:
-        """Closes the connection after what is on its way, if that does not take long."""
+        """Close the connection, and send the rest if that takes less than a second."""
         self._writer.close()
         try:
             async with asyncio.timeout(1.0):

@@ -23,89 +23,96 @@ from roomgrad.runtime import runs
 from roomgrad.runtime.observe.observers import metrics
 from roomgrad.settings import load
 
-from .bounds import Bounds
+from .client import LOST, RedisClient
 from .delivery import Delivery
-from .door import Door
-from .ears import Ears
-from .holder import Holder
-from .hub import Hub
-from .link import LOST, Link
-from .members import Members
+from .dispatcher import Dispatcher
+from .lease import LeaderLease
+from .listener import Listener
+from .registry import Registry
+from .retention import Retention
 from .rooms import Rooms
 from .settings import GatewaySettings
 from .store import Replaced, Store
+from .subscriber import Subscriber
 
 log = structlog.get_logger("roomgrad")
 
 RETRY_S = 0.25
-GRACE_S = 3.0  # from the signal to the end: seats are written down, the server may be away
+GRACE_S = 3.0  # from the signal to the end: subscriptions are stored, the server may be away
 
 
 class Gateway:
-    """One gateway, from the server that it finds to its end."""
+    """One gateway, from its connection to the server until its end."""
 
     def __init__(self, settings: GatewaySettings, url: str) -> None:
         self._settings = settings
-        self._names = Names(settings.rooms_of)
-        self._served = False
+        self._names = Names(settings.run_name)
+        self._system = _installed(settings.system)
+        self._has_served = False
         self._url = for_run(url, self._names.run)
-        self._link = Link(url, settings.redis_password_file, self._names.run)
+        self._redis = RedisClient(url, settings.redis_password_file, self._names.run)
         me = f"{GATEWAY}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
-        self._store = Store(self._names, self._link, me)
-        self._holder = Holder(settings, self._names, self._store, self._link)
+        self._store = Store(self._names, self._redis, me)
+        self._lease = LeaderLease(settings, self._names, self._store)
 
     async def run(self) -> None:
-        """Serves until it is cancelled. Raises RoomgradError when it cannot serve at all."""
+        """Serve until cancelled. Raises RoomgradError if it cannot serve at all."""
         settings, names, store = self._settings, self._names, self._store
         rooms = Rooms(store, await self._prepared())
-        bounds = Bounds(settings, names, store, rooms)
-        ears = Ears(names, self._link, rooms, store)
-        delivery = Delivery(settings, store, rooms, bounds)
-        members = Members(settings, store, rooms, ears, delivery)
-        door = Door(settings, Hub(settings, store, rooms, members), members)
+        retention = Retention(settings, names, store, rooms)
+        subscriber = Subscriber(names, self._redis, rooms, store)
+        delivery = Delivery(settings, store, rooms, retention)
+        registry = Registry(settings, store, rooms, subscriber, delivery)
+        listener = Listener(settings, Dispatcher(settings, store, rooms, registry), registry)
+        background = (
+            subscriber.run,
+            subscriber.forward_live,
+            subscriber.watch,
+            retention.run,
+            self._redis.watch,
+        )
 
-        async def begin_again() -> None:
-            log.warning("the server was emptied: the clients that are here keep their rooms")
+        async def start_over() -> None:
+            log.warning("the server was emptied: connected clients keep their rooms")
             await self._prepared()
-            await self._holder.take()
+            await self._lease.acquire()
             await rooms.restore()
 
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(self._end)
-            await self._holder.take()
+            await self._lease.acquire()
             await rooms.load()
-            listening = await door.open()
-            stack.push_async_callback(door.close, GRACE_S)
-            stack.callback(listening.close)
+            server = await listener.bind()
+            stack.push_async_callback(listener.close, GRACE_S)
+            stack.callback(server.close)
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._holder.keep(begin_again))
-                for work in (ears.run, ears.pass_on, ears.look_after, bounds.run, self._link.watch):
+                tasks.create_task(self._lease.keep(start_over))
+                for work in background:
                     tasks.create_task(work())
-                await listening.start_serving()
-                port = listening.sockets[0].getsockname()[1]
+                await server.start_serving()
+                port = server.sockets[0].getsockname()[1]
                 log.info("clients of swergio connect to", host=settings.host, port=port)
 
     async def _prepared(self) -> System | None:
-        """What `_prepare` answers, once the server is there. Raises Untrusted the first time."""
-        told = False
+        """Wait for the server and return `_prepare`'s result. Raises TLSError the first time."""
+        logged = False
         while True:
             try:
                 system = await asyncio.to_thread(self._prepare)
-                self._served = True
+                self._has_served = True
                 return system
             except LOST as error:
-                if isinstance(error, TLSError) and not self._served:
+                if isinstance(error, TLSError) and not self._has_served:
                     raise
-                if not told:
-                    told = True
+                if not logged:
+                    logged = True
                     log.warning("no server, trying again", reason=str(error))
                 await asyncio.sleep(RETRY_S)
 
     def _prepare(self) -> System | None:
-        """The contract of the run, whose groups are there from now on."""
+        """Return the contract of the run, and create the groups of its components."""
         with contextlib.closing(connect(self._url, self._settings.redis_password_file)) as client:
-            named = systems().get(self._settings.system)
-            system = named or system_of_run(client, self._names)
+            system = self._system or system_of_run(client, self._names)
             runs.register(client, self._names, GATEWAY, {})
             if system is not None:
                 runs.create_groups(client, system, self._names, GATEWAY)
@@ -114,12 +121,23 @@ class Gateway:
     async def _end(self) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_S):
-                await self._holder.give_up()
-        await self._link.close()
+                await self._lease.release()
+        await self._redis.close()
+
+
+def _installed(name: str) -> System | None:
+    """Return the contract of a system, or None without a name. Raises SettingsError."""
+    known = systems() if name else {}
+    if name and name not in known:
+        raise SettingsError(
+            f"system: expected an installed system ({', '.join(sorted(known)) or 'none is'}), got "
+            f"{name!r}: install it, or leave --system out to use the contract of the run"
+        )
+    return known.get(name)
 
 
 async def serve(settings: GatewaySettings, url: str) -> int:
-    """One gateway until SIGTERM or SIGINT; the exit code."""
+    """Run a gateway until SIGTERM or SIGINT, and return the exit code."""
     gateway = Gateway(settings, url)
     task = asyncio.current_task()
     assert task is not None
@@ -139,12 +157,12 @@ async def serve(settings: GatewaySettings, url: str) -> int:
 
 
 def main() -> None:
-    """Runs the gateway until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
+    """Run the gateway until SIGTERM or SIGINT; exit with 0, or 2 if settings are wrong."""
     try:
         settings = load(GatewaySettings)
         logs.setup(settings.log_level, settings.log_format)
         url = address(settings.redis_url, settings.redis_ca_file)
-        with metrics(GATEWAY, settings, Names(settings.rooms_of), url):
+        with metrics(GATEWAY, settings, Names(settings.run_name), url):
             code = asyncio.run(serve(settings, url))
     except RoomgradError as error:
         print(f"gateway: {error}", file=sys.stderr)

@@ -1,11 +1,11 @@
-"""What the gateway keeps and does in Redis. Nothing of it would be lost with the process.
+"""The gateway's state and messages in Redis; none of it is lost with the process.
 
-The hash `{run}:gateway` says who the gateway is, and which seats there are:
+The hash `{run}:gateway` stores the leader and the subscriptions:
 
-holder      the incarnation that serves; each commit is guarded by it
-seat:GROUP  name, number, rooms and since when, when its last client left
-room:ROOM   the TYPEs of messages that were seen in a room and are in no contract
-heard:KEY   the last message of a stream of the contract that a client has answered
+holder      the gateway that serves; each commit is guarded by this field
+seat:GROUP  a subscription: name, number, rooms and when they were joined, when its last client left
+room:ROOM   the TYPEs of a room that are not in a contract
+heard:KEY   the last entry of a stream of the contract that a client has answered
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 import redis
 import structlog
 
-from roomgrad import codec, scripts
+from roomgrad import scripts
+from roomgrad.codec import encode, header, pack, unpack
 from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
 from roomgrad.messages import Message, new_id
@@ -29,29 +30,29 @@ from roomgrad.rooms import Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.work import LOGS_KEPT
 
-from .link import Client, Link
-from .seats import Key, Owed, Seat
+from .client import Client, RedisClient
+from .subscriptions import EntryRef, StreamKey, Subscription
 
 log = structlog.get_logger("roomgrad")
 
-REFUSED_PAUSE_S = 1.0
-HOLDER_PAUSE_S = 0.1
+REFUSED_RETRY_S = 1.0
+LEASE_RETRY_S = 0.1
 LIMITS = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
 
 Fields = dict[bytes, bytes]
-Read = tuple[Key, str, Fields]
+Read = tuple[StreamKey, str, Fields]
 
 
 class Replaced(ServerError):
-    """Raised when another gateway serves the run now, or the server was emptied."""
+    """Raised when another gateway serves the run now."""
 
 
 class Store:
-    """The run as the gateway sees it."""
+    """The run as the gateway reads and writes it. me: the name of this gateway's process."""
 
-    def __init__(self, names: Names, link: Link, me: str) -> None:
+    def __init__(self, names: Names, redis_client: RedisClient, me: str) -> None:
         self.names = names
-        self.link = link
+        self.redis = redis_client
         self.me = me
         self.table = names.table(GATEWAY)
 
@@ -60,62 +61,68 @@ class Store:
     async def send(
         self,
         sends: Sequence[tuple[Message, Stream, dict[str, str]]],
-        answers: Iterable[Owed] = (),
+        answered: Iterable[EntryRef] = (),
         group: str = "",
-        heard: Iterable[Owed] = (),
+        newest_answered: Iterable[EntryRef] = (),
     ) -> None:
-        """Messages into their streams, and what they answer acknowledged, all at once.
+        """Add messages to their streams and acknowledge what they answer, in one commit.
 
-        sends: each with further fields of its entry, and `client` for the ring.
-        heard: how far which streams are answered by now.
+        sends: messages, each with additional fields of its entry. newest_answered: the position to
+        store for each stream.
 
-        Raises SchemaError, MessageError for what can never be committed, and Replaced.
+        Raises SchemaError or MessageError for a message that can never be committed.
         """
-        commit = Commit()
-        commit.same(self.table, b"holder", self.me.encode())
+        commit = self.guarded_commit()
         commit.once(self.names.sent(), new_id(), time.time())
         for message, stream, more in sends:
             self._stage(commit, message, stream, more)
-        for key, entries in _by_key(answers).items():
+        for key, entries in _by_stream(answered).items():
             commit.do(b"XACK", self.names.stream(*key), group.encode(), *entries)
-        for key, entry in heard:
-            commit.do(b"HSET", self.table, self._heard(key).encode(), entry.encode())
+        for key, entry in newest_answered:
+            commit.do(b"HSET", self.table, self._answered_field(key).encode(), entry.encode())
         await self.commit(commit)
 
-    async def take(self, message: Message, stream: Stream) -> None:
-        """Puts a message that was published by hand into its stream, unless that was done."""
+    async def ingest(self, message: Message, stream: Stream) -> None:
+        """Add a message that was published by hand to its stream, once by its ID."""
         keys = [self.names.taken(), self.names.stream(*stream.key)]
         token = f"{message.room} {message.type} {message.id}"
-        ring = [self.link.ring, self.names.channel(message.room), codec.header(message), b""]
-        arguments = [token, *ring, *codec.encode(message, stream)]
+        channel = self.names.channel(message.room)
+        notification = [self.redis.publish, channel, header(message), b""]
+        arguments = [token, *notification, *encode(message, stream)]
 
         async def attempt(client: Client) -> None:
             await client.eval(scripts.load("ingest"), len(keys), *keys, *arguments)
 
         try:
-            await self.link.do(attempt)
+            await self.redis.do(attempt)
         except redis.ResponseError as error:
-            log.error("what was published cannot be taken", token=token, reason=str(error))
+            log.error("a published message cannot be stored", token=token, reason=str(error))
 
     def _stage(
         self, commit: Commit, message: Message, stream: Stream, more: dict[str, str]
     ) -> None:
-        fields = codec.encode(message, stream)
+        fields = encode(message, stream)
         for name, value in more.items():
             fields += [name.encode(), value.encode()]
-        head = codec.header(message)
+        head = header(message)
         if client := more.get("client", "").partition(" ")[0]:
             head = head.removesuffix(b',"entry":"') + b',"client":"%s","entry":"' % client.encode()
         key, channel = self.names.stream(*stream.key), self.names.channel(message.room)
         commit.send(key, channel, head, fields, LIMITS.get(message.room))
 
-    async def commit(self, commit: Commit, *, guarded: bool = True) -> None:
-        """Brings a commit to the server until it stands. Raises MessageError.
+    def guarded_commit(self) -> Commit:
+        """Return a commit that is applied only while this gateway is the leader."""
+        commit = Commit()
+        commit.same(self.table, b"holder", self.me.encode())
+        return commit
 
-        guarded: its first guard is the holder. Where that does not hold, the heartbeat finds out
-        whether this gateway has been replaced, and ends it, or the server was emptied.
+    async def commit(self, commit: Commit, *, guarded: bool = True) -> None:
+        """Send a commit until the server has applied it. Raises MessageError if it never can.
+
+        guarded: its first guard is the leader. If that guard fails, wait: the heartbeat finds out
+        whether this gateway was replaced, and ends it, or whether the server was emptied.
         """
-        commit.ring = self.link.ring
+        commit.ring = self.redis.publish
         keys, arguments = commit.parts()
 
         async def attempt(client: Client) -> Any:
@@ -128,45 +135,44 @@ class Store:
         while True:
             kind, *rest = await self._reply(attempt)
             if kind == b"stale" and guarded and rest[0] == 1:
-                await asyncio.sleep(HOLDER_PAUSE_S)
-            elif kind in (b"ok", b"stale"):  # stale: it stands since the last attempt
+                await asyncio.sleep(LEASE_RETRY_S)
+            elif kind in (b"ok", b"stale"):  # stale: an earlier attempt was applied
                 return
             else:
                 reason = rest[0].decode(errors="replace")
                 if kind == b"wrong":
                     raise MessageError(f"it cannot be sent: {reason}")
-                # An operator's matter: a full server, a missing permission, a wrong key.
+                # The operator has to act: the server is full, or a permission or key is wrong.
                 log.error("the server refuses, nothing was written; trying again", reason=reason)
-                await asyncio.sleep(REFUSED_PAUSE_S)
+                await asyncio.sleep(REFUSED_RETRY_S)
 
     async def _reply(self, attempt: Callable[[Client], Awaitable[Any]]) -> list[Any]:
         try:
-            reply: list[Any] = await self.link.do(attempt)
+            reply: list[Any] = await self.redis.do(attempt)
         except redis.ResponseError as error:
             return [b"refused", str(error).encode()]
         return reply
 
-    async def read(self, group: str, keys: Sequence[Key], count: int) -> list[Read]:
-        """What is new for a group in these streams."""
+    async def read(self, group: str, keys: Sequence[StreamKey], count: int) -> list[Read]:
+        """Return new entries for a group in these streams."""
         return await self._read(group, keys, ">", count)
 
-    async def own(self, group: str, keys: Sequence[Key]) -> list[Read]:
-        """What this gateway was given for a group and has not acknowledged."""
+    async def delivered(self, group: str, keys: Sequence[StreamKey]) -> list[Read]:
+        """Return the entries that this gateway has read for a group and not acknowledged."""
         return await self._read(group, keys, "0", None)
 
     async def _read(
-        self, group: str, keys: Sequence[Key], after: str, count: int | None
+        self, group: str, keys: Sequence[StreamKey], after: str, count: int | None
     ) -> list[Read]:
         if not keys:
             return []
-        streams = {self.names.stream(*key): key for key in keys}
-        by_name = {name.encode(): key for name, key in streams.items()}
-        asked = dict.fromkeys(streams, after)
+        by_name = {self.names.stream(*key).encode(): key for key in keys}
+        streams = dict.fromkeys(by_name, after)
 
         async def attempt(client: Client) -> Any:
-            return await client.xreadgroup(group, self.me, asked, count=count)
+            return await client.xreadgroup(group, self.me, streams, count=count)
 
-        found = await self.link.do(attempt)
+        found = await self.redis.do(attempt)
         reads = [
             (by_name[name], entry.decode(), fields)
             for name, entries in found
@@ -175,18 +181,18 @@ class Store:
         ]
         return sorted(reads, key=lambda read: parts(read[1]))
 
-    async def pending(self, group: str, key: Key, most: int) -> list[str]:
-        """Entries that were given out and not acknowledged, the oldest first."""
+    async def pending(self, group: str, key: StreamKey, count: int) -> list[str]:
+        """Return up to `count` pending entries, the oldest first."""
         name = self.names.stream(*key)
 
         async def attempt(client: Client) -> Any:
-            return await client.xpending_range(name, group, "-", "+", most)
+            return await client.xpending_range(name, group, "-", "+", count)
 
-        found = await self.link.do(attempt)
+        found = await self.redis.do(attempt)
         return [each["message_id"].decode() for each in found]
 
-    async def claim(self, group: str, key: Key, entries: Sequence[str]) -> list[Read]:
-        """Entries that were given out before, for this gateway to send again."""
+    async def claim(self, group: str, key: StreamKey, entries: Sequence[str]) -> list[Read]:
+        """Claim pending entries for this gateway, which sends them again."""
         if not entries:
             return []
         name = self.names.stream(*key)
@@ -194,21 +200,21 @@ class Store:
         async def attempt(client: Client) -> Any:
             return await client.xclaim(name, group, self.me, 0, entries)
 
-        found = await self.link.do(attempt)
+        found = await self.redis.do(attempt)
         return [(key, entry.decode(), fields) for entry, fields in found if fields]
 
-    async def unread(self, group: str, key: Key, before: str) -> list[Read]:
-        """What a group has not read yet of what came before an entry."""
+    async def unread(self, group: str, key: StreamKey, before: str) -> list[Read]:
+        """Return the entries before an ID that a group has not read yet."""
         found = (await self.groups(key)).get(group)
         if found is None or not found["lag"]:
             return []
         name, after = self.names.stream(*key), b"(" + found["last-delivered-id"]
-        entries = await self.link.do(lambda client: client.xrange(name, after, before))
+        entries = await self.redis.do(lambda client: client.xrange(name, after, before))
         return [(key, entry.decode(), fields) for entry, fields in entries]
 
-    async def acknowledge(self, group: str, owed: Iterable[Owed]) -> None:
-        """These need no answer (any more)."""
-        grouped = _by_key(owed)
+    async def acknowledge(self, group: str, refs: Iterable[EntryRef]) -> None:
+        """Acknowledge entries that need no answer (any more)."""
+        grouped = _by_stream(refs)
         if not grouped:
             return
 
@@ -218,23 +224,23 @@ class Store:
                     pipe.xack(self.names.stream(*key), group, *entries)
                 return await pipe.execute()
 
-        await self.link.do(attempt)
+        await self.redis.do(attempt)
 
-    async def fetch(self, key: Key, entry: str) -> Fields | None:
-        """One entry of a stream, unless it is gone."""
+    async def fetch(self, key: StreamKey, entry: str) -> Fields | None:
+        """Return one entry of a stream, or None if it was trimmed."""
         name = self.names.stream(*key)
-        found = await self.link.do(lambda client: client.xrange(name, entry, entry))
+        found = await self.redis.do(lambda client: client.xrange(name, entry, entry))
         return found[0][1] if found else None
 
     # groups
 
     async def now_ms(self) -> int:
-        """The server's clock, in unix ms."""
-        seconds, micros = await self.link.do(lambda client: client.time())
+        """Return the server's time in Unix ms."""
+        seconds, micros = await self.redis.do(lambda client: client.time())
         return int(seconds) * 1000 + int(micros) // 1000
 
-    async def open_group(self, key: Key, group: str, after: str) -> None:
-        """A group that reads what comes after an entry, or from now on (`$`)."""
+    async def create_group(self, key: StreamKey, group: str, after: str) -> None:
+        """Create a group that reads after an entry, or from now on (`$`), unless it exists."""
         name = self.names.stream(*key)
 
         async def attempt(client: Client) -> None:
@@ -244,20 +250,20 @@ class Store:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-        await self.link.do(attempt)
+        await self.redis.do(attempt)
 
-    async def close_group(self, key: Key, group: str) -> None:
-        """Ends a group with all that waits in it."""
+    async def destroy_group(self, key: StreamKey, group: str) -> None:
+        """Destroy a group and its pending entries."""
         name = self.names.stream(*key)
 
         async def attempt(client: Client) -> None:
             if await client.exists(name):
                 await client.xgroup_destroy(name, group)
 
-        await self.link.do(attempt)
+        await self.redis.do(attempt)
 
-    async def groups(self, key: Key) -> dict[str, dict[str, Any]]:
-        """What XINFO GROUPS says of the groups of a stream, by name."""
+    async def groups(self, key: StreamKey) -> dict[str, dict[str, Any]]:
+        """Return the reply of XINFO GROUPS, by name of the group."""
         name = self.names.stream(*key)
 
         async def attempt(client: Client) -> Any:
@@ -268,11 +274,11 @@ class Store:
                     return []
                 raise
 
-        found = await self.link.do(attempt)
+        found = await self.redis.do(attempt)
         return {each["name"].decode(errors="replace"): each for each in found}
 
-    async def lives(self, component: str) -> bool:
-        """Whether the heart of a replica of this component beats."""
+    async def is_alive(self, component: str) -> bool:
+        """Whether a replica of this component has a heartbeat."""
         pattern = re.sub(r"([\[\]?*])", r"\\\1", self.names.alive(component)) + "~*"
 
         async def attempt(client: Client) -> bool:
@@ -280,65 +286,62 @@ class Store:
                 return True
             return False
 
-        return await self.link.do(attempt)
+        return await self.redis.do(attempt)
 
-    async def keep_heard(self, key: Key, group: str) -> None:
-        """Writes down how far a group has heard a stream, before it ends."""
+    # the gateway's hash
+
+    async def save_answered(self, key: StreamKey, group: str) -> None:
+        """Store how far a group has read a stream, before it is destroyed."""
         if found := (await self.groups(key)).get(group):
-            await self._set(self._heard(key), found["last-delivered-id"])
+            await self._set(self._answered_field(key), found["last-delivered-id"])
 
-    def _heard(self, key: Key) -> str:
+    def _answered_field(self, key: StreamKey) -> str:
         return f"heard:{self.names.stream(*key)}"
 
-    async def heard_until(self, key: Key) -> str:
-        """The last message of a stream that was answered by a client, or given up with one."""
-        field = self._heard(key)
-        found = await self.link.do(lambda client: client.hget(self.table, field))
+    async def answered_until(self, key: StreamKey) -> str:
+        """Return the last entry of a stream that a client answered or that was given up."""
+        field = self._answered_field(key)
+        found = await self.redis.do(lambda client: client.hget(self.table, field))
         return found.decode() if found else "0"
 
-    # seats
-
-    async def seats(self) -> tuple[list[Seat], dict[str, list[str]]]:
-        """The seats that there are, and the TYPEs of free messages by room."""
-        fields = await self.link.do(lambda client: client.hgetall(self.table))
-        seats, types = [], {}
+    async def subscriptions(self) -> tuple[list[Subscription], dict[str, list[str]]]:
+        """Return the stored subscriptions, and the TYPEs outside the contract by room."""
+        fields = await self.redis.do(lambda client: client.hgetall(self.table))
+        subscriptions, types = [], {}
         for name, value in fields.items():
-            what, _, of = name.decode(errors="replace").partition(":")
-            if what == "seat":
-                seats.append(Seat(**codec.unpack(value)))
-            elif what == "room":
-                types[of] = list(codec.unpack(value)["types"])
-        return seats, types
+            kind, _, of = name.decode(errors="replace").partition(":")
+            if kind == "seat":
+                subscriptions.append(Subscription(**unpack(value)))
+            elif kind == "room":
+                types[of] = list(unpack(value)["types"])
+        return subscriptions, types
 
-    async def keep_seat(self, seat: Seat) -> None:
-        """Writes down a seat."""
-        record = {
-            "name": seat.name,
-            "number": seat.number,
-            "rooms": seat.rooms,
-            "left_ms": seat.left_ms,
-        }
-        await self._set(f"seat:{seat.group}", codec.pack(record))
+    async def save_subscription(self, subscription: Subscription) -> None:
+        """Store a subscription."""
+        names = ("name", "number", "rooms", "left_ms")
+        record = {name: getattr(subscription, name) for name in names}
+        await self._set(f"seat:{subscription.group}", pack(record))
 
-    async def drop_seat(self, seat: Seat) -> None:
-        """Forgets a seat."""
-        await self.link.do(lambda client: client.hdel(self.table, f"seat:{seat.group}"))
+    async def delete_subscription(self, subscription: Subscription) -> None:
+        """Delete a stored subscription."""
+        field = f"seat:{subscription.group}"
+        await self.redis.do(lambda client: client.hdel(self.table, field))
 
-    async def keep_types(self, room: str, types: Iterable[str]) -> None:
-        """Writes down which messages there are in a room beside those of the contract."""
-        await self._set(f"room:{room}", codec.pack({"types": sorted(types)}))
+    async def save_types(self, room: str, types: Iterable[str]) -> None:
+        """Store the TYPEs of a room that are not in the contract."""
+        await self._set(f"room:{room}", pack({"types": sorted(types)}))
 
     async def _set(self, field: str, value: bytes) -> None:
-        await self.link.do(lambda client: client.hset(self.table, field, value))
+        await self.redis.do(lambda client: client.hset(self.table, field, value))
 
 
 def parts(entry: str) -> tuple[int, ...]:
-    """An entry id as numbers, which order as entries do."""
+    """Return the numbers of an entry ID, which sort in the order of entries."""
     return tuple(map(int, entry.split("-")))
 
 
-def _by_key(owed: Iterable[Owed]) -> dict[Key, list[bytes]]:
-    grouped: dict[Key, list[bytes]] = defaultdict(list)
-    for key, entry in owed:
+def _by_stream(refs: Iterable[EntryRef]) -> dict[StreamKey, list[bytes]]:
+    grouped: dict[StreamKey, list[bytes]] = defaultdict(list)
+    for key, entry in refs:
         grouped[key].append(entry.encode())
     return grouped

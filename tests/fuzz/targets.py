@@ -43,7 +43,8 @@ from roomgrad_melody import formats
 from roomgrad_melody.labelling.page import Page
 from roomgrad_melody.labelling.settings import LabellingSettings
 from roomgrad_melody.midi import from_midi
-from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_swergio.gateway import codec as gateway_codec
+from roomgrad_swergio.gateway import frames
 from roomgrad_trebuchet.contract import TREBUCHET
 from tests.fuzz import examples
 
@@ -107,8 +108,8 @@ def entry(data: bytes) -> None:
     again = codec.decode("1-1", codec.encode(message, STREAM), STREAM)
     assert (again.id, again.root_id, again.status) == (message.id, message.root_id, message.status)
     assert again.array.tobytes() == message.array.tobytes()
-    ring = bodies.ring_of(codec.header(message) + b'1-1"}')
-    assert (ring.type, ring.entry) == (message.type, "1-1")
+    notification = gateway_codec.notification_of(codec.header(message) + b'1-1"}')
+    assert (notification.type, notification.entry) == (message.type, "1-1")
 
 
 def record(data: bytes) -> None:
@@ -118,7 +119,7 @@ def record(data: bytes) -> None:
 def heard(data: bytes) -> None:
     """What comes by a channel: a ring, or a message that is answered if it is none."""
     with contextlib.suppress(MessageError):
-        bodies.ring_of(data)
+        gateway_codec.notification_of(data)
     try:
         message, stream = NOTIFICATIONS._read("room", data)
     except MessageError as error:
@@ -156,17 +157,17 @@ def messages(data: bytes) -> None:
 
 
 def said(text: bytes, encoding: str) -> None:
-    body = bodies.parsed(text, encoding)
-    type_ = bodies.type_of(body)
-    room = bodies.text_of(body, "TO_ROOM")
-    bodies.completed(body, "ann")
-    bodies.refusal("ann", "no", body)
-    stream = bodies.stream_of(TREBUCHET, room, type_)
-    pairs = codec.encode(bodies.message_of(body, stream), stream)
+    body = gateway_codec.parse(text, encoding)
+    type_ = gateway_codec.type_of(body)
+    room = gateway_codec.text_field(body, "TO_ROOM")
+    gateway_codec.complete(body, "ann")
+    gateway_codec.refusal("ann", "no", body)
+    stream = gateway_codec.stream_of(TREBUCHET, room, type_)
+    pairs = codec.encode(gateway_codec.message_of(body, stream), stream)
     fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    found = bodies.entry_of(room, type_, "1-0", fields)
-    bodies.written(found.body, encoding)
-    bodies.written(bodies.tapped(found), encoding)
+    found = gateway_codec.entry_of(room, type_, "1-0", fields)
+    gateway_codec.encode(found.body, encoding)
+    gateway_codec.encode(gateway_codec.log_copy(found), encoding)
 
 
 def labels(format: str) -> Callable[[bytes], None]:

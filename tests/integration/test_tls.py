@@ -17,7 +17,7 @@ from roomgrad.errors import NoServer, TLSError
 from roomgrad.names import Names
 from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect, explain_tls
-from roomgrad_swergio.gateway.link import Link
+from roomgrad_swergio.gateway.client import RedisClient
 from roomgrad_swergio.gateway.process import serve
 from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.conftest import ROOT, EchoRun, make_echo_run
@@ -66,14 +66,14 @@ def by_gateway(url: str) -> None:
     """A gateway from its start; None of its clients matters here."""
 
     async def some_time() -> None:
-        link = Link(url, "", "any")
-        client = await link.client()
+        redis_client = RedisClient(url, "", "any")
+        client = await redis_client.client()
         try:
             assert await client.ping()
         except Exception as error:
             raise explain_tls(error, url) or error from error
         finally:
-            await link.close()
+            await redis_client.close()
 
     asyncio.run(some_time())
 

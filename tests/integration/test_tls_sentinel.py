@@ -16,7 +16,7 @@ import pytest
 from roomgrad.errors import ConnectionLost, NoServer
 from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect
-from roomgrad_swergio.gateway.link import Link
+from roomgrad_swergio.gateway.client import RedisClient
 from tests.integration.tls_server import make_certificates
 from tests.waiting import until
 
@@ -75,11 +75,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 async def pinged(url: str) -> bool:
     """As the gateway does it."""
-    link = Link(url, "", "any")
+    redis_client = RedisClient(url, "", "any")
     try:
-        return bool(await (await link.client()).ping())
+        return bool(await (await redis_client.client()).ping())
     finally:
-        await link.close()
+        await redis_client.close()
 
 
 def test_the_master_is_found_and_spoken_to(watched: Watched) -> None:

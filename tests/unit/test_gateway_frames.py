@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from roomgrad import codec
 from roomgrad.errors import DecodeError, MessageError
-from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_swergio.gateway import codec as gateway_codec
+from roomgrad_swergio.gateway import frames
 from roomgrad_trebuchet.contract import TREBUCHET
 
 values: st.SearchStrategy[Any] = st.recursive(
@@ -60,18 +61,20 @@ def test_any_bytes_are_frames_or_a_frame_error(data: bytes) -> None:
 def test_a_header_is_padded_on_the_right_as_the_original_does() -> None:
     assert frames.framed(b"{}", 10) == b"2         {}"
     assert frames.length_of(b"        42", 100) == 42  # whoever does it on the left is understood
-    with pytest.raises(MessageError, match="1000 bytes, and a header of 3"):
+    with pytest.raises(MessageError, match="1000 bytes do not fit into a header of 3"):
         frames.framed(b"x" * 1000, 3)
 
 
 @given(st.binary(max_size=200), st.sampled_from(["utf-8", "latin-1", "ascii", "cp1252"]))
 def test_any_bytes_are_a_body_or_a_decode_error(text: bytes, encoding: str) -> None:
     try:
-        body = bodies.parsed(text, encoding)
-        type_ = bodies.type_of(body)
-        bodies.completed(body, "ann")
-        stream = bodies.stream_of(TREBUCHET, bodies.text_of(body, "TO_ROOM"), type_)
-        codec.encode(bodies.message_of(body, stream), stream)
+        body = gateway_codec.parse(text, encoding)
+        type_ = gateway_codec.type_of(body)
+        gateway_codec.complete(body, "ann")
+        stream = gateway_codec.stream_of(
+            TREBUCHET, gateway_codec.text_field(body, "TO_ROOM"), type_
+        )
+        codec.encode(gateway_codec.message_of(body, stream), stream)
     except MessageError:
         return
 
@@ -80,44 +83,48 @@ def test_any_bytes_are_a_body_or_a_decode_error(text: bytes, encoding: str) -> N
 def test_a_free_message_arrives_as_it_was_sent(payload: dict[str, Any]) -> None:
     """Through the stream, and back into JSON."""
     sent = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/CUSTOM", "TO_ROOM": "cave", **payload}
-    body = bodies.parsed(json.dumps(sent).encode(), "utf-8")
-    bodies.completed(body, "ann")
-    stream = bodies.stream_of(None, "cave", "DATA/CUSTOM")
-    pairs = codec.encode(bodies.message_of(body, stream), stream)
-    entry = bodies.entry_of(
+    body = gateway_codec.parse(json.dumps(sent).encode(), "utf-8")
+    gateway_codec.complete(body, "ann")
+    stream = gateway_codec.stream_of(None, "cave", "DATA/CUSTOM")
+    pairs = codec.encode(gateway_codec.message_of(body, stream), stream)
+    entry = gateway_codec.entry_of(
         "cave", "DATA/CUSTOM", "1-0", dict(zip(pairs[::2], pairs[1::2], strict=True))
     )
-    assert json.loads(bodies.written(entry.body, "utf-8")) == {
+    assert json.loads(gateway_codec.encode(entry.body, "utf-8")) == {
         "SENT_BY": "ann",
         "MODEL_STATUS": 1,
         **sent,
     }
-    assert json.loads(bodies.written(entry.body, "ascii")) == entry.body
+    assert json.loads(gateway_codec.encode(entry.body, "ascii")) == entry.body
 
 
 def test_arrays_of_components_become_lists() -> None:
     stream = TREBUCHET.stream("input", "DATA/FORWARD")
     batch = np.arange(200, dtype="<f4").reshape(100, 2) / 7
-    message = bodies.message_of(
+    message = gateway_codec.message_of(
         {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "DATA": batch.tolist()}, stream
     )
     pairs = codec.encode(message, stream)
-    entry = bodies.entry_of(*stream.key, "1-0", dict(zip(pairs[::2], pairs[1::2], strict=True)))
-    got = json.loads(bodies.written(entry.body, "utf-8"))["DATA"]
+    entry = gateway_codec.entry_of(
+        *stream.key, "1-0", dict(zip(pairs[::2], pairs[1::2], strict=True))
+    )
+    got = json.loads(gateway_codec.encode(entry.body, "utf-8"))["DATA"]
     assert np.array(got, "<f4").tobytes() == batch.tobytes()
     assert got[1] == pytest.approx(batch[1].tolist())
 
 
 @pytest.mark.parametrize("name", ["v", "m"])
 def test_names_of_the_protocol_are_not_lost_without_a_word(name: str) -> None:
-    stream = bodies.stream_of(None, "cave", "DATA/CUSTOM")
+    stream = gateway_codec.stream_of(None, "cave", "DATA/CUSTOM")
     with pytest.raises(DecodeError, match=f"{name}: this name is the protocol's"):
-        bodies.message_of({"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/CUSTOM", name: 1}, stream)
+        gateway_codec.message_of(
+            {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/CUSTOM", name: 1}, stream
+        )
 
 
 def test_numbers_as_ids_are_texts_from_then_on() -> None:
     body: dict[str, Any] = {"ID": 7, "ROOT_ID": None}
-    bodies.completed(body, "ann")
+    gateway_codec.complete(body, "ann")
     assert body["ID"] == "7"
     assert len(body["ROOT_ID"]) == 32
     assert body["SENT_BY"] == "ann"
@@ -126,4 +133,4 @@ def test_numbers_as_ids_are_texts_from_then_on() -> None:
 def test_a_message_in_streams_that_is_none_is_an_error() -> None:
     for found in ({}, {b"m": b"rubbish"}, {b"m": b"[]"}):
         with pytest.raises(DecodeError):
-            bodies.entry_of("cave", "DATA/CUSTOM", "1-0", found)
+            gateway_codec.entry_of("cave", "DATA/CUSTOM", "1-0", found)

@@ -19,7 +19,8 @@ from roomgrad.inspect import weights
 from roomgrad.local.swarm import file as swarm
 from roomgrad.memory import Memory
 from roomgrad_melody import formats, midi, rows
-from roomgrad_swergio.gateway import bodies, frames
+from roomgrad_swergio.gateway import codec as gateway_codec
+from roomgrad_swergio.gateway import frames
 from roomgrad_swergio.gateway.settings import GatewaySettings
 
 ROOM = Room("room")
@@ -49,7 +50,7 @@ def swarm_file(size: int) -> Any:
 
 
 def header(announced: int) -> Any:
-    return frames.length_of(b"%-10d" % announced, GatewaySettings().most_bytes)
+    return frames.length_of(b"%-10d" % announced, GatewaySettings().max_bytes)
 
 
 def tensor(**changed: Any) -> bytes:
@@ -108,11 +109,11 @@ LIMITS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a frame of a client": (lambda: header(8 * 2**20 + 1), "allowed are 8388608"),
     "a name of a client": (
-        lambda: bodies.text_of({"NAME": "n" * 65}, "NAME"),
+        lambda: gateway_codec.text_field({"NAME": "n" * 65}, "NAME"),
         "a text of 1 to 64 characters",
     ),
     "nesting of a client's message": (
-        lambda: bodies.parsed(nested(codec.MAX_DEPTH), "utf-8"),
+        lambda: gateway_codec.parse(nested(codec.MAX_DEPTH), "utf-8"),
         "at most 1024 lists in each other",
     ),
 }
@@ -285,11 +286,15 @@ def test_a_component_remembers_so_many_roots() -> None:
 )
 def test_what_only_looks_like_a_ring_is_none(payload: bytes) -> None:
     with pytest.raises(MessageError):
-        bodies.ring_of(payload)
+        gateway_codec.notification_of(payload)
 
 
 def test_a_ring_says_what_came() -> None:
     message = Message.open(ROOM, np.ones(2, "<f4"))
-    ring = bodies.ring_of(codec.header(message) + b'1700000000000-0"}')
-    assert (ring.type, ring.entry, ring.client) == ("DATA/FORWARD", "1700000000000-0", "")
+    notification = gateway_codec.notification_of(codec.header(message) + b'1700000000000-0"}')
+    assert (notification.type, notification.entry, notification.client) == (
+        "DATA/FORWARD",
+        "1700000000000-0",
+        "",
+    )
     assert json.loads(codec.header(message) + b'"}')["ID"] == message.id

@@ -9,7 +9,7 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.settings import load
-from roomgrad_swergio.gateway.members import token_in
+from roomgrad_swergio.gateway.registry import read_token
 from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeGateway
 from tests.integration.gateway.gateway_process import Peer, busy
@@ -87,15 +87,15 @@ def test_a_token_has_to_be_one(tmp_path: Path, text: str) -> None:
     file = tmp_path / "token"
     file.write_text(text)
     with pytest.raises(SettingsError, match="expected at least 16 letters"):
-        token_in(str(file))
+        read_token(str(file))
     with pytest.raises(SettingsError, match="cannot be read"):
-        token_in(str(tmp_path / "nowhere"))
+        read_token(str(tmp_path / "nowhere"))
 
 
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--format=utf-16"], "expected an encoding that writes digits as ASCII does"),
+        (["--format=utf-16"], "expected an encoding that writes digits as in ASCII"),
         (["--format=klingon"], "expected an encoding that writes digits"),
         (["--header-length=3"], "raise --header-length"),
         (["--allow=10.0.0.300"], "a network looks like 10.0.0.0/8"),

@@ -18,7 +18,7 @@ WRONG = {
     "a list": (b"[1]", "expected a JSON object, got list"),
     "nothing": (b"", "not JSON"),
     "no text": (b"\xff\xfe{}", "not JSON"),
-    "NaN": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","DATA":NaN}', "NaN and Infinity are no JSON"),
+    "NaN": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","DATA":NaN}', "NaN and Infinity are not JSON"),
     "no TYPE": (b'{"TO_ROOM":"x"}', "TYPE: expected one like DATA/FORWARD, got None"),
     "a TYPE that is no text": (b'{"TYPE":[1],"TO_ROOM":"x"}', "TYPE: expected one like"),
     "a TYPE that is a path": (b'{"TYPE":"A/B:C","TO_ROOM":"x"}', "TYPE: expected one like"),
@@ -32,7 +32,7 @@ WRONG = {
     "another's inbox": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"@trainer"}', "hears what is said TO it"),
     "another's ear": (
         b'{"TYPE":"COMMAND/JOINROOM","ROOM":"@trainer"}',
-        "no room of others may begin with @",
+        "names of other rooms may not begin with @",
     ),
     "JOINROOM of no room": (b'{"TYPE":"COMMAND/JOINROOM"}', "ROOM: expected a text"),
     "REGISTER without a name": (b'{"TYPE":"COMMAND/REGISTER"}', "NAME: expected a text"),
@@ -105,7 +105,7 @@ def test_a_message_that_does_not_end_is_not_waited_for(
     ann, bob, eve = (gateway.peer(name, "cave") for name in ("ann", "bob", "eve"))
     eve.socket.sendall(begun)
     assert busy([ann, bob], "cave") < 5
-    assert "did not come within 0.3 s" in eve.error()
+    assert "did not arrive within 0.3 s" in eve.error()
     assert eve.is_closed()
     gateway.left("eve")
 

@@ -12,10 +12,10 @@ import pytest
 
 from roomgrad.errors import DecodeError
 from roomgrad.names import Names
-from roomgrad_swergio.gateway import ears
-from roomgrad_swergio.gateway.ears import Ears
-from roomgrad_swergio.gateway.members import MOST_JOINED
-from roomgrad_swergio.gateway.rooms import MOST_TYPES
+from roomgrad_swergio.gateway import subscriber
+from roomgrad_swergio.gateway.registry import MAX_JOINED_ROOMS
+from roomgrad_swergio.gateway.rooms import MAX_TYPES
+from roomgrad_swergio.gateway.subscriber import Subscriber
 from tests.integration.gateway.conftest import MakeGateway
 from tests.integration.gateway.gateway_process import GatewayProcess, busy
 from tests.waiting import until
@@ -24,11 +24,11 @@ from tests.waiting import until
 def test_a_client_is_in_so_many_rooms(make_gateway: MakeGateway) -> None:
     gateway = make_gateway()
     ann, bob, eve = gateway.peer("ann", "cave"), gateway.peer("bob", "cave"), gateway.peer("eve")
-    for number in range(MOST_JOINED - 1):  # and one in which it hears what is said TO it
+    for number in range(MAX_JOINED_ROOMS - 1):  # and one in which it hears what is said TO it
         eve.join(f"room-{number}")
     eve.here()
     eve.join("one-more")
-    assert f"eve is in {MOST_JOINED} rooms, expected no more: leave one" in eve.error()
+    assert f"eve is in {MAX_JOINED_ROOMS} rooms, expected no more: leave one" in eve.error()
     eve.send({"TYPE": "COMMAND/LEAVEROOM", "ROOM": "room-7"})
     eve.join("one-more")
     eve.here()
@@ -40,11 +40,11 @@ def test_a_client_is_in_so_many_rooms(make_gateway: MakeGateway) -> None:
 def test_a_room_has_so_many_types(gateway: GatewayProcess, room: str) -> None:
     """Each of them is a stream, and costs everybody in the room a group."""
     ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
-    for number in range(MOST_TYPES):
+    for number in range(MAX_TYPES):
         ann.say(room, number, TYPE=f"DATA/X{number}")
-    assert bob.data(MOST_TYPES)
+    assert bob.data(MAX_TYPES)
     ann.say(room, 0, TYPE="DATA/ONE-MORE")
-    assert f"room {room!r} has {MOST_TYPES}, expected no more" in ann.error()
+    assert f"room {room!r} has {MAX_TYPES}, expected no more" in ann.error()
     ann.say(room, 5, TYPE="DATA/X5")
     assert bob.data() == [5]
 
@@ -92,24 +92,24 @@ def test_a_wrong_token_takes_its_time(make_gateway: MakeGateway, tmp_path: Path)
 
 def test_so_many_channels_are_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of rooms in which nobody is any more make room for others."""
-    monkeypatch.setattr(ears, "MOST_CHANNELS", 3)
-    seat = SimpleNamespace(rooms={"a": 1, "b": 1, "c": 1})
+    monkeypatch.setattr(subscriber, "MAX_CHANNELS", 3)
+    subscription = SimpleNamespace(rooms={"a": 1, "b": 1, "c": 1})
     nobody: Any = None
     store: Any = SimpleNamespace(me="gateway~1")
-    rooms: Any = SimpleNamespace(seats=[seat])
-    found = Ears(Names("run"), nobody, rooms, store)
+    rooms: Any = SimpleNamespace(subscriptions=[subscription])
+    found = Subscriber(Names("run"), nobody, rooms, store)
 
-    async def listen(room: str) -> None:
-        await found.admit(room)
-        await found.listen(room)
+    async def join(room: str) -> None:
+        await found.make_space(room)
+        await found.subscribe(room)
 
     async def all_of_it() -> None:
         for room in "abc":
-            await listen(room)
-        with pytest.raises(DecodeError, match="3 rooms are listened to, no more can"):
-            await listen("d")
-        await listen("b")
-        del seat.rooms["c"]
-        await listen("d")
+            await join(room)
+        with pytest.raises(DecodeError, match="3 rooms are in use, expected no more"):
+            await join("d")
+        await join("b")
+        del subscription.rooms["c"]
+        await join("d")
 
     asyncio.run(all_of_it())

@@ -1,4 +1,4 @@
-"""The gateway's connections to the server, through outages of any length."""
+"""The gateway's client of the Redis server, which survives outages of any length."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, 
 
 log = structlog.get_logger("roomgrad")
 
-RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts
-LOOK_EVERY_S = 0.5  # for another master
+RETRY_S = (0.05, 0.25)  # first and longest pause between two attempts
+POLL_S = 0.5  # between two questions for the master
 
-NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+TEMPORARY = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, NoServer, TimeoutError)
 
 T = TypeVar("T")
@@ -35,68 +35,72 @@ Client = Any  # redis.asyncio.Redis, whose annotations are those of both its kin
 
 
 def cancellations() -> int:
-    """How often the task of the caller was cancelled."""
+    """Return how often the current task was cancelled."""
     task = asyncio.current_task()
     return task.cancelling() if task else 0
 
 
-def heed(before: int) -> None:
-    """Raises a cancellation that has come since then, and has got lost.
+def raise_lost_cancellation(before: int) -> None:
+    """Raise CancelledError if the task was cancelled since then.
 
-    redis-py sends by `asyncio.wait_for`, which in Python 3.11 drops one that comes as it ends:
-    https://github.com/python/cpython/issues/86296
+    redis-py sends by `asyncio.wait_for`, which in Python 3.11 loses a cancellation that arrives as
+    it ends: https://github.com/python/cpython/issues/86296
     """
     if cancellations() > before:
         raise asyncio.CancelledError
 
 
 def _client(url: str, options: dict[str, Any]) -> Client:
-    """The client of one server. redis-py's own way to it trusts more CAs than the one named."""
+    """Return a client of one server; redis-py's own TLS trusts more CAs than the one named."""
     if not tls.uses_tls(url):
         return redis.asyncio.Redis.from_url(url, **options)
     options |= {**options_of(url), "connection_class": tls.VerifiedAsyncConnection}
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
-class Link:
-    """One client of redis-py at a time; made anew, for the master of then, after each loss."""
+class RedisClient:
+    """Run commands until they succeed, on a new client of the current master after each loss.
+
+    publish: PUBLISH, or SPUBLISH on a cluster. losses: how often the connection was lost; the
+    replies to commands sent just then may be lost, too.
+    """
 
     def __init__(self, url: str, password_file: str, run: str) -> None:
         self._url = for_run(url, run)
         self._password_file = password_file
         self._resolver = resolver_of(self._url, password_file)
-        self.ring = publish_command(url)
-        self.is_sharded = self.ring == SPUBLISH
+        self.publish = publish_command(url)
+        self.is_sharded = self.publish == SPUBLISH
         self._client: Client = None
-        self._at: Address | None = None
-        self._pause_s = RECONNECT_S[0]
+        self._master: Address | None = None
+        self._pause_s = RETRY_S[0]
         self._lost = False
-        self.losses = 0  # how often it was lost: what was asked just then may not have arrived
+        self.losses = 0
 
     async def do(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """What `work` answers, however long the server is away; it may be called again."""
+        """Return the result of `work`, which is called again after each loss of the server."""
         before = cancellations()
         while True:
-            heed(before)
+            raise_lost_cancellation(before)
             client: Client = None
             try:
                 client = await self.client()
-                answer = await work(client)
+                result = await work(client)
             except LOST as error:
                 await self._lose(client, error)
             except redis.ResponseError as error:
-                if not _is_not_now(error):
+                if not _is_temporary(error):
                     raise
                 await self._lose(client, error)
             else:
-                heed(before)
+                raise_lost_cancellation(before)
                 if self._lost:
-                    self._lost, self._pause_s = False, RECONNECT_S[0]
+                    self._lost, self._pause_s = False, RETRY_S[0]
                     log.info("the server answers again")
-                return answer
+                return result
 
     async def client(self) -> Client:
-        """The client of the server that is meant now. Raises one of `LOST`."""
+        """Return the client of the current server. Raises one of `LOST`."""
         if self._client is None:
             where = await asyncio.to_thread(self._locate)
             options: dict[str, Any] = {
@@ -107,18 +111,18 @@ class Link:
                 "retry": Retry(NoBackoff(), 0),
             }
             where, options = with_password_file(where, options, self._password_file)
-            if self._client is None:  # nobody else was faster
+            if self._client is None:  # no other task was faster
                 self._client = _client(where, options)
         return self._client
 
     def _locate(self) -> str:
         if self._resolver is None:
             return self._url
-        self._at = self._resolver.master()
-        return located(self._url, self._at)
+        self._master = self._resolver.master()
+        return located(self._url, self._master)
 
     async def _lose(self, client: Client, error: Exception) -> None:
-        if client is self._client:  # else somebody else has seen it before
+        if client is self._client:  # otherwise another task has noticed it before
             self.losses += 1
             await self.close()
             if not self._lost:
@@ -126,20 +130,20 @@ class Link:
                 reason = await asyncio.to_thread(explain_tls, error, self._url) or error
                 log.warning("lost the server, trying again", reason=str(reason))
         await asyncio.sleep(self._pause_s)
-        self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
+        self._pause_s = min(self._pause_s * 2, RETRY_S[1])
 
     async def watch(self) -> None:
-        """Leaves a master that was replaced, also where that cannot tell."""
+        """Leave a master that was replaced, even if its connections stay open."""
         while self._resolver is not None:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(POLL_S)
             master = await asyncio.to_thread(self._resolver.poll)
-            if self._client is not None and master not in (None, self._at):
+            if self._client is not None and master not in (None, self._master):
                 log.info("another master is named")
                 self.losses += 1
                 await self.close()
 
     async def close(self) -> None:
-        """Closes it; what waits for an answer is lost, and asked again."""
+        """Close the connections; commands that wait for a reply are sent again by `do`."""
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(*LOST):
@@ -147,5 +151,5 @@ class Link:
                 await client.connection_pool.disconnect(inuse_connections=True)
 
 
-def _is_not_now(error: redis.ResponseError) -> bool:
-    return isinstance(error, ELSEWHERE_ERRORS) or str(error).startswith(NOT_NOW)
+def _is_temporary(error: redis.ResponseError) -> bool:
+    return isinstance(error, ELSEWHERE_ERRORS) or str(error).startswith(TEMPORARY)
