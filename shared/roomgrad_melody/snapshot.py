@@ -12,7 +12,7 @@ import orjson
 import redis
 
 from roomgrad.codec import unpack
-from roomgrad.inspect.series import Point, Series, moving_mean, thinned
+from roomgrad.inspect.series import Point, Series, downsample, moving_mean
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType
 from roomgrad_melody.contract import CUSTOM, USER
@@ -124,18 +124,18 @@ class SnapshotReader:
         records = list(self._losses.records.values())
         points: list[Point] = [[each["step"], each["loss"]] for each in records]
         starts = {each["chain"]: each["step"] for each in reversed(records)}
-        return {"points": thinned(points), "runs": sorted(starts.values())[-RUNS_SHOWN:]}
+        return {"points": downsample(points), "runs": sorted(starts.values())[-RUNS_SHOWN:]}
 
     def _errors_over_labels(self) -> Record:
         records = list(self._curve.records.values())
         errors = [abs(each["rating"] - each["guess"]) for each in records]
         means = moving_mean(errors, ERROR_WIDTH)
         points = [[each["labels"], mean] for each, mean in zip(records, means, strict=True)]
-        return {"points": thinned(points), "n": len(errors), "width": ERROR_WIDTH}
+        return {"points": downsample(points), "n": len(errors), "width": ERROR_WIDTH}
 
     def _over_generations(self) -> list[Point]:
         records = self._generations.records.values()
-        return thinned([[each["generation"], each["mean"], each["best"]] for each in records])
+        return downsample([[each["generation"], each["mean"], each["best"]] for each in records])
 
     def _rejected(self, entries: Any) -> list[Record]:
         """Return the answers that the learner rejected, oldest first."""

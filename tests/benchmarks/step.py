@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roomgrad.inspect import entries as sent
-from roomgrad.inspect.timings import Trace, trace
+from roomgrad.inspect.timings import Trace, build_trace
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
@@ -63,22 +63,22 @@ def through_rooms(client: redis.Redis, url: str, steps: int) -> Hops:
 
 def newest(client: redis.Redis, names: Names) -> list[Trace]:
     """The traces of the newest steps, but for the last one, which nothing follows."""
-    streams = sent.look(client, names)
-    opened = [each for each in streams.messages if each.place == ("input", "DATA/FORWARD")]
+    streams = sent.read(client, names)
+    opened = [each for each in streams.messages if each.stream_key == ("input", "DATA/FORWARD")]
     roots = [each.root_id for each in sorted(opened, key=lambda each: each.order)]
-    return [trace(streams, root) for root in roots[-TRACED - 1 : -1]]
+    return [build_trace(streams, root) for root in roots[-TRACED - 1 : -1]]
 
 
 def means(traces: Sequence[Trace]) -> Hops:
     """Of the half of the steps that is neither fast nor slow, so that parts sum up to the whole."""
-    ordered = sorted(traces, key=lambda each: each.sums["sum"].took)
+    ordered = sorted(traces, key=lambda each: each.totals["sum"].took)
     quarter = len(ordered) // 4
     found: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for each in ordered[quarter : len(ordered) - quarter]:
         for hop in each.hops:
-            if hop.message.place in SAME:
+            if hop.message.stream_key in SAME:
                 for part in PARTS:
-                    found[hop.message.place][part].append(getattr(hop.spent, part) or 0)
+                    found[hop.message.stream_key][part].append(getattr(hop.timing, part) or 0)
     return {place: {part: statistics.mean(found[place][part]) for part in PARTS} for place in SAME}
 
 

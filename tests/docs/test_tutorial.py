@@ -50,7 +50,7 @@ def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("2 passed", "home is up", "keeps to its rooms", "finished after", "home is down"):
+    for words in ("2 passed", "home is up", "passed all checks", "finished after", "home is down"):
         assert words in done.stdout, done.stdout
     ps = done.stdout.rpartition("component  state")[2].partition("home is down")[0]
     assert ps.count("\nworld ") == 2, "two replicas live"

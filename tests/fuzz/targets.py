@@ -198,7 +198,7 @@ def swarm_file(data: bytes) -> None:
 
 
 def array(data: bytes) -> None:
-    arrays.parsed(data, "--file a.npy")
+    arrays.parse(data, "--file a.npy")
 
 
 def _closed() -> Client:

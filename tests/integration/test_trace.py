@@ -104,7 +104,7 @@ def test_a_root_that_nobody_reads_is_open(echo: EchoRun) -> None:
     assert found["state"] == "open"
     assert [(hop["to"], hop["state"]) for hop in found["hops"]] == [("echo", "waiting")]
     shown = trace(echo, message.root_id).stdout
-    assert f"input DATA/FORWARD {message.entry} waits for echo since" in shown
+    assert f"input DATA/FORWARD {message.entry} has waited for echo for" in shown
     assert "which does not run" in shown
     assert "no finished root" in trace(echo).stderr
 
@@ -126,11 +126,11 @@ def test_a_root_in_somebodys_hands_is_open(echo: EchoRun) -> None:
     finally:
         leave.set()
     (hop,) = found["hops"]
-    assert (found["state"], hop["state"]) == ("open", "in hand")
+    assert (found["state"], hop["state"]) == ("open", "pending")
     assert hop["held"]["consumer"] == replica.consumer
     assert hop["held"]["deliveries"] == 1
     assert hop["held"]["since_us"] >= hop["sent_us"] - 50_000  # by two clocks
-    said = f"input DATA/FORWARD {message.entry} is in the hands of {replica.consumer}, since"
+    said = f"input DATA/FORWARD {message.entry} has been pending at {replica.consumer} for"
     assert said in shown.replace("\n", " ")
 
 
@@ -158,7 +158,7 @@ def test_a_root_that_only_memory_knows_is_open(echo: EchoRun) -> None:
     found = traced(echo, message.root_id)
     assert (found["state"], found["remembered_by"]) == ("remembered", ["echo"])
     assert "no finished root" in trace(echo).stderr
-    assert "It still stands in the memory of echo." in trace(echo, message.root_id).stdout
+    assert "It is still in the memory of echo." in trace(echo, message.root_id).stdout
 
 
 def test_entries_without_times_are_traced_with_what_they_have(echo: EchoRun) -> None:

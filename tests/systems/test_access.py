@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.cli.acl import shipped, users
+from roomgrad.cli.acl import declarations, users
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.schema import contract
+from roomgrad.systems import installed
 from roomgrad.testing import running
 from roomgrad_melody import questions
 from roomgrad_melody.contract import COMMAND, CONTROL, MELODY
@@ -87,7 +88,8 @@ def guarded() -> Iterator[Guarded]:
         contextlib.closing(connect(url)) as client,
     ):
         runs = {"trebuchet": Names("trebuchet"), "melody": Names("melody")}
-        served = [(each, runs[each.name], shipped(each)) for each in (TREBUCHET, MELODY)]
+        systems = (TREBUCHET, MELODY)
+        served = [(each, runs[each.name], declarations(installed()[each.name])) for each in systems]
         passwords = {}
         for line in users(served):
             _, user, *rules = line.split(" ")
@@ -269,7 +271,7 @@ def test_the_file_of_the_project_is_what_the_command_prints() -> None:
 
 def test_an_acl_of_a_run_is_made_from_what_its_components_said(guarded: Guarded) -> None:
     """So it serves systems that roomgrad does not know."""
-    names, declared = Names("told"), shipped(TREBUCHET)
+    names, declared = Names("told"), declarations(installed()[TREBUCHET.name])
     for name, each in declared.items():
         said = {"contract": contract(TREBUCHET), f"declares:{name}": each.write()}
         runs.register(guarded.client, names, name, {}, said)

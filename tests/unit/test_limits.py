@@ -236,7 +236,7 @@ def test_yaml_cannot_grow_by_its_aliases() -> None:
 )
 def test_an_array_file_that_is_none_is_a_sentence(stored: bytes) -> None:
     with pytest.raises(RoomgradError, match=r"--file a\.npy: this is no array in numpy's format"):
-        arrays.parsed(stored, "--file a.npy")
+        arrays.parse(stored, "--file a.npy")
 
 
 def test_an_array_of_anything_but_numbers_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from roomgrad.cli.trace.report import milliseconds
+from roomgrad.cli.trace import milliseconds
 from roomgrad.commit import Commit
-from roomgrad.inspect.entries import Held, Place, Reader, Sent, Streams, entry_id
-from roomgrad.inspect.timings import Death, Hop, Spent, State, finished, spent, trace
+from roomgrad.inspect.entries import (
+    MessageHeader,
+    PendingEntry,
+    Reader,
+    StoredMessages,
+    StreamKey,
+    entry_id,
+)
+from roomgrad.inspect.timings import (
+    Failure,
+    Hop,
+    HopState,
+    Timing,
+    build_trace,
+    finished_roots,
+    timing_of,
+)
 from roomgrad.runtime.handling_times import Times, written
 
 SECOND = 1_795_184_558
@@ -14,26 +29,28 @@ LOG = ("_logging", "LOG/KPI")
 
 
 def sent(
-    place: Place,
+    place: StreamKey,
     ms: int,
     by: str,
     times: Times | None = None,
     *,
     root: str = "root",
     number: int = 0,
-) -> Sent:
+) -> MessageHeader:
     """A message that the server wrote so many ms after the second."""
     entry = f"{SECOND}{ms:03}-{number}"
-    return Sent(place, entry, f"id-{entry}", root, by, times=times)
+    return MessageHeader(place, entry, f"id-{entry}", root, by, times=times)
 
 
-def answer(message: Sent, delivered_us: int, *parts: int) -> Times:
+def answer(message: MessageHeader, delivered_us: int, *parts: int) -> Times:
     """Times of an answer; `delivered_us` after the second."""
     began, ended, left = parts
     return Times(message.entry, SECOND * 1_000_000 + delivered_us, began, ended, left)
 
 
-def streams(*messages: Sent, read: int = 999, held: dict[str, Held] | None = None) -> Streams:
+def streams(
+    *messages: MessageHeader, read: int = 999, held: dict[str, PendingEntry] | None = None
+) -> StoredMessages:
     """Where `model` reads in, and `trainer` reads out, up to so many ms after the second."""
     upto = entry_id(f"{SECOND}{read:03}-99")
     readers = {
@@ -41,11 +58,11 @@ def streams(*messages: Sent, read: int = 999, held: dict[str, Held] | None = Non
         OUT: (Reader("trainer", upto, {}),),
         BACK: (Reader("model", upto, {}),),
     }
-    return Streams(messages, readers, (SECOND + 1) * 1_000_000)
+    return StoredMessages(messages, readers, (SECOND + 1) * 1_000_000)
 
 
-def hops(found: Streams, deaths: tuple[Death, ...] = ()) -> list[Hop]:
-    return list(trace(found, "root", deaths).hops)
+def hops(found: StoredMessages, failures: tuple[Failure, ...] = ()) -> list[Hop]:
+    return list(build_trace(found, "root", failures).hops)
 
 
 def test_the_field_is_read_as_it_was_written() -> None:
@@ -80,7 +97,7 @@ def test_the_time_of_a_hop_is_the_sum_of_its_parts() -> None:
     opened = sent(IN, 100, "trainer", answer(sent(BACK, 90, "x"), 99_000, 10, 20, 1_300))
     reply = sent(OUT, 101, "model", answer(opened, 100_500, 40, 540, 640))
     assert (opened.exact, opened.at_us % 1_000_000) == (True, 100_300)
-    assert spent(opened, reply) == Spent(
+    assert timing_of(opened, reply) == Timing(
         840, about=False, waited=200, decoded=40, handled=500, committed=100
     )
 
@@ -91,7 +108,7 @@ def test_how_long_it_waited_needs_no_second_clock() -> None:
     hour = 3_600_000_000
     reply = sent(OUT, 110, "model", answer(opened, 100_500 - hour, 40, 540, 640))
     assert not reply.exact
-    assert spent(opened, reply) == Spent(
+    assert timing_of(opened, reply) == Timing(
         10_000, about=True, waited=9_360, decoded=40, handled=500, committed=100
     )
 
@@ -100,7 +117,7 @@ def test_nothing_takes_less_than_no_time() -> None:
     """Where clocks were set back meanwhile."""
     opened = sent(IN, 100, "trainer")
     reply = sent(OUT, 100, "model", answer(opened, 100_000, -5, -9, -7))
-    assert spent(opened, reply) == Spent(0, True, 0, 0, 0, 2)
+    assert timing_of(opened, reply) == Timing(0, True, 0, 0, 0, 2)
 
 
 def test_without_times_the_next_message_of_a_reader_is_its_reply() -> None:
@@ -112,18 +129,18 @@ def test_without_times_the_next_message_of_a_reader_is_its_reply() -> None:
         sent(BACK, 4, "trainer"),
     )
     found = hops(streams(*messages[::-1]))
-    took = {hop.message.place: (hop.by, hop.spent.took, hop.state) for hop in found}
-    assert took[IN] == ("model", 2000, State.DONE)
-    assert took[OUT] == ("trainer", 1000, State.DONE)
-    assert took[BACK] == ("model", None, State.DONE)
-    assert took[LOG] == ("", None, State.UNREAD)
-    assert all(hop.spent.handled is None for hop in found)
+    took = {hop.message.stream_key: (hop.by, hop.timing.took, hop.state) for hop in found}
+    assert took[IN] == ("model", 2000, HopState.DONE)
+    assert took[OUT] == ("trainer", 1000, HopState.DONE)
+    assert took[BACK] == ("model", None, HopState.DONE)
+    assert took[LOG] == ("", None, HopState.UNREAD)
+    assert all(hop.timing.handled is None for hop in found)
 
 
 def test_messages_of_one_millisecond_are_in_the_order_of_answers() -> None:
     """Though all three have the same entry id in their streams."""
     chain = (sent(IN, 1, "trainer"), sent(OUT, 1, "model"), sent(BACK, 1, "trainer"))
-    assert [hop.message.place for hop in hops(streams(*chain))] == [IN, OUT, BACK]
+    assert [hop.message.stream_key for hop in hops(streams(*chain))] == [IN, OUT, BACK]
 
 
 def test_an_answer_is_found_though_another_stream_has_the_same_entry_id() -> None:
@@ -131,7 +148,7 @@ def test_an_answer_is_found_though_another_stream_has_the_same_entry_id() -> Non
     mine, other = sent(IN, 1, "trainer"), sent(BACK, 1, "trainer", root="other")
     reply = sent(OUT, 2, "model", answer(other, 1_500, 1, 2, 3), root="other")
     (hop,) = hops(streams(mine, other, reply, read=0))
-    assert (hop.state, hop.replies) == (State.WAITING, ())
+    assert (hop.state, hop.replies) == (HopState.WAITING, ())
 
 
 def test_what_opens_another_root_ends_the_last_hop() -> None:
@@ -139,29 +156,29 @@ def test_what_opens_another_root_ends_the_last_hop() -> None:
     last = sent(BACK, 1, "trainer")
     next_ = sent(OUT, 2, "model", answer(last, 1_100, 10, 20, 900), root="next")
     (hop,) = hops(streams(last, next_))
-    assert (hop.replies, hop.spent.handled) == ((next_,), 10)
-    after = trace(streams(last, next_), "next")
+    assert (hop.replies, hop.timing.handled) == ((next_,), 10)
+    after = build_trace(streams(last, next_), "next")
     assert not after.begins_before
-    assert trace(streams(next_), "next").begins_before
+    assert build_trace(streams(next_), "next").begins_before
 
 
 def test_what_is_open_says_where_it_is() -> None:
     """In somebody's hands, or not delivered yet."""
     message = sent(IN, 5, "trainer")
-    held = Held("model~here~1~a", 0, 2)
+    held = PendingEntry("model~here~1~a", 0, 2)
     (hop,) = hops(streams(message, held={message.entry: held}))
-    assert (hop.state, hop.held) == (State.HELD, held)
+    assert (hop.state, hop.held) == (HopState.PENDING, held)
     (hop,) = hops(streams(message, read=4))
-    assert hop.state is State.WAITING
+    assert hop.state is HopState.WAITING
 
 
 def test_a_letter_ends_a_root_only_if_it_was_given_up_with_it() -> None:
     """A stray reply does not."""
     message = sent(IN, 5, "trainer")
     for ends, state in ((True, "dead"), (False, "finished")):
-        death = Death(message.entry, "model", IN, "because", "9-0", ends)
-        found = trace(streams(message), "root", [death])
-        assert (found.state, found.hops[0].state) == (state, State.DEAD)
+        death = Failure(message.entry, "model", IN, "because", "9-0", ends)
+        found = build_trace(streams(message), "root", [death])
+        assert (found.state, found.hops[0].state) == (state, HopState.DEAD)
 
 
 def test_the_sums_are_of_forward_back_and_all() -> None:
@@ -169,7 +186,7 @@ def test_the_sums_are_of_forward_back_and_all() -> None:
     first = sent(IN, 1, "trainer")
     second = sent(OUT, 3, "model", answer(first, 1_500, 100, 1_100, 1_600))
     third = sent(BACK, 5, "trainer")
-    sums = trace(streams(first, second, third), "root").sums
+    sums = build_trace(streams(first, second, third), "root").totals
     assert (sums["forward"].hops, sums["forward"].timed, sums["forward"].handled) == (2, 1, 1000)
     assert sums["sum"].took == sums["forward"].took == 4000
     assert "back" not in sums, "nobody has answered it"
@@ -185,8 +202,8 @@ def test_finished_roots_are_found_with_the_newest_first() -> None:
         sent(IN, 9, "trainer", root="open"),
         read=8,
     )
-    assert finished(found) == ["new", "old"]
-    assert finished(streams()) == []
+    assert finished_roots(found) == ["new", "old"]
+    assert finished_roots(streams()) == []
 
 
 def test_times_show_as_many_digits_as_are_known() -> None:

@@ -1,77 +1,81 @@
-"""`roomgrad acl`: a user of Redis for each component, with the rights that it needs."""
+"""`roomgrad acl`: a Redis user for each component, with the rights that it needs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import target
 
 if TYPE_CHECKING:
     from roomgrad.names import Names
     from roomgrad.ops.acl import Grants
     from roomgrad.rooms import System
     from roomgrad.schema import Declaration
+    from roomgrad.systems import Plugin
+
+    Served = tuple[System, Names, Mapping[str, Declaration]]
 
 ABOUT = """\
-# Users of Redis, one for each component, with the rights that it needs and no others, as
-# `roomgrad acl` prints them. No password stands here: without one nobody gets in as that user.
+# Redis users, one for each component, with the rights that it needs and no others, as printed by
+# `roomgrad acl`. It contains no passwords: nobody can connect as a user that has none.
 """
-
-# What comes with the two systems beside their components.
-LISTENERS = {"melody": ("rater",)}
 
 
 def acl(
-    system: Annotated[
-        str, Argument(help="A system that comes with roomgrad.", metavar="[SYSTEM]")
-    ] = "",
+    system: Annotated[str, Argument(help="An installed system.", metavar="[SYSTEM]")] = "",
     run: Annotated[
         str, Option(help="Name of the run; without SYSTEM, one that its components have served.")
     ] = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Print an ACL for Redis: one user per component, allowed what its declaration needs."""
-    from roomgrad.cli import target
-    from roomgrad.errors import SettingsError
+    """Print an ACL for Redis: one user per component, with the rights that it declares."""
     from roomgrad.local.plan import find_system
     from roomgrad.names import Names
     from roomgrad.redis import registry
+    from roomgrad.systems import installed
 
+    served: list[Served]
     if system or not run:
-        systems = [find_system(system)] if system else list(registry.systems().values())
-        served = [(each, Names(run or each.name), shipped(each)) for each in systems]
+        names = [find_system(system).name] if system else sorted(installed())
+        plugins = [installed()[name] for name in names]
+        served = [(p.system, Names(run or p.system.name), declarations(p)) for p in plugins]
     else:
-        with target.reached(redis) as (client, _):
-            names = target.chosen(client, run)
-            contract = registry.system_of_run(client, names)
-            if contract is None:
-                raise SettingsError(
-                    f"nobody has said what the rooms of run {names.run} carry: start its "
-                    f"components once, as a user who may do everything"
-                )
-            served = [(contract, names, registry.declared_in(client, names))]
+        with target.connected(redis) as (client, _):
+            of_run = target.choose_run(client, run)
+            contract = target.contract_of(client, of_run)
+            served = [(contract, of_run, registry.declared_in(client, of_run))]
     print(ABOUT + "\n".join(users(served)))
 
 
-def shipped(system: System) -> dict[str, Declaration]:
-    """What the components of a system declare that comes with roomgrad."""
+def declarations(plugin: Plugin) -> dict[str, Declaration]:
+    """Return what each component of an installed system declares.
+
+    The `component` of its module is asked, or of the module's `handlers` if it is a package; it may
+    be a function that is called with a callback.
+    """
+    from importlib import import_module
+
     from roomgrad.component import Component
-    from roomgrad.local import project
     from roomgrad.schema import Declaration
 
     found = {}
-    for name in (*system.components, *LISTENERS.get(system.name, ())):
-        made = import_module(f"{project.module_of(name)}.handlers").component
-        found[name] = Declaration.of(made if isinstance(made, Component) else made(lambda: None))
+    for name, module in plugin.modules.items():
+        if name not in plugin.clients:
+            loaded = import_module(module)
+            if not hasattr(loaded, "component"):
+                loaded = import_module(f"{module}.handlers")
+            made = loaded.component
+            component = made if isinstance(made, Component) else made(lambda: None)
+            found[name] = Declaration.of(component)
     return found
 
 
-def users(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -> Iterator[str]:
-    """The lines of an ACL file, by name of the user."""
+def users(served: Sequence[Served]) -> Iterator[str]:
+    """Yield the lines of an ACL file, by name of the user."""
     from roomgrad.ops import acl as access
 
     rules = {"default": access.of_operator()}
@@ -81,9 +85,11 @@ def users(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -> 
         yield f"user {name} on {rules[name]}"
 
 
-def _grants(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -> dict[str, Grants]:
+def _grants(served: Sequence[Served]) -> dict[str, Grants]:
+    """Return the grants of each user; a component of several systems has those of all."""
     from roomgrad.names import GATEWAY
     from roomgrad.ops import acl as access
+    from roomgrad.systems import installed
 
     found: dict[str, Grants] = {}
     for system, names, declared in served:
@@ -93,17 +99,9 @@ def _grants(served: Sequence[tuple[System, Names, Mapping[str, Declaration]]]) -
             if name != GATEWAY
         }
         by_name[GATEWAY] = access.of_gateway(system, names)
-        if system.name == "trebuchet":
-            by_name["inference"] = _inference(system, names)
-        found |= {
-            name: found[name] | each if name in found else each for name, each in by_name.items()
-        }
+        plugin = installed().get(system.name)
+        for name, needs in plugin.clients.items() if plugin else ():
+            by_name[name] = access.of_client(system, needs.sends, needs.reads, names)
+        for name, grants in by_name.items():
+            found[name] = found[name] | grants if name in found else grants
     return found
-
-
-def _inference(system: System, names: Names) -> Grants:
-    from roomgrad.ops import acl as access
-    from roomgrad_trebuchet.contract import FORWARD, INPUT, OUTPUT
-
-    asks, answers = [(INPUT.name, FORWARD.value)], [(OUTPUT.name, FORWARD.value)]
-    return access.of_client(system, asks, answers, names)

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Argument
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
 
 
 def asyncapi(
     system: Annotated[
         str, Argument(help="A system by its contract alone; a run if empty.", metavar="[SYSTEM]")
     ] = "",
-    run: Annotated[str, Option(help="Name of the run; the only one there is if empty.")] = "",
+    run: typed.AnyRun = "",
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Print the rooms of a running system, and who sends and receives, as AsyncAPI 3.0 (YAML)."""
-    import json
-
-    from roomgrad.cli import target
-    from roomgrad.errors import SettingsError
+    """Print the rooms of a run, and what sends and receives, as AsyncAPI 3.0 (YAML)."""
     from roomgrad.inspect.asyncapi import as_yaml, document
     from roomgrad.local.plan import find_system
     from roomgrad.names import Names
@@ -30,14 +27,11 @@ def asyncapi(
     if system:
         found = document(find_system(system), Names(run or system), {})
     else:
-        with target.reached(redis) as (client, _):
-            names = target.chosen(client, run)
-            contract = registry.system_of_run(client, names)
-            declared = registry.declared_in(client, names)
-        if contract is None:
-            raise SettingsError(
-                f"nobody has said what the rooms of run {names.run} carry: start one of its "
-                f"components"
-            )
-        found = document(contract, names, declared)
-    print(json.dumps(found) if as_json else as_yaml(found), end="\n" if as_json else "")
+        with target.connected(redis) as (client, _):
+            names = target.choose_run(client, run)
+            contract = target.contract_of(client, names)
+            found = document(contract, names, registry.declared_in(client, names))
+    if as_json:
+        tables.print_json(found)
+    else:
+        print(as_yaml(found), end="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -16,21 +17,40 @@ from typer import Argument, Exit, Option
 from roomgrad.cli import options as typed
 from roomgrad.cli.acl import acl
 from roomgrad.cli.asyncapi import asyncapi
-from roomgrad.cli.backup import cli as backup
-from roomgrad.cli.check.cli import check
+from roomgrad.cli.backup import backup
+from roomgrad.cli.check import check
 from roomgrad.cli.dashboard import dashboard
-from roomgrad.cli.dead_letters.cli import dead
+from roomgrad.cli.dead import dead
+from roomgrad.cli.doctor import doctor
+from roomgrad.cli.echo import echo
 from roomgrad.cli.gateway import gateway
-from roomgrad.cli.inspect import cli as look
-from roomgrad.cli.messages import cli as talk
+from roomgrad.cli.info import info
+from roomgrad.cli.lag import lag
+from roomgrad.cli.memory import memory
+from roomgrad.cli.model import model
 from roomgrad.cli.new.cli import new
-from roomgrad.cli.trace.cli import trace
+from roomgrad.cli.ps import ps
+from roomgrad.cli.pub import pub
+from roomgrad.cli.rates import bw, delay, hz
+from roomgrad.cli.replay import replay
+from roomgrad.cli.request import request
+from roomgrad.cli.restore import restore
+from roomgrad.cli.rooms import rooms
+from roomgrad.cli.top import top
+from roomgrad.cli.trace import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad_melody.commands.cli import labels, melody, rate
 
 if TYPE_CHECKING:
     from roomgrad.cli.systems import Melody, Options, Trebuchet, Unattended
     from roomgrad.local.plan import Plan
+
+PANELS: dict[str, tuple[Callable[..., object], ...]] = {
+    "Inspect a run": (ps, rooms, info, lag, memory, model, top, trace, doctor),
+    "Read and send messages": (echo, hz, bw, delay, pub, request, replay),
+    "Save and restore": (backup, restore),
+    "Your own components": (new, check, asyncapi, acl),
+}
 
 app = typer.Typer(
     help="Train a model through other programs: components in rooms, Redis between them.",
@@ -241,32 +261,20 @@ def health(
 
 
 @app.command()
-def doctor(
-    run: Annotated[str, Option(help="Name of the run; all on the server if empty.")] = "",
-    redis: typed.Redis = "",
-    as_json: typed.AsJson = False,
-) -> None:
-    """Look for what loses data or stands still, and say what to do; fails if there is a problem."""
-    from roomgrad.cli import doctor as report
-
-    report.run(run, redis, as_json=bool(as_json))
-
-
-@app.command()
 def forget(
     component: Annotated[str, Argument(help="The component that will not come back.")],
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
     """Remove a component's groups for good, so that no message waits for it any more."""
-    from roomgrad.cli.target import reached
+    from roomgrad.cli.target import connected
     from roomgrad.local.plan import system_of
     from roomgrad.names import Names
     from roomgrad.runtime import runs
 
     system = system_of(component)
     names = Names(run or system.name)
-    with reached(redis) as (client, _):
+    with connected(redis) as (client, _):
         removed = runs.forget(client, system, names, component)
     print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
 
@@ -275,12 +283,9 @@ for service in (gateway, dashboard):
     app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
         service
     )
-look.register(app)
-talk.register(app)
-backup.register(app)
-for own in (new, check, asyncapi, acl):
-    app.command(rich_help_panel="Your own components")(own)
-app.command(rich_help_panel=look.PANEL)(trace)
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 app.command()(rate)
 app.add_typer(labels)
 app.add_typer(melody)

@@ -57,6 +57,31 @@ Redis = Annotated[str, Option(help="Address of a server; REDIS_URL or an embedde
 Run = Annotated[str, Option(help="Name of the run; the system's name if empty.")]
 Fresh = Annotated[bool, Option("--fresh", help="Delete the run first.")]
 AsJson = Annotated[bool | None, Option("--json", help="Print the result as one JSON object.")]
+
+# of commands that read a run, or send into it
+AnyRun = Annotated[str, Option(help="Name of the run; the only one there is if empty.")]
+Component = Annotated[str, Argument(help="The component, like simulator.", metavar="COMPONENT")]
+Room = Annotated[str, Argument(help="The room, like input.", metavar="ROOM")]
+Seconds = Annotated[float, Option(help="Over how long rates are measured.", min=0.01, max=3600)]
+Type = Annotated[str, Option("--type", help="Only this TYPE, like DATA/GRADIENT.", metavar="TYPE")]
+Full = Annotated[bool, Option("--full", help="Whole arrays, and the whole envelope.")]
+Status = Annotated[
+    str,
+    Option(
+        parser=among("--status", "train", "validate"),
+        metavar="STATUS",
+        help="MODEL_STATUS: validate, from which no component learns, or train.",
+    ),
+]
+Body = Annotated[
+    str,
+    Argument(
+        help="DATA as JSON, or an object of all fields; - reads standard input.", metavar="[JSON]"
+    ),
+]
+File = Annotated[str, Option(help="Read it from this file: .json, or .npy for DATA.")]
+
+# of commands that start a system
 Replicas = Annotated[
     list[str] | None,
     Option(metavar="NAME=N,...", help="How many of a component, like simulator=2,trainer=1."),

@@ -1,62 +1,68 @@
-"""Which server a command means, and which of its runs."""
+"""The target of a command: its server, its run, and a room or a component of that run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-
-import redis
+from typing import TYPE_CHECKING
 
 from roomgrad.errors import NoServer, ServerError, SettingsError
-from roomgrad.inspect.keys import runs_on
-from roomgrad.inspect.streams import keys_of, place
-from roomgrad.local.plan import find_system, hint
-from roomgrad.local.session import password_file
-from roomgrad.names import ERRORS, LOGGING, Names
-from roomgrad.redis.addresses import without_password
-from roomgrad.redis.cluster import go_to
-from roomgrad.redis.registry import components_of
-from roomgrad.redis.server import address, connect
+
+if TYPE_CHECKING:
+    import redis
+
+    from roomgrad.names import Names
+    from roomgrad.redis.client import Client
+    from roomgrad.rooms import System
 
 
 @contextmanager
-def reached(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
-    """A connection and its address; whatever the server refuses in the block is one sentence.
+def connected(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
+    """Connect to a server; yield the client and its address.
 
-    Raises NoServer and ServerError.
+    Raises NoServer or ServerError if the server is away, or refuses something in the block.
     """
+    import redis
+
+    from roomgrad.local.session import password_file
+    from roomgrad.redis.addresses import without_password
+    from roomgrad.redis.server import address, connect
+
     url = address(redis_url)
+    server = f"the server at {without_password(url)}"
     with closing(connect(url, password_file())) as client:
         try:
             yield client, url
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise NoServer(f"the server at {without_password(url)} is gone: {error}") from error
+            raise NoServer(f"{server} is gone: {error}") from error
         except redis.exceptions.NoPermissionError as error:
             raise ServerError(
-                f"the server at {without_password(url)} does not allow it ({error}): "
-                f"name a user that may in the address (redis://NAME:PASSWORD@HOST), "
-                f"or allow it by ACL SETUSER"
+                f"{server} does not allow it ({error}): name another user in the address "
+                f"(redis://NAME:PASSWORD@HOST), or allow it by ACL SETUSER"
             ) from error
         except redis.exceptions.AskError as error:
             raise ServerError(
-                f"the server at {without_password(url)} is a node of a cluster ({error}): "
-                f"name it as redis+cluster://HOST:PORT"
+                f"{server} is a node of a cluster ({error}): name it as redis+cluster://HOST:PORT"
             ) from error
         except redis.ResponseError as error:
-            raise ServerError(f"the server at {without_password(url)} refuses: {error}") from error
+            raise ServerError(f"{server} refuses: {error}") from error
 
 
-def chosen(client: redis.Redis, run: str, system: str = "") -> Names:
-    """The run that is meant: by its name, by its system, or the only one that there is.
+def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
+    """Return the run by its name, by the environment's RUN, by its system, or the only one.
 
-    On a cluster, the client goes to the node that serves it from then on.
+    On a cluster, the client connects to the node that serves it.
 
-    Raises SettingsError with the runs that there are.
+    Raises SettingsError with the runs that exist.
     """
+    from roomgrad.inspect.keys import runs_on
+    from roomgrad.local.plan import find_system, hint
+    from roomgrad.names import Names
+    from roomgrad.redis.cluster import go_to
+
     name = run or os.environ.get("RUN", "") or (find_system(system).name if system else "")
-    if not name:
-        name = _only(runs_on(client))
+    name = name or _only(runs_on(client))
     names = Names(name)
     go_to(client, name)
     if not client.exists(names.run_info(), names.dead()):
@@ -68,30 +74,53 @@ def chosen(client: redis.Redis, run: str, system: str = "") -> Names:
 
 def _only(known: list[str]) -> str:
     if not known:
-        raise SettingsError("this server holds no run: `roomgrad up trebuchet` begins one")
+        raise SettingsError("this server holds no run: `roomgrad up SYSTEM` begins one")
     if len(known) > 1:
         raise SettingsError(f"which run? There are {', '.join(known)}: name one by --run")
     return known[0]
 
 
-def room(client: redis.Redis, names: Names, name: str) -> str:
-    """The room that is meant. Raises SettingsError with what was meant, or what there is."""
-    known = rooms(client, names)
+def choose_room(client: redis.Redis, names: Names, name: str) -> str:
+    """Return the name of a room of a run. Raises SettingsError with the rooms that exist."""
+    from roomgrad.inspect.keys import parse_stream_key, stream_keys
+    from roomgrad.local.plan import hint
+    from roomgrad.names import ERRORS, LOGGING
+
+    rooms = {parse_stream_key(names, key)[0] for key in stream_keys(client, names)}
+    known = sorted(rooms | {ERRORS, LOGGING})
     if name not in known:
         raise SettingsError(f"run {names.run} has no room {name!r}: {hint(name, known)}")
     return name
 
 
-def rooms(client: redis.Redis, names: Names) -> list[str]:
-    """The rooms of a run: of its contract, and whatever else has a stream."""
-    places = [place(names, key) for key in keys_of(client, names)]
-    return sorted({room for room, _ in places} | {ERRORS, LOGGING})
+def choose_component(client: redis.Redis, names: Names, name: str) -> str:
+    """Return the name of a component of a run. Raises SettingsError with those that exist."""
+    from roomgrad.local.plan import hint
+    from roomgrad.redis.registry import components_of
 
-
-def component(client: redis.Redis, names: Names, name: str) -> str:
-    """The component that is meant. Raises SettingsError with what was meant, or what there is."""
     known = sorted(components_of(client, names))
     if name not in known:
         more = hint(name, known) if known else "none has ever run in it."
         raise SettingsError(f"run {names.run} has no component {name!r}: {more}")
     return name
+
+
+def contract_of(client: redis.Redis, names: Names) -> System:
+    """Return the contract of a run. Raises SettingsError if it is unknown."""
+    from roomgrad.redis import registry
+
+    system = registry.system_of_run(client, names)
+    if system is None:
+        raise SettingsError(
+            f"the contract of run {names.run} is unknown: start one of its components, which "
+            f"stores it"
+        )
+    return system
+
+
+def sender(names: Names, url: str, system: System) -> Client:
+    """Return a client that sends into the rooms of a run."""
+    from roomgrad.local.session import password_file
+    from roomgrad.redis.client import Client
+
+    return Client(system, names.run, url, password_file(), name="roomgrad")

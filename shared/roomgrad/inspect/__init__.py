@@ -1,1 +1,4 @@
-"""What a running system is seen to do: keys, heartbeats, ledgers, letters, traces. Only reads."""
+"""Read a run: its keys, streams, groups, replicas, entries, traces and dead letters.
+
+Nothing here starts, sends or changes anything, except `dead_letters`, which can requeue and delete.
+"""

@@ -1,4 +1,4 @@
-"""The dead letters of a run: read without their bodies, put back, thrown away."""
+"""The dead letters of a run: list them without their bodies, requeue them, delete them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import redis
 
 from roomgrad import codec, scripts
 from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsError
+from roomgrad.inspect.keys import StreamKey
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.messages import Message
 from roomgrad.names import Names, is_client_group
@@ -22,32 +23,32 @@ from roomgrad.redis.cluster import publish_command
 from roomgrad.rooms import Stream, System
 from roomgrad.runtime import runs
 
-PAGE = 100  # letters of one call
-HEAD_BYTES = 16 * 1024  # of each value, where the body is not wanted: a history is shorter
+PAGE = 100  # dead letters of one call
+HEAD_BYTES = 16 * 1024  # of each value in a listing; a history is shorter
 WHOLE = 2**40
 ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 class NotRequeued(RoomgradError):
-    """Raised when a letter cannot be put back; it stays where it is."""
+    """Raised when a dead letter cannot be requeued; it stays where it is."""
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A dead letter. Anybody may have written it, so each of its parts may be missing."""
+class DeadLetter:
+    """A dead letter. Any program may have written it, so each of its parts may be missing."""
 
     entry: str
     size: int
     """Bytes of all its fields."""
 
     pairs: list[tuple[bytes, bytes]]
-    """The message's own fields, as they were."""
+    """The original fields of the message."""
 
     history: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, entry: bytes, size: int, fields: Sequence[bytes]) -> Letter:
-        """From what `dead_letters.lua` answers: the history comes first, if there is one."""
+    def parse(cls, entry: bytes, size: int, fields: Sequence[bytes]) -> DeadLetter:
+        """Return a dead letter as `dead_letters.lua` answers it: its history, if any, is first."""
         pairs = list(zip(fields[::2], fields[1::2], strict=False))
         history = _history(pairs[0][1]) if pairs and pairs[0][0] == b"history" else None
         own = pairs if history is None else pairs[1:]
@@ -59,15 +60,17 @@ class Letter:
 
     @property
     def reason(self) -> str:
+        """Why it was given up."""
         return self._text("reason") or "unknown: it has no readable history"
 
     @property
     def component(self) -> str:
-        """Who gave it up, or nothing."""
+        """The component that gave it up; empty if unknown."""
         return self._text("group")
 
     @property
     def deliveries(self) -> int | None:
+        """How often it was delivered; None if unknown."""
         value = self.history.get("deliveries")
         return value if type(value) is int else None
 
@@ -81,23 +84,23 @@ class Letter:
         """When it was given up, by the server's clock and in this machine's time zone."""
         try:
             at = datetime.fromtimestamp(int(self.entry.partition("-")[0]) / 1000)
-        except (OverflowError, OSError, ValueError):  # an entry id of somebody's own
+        except (OverflowError, OSError, ValueError):  # an entry ID that a program chose itself
             return "unknown"
         return at.isoformat(sep=" ", timespec="seconds")
 
     @property
     def stream(self) -> str:
-        """The key of its stream, or nothing."""
+        """The Redis key of its stream; empty if unknown."""
         return self._text("stream")
 
     @cached_property
-    def place(self) -> tuple[str, str]:
-        """The room and TYPE of its stream; two empty texts where they are not known."""
+    def stream_key(self) -> StreamKey:
+        """The room and TYPE of its stream; both empty if unknown."""
         room, _, type_ = self.stream.partition("}:")[2].rpartition(":")
         return (unquote(room), type_) if room else ("", "")
 
-    def own(self, name: bytes) -> str:
-        """A field of the message as text: ID, ROOT_ID."""
+    def message_field(self, name: bytes) -> str:
+        """Return a field of the message as text: ID, ROOT_ID."""
         return dict(self.pairs).get(name, b"").decode(errors="replace")[:128]
 
 
@@ -109,7 +112,7 @@ def _history(value: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-class Letters:
+class DeadLetters:
     """The dead letters of one run."""
 
     def __init__(self, client: redis.Redis, names: Names, system: System | None = None) -> None:
@@ -120,13 +123,13 @@ class Letters:
         self._requeue = client.register_script(scripts.load("requeue"))
 
     def count(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return int(self._client.xlen(self.names.dead()))
 
-    def newest_first(self, reason: str = "", component: str = "") -> Iterator[Letter]:
-        """All of them, or those whose reason holds a text and that a component gave up.
+    def newest_first(self, reason: str = "", component: str = "") -> Iterator[DeadLetter]:
+        """Yield all, or those whose reason contains a text and that a component gave up.
 
-        Of large bodies only the beginning; `get` has the whole.
+        Large bodies are cut off; `get` returns the whole.
         """
         start = "+"
         while page := self._page(start, "-", PAGE, HEAD_BYTES):
@@ -137,58 +140,63 @@ class Letters:
                     yield letter
             start = f"({page[-1].entry}"
 
-    def get(self, entry: str) -> Letter:
-        """One letter, whole. Raises SettingsError for what is no id, RoomgradError if gone."""
-        where = f"`roomgrad dead list --run {self.names.run}` shows those that there are"
+    def get(self, entry: str) -> DeadLetter:
+        """Return one dead letter, whole.
+
+        Raises SettingsError if `entry` is no entry ID, RoomgradError if there is none of this ID.
+        """
+        hint = f"`roomgrad dead list --run {self.names.run}` lists those that exist"
         if not ENTRY.fullmatch(entry):
             raise SettingsError(
-                f"{entry!r} is no entry id: expected one like 1795184559856-0; {where}"
+                f"{entry!r} is no entry ID: expected one like 1795184559856-0; {hint}"
             )
         found = self.find(entry)
         if found is None:
-            raise RoomgradError(f"run {self.names.run} has no dead letter {entry}; {where}")
+            raise RoomgradError(f"run {self.names.run} has no dead letter {entry}; {hint}")
         return found
 
-    def find(self, entry: str) -> Letter | None:
-        """One letter, whole; None where it is not there any more."""
+    def find(self, entry: str) -> DeadLetter | None:
+        """Return one dead letter, whole, or None if it does not exist any more."""
         found = self._page(entry, entry, 1, WHOLE)
         return found[0] if found else None
 
-    def _page(self, start: str, end: str, most: int, cut: int) -> list[Letter]:
+    def _page(self, start: str, end: str, most: int, cut: int) -> list[DeadLetter]:
         found = self._read(keys=[self.names.dead()], args=[start, end, most, cut])
-        return [Letter.read(*each) for each in found]
+        return [DeadLetter.parse(*each) for each in found]
 
     def drop(self, entries: Sequence[str]) -> int:
-        """Deletes letters; how many were still there."""
+        """Delete dead letters; return how many still existed."""
         pages = [entries[at : at + 1000] for at in range(0, len(entries), 1000)]
         return sum(int(self._client.xdel(self.names.dead(), *page)) for page in pages)
 
-    def requeue(self, letter: Letter) -> str:
-        """Puts the message back for the component that gave it up; the id of its new entry.
+    def requeue(self, letter: DeadLetter) -> str:
+        """Put the message back for the component that gave it up; return the ID of its new entry.
 
-        Empty where somebody else has requeued or dropped the letter meanwhile. Raises NotRequeued.
+        Returns an empty text if it was requeued or deleted meanwhile.
+
+        Raises NotRequeued if it has to stay, ServerError if the server refuses.
         """
         if obstacle := self.obstacle(letter):
             raise NotRequeued(f"{letter.entry} stays: {obstacle}")
-        room, type_ = letter.place
+        room, type_ = letter.stream_key
         others = sorted(self._groups(room, type_) - {letter.component})
         done = [self.names.done(g, room, type_) for g in others if not is_client_group(g)]
         keys = [self.names.dead(), letter.stream, *done]
-        ring = [publish_command(self._client).decode(), self.names.channel(room)]
-        arguments = [letter.entry, letter.component, *ring]
+        publish = [publish_command(self._client).decode(), self.names.channel(room)]
+        arguments: list[Any] = [letter.entry, letter.component, *publish, self._header(letter)]
         try:
-            answer = self._requeue(keys=keys, args=[*arguments, self._header(letter)])
-        except redis.ResponseError as error:  # no memory, a function that it does not know...
+            answer = self._requeue(keys=keys, args=arguments)
+        except redis.ResponseError as error:  # out of memory, a function that it lacks...
             raise ServerError(f"{letter.entry} stays, the server refuses: {error}") from error
         if answer[0] == b"refused":
             raise NotRequeued(f"{letter.entry} stays: {answer[1].decode(errors='replace')}")
         return answer[1].decode() if answer[0] == b"ok" else ""
 
-    def obstacle(self, letter: Letter) -> str:
-        """Why a letter can never be put back, or nothing."""
-        room, type_ = letter.place
+    def obstacle(self, letter: DeadLetter) -> str:
+        """Return why a dead letter can never be requeued; empty if it can."""
+        room, type_ = letter.stream_key
         if not letter.history:
-            return "it has no readable history, so nobody knows where it came from"
+            return "it has no readable history, so its stream is unknown"
         if not (room and letter.stream == self.names.stream(room, type_)):
             return (
                 f"its history names the stream {letter.stream[:200]!r}, expected one like "
@@ -201,25 +209,26 @@ class Letters:
         return "" if letter.pairs else "it holds no message"
 
     def _groups(self, room: str, type_: str) -> set[str]:
-        """Those that read a stream, and those that will when they come back."""
+        """Return the groups of a stream: those that exist, and those of the contract."""
         key = self.names.stream(room, type_)
-        there: set[str] = set()
+        existing: set[str] = set()
         if self._client.type(key) == b"stream":
-            there = {each["name"].decode() for each in self._client.xinfo_groups(key)}
+            existing = {each["name"].decode() for each in self._client.xinfo_groups(key)}
         declared = runs.groups(self._system, self.names) if self._system else ()
-        return there | {group for *place, group in declared if place == [room, type_]}
+        return existing | {group for *place, group in declared if place == [room, type_]}
 
-    def _header(self, letter: Letter) -> bytes:
-        room, type_ = letter.place
+    def _header(self, letter: DeadLetter) -> bytes:
         return codec.header(
-            decoded(letter, self._system)
-            or Message(room, type_, letter.own(b"ID"), letter.own(b"ROOT_ID"))
+            decode(letter, self._system)
+            or Message(
+                *letter.stream_key, letter.message_field(b"ID"), letter.message_field(b"ROOT_ID")
+            )
         )
 
 
-def decoded(letter: Letter, system: System | None) -> Message | None:
-    """The message of a letter where it can be read at all."""
-    stream: Stream | None = system.find(*letter.place) if system else None
+def decode(letter: DeadLetter, system: System | None) -> Message | None:
+    """Return the message of a dead letter, or None if it cannot be decoded."""
+    stream: Stream | None = system.find(*letter.stream_key) if system else None
     if stream is None:
         return None
     try:

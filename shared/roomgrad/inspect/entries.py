@@ -1,4 +1,4 @@
-"""What the streams of a run hold: each message without its arrays, and how far its readers are."""
+"""The entries in the streams of a run: headers without arrays, and how far each group has read."""
 
 from __future__ import annotations
 
@@ -12,35 +12,33 @@ import orjson
 import redis
 
 from roomgrad.commit import TIMES_FIELD
-from roomgrad.inspect.keys import scanned
+from roomgrad.inspect import snapshot
+from roomgrad.inspect.keys import StreamKey, parse_stream_key, scan_keys
 from roomgrad.inspect.scripts import ReadScript
-from roomgrad.inspect.streams import place
+from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.runtime.handling_times import Times
 
 PAGE = 200  # entries of one call
-HEAD_BYTES = 1024  # of `m`: the envelope comes first, unless a stranger wrote it
-HELD = 10_000  # entries of a group that are delivered and not committed
+HEAD_BYTES = 1024  # of `m`: the envelope comes first, unless a foreign program wrote it
+MOST_PENDING = 10_000  # entries of a group
 FIELDS = ("ID", "ROOT_ID", "m", "client", TIMES_FIELD.decode())
-NEAR_US = 5000  # so far a sender's clock may lie behind the server's to be believed
+NEAR_US = 5000  # a sender's clock is believed if it is at most so far behind the server's
 
-Place = tuple[str, str]
 EntryId = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A message as it stands in its stream."""
+class MessageHeader:
+    """A message in its stream, without its fields."""
 
-    place: Place
-    """Its room and TYPE."""
-
+    stream_key: StreamKey
     entry: str
     id: str
     root_id: str
     sent_by: str
     client: str = ""
-    """The connection to the gateway from which it came."""
+    """The connection of the gateway from which it came."""
 
     times: Times | None = None
     size: int = 0
@@ -48,6 +46,7 @@ class Sent:
 
     @property
     def order(self) -> EntryId:
+        """Its entry ID, which can be compared."""
         return entry_id(self.entry)
 
     @property
@@ -57,7 +56,7 @@ class Sent:
 
     @property
     def at_us(self) -> int:
-        """When it was sent, in us of Unix time."""
+        """When it was sent, in microseconds of Unix time."""
         return self.times.sent_at if self.times and self.exact else self._server_us
 
     @property
@@ -66,8 +65,8 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Held:
-    """An entry that was delivered and not committed."""
+class PendingEntry:
+    """An entry that was delivered and is not committed."""
 
     consumer: str
     since_us: int
@@ -76,138 +75,137 @@ class Held:
 
 @dataclass(frozen=True)
 class Reader:
-    """A group on a stream at one moment."""
+    """A group that reads a stream, and its pending entries."""
 
     name: str
     read: EntryId
-    """The last entry that was delivered."""
+    """The newest entry that was delivered."""
 
-    held: dict[str, Held]
+    held: dict[str, PendingEntry]
 
     @property
     def component(self) -> str:
-        """Whose group it is; of a gateway's, the client that stands in."""
+        """The component that reads; for a group of the gateway, its client."""
         return self.name.partition(f"@{GATEWAY}")[0]
 
     @property
     def of_client(self) -> bool:
-        """Whether it is the gateway's: what waits there keeps no root open."""
+        """Whether it is a group of the gateway. What waits there keeps no root open."""
         return is_client_group(self.name)
 
     def has_to_read(self, entry: str) -> bool:
+        """Whether an entry was not delivered yet."""
         return entry_id(entry) > self.read
 
 
 @dataclass(frozen=True)
-class Streams:
-    """All messages of a run that are still there, and who reads them."""
+class StoredMessages:
+    """All messages that the streams of a run hold, and the groups that read them."""
 
-    messages: tuple[Sent, ...]
-    readers: dict[Place, tuple[Reader, ...]]
+    messages: tuple[MessageHeader, ...]
+    readers: dict[StreamKey, tuple[Reader, ...]]
     now_us: int
-    """Unix time of the server at the look."""
+    """Unix time of the server, in microseconds."""
 
-    def reads(self, component: str, place: Place) -> bool:
+    def reads(self, component: str, key: StreamKey) -> bool:
         """Whether a component has a group on a stream."""
-        return any(reader.component == component for reader in self.readers.get(place, ()))
+        return any(reader.component == component for reader in self.readers.get(key, ()))
 
     @cached_property
-    def by_entry(self) -> dict[str, list[Sent]]:
-        """Streams of their own may have given the same entry id."""
+    def by_entry(self) -> dict[str, list[MessageHeader]]:
+        """By entry ID, which two streams may have given at the same time."""
         return _grouped((each.entry, each) for each in self.messages)
 
     @cached_property
-    def by_answered(self) -> dict[str, list[Sent]]:
-        """By the entry id of what they answer, where they say it."""
+    def by_answered(self) -> dict[str, list[MessageHeader]]:
+        """By the entry ID of what they answer, if they tell it."""
         return _grouped((each.times.answers, each) for each in self.messages if each.times)
 
     @property
     def since_us(self) -> int:
-        """From when on every stream that somebody reads still has all of its messages."""
-        oldest: dict[Place, int] = {}
+        """The time since which every stream with readers still has all of its messages."""
+        oldest: dict[StreamKey, int] = {}
         for each in self.messages:
-            if self.readers.get(each.place) and not each.place[0].startswith("@"):
-                oldest[each.place] = min(oldest.get(each.place, each.at_us), each.at_us)
+            key = each.stream_key
+            if self.readers.get(key) and not key[0].startswith("@"):
+                oldest[key] = min(oldest.get(key, each.at_us), each.at_us)
         return max(oldest.values(), default=self.now_us)
 
 
-def _grouped(pairs: Iterable[tuple[str, Sent]]) -> dict[str, list[Sent]]:
-    found: dict[str, list[Sent]] = {}
+def _grouped(pairs: Iterable[tuple[str, MessageHeader]]) -> dict[str, list[MessageHeader]]:
+    found: dict[str, list[MessageHeader]] = {}
     for name, each in pairs:
         found.setdefault(name, []).append(each)
     return found
 
 
 def entry_id(entry: str) -> EntryId:
-    """An entry id as numbers that can be compared."""
+    """Return an entry ID as two numbers, which can be compared."""
     ms, _, number = entry.partition("-")
     return int(ms), int(number or 0)
 
 
-def look(client: redis.Redis, names: Names) -> Streams:
-    """Reads the groups, and then the messages: what came in between has a reader to wait for."""
+def read(client: redis.Redis, names: Names) -> StoredMessages:
+    """Read the groups, then the messages: so each message has the readers it waits for."""
     keys = [
         key
-        for key in scanned(client, names.everything(), "stream")
+        for key in scan_keys(client, names.everything(), "stream")
         if key != names.dead() and not key.endswith(":log")
     ]
-    places = {key: place(names, key) for key in keys}
-    seconds, micros = client.time()
-    now_us = int(seconds) * 1_000_000 + int(micros)
-    readers = {places[key]: _readers(client, key, now_us) for key in keys}
-    read = ReadScript(client, "headers")
-    found = [sent for key in keys for sent in messages(read, key, places[key])]
-    return Streams(tuple(found), readers, now_us)
+    now = snapshot.take(client, names, keys, ())
+    readers = {
+        stream.stream_key: tuple(_reader(client, group, now.now_us) for group in stream.groups)
+        for stream in now.streams
+    }
+    script = ReadScript(client, "headers")
+    found = [each for k in keys for each in read_headers(script, k, parse_stream_key(names, k))]
+    return StoredMessages(tuple(found), readers, now.now_us)
 
 
-def _readers(client: redis.Redis, key: str, now_us: int) -> tuple[Reader, ...]:
-    if not client.exists(key):
-        return ()
-    found = []
-    groups: list[Any] = list(client.xinfo_groups(key))
-    for group in groups:
-        name = group["name"]
-        pending: Any = client.xpending_range(key, name, "-", "+", HELD)
-        held = {
-            each["message_id"].decode(): Held(
-                each["consumer"].decode(errors="replace"),
-                now_us - int(each["time_since_delivered"]) * 1000,
-                int(each["times_delivered"]),
-            )
-            for each in pending
-        }
-        read = entry_id(group["last-delivered-id"].decode())
-        found.append(Reader(name.decode(errors="replace"), read, held))
-    return tuple(found)
+def _reader(client: redis.Redis, group: ConsumerGroup, now_us: int) -> Reader:
+    pending: Any = []
+    if group.pending:
+        pending = client.xpending_range(group.key, group.name, "-", "+", MOST_PENDING)
+    held = {
+        each["message_id"].decode(): PendingEntry(
+            each["consumer"].decode(errors="replace"),
+            now_us - int(each["time_since_delivered"]) * 1000,
+            int(each["times_delivered"]),
+        )
+        for each in pending
+    }
+    return Reader(group.name, entry_id(group.last_delivered), held)
 
 
-def messages(read: ReadScript, key: str, at: Place, start: str = "-") -> list[Sent]:
-    """The messages of a stream from an entry on, or after one: `(1795184559856-0`."""
-    found: list[Sent] = []
-    while page := read(keys=[key], args=[start, PAGE, HEAD_BYTES, *FIELDS]):
-        found += [_sent(at, entry.decode(), fields, size) for entry, fields, size in page]
+def read_headers(
+    script: ReadScript, key: str, stream_key: StreamKey, start: str = "-"
+) -> list[MessageHeader]:
+    """Return the headers of a stream from an entry on, or after one: `(1795184559856-0`."""
+    found: list[MessageHeader] = []
+    while page := script(keys=[key], args=[start, PAGE, HEAD_BYTES, *FIELDS]):
+        found += [_header(stream_key, entry.decode(), fields, size) for entry, fields, size in page]
         start = f"({page[-1][0].decode()}"
     return found
 
 
-def _sent(at: Place, entry: str, fields: Sequence[bytes], size: int) -> Sent:
+def _header(stream_key: StreamKey, entry: str, fields: Sequence[bytes], size: int) -> MessageHeader:
     pairs = dict(zip(fields[::2], fields[1::2], strict=False))
     head = pairs.get(b"m", b"")
     body = _body(head)
-    return Sent(
-        at,
+    return MessageHeader(
+        stream_key,
         entry,
-        id=_text(body, head, "ID") or _own(pairs, b"ID"),
-        root_id=_text(body, head, "ROOT_ID") or _own(pairs, b"ROOT_ID"),
-        sent_by=_text(body, head, "SENT_BY"),
-        client=_own(pairs, b"client"),
+        id=_from_body(body, head, "ID") or _text(pairs, b"ID"),
+        root_id=_from_body(body, head, "ROOT_ID") or _text(pairs, b"ROOT_ID"),
+        sent_by=_from_body(body, head, "SENT_BY"),
+        client=_text(pairs, b"client"),
         times=Times.read(pairs.get(TIMES_FIELD, b"")),
         size=size,
     )
 
 
 def _body(head: bytes) -> dict[str, Any]:
-    """`m`, where it is short enough to have come whole."""
+    """Return `m` parsed; empty if it was cut off."""
     try:
         body = orjson.loads(head)
     except orjson.JSONDecodeError:
@@ -215,7 +213,7 @@ def _body(head: bytes) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _text(body: dict[str, Any], head: bytes, name: str) -> str:
+def _from_body(body: dict[str, Any], head: bytes, name: str) -> str:
     value = body.get(name)
     if value is None and not body:
         found = re.search(rb'"%b":\s*"([^"\\]*)"' % name.encode(), head)
@@ -223,5 +221,5 @@ def _text(body: dict[str, Any], head: bytes, name: str) -> str:
     return value[:128] if isinstance(value, str) else ""
 
 
-def _own(pairs: dict[bytes, bytes], name: bytes) -> str:
+def _text(pairs: dict[bytes, bytes], name: bytes) -> str:
     return pairs.get(name, b"").decode(errors="replace")[:128]

@@ -1,4 +1,4 @@
-"""The fields of a message as a person reads them, whatever is in them."""
+"""The fields of a message as text for people, whatever they contain."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import orjson
 from roomgrad import codec
 from roomgrad.errors import DecodeError
 
-CUT = 400  # characters of one value
+LONGEST = 400  # characters of one value
 VALUES = 6  # of an array
 FIELDS = 60  # of a message, and names of a body
 
 
-def lines(pairs: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
-    """Name and text of each field; `m` is taken apart, and arrays are shown where `m` has them."""
+def format_fields(pairs: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each field. `m` is split into its names, with arrays in place."""
     raw = dict(pairs)
     body = _body(raw.get(b"m"))
     for name, value in pairs[:FIELDS]:
         if name == b"m" and body is not None:
             yield from _body_lines(body, raw)
-        elif name.decode(errors="replace") not in _arrays(body):
-            yield escaped(name), escaped(value)
+        elif name.decode(errors="replace") not in _array_fields(body):
+            yield escape_bytes(name), escape_bytes(value)
     if len(pairs) > FIELDS:
         yield "…", f"{len(pairs) - FIELDS} more fields"
 
@@ -36,8 +36,8 @@ def _body(text: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def _arrays(body: Mapping[str, Any] | None) -> set[str]:
-    """The entry fields that hold the arrays of a body."""
+def _array_fields(body: Mapping[str, Any] | None) -> set[str]:
+    """Return the fields of the entry that hold the arrays of a body."""
     specs = [_spec(value) for value in (body or {}).values()]
     return {str(spec.get("field")) for spec in specs if spec is not None}
 
@@ -52,14 +52,14 @@ def _body_lines(body: Mapping[str, Any], raw: Mapping[bytes, bytes]) -> Iterator
 def _value(name: str, value: Any, raw: Mapping[bytes, bytes]) -> str:
     spec = _spec(value)
     if spec is None:
-        return json_text(value)
+        return format_json(value)
     buffer = raw.get(str(spec.get("field", name)).encode(errors="replace"))
     if buffer is None:
-        return f"{json_text(value)}: the field with its bytes is missing"
+        return f"{format_json(value)}: the field with its bytes is missing"
     try:
-        return described(codec.array_from(name, spec, buffer))
+        return format_array(codec.array_from(name, spec, buffer))
     except DecodeError as error:
-        return f"{printable(str(error))}: {escaped(buffer)}"
+        return f"{printable(str(error))}: {escape_bytes(buffer)}"
 
 
 def _spec(value: Any) -> Mapping[str, Any] | None:
@@ -67,31 +67,31 @@ def _spec(value: Any) -> Mapping[str, Any] | None:
     return spec if isinstance(spec, dict) else None
 
 
-def described(array: np.ndarray[Any, Any]) -> str:
-    """`<f4 (100, 2): 0.75 42.5 ...`."""
+def format_array(array: np.ndarray[Any, Any]) -> str:
+    """Return dtype, shape and first values: `<f4 (100, 2): 0.75 42.5 ...`."""
     first = " ".join(str(number) for number in array.flat[:VALUES])
     return f"{array.dtype.str} {array.shape}: {first}{' …' if array.size > VALUES else ''}"
 
 
-def json_text(value: Any) -> str:
-    """A value as JSON, cut."""
+def format_json(value: Any) -> str:
+    """Return a value as JSON, cut off."""
     try:
         text = orjson.dumps(value).decode()
-    except TypeError:  # deeper than orjson writes, though it has read it
+    except TypeError:  # orjson reads deeper nesting than it writes
         return "nested too deeply to be shown"
-    return cut(printable(text), len(text))
+    return truncate(printable(text), len(text))
 
 
-def escaped(value: bytes) -> str:
-    """Bytes as in a Python literal, cut."""
-    return cut(repr(value[:CUT])[2:-1], len(value), "bytes")
+def escape_bytes(value: bytes) -> str:
+    """Return bytes as in a Python literal, cut off."""
+    return truncate(repr(value[:LONGEST])[2:-1], len(value), "bytes")
 
 
-def cut(text: str, whole: int, unit: str = "characters") -> str:
-    """The beginning of a text, and how much there is."""
-    return text if whole <= CUT else f"{text[:CUT]}… ({whole:,} {unit})"
+def truncate(text: str, whole: int, unit: str = "characters") -> str:
+    """Return the beginning of a text, and its whole length if it is longer."""
+    return text if whole <= LONGEST else f"{text[:LONGEST]}… ({whole:,} {unit})"
 
 
 def printable(text: str) -> str:
-    """Text that does nothing to a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[: CUT * 5])
+    """Return a text without anything that controls a terminal."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[:2000])

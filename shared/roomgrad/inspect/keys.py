@@ -1,4 +1,4 @@
-"""Which keys a server has, and which runs."""
+"""The keys of a server: which runs it holds, and which streams a run has."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from urllib.parse import unquote
 
 import redis
 
+from roomgrad.names import Names
+from roomgrad.redis import registry
 from roomgrad.redis.cluster import each_master
 
-LOOKS = 1000  # SCANs of a thousand keys each: whoever shares the server may have very many
+MOST_SCANS = 1000  # of a thousand keys each: other programs may fill the server with keys
+
+StreamKey = tuple[str, str]
+"""Room and TYPE of a stream."""
 
 
-def scanned(client: redis.Redis, pattern: str, kind: str | None = None) -> list[str]:
-    """The keys of a pattern; of a very large server, those that were found soon."""
+def scan_keys(client: redis.Redis, pattern: str, kind: str | None = None) -> list[str]:
+    """Return the keys that match a pattern, sorted. On a very large server some may be missing."""
     found: set[str] = set()
     cursor = 0
-    for _ in range(LOOKS):
+    for _ in range(MOST_SCANS):
         answer: Any = client.scan(cursor, match=pattern, count=1000, _type=kind)
         cursor, keys = answer
         found |= {key.decode(errors="replace") for key in keys}
@@ -26,11 +31,26 @@ def scanned(client: redis.Redis, pattern: str, kind: str | None = None) -> list[
 
 
 def runs_on(client: redis.Redis) -> list[str]:
-    """The names of the runs on a server, or on all masters of a cluster."""
-    found = {key for each in each_master(client) for key in scanned(each, "{*}:run", "hash")}
+    """Return the names of the runs on a server, or on all masters of a cluster."""
+    found = {key for each in each_master(client) for key in scan_keys(each, "{*}:run", "hash")}
     return [unquote(key[1 : -len("}:run")]) for key in sorted(found)]
 
 
-def pattern(text: str) -> str:
-    """A text as SCAN looks for it."""
+def escape_pattern(text: str) -> str:
+    """Return a pattern for SCAN that matches exactly this text."""
     return "".join(f"\\{each}" if each in "[]?*\\" else each for each in text)
+
+
+def stream_keys(client: redis.Redis, names: Names) -> list[str]:
+    """Return the keys of a run's streams: those that exist, and those of its contract."""
+    system = registry.system_of_run(client, names)
+    declared = {names.stream(*each.key) for each in system.streams} if system else set()
+    existing = scan_keys(client, names.everything(), "stream")
+    logs = {key for key in existing if key.endswith(":log")}
+    return sorted((declared | set(existing)) - logs - {names.dead()})
+
+
+def parse_stream_key(names: Names, key: str) -> StreamKey:
+    """Return the room and the TYPE of a stream. Rooms without TYPE have an empty one."""
+    room, _, type_ = key.removeprefix(names.channel("")).rpartition(":")
+    return (unquote(room), type_) if room else (unquote(type_), "")

@@ -1,4 +1,4 @@
-"""The replicas of a run: which live, what they hold, and what nobody serves."""
+"""The replicas of a run: which are alive, and what each is doing."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.streams import Flows
+from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
-from roomgrad.runtime import heartbeats
 
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """One replica, or a component of which none lives."""
+    """A replica, or a component that has none."""
 
     component: str
     host: str = ""
@@ -24,70 +23,68 @@ class ReplicaState:
     consumer: str = ""
     alive: bool = False
     up_s: float = 0.0
-    """Since when it runs."""
+    """Seconds since it started."""
 
     turn_s: float = 0.0
-    """Since its loop last turned."""
+    """Seconds since the last turn of its loop."""
 
     handling_s: float | None = None
-    """Since when it is in a handler; None: it waits for messages."""
+    """Seconds since it entered a handler; None while it waits for messages."""
 
     version: str = ""
-    """Of the weights that it holds."""
+    """The version of the weights that it holds."""
 
     model: str = ""
-    """Of the weights of its component on the server."""
+    """The version of its component's weights on the server."""
 
     pending: int = 0
-    """Messages in its hands."""
+    """The number of messages that were delivered to it and are not committed."""
 
 
-def look(client: redis.Redis, names: Names, now: Flows) -> tuple[ReplicaState, ...]:
-    """All replicas that live, and each component that has none. now: of the same run."""
+def inspect(client: redis.Redis, snapshot: RunSnapshot) -> tuple[ReplicaState, ...]:
+    """Return all live replicas of a run, and each component that has none."""
+    names, now_s = snapshot.names, snapshot.now_us / 1e6
     components = registry.components_of(client, names)
-    now_s = now.now_us / 1e6
-    models = _models(client, names, sorted(components))
-    held = _held(client, now)
+    models = _model_versions(client, names, sorted(components))
+    pending = _pending_by_consumer(client, snapshot)
     found = [
         ReplicaState(
             component=beat.component,
             host=beat.host,
             pid=beat.pid,
-            consumer=beat.consumer,
+            consumer=consumer,
             alive=True,
             up_s=round(now_s - beat.started, 1) if beat.started else 0.0,
             turn_s=round(now_s - beat.turn, 1),
             handling_s=None if beat.handling is None else round(now_s - beat.handling, 3),
             version=beat.version,
             model=models.get(beat.component, ""),
-            pending=held[beat.consumer],
+            pending=pending[consumer],
         )
-        for beat in heartbeats.find(client, names)
+        for consumer, beat in snapshot.heartbeats.items()
+        if beat is not None
     ]
-    alive = {each.component for each in found}
-    absent = [
-        ReplicaState(each, model=models.get(each, "")) for each in components if each not in alive
-    ]
-    return tuple(sorted(found + absent, key=lambda each: (each.component, each.up_s)))
+    absent = components - {each.component for each in found}
+    found += [ReplicaState(component, model=models.get(component, "")) for component in absent]
+    return tuple(sorted(found, key=lambda each: (each.component, each.up_s)))
 
 
-def _models(client: redis.Redis, names: Names, components: list[str]) -> dict[str, str]:
-    with client.pipeline(transaction=False) as together:
+def _model_versions(client: redis.Redis, names: Names, components: list[str]) -> dict[str, str]:
+    with client.pipeline(transaction=False) as pipeline:
         for component in components:
-            together.hget(names.model(component), "version")
-        answers: list[Any] = together.execute(raise_on_error=False)
+            pipeline.hget(names.model(component), "version")
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
     pairs = zip(components, answers, strict=True)
     return {name: value.decode() for name, value in pairs if isinstance(value, bytes)}
 
 
-def _held(client: redis.Redis, now: Flows) -> Counter[str]:
-    """How many messages each consumer holds."""
-    groups = [group for flow in now.flows for group in flow.groups if group.pending]
+def _pending_by_consumer(client: redis.Redis, snapshot: RunSnapshot) -> Counter[str]:
     found: Counter[str] = Counter()
-    with client.pipeline(transaction=False) as together:
-        for group in groups:
-            together.xpending(group.key, group.name)
-        answers: list[Any] = together.execute(raise_on_error=False)
+    with client.pipeline(transaction=False) as pipeline:
+        for group in snapshot.groups:
+            if group.pending:
+                pipeline.xpending(group.key, group.name)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
     for answer in answers:
         if isinstance(answer, dict):
             for each in answer["consumers"]:

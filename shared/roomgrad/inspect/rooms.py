@@ -1,4 +1,4 @@
-"""Rooms: who speaks and listens in them, how fast, and what waits."""
+"""The rooms of a run: who sends to them and who reads them, how fast, and what waits."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect import streams
-from roomgrad.inspect.dead_letters import Letters
-from roomgrad.inspect.streams import Flow, Flows
+from roomgrad.inspect import snapshot
+from roomgrad.inspect.dead_letters import DeadLetters
+from roomgrad.inspect.keys import StreamKey, stream_keys
+from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.rooms import System
 from roomgrad.schema import Declaration
 
-LETTERS = 10_000  # the newest, of which the rooms are counted
+MOST_LETTERS = 10_000  # dead letters that are counted by room, the newest ones
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,17 @@ class RoomState:
     room: str
     type: str
     senders: tuple[str, ...]
-    """The components that declare to send it, as far as they are known."""
+    """The components that declare to send it."""
 
     members: tuple[Member, ...]
     rate: float
-    """Messages a second."""
+    """Messages per second."""
 
     lag: int
     """Messages that its slowest member has not been given."""
 
     open: int
-    """Messages in somebody's hands, not committed yet."""
+    """Messages that were delivered and are not committed."""
 
     dead: int
     length: int
@@ -57,71 +58,63 @@ class RoomState:
     key: str
 
 
-def look(client: redis.Redis, names: Names, seconds: float) -> tuple[RoomState, ...]:
-    """All rooms of a run, with rates over so many seconds."""
-    keys = streams.keys_of(client, names)
-    before = streams.look(client, names, keys)
+def inspect(client: redis.Redis, names: Names, seconds: float) -> tuple[RoomState, ...]:
+    """Return all rooms of a run, with their rates over some seconds."""
+    keys = stream_keys(client, names)
+    before = snapshot.take(client, names, keys)
     time.sleep(seconds)
-    now = streams.look(client, names, keys)
-    return states(client, names, before, now)
+    return compare(client, before, snapshot.take(client, names, keys))
 
 
-def states(client: redis.Redis, names: Names, before: Flows, now: Flows) -> tuple[RoomState, ...]:
-    """The rooms of two looks; the contract says which of them there could be."""
-    sends = senders(registry.declared_in(client, names))
-    letters = islice(Letters(client, names).newest_first(), LETTERS) if now.dead else ()
-    dead = Counter(letter.place for letter in letters)
+def compare(client: redis.Redis, before: RunSnapshot, now: RunSnapshot) -> tuple[RoomState, ...]:
+    """Return the rooms of a snapshot, with their rates since an earlier one."""
+    sends = senders(registry.declared_in(client, now.names))
     rates = now.rates(before)
-    return tuple(_state(flow, now, rates, sends, dead) for flow in now.flows)
+    letters = DeadLetters(client, now.names).newest_first() if now.dead_letters else iter(())
+    dead = Counter(letter.stream_key for letter in islice(letters, MOST_LETTERS))
+    return tuple(
+        RoomState(
+            room=stream.room,
+            type=stream.type,
+            senders=tuple(sends.get(stream.stream_key, ())),
+            members=tuple(
+                Member(group.name, now.replicas(group.name), group.waiting, group.pending)
+                for group in stream.groups
+            ),
+            rate=round(rates.get(stream.stream_key, 0.0), 1),
+            lag=max((group.waiting for group in stream.groups), default=0),
+            open=sum(group.pending for group in stream.groups),
+            dead=dead[stream.stream_key],
+            length=stream.length,
+            added=stream.added,
+            key=stream.key,
+        )
+        for stream in now.streams
+    )
 
 
-def senders(declared: Mapping[str, Declaration]) -> dict[tuple[str, str], list[str]]:
-    """Who declares to send a TYPE to a room."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for component, said in sorted(declared.items()):
-        for reply in sorted({reply for each in said.handlers for reply in each.replies}):
+def senders(declared: Mapping[str, Declaration]) -> dict[StreamKey, list[str]]:
+    """Return the components that declare to send each TYPE to each room."""
+    found: dict[StreamKey, list[str]] = {}
+    for component, declaration in sorted(declared.items()):
+        for reply in sorted({reply for each in declaration.handlers for reply in each.replies}):
             found.setdefault(reply, []).append(component)
     return found
 
 
-def _state(
-    flow: Flow,
-    now: Flows,
-    rates: Mapping[tuple[str, str], float],
-    sends: Mapping[tuple[str, str], list[str]],
-    dead: Mapping[tuple[str, str], int],
-) -> RoomState:
-    members = [
-        Member(each.name, now.alive(each.name), each.waiting, each.pending) for each in flow.groups
-    ]
-    return RoomState(
-        room=flow.room,
-        type=flow.type,
-        senders=tuple(sends.get(flow.place, ())),
-        members=tuple(members),
-        rate=round(rates.get(flow.place, 0.0), 1),
-        lag=max((each.waiting for each in flow.groups), default=0),
-        open=sum(each.pending for each in flow.groups),
-        dead=dead.get(flow.place, 0),
-        length=flow.length,
-        added=flow.added,
-        key=flow.key,
-    )
-
-
-def of_contract(system: System | None, room: str) -> list[dict[str, Any]]:
-    """What a room carries, by the contract."""
-    found = [each for each in system.streams if each.room.name == room] if system else []
+def described_by_contract(system: System | None, room: str) -> list[dict[str, Any]]:
+    """Return what a room carries according to the contract, for output as JSON."""
+    streams = [each for each in system.streams if each.room.name == room] if system else []
     return [
         {
-            "type": str(each.type),
-            "about": each.about,
-            "consumers": list(each.consumers),
+            "type": str(stream.type),
+            "about": stream.about,
+            "consumers": list(stream.consumers),
             "fields": {
                 name: f"{getattr(schema, 'dtype', 'text')} {schema.describe()}"
                 + (", optional" if schema.optional else "")
-                for name, schema in each.schema.items()
+                for name, schema in stream.schema.items()
             },
         }
-        for each in found
+        for stream in streams
     ]

@@ -1,4 +1,4 @@
-"""Scripts that only read, called so that the server holds them to it."""
+"""Scripts that only read, called in a way that makes the server enforce it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from roomgrad import scripts
 
 
 class ReadScript:
-    """A script of `roomgrad/lua` that whoever may read may run (EVALSHA_RO)."""
+    """A script of `roomgrad/lua` for users with read access (EVALSHA_RO)."""
 
     def __init__(self, client: redis.Redis, name: str) -> None:
         self._client: Any = client
@@ -20,8 +20,8 @@ class ReadScript:
         self._digest = sha1(self._text.encode(), usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """What the script answers."""
+        """Run the script and return its answer."""
         try:
             return self._client.evalsha_ro(self._digest, len(keys), *keys, *args)
-        except redis.exceptions.NoScriptError:  # the first time, or the server is another one
+        except redis.exceptions.NoScriptError:  # the first call, or a server that was restarted
             return self._client.eval_ro(self._text, len(keys), *keys, *args)

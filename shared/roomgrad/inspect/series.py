@@ -1,4 +1,4 @@
-"""Long tables whose fields are growing numbers: read once, and from then on what is new."""
+"""Long tables with growing numbers as fields: read them once, then only what is new."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import redis
 
 from roomgrad.codec import unpack
 
-LOOK_AHEAD = 64  # fields beyond the last known one; some numbers are left out
+READ_AHEAD = 64  # fields beyond the last known one; some numbers are missing
 KEPT = 10_000
-RELOAD_S = 5.0  # at most so often everything is read again
-POINTS = 160  # of a curve on the page
+RELOAD_S = 5.0  # between two reads of the whole table
+POINTS = 160  # of a curve on a page
 
 Point = list[float]
 
 
 class Series:
-    """The records of one table, in the order of their numbers."""
+    """The records of one table, ordered by number."""
 
     def __init__(self, key: str) -> None:
         self.records: dict[int, dict[str, Any]] = {}
@@ -27,7 +27,7 @@ class Series:
         self._loaded_at = -RELOAD_S
 
     def update(self, client: redis.Redis) -> None:
-        """Reads what is new. A table that began again is read as a whole."""
+        """Read what is new, or the whole table if it was begun again."""
         while self._read_on(client):
             pass
         while len(self.records) > KEPT:
@@ -45,7 +45,7 @@ class Series:
 
     def _read_on(self, client: redis.Redis) -> bool:
         start = next(reversed(self.records), -1) + 1
-        fields = [str(number) for number in range(start, start + LOOK_AHEAD)]
+        fields = [str(number) for number in range(start, start + READ_AHEAD)]
         found: Any = client.hmget(self._key, fields)
         for number, value in enumerate(found, start):
             if value is not None:
@@ -53,8 +53,8 @@ class Series:
         return any(value is not None for value in found)
 
 
-def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
-    """At most so many points: means of neighbours, and always the last one as it is."""
+def downsample(points: list[Point], most: int = POINTS) -> list[Point]:
+    """Return at most so many points: means of neighbors, and the last point unchanged."""
     if len(points) <= most:
         return points
     values = np.array(points[:-1])
@@ -65,7 +65,7 @@ def thinned(points: list[Point], most: int = POINTS) -> list[Point]:
 
 
 def moving_mean(values: list[float], width: int) -> list[float]:
-    """The mean of each value and those before it, `width` of them where there are so many."""
+    """Return for each value the mean of the last `width` values, or of as many as there are."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - width, 0)

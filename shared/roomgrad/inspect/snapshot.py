@@ -1,120 +1,249 @@
-"""One look at a run: its groups, memory and letters, all of one moment."""
+"""A snapshot of a run: its streams, groups, replicas, open roots and dead letters at one moment.
+
+It takes a few round trips, however many streams there are, and needs read access alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
-from roomgrad.inspect import streams
-from roomgrad.inspect.keys import pattern, scanned
-from roomgrad.inspect.streams import Flow, Group, flow
-from roomgrad.names import Names, is_client_group
+from roomgrad.inspect.keys import StreamKey, escape_pattern, parse_stream_key, scan_keys
+from roomgrad.inspect.keys import stream_keys as find_stream_keys
+from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.redis import registry
-from roomgrad.rooms import System
-from roomgrad.runtime import runs
+from roomgrad.runtime.heartbeats import Heartbeat, parse_heartbeat
 
-OVERDUE_S = 10.0  # a message for later that comes so late has nobody to send it
+OVERDUE_S = 10.0  # a component that is alive sends a delayed message sooner than so late
 
 
 @dataclass(frozen=True)
-class Look:
+class ConsumerGroup:
+    """A consumer group of one stream."""
+
+    name: str
+    key: str
+    """The Redis key of its stream."""
+
+    waiting: int
+    """Entries that were not delivered yet; a lower bound if the server has lost count."""
+
+    pending: int
+    """Entries that were delivered and not committed."""
+
+    last_delivered: str = "0-0"
+    """The ID of the newest entry that was delivered."""
+
+    @property
+    def behind(self) -> int:
+        """The number of entries that are not committed yet."""
+        return self.waiting + self.pending
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """One stream: a room and a TYPE."""
+
+    room: str
+    type: str
+    key: str
+    """Its Redis key."""
+
+    length: int = 0
+    added: int = 0
+    """The number of entries that were ever added."""
+
+    bytes: int = 0
+    """The memory that it takes on the server; 0 unless the snapshot is detailed."""
+
+    groups: tuple[ConsumerGroup, ...] = ()
+
+    @property
+    def stream_key(self) -> StreamKey:
+        """Its room and TYPE."""
+        return self.room, self.type
+
+    def behind(self, group: str) -> int:
+        """Return the number of entries that a group has not committed yet."""
+        return sum(each.behind for each in self.groups if each.name == group)
+
+
+@dataclass(frozen=True)
+class RunSnapshot:
     """A run at one moment."""
 
-    client: redis.Redis
     names: Names
-    system: System | None
-    command: str
-    """How one talks to its server: `redis-cli -u ...`."""
-    now: float
-    """Unix time of the server."""
-    streams: tuple[Flow, ...]
-    living: frozenset[str]
-    """Consumers whose heart beats."""
-    open: dict[str, int]
-    """Records in the memory of each component."""
-    later: dict[str, tuple[int, int]]
-    """Messages for later of each component: how many, and how many of them are overdue."""
-    dead: int
-    wrong: tuple[str, ...]
-    """Keys that are of another type than they should be."""
+    now_us: int
+    """Unix time of the server, in microseconds."""
+
+    streams: tuple[StreamState, ...]
+    heartbeats: Mapping[str, Heartbeat | None]
+    """By consumer; None for a foreign client's heartbeat that lacks host, process or turn."""
+
+    dead_letters: int = 0
+    open: Mapping[str, int] = field(default_factory=dict)
+    """The number of records in the memory of each component."""
+
+    delayed: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Delayed messages of each component, and how many are overdue; if detailed."""
+
+    wrong_types: tuple[str, ...] = ()
+    """Keys that hold another Redis type than they should."""
 
     @property
-    def run(self) -> str:
-        return self.names.run
+    def groups(self) -> Iterator[ConsumerGroup]:
+        """All groups of all streams."""
+        return (group for stream in self.streams for group in stream.groups)
 
-    @property
-    def groups(self) -> list[Group]:
-        """Those of components; after those of its clients the gateway looks itself."""
-        everybody = [group for stream in self.streams for group in stream.groups]
-        return [group for group in everybody if not is_client_group(group.name)]
+    def replicas(self, group: str) -> int:
+        """Return how many live replicas read for a group.
 
-    def lives(self, component: str) -> bool:
-        """Whether any replica's heart beats."""
-        return any(consumer.partition("~")[0] == component for consumer in self.living)
+        The gateway reads for the groups of its clients.
+        """
+        component = GATEWAY if is_client_group(group) else group
+        return sum(consumer.partition("~")[0] == component for consumer in self.heartbeats)
+
+    def rates(self, before: RunSnapshot) -> dict[StreamKey, float]:
+        """Return the messages per second of each stream since an earlier snapshot."""
+        seconds = (self.now_us - before.now_us) / 1e6
+        added = {each.key: each.added for each in before.streams}
+        return {
+            each.stream_key: max(0, each.added - added.get(each.key, each.added)) / seconds
+            for each in self.streams
+            if seconds > 0
+        }
 
 
-def look(client: redis.Redis, names: Names, command: str) -> Look:
-    """Looks. Raises ResponseError for what this user may not do."""
-    system = registry.system_of_run(client, names)
-    keys = sorted(_streams(client, names, system))
-    components = sorted(_components(client, names, system))
+def take(
+    client: redis.Redis,
+    names: Names,
+    keys: Iterable[str] | None = None,
+    components: Iterable[str] | None = None,
+    *,
+    detailed: bool = False,
+) -> RunSnapshot:
+    """Take a snapshot of a run.
+
+    keys: of the streams; all if None. components: whose memory is counted; all if None.
+    detailed: also read memory usage and delayed messages, all in one transaction.
+
+    Raises NoPermissionError if the user lacks a right; ResponseError too, if detailed.
+    """
+    keys = find_stream_keys(client, names) if keys is None else list(keys)
+    known = registry.components_of(client, names) if components is None else components
+    query = _Query(names, keys, sorted(known), detailed)
+    return query.run(client)
+
+
+def live_consumers(client: redis.Redis, names: Names) -> dict[str, Heartbeat | None]:
+    """Return the heartbeats of a run by consumer, as a snapshot has them."""
     prefix = names.alive("")
-    alive = scanned(client, pattern(names.alive("")) + "*")
-    seconds, _ = client.time()
-    with client.pipeline(transaction=True) as together:
-        for key in keys:
-            together.xinfo_stream(key)
-            together.xinfo_groups(key)
-            together.memory_usage(key, samples=5)
-        for component in components:
-            together.hlen(names.memory(component))
-            together.zcard(names.later(component))
-            together.zcount(names.later(component), "-inf", int((int(seconds) - OVERDUE_S) * 1000))
-        together.xlen(names.dead())
-        answers = together.execute(raise_on_error=False)
-    asked = [*_each(keys, 3), *_each(map(names.memory, components), 3), names.dead()]
-    wrong = {k for k, answer in zip(asked, answers, strict=True) if _is(answer, "WRONGTYPE")}
-    values = [None if isinstance(answer, Exception) else answer for answer in answers]
-    rest = values[3 * len(keys) :]
-    return Look(
-        client=client,
-        names=names,
-        system=system,
-        command=command,
-        now=float(seconds),
-        streams=tuple(flow(names, k, *values[3 * i : 3 * i + 3]) for i, k in enumerate(keys)),
-        living=frozenset(key.removeprefix(prefix) for key in alive),
-        open={name: rest[3 * i] or 0 for i, name in enumerate(components)},
-        later={
-            name: (rest[3 * i + 1] or 0, rest[3 * i + 2] or 0) for i, name in enumerate(components)
-        },
-        dead=values[-1] or 0,
-        wrong=tuple(sorted(wrong)),
+    keys = scan_keys(client, escape_pattern(prefix) + "*")
+    values: Any = client.mget(keys) if keys else []
+    return {
+        key.removeprefix(prefix): parse_heartbeat(value, key.removeprefix(prefix))
+        for key, value in zip(keys, values, strict=True)
+        if value is not None
+    }
+
+
+@dataclass(frozen=True)
+class _Query:
+    """The commands of a snapshot in one pipeline, and their answers as one object."""
+
+    names: Names
+    keys: list[str]
+    components: list[str]
+    detailed: bool
+
+    def run(self, client: redis.Redis) -> RunSnapshot:
+        heartbeats = live_consumers(client, self.names)
+        time: Any = client.time()
+        now_us = int(time[0]) * 1_000_000 + int(time[1])
+        with client.pipeline(transaction=self.detailed) as pipeline:
+            asked = self._ask(pipeline, now_us)
+            answers = pipeline.execute(raise_on_error=False)
+        found = dict(zip(asked, answers, strict=True))
+        for answer in answers:
+            if isinstance(answer, redis.exceptions.NoPermissionError):
+                raise answer
+        return RunSnapshot(
+            self.names,
+            now_us,
+            streams=tuple(_stream_state(self.names, key, found) for key in self.keys),
+            heartbeats=heartbeats,
+            dead_letters=_number(found["dead", self.names.dead()]),
+            open={c: _number(found["open", self.names.memory(c)]) for c in self.components},
+            delayed=self._delayed(found),
+            wrong_types=tuple(sorted({key for (_, key), a in found.items() if _is_wrongtype(a)})),
+        )
+
+    def _ask(self, pipeline: Any, now_us: int) -> list[tuple[str, str]]:
+        """Queue the commands; return for each what it asks and of which key."""
+        asked = [("dead", self.names.dead())]
+        pipeline.xlen(self.names.dead())
+        for component in self.components:
+            memory, delayed = self.names.memory(component), self.names.later(component)
+            asked.append(("open", memory))
+            pipeline.hlen(memory)
+            if self.detailed:
+                asked += [("delayed", delayed), ("overdue", delayed)]
+                pipeline.zcard(delayed)
+                pipeline.zcount(delayed, "-inf", now_us // 1000 - int(OVERDUE_S * 1000))
+        for key in self.keys:
+            asked += [("stream", key), ("groups", key)]
+            pipeline.xinfo_stream(key)
+            pipeline.xinfo_groups(key)
+            if self.detailed:
+                asked.append(("bytes", key))
+                pipeline.memory_usage(key, samples=5)
+        return asked
+
+    def _delayed(self, found: Mapping[tuple[str, str], Any]) -> dict[str, tuple[int, int]]:
+        keys = {component: self.names.later(component) for component in self.components}
+        return {
+            component: (_number(found["delayed", key]), _number(found["overdue", key]))
+            for component, key in keys.items()
+            if self.detailed
+        }
+
+
+def _number(answer: Any) -> int:
+    return answer if isinstance(answer, int) else 0
+
+
+def _is_wrongtype(answer: Any) -> bool:
+    return isinstance(answer, Exception) and str(answer).startswith("WRONGTYPE")
+
+
+def _stream_state(names: Names, key: str, found: Mapping[tuple[str, str], Any]) -> StreamState:
+    room, type_ = parse_stream_key(names, key)
+    info, groups = found["stream", key], found["groups", key]
+    if not isinstance(info, dict):  # it does not exist yet, or is no stream
+        return StreamState(room, type_, key)
+    return StreamState(
+        room,
+        type_,
+        key,
+        length=int(info["length"]),
+        added=int(info["entries-added"]),
+        bytes=_number(found.get(("bytes", key))),
+        groups=tuple(
+            _group(key, each, info["last-generated-id"])
+            for each in (groups if isinstance(groups, list) else ())
+        ),
     )
 
 
-def _each(keys: Iterable[str], times: int) -> list[str]:
-    return [key for key in keys for _ in range(times)]
-
-
-def _is(answer: Any, kind: str) -> bool:
-    return isinstance(answer, Exception) and str(answer).startswith(kind)
-
-
-def _streams(client: redis.Redis, names: Names, system: System | None) -> set[str]:
-    """Those of the contract; where it is not known, those that are there."""
-    if system is not None:
-        return {names.stream(room, type_) for room, type_, _ in runs.groups(system, names)}
-    return set(scanned(client, names.everything(), "stream")) - {names.dead()}
-
-
-def _components(client: redis.Redis, names: Names, system: System | None) -> set[str]:
-    return registry.components_of(client, names) | set(system.components if system else ())
-
-
-def place(names: Names, key: str) -> str:
-    """The room and TYPE of a stream, as people name them."""
-    return " ".join(streams.place(names, key))
+def _group(key: str, found: Mapping[str, Any], newest: bytes) -> ConsumerGroup:
+    delivered, lag = found["last-delivered-id"], found.get("lag")
+    return ConsumerGroup(
+        found["name"].decode(errors="replace"),
+        key,
+        waiting=int(delivered != newest) if lag is None else int(lag),
+        pending=int(found["pending"]),
+        last_delivered=delivered.decode(),
+    )

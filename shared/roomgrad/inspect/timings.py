@@ -1,4 +1,7 @@
-"""The hops of a root: each of its messages with who handled it, and what that took."""
+"""Timings of a root: what became of each message at each of its readers, and how long it took.
+
+A message and one of its readers are a hop.
+"""
 
 from __future__ import annotations
 
@@ -6,70 +9,76 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from roomgrad.inspect.entries import Held, Sent, Streams
+from roomgrad.inspect.entries import MessageHeader, PendingEntry, StoredMessages
+from roomgrad.inspect.keys import StreamKey
 from roomgrad.rooms import MessageType
 
+Replied = set[tuple[str, str, str]]
+"""Room, TYPE and entry ID of the messages that are known to be a reply."""
 
-class State(StrEnum):
+
+class HopState(StrEnum):
     """What became of a message at one of its readers."""
 
     DONE = "done"
-    HELD = "in hand"
+    PENDING = "pending"
     WAITING = "waiting"
     DEAD = "dead"
-    UNREAD = "for nobody"
+    UNREAD = "no reader"
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Where the time of a hop went, in us. None: nobody wrote it down.
+class Timing:
+    """Where the time of a hop went, in microseconds; None if it was not recorded.
 
-    `took` is from the sending of a message to that of its reply; the others are parts of it.
+    `took` is from sending a message to sending its reply; the others are parts of it.
     """
 
     took: int | None = None
     about: bool = False
-    """Whether an end of it is known by the server's clock only, which has milliseconds."""
+    """Whether it is known by the server's clock alone, which has milliseconds."""
 
     waited: int | None = None
-    """In the stream, under way, and in the server, until it was in the hands of its handler."""
+    """In the stream, on the network and in the server, until its handler got it."""
 
     decoded: int | None = None
     handled: int | None = None
     committed: int | None = None
-    """Until the commit left: replies encoded, the model stepped."""
+    """From the end of the handler to sending the commit: encode replies, step the model."""
 
 
 @dataclass(frozen=True)
 class Hop:
     """One message and one of its readers."""
 
-    message: Sent
+    message: MessageHeader
     by: str
-    state: State
-    spent: Spent = Spent()
-    replies: tuple[Sent, ...] = ()
-    held: Held | None = None
+    state: HopState
+    timing: Timing = Timing()
+    replies: tuple[MessageHeader, ...] = ()
+    held: PendingEntry | None = None
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Death:
-    """A letter of this root."""
+class Failure:
+    """A message of the root that became a dead letter."""
 
     entry: str
-    """Of the message, in its stream."""
+    """The entry ID of the message in its stream."""
 
     by: str
-    place: tuple[str, str]
+    stream_key: StreamKey
     reason: str
     letter: str
+    """The entry ID of the dead letter."""
+
     ends_root: bool = True
 
 
 @dataclass
-class Sum:
-    """Of some hops, what is known."""
+class Total:
+    """The sum of what is known of some hops."""
 
     hops: int = 0
     about: bool = False
@@ -79,18 +88,19 @@ class Sum:
     handled: int = 0
     committed: int = 0
     timed: int = 0
-    """Hops of which the parts are known."""
+    """The number of hops whose parts are known."""
 
-    def add(self, spent: Spent) -> None:
+    def add(self, timing: Timing) -> None:
+        """Add a hop."""
         self.hops += 1
-        self.took += spent.took or 0
-        self.about |= spent.about
-        if spent.handled is not None:
+        self.took += timing.took or 0
+        self.about |= timing.about
+        if timing.handled is not None:
             self.timed += 1
-            self.waited += spent.waited or 0
-            self.decoded += spent.decoded or 0
-            self.handled += spent.handled
-            self.committed += spent.committed or 0
+            self.waited += timing.waited or 0
+            self.decoded += timing.decoded or 0
+            self.handled += timing.handled
+            self.committed += timing.committed or 0
 
 
 @dataclass(frozen=True)
@@ -99,18 +109,19 @@ class Trace:
 
     root_id: str
     hops: tuple[Hop, ...]
-    deaths: tuple[Death, ...] = ()
+    failures: tuple[Failure, ...] = ()
     remembered_by: tuple[str, ...] = ()
-    """Components in whose memory it still stands."""
+    """The components whose memory still holds it."""
 
     begins_before: bool = False
-    """Whether what its first message answers is not there any more."""
+    """Whether the message that its first message answers is not stored any more."""
 
-    sums: dict[str, Sum] = field(default_factory=dict)
+    totals: dict[str, Total] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
-        if any(death.ends_root for death in self.deaths):
+        """`dead`, `open`, `remembered` (open, without a message under way) or `finished`."""
+        if any(failure.ends_root for failure in self.failures):
             return "dead"
         if self.open:
             return "open"
@@ -118,131 +129,136 @@ class Trace:
 
     @property
     def open(self) -> list[Hop]:
-        return [hop for hop in self.hops if hop.state in (State.HELD, State.WAITING)]
+        """The hops that are not done."""
+        return [hop for hop in self.hops if hop.state in (HopState.PENDING, HopState.WAITING)]
 
     @property
     def began_us(self) -> int:
+        """When its first message was sent; 0 if there is none."""
         return min((hop.message.at_us for hop in self.hops), default=0)
 
     @property
     def ended_us(self) -> int:
-        """When its last message was sent, or what its last handler sent for another root."""
+        """When its last message was sent, or the last reply, even one that opens another root."""
         sent = [message.at_us for hop in self.hops for message in (hop.message, *hop.replies)]
         return max(sent, default=0)
 
 
-def trace(
-    streams: Streams,
+def build_trace(
+    stored: StoredMessages,
     root_id: str,
-    deaths: Sequence[Death] = (),
+    failures: Sequence[Failure] = (),
     remembered_by: Sequence[str] = (),
 ) -> Trace:
-    """The hops of a root, in the order in which its messages were sent."""
-    messages = _ordered(streams, [each for each in streams.messages if each.root_id == root_id])
-    claimed: set[tuple[str, str, str]] = set()
+    """Return the trace of a root, its hops in the order in which its messages were sent."""
+    messages = _ordered(stored, [each for each in stored.messages if each.root_id == root_id])
+    replied: Replied = set()
     hops: list[Hop] = []
     for message in messages:
-        readers = _readers(streams, messages, message)
-        hops += [_hop(streams, messages, message, by, deaths, claimed) for by in readers]
+        readers = _readers(stored, messages, message)
+        hops += [_hop(stored, messages, message, by, failures, replied) for by in readers]
         if not readers:
-            hops.append(Hop(message, "", State.UNREAD))
-    lost = bool(messages) and _answers_what_is_gone(streams, messages[0])
-    return Trace(root_id, tuple(hops), tuple(deaths), tuple(remembered_by), lost, _sums(hops))
+            hops.append(Hop(message, "", HopState.UNREAD))
+    lost = bool(messages) and _answers_a_lost_message(stored, messages[0])
+    return Trace(root_id, tuple(hops), tuple(failures), tuple(remembered_by), lost, _totals(hops))
 
 
-def _answers_what_is_gone(streams: Streams, message: Sent) -> bool:
-    """The first message of a root answers the last one of another, or nothing."""
+def _answers_a_lost_message(stored: StoredMessages, message: MessageHeader) -> bool:
+    """The first message of a root answers the last one of another root, or none."""
     if message.times is None:
         return False
-    there = streams.by_entry.get(message.times.answers, ())
-    return not any(streams.reads(message.sent_by, each.place) for each in there)
+    answered = stored.by_entry.get(message.times.answers, ())
+    return not any(stored.reads(message.sent_by, each.stream_key) for each in answered)
 
 
-def _ordered(streams: Streams, messages: list[Sent]) -> list[Sent]:
-    """By time. Where that is the same, what answers comes after what is answered."""
+def _ordered(stored: StoredMessages, messages: list[MessageHeader]) -> list[MessageHeader]:
+    """Sort by time; of messages of the same time, a reply comes after what it answers."""
     left = sorted(messages, key=lambda each: (each.at_us, each.order[1]))
-    placed: list[Sent] = []
+    placed: list[MessageHeader] = []
     while left:
         same = [each for each in left if each.at_us == left[0].at_us]
         next_ = left[0]
         if len(same) > 1 and placed:
-            follows = (each for each in same if streams.reads(each.sent_by, placed[-1].place))
+            follows = (each for each in same if stored.reads(each.sent_by, placed[-1].stream_key))
             next_ = next(follows, next_)
         left.remove(next_)
         placed.append(next_)
     return placed
 
 
-def _readers(streams: Streams, messages: Sequence[Sent], message: Sent) -> list[str]:
-    """Who has to handle it: components, and clients of a gateway that stand in for one."""
+def _readers(
+    stored: StoredMessages, messages: Sequence[MessageHeader], message: MessageHeader
+) -> list[str]:
+    """Return the components that have to handle it, and gateway clients that replace one."""
     senders = {each.sent_by for each in messages if each.order > message.order}
-    readers = streams.readers.get(message.place, ())
+    readers = stored.readers.get(message.stream_key, ())
     named = [each.component for each in readers if not each.of_client or each.component in senders]
     return list(dict.fromkeys(named))
 
 
 def _hop(
-    streams: Streams,
-    messages: Sequence[Sent],
-    message: Sent,
+    stored: StoredMessages,
+    messages: Sequence[MessageHeader],
+    message: MessageHeader,
     by: str,
-    deaths: Sequence[Death],
-    claimed: set[tuple[str, str, str]],
+    failures: Sequence[Failure],
+    replied: Replied,
 ) -> Hop:
-    for death in deaths:
-        if (death.entry, death.by, death.place) == (message.entry, by, message.place):
-            return Hop(message, by, State.DEAD, reason=death.reason)
-    replies = _timed_replies(streams, message, by) or _replies(messages, message, by, claimed)
-    claimed |= {(*reply.place, reply.entry) for reply in replies}
+    for failure in failures:
+        failed = (failure.entry, failure.by, failure.stream_key)
+        if failed == (message.entry, by, message.stream_key):
+            return Hop(message, by, HopState.DEAD, reason=failure.reason)
+    replies = _timed_replies(stored, message, by) or _next_reply(messages, message, by, replied)
+    replied |= {(*reply.stream_key, reply.entry) for reply in replies}
     if replies:
-        return Hop(message, by, State.DONE, spent(message, replies[0]), tuple(replies))
-    reader = next(each for each in streams.readers[message.place] if each.component == by)
+        return Hop(message, by, HopState.DONE, timing_of(message, replies[0]), tuple(replies))
+    reader = next(each for each in stored.readers[message.stream_key] if each.component == by)
     if held := reader.held.get(message.entry):
-        return Hop(message, by, State.HELD, held=held)
+        return Hop(message, by, HopState.PENDING, held=held)
     waits = reader.has_to_read(message.entry)
-    return Hop(message, by, State.WAITING if waits else State.DONE)
+    return Hop(message, by, HopState.WAITING if waits else HopState.DONE)
 
 
-def _timed_replies(streams: Streams, message: Sent, by: str) -> list[Sent]:
-    """What says itself that it answers this message, though it may open a root of its own.
+def _timed_replies(stored: StoredMessages, message: MessageHeader, by: str) -> list[MessageHeader]:
+    """Return the messages that say that they answer this one, even if they open another root.
 
-    Entry ids of two streams may be the same; then a reply belongs to the message of its own root.
+    Entry IDs of two streams may be the same; then a reply belongs to the message of its own root.
     """
-    said = [e for e in streams.by_answered.get(message.entry, ()) if e.sent_by == by]
-    asked = {each.root_id for each in streams.by_entry[message.entry]}
-    found = [each for each in said if each.root_id == message.root_id] or [
-        each for each in said if each.root_id not in asked
+    sent = [each for each in stored.by_answered.get(message.entry, ()) if each.sent_by == by]
+    asked = {each.root_id for each in stored.by_entry[message.entry]}
+    found = [each for each in sent if each.root_id == message.root_id] or [
+        each for each in sent if each.root_id not in asked
     ]
     return sorted(found, key=lambda each: each.at_us)
 
 
-def _replies(
-    messages: Sequence[Sent], message: Sent, by: str, claimed: set[tuple[str, str, str]]
-) -> list[Sent]:
-    """Without times: the next message of this root that its reader sent."""
+def _next_reply(
+    messages: Sequence[MessageHeader], message: MessageHeader, by: str, replied: Replied
+) -> list[MessageHeader]:
+    """Without times: return the next message of this root that its reader sent."""
     at = messages.index(message)
     later = (
         each
         for each in messages[at + 1 :]
         if each.sent_by == by
         and each.times is None
-        and not each.place[1].startswith("LOG/")
-        and (*each.place, each.entry) not in claimed
+        and not each.stream_key[1].startswith("LOG/")
+        and (*each.stream_key, each.entry) not in replied
     )
     found = next(later, None)
     return [found] if found else []
 
 
-def spent(message: Sent, reply: Sent) -> Spent:
-    """Where the time between a message and its reply went.
+def timing_of(message: MessageHeader, reply: MessageHeader) -> Timing:
+    """Return where the time between a message and its reply went.
 
-    How long the message waited is what is left of it, so that two clocks need not agree.
+    The time that the message waited is the rest, so the clocks of two machines need not agree.
     """
     took = max(0, reply.at_us - message.at_us)
     times, about = reply.times, not (message.exact and reply.exact)
     if times is None:
-        return Spent(took, about)
-    return Spent(
+        return Timing(took, about)
+    return Timing(
         took,
         about,
         waited=max(0, took - max(0, times.sent)),
@@ -252,26 +268,26 @@ def spent(message: Sent, reply: Sent) -> Spent:
     )
 
 
-def _sums(hops: Iterable[Hop]) -> dict[str, Sum]:
-    """Of what was handled: forward, back, and all."""
+def _totals(hops: Iterable[Hop]) -> dict[str, Total]:
+    """Return the totals of the hops that are done: forward, back, and all."""
     directions = {MessageType.FORWARD.value: "forward", MessageType.GRADIENT.value: "back"}
-    sums: dict[str, Sum] = {}
+    totals: dict[str, Total] = {}
     for hop in hops:
-        if hop.state is not State.DONE or not hop.replies:
+        if hop.state is not HopState.DONE or not hop.replies:
             continue
-        for name in filter(None, (directions.get(hop.message.place[1]), "sum")):
-            sums.setdefault(name, Sum()).add(hop.spent)
-    return {name: sums[name] for name in ("forward", "back", "sum") if name in sums}
+        for name in filter(None, (directions.get(hop.message.stream_key[1]), "sum")):
+            totals.setdefault(name, Total()).add(hop.timing)
+    return {name: totals[name] for name in ("forward", "back", "sum") if name in totals}
 
 
-def finished(streams: Streams) -> list[str]:
-    """The roots of which nobody has to read a message, those with the newest messages first."""
+def finished_roots(stored: StoredMessages) -> list[str]:
+    """Return the roots without an unread or pending message, the newest first."""
     last: dict[str, int] = {}
     open_: set[str] = set()
-    for each in streams.messages:
-        if each.place[0].startswith("@") or not each.root_id:
+    for each in stored.messages:
+        if each.stream_key[0].startswith("@") or not each.root_id:
             continue
-        readers = [r for r in streams.readers.get(each.place, ()) if not r.of_client]
+        readers = [r for r in stored.readers.get(each.stream_key, ()) if not r.of_client]
         if any(r.has_to_read(each.entry) or each.entry in r.held for r in readers):
             open_.add(each.root_id)
         if readers:

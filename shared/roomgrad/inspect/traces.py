@@ -1,4 +1,4 @@
-"""One root of a run, looked up in streams, dead letters and memory."""
+"""The trace of a root, found in the streams, dead letters and memory of a run."""
 
 from __future__ import annotations
 
@@ -10,108 +10,109 @@ import redis
 
 from roomgrad.errors import RoomgradError
 from roomgrad.inspect import entries, timings
-from roomgrad.inspect.dead_letters import Letters
-from roomgrad.inspect.entries import Streams
-from roomgrad.inspect.timings import Death, Hop, Spent, Trace
+from roomgrad.inspect.dead_letters import DeadLetters
+from roomgrad.inspect.entries import StoredMessages
+from roomgrad.inspect.timings import Failure, Hop, Trace
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.cluster import on_cluster
 
-LETTERS = 10_000  # the newest, among which those of a root are looked for
-
-CANDIDATES = 50  # for the newest that is finished
-
-
-def find(client: redis.Redis, names: Names, root_id: str) -> tuple[Trace, Streams]:
-    """The trace of a root, or of the newest that is finished. Raises RoomgradError."""
-    streams = entries.look(client, names)
-    found = Lookup(client, names, streams)
-    root_id = root_id or found.newest_finished()
-    deaths = _deaths(client, names, root_id)
-    if not found.ids(root_id) and not deaths:
-        raise RoomgradError(unknown(names, root_id, streams))
-    return timings.trace(streams, root_id, deaths, found.remembered(root_id)), streams
+MOST_LETTERS = 10_000  # dead letters that are searched, the newest ones
+CANDIDATES = 50  # for the newest finished root
 
 
-class Lookup:
+def find(client: redis.Redis, names: Names, root_id: str) -> tuple[Trace, StoredMessages]:
+    """Return the trace of a root, or of the newest finished one if `root_id` is empty.
+
+    Raises RoomgradError if there is none.
+    """
+    stored = entries.read(client, names)
+    search = _Search(client, names, stored)
+    root_id = root_id or search.newest_finished()
+    failures = _failures(client, names, root_id)
+    if not search.ids(root_id) and not failures:
+        raise RoomgradError(_unknown(names, root_id, stored))
+    return timings.build_trace(stored, root_id, failures, search.remembered(root_id)), stored
+
+
+class _Search:
     """Roots in the streams and the memory of a run."""
 
-    def __init__(self, client: redis.Redis, names: Names, streams: Streams) -> None:
+    def __init__(self, client: redis.Redis, names: Names, stored: StoredMessages) -> None:
         self._client = client
         self._names = names
-        self._streams = streams
-        self._subscribe = "-c SSUBSCRIBE" if on_cluster(client) else "SUBSCRIBE"
+        self._stored = stored
         self._components = sorted(registry.components_of(client, names))
 
     def newest_finished(self) -> str:
-        """The root that nobody has to read, or remembers. Raises RoomgradError: there is none."""
-        for root_id in timings.finished(self._streams)[:CANDIDATES]:
+        """Return the newest root that no group and no memory waits for. Raises RoomgradError."""
+        for root_id in timings.finished_roots(self._stored)[:CANDIDATES]:
             if not self.remembered(root_id):
                 return root_id
-        channel = self._names.channel("ROOM")
+        subscribe = "-c SSUBSCRIBE" if on_cluster(self._client) else "SUBSCRIBE"
         raise RoomgradError(
             f"run {self._names.run} has no finished root in its streams: name an open one by its "
-            f"ROOT_ID, which every ring shows: redis-cli {self._subscribe} '{channel}'"
+            f"ROOT_ID, which every notification contains: redis-cli {subscribe} "
+            f"'{self._names.channel('ROOM')}'"
         )
 
     def ids(self, root_id: str) -> list[str]:
-        """The IDs of the messages of a root."""
-        return sorted({each.id for each in self._streams.messages if each.root_id == root_id})
+        """Return the IDs of the messages of a root."""
+        return sorted({each.id for each in self._stored.messages if each.root_id == root_id})
 
     def remembered(self, root_id: str) -> list[str]:
-        """The components whose memory holds the root, or a message of it."""
+        """Return the components whose memory holds the root, or a message of it."""
         fields = [root_id, *self.ids(root_id)]
         asked = [(component, field) for field in fields for component in self._components]
-        with self._client.pipeline(transaction=False) as together:
+        with self._client.pipeline(transaction=False) as pipeline:
             for component, field in asked:
-                together.hexists(self._names.memory(component), field)
-            answers = together.execute(raise_on_error=False)
+                pipeline.hexists(self._names.memory(component), field)
+            answers = pipeline.execute(raise_on_error=False)
         found = {each for (each, _), answer in zip(asked, answers, strict=True) if answer is True}
         return sorted(found)
 
 
-def unknown(names: Names, root_id: str, streams: Streams) -> str:
-    """That there is no such root, and how far back one can look."""
+def _unknown(names: Names, root_id: str, stored: StoredMessages) -> str:
+    """Return that there is no such root, and how far back messages are stored."""
     start = f"run {names.run} has no message of root {root_id!r}"
-    if not streams.messages:
+    if not stored.messages:
         return f"{start}, nor of any other: its streams are empty"
-    since = clock(streams.since_us)
-    ago = (streams.now_us - streams.since_us) / 1e6
+    ago = (stored.now_us - stored.since_us) / 1e6
     return (
-        f"{start}: what is older than {ago:,.1f} s ({since}) may be gone, as a stream keeps the "
-        f"newest 1,000 messages (setting history_entries); `roomgrad trace --run {names.run}` "
-        f"shows the newest root that is finished"
+        f"{start}: what is older than {ago:,.1f} s ({format_time(stored.since_us)}) may be gone, "
+        f"as a stream keeps the newest 1,000 messages (setting history_entries); "
+        f"`roomgrad trace --run {names.run}` shows the newest finished root"
     )
 
 
-def clock(us: int) -> str:
-    """A time as people of this time zone read it."""
+def format_time(us: int) -> str:
+    """Return a Unix time in microseconds in this machine's time zone."""
     try:
         return datetime.fromtimestamp(us / 1e6).isoformat(sep=" ", timespec="milliseconds")
-    except (OverflowError, OSError, ValueError):  # an entry id of somebody's own
+    except (OverflowError, OSError, ValueError):  # an entry ID that a program chose itself
         return "an unknown time"
 
 
-def _deaths(client: redis.Redis, names: Names, root_id: str) -> list[Death]:
-    """The letters of a root, the oldest first."""
-    newest = islice(Letters(client, names).newest_first(), LETTERS)
+def _failures(client: redis.Redis, names: Names, root_id: str) -> list[Failure]:
+    """Return the dead letters of a root, the oldest first."""
+    newest = islice(DeadLetters(client, names).newest_first(), MOST_LETTERS)
     found = [
-        Death(
+        Failure(
             entry=str(letter.history.get("entry", "")),
             by=letter.component,
-            place=letter.place,
+            stream_key=letter.stream_key,
             reason=letter.reason,
             letter=letter.entry,
             ends_root=letter.root_given_up,
         )
         for letter in newest
-        if letter.own(b"ROOT_ID") == root_id
+        if letter.message_field(b"ROOT_ID") == root_id
     ]
     return found[::-1]
 
 
-def as_object(names: Names, trace: Trace) -> dict[str, Any]:
-    """All of it; times in us, those of the clock in us of Unix time."""
+def to_json(names: Names, trace: Trace) -> dict[str, Any]:
+    """Return a trace for JSON; durations in microseconds, times in microseconds of Unix time."""
     return {
         "run": names.run,
         "root_id": trace.root_id,
@@ -120,17 +121,22 @@ def as_object(names: Names, trace: Trace) -> dict[str, Any]:
         "ended_us": trace.ended_us,
         "begins_before": trace.begins_before,
         "remembered_by": list(trace.remembered_by),
-        "hops": [_hop_object(hop) for hop in trace.hops],
-        "dead": [vars(death) | {"place": list(death.place)} for death in trace.deaths],
-        **{name: vars(each) for name, each in trace.sums.items()},
+        "hops": [_hop_to_json(hop) for hop in trace.hops],
+        "dead": [_failure_to_json(failure) for failure in trace.failures],
+        **{name: vars(total) for name, total in trace.totals.items()},
     }
 
 
-def _hop_object(hop: Hop) -> dict[str, Any]:
-    message = hop.message
+def _failure_to_json(failure: Failure) -> dict[str, Any]:
+    fields = dict(vars(failure))
+    return {"place": list(fields.pop("stream_key")), **fields}
+
+
+def _hop_to_json(hop: Hop) -> dict[str, Any]:
+    message, timing = hop.message, vars(hop.timing)
     return {
-        "room": message.place[0],
-        "type": message.place[1],
+        "room": message.stream_key[0],
+        "type": message.stream_key[1],
         "entry": message.entry,
         "id": message.id,
         "from": message.sent_by,
@@ -139,12 +145,8 @@ def _hop_object(hop: Hop) -> dict[str, Any]:
         "exact": message.exact,
         "to": hop.by,
         "state": hop.state.value,
-        **_spent_object(hop.spent),
-        "replies": [[*reply.place, reply.entry] for reply in hop.replies],
+        **{name if name == "about" else f"{name}_us": value for name, value in timing.items()},
+        "replies": [[*reply.stream_key, reply.entry] for reply in hop.replies],
         "held": vars(hop.held) if hop.held else None,
         "reason": hop.reason,
     }
-
-
-def _spent_object(spent: Spent) -> dict[str, Any]:
-    return {f"{name}_us" if name != "about" else name: value for name, value in vars(spent).items()}

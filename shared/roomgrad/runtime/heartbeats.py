@@ -61,7 +61,7 @@ def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartb
     prefix = names.alive("")
     consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
     pairs = zip(consumers, values, strict=True)
-    found = [_heartbeat(value, consumer) for consumer, value in pairs if value]
+    found = [parse_heartbeat(value, consumer) for consumer, value in pairs if value]
     return [heartbeat for heartbeat in found if heartbeat is not None]
 
 
@@ -88,7 +88,7 @@ def trouble_on(
     return next((trouble for trouble in troubles if trouble), "")
 
 
-def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
+def parse_heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
     """A heartbeat, or None for one of a foreign client that says less."""
     try:
         fields = json.loads(value)

@@ -24,7 +24,9 @@ def test_a_run_goes_into_a_file_and_back(echo: EchoRun, tmp_path: Path) -> None:
     assert (saved["run"], saved["keys"], saved["items"]) == (run, 1, 1)
     assert "exists" in refused(echo, "backup", path)
     assert "exists on this server" in refused(echo, "restore", path, code=1)
-    assert f"Run {run} stands as {run} did on " in shown(echo, "restore", path, "--fresh")
+    assert f"Run {run} is restored to the state of {run} on " in shown(
+        echo, "restore", path, "--fresh"
+    )
     again = found(echo, "restore", path, "--run", f"{run}-again")
     assert (again["run"], again["backup_of"]) == (f"{run}-again", run)
     assert echo.client.hget(f"{{{run}-again}}:run", "token") == b"1"

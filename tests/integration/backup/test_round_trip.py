@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
-from roomgrad.inspect.dead_letters import Letters
+from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.names import Names
 from roomgrad.ops.backup.restore import Target, restore
 from roomgrad.ops.backup.save import Saved, save
@@ -291,7 +291,7 @@ def test_another_name_is_told_to_whatever_names_the_run(echo: EchoRun, tmp_path:
     moved = echo.client.hget(again.later_bodies("echo"), "1")
     told = echo.client.eval("return cmsgpack.unpack(ARGV[1])", 0, moved)
     assert told == [each.encode() for each in later(again)]
-    letters = Letters(echo.client, again)
+    letters = DeadLetters(echo.client, again)
     (letter,) = letters.newest_first("", "")
     assert letter.stream.startswith(again.prefix())
     assert echo.client.hkeys(again.position("looker", "one")) == [

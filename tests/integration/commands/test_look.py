@@ -54,7 +54,7 @@ def test_ps_shows_who_lives_and_who_does_not(echo: EchoRun) -> None:
     ]
     assert {row["pid"] for row in rows if row["alive"]} == {os.getpid()}
     text = shown(echo, "ps")
-    assert re.search(r"listener +none lives", text)
+    assert re.search(r"listener +no replica", text)
     assert text.count("echo") == 2
 
 

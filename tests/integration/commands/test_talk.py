@@ -248,4 +248,4 @@ def test_what_was_not_recorded_whole_is_refused_by_its_line(echo: EchoRun, tmp_p
 def test_who_has_said_nothing_cannot_be_spoken_to(echo: EchoRun) -> None:
     """A run of whose rooms nobody knows what they carry."""
     echo.client.hset(echo.names.run_info(), "settings:stranger", "{}")
-    assert "nobody has said" in call(echo, "pub", "input", "[1]").stderr
+    assert "contract of run" in call(echo, "pub", "input", "[1]").stderr

@@ -36,7 +36,7 @@ def test_letters_are_listed_with_the_newest_last(echo: EchoRun) -> None:
     assert [line.split()[0] for line in lines[1:3]] == entries[1:]
     for word in ("echo", "input DATA/FORWARD", "1", "RuntimeError: no such word"):
         assert word in lines[1]
-    assert "3 dead letters; shown are the newest 2." in lines[3]
+    assert "3 dead letters; these are the newest 2." in lines[3]
     assert f"--run {echo.names.run}" in lines[3]
 
 
@@ -103,7 +103,7 @@ def test_letters_that_somebody_wrote_by_hand_are_read_and_never_crash(echo: Echo
     for entry in entries:
         shown = roomgrad(echo, "show", entry)
         assert shown.returncode == 0, shown.stderr
-        assert "cannot be put back" in shown.stdout
+        assert "cannot be requeued" in shown.stdout
         assert not {"\x1b", "\x00", "\x07"} & set(shown.stdout + listing.stdout)
         assert len(shown.stdout) < 60_000
     ended = roomgrad(echo, "requeue", "--all")
@@ -151,13 +151,13 @@ def test_the_question_is_asked_on_a_terminal(echo: EchoRun, answer: str, left: i
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ("show 12", 2, ["'12' is no entry id", "dead list"]),
+        ("show 12", 2, ["'12' is no entry ID", "dead list"]),
         ("show 1-0", 1, ["no dead letter 1-0"]),
         ("requeue 1-0", 1, ["no dead letter 1-0"]),
-        ("requeue", 2, ["which letters?", "--all"]),
-        ("requeue 1-0 --all", 2, ["either these or those"]),
+        ("requeue", 2, ["which dead letters?", "--all"]),
+        ("requeue 1-0 --all", 2, ["takes one of these"]),
         ("drop 1-0 --yes", 1, ["no dead letter 1-0"]),
-        ("drop --reason x --all --yes", 2, ["either these or those"]),
+        ("drop --reason x --all --yes", 2, ["takes one of these"]),
         ("list --limit 0", 2, ["--limit 0", "whole number from 1"]),
         ("list tribuchet", 2, ["no system 'tribuchet'", "did you mean trebuchet?"]),
         ("list --run RUNx", 2, ["there is no run", "did you mean RUN?"]),

@@ -14,7 +14,7 @@ import pytest
 
 from roomgrad import Component, RuntimeSettings, Stream, System, on
 from roomgrad.errors import ServerError
-from roomgrad.inspect.dead_letters import Letters, NotRequeued
+from roomgrad.inspect.dead_letters import DeadLetters, NotRequeued
 from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, EchoRun, OwnServer
@@ -75,7 +75,7 @@ def test_other_groups_of_the_stream_do_not_handle_it_twice(echo: EchoRun, away: 
     leave(echo, broken)
     if away:
         leave(echo, listening)
-    assert Letters(echo.client, echo.names, TWO).requeue(only(echo))
+    assert DeadLetters(echo.client, echo.names, TWO).requeue(only(echo))
     echo.start(counting("echo"))
     if away:
         echo.start(counting("listener"))
@@ -97,7 +97,7 @@ def test_a_group_that_was_destroyed_meanwhile_passes_it_over_too(echo: EchoRun) 
     until(lambda: echo.dead_letters() and echo.counter("received", "listener") == 1)
     leave(echo, listening, broken)
     echo.client.xgroup_destroy(echo.names.stream(*BOTH.key), "listener")
-    assert Letters(echo.client, echo.names, TWO).requeue(only(echo))
+    assert DeadLetters(echo.client, echo.names, TWO).requeue(only(echo))
     echo.start(counting("listener"))
     after = echo.send(2)
     until(lambda: done(echo, "listener", after.entry))
@@ -105,7 +105,7 @@ def test_a_group_that_was_destroyed_meanwhile_passes_it_over_too(echo: EchoRun) 
 
 
 def only(echo: EchoRun) -> Any:
-    (letter,) = Letters(echo.client, echo.names).newest_first()
+    (letter,) = DeadLetters(echo.client, echo.names).newest_first()
     return letter
 
 
@@ -124,7 +124,7 @@ def test_many_operators_at_once_make_one_message_of_each_letter(echo: EchoRun) -
 
     def operator(_: int) -> Sequence[str]:
         with connect(echo.url) as client:
-            letters = Letters(client, echo.names)
+            letters = DeadLetters(client, echo.names)
             return [letters.requeue(letter) for letter in list(letters.newest_first())]
 
     with ThreadPoolExecutor(4) as pool:
@@ -176,7 +176,7 @@ def test_a_server_that_dies_keeps_the_letter_or_the_message(
     """The append-only file has the whole script, or nothing of it."""
     own_echo.client.config_set("appendfsync", "always")
     message, entry = make_dead_letter(own_echo, 1)
-    letters = Letters(own_echo.client, own_echo.names)
+    letters = DeadLetters(own_echo.client, own_echo.names)
     assert letters.requeue(letters.get(entry))
     own_server.kill()
     own_server.restart()
@@ -190,7 +190,7 @@ def test_a_full_server_refuses_and_keeps_the_letter(own_echo: EchoRun) -> None:
     """Nothing of the script is done."""
     _, entry = make_dead_letter(own_echo, 1)
     own_echo.client.config_set("maxmemory", "1mb")
-    letters = Letters(own_echo.client, own_echo.names)
+    letters = DeadLetters(own_echo.client, own_echo.names)
     with pytest.raises(ServerError, match="stays, the server refuses"):
         letters.requeue(letters.get(entry))
     own_echo.client.config_set("maxmemory", "0")
@@ -223,7 +223,7 @@ def test_a_letter_that_leads_nowhere_stays(
     letter = {"history": json.dumps(good | changed), "m": "{}"}
     entry = echo.client.xadd(echo.names.dead(), letter).decode()
     keys = set(echo.client.keys(echo.names.everything()))
-    letters = Letters(echo.client, echo.names)
+    letters = DeadLetters(echo.client, echo.names)
     with pytest.raises(NotRequeued) as caught:
         letters.requeue(letters.get(entry))
     assert said in str(caught.value)
@@ -241,7 +241,7 @@ def test_a_stray_that_is_requeued_ends_as_a_stray_again(echo: EchoRun) -> None:
     again = until(
         lambda: newest(echo) if len(echo.dead_letters()) == 1 and newest(echo) != entry else ""
     )
-    letters = Letters(echo.client, echo.names)
+    letters = DeadLetters(echo.client, echo.names)
     assert letters.get(again).history["entry"] != first
     assert letters.get(again).pairs == [
         (b"for", b"echo"),

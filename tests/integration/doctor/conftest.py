@@ -79,7 +79,7 @@ def client(own_url: str) -> Iterator[redis.Redis]:
 
 def examined(url: str, run: str = "") -> list[Finding]:
     with contextlib.closing(connect(url)) as client:
-        return doctor.examined(client, url, run)
+        return doctor.examine(client, url, run)
 
 
 def bad(found: list[Finding]) -> list[Finding]:

@@ -184,7 +184,7 @@ def test_messages_for_later_that_are_overdue_are_found(
     client.zadd(names.later("trainer"), {"b": now_ms - 60_000})
     finding = only(examined(own_url))
     assert (finding.about, finding.level) == ("trainer", WARNING)
-    assert "1 messages for later are overdue" in finding.found
+    assert "1 delayed messages are overdue" in finding.found
 
 
 def test_roots_that_nobody_works_on_are_found(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from roomgrad import Message
-from roomgrad.inspect.dead_letters import Letters
+from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.redis.client import Client
 from roomgrad.runtime import runs
 from roomgrad_trebuchet.contract import TREBUCHET
@@ -177,7 +177,7 @@ def test_a_dead_letter_that_is_put_back_reaches_its_client_alone(make_gateway: M
         ann.say("cave", number)
     assert cat.data(2) == [0, 1]
     until(gateway.letters)
-    letters = Letters(gateway.client, gateway.names)
+    letters = DeadLetters(gateway.client, gateway.names)
     (letter,) = letters.newest_first("", "bob@gateway")
     assert letters.requeue(letter)
     until(lambda: len(gateway.letters()) == 1)  # of which one more has to go now

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.rooms import senders
-from roomgrad.inspect.streams import Flow, Flows
+from roomgrad.inspect.snapshot import RunSnapshot, StreamState
 from roomgrad.names import ERRORS, LOGGING
 from roomgrad.schema import Declaration
 
@@ -56,23 +56,25 @@ class Graph:
 
 
 def graph(
-    before: Flows,
-    now: Flows,
+    before: RunSnapshot,
+    now: RunSnapshot,
     replicas: Sequence[ReplicaState],
     declared: Mapping[str, Declaration],
 ) -> Graph:
     """Return the graph of a run, with rates between two snapshots."""
     rates = now.rates(before)
-    added = {flow.key: flow.added for flow in before.flows}
+    added = {flow.key: flow.added for flow in before.streams}
     # Notices and logs are left out: they tell that something happened, and train nothing.
-    flows = [f for f in now.flows if f.room not in (ERRORS, LOGGING) and not f.room.startswith("@")]
+    flows = [
+        f for f in now.streams if f.room not in (ERRORS, LOGGING) and not f.room.startswith("@")
+    ]
     sends = senders(declared)
     edges: list[Edge] = []
     for flow in flows:
         count = max(0, flow.added - added.get(flow.key, 0))
-        about = (flow.type, rates.get(flow.place, 0.0), count)
+        about = (flow.type, rates.get(flow.stream_key, 0.0), count)
         room = _room_node(flow.room)
-        edges += [Edge(sender, room, *about) for sender in sends.get(flow.place, ())]
+        edges += [Edge(sender, room, *about) for sender in sends.get(flow.stream_key, ())]
         edges += [Edge(room, name, *about) for name in _consumers(flow, declared)]
     components = {each.component for each in replicas} | set(declared)
     components |= {name for flow in flows for name in _consumers(flow, declared)}
@@ -85,32 +87,33 @@ def _room_node(room: str) -> str:
     return f"room:{room}"
 
 
-def _consumers(flow: Flow, declared: Mapping[str, Declaration]) -> list[str]:
+def _consumers(flow: StreamState, declared: Mapping[str, Declaration]) -> list[str]:
     """Return the groups of a stream, and the components that read all of it without a group."""
     everyone = [
         name
         for name, said in declared.items()
-        if said.everyone and any((each.room, each.type) == flow.place for each in said.handlers)
+        if said.everyone
+        and any((each.room, each.type) == flow.stream_key for each in said.handlers)
     ]
     return sorted({*(group.name for group in flow.groups), *everyone})
 
 
 def _component(
-    name: str, now: Flows, edges: Iterable[Edge], replicas: Iterable[ReplicaState]
+    name: str, now: RunSnapshot, edges: Iterable[Edge], replicas: Iterable[ReplicaState]
 ) -> Node:
     own = [each for each in replicas if each.component == name]
     return Node(
         name,
         "component",
-        alive=now.alive(name),
-        waiting=sum(flow.behind(name) for flow in now.flows),
+        alive=now.replicas(name),
+        waiting=sum(flow.behind(name) for flow in now.streams),
         rate=round(sum(each.rate for each in edges if each.to == name), 1),
         version=max((each.version or each.model for each in own), default=""),
     )
 
 
-def _rooms(flows: Iterable[Flow], rates: Mapping[tuple[str, str], float]) -> list[Node]:
+def _rooms(flows: Iterable[StreamState], rates: Mapping[tuple[str, str], float]) -> list[Node]:
     found: dict[str, float] = {}
     for flow in flows:
-        found[flow.room] = found.get(flow.room, 0.0) + rates.get(flow.place, 0.0)
+        found[flow.room] = found.get(flow.room, 0.0) + rates.get(flow.stream_key, 0.0)
     return [Node(_room_node(name), "room", rate=round(rate, 1)) for name, rate in found.items()]

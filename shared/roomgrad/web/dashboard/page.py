@@ -117,7 +117,7 @@ class Page:
 
         def work(client: redis.Redis) -> dict[str, Any]:
             trace, _ = traces.find(client, names, root)
-            return traces.as_object(names, trace)
+            return traces.to_json(names, trace)
 
         try:
             return _json(await self.store(names.run).ask(work))

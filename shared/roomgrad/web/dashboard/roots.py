@@ -7,10 +7,10 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.dead_letters import Letters
+from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.inspect.entries import FIELDS, HEAD_BYTES
 from roomgrad.inspect.scripts import ReadScript
-from roomgrad.inspect.streams import Flows
+from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import ERRORS, LOGGING, Names
 
 MESSAGES = 6  # newest messages of each stream that are read
@@ -18,11 +18,11 @@ ROOTS = 10
 LETTERS = 20
 
 
-def newest_roots(client: redis.Redis, now: Flows) -> list[dict[str, Any]]:
+def newest_roots(client: redis.Redis, now: RunSnapshot) -> list[dict[str, Any]]:
     """Return the roots with the newest messages, newest first. Arrays are not read."""
     read = ReadScript(client, "headers")
     found: dict[str, dict[str, Any]] = {}
-    for flow in now.flows:
+    for flow in now.streams:
         if not flow.added or flow.room in (ERRORS, LOGGING) or flow.room.startswith("@"):
             continue
         for entry, fields, _ in read([flow.key], ["+", MESSAGES, HEAD_BYTES, *FIELDS]):
@@ -42,9 +42,9 @@ def newest_letters(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
             "entry": letter.entry,
             "when": letter.when,
             "component": letter.component,
-            "place": " ".join(letter.place).strip(),
+            "place": " ".join(letter.stream_key).strip(),
             "reason": letter.reason,
-            "root": letter.own(b"ROOT_ID"),
+            "root": letter.message_field(b"ROOT_ID"),
         }
-        for letter in islice(Letters(client, names).newest_first(), LETTERS)
+        for letter in islice(DeadLetters(client, names).newest_first(), LETTERS)
     ]

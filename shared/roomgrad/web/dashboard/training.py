@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.series import Series, thinned
+from roomgrad.inspect.series import Series, downsample
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.systems import installed
@@ -30,7 +30,7 @@ class Curves:
         for field, title in titles.items():
             points = [[each["step"], each[field]] for each in records if field in each]
             if points:
-                curves.append({"name": field, "title": title, "points": thinned(points)})
+                curves.append({"name": field, "title": title, "points": downsample(points)})
         return {"run": self._names.run, "curves": curves}
 
     def _metrics(self, client: redis.Redis) -> dict[str, str]:

@@ -10,8 +10,9 @@ import orjson
 import redis
 import structlog
 
-from roomgrad.inspect import replicas, streams
-from roomgrad.inspect.streams import Flows
+from roomgrad.inspect import replicas, snapshot
+from roomgrad.inspect.keys import stream_keys
+from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.web.dashboard.graph import graph
@@ -93,7 +94,7 @@ class RunReader:
     def __init__(self, names: Names) -> None:
         self._names = names
         self._reads = 0
-        self._before: Flows | None = None
+        self._before: RunSnapshot | None = None
         self._curves = Curves(names)
         self._panel: Panel | None = None
         self._system = ""
@@ -104,9 +105,9 @@ class RunReader:
         if slow:
             self._read_declarations(client)
         self._reads += 1
-        now = streams.look(client, self._names, self._keys)
+        now = snapshot.take(client, self._names, self._keys)
         if slow:
-            self._replicas = replicas.look(client, self._names, now)
+            self._replicas = replicas.inspect(client, now)
         news: dict[str, Any] = {
             "server": {
                 "connected": True,
@@ -125,7 +126,7 @@ class RunReader:
             news["replicas"] = self._replicas
             news["roots"] = newest_roots(client, now)
             letters = newest_letters(client, self._names)
-            news["dead"] = {"count": now.dead, "letters": letters}
+            news["dead"] = {"count": now.dead_letters, "letters": letters}
         return {topic: found for topic, found in news.items() if found is not None}
 
     def _read_declarations(self, client: redis.Redis) -> None:
@@ -135,5 +136,5 @@ class RunReader:
         if name != self._system:
             panel = panel_of(name)
             self._system, self._panel = name, panel(self._names) if panel else None
-        self._keys = streams.keys_of(client, self._names)
+        self._keys = stream_keys(client, self._names)
         self._declared = registry.declared_in(client, self._names)

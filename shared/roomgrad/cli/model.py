@@ -1,62 +1,76 @@
-"""`roomgrad model`: what a component has learned, out of a run and into it."""
+"""`roomgrad model`: show a component's model, export its weights, import others."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import redis
 from rich.text import Text
+from typer import Option
 
+from roomgrad.cli import options as typed
 from roomgrad.cli import tables, target
-from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import DecodeError, RoomgradError, ServerError, SettingsError
-from roomgrad.inspect import weights
-from roomgrad.inspect.weights import Tensor
-from roomgrad.models import ModelState
-from roomgrad.names import Names
 
-TRIES = 200  # a training takes a step every few ms, and each is another version
+if TYPE_CHECKING:
+    import redis
+
+    from roomgrad.inspect.weights import Tensor
+    from roomgrad.models import ModelState
+    from roomgrad.names import Names
+
+TRIES = 200  # a training takes a step every few ms, and each changes the version
 
 
-def run(
-    component: str, export: str, import_: str, run: str, redis_url: str, *, as_json: bool
+def model(
+    component: typed.Component,
+    export: Annotated[
+        str, Option("--export", help="Write the weights into this file.", metavar="FILE")
+    ] = "",
+    import_: Annotated[
+        str, Option("--import", help="Continue with the weights of this file.", metavar="FILE")
+    ] = "",
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
 ) -> None:
-    """Show a model; write its weights into a file; or take those of a file."""
+    """Show a component's model, write its weights into a file, or load others from one."""
+    from roomgrad.inspect import weights
+
     if export and import_:
         raise SettingsError("--export and --import: one at a time")
-    with target.reached(redis_url) as (client, _):
-        names = target.chosen(client, run)
-        target.component(client, names, component)
+    with target.connected(redis) as (client, _):
+        names = target.choose_run(client, run)
+        target.choose_component(client, names, component)
         if import_:
-            state = take(client, names, component, _file(import_), import_)
+            state = _replace(client, names, component, import_)
         else:
-            state = stored(client, names, component)
+            state = _stored(client, names, component)
     tensors = weights.read(state.weights)
     if export:
         _write(export, state.weights)
     if as_json:
-        tables.say_json(_object(names, component, state, tensors))
+        tables.print_json(_to_json(names, component, state, tensors))
         return
     console = tables.console()
     if import_:
-        console.print(Text(f"{component} of run {names.run} goes on with {import_}:"))
+        console.print(Text(f"{component} of run {names.run} continues with {import_}:"))
     rows = [(each.name, each.dtype, str(each.shape), len(each.data)) for each in tensors]
     console.print(tables.table(("parameter", "dtype", "shape", "bytes"), rows))
     count = sum(len(each.data) for each in tensors)
-    console.print(
-        Text(
-            f"Version {state.version}, step {state.step:,}; {count:,} bytes of parameters, "
-            f"{len(state.optimizer):,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
-        ),
-        soft_wrap=True,
+    text = (
+        f"Version {state.version}, step {state.step:,}; {count:,} bytes of parameters, "
+        f"{len(state.optimizer):,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
     )
+    console.print(Text(text), soft_wrap=True)
     if export:
         console.print(Text(f"Written to {export}."))
 
 
-def stored(client: redis.Redis, names: Names, component: str) -> ModelState:
-    """The model now, all of one moment. Raises RoomgradError where there is none."""
+def _stored(client: redis.Redis, names: Names, component: str) -> ModelState:
+    """Return the model, all of one moment. Raises RoomgradError if there is none."""
+    from roomgrad.models import ModelState
+
     fields = ("version", "step", "weights", "optimizer")
     found: Any = client.hmget(names.model(component), fields)
     if None in found:
@@ -67,32 +81,38 @@ def stored(client: redis.Redis, names: Names, component: str) -> ModelState:
     return ModelState(version.decode(), int(step), parameters, optimizer)
 
 
-def take(client: redis.Redis, names: Names, component: str, file: bytes, name: str) -> ModelState:
-    """Replaces the weights by others of the same names, dtypes and shapes, in one commit.
+def _replace(client: redis.Redis, names: Names, component: str, file: str) -> ModelState:
+    """Replace the weights by others of the same names, dtypes and shapes, in one commit.
 
     The step and the optimizer's state stay. Replicas load the weights with their next message;
-    gradients of open roots are still computed at the weights that made their forwards.
+    gradients of open roots are still computed at the weights of their forward.
 
-    Raises SettingsError for a file that does not fit.
+    Raises SettingsError if the file does not fit.
     """
+    from roomgrad.commit import SCRIPT
+    from roomgrad.inspect import weights
+
+    stored = _read(file)
     try:
-        tensors = weights.read(file)
+        tensors = weights.read(stored)
     except DecodeError as error:
-        raise SettingsError(f"--import {name}: {error}") from error
+        raise SettingsError(f"--import {file}: {error}") from error
     script = client.register_script(SCRIPT)
     for _ in range(TRIES):
-        before = stored(client, names, component)
+        before = _stored(client, names, component)
         if reason := weights.difference(weights.read(before.weights), tensors):
-            raise SettingsError(f"--import {name} does not fit {component}: {reason}")
-        after = before.after(before.step, file, before.optimizer)
+            raise SettingsError(f"--import {file} does not fit {component}: {reason}")
+        after = before.after(before.step, stored, before.optimizer)
         if _commit(script, names, component, before, after):
             return after
-    raise ServerError(f"{component} took a step each time before this could stand: try again")
+    raise ServerError(f"{component} took a step before each of {TRIES} attempts: try again")
 
 
 def _commit(
     script: Any, names: Names, component: str, before: ModelState, after: ModelState
 ) -> bool:
+    from roomgrad.commit import Commit
+
     key = names.model(component)
     commit = Commit()
     commit.same(key, b"version", before.version.encode())
@@ -103,10 +123,12 @@ def _commit(
     return bool(result == b"ok")
 
 
-def _file(name: str) -> bytes:
+def _read(name: str) -> bytes:
+    from roomgrad.inspect.weights import MAX_FILE_BYTES
+
     try:
         with Path(name).open("rb") as file:
-            return file.read(weights.MAX_FILE_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 
@@ -118,9 +140,11 @@ def _write(name: str, stored: bytes) -> None:
         raise SettingsError(f"--export {name}: it cannot be written: {error.strerror}") from error
 
 
-def _object(
+def _to_json(
     names: Names, component: str, state: ModelState, tensors: tuple[Tensor, ...]
 ) -> dict[str, Any]:
+    from roomgrad.inspect import weights
+
     return {
         "run": names.run,
         "component": component,

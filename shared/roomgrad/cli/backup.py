@@ -1,0 +1,53 @@
+"""`roomgrad backup`: save a run to a file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from typer import Argument
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+
+if TYPE_CHECKING:
+    from roomgrad.ops.backup.archive import Origin, Totals
+
+
+def backup(
+    file: Annotated[str, Argument(help="The file to write.", metavar="FILE")],
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Save a whole run to a file: labels, models, populations, and messages under way."""
+    from roomgrad.local.session import served
+    from roomgrad.ops.backup.save import save
+
+    with served(redis) as (url, _), target.connected(url) as (client, _):
+        saved = save(client, target.choose_run(client, run), Path(file))
+    origin, totals = saved.origin, saved.totals
+    if as_json:
+        sizes = {"bytes": saved.bytes, "unpacked": saved.unpacked}
+        times = {"moment_s": saved.snapshot_s, "seconds": saved.seconds}
+        tables.print_json({**to_json(origin.run, file, origin, totals), **sizes, **times})
+        return
+    print(
+        f"Run {origin.run} is saved in {file}: {count(totals)}, {tables.format_size(saved.bytes)}. "
+        f"The snapshot took {1000 * saved.snapshot_s:,.1f} ms."
+    )
+
+
+def to_json(run: str, file: str, origin: Origin, totals: Totals) -> dict[str, Any]:
+    """Return what a file contains, for JSON."""
+    from datetime import UTC, datetime
+
+    at = datetime.fromtimestamp(origin.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+    where = {"run": run, "file": file, "at": at}
+    return {**where, "server": origin.server, "roomgrad": origin.roomgrad, **asdict(totals)}
+
+
+def count(totals: Totals) -> str:
+    """Return how much a file contains."""
+    return f"{totals.keys:,} keys with {totals.items:,} items"

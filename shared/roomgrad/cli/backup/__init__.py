@@ -1,1 +1,0 @@
-"""`roomgrad backup` and `roomgrad restore`."""

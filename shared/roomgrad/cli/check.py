@@ -1,0 +1,216 @@
+"""`roomgrad check`: whether a component, in any language, returns correct gradients."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+from typer import Argument, Option
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+from roomgrad.errors import RoomgradError, SettingsError
+
+if TYPE_CHECKING:
+    import redis
+
+    from roomgrad.names import Names
+    from roomgrad.ops.check.checks import Floats, Found
+    from roomgrad.ops.check.settings import Asked
+    from roomgrad.rooms import System
+
+START_S = 60.0  # the first start of a component may compile
+
+
+def check(
+    component: Annotated[str, Argument(help="The component, like simulator.", metavar="NAME")],
+    command: Annotated[
+        str,
+        Option(help="Its command, like 'python house.py'; that of its installed system if empty."),
+    ] = "",
+    run: Annotated[
+        str, Option(help="Probe the one that serves this run, instead of starting one.")
+    ] = "",
+    system: Annotated[str, Option(help="Its system, if the run does not store a contract.")] = "",
+    probes: Annotated[
+        str, Option(help="Inputs to probe with: rows of this .npy file.", metavar="FILE")
+    ] = "",
+    count: Annotated[int, typed.number("--count", 1, 1000, "Directions that are compared.")] = 8,
+    tolerance: Annotated[float, Option(help="Relative error that is allowed.", min=0)] = 0.01,
+    seed: Annotated[int, typed.number("--seed", 0, 2**31, "Of inputs and directions.")] = 0,
+    timeout: Annotated[float, Option(help="Seconds to wait for an answer.", min=0.1)] = 10.0,
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Check a component by its rooms: gradients against finite differences, IDs, shapes, errors.
+
+    It is started in a run of its own, which is deleted afterwards. To check a component in another
+    language, start it yourself and name its run by --run; if it learns, the probes make it take a
+    few steps.
+    """
+    from roomgrad.local.session import served
+    from roomgrad.ops.check.settings import Asked
+
+    asked = Asked(component, command, run, system, probes, count, tolerance, seed, timeout)
+    if run and command:
+        raise SettingsError("--run and --command: probe one that runs, or start one")
+    rows = _rows(probes)
+    with served(redis) as (url, embedded):
+        address = embedded.local_url if embedded else url
+        with (
+            target.connected(address) as (client, _),
+            _running(client, asked, address) as names,
+        ):
+            found = list(_checked(client, names, asked, address, rows))
+    passed = all(each.passed for each in found)
+    if as_json:
+        tables.print_json({"component": component, "passed": passed, "checks": found})
+    else:
+        _print(component, found)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _checked(
+    client: redis.Redis, names: Names, asked: Asked, url: str, rows: Floats | None
+) -> Iterator[Found]:
+    from roomgrad.ops.check import rooms
+    from roomgrad.ops.check.checks import Checks
+    from roomgrad.ops.check.probe import Probe
+    from roomgrad.redis import registry
+    from roomgrad.runtime import runs
+
+    system = _system(client, names, asked)
+    declared = registry.declared_in(client, names)
+    streams = rooms.of(system, asked.component, declared)
+    for each in (streams.asked, streams.answered, streams.upstream, streams.returned):
+        rooms.array(each)
+    with target.sender(names, url, system) as sender:
+        runs.create_groups(client, system, names)
+        probe = Probe(client, sender, names, asked.component, streams, asked.timeout_s)
+        yield from Checks(probe, asked, rows).all()
+
+
+def _system(client: redis.Redis, names: Names, asked: Asked) -> System:
+    from roomgrad.local.plan import find_system
+    from roomgrad.redis import registry
+
+    found = find_system(asked.system) if asked.system else registry.system_of_run(client, names)
+    if found is None:
+        raise SettingsError(
+            f"the contract of run {names.run} is unknown: name the system of {asked.component} by "
+            f"--system"
+        )
+    return found
+
+
+def _rows(file: str) -> Floats | None:
+    import numpy as np
+
+    from roomgrad.cli import arrays
+
+    if not file:
+        return None
+    found = arrays.read(Path(file), "--probes")
+    if found.ndim < 1 or not len(found):
+        raise SettingsError(f"--probes {file}: expected rows, got shape {found.shape}")
+    return np.asarray(found, dtype="<f8")
+
+
+@contextmanager
+def _running(client: redis.Redis, asked: Asked, url: str) -> Iterator[Names]:
+    """Yield the run that the component serves: the named one, or one that is deleted afterwards."""
+    from roomgrad.messages import new_id
+    from roomgrad.names import Names
+    from roomgrad.redis.cluster import go_to
+    from roomgrad.runtime import runs
+
+    if asked.run:
+        yield target.choose_run(client, asked.run)
+        return
+    names = Names(f"check-{asked.component}-{new_id()[:8]}")
+    go_to(client, names.run)
+    process = _start(asked, names, url)
+    try:
+        _wait(client, names, asked, process)
+        yield names
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        runs.delete(client, names)
+
+
+def _start(asked: Asked, names: Names, url: str) -> subprocess.Popen[bytes]:
+    command = shlex.split(asked.command) or [sys.executable, "-m", _module(asked)]
+    environ = {**os.environ, "REDIS_URL": url, "RUN": names.run}
+    environ.setdefault("LOG_LEVEL", "error")  # the checks provoke warnings
+    try:
+        return subprocess.Popen(
+            [*command, f"--run={names.run}"], env=environ, stdout=subprocess.DEVNULL
+        )
+    except OSError as error:
+        raise SettingsError(f"--command {asked.command}: {error.strerror}") from error
+
+
+def _module(asked: Asked) -> str:
+    """Return the module of a component of an installed system. Raises SettingsError."""
+    from roomgrad.local.plan import find_system, hint
+    from roomgrad.systems import installed
+
+    names = [find_system(asked.system).name] if asked.system else list(installed())
+    plugins = [installed()[name] for name in names]
+    for plugin in plugins:
+        if asked.component in plugin.system.components:
+            return plugin.modules[asked.component]
+    known = sorted({name for plugin in plugins for name in plugin.system.components})
+    raise SettingsError(
+        f"no installed system has a component {asked.component!r}: {hint(asked.component, known)} "
+        f"Start another one by --command, or name its run by --run"
+    )
+
+
+def _wait(
+    client: redis.Redis, names: Names, asked: Asked, process: subprocess.Popen[bytes]
+) -> None:
+    """Wait for the heartbeat of the component. Raises RoomgradError."""
+    from roomgrad.inspect.snapshot import live_consumers
+
+    until = time.monotonic() + START_S
+    while not any(c.startswith(f"{asked.component}~") for c in live_consumers(client, names)):
+        if process.poll() is not None:
+            raise RoomgradError(
+                f"{asked.component} ended at once, with exit code {process.returncode}"
+            )
+        if time.monotonic() > until:
+            raise RoomgradError(
+                f"{asked.component} has no heartbeat after {START_S:g} s: does the command start a "
+                f"component of this name?"
+            )
+        time.sleep(0.05)
+
+
+def _print(component: str, found: Sequence[Found]) -> None:
+    console = tables.console()
+    for each in found:
+        text = Text()
+        text.append(
+            "passed  " if each.passed else "FAILED  ", "green" if each.passed else "bold red"
+        )
+        text.append(f"{each.name}: {each.said}")
+        console.print(text, soft_wrap=True)
+    failed = sum(not each.passed for each in found)
+    failures = f"{failed} of {len(found)} checks failed."
+    console.print(Text(failures if failed else f"{component} passed all checks."))

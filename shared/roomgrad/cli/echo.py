@@ -1,0 +1,129 @@
+"""`roomgrad echo`: the messages of a room as they come."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.text import Text
+from typer import Option
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+from roomgrad.errors import DecodeError
+
+if TYPE_CHECKING:
+    from roomgrad.inspect.follow import Entry
+
+# Names of the envelope that the heading contains, or that only programs need.
+LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS"})
+
+
+def echo(
+    room: typed.Room,
+    type_: typed.Type = "",
+    last: Annotated[int, Option(help="Begin with the last so many.", min=0, max=100_000)] = 0,
+    count: Annotated[int, Option(help="End after so many messages; 0: never.", min=0)] = 0,
+    full: typed.Full = False,
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Show each message of a room as it comes; --json writes one object per line."""
+    from roomgrad.inspect.follow import follow
+
+    with target.connected(redis) as (client, _):
+        names = target.choose_run(client, run)
+        room = target.choose_room(client, names, room)
+        entries = filter(None, follow(client, names, room, type_, last=last, warn=tables.warn))
+        try:
+            for number, entry in enumerate(entries, 1):
+                print_entry(entry, full=full, as_json=bool(as_json))
+                if number == count:
+                    return
+        except KeyboardInterrupt:
+            return
+        except BrokenPipeError:  # `| head` ended
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_entry(entry: Entry, *, full: bool, as_json: bool) -> None:
+    """Print one message."""
+    from rich.console import Console
+
+    if as_json:
+        tables.print_json(to_json(entry, full=full))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(Text(_heading(entry), "bold"))
+    for name, text in _lines(entry, full=full):
+        console.print(Text(f"  {name}  {text}"))
+
+
+def _heading(entry: Entry) -> str:
+    from roomgrad.inspect.format import printable
+
+    try:
+        body = entry.body()
+    except DecodeError:
+        body = {}
+    parts = [entry.entry, entry.room, entry.type, body.get("SENT_BY", "")]
+    if body.get("MODEL_STATUS") == 2:
+        parts.append("validate")
+    parts.append(f"root {body['ROOT_ID']}" if "ROOT_ID" in body else "")
+    return printable("  ".join(str(part) for part in parts if part))
+
+
+def _lines(entry: Entry, *, full: bool) -> Iterator[tuple[str, str]]:
+    """Yield name and text of each field."""
+    from roomgrad.inspect.format import format_fields, printable
+
+    try:
+        body = entry.body()
+    except DecodeError as error:
+        yield "unreadable", printable(str(error))
+        yield from format_fields(entry.pairs)
+        return
+    for name, value in body.items():
+        if full or name not in LEFT_OUT:
+            yield printable(name), _text(value, full=full)
+
+
+def _text(value: Any, *, full: bool) -> str:
+    import numpy as np
+
+    from roomgrad.inspect.format import format_array, format_json
+
+    if not isinstance(value, np.ndarray):
+        return format_json(value)
+    if not full:
+        return format_array(value)
+    numbers = np.array2string(value, threshold=sys.maxsize, separator=", ", max_line_width=10**9)
+    return f"{value.dtype.str} {value.shape}: {' '.join(numbers.split())}"
+
+
+def to_json(entry: Entry, *, full: bool) -> dict[str, Any]:
+    """Return a message as one object: its entry, envelope and fields."""
+    from roomgrad.inspect.format import format_fields
+
+    where = {"entry": entry.entry, "room": entry.room, "type": entry.type}
+    try:
+        body = entry.body()
+    except DecodeError as error:
+        return {**where, "unreadable": str(error), "fields": dict(format_fields(entry.pairs))}
+    return {**where, **{name: _plain(value, full=full) for name, value in body.items()}}
+
+
+def _plain(value: Any, *, full: bool) -> Any:
+    import numpy as np
+
+    from roomgrad.inspect.format import VALUES
+
+    if not isinstance(value, np.ndarray):
+        return value
+    if full:
+        return value.tolist()
+    first = value.flatten()[:VALUES].tolist()
+    return {"dtype": value.dtype.str, "shape": value.shape, "first": first}

@@ -1,1 +1,0 @@
-"""The commands that look into a run: rooms, info, lag, ps, memory, model, top."""

@@ -1,0 +1,74 @@
+"""`roomgrad lag`: what waits for each component."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.text import Text
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+
+if TYPE_CHECKING:
+    import redis
+
+    from roomgrad.inspect.snapshot import ConsumerGroup
+    from roomgrad.names import Names
+
+COLUMNS = ("component", "replicas", "room", "TYPE", "waiting", "pending", "oldest")
+
+
+def lag(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = False) -> None:
+    """Show how far each component is behind: its waiting and pending messages."""
+    with target.connected(redis) as (client, _):
+        names = target.choose_run(client, run)
+        rows = behind(client, names)
+    if as_json:
+        tables.print_json({"run": names.run, "groups": rows})
+        return
+    console = tables.console()
+    console.print(tables.table(COLUMNS, [_cells(row) for row in rows]))
+    total = sum(row["waiting"] + row["pending"] for row in rows)
+    several = f"{total:,} messages are" if total > 1 else "One message is"
+    console.print(Text(f"{several} not done yet." if total else "Nothing waits."))
+
+
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    oldest = tables.format_age(row["oldest_s"]) if row["oldest_s"] is not None else ""
+    where = row["component"], row["replicas"], row["room"], row["type"]
+    return *where, row["waiting"], row["pending"], oldest
+
+
+def behind(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
+    """Return for each group of a run what is waiting and pending, and since when."""
+    from roomgrad.inspect import snapshot
+
+    now = snapshot.take(client, names)
+    rows = [
+        {
+            "component": group.name,
+            "replicas": now.replicas(group.name),
+            "room": stream.room,
+            "type": stream.type,
+            "waiting": group.waiting,
+            "pending": group.pending,
+            "oldest_s": _oldest_s(client, group, now.now_us / 1e6),
+        }
+        for stream in now.streams
+        for group in stream.groups
+    ]
+    return sorted(rows, key=lambda row: (row["component"], row["room"], row["type"]))
+
+
+def _oldest_s(client: Any, group: ConsumerGroup, now_s: float) -> float | None:
+    """Return the seconds since the oldest message was sent that a group has not committed."""
+    entry: bytes | None = None
+    if group.pending:
+        pending = client.xpending_range(group.key, group.name, "-", "+", 1)
+        entry = pending[0]["message_id"] if pending else None
+    if entry is None and group.behind:
+        waiting = client.xrange(group.key, f"({group.last_delivered}", "+", 1)
+        entry = waiting[0][0] if waiting else None
+    if entry is None:
+        return None
+    return round(max(0.0, now_s - int(entry.partition(b"-")[0]) / 1000), 3)

@@ -1,1 +1,0 @@
-"""The commands that listen and speak in rooms: echo, hz, bw, delay, pub, request, replay."""

@@ -1,0 +1,65 @@
+"""`roomgrad pub`: put a message into a room."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+
+if TYPE_CHECKING:
+    from roomgrad.messages import Message
+    from roomgrad.names import Names
+
+
+def pub(
+    room: typed.Room,
+    body: typed.Body = "",
+    type_: Annotated[str, Option("--type", help="TYPE, if there are several.")] = "",
+    file: typed.File = "",
+    root: Annotated[str, Option(help="ROOT_ID; a new one if empty.", metavar="ID")] = "",
+    to: Annotated[str, Option(help="TO: the component that receives it.", metavar="NAME")] = "",
+    status: typed.Status = "validate",
+    times: Annotated[int, Option(help="Send it so many times.", min=1, max=10**9)] = 1,
+    rate: Annotated[float, Option(help="With --times: so many per second; 0: at once.", min=0)] = 0,
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Put a message into a room; one that does not fit the contract is refused."""
+    from roomgrad.cli.draft import Draft
+    from roomgrad.messages import new_id
+
+    draft = Draft(room, type_, body, file, status, root, to)
+    with target.connected(redis) as (client, url):
+        names = target.choose_run(client, run)
+        system = target.contract_of(client, names)
+        message = draft.message(system)
+        began = time.monotonic()
+        with target.sender(names, url, system) as sender:
+            for number in range(times):
+                if number:
+                    message = replace(message, id=new_id(), root_id=root or new_id())
+                if rate:
+                    time.sleep(max(0.0, began + number / rate - time.monotonic()))
+                message.entry = sender.send(message)
+                if times == 1 or as_json:
+                    _report(names, message, as_json=bool(as_json))
+    if times > 1 and not as_json:
+        print(f"{times:,} messages were sent to {room}.")
+
+
+def _report(names: Names, message: Message, *, as_json: bool) -> None:
+    if as_json:
+        where = {"run": names.run, "room": message.room, "type": message.type}
+        sent = {"ID": message.id, "ROOT_ID": message.root_id, "entry": message.entry}
+        tables.print_json({**where, **sent})
+    else:
+        print(
+            f"{message.type} {message.entry} to {message.room}, root {message.root_id}: "
+            f"`roomgrad trace {message.root_id} --run {names.run}` follows it."
+        )

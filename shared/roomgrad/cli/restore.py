@@ -1,0 +1,44 @@
+"""`roomgrad restore`: put a saved run onto a server."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+from roomgrad.cli.backup import count, to_json
+
+
+def restore(
+    file: Annotated[str, Argument(help="A file that backup wrote.", metavar="FILE")],
+    run: Annotated[str, Option(help="Name of the run; its former name if empty.")] = "",
+    redis: typed.Redis = "",
+    fresh: typed.Fresh = False,
+    as_json: typed.AsJson = False,
+) -> None:
+    """Put the run of a file onto a server, where it continues as if nothing had happened."""
+    from roomgrad.local.session import served
+    from roomgrad.ops.backup import restore as backups
+
+    run = run or os.environ.get("RUN", "")
+    with (
+        backups.opened(Path(file)) as source,
+        served(redis) as (url, _),
+        target.connected(url) as (client, _),
+    ):
+        restored = backups.restore(client, source, file, run, fresh=fresh)
+    origin, totals = restored.origin, restored.totals
+    if as_json:
+        more = {"backup_of": origin.run, "seconds": restored.seconds}
+        tables.print_json({**to_json(restored.run, file, origin, totals), **more})
+        return
+    at = datetime.fromtimestamp(origin.at_ms / 1000, UTC)
+    print(
+        f"Run {restored.run} is restored to the state of {origin.run} on {at:%Y-%m-%d %H:%M:%S} "
+        f"UTC ({origin.server}): {count(totals)}. Start its components to continue."
+    )

@@ -1,0 +1,144 @@
+"""`roomgrad top`: a run, live."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.console import Group
+from rich.text import Text
+from typer import Option
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import ps, rooms, tables, target
+
+if TYPE_CHECKING:
+    import redis
+
+    from roomgrad.inspect.replicas import ReplicaState
+    from roomgrad.inspect.rooms import RoomState
+    from roomgrad.names import Names
+    from roomgrad.systems import Progress
+
+KEYS_EVERY = 10  # snapshots between two searches for new streams, which scan all keys
+
+
+@dataclass(frozen=True)
+class View:
+    """A run at one moment, with the rates since the moment before."""
+
+    run: str
+    replicas: tuple[ReplicaState, ...]
+    rooms: tuple[RoomState, ...]
+    dead: int
+    progress: Progress | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it, for JSON."""
+        fields = dict(vars(self))
+        fields.pop("progress")
+        return {**fields, "training": self.progress.figures if self.progress else None}
+
+
+def top(
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    seconds: typed.Seconds = 1.0,
+    once: Annotated[bool, Option("--once", help="Print one table, and end.")] = False,
+    as_json: typed.AsJson = False,
+) -> None:
+    """Watch a run live: components, rooms, rates, and its progress."""
+    with target.connected(redis) as (client, _):
+        names = target.choose_run(client, run)
+        views = _views(client, names, seconds)
+        if as_json:
+            tables.print_json(next(views).to_json())
+        elif once or not sys.stdout.isatty():
+            tables.console().print(_page(next(views)))
+        else:
+            _watch(views, names)
+
+
+def _watch(views: Iterator[View], names: Names) -> None:
+    """Redraw until Ctrl+C."""
+    from rich.live import Live
+
+    waiting = Text(f"reading {names.run} …")
+    try:
+        with Live(waiting, auto_refresh=False, screen=True) as live:
+            for view in views:
+                live.update(_page(view), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _views(client: redis.Redis, names: Names, seconds: float) -> Iterator[View]:
+    """Yield a view every so many seconds."""
+    from roomgrad.inspect import replicas, rooms, snapshot
+    from roomgrad.inspect.keys import stream_keys
+
+    keys = stream_keys(client, names)
+    before, count = snapshot.take(client, names, keys), 0
+    while True:
+        time.sleep(seconds)
+        count += 1
+        if count % KEYS_EVERY == 0:
+            keys = stream_keys(client, names)
+        now = snapshot.take(client, names, keys)
+        yield View(
+            names.run,
+            replicas.inspect(client, now),
+            rooms.compare(client, before, now),
+            now.dead_letters,
+            _progress(client, names),
+        )
+        before = now
+
+
+def _progress(client: redis.Redis, names: Names) -> Progress | None:
+    """Return the progress by the ledger of the run's system, or else its components' counters."""
+    from roomgrad import systems
+    from roomgrad.redis import registry
+
+    system = registry.system_of_run(client, names)
+    plugin = systems.installed().get(system.name) if system else None
+    if plugin and plugin.progress:
+        found: Progress | None = systems.load(plugin.progress)(client, names)
+        return found
+    return _counted(client, names, sorted(registry.components_of(client, names)))
+
+
+def _counted(client: Any, names: Names, components: Sequence[str]) -> Progress | None:
+    """Return the counters of the components as progress; None if they count nothing."""
+    from roomgrad.systems import Progress
+
+    counted = {
+        component: {name.decode(): int(value) for name, value in sorted(found.items())}
+        for component in components
+        if (found := client.hgetall(names.counters(component)))
+    }
+    if not counted:
+        return None
+    details = (f"{c} {n} {value:,}" for c, each in counted.items() for n, value in each.items())
+    return Progress(0, None, "", tuple(details), counted)
+
+
+def _page(view: View) -> Group:
+    heading = Text(_heading(view), "bold")
+    return Group(heading, Text(), ps.table(view.replicas), Text(), rooms.table(view.rooms))
+
+
+def _heading(view: View) -> str:
+    alive = sum(each.alive for each in view.replicas)
+    rate = sum(each.rate for each in view.rooms)
+    parts = [view.run, f"{alive} replicas", f"{rate:,.0f} messages/s"]
+    if progress := view.progress:
+        of = "" if progress.total is None else f" of {progress.total:,}"
+        parts += [f"{progress.done:,}{of} {progress.unit} done"] if progress.unit else []
+        parts += progress.details
+    if view.dead:
+        parts.append(f"{view.dead} dead letters")
+    return " · ".join(parts)

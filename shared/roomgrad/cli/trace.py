@@ -1,0 +1,144 @@
+"""`roomgrad trace`: one root through all rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Annotated
+
+from rich.table import Table
+from rich.text import Text
+from typer import Argument
+
+from roomgrad.cli import options as typed
+from roomgrad.cli import tables, target
+
+if TYPE_CHECKING:
+    from roomgrad.inspect.entries import StoredMessages
+    from roomgrad.inspect.timings import Hop, Total, Trace
+    from roomgrad.names import Names
+
+COLUMNS = ("room", "TYPE", "from", "to", "waited", "decoded", "handler", "commit", "took")
+STYLES = {"pending": "yellow", "waiting": "yellow", "dead": "bold red"}
+
+
+def trace(
+    root: Annotated[
+        str, Argument(help="The ROOT_ID; the newest finished root if empty.", metavar="[ROOT_ID]")
+    ] = "",
+    run: typed.AnyRun = "",
+    redis: typed.Redis = "",
+    as_json: typed.AsJson = False,
+) -> None:
+    """Follow one root: which component had each message, for how long, and where it is now."""
+    from roomgrad.inspect import traces
+    from roomgrad.inspect.format import printable
+    from roomgrad.inspect.snapshot import live_consumers
+
+    with target.connected(redis) as (client, _):
+        names = target.choose_run(client, run)
+        trace, stored = traces.find(client, names, root)
+        alive = live_consumers(client, names)
+    if as_json:
+        tables.print_json(traces.to_json(names, trace))
+        return
+    console = tables.console()
+    console.print(Text(printable(_heading(names, trace))))
+    if trace.hops:
+        console.print(_table(trace))
+    for sentence in _remarks(names, trace, stored, alive):
+        console.print(Text(printable(sentence)), soft_wrap=True)
+
+
+def _heading(names: Names, trace: Trace) -> str:
+    from roomgrad.inspect.traces import format_time
+
+    took = (trace.ended_us - trace.began_us) / 1000
+    state = {
+        "finished": f"finished after {took:,.3f} ms",
+        "open": "open",
+        "dead": "given up",
+        "remembered": "open, though no message of it is under way",
+    }[trace.state]
+    began = f", begun {format_time(trace.began_us)}" if trace.hops else ""
+    return f"Root {trace.root_id} of run {names.run}: {state}{began}. Times in ms."
+
+
+def _table(trace: Trace) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("at", justify="right", no_wrap=True)
+    for name in COLUMNS[:4]:
+        table.add_column(name, overflow="fold")
+    for name in COLUMNS[4:]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for hop in trace.hops:
+        table.add_row(*_cells(hop, trace.began_us), style=STYLES.get(hop.state.value))
+    for name, total in trace.totals.items():
+        messages = f"{total.hops} message{'s' if total.hops > 1 else ''}"
+        cells = [Text(""), Text(name), Text(messages), Text(""), Text("")]
+        table.add_row(*cells, *map(Text, _total_cells(total)), style="bold")
+    return table
+
+
+def _cells(hop: Hop, began_us: int) -> Iterator[Text]:
+    from roomgrad.inspect.format import printable
+
+    message, timing = hop.message, hop.timing
+    sender = f"{message.sent_by} (gateway)" if message.client else message.sent_by
+    yield Text(milliseconds(message.at_us - began_us, about=not message.exact))
+    for text in (*message.stream_key, sender, hop.by):
+        yield Text(printable(text))
+    yield Text(milliseconds(timing.waited, about=timing.about))
+    for part in (timing.decoded, timing.handled, timing.committed):
+        yield Text(milliseconds(part))
+    timed = timing.took is not None or not hop.by
+    yield Text(milliseconds(timing.took, about=timing.about) if timed else hop.state.value)
+
+
+def _total_cells(total: Total) -> list[str]:
+    parts = [total.waited, total.decoded, total.handled, total.committed]
+    cells = [milliseconds(part if total.timed else None) for part in parts]
+    return [*cells, milliseconds(total.took, about=total.about)]
+
+
+def milliseconds(us: int | None, *, about: bool = False) -> str:
+    """Return microseconds as milliseconds, with as many digits as are known; empty if unknown."""
+    if us is None:
+        return ""
+    return f"~{us / 1000:,.0f}" if about else f"{us / 1000:,.3f}"
+
+
+def _remarks(
+    names: Names, trace: Trace, stored: StoredMessages, alive: Collection[str]
+) -> Iterator[str]:
+    """Yield what the table does not say: where the root is, what failed, what is unknown."""
+    for hop in trace.open:
+        yield _where(names, hop, stored, alive)
+    for failure in trace.failures:
+        yield (
+            f"{' '.join(failure.stream_key)} {failure.entry} was given up by {failure.by}: "
+            f"{failure.reason}; `roomgrad dead show {failure.letter} --run {names.run}` shows it."
+        )
+    if trace.state == "remembered":
+        yield f"It is still in the memory of {', '.join(trace.remembered_by)}."
+    if trace.begins_before:
+        yield "The message that its first message answers is not stored any more."
+    if any(hop.timing.took is not None and hop.timing.handled is None for hop in trace.hops):
+        yield (
+            "Messages without parts: their sender records no times (setting trace_times), and the "
+            "server's clock has milliseconds only."
+        )
+
+
+def _where(names: Names, hop: Hop, stored: StoredMessages, alive: Collection[str]) -> str:
+    what = f"{' '.join(hop.message.stream_key)} {hop.message.entry}"
+    if hop.held is None:
+        since = (stored.now_us - hop.message.at_us) / 1e6
+        runs = any(consumer.startswith(f"{hop.by}~") for consumer in alive)
+        note = "" if runs else f", which does not run (`roomgrad doctor --run {names.run}`)"
+        return f"{what} has waited for {hop.by} for {since:,.3f} s{note}."
+    since = (stored.now_us - hop.held.since_us) / 1e6
+    note = "" if hop.held.consumer in alive else ", which is dead"
+    return (
+        f"{what} has been pending at {hop.held.consumer}{note} for {since:,.3f} s, "
+        f"delivery {hop.held.deliveries}."
+    )
