@@ -1,4 +1,4 @@
-"""What Kubernetes would make of manifests: who may speak to whom, what KEDA accepts, secrets."""
+"""Evaluate manifests as Kubernetes would: network policies, schemas of KEDA, secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEATURES = sorted(each.name for each in (FOLDER / "features").iterdir())
 
 @cache
 def laid_out(name: str) -> list[Manifest]:
-    """The manifests of base or an overlay, or of base with one feature or everything."""
+    """Return the manifests of base, of an overlay, or of base with one or all features."""
     if (FOLDER / name / "kustomization.yaml").exists():
         return _kustomize(FOLDER / name)
     features = FEATURES if name == "everything" else [name]
@@ -38,36 +38,36 @@ def laid_out(name: str) -> list[Manifest]:
 
 def _kustomize(folder: Path) -> list[Manifest]:
     done = subprocess.run(["kubectl", "kustomize", folder], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")  # a warning is no success
+    assert (done.returncode, done.stderr) == (0, "")  # no warnings either
     return list(yaml.safe_load_all(done.stdout))
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> dict[str, Manifest]:
-    """Those of some kinds, by name."""
+    """Return the manifests of some kinds, by name."""
     return {each["metadata"]["name"]: each for each in manifests if each["kind"] in kinds}
 
 
 def templates(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """What each pod is made from, by the name of its owner."""
+    """Return the pod template of each Deployment and StatefulSet, by name."""
     owners = of_kind(manifests, "Deployment", "StatefulSet")
     return {name: each["spec"]["template"] for name, each in owners.items()}
 
 
 def container(template: Manifest) -> Manifest:
-    """The one container of a pod."""
+    """Return the only container of a pod."""
     [only] = template["spec"]["containers"]
     return dict(only)
 
 
 @dataclass(frozen=True)
 class Pod:
-    """Somebody on the network of a cluster."""
+    """A pod on the network of a cluster."""
 
     name: str
     labels: Mapping[str, str]
     namespace: str
     of_namespace: Mapping[str, str] = field(default_factory=dict)
-    """Further labels of its namespace; every one bears its name."""
+    """Labels of its namespace in addition to the name."""
 
     @property
     def namespace_labels(self) -> dict[str, str]:
@@ -75,10 +75,10 @@ class Pod:
 
 
 def allowed(policies: list[Manifest], source: Pod, target: Pod, port: int) -> bool:
-    """Whether the source may leave and the target lets it in.
+    """Return whether the policies of both pods allow a connection.
 
-    https://kubernetes.io/docs/concepts/services-networking/network-policies/: who is selected by
-    any policy of a direction may do what one of them allows; who is selected by none, everything.
+    https://kubernetes.io/docs/concepts/services-networking/network-policies/: a pod that any
+    policy of a direction selects may do what one of them allows. Without a policy, all is allowed.
     """
     leaves = _lets(policies, "Egress", source, target, port)
     return leaves and _lets(policies, "Ingress", target, source, port)
@@ -102,7 +102,7 @@ def _lets(policies: list[Manifest], direction: str, pod: Pod, other: Pod, port: 
 
 
 def _is(peer: Manifest, other: Pod, namespace: str) -> bool:
-    """Whether this is a peer; without a selector of namespaces it has to be in the same one."""
+    """Return whether a peer matches a pod, by default in the same namespace."""
     assert set(peer) <= {"podSelector", "namespaceSelector"}, peer
     near = (
         _matches(peer["namespaceSelector"], other.namespace_labels)
@@ -119,7 +119,7 @@ def _matches(selector: Manifest, labels: Mapping[str, str]) -> bool:
 
 @cache
 def read_secrets(folder: Path) -> dict[str, dict[str, str]]:
-    """What make-secrets prints, by the name of the Secret and its key."""
+    """Return the Secrets that make-secrets prints, by name and key."""
     done = subprocess.run([folder / "make-secrets"], capture_output=True, text=True, check=True)
     found = list(yaml.safe_load_all(done.stdout))
     return {each["metadata"]["name"]: each["stringData"] for each in found}
@@ -136,7 +136,10 @@ def _object(properties: Manifest, required: list[str]) -> Manifest:
 
 _TEXT = {"type": "string", "minLength": 1}
 _COUNT = {"type": "integer", "minimum": 0}
-_NUMBER = {"type": "string", "pattern": "^[0-9]+$"}  # metadata of triggers are texts
+_NUMBER = {
+    "type": "string",
+    "pattern": "^[0-9]+$",
+}  # values in the metadata of triggers are strings
 _REFERENCE = _object({"name": _TEXT}, ["name"])
 _STREAM = {"stream": _TEXT, "consumerGroup": _TEXT}
 
@@ -156,8 +159,8 @@ def _kind(kind: str, spec: Manifest) -> Manifest:
     return _object(properties, list(properties))
 
 
-# The part of KEDA's resources that is used here, after https://keda.sh/docs/latest/reference/ and
-# .../scalers/redis-streams/ and redis-lists/. Its own definitions are in no package that is here.
+# The part of KEDA's resources that is used here, from https://keda.sh/docs/latest/reference/ and
+# .../scalers/redis-streams/ and redis-lists/. No installed package contains their definitions.
 _LAG = _object(
     {**_STREAM, "lagCount": _NUMBER, "activationLagCount": _NUMBER},
     [*_STREAM, "lagCount", "activationLagCount"],

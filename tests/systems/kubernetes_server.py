@@ -1,4 +1,4 @@
-"""A server as the pod of Redis starts it, and components with what their pods get."""
+"""A server started like the pod of Redis, and components with the environment of their pods."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tests.waiting import until
 
 @dataclass(frozen=True)
 class Served:
-    """A server with the users of the cluster, and those who use it."""
+    """A server with the users of the cluster."""
 
     port: int
     secrets: dict[str, dict[str, str]]
     folder: Path
-    """Where each component finds its Secret, in a folder of its own."""
+    """Contains a folder with the Secret of each component."""
 
     def password(self, user: str) -> str:
-        """Of a user; the administrator's is in the Secret of Redis."""
+        """Return the password of a user; the administrator's is in the Secret of Redis."""
         secret = self.secrets["redis" if user == "default" else user]
         return secret["password" if user == "scaler" else "redis-password"]
 
     def as_user(self, user: str, password: str = "") -> redis.Redis:
-        """A connection for this user, with its own password where none is given; tried once."""
+        """Return a client for a user, by default with its own password; it does not retry."""
         once, password = Retry(NoBackoff(), 0), password or self.password(user)
         return redis.Redis(port=self.port, username=user, password=password, retry=once)
 
     def start(self, component: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-        """A component with these variables, as a process of this machine."""
+        """Start a component with these variables as a process on this machine."""
         command = [sys.executable, "-m", module_of(component)]
         return subprocess.Popen(command, cwd=ROOT, env=self._here(component, environment))
 
     def ask(
         self, component: str, environment: Mapping[str, str], command: list[str]
     ) -> subprocess.CompletedProcess[str]:
-        """What a command says in the pod of a component."""
-        words = [each.replace("roomgrad ", f"{sys.executable} -m roomgrad ") for each in command]
+        """Run a command as in the pod of a component."""
+        words = [sys.executable if each == "python" else each for each in command]
         env = self._here(component, environment)
         return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
 
@@ -76,7 +76,7 @@ def serving(
     secrets: dict[str, dict[str, str]],
     folder: Path,
 ) -> Iterator[Served]:
-    """A server by the command of the pod, with its files in this folder instead of its mounts."""
+    """Start a server by the command of the pod, with a folder in place of its mounts."""
     mounts = {"/run/secrets": folder / "redis", "/etc/roomgrad": folder / "etc", "/data": folder}
     for mount, files in (("/run/secrets", secrets["redis"]), ("/etc/roomgrad", config)):
         mounts[mount].mkdir()

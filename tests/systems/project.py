@@ -1,4 +1,4 @@
-"""docker-compose.yml as a project that tests start, scale, ask and take away again."""
+"""docker-compose.yml as a project that tests start, scale, query and remove."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "eva
 
 @dataclass
 class Project:
-    """A compose project with a name of its own, so that several may run side by side."""
+    """A compose project under a random name, so that several can run side by side."""
 
     scales: dict[str, int]
-    """The components that are started beside Redis, with their numbers of containers."""
+    """The components that are started beside Redis, with their number of containers."""
     steps: int
     files: tuple[str, ...] = ("docker-compose.yml",)
     settings: dict[str, str] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"roomgrad-test-{uuid.uuid4().hex[:8]}")
     port: int = field(default_factory=free_port)
-    """Of the page."""
+    """The port of the labelling page."""
     gateway_port: int = field(default_factory=free_port)
     dashboard_port: int = field(default_factory=free_port)
     prometheus_port: int = field(default_factory=free_port)
     healthy_at: float = 0.0
-    """When all of it was healthy, in unix seconds."""
+    """When all containers were healthy, in Unix seconds."""
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """`docker compose WORDS`, with settings of this test and no others."""
+        """Run `docker compose WORDS` with the settings of this test and no others."""
         own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
         own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
         own |= {"DASHBOARD_PORT": str(self.dashboard_port)}
@@ -62,31 +62,31 @@ class Project:
         )
 
     def compose(self, *words: str) -> str:
-        """What `docker compose WORDS` prints; it has to succeed."""
+        """Return what `docker compose WORDS` prints; it has to succeed."""
         done = self.run(*words)
         assert done.returncode == 0, f"docker compose {' '.join(words)}: {done.stderr[-3000:]}"
         return done.stdout
 
     def inside(self, service: str, command: str) -> subprocess.CompletedProcess[str]:
-        """A shell command in the first container of a service."""
+        """Run a shell command in the first container of a service."""
         return self.run("exec", "-T", service, "sh", "-c", command)
 
     def redis(self, *words: str) -> list[str]:
-        """The lines that redis-cli answers."""
+        """Return the lines that redis-cli prints."""
         return self.compose("exec", "-T", "redis", "redis-cli", *words).splitlines()
 
     def counters(self, run: str = "trebuchet") -> dict[str, int]:
-        """What those two counted between whom the batches go."""
+        """Return the counters of the two components that exchange batches."""
         keys = [f"{{{run}}}:counters:{name}" for name in PARTNERS[run]]
         words = [word for key in keys for word in self.redis("HGETALL", key)]
         return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
     def ids(self, *services: str) -> list[str]:
-        """The containers of some services, or of all."""
+        """Return the IDs of the containers of some services, or of all."""
         return self.compose("ps", "--all", "--quiet", "--no-trunc", *services).split()
 
     def containers(self) -> list[dict[str, Any]]:
-        """What Docker knows of every container of the project."""
+        """Return what `docker inspect` reports on every container."""
         described = subprocess.run(
             ["docker", "inspect", *self.ids()], capture_output=True, check=True
         )
@@ -94,17 +94,17 @@ class Project:
         return found
 
     def start(self) -> None:
-        """Start everything, several replicas of those that can share work; wait until healthy."""
+        """Start all services with their replicas, and wait until they are healthy."""
         self.up("--wait", "--wait-timeout=480")
         self.healthy_at = time.time()
 
     def up(self, *flags: str, **changed: int) -> None:
-        """Bring every service to its number of containers, or to a changed one."""
+        """Start or stop containers until each service has its number of them, or a changed one."""
         scales = [f"--scale={name}={count}" for name, count in (self.scales | changed).items()]
         self.compose("up", "--detach", *flags, *scales, *self.scales, "redis")
 
     def wait_finished(self, timeout_s: float = 600.0) -> dict[str, int]:
-        """Wait until every batch came home; each look at Redis takes a tenth of a second."""
+        """Wait until every batch is finished. Each poll takes a tenth of a second."""
         until = time.monotonic() + timeout_s
         while (counters := self.counters()).get("finished") != self.steps:
             assert time.monotonic() < until, self.run("logs", "--tail=20").stdout
@@ -113,7 +113,7 @@ class Project:
 
 @contextmanager
 def removed_afterwards(project: Project) -> Iterator[Project]:
-    """Whatever happens, nothing of the project is left behind."""
+    """Remove the project, even if the test fails."""
     try:
         yield project
     finally:
@@ -125,5 +125,6 @@ def removed_afterwards(project: Project) -> Iterator[Project]:
 
 
 def service_of(container: dict[str, Any]) -> str:
+    """Return the service of a container that `Project.containers` described."""
     service: str = container["Config"]["Labels"]["com.docker.compose.service"]
     return service

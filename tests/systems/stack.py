@@ -1,4 +1,4 @@
-"""deploy/swarm.yml as a stack that tests deploy, scale, update, ask and take away again."""
+"""deploy/swarm.yml as a stack that tests deploy, scale, update, query and remove."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from typing import Any
 from tests.systems.project import ROOT, UNSET
 from tests.waiting import until
 
-look = partial(until, every_s=0.5)  # each look starts some programs
+until_docker = partial(until, every_s=0.5)  # each poll starts programs
 
 LABEL = "roomgrad.redis"
 
 
 def docker(*words: str, **variables: str) -> str:
-    """What `docker WORDS` prints; it has to succeed."""
+    """Return what `docker WORDS` prints; it has to succeed."""
     return command("docker", *words, **variables)
 
 
 def command(*words: str, **variables: str) -> str:
-    """What a command prints, run with some variables; it has to succeed."""
+    """Return what a command prints with these variables; it has to succeed."""
     done = subprocess.run(
         words, cwd=ROOT, env={**os.environ, **variables}, capture_output=True, text=True
     )
@@ -37,11 +37,11 @@ def command(*words: str, **variables: str) -> str:
 
 @dataclass
 class Stack:
-    """A stack with a name of its own, and images under a name of its own."""
+    """A stack and its images, under a random name."""
 
     settings: dict[str, str]
     files: tuple[Path, ...]
-    """deploy/swarm.yml, and what the test changes in it."""
+    """deploy/swarm.yml, and the changes of the test."""
     name: str = field(default_factory=lambda: f"roomgrad-test-{uuid.uuid4().hex[:8]}")
 
     @property
@@ -50,11 +50,11 @@ class Stack:
         return dict.fromkeys(UNSET, "") | own | self.settings
 
     def make_secrets(self, number: int = 1) -> None:
-        """As an operator does."""
+        """Make the secrets as an operator does."""
         command("deploy/swarm-secrets", str(number), **self.variables)
 
     def deploy(self, **variables: str) -> None:
-        """Bring the stack to what its files say."""
+        """Deploy the stack as its files describe it."""
         files = [f"--compose-file={each}" for each in self.files]
         flags = ("--resolve-image=never", "--prune", *files)  # there is no registry
         docker("stack", "deploy", *flags, self.name, **self.variables, **variables)
@@ -64,50 +64,50 @@ class Stack:
         docker("compose", "build", component, **{**self.variables, "TAG": "base"})
 
     def scale(self, **replicas: int) -> None:
-        """Change numbers of replicas, and wait for them."""
+        """Change the numbers of replicas, and wait for them."""
         words = [f"{self.name}_{service}={count}" for service, count in replicas.items()]
         docker("service", "scale", *words)
 
     def update(self, service: str, tag: int) -> None:
-        """Begin to replace the replicas of a service, one by one, by those of another release."""
+        """Begin a rolling update of a service to another release."""
         flags = ("--detach", "--no-resolve-image", f"--image={self.name}/{service}:{tag}")
         docker("service", "update", *flags, f"{self.name}_{service}")
 
     def roll_back(self, service: str) -> None:
-        """Begin to bring back what was before."""
+        """Begin to roll a service back."""
         docker("service", "rollback", "--detach", f"{self.name}_{service}")
 
     def described(self) -> list[dict[str, Any]]:
-        """What Docker knows of each container that runs."""
+        """Return what `docker inspect` reports on each running container."""
         label = f"label=com.docker.stack.namespace={self.name}"
         ids = docker("ps", "--quiet", "--no-trunc", f"--filter={label}").split()
         done = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True)
-        return list(json.loads(done.stdout or "[]"))  # without those that have just gone
+        return list(json.loads(done.stdout or "[]"))  # without those that have just stopped
 
     def containers(self, service: str) -> list[dict[str, Any]]:
-        """Those of one service."""
+        """Return the containers of one service, as `described`."""
         label, name = "com.docker.swarm.service.name", f"{self.name}_{service}"
         return [each for each in self.described() if each["Config"]["Labels"][label] == name]
 
     def tags(self, service: str) -> list[str]:
-        """The releases of the replicas that run now."""
+        """Return the releases of the running replicas."""
         images = [each["Config"]["Image"] for each in self.containers(service)]
         return sorted(image.partition(":")[2].partition("@")[0] for image in images)
 
     def inside(self, service: str, shell: str) -> str:
-        """What a shell command prints in a container of a service."""
-        [first, *_] = look(lambda: self.containers(service), timeout_s=60)
+        """Return what a shell command prints in a container of a service."""
+        [first, *_] = until_docker(lambda: self.containers(service), timeout_s=60)
         return docker("exec", first["Id"], "sh", "-c", shell)
 
     def passwords(self, service: str) -> set[str]:
-        """Those that its replicas have, without replicas that have just gone."""
+        """Return the passwords of the running replicas."""
         read = ("cat", "/run/secrets/redis-password")
         commands = [["docker", "exec", each["Id"], *read] for each in self.containers(service)]
         answers = [subprocess.run(each, capture_output=True, text=True) for each in commands]
         return {answer.stdout for answer in answers if answer.returncode == 0}
 
     def wait_redis(self) -> None:
-        """Until it answers."""
+        """Wait until Redis answers."""
         ping = "redis-cli ping | grep -q PONG"
 
         def answers() -> bool:
@@ -115,31 +115,32 @@ class Stack:
                 _try("exec", each["Id"], "sh", "-c", ping) for each in self.containers("redis")
             )
 
-        look(answers, timeout_s=120)
+        until_docker(answers, timeout_s=120)
 
     def redis(self, *words: str) -> list[str]:
-        """The lines that redis-cli answers."""
+        """Return the lines that redis-cli prints."""
         [first, *_] = self.containers("redis")
         return docker("exec", first["Id"], "redis-cli", *words).splitlines()
 
     def counters(self) -> dict[str, int]:
-        """What trainer and control model counted."""
+        """Return the counters of trainer and control model."""
         keys = [f"{{trebuchet}}:counters:{name}" for name in ("trainer", "controlmodel")]
         words = [word for key in keys for word in self.redis("HGETALL", key) if word]
         return dict(zip(words[::2], map(int, words[1::2]), strict=True))
 
     def log(self, service: str) -> str:
+        """Return the log of all replicas."""
         return docker("service", "logs", "--raw", f"{self.name}_{service}")
 
     def remove(self) -> None:
-        """Everything that has its name."""
+        """Remove everything under its name."""
         _try("stack", "rm", self.name)
-        look(lambda: not self.described(), timeout_s=120)
+        until_docker(lambda: not self.described(), timeout_s=120)
         filters = f"--filter=name={self.name}"
         for kind in ("config", "secret", "volume", "network"):
             found = docker(kind, "ls", "--quiet", filters).split()
             if found:
-                look(partial(_try, kind, "rm", *found), timeout_s=60)
+                until_docker(partial(_try, kind, "rm", *found), timeout_s=60)
         images = docker("images", "--format={{.Repository}}:{{.Tag}}", f"{self.name}/*").split()
         _try("rmi", "--force", *images)
 
@@ -150,7 +151,7 @@ def _try(*words: str) -> bool:
 
 @contextmanager
 def swarm() -> Iterator[None]:
-    """This machine as a swarm of its own, where Redis may have its volume; left if made here."""
+    """Make this machine a swarm in which Redis may have its volume; restore it afterwards."""
     made = docker("info", "--format={{.Swarm.LocalNodeState}}").strip() == "inactive"
     if made:
         docker("swarm", "init", "--advertise-addr=127.0.0.1")
@@ -168,7 +169,7 @@ def swarm() -> Iterator[None]:
 
 @contextmanager
 def removed_afterwards(stack: Stack) -> Iterator[Stack]:
-    """Whatever happens, nothing of the stack is left behind."""
+    """Remove the stack, even if the test fails."""
     try:
         yield stack
     finally:

@@ -1,4 +1,4 @@
-"""docker-compose.yml, as a person would use it: built, scaled, asked, restarted and stopped."""
+"""docker-compose.yml as a user runs it: built, scaled, queried, restarted and stopped."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from tests.systems.project import ROOT, Project, removed_afterwards, service_of
 from tests.systems.rater_client import FIRST_QUESTION_S, RaterClient
 from tests.waiting import until
 
-# The first build installs torch; with what it leaves in Docker's cache all takes 75 seconds.
+# The first build installs torch; later ones take it from the cache of Docker.
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 TREBUCHET = {"trainer": 1, "controlmodel": 2, "simulator": 4}
 MAKER = {"evolution": 1, "evalnet": 2, "learner": 2, "labelling": 1}
 COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
 OTHERS = {"redis", "secrets", "prometheus"}
-CONNECTED = set(COMPONENTS) - {"dashboard"}  # which asks while somebody looks
+CONNECTED = set(COMPONENTS) - {"dashboard"}  # it connects only while a page is open
 STEPS = 60
 NAMES = Names(MELODY.name)
 
 
 def address(project: Project) -> str:
-    """The address of the page, as its log shows it."""
+    """Return the address of the page from its log."""
     log = project.compose("logs", "--no-log-prefix", "labelling")
     found: list[str] = re.findall(r"http://[^\s\"']+", log)
     return found[-1]
 
 
 def visitor_of(project: Project) -> RaterClient:
-    """Somebody who has opened that address."""
+    """Return a browser session that has opened that address."""
     rater = RaterClient(address(project))
     rater.open()
     return rater
 
 
 def label(project: Project, melody: str) -> dict[str, Any]:
-    """The label of a melody; an empty one where there is none."""
+    """Return the label of a melody; empty if there is none."""
     found: dict[str, Any] = json.loads(
         "".join(project.redis("HGET", NAMES.table("labels"), melody)) or "{}"
     )
@@ -59,7 +59,7 @@ def label(project: Project, melody: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    """Both systems in containers; the trebuchet has learned what it was to learn."""
+    """Both systems in containers; the training of the trebuchet is finished."""
     with removed_afterwards(Project(COMPONENTS | {"prometheus": 1}, STEPS)) as project:
         project.compose("build")
         project.start()
@@ -68,20 +68,20 @@ def project() -> Iterator[Project]:
 
 
 def test_every_component_is_a_service(project: Project) -> None:
-    """Folder, compose service and name on the wire are one word."""
+    """Folder, compose service and component have one name."""
     folders = {path.parent.name for path in ROOT.glob("services/*/__main__.py")}
     assert folders == set(project.compose("config", "--services").split()) - OTHERS
 
 
-def test_the_gateway_is_started_by_its_profile_alone(project: Project) -> None:
-    """Nobody gets an open port without asking for it."""
+def test_only_its_profile_starts_the_gateway(project: Project) -> None:
+    """No port is open unless the user asks for it."""
     tools = set(project.compose("--profile=tools", "config", "--services").split())
     gateway = set(project.compose("--profile=gateway", "config", "--services").split())
     assert gateway - tools == {"gateway"}
 
 
 def test_grafana_is_described(project: Project) -> None:
-    """Its image is not tried here; compose understands the file, and what it mounts is there."""
+    """Compose accepts the file, and the files that it mounts exist. Its image is not started."""
     files = ("--file", "docker-compose.yml", "--file", "deploy/compose.grafana.yml")
     command = ["docker", "compose", *files, "--profile=observe", "config", "--format=json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -91,7 +91,7 @@ def test_grafana_is_described(project: Project) -> None:
 
 
 def test_scaled_components_train_every_batch_once(project: Project) -> None:
-    """Four simulators and two control models: nothing lost, nothing twice, nothing left over."""
+    """Four simulators and two control models lose, double and leave over nothing."""
     counters = project.wait_finished()
     assert counters["sent"] == counters["applied"] == counters["distinct"] == STEPS
     assert counters.get("dead", 0) == 0
@@ -101,7 +101,7 @@ def test_scaled_components_train_every_batch_once(project: Project) -> None:
 
 
 def test_every_replica_is_healthy(project: Project) -> None:
-    """The health command finds each replica's own heartbeat."""
+    """The health check of each container finds the heartbeat of its own replica."""
     states = [
         (service_of(each), each["State"]["Health"]["Status"])
         for each in project.containers()
@@ -112,8 +112,8 @@ def test_every_replica_is_healthy(project: Project) -> None:
 
 
 @pytest.mark.parametrize("service", [*COMPONENTS, "redis", "prometheus"])
-def test_containers_can_do_nothing_but_their_work(project: Project, service: str) -> None:
-    """No root, no capabilities, nothing to write to."""
+def test_containers_may_do_only_their_work(project: Project, service: str) -> None:
+    """They have no root, no capabilities and a read-only file system."""
     assert int(project.inside(service, "id -u").stdout) != 0
     assert "Read-only file system" in project.inside(service, "touch /usr/x").stderr
     status = project.inside(service, "cat /proc/1/status").stdout.split("\n")
@@ -123,7 +123,7 @@ def test_containers_can_do_nothing_but_their_work(project: Project, service: str
 
 
 def test_simulator_starts_with_compiled_physics(project: Project) -> None:
-    """A kernel that had to be compiled would have been kept beside the one of the image."""
+    """A kernel that was compiled anew would be in the cache beside the one of the image."""
     same = project.inside("simulator", "ls /opt/numba/*/*.nbc && diff -r /opt/numba /tmp/numba")
     assert same.returncode == 0, same.stdout + same.stderr
 
@@ -146,7 +146,7 @@ def test_an_image_contains_the_code_of_its_own_system_alone(
 
 
 def test_inference_answers(project: Project) -> None:
-    """`docker compose run` asks the system that is up."""
+    """`docker compose run` asks the running system."""
     flags = ("--wind", "3", "--target", "60", "--json")
     answer = json.loads(project.compose("run", "--rm", "-T", "inference", *flags))
     assert (answer["wind"], answer["target"]) == (3.0, 60.0)
@@ -155,8 +155,8 @@ def test_inference_answers(project: Project) -> None:
 
 
 @pytest.mark.parametrize("service", COMPONENTS)
-def test_limits_hold_and_nothing_is_there_to_build_with(project: Project, service: str) -> None:
-    """Memory, processors and processes are bounded, by the kernel and not by good will."""
+def test_limits_hold_and_images_contain_no_build_tools(project: Project, service: str) -> None:
+    """The kernel limits memory, CPU and the number of processes."""
     limits = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max"
     v1 = "cat memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us pids/pids.max"
     found = project.inside(service, f"{limits} || (cd /sys/fs/cgroup && {v1})").stdout.split()
@@ -166,8 +166,8 @@ def test_limits_hold_and_nothing_is_there_to_build_with(project: Project, servic
     assert tools.stdout == ""
 
 
-def test_who_takes_too_much_memory_is_ended(project: Project) -> None:
-    """And nobody beside it."""
+def test_a_process_above_the_memory_limit_is_killed(project: Project) -> None:
+    """The kernel kills that process alone."""
     done = project.run("exec", "-T", "labelling", "python", "-c", "b'x' * 2**31")
     assert done.returncode == 137, (done.returncode, done.stderr)
 
@@ -175,58 +175,58 @@ def test_who_takes_too_much_memory_is_ended(project: Project) -> None:
 # who may do what
 
 
-def test_redis_wants_a_password(project: Project) -> None:
-    """Only the redis-cli of the project knows it."""
+def test_redis_requires_a_password(project: Project) -> None:
+    """The redis-cli of the project sends it."""
     without = project.inside("redis", "PATH=/usr/local/bin:/usr/bin:/bin redis-cli ping")
     assert "NOAUTH" in without.stdout
     assert project.redis("ping") == ["PONG"]
 
 
-def test_each_component_is_a_user_of_its_own(project: Project) -> None:
-    """Connected as whom its name says, with a password that no other has; nothing was refused."""
+def test_each_component_is_a_redis_user_of_its_own(project: Project) -> None:
+    """It connects under its name with its own password, and no command was refused."""
     assert users_on(project) >= CONNECTED
     assert project.redis("ACL", "LOG") == [""]
     passwords = secrets_of(project)
     assert len(set(passwords.values())) == len(COMPONENTS) + 1
 
 
-def test_a_component_sees_its_own_secret_alone(project: Project) -> None:
-    """Whatever is in one container tells nothing of another."""
+def test_a_component_sees_only_its_own_secret(project: Project) -> None:
+    """No container has the password or token of another."""
     for service in COMPONENTS:
         own = {"redis-password", f"{service}-token"}
         assert set(project.inside(service, "ls /run/secrets").stdout.split()) <= own
 
 
-def test_no_secret_is_where_it_can_be_looked_up(project: Project) -> None:
-    """Neither in what Docker knows of containers and images, nor in environments or logs."""
+def test_no_secret_is_revealed(project: Project) -> None:
+    """Not by `docker inspect` and `history`, nor in environments and logs."""
     described = json.dumps(project.containers())
     images = {each["Image"] for each in project.containers()}
     history = [
         subprocess.run(["docker", "history", "--no-trunc", each], capture_output=True, check=True)
         for each in images
     ]
-    told = [described, *(each.stdout.decode() for each in history)]
-    told += [project.compose("logs"), project.compose("config")]
-    told += [project.inside(each, "env").stdout for each in COMPONENTS]
+    outputs = [described, *(each.stdout.decode() for each in history)]
+    outputs += [project.compose("logs"), project.compose("config")]
+    outputs += [project.inside(each, "env").stdout for each in COMPONENTS]
     for password in secrets_of(project).values():
-        assert not [text[:80] for text in told if password in text]
+        assert not [text[:80] for text in outputs if password in text]
 
 
 def users_on(project: Project) -> set[str]:
-    """As whom somebody is connected to Redis."""
+    """Return the users with a connection to Redis."""
     return set(re.findall(r" user=(\S+)", "\n".join(project.redis("CLIENT", "LIST"))))
 
 
 def secrets_of(project: Project) -> dict[str, str]:
-    """The password of each user."""
+    """Return the password of each service."""
     return {
         service: project.inside(service, "cat /run/secrets/redis-password").stdout.strip()
         for service in ("redis", *COMPONENTS)
     }
 
 
-def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> None:
-    """What it asks in a room is answered there, by components that know nothing of swergio."""
+def test_a_swergio_client_can_connect_from_this_machine(project: Project) -> None:
+    """Components that know nothing of swergio answer it in a room."""
     rater = swergio.Client("visitor", "127.0.0.1", project.gateway_port)
     with closing(rater.client) as connection:
         connection.settimeout(20)
@@ -241,8 +241,8 @@ def test_a_client_of_swergio_comes_in_from_this_machine(project: Project) -> Non
     assert math.isfinite(answer["DATA"][0])
 
 
-def test_the_dashboard_shows_what_runs_in_containers(project: Project) -> None:
-    """At the address with the token that its log shows, and at no other."""
+def test_the_dashboard_shows_the_runs(project: Project) -> None:
+    """At the address with the token that is in its log, and at no other."""
     found = re.findall(r"http://[^\s\"']+", project.compose("logs", "--no-log-prefix", "dashboard"))
     rater = RaterClient(found[-1])
     assert rater.origin == f"http://localhost:{project.dashboard_port}"
@@ -253,8 +253,8 @@ def test_the_dashboard_shows_what_runs_in_containers(project: Project) -> None:
     assert rater.ask("/api/training?run=trebuchet")["finished"] == STEPS
 
 
-def test_prometheus_looks_at_every_replica(project: Project) -> None:
-    """By the addresses of all containers of each service; its rules are loaded, and none rings."""
+def test_prometheus_scrapes_every_replica(project: Project) -> None:
+    """Its rules are loaded, and no alert fires."""
 
     def told(path: str) -> Any:
         address = f"http://127.0.0.1:{project.prometheus_port}/api/v1/{path}"
@@ -276,10 +276,10 @@ def test_prometheus_looks_at_every_replica(project: Project) -> None:
     assert told("alerts")["alerts"] == []
 
 
-def test_nothing_but_pages_gateway_and_prometheus_is_reachable_from_outside(
+def test_only_pages_gateway_and_prometheus_publish_a_port(
     project: Project,
 ) -> None:
-    """And those from this machine alone; all others are in the internal network only."""
+    """To this machine alone; all other services are only on the internal network."""
     published = {"labelling": project.port, "gateway": project.gateway_port}
     published["prometheus"] = project.prometheus_port
     published["dashboard"] = project.dashboard_port
@@ -303,8 +303,8 @@ def test_nothing_but_pages_gateway_and_prometheus_is_reachable_from_outside(
 # the melody maker
 
 
-def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
-    """The address in the log is the one that a browser on this machine needs."""
+def test_the_page_requires_the_token_that_is_in_its_log(project: Project) -> None:
+    """A browser on this machine can open the address in the log."""
     page = address(project)
     assert re.fullmatch(rf"http://localhost:{project.port}/\?token=[0-9a-f]{{64}}", page)
     rater = RaterClient(page)
@@ -318,13 +318,13 @@ def test_the_page_wants_the_token_that_its_log_shows(project: Project) -> None:
 
 
 def test_the_first_question_comes_soon(project: Project) -> None:
-    """Ten seconds after everything is healthy, or before."""
+    """At most ten seconds after all containers are healthy."""
     question = visitor_of(project).question()
     assert question["asked"] - project.healthy_at < FIRST_QUESTION_S
 
 
-def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
-    """`docker compose up rater`: it answers what is open, and what is asked from then on."""
+def test_a_rater_answers_in_place_of_a_person(project: Project) -> None:
+    """`docker compose up rater` answers open questions and those that follow."""
     rater = visitor_of(project)
     before = rater.learning()["labels"]
     project.compose("up", "--detach", "rater")
@@ -333,7 +333,7 @@ def test_a_rater_answers_in_a_persons_place(project: Project) -> None:
 
 
 def test_an_answer_is_learned_from(project: Project) -> None:
-    """By two learners and two networks, of which each batch finds one."""
+    """Two learners and two networks share the batches."""
     rater = visitor_of(project)
 
     def is_idle() -> bool:
@@ -358,25 +358,25 @@ def test_an_answer_is_learned_from(project: Project) -> None:
 # the end
 
 
-def test_passwords_are_changed_while_all_runs_on(project: Project) -> None:
-    """By one command; the old ones are worth nothing from then on."""
+def test_passwords_are_rotated_without_a_pause(project: Project) -> None:
+    """One command replaces all of them; Redis rejects the old ones."""
     before = secrets_of(project)
     project.compose("run", "--rm", "-T", "secrets", "rotate")
     after = secrets_of(project)
     assert not set(before.values()) & set(after.values())
 
-    def greeted(password: str) -> str:
+    def ping(password: str) -> str:
         plain = "PATH=/usr/local/bin:/usr/bin:/bin redis-cli --user trainer ping 2>&1"
         return project.inside("redis", f"REDISCLI_AUTH={password} {plain}").stdout
 
-    assert "WRONGPASS" in greeted(before["trainer"])
-    assert "PONG" in greeted(after["trainer"])
+    assert "WRONGPASS" in ping(before["trainer"])
+    assert "PONG" in ping(after["trainer"])
     until(lambda: users_on(project) >= CONNECTED, timeout_s=30)
     project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
 
 
-def test_pages_want_their_new_tokens_once_they_are_restarted(project: Project) -> None:
-    """Who came in by the old address is out."""
+def test_restarted_pages_require_their_new_tokens(project: Project) -> None:
+    """The session of the old address ends."""
     rater = visitor_of(project)
     project.compose("restart", "labelling", "dashboard")
     until(lambda: address(project) != rater.address, timeout_s=30)
@@ -386,7 +386,7 @@ def test_pages_want_their_new_tokens_once_they_are_restarted(project: Project) -
 
 
 def test_restarted_redis_keeps_the_data(project: Project) -> None:
-    """And the components find it again by themselves."""
+    """The components reconnect."""
     before = project.counters()
     weights = project.redis("HGET", "{trebuchet}:model:controlmodel", "version")
     project.compose("restart", "redis")
@@ -396,8 +396,8 @@ def test_restarted_redis_keeps_the_data(project: Project) -> None:
     project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
 
 
-def test_stop_ends_everything_gracefully(project: Project) -> None:
-    """Whatever has not ended by itself after ten seconds is killed, and its exit code tells."""
+def test_stop_ends_every_container_gracefully(project: Project) -> None:
+    """A container that had to be killed after ten seconds would have another exit code."""
     page, labels = address(project), project.redis("HLEN", NAMES.table("labels"))
     project.compose("stop", "--timeout=10")
     codes = {each["Name"]: each["State"]["ExitCode"] for each in project.containers()}

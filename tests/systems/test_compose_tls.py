@@ -1,6 +1,6 @@
-"""deploy/compose.tls.yml: the trebuchet in containers, between which all is encrypted and checked.
+"""deploy/compose.tls.yml: the trebuchet in containers that connect to Redis by TLS.
 
-The tests are one story, from top to bottom.
+The tests build on each other, from top to bottom.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 SCALES = {"trainer": 1, "controlmodel": 1, "simulator": 2}
 STEPS = 10_000
-"""More than are done before the certificate is renewed."""
+"""More than the trebuchet finishes before the certificate is renewed."""
 FILES = ("docker-compose.yml", "deploy/compose.tls.yml")
 
 
 @pytest.fixture(scope="module")
 def project() -> Iterator[Project]:
-    """The trebuchet, while it learns."""
+    """The trebuchet while it trains."""
     with removed_afterwards(Project(SCALES, STEPS, FILES)) as project:
         project.compose("build", *SCALES)
         project.start()
@@ -31,14 +31,14 @@ def project() -> Iterator[Project]:
 
 
 def serial(project: Project) -> str:
-    """Of the certificate that Redis shows now; empty while it starts."""
+    """Return the serial number of the certificate of Redis; empty while Redis starts."""
     shown = "openssl s_client -connect redis:6379 -CAfile /run/ca/ca.crt -verify_return_error"
     done = project.inside("redis", f"{shown} </dev/null | openssl x509 -noout -serial")
     return done.stdout.strip()
 
 
-def test_a_certificate_that_ends_soon_is_renewed_while_all_runs(project: Project) -> None:
-    """`up` makes it, and Redis shows it after a restart; one with a year to go stays."""
+def test_a_certificate_that_expires_soon_is_renewed_while_the_system_runs(project: Project) -> None:
+    """`up` makes the next one, which Redis uses after a restart; a fresh one is kept."""
     before = serial(project)
     project.compose("run", "--rm", "certificates")
     project.compose("restart", "redis")
@@ -46,24 +46,24 @@ def test_a_certificate_that_ends_soon_is_renewed_while_all_runs(project: Project
     project.compose("run", "--rm", "certificates", "398")
     project.compose("restart", "redis")
     assert until(lambda: serial(project), timeout_s=30) != before
-    assert project.counters().get("finished", 0) < STEPS  # it was in the middle
+    assert project.counters().get("finished", 0) < STEPS  # it was still training
 
 
-def test_the_training_goes_on_and_counts_exactly(project: Project) -> None:
-    """Nobody was given up or did anything twice."""
+def test_the_training_continues_and_counts_exactly(project: Project) -> None:
+    """No batch was given up or trained twice."""
     counters = project.wait_finished(timeout_s=300)
     assert counters["sent"] == counters["applied"] == counters["distinct"] == STEPS
 
 
-def test_redis_speaks_nothing_but_tls(project: Project) -> None:
-    """To who speaks plainly it says nothing."""
+def test_redis_accepts_only_tls(project: Project) -> None:
+    """A client without TLS gets no reply."""
     plain = project.inside("redis", "/usr/local/bin/redis-cli ping || /usr/bin/redis-cli ping")
     assert "PONG" not in plain.stdout
     assert project.redis("PING") == ["PONG"]
 
 
 def test_keys_are_where_they_are_needed(project: Project) -> None:
-    """A component sees no key, and Redis not that of the CA."""
+    """A component has no private key, and Redis has only its own."""
     for service in SCALES:
         found = project.inside(service, "ls /run/ca; ls /run/tls /authority 2>/dev/null; true")
         assert found.stdout.split() == ["ca.crt"]
@@ -73,8 +73,8 @@ def test_keys_are_where_they_are_needed(project: Project) -> None:
     assert mode.split() == ["600", "redis"]
 
 
-def test_a_component_that_does_not_know_the_ca_ends_with_the_sentence(project: Project) -> None:
-    """It trusts what its image trusts, which has not signed this certificate."""
+def test_a_component_without_the_ca_ends_with_the_reason(project: Project) -> None:
+    """It trusts only the CAs of its image, which have not signed the certificate."""
     flags = ("--rm", "--no-deps", "-e", "REDIS_CA_FILE=")
     done = project.run("run", *flags, "trainer")
     assert done.returncode == 1

@@ -1,7 +1,7 @@
 """deploy/swarm.yml on a swarm of one machine: scaled, updated and rolled back while it trains.
 
-The tests are one story, from top to bottom. The second release of a component writes messages in
-another format than the first one, and both know both: see `tests/systems/release.py`.
+The tests build on each other, from top to bottom. The second release of a component writes messages
+in another format than the first, and both read both: see `tests/systems/release.py`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 
 from tests.systems.project import ROOT
-from tests.systems.stack import Stack, docker, look, removed_afterwards, swarm
+from tests.systems.stack import Stack, docker, removed_afterwards, swarm, until_docker
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 STEPS, STEP_S = 800, 0.25
-"""Few and slow, so that the run is still under way when all else is done."""
+"""Few and slow, so that the training outlasts the tests."""
 
 MODULES = {
     "trainer": "roomgrad_trebuchet.trainer.handlers",
@@ -42,7 +42,7 @@ exec python -m tests.systems.release "$@"
 
 
 def build_releases(stack: Stack, folder: Path) -> None:
-    """Of each component two images, tagged with the format in which they write."""
+    """Build two images of each component, tagged with the format that they write."""
     (folder / "tests/systems").mkdir(parents=True)
     for name in ("release.py", "slow_simulator.py"):
         shutil.copy(ROOT / "tests/systems" / name, folder / "tests/systems")
@@ -57,7 +57,7 @@ def build_releases(stack: Stack, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The trebuchet, under way, with as much patience as a busy machine needs."""
+    """The trebuchet while it trains, with health checks patient enough for a busy machine."""
     folder = tmp_path_factory.mktemp("stack")
     changes = folder / "changes.yml"
     none = {name: {"deploy": {"replicas": 0}} for name in OTHERS}
@@ -77,32 +77,32 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def wait_finished(stack: Stack, batches: int, timeout_s: float = 300) -> None:
-    """Wait until so many batches more are home."""
+    """Wait until so many more batches are finished."""
 
     def finished() -> int:
         return stack.counters().get("finished", 0)
 
     wanted = min(finished() + batches, STEPS)
-    look(lambda: finished() >= wanted, timeout_s=timeout_s)
+    until_docker(lambda: finished() >= wanted, timeout_s=timeout_s)
 
 
 def formats(stack: Stack, room: str) -> set[int]:
-    """The formats of the newest messages of a room."""
+    """Return the formats of the newest messages of a room."""
     key = f"{{trebuchet}}:{room}:DATA/FORWARD"
     lines = stack.redis("--no-raw", "XREVRANGE", key, "+", "-", "COUNT", "5")
     return {int(v) for line in lines for v in re.findall(r'{\\"v\\":(\d+),', line)}
 
 
 def test_scaled_services_share_the_work(stack: Stack) -> None:
-    """`docker service scale`, and each replica lives."""
+    """After `docker service scale` each replica has a heartbeat."""
     stack.scale(simulator=3, controlmodel=2)
     alive = "{trebuchet}:alive:simulator~*"
-    look(lambda: len(stack.redis("--scan", "--pattern", alive)) == 3, timeout_s=120)
+    until_docker(lambda: len(stack.redis("--scan", "--pattern", alive)) == 3, timeout_s=120)
     wait_finished(stack, 5)
     assert formats(stack, "output") == formats(stack, "model") == {1}
 
 
-def test_containers_can_do_nothing_but_their_work(stack: Stack) -> None:
+def test_containers_may_do_only_their_work(stack: Stack) -> None:
     """No root, no capabilities, nothing to write to, limits; a password that only it can read."""
     for container in stack.described():
         host = container["HostConfig"]
@@ -117,65 +117,65 @@ def test_containers_can_do_nothing_but_their_work(stack: Stack) -> None:
     assert stack.redis("ACL", "WHOAMI") == ["default"]
 
 
-def test_secrets_stand_nowhere(stack: Stack) -> None:
-    """Each component has a password of its own, and it is not in what Docker tells or keeps."""
+def test_secrets_are_not_revealed(stack: Stack) -> None:
+    """Each component has its own password, and it is in no output of Docker."""
     read = "cat /run/secrets/redis-password"
     secrets = [stack.inside(name, read) for name in (*MODULES, "redis")]
     assert len(set(secrets)) == len(secrets)
     assert {len(secret) for secret in secrets} == {64}
-    told = [json.dumps(stack.described())]
+    outputs = [json.dumps(stack.described())]
     services = docker("stack", "services", "--quiet", stack.name).split()
-    told.append(docker("service", "inspect", *services))
+    outputs.append(docker("service", "inspect", *services))
     kept = docker("secret", "ls", "--quiet", f"--filter=name={stack.name}").split()
-    told.append(docker("secret", "inspect", *kept))
+    outputs.append(docker("secret", "inspect", *kept))
     for name in MODULES:
-        told.append(docker("history", "--no-trunc", f"{stack.name}/{name}:1"))
-        told.append(stack.log(name))
-    assert not [secret for secret in secrets for text in told if secret in text]
+        outputs.append(docker("history", "--no-trunc", f"{stack.name}/{name}:1"))
+        outputs.append(stack.log(name))
+    assert not [secret for secret in secrets for text in outputs if secret in text]
 
 
 def test_an_update_rolls_through_while_it_trains(stack: Stack) -> None:
-    """Old and new replicas work side by side, though they write in different formats."""
+    """Old and new replicas work side by side, though they write different formats."""
     services = {"simulator": 3, "controlmodel": 2}
     for service in services:
         stack.update(service, tag=2)
-    look(lambda: set(stack.tags("simulator")) == {"1", "2"}, timeout_s=300)
+    until_docker(lambda: set(stack.tags("simulator")) == {"1", "2"}, timeout_s=300)
     for service, count in services.items():
-        look(lambda name=service, n=count: stack.tags(name) == ["2"] * n, timeout_s=600)
+        until_docker(lambda name=service, n=count: stack.tags(name) == ["2"] * n, timeout_s=600)
     wait_finished(stack, 5)
     assert formats(stack, "output") == formats(stack, "model") == {2}
 
 
 def test_an_update_is_rolled_back_while_it_trains(stack: Stack) -> None:
-    """The older release goes on with what the newer one has left."""
+    """The older release continues with the messages of the newer one."""
     stack.roll_back("controlmodel")
-    look(lambda: stack.tags("controlmodel") == ["1"] * 2, timeout_s=600)
+    until_docker(lambda: stack.tags("controlmodel") == ["1"] * 2, timeout_s=600)
     wait_finished(stack, 5)
     assert (formats(stack, "output"), formats(stack, "model")) == ({2}, {1})
     assert stack.counters()["finished"] < STEPS
 
 
 def test_secrets_are_rotated_while_it_trains(stack: Stack) -> None:
-    """Redis lets in old and new passwords first; then everybody gets a new one."""
+    """Redis accepts old and new passwords first; then each component gets a new one."""
     old = stack.inside("trainer", "cat /run/secrets/redis-password")
     stack.make_secrets(2)
     [before] = stack.containers("redis")
     stack.settings |= {"TAG": "2", "USERS": "2"}
     stack.deploy()
-    look(lambda: [before["Id"]] != [each["Id"] for each in stack.containers("redis")], 120)
+    until_docker(lambda: [before["Id"]] != [each["Id"] for each in stack.containers("redis")], 120)
     stack.wait_redis()
     stack.settings |= {"SECRETS": "2"}
     stack.deploy()
-    look(lambda: old not in stack.passwords("trainer"), timeout_s=600)
-    [new] = look(lambda: stack.passwords("trainer"), timeout_s=60)
+    until_docker(lambda: old not in stack.passwords("trainer"), timeout_s=600)
+    [new] = until_docker(lambda: stack.passwords("trainer"), timeout_s=60)
     user = ("--user", "trainer", "--no-auth-warning", "--pass")
     for password in (old, new):
         assert stack.redis(*user, password, "PING") == ["PONG"]
 
 
 def test_every_batch_was_learned_from_once(stack: Stack) -> None:
-    """After all that, nothing is lost, nothing doubled, nothing left over, and nothing dead."""
-    look(lambda: stack.counters().get("finished") == STEPS, timeout_s=900)
+    """After all that no message is lost, doubled, left over or dead."""
+    until_docker(lambda: stack.counters().get("finished") == STEPS, timeout_s=900)
     counters = stack.counters()
     assert counters["sent"] == counters["applied"] == counters["distinct"] == STEPS
     assert counters.get("dead", 0) == 0

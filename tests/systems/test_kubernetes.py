@@ -1,4 +1,4 @@
-"""deploy/kubernetes, laid out by kubectl without a cluster: valid, hardened, and of one piece."""
+"""deploy/kubernetes, built by kubectl without a cluster: valid, hardened and consistent."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ TOOLS = {"inference", "prometheus", "secrets", "redis"}  # of docker-compose.yml
 
 @pytest.fixture(params=OVERLAYS)
 def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
-    """Each of them in its turn."""
+    """The manifests of each overlay in turn."""
     return laid_out(request.param)
 
 
 @pytest.fixture(scope="session")
 def everything() -> list[Manifest]:
-    """Base with all features."""
+    """The manifests of base with all features."""
     return laid_out("everything")
 
 
 def selects(selector: Manifest, labels: Manifest) -> bool:
-    """Whether a selector, which has to say something, means who bears these labels."""
+    """Return whether a selector that is not empty matches these labels."""
     wanted = selector.get("matchLabels", selector)
     return bool(wanted) and wanted.items() <= labels.items()
 
@@ -68,7 +68,7 @@ def selects(selector: Manifest, labels: Manifest) -> bool:
     [("everything", OLDEST), ("everything", NEWEST), ("overlays/laptop", NEWEST)],
 )
 def test_every_manifest_is_valid(name: str, version: str) -> None:
-    """In the oldest and the newest Kubernetes that is tried; no field is unknown to it."""
+    """For the oldest and the newest version of Kubernetes, without unknown fields."""
     for manifest in laid_out(name):
         if manifest["apiVersion"].startswith("keda.sh/"):
             jsonschema.validate(manifest, KEDA[manifest["kind"]])
@@ -77,7 +77,7 @@ def test_every_manifest_is_valid(name: str, version: str) -> None:
 
 
 def test_an_unknown_field_would_be_found() -> None:
-    """The check above can fail."""
+    """The test above can fail."""
     deployment = next(each for each in laid_out("base") if each["kind"] == "Deployment")
     wrong = {**deployment, "spec": {**deployment["spec"], "replica": 1}}
     with pytest.raises(kubernetes_validate.ValidationError):
@@ -85,14 +85,14 @@ def test_an_unknown_field_would_be_found() -> None:
 
 
 def test_every_component_of_compose_is_there(everything: list[Manifest]) -> None:
-    """Those that it starts by itself in the base, the others by a feature."""
+    """The base has the services that compose starts by default; features have the others."""
     services = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
     assert set(of_kind(laid_out("base"), "Deployment")) == BASE
     assert set(of_kind(everything, "Deployment")) == BASE | OPTIONAL == services - TOOLS
 
 
 def test_everything_is_in_one_namespace(manifests: list[Manifest]) -> None:
-    """Whose pods the cluster itself keeps from asking for more than they need."""
+    """The cluster enforces the restricted profile in it."""
     [namespace] = of_kind(manifests, "Namespace").values()
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     name = namespace["metadata"]["name"]
@@ -100,8 +100,8 @@ def test_everything_is_in_one_namespace(manifests: list[Manifest]) -> None:
     assert {each["metadata"]["namespace"] for each in others} == {name}
 
 
-def test_the_page_names_what_is_there() -> None:
-    """Its features, folders and images are these, its links lead somewhere, sh can read it."""
+def test_the_readme_matches_the_folder() -> None:
+    """Its features, paths, images and links exist, and its shell commands parse."""
     page = (FOLDER / "README.md").read_text()
     assert re.findall(r"^\| `(\w+)` \|", page, re.M) == FEATURES
     for path in re.findall(r"\bdeploy/kubernetes[\w./-]*", page):
@@ -117,8 +117,8 @@ def test_the_page_names_what_is_there() -> None:
 # hardened
 
 
-def test_every_container_can_do_nothing_but_its_work(manifests: list[Manifest]) -> None:
-    """As in docker-compose.yml: no root, no capabilities, nothing to write to, bounded."""
+def test_every_container_may_do_only_its_work(manifests: list[Manifest]) -> None:
+    """As in docker-compose.yml: no root, no capabilities, read-only, with limits."""
     for name, template in templates(manifests).items():
         spec, only = template["spec"], container(template)
         assert spec["automountServiceAccountToken"] is False, name
@@ -141,7 +141,7 @@ def test_every_container_can_do_nothing_but_its_work(manifests: list[Manifest]) 
 
 
 def test_the_user_is_that_of_the_image() -> None:
-    """Kubernetes cannot tell by a name that it is not root's."""
+    """By number, as Kubernetes cannot tell from a name that it is not root."""
     assert "--uid 10001" in (ROOT / "deploy" / "Dockerfile").read_text()
 
 
@@ -155,41 +155,41 @@ def test_compose_builds_every_image(everything: list[Manifest]) -> None:
 
 
 @pytest.mark.parametrize("overlay", ["laptop", "cluster"])
-def test_an_overlay_says_where_all_its_images_are(
+def test_an_overlay_names_the_version_of_every_image(
     overlay: str,
 ) -> None:
-    """None is left without a version."""
+    """No image is left without a tag."""
     found = templates(laid_out(f"overlays/{overlay}"))
     assert all(re.search(r":[\w.]+$", container(each)["image"]) for each in found.values())
 
 
-# of one piece
+# consistent
 
 
-def test_probes_look_at_the_components_own_loop(everything: list[Manifest]) -> None:
-    """Restarted is who stands still, and nobody because Redis is away; pages answer by HTTP."""
+def test_probes_check_the_loop_of_the_component(everything: list[Manifest]) -> None:
+    """Only a hanging component is restarted, and none while Redis is unreachable."""
     for name in of_kind(everything, "Deployment"):
         only = container(templates(everything)[name])
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-            looks = only[probe]
-            if "exec" in looks:
+            check = only[probe]
+            if "exec" in check:
                 patient = ["--patient"] if probe != "readinessProbe" else []
                 health = ["python", "-m", "roomgrad.runtime.health"]
-                assert looks["exec"]["command"] == [*health, *patient]
+                assert check["exec"]["command"] == [*health, *patient]
             else:
-                assert looks["httpGet"]["path"] == "/healthz"
+                assert check["httpGet"]["path"] == "/healthz"
                 ports = {each["name"] for each in only["ports"]}
-                assert looks["httpGet"]["port"] in ports
+                assert check["httpGet"]["port"] in ports
     exec_less = {
         name
         for name in of_kind(everything, "Deployment")
         if "exec" not in container(templates(everything)[name])["livenessProbe"]
     }
-    assert exec_less == {"dashboard"}  # which is a page and no component with a loop
+    assert exec_less == {"dashboard"}  # a page without a component's loop
 
 
-def test_what_a_pod_mounts_or_reads_is_there(manifests: list[Manifest]) -> None:
-    """Secrets come from make-secrets, under the names and keys that are read."""
+def test_everything_that_a_pod_mounts_or_reads_exists(manifests: list[Manifest]) -> None:
+    """make-secrets makes the Secrets under the names and keys that pods read."""
     secrets, configs = read_secrets(FOLDER), of_kind(manifests, "ConfigMap")
     for name, template in templates(manifests).items():
         only, volumes = container(template), {v["name"]: v for v in template["spec"]["volumes"]}
@@ -212,7 +212,7 @@ def _values(only: Manifest) -> list[str]:
 
 
 def test_selectors_select(manifests: list[Manifest]) -> None:
-    """Services, budgets and owners find the pods that are meant, and ports have their names."""
+    """Services, budgets and owners select their pods, and ports have names."""
     pods = templates(manifests)
     for name, owner in of_kind(manifests, "Deployment", "StatefulSet").items():
         labels = {other: pod["metadata"]["labels"] for other, pod in pods.items()}
@@ -231,7 +231,7 @@ def test_selectors_select(manifests: list[Manifest]) -> None:
 
 
 def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
-    """A name that is spelled wrong would be ignored without a word."""
+    """A misspelled name would be ignored silently."""
     page = (ROOT / "docs" / "settings.md").read_text()
     known = {
         flag.replace("-", "_").upper() for flag in re.findall(r"^\| `--([a-z-]+)`", page, re.M)
@@ -242,11 +242,11 @@ def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
     for name in of_kind(everything, "Deployment"):
         env = [each["name"] for each in container(templates(everything)[name])["env"]]
         assert set(env) - {"COMPONENT"} <= known
-        assert env.index("COMPONENT") < env.index("REDIS_URL")  # which is made from it
+        assert env.index("COMPONENT") < env.index("REDIS_URL")  # REDIS_URL refers to it
 
 
-def test_features_change_what_they_say() -> None:
-    """Valkey instead of Redis with all else the same; a GPU for those that learn, alone."""
+def test_features_change_only_what_they_name() -> None:
+    """Valkey replaces Redis alone; only components that learn get a GPU."""
     redis, valkey = (container(templates(laid_out(each))["redis"]) for each in ("base", "valkey"))
     assert (valkey["image"], valkey["command"][0]) == ("valkey/valkey:8", "valkey-server")
     same = {"image": redis["image"], "command": ["redis-server", *valkey["command"][1:]]}
@@ -259,7 +259,7 @@ def test_features_change_what_they_say() -> None:
     assert with_gpu == {"controlmodel", "evalnet"}
 
 
-# who may speak to whom
+# network policies
 
 
 def _pods(manifests: list[Manifest]) -> Iterator[Pod]:
@@ -290,10 +290,10 @@ def _expected(name: str, components: set[str]) -> set[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("name", [*OVERLAYS, *FEATURES])
-def test_nobody_speaks_to_anybody_but_as_needed(
+def test_only_the_needed_connections_are_allowed(
     name: str,
 ) -> None:
-    """Every pair of pods at every port; what pods outside do among themselves is not ours."""
+    """For every pair of pods and every port, except between pods of other namespaces."""
     manifests = laid_out(name)
     policies = list(of_kind(manifests, "NetworkPolicy").values())
     pods = list(_pods(manifests))
@@ -312,10 +312,10 @@ def test_nobody_speaks_to_anybody_but_as_needed(
 
 
 @pytest.mark.parametrize("system", [TREBUCHET, MELODY], ids=lambda system: system.name)
-def test_keda_looks_at_every_stream_that_a_component_reads(
+def test_keda_watches_every_stream_that_a_component_reads(
     system: Any, everything: list[Manifest]
 ) -> None:
-    """At what waits and at what is in hand, for each of the groups that the contract declares."""
+    """Waiting and unacknowledged messages, for each group that the contract declares."""
     names = Names(system.name)
     for name, scaled in of_kind(everything, "ScaledObject").items():
         if name not in system.components:
@@ -332,13 +332,13 @@ def test_keda_looks_at_every_stream_that_a_component_reads(
         assert len(triggers) == 2 * len(streams)
 
 
-def test_keda_scales_those_who_only_answer(everything: list[Manifest]) -> None:
-    """Down to none; whoever speaks first, shows a page or holds connections stays."""
+def test_keda_scales_the_components_that_only_answer(everything: list[Manifest]) -> None:
+    """Down to none. The components that send first, serve a page or hold connections stay."""
     deployments = of_kind(everything, "Deployment")
     for name, scaled in of_kind(everything, "ScaledObject").items():
         spec = scaled["spec"]
         assert (spec["scaleTargetRef"]["name"], spec["minReplicaCount"]) == (name, 0)
-        assert "replicas" not in deployments[name]["spec"]  # else each apply would undo its work
+        assert "replicas" not in deployments[name]["spec"]  # or each apply would undo what KEDA did
     assert set(of_kind(everything, "ScaledObject")) == SCALED
     assert {name for name in deployments if "replicas" in deployments[name]["spec"]} == (
         BASE | OPTIONAL

@@ -37,7 +37,7 @@ def everything() -> list[Manifest]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server that was started as the pod of Redis starts it."""
+    """A server started like the pod of Redis."""
     manifests = laid_out("everything")
     volumes = templates(manifests)["redis"]["spec"]["volumes"]
     name = next(each for each in volumes if each["name"] == "config")["configMap"]["name"]
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 
 def test_nobody_gets_in_without_a_password(server: Served) -> None:
-    """And each user with its own alone."""
+    """Each user is accepted only with its own password."""
     for user, password in (("default", "guessed"), ("trainer", server.password("simulator"))):
         with pytest.raises(redis.AuthenticationError):
             server.as_user(user, password).ping()
@@ -66,7 +66,7 @@ def test_nobody_gets_in_without_a_password(server: Served) -> None:
 
 
 def test_the_scaler_sees_what_waits_and_what_is_in_hand(server: Served) -> None:
-    """By the commands that KEDA sends; and it can change nothing."""
+    """It may run the commands that KEDA sends, and may write nothing."""
     names, administrator = Names("scaled"), server.as_user("default")
     create_groups(administrator, TREBUCHET, names)
     stream, scaler = names.stream("model", "DATA/FORWARD"), server.as_user("scaler")
@@ -102,7 +102,7 @@ def test_the_scaler_sees_what_waits_and_what_is_in_hand(server: Served) -> None:
 def test_a_loop_that_does_not_turn_is_noticed(
     probe: str, server: Served, everything: list[Manifest]
 ) -> None:
-    """Where the server answers, patience ends."""
+    """Even the patient probe fails if the server answers."""
     command = container(templates(everything)["evolution"])[probe]["exec"]["command"]
     done = server.ask("evolution", environment(everything, "evolution"), command)
     assert done.returncode == 1
@@ -114,7 +114,7 @@ def test_a_loop_that_does_not_turn_is_noticed(
 def test_a_training_runs_with_the_settings_and_rights_of_the_pods(
     server: Served, everything: list[Manifest]
 ) -> None:
-    """Every process has exactly the variables of its pod, and is well by its own probe."""
+    """Each process has exactly the variables of its pod, and passes its own probe."""
     names = Names("trebuchet")
     with ExitStack() as stack:
         pods = {}
@@ -132,12 +132,12 @@ def test_a_training_runs_with_the_settings_and_rights_of_the_pods(
 
 
 def environment(manifests: list[Manifest], name: str) -> dict[str, str]:
-    """The variables of a pod as Kubernetes would make them."""
+    """Return the environment of a pod as Kubernetes would make it."""
     only = container(templates(manifests)[name])
     found: dict[str, str] = {}
     for each in only["envFrom"]:
         found |= of_kind(manifests, "ConfigMap")[each["configMapRef"]["name"]]["data"]
     for each in only["env"]:
-        value = each.get("value", name)  # the only other kind there is reads the pod's label
+        value = each.get("value", name)  # the only other kind of value is the pod's label
         found[each["name"]] = re.sub(r"\$\((\w+)\)", lambda m: found[m[1]], value)
     return found

@@ -1,4 +1,4 @@
-"""deploy/swarm.yml says of each service what docker-compose.yml says of it."""
+"""deploy/swarm.yml describes each service as docker-compose.yml does."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 STACK = yaml.safe_load((ROOT / "deploy/swarm.yml").read_text())
 PAGES = yaml.safe_load((ROOT / "deploy/swarm.pages.yml").read_text())
 
-# A question is asked from one's own machine, and deploy/swarm-secrets makes the secrets.
+# `inference` runs on the machine of the user, and deploy/swarm-secrets makes the secrets.
 ONLY_IN_COMPOSE = {"inference", "secrets"}
 SERVICES = sorted(STACK["services"])
 
-# What docker-compose.yml says in another way, or a stack cannot.
+# What a stack cannot express, or docker-compose.yml expresses in another way.
 INSTEAD_OF_DNS_OPT = "timeout:1 attempts:1"
-OTHERWISE = {"gateway": {"RUN"}, "labelling": {"HOSTS"}, "dashboard": {"HOSTS"}}
+DIFFERENT = {"gateway": {"RUN"}, "labelling": {"HOSTS"}, "dashboard": {"HOSTS"}}
 PORTS = {"labelling", "dashboard", "gateway"}
 
 
 def both(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a service of the stack, and of compose."""
     return STACK["services"][name], COMPOSE["services"][name]
 
 
 def test_both_have_the_same_services() -> None:
-    """And both start the same of them unasked."""
+    """And both start the same ones by default."""
     assert set(SERVICES) == set(COMPOSE["services"]) - ONLY_IN_COMPOSE
-    resting = {name for name in SERVICES if STACK["services"][name]["deploy"].get("replicas") == 0}
-    assert resting == {name for name in SERVICES if "profiles" in COMPOSE["services"][name]}
+    off = {name for name in SERVICES if STACK["services"][name]["deploy"].get("replicas") == 0}
+    assert off == {name for name in SERVICES if "profiles" in COMPOSE["services"][name]}
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_settings_are_the_same(name: str) -> None:
-    """Image, command, environment, health, and what a signal to stop finds."""
+    """Image, command, environment, health check, and how a container stops."""
     stack, compose = both(name)
     settings = dict(stack.get("environment", {}))
     options = " ".join(compose.get("dns_opt", []))
     assert settings.pop("RES_OPTIONS", "") == options in ("", INSTEAD_OF_DNS_OPT)
     assert settings.keys() == compose.get("environment", {}).keys()
-    for key in settings.keys() - OTHERWISE.get(name, set()):
+    for key in settings.keys() - DIFFERENT.get(name, set()):
         assert settings[key] == compose["environment"][key], key
     for key in ("image", "command", "healthcheck", "init", "stop_grace_period", "user"):
         assert stack.get(key) == compose.get(key), key
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_containers_may_do_the_same(name: str) -> None:
-    """Nothing but their work, and with the same limits."""
+def test_restrictions_are_the_same(name: str) -> None:
+    """Containers may do only their work, with the same limits."""
     stack, compose = both(name)
     for key in ("read_only", "cap_drop", "logging"):
         assert stack[key] == compose[key], key
@@ -63,8 +64,8 @@ def test_containers_may_do_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_whoever_is_replaced_has_a_successor_first(name: str) -> None:
-    """But where two would be in each other's way; a release that fails is taken back."""
+def test_a_replica_is_replaced_after_its_successor_has_started(name: str) -> None:
+    """Except where only one can run at a time. A release that fails is rolled back."""
     deploy = STACK["services"][name]["deploy"]
     alone = name in PORTS | {"redis", "rater", "prometheus"}
     for key in ("update_config", "rollback_config"):
@@ -75,7 +76,7 @@ def test_whoever_is_replaced_has_a_successor_first(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_each_component_has_secrets_of_its_own(name: str) -> None:
-    """Which only it can read; that they are there is left to deploy/swarm-secrets."""
+    """Only it can read them; deploy/swarm-secrets makes them."""
     secrets = STACK["services"][name].get("secrets", [])
     for secret in secrets:
         declared = STACK["secrets"][secret["source"]]
@@ -93,8 +94,8 @@ def test_each_component_has_secrets_of_its_own(name: str) -> None:
     assert {secret["target"] for secret in secrets} == wanted
 
 
-def test_every_secret_and_every_user_is_somebodys() -> None:
-    """deploy/swarm-secrets makes them by the names of the users."""
+def test_every_secret_and_every_user_is_used() -> None:
+    """deploy/swarm-secrets names the secrets after the users."""
     used = [
         each["source"] for name in SERVICES for each in STACK["services"][name].get("secrets", [])
     ]
@@ -105,8 +106,8 @@ def test_every_secret_and_every_user_is_somebodys() -> None:
     assert passwords == users - ONLY_IN_COMPOSE
 
 
-def test_nothing_is_published_unasked() -> None:
-    """swarm.pages.yml publishes what docker-compose.yml does, each where it runs."""
+def test_no_port_is_published_by_default() -> None:
+    """swarm.pages.yml publishes the ports that docker-compose.yml publishes."""
     assert not [name for name in SERVICES if "ports" in STACK["services"][name]]
     assert STACK["networks"]["default"]["internal"]
     assert set(PAGES["services"]) == PORTS
