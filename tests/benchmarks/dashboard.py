@@ -30,7 +30,7 @@ from rich.table import Table
 from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from tests.benchmarks.transport.stage import fresh_server, start
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until
 
 RUN = "watched"

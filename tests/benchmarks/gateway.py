@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roomgrad.testing import throwaway_server
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until
 
 HOST = "127.0.0.1"

@@ -27,7 +27,7 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
 from tests.benchmarks.training import components
-from tests.systems.reference import train
+from tests.systems.trebuchet.reference import train
 from tests.waiting import until
 
 TRACED = 200  # of the newest steps of a round: history keeps a thousand messages of a stream

@@ -22,7 +22,7 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.project import module_of
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
-from tests.systems.reference import train, weights_sha256
+from tests.systems.trebuchet.reference import train, weights_sha256
 
 WARM_UP = 100  # first steps of a round that are not timed
 COMPONENTS = ("controlmodel", "simulator", "trainer")

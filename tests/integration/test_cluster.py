@@ -43,7 +43,7 @@ from tests.integration.echo import (
     numbers,
 )
 from tests.integration.sender import Sender
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)

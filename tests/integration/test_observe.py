@@ -25,7 +25,7 @@ from roomgrad.testing import running
 from tests.collector import attributes, collecting
 from tests.integration.conftest import ROOT, EchoRun, OwnServer, make_echo_run
 from tests.integration.echo import REPLIES, echo_component, repeat
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.ports import neighbours
 from tests.waiting import until
 

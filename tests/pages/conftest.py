@@ -12,7 +12,7 @@ from roomgrad.testing import throwaway_server
 from tests.conftest import chromium
 from tests.integration.conftest import OwnServer
 from tests.pages.http_client import HttpClient
-from tests.pages.labelling_run import LabellingRun
+from tests.pages.melody.labelling_run import LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -25,7 +25,7 @@ from roomgrad.web.settings import WebSettings
 from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
 from tests.pages.http_client import HttpClient, Served
-from tests.pages.labelling_run import QUICK, LabellingRun, free_port
+from tests.pages.melody.labelling_run import QUICK, LabellingRun, free_port
 from tests.waiting import until
 
 TOKEN = "s3cret-s3cret-s3cret"

@@ -34,8 +34,8 @@ from tests.integration.echo import ECHO, INPUT, echo_component, numbers
 from tests.integration.gateway.gateway_process import GatewayProcess
 from tests.pages.conftest import Open
 from tests.pages.http_client import HttpClient
-from tests.pages.labelling_run import LabellingRun, free_port, history
-from tests.pages.test_looks import violations
+from tests.pages.melody.labelling_run import LabellingRun, free_port, history
+from tests.pages.melody.test_looks import violations
 from tests.waiting import until
 
 if TYPE_CHECKING:

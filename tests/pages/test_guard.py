@@ -18,7 +18,7 @@ from roomgrad.web.serving import bound
 from roomgrad_melody.labelling.server import PORT, LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
 from tests.pages.http_client import HttpClient
-from tests.pages.labelling_run import LabellingRun, free_port
+from tests.pages.melody.labelling_run import LabellingRun, free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]

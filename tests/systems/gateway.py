@@ -25,8 +25,8 @@ from roomgrad.redis.server import connect
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
-from tests.pages.labelling_run import free_port
-from tests.systems.melody import QUICK, ROOT
+from tests.pages.melody.labelling_run import free_port
+from tests.systems.melody.play import QUICK, ROOT
 from tests.waiting import until
 
 GATEWAY = "gateway"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 
 ROOT = Path(__file__).parents[2]
 UNSET = (

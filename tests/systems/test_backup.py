@@ -19,8 +19,8 @@ from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
 from tests.chaos.processes import Processes
 from tests.integration.conftest import start_redis
-from tests.systems import reference
 from tests.systems.conftest import QUICK
+from tests.systems.trebuchet import reference
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)

@@ -19,8 +19,8 @@ import swergio
 
 from roomgrad.names import Names
 from roomgrad_melody.contract import MELODY
+from tests.systems.melody.rater_client import FIRST_QUESTION_S, RaterClient
 from tests.systems.project import ROOT, Project, removed_afterwards, service_of
-from tests.systems.rater_client import FIRST_QUESTION_S, RaterClient
 from tests.waiting import until
 
 # The first build installs torch; later ones take it from the cache of Docker.

@@ -1,7 +1,7 @@
 """deploy/swarm.yml on a swarm of one machine: scaled, updated and rolled back while it trains.
 
 The tests build on each other, from top to bottom. The second release of a component writes messages
-in another format than the first, and both read both: see `tests/systems/release.py`.
+in another format than the first, and both read both: see `tests/systems/trebuchet/release.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STEPS, STEP_S = 800, 0.25
 MODULES = {
     "trainer": "roomgrad_trebuchet.trainer.handlers",
     "controlmodel": "roomgrad_trebuchet.controlmodel.handlers",
-    "simulator": "tests.systems.slow_simulator",
+    "simulator": "tests.systems.trebuchet.slow_simulator",
 }
 OTHERS = ("evolution", "evalnet", "learner", "labelling", "dashboard")
 
@@ -37,7 +37,7 @@ ENTRYPOINT ["sh", "release.sh", "{module}", "{tag}"]
 """
 RELEASE_SH = """
 if [ -d /opt/numba ]; then cp -R /opt/numba /tmp; fi
-exec python -m tests.systems.release "$@"
+exec python -m tests.systems.trebuchet.release "$@"
 """
 
 

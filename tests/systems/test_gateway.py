@@ -20,8 +20,8 @@ from roomgrad_trebuchet.contract import (
 )
 from tests.systems.gateway import Build, GatewayRun, house
 from tests.systems.gateway import build as build
-from tests.systems.melody import Play, simulated
-from tests.systems.melody import play as play
+from tests.systems.melody.play import Play, simulated
+from tests.systems.melody.play import play as play
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)

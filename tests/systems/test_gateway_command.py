@@ -19,7 +19,7 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -29,7 +29,7 @@ from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from tests.collector import Collector, attributes, collecting
 from tests.conftest import NO_PROMETHEUS
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.ports import neighbours
 from tests.waiting import until
 

@@ -20,7 +20,7 @@ from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TREBUCHET
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.systems.command_line import Command, commands
 from tests.waiting import until
 

@@ -16,7 +16,7 @@ from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
 from roomgrad.codec import FORMATS, decode, encode, header, pack, unpack
 from roomgrad.errors import DecodeError
 from roomgrad.schema import Declaration, HandlerDeclaration
-from tests.systems.release import FORMAT_2
+from tests.systems.trebuchet.release import FORMAT_2
 
 ROOM = Room("room")
 PAIRS = Stream(ROOM, MessageType.FORWARD, {"DATA": Array("<f4", ("batch", 2))})

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tests.benchmarks.transport.chain import COMPONENTS
 from tests.benchmarks.transport.stage import fresh_server, ratio, start
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 
 CHAIN = "tests.benchmarks.transport.chain"
 WARM_UP_S = 1.0

@@ -20,7 +20,7 @@ from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
 from tests.pages.http_client import HttpClient
-from tests.pages.labelling_run import MELODIES, LabellingRun, history
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
 from tests.waiting import until
 
 A, B, C = MELODIES[:3]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pages.assertions import saved, says, shows
 from tests.pages.conftest import Open
-from tests.pages.labelling_run import MELODIES, LabellingRun, history
+from tests.pages.melody.assertions import saved, says, shows
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

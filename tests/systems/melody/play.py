@@ -44,7 +44,7 @@ from roomgrad_melody.rater.rater import rating
 from roomgrad_trebuchet.ledger import hash_parameters
 from tests.waiting import until
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RATER = "rater"
 DISK = "appendonlydir"  # the name that servers give it
 

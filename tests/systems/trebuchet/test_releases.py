@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from roomgrad.local.project import module_of
-from tests.systems import reference
 from tests.systems.conftest import QUICK, Start, Training, assert_exact
+from tests.systems.trebuchet import reference
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -22,7 +22,8 @@ def join(training: Training, component: str, writes: int) -> None:
     """One more replica, of the release that writes in this format."""
     flags = training.plan.flags(component) + QUICK
     flags += [f"--batch-size={BATCH}"] if component == "trainer" else []
-    command = [sys.executable, "-m", "tests.systems.release", f"{module_of(component)}.handlers"]
+    module = f"{module_of(component)}.handlers"
+    command = [sys.executable, "-m", "tests.systems.trebuchet.release", module]
     name = f"{component}-writes-{writes}"
     training.launcher.start_command(name, [*command, str(writes), *flags])
 

@@ -30,8 +30,8 @@ from roomgrad_melody.contract import (
     MELODY,
     STOP,
 )
-from tests.pages.labelling_run import free_port
-from tests.systems.melody import (
+from tests.pages.melody.labelling_run import free_port
+from tests.systems.melody.play import (
     AWAY,
     RATER,
     Run,

@@ -20,7 +20,7 @@ from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.learner.strategy import choose
 from roomgrad_melody.learner.training import batch, batches, cross_entropy
 from roomgrad_trebuchet.ledger import hash_parameters
-from tests.systems.melody import Flags, Result, sha256, simulated
+from tests.systems.melody.play import Flags, Result, sha256, simulated
 
 Ratings = dict[str, int]
 

@@ -14,8 +14,8 @@ from roomgrad.local.launcher import Launcher
 from roomgrad.redis.server import connect
 from roomgrad_trebuchet.contract import TRAINER
 from tests.integration.sentinels import SentinelSet
-from tests.systems import reference
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
+from tests.systems.trebuchet import reference
 
 pytestmark = pytest.mark.timeout(180)
 

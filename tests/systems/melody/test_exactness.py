@@ -9,8 +9,8 @@ import pytest
 
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
 from roomgrad_melody.learner.settings import LearnerSettings
-from tests.systems import melody_reference
-from tests.systems.melody import (
+from tests.systems.melody import reference
+from tests.systems.melody.play import (
     RATER,
     Play,
     assert_exact,
@@ -20,7 +20,7 @@ from tests.systems.melody import (
     wait_end,
     write_labels,
 )
-from tests.systems.melody import play as play
+from tests.systems.melody.play import play as play
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -43,7 +43,7 @@ def test_a_run_in_lockstep_equals_one_process(
     run = play(lockstep(3, GENERATIONS, **more), {RATER: 1, **replicas})
     assert_exact(run)
     assert_labels_as_answered(run)
-    reference = melody_reference.play(run.flags, labels)
+    alone = reference.play(run.flags, labels)
     # Each training run goes ten times through all labels, twenty at a time.
     losses = run.records("losses")
     chains = [[] for _ in sizes]
@@ -51,12 +51,12 @@ def test_a_run_in_lockstep_equals_one_process(
         chains[losses[str(step)]["chain"]].append(losses[str(step)]["loss"])
     expected = [ceil(n / DEFAULTS.batch_size) * DEFAULTS.epochs for n in sizes]
     assert [len(chain) for chain in chains] == expected
-    assert chains == reference.chains
+    assert chains == alone.chains
     assert run.client.zcard(run.names.ledger(EVALNET)) == sum(expected)
     generations = run.records("generations")
-    assert [generations[str(n)]["mean"] for n in range(GENERATIONS + 1)] == reference.means
-    assert run.ratings() == reference.labels
-    assert run.result() == reference.result
+    assert [generations[str(n)]["mean"] for n in range(GENERATIONS + 1)] == alone.means
+    assert run.ratings() == alone.labels
+    assert run.result() == alone.result
 
 
 @pytest.mark.slow

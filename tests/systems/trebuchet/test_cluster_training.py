@@ -20,9 +20,9 @@ from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import TRAINER
 from tests.integration.clusters import MASTERS, Cluster, ClusterSet, lines_of, names_on
 from tests.integration.sentinels import AWAY, _free_ports
-from tests.systems import reference
 from tests.systems.command_line import commands
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
+from tests.systems.trebuchet import reference
 from tests.waiting import until
 
 STEPS, BATCH = 200, 20

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roomgrad_melody.genome import from_text, notes
 from roomgrad_melody.sound import frequency, samples
 from tests.pages.conftest import Open
-from tests.pages.labelling_run import MELODIES, LabellingRun
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -1,4 +1,4 @@
-"""The simulator, 50 ms or SHOT_PAUSE_S slower at each shot: `-m tests.systems.slow_simulator`."""
+"""The simulator, slower by 50 ms, or by SHOT_PAUSE_S, at each shot."""
 
 from __future__ import annotations
 

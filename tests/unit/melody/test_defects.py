@@ -27,7 +27,7 @@ from roomgrad_melody.genome import notes, random_genomes, text, texts
 from roomgrad_melody.learner.training import batches
 from roomgrad_melody.rater.handlers import component as rater
 from roomgrad_melody.rater.settings import RaterSettings
-from tests.unit.component_driver import (
+from tests.unit.melody.component_driver import (
     GENOMES,
     Learner,
     Player,

@@ -19,7 +19,7 @@ from roomgrad.redis.client import Client
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import from_text
 from roomgrad_melody.questions import Given, answer, lease, recent, release
-from tests.pages.labelling_run import MELODIES, LabellingRun
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun
 from tests.waiting import until
 
 A, B, C, D = MELODIES[:4]

@@ -27,10 +27,10 @@ from roomgrad.testing import throwaway_server
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import from_text, notes, pitches
 from roomgrad_melody.rater.rater import rating
-from tests.pages.assertions import saved, says
 from tests.pages.conftest import Open
 from tests.pages.conftest import browser as browser
 from tests.pages.conftest import visit as visit
+from tests.pages.melody.assertions import saved, says
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = Names(MELODY.name)
 
 FIRST_QUESTION_S = 10.0

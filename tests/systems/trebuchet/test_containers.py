@@ -16,7 +16,7 @@ import redis
 from roomgrad.names import Names
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.ledger import Ledger
-from tests.pages.labelling_run import free_port
+from tests.pages.melody.labelling_run import free_port
 from tests.systems.project import Project, removed_afterwards
 from tests.waiting import until
 

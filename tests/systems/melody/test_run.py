@@ -28,7 +28,7 @@ from roomgrad_melody.commands import standing, unattended
 
 pytestmark = pytest.mark.timeout(180)
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--labels", "17", "--seed-labels", "6", "--generations", "7", "--seed", "3"]
 
 Command = Callable[..., list[str]]

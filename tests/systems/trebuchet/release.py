@@ -1,4 +1,6 @@
-"""A component that knows a format 2, too: `python -m tests.systems.release MODULE WRITES`.
+"""A component that knows a second format, for tests of releases side by side.
+
+Run it as `python -m tests.systems.trebuchet.release MODULE WRITES`.
 
 Its format 2 says MODE where format 1 says MODEL_STATUS, and leaves out TO_ROOM. The release that
 still writes 1 and the next one, which writes 2, have to work side by side.

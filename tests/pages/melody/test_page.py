@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from roomgrad_melody.genome import from_text, notes
-from tests.pages.assertions import ratings, saved, says, shows
 from tests.pages.conftest import Open
-from tests.pages.labelling_run import MELODIES, LabellingRun, history
+from tests.pages.melody.assertions import ratings, saved, says, shows
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.systems import reference
 from tests.systems.conftest import Start, assert_exact
+from tests.systems.trebuchet import reference
 
 pytestmark = pytest.mark.timeout(120)
 

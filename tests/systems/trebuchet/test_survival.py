@@ -20,8 +20,8 @@ from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER
 from tests.chaos.processes import Processes
-from tests.systems import reference
 from tests.systems.conftest import QUICK
+from tests.systems.trebuchet import reference
 from tests.waiting import until
 
 STEPS, BATCH = 300, 20
@@ -143,7 +143,10 @@ def pace(directory: Path, simulators: int) -> float:
     with course(directory, 1, steps, window=8, components=(TRAINER, CONTROLMODEL)) as training:
         url = f"--redis-url=redis://127.0.0.1:{port_of(training.client)}/0"
         slow = Processes(
-            lambda _: ["tests.systems.slow_simulator", url, *QUICK], ["slow"], simulators, directory
+            lambda _: ["tests.systems.trebuchet.slow_simulator", url, *QUICK],
+            ["slow"],
+            simulators,
+            directory,
         )
         try:
             slow.start()

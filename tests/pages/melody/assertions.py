@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from roomgrad_melody.genome import from_text, notes
-from tests.pages.labelling_run import LabellingRun
+from tests.pages.melody.labelling_run import LabellingRun
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -20,7 +20,7 @@ from roomgrad_melody.contract import (
     USER,
 )
 from roomgrad_melody.genome import from_text, text, texts
-from tests.unit.component_driver import (
+from tests.unit.melody.component_driver import (
     GENOMES,
     Learner,
     answer_fields,

@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from tests.systems import reference
 from tests.systems.conftest import Start, Training, assert_exact
+from tests.systems.trebuchet import reference
 
 pytestmark = pytest.mark.timeout(180)
 

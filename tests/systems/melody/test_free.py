@@ -17,8 +17,15 @@ from roomgrad_melody.contract import CUSTOM, EVOLUTION, EVOLUTION_ROOM, LEARNER,
 from roomgrad_melody.evolution.settings import EvolutionSettings
 from roomgrad_melody.genome import random_genomes
 from roomgrad_melody.learner.settings import LearnerSettings
-from tests.systems.melody import Play, Run, assert_nothing_dead, is_idle, simulated, write_labels
-from tests.systems.melody import play as play
+from tests.systems.melody.play import (
+    Play,
+    Run,
+    assert_nothing_dead,
+    is_idle,
+    simulated,
+    write_labels,
+)
+from tests.systems.melody.play import play as play
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)

@@ -14,9 +14,9 @@ from roomgrad.testing import running
 from roomgrad_melody.contract import CUSTOM, LEARNER, MELODY, USER
 from roomgrad_melody.questions import answer, lease
 from tests.integration.conftest import OwnServer
-from tests.pages.assertions import saved, says, shows
 from tests.pages.conftest import Open
-from tests.pages.labelling_run import MELODIES, QUICK, LabellingRun, free_port
+from tests.pages.melody.assertions import saved, says, shows
+from tests.pages.melody.labelling_run import MELODIES, QUICK, LabellingRun, free_port
 from tests.waiting import until
 
 if TYPE_CHECKING:

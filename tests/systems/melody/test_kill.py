@@ -19,8 +19,8 @@ from roomgrad.redis.client import Client
 from roomgrad_melody import questions
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LABELLING, LEARNER, STOP
 from roomgrad_melody.questions import Given, Question
-from tests.systems import melody_reference
-from tests.systems.melody import (
+from tests.systems.melody import reference
+from tests.systems.melody.play import (
     AWAY,
     RATER,
     ROOT,
@@ -33,7 +33,7 @@ from tests.systems.melody import (
     simulated,
     write_labels,
 )
-from tests.systems.melody import play as play
+from tests.systems.melody.play import play as play
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
@@ -57,10 +57,10 @@ def assert_undisturbed(run: Run, folder: Path) -> None:
     assert_exact(run)
     assert_labels_as_answered(run)
     labels = write_labels(folder / "again.csv", FILE)
-    reference = melody_reference.play(run.flags, labels)
+    alone = reference.play(run.flags, labels)
     revisions = [(each["melody"], each["rating"]) for each in run.revisions()]
-    assert sorted(revisions) == sorted(reference.labels.items())
-    assert run.result() == reference.result
+    assert sorted(revisions) == sorted(alone.labels.items())
+    assert run.result() == alone.result
 
 
 @pytest.mark.parametrize(
