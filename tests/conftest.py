@@ -37,7 +37,11 @@ NO_KUBECTL = (
 )
 
 
-# How long an example takes says how busy the machine is.
+# testcontainers would start a clean-up container from an image that this project does not name.
+# The fixtures remove their containers themselves. It reads this variable when it is imported.
+os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
+
+# The duration of an example depends on how busy the machine is.
 hypothesis.settings.register_profile("busy", deadline=None)
 hypothesis.settings.load_profile("busy")
 

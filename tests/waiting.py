@@ -8,9 +8,14 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 
+# Long enough for a machine that is busy with other work; a test that passes never waits so long.
+LIMIT_S = 60.0
 
-def until(condition: Callable[[], Found], timeout_s: float = 10.0, every_s: float = 0.005) -> Found:
-    """Looks until something holds, and answers it."""
+
+def until(
+    condition: Callable[[], Found], timeout_s: float = LIMIT_S, every_s: float = 0.005
+) -> Found:
+    """Return the first true result of `condition`; fail if there is none in time."""
     end = time.monotonic() + timeout_s
     while not (found := condition()):
         assert time.monotonic() < end, f"did not happen within {timeout_s} s"

@@ -122,10 +122,10 @@ class Cluster:
             self.ask(place, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for place in self.places[1:]:
             self.ask(self.places[0], "CLUSTER", "MEET", *place, self.buses[place])
-        until(lambda: all(self._knows(each, len(self.places)) for each in self.places), 30.0)
+        until(lambda: all(self._knows(each, len(self.places)) for each in self.places))
         for place, master in zip(replicas, masters, strict=True):
             self.ask(place, "CLUSTER", "REPLICATE", self.ask(master, "CLUSTER", "MYID").decode())
-        until(lambda: all(self._well(each) for each in self.places), 60.0)
+        until(lambda: all(self._well(each) for each in self.places))
         for master in masters:
             with self.node(master) as client:  # who is online may not have asked for writes yet
                 client.execute_command("DEL", _key_of(self, master))

@@ -25,7 +25,7 @@ from roomgrad.redis.server import connect
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.echo import ECHO, INPUT, REPLIES, REQUESTS, numbers
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -85,7 +85,8 @@ class EchoRun:
 
     def wait_reply(self, message: Message, **options: Any) -> Message:
         """What the echo component said to a message."""
-        return wait_for(self.client, self.names, REPLIES, root_id=message.root_id, **options)
+        limit = {"timeout_s": LIMIT_S, **options}
+        return wait_for(self.client, self.names, REPLIES, root_id=message.root_id, **limit)
 
     def reply_count(self) -> int:
         """How many messages the echo component has said."""
@@ -193,7 +194,7 @@ class OwnServer:
     def turn_away(self, times: int) -> None:
         """Answers at the dead server's address, and closes so many connections at once."""
         with socket.create_server(("127.0.0.1", self.process.port)) as listener:
-            listener.settimeout(20)
+            listener.settimeout(60)
             for _ in range(times):
                 listener.accept()[0].close()
 

@@ -41,7 +41,7 @@ class Sender:
     def wait(self, count: int) -> None:
         """Waits until so many more stand."""
         before = len(self.told)
-        until(lambda: len(self.told) >= before + count, 30)
+        until(lambda: len(self.told) >= before + count)
 
     def _run(self) -> None:
         run, url = self._cage.names.run, self._cage.url

@@ -178,11 +178,11 @@ class SentinelSet:
         for each in self.servers:
             each.start()
         until(lambda: all(_answers(each, "PING") for each in self.servers))
-        until(lambda: _online(self.servers[0]) == len(self.servers) - 1, 20.0)
+        until(lambda: _online(self.servers[0]) == len(self.servers) - 1)
         _wait_acknowledged(self.servers[0], len(self.servers) - 1)
         for each in self.sentinels:
             each.start()
-        until(lambda: all(self._ready(each) for each in self.sentinels), 20.0)
+        until(lambda: all(self._ready(each) for each in self.sentinels))
 
     def _server(self, port: int, master: int, min_replicas: int) -> Process:
         lines = [

@@ -97,8 +97,8 @@ def assert_once(echo: EchoRun, told: list[str]) -> int:
     """Every message that the cluster holds has had each of its effects once; how many it lacks."""
     heard_key, said_key = (echo.names.stream(*stream.key) for stream in (REQUESTS, REPLIES))
     heard = roots(echo, heard_key)
-    until(lambda: len(roots(echo, said_key)) >= len(heard), 20)
-    until(lambda: patient(lambda: echo.pending()) == 0, 20)
+    until(lambda: len(roots(echo, said_key)) >= len(heard))
+    until(lambda: patient(lambda: echo.pending()) == 0)
     assert Counter(roots(echo, said_key)) == Counter(heard)
     assert echo.counter("received") == len(heard) == len(set(heard))
     assert not echo.client.exists(echo.names.dead())
@@ -287,7 +287,7 @@ def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None
             assert fetched(site, f"training?run={each.run}")["finished"] == 5
     finally:
         site.stop()
-        thread.join(10)
+        thread.join(60)
 
 
 def fetched(site: DashboardServer, path: str) -> Any:

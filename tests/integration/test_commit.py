@@ -156,12 +156,12 @@ def test_the_first_commit_wins(echo: EchoRun) -> None:
 
     def sleepy(message: Message, context: Context) -> Message:
         awake.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return repeat(message, context)
 
     zombie = echo.start(echo_component(sleepy), heartbeat_interval_s=30.0)
     message = echo.send(3)
-    assert awake.wait(10)
+    assert awake.wait(60)
     echo.start(echo_component())
     reply = echo.wait_reply(message)
     assert echo.counter("received") == 1

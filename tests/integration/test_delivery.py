@@ -66,7 +66,7 @@ def test_nothing_is_taken_from_a_slow_replica_that_lives(echo: EchoRun) -> None:
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return message.reply(OUTPUT, numbers(1))
 
     stolen: list[Message] = []
@@ -78,7 +78,7 @@ def test_nothing_is_taken_from_a_slow_replica_that_lives(echo: EchoRun) -> None:
     echo.start(echo_component(slow))
     echo.stack.callback(release.set)
     message = echo.send(0)
-    assert inside.wait(10)
+    assert inside.wait(60)
     other = echo.start(echo_component(thief))
     first = echo.client.xpending_range(echo.names.stream(*REQUESTS.key), "echo", "-", "+", 1)[0]
     # Two leases pass: the other replica has looked for orphans several times meanwhile.
@@ -184,12 +184,12 @@ def test_a_message_is_not_counted_dead_for_what_came_with_it(echo: EchoRun) -> N
     def note(message: Message, context: Context) -> Message:
         handled.append(message.entry)
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return message.reply(OUTPUT, message.array, type=FORWARD)
 
     echo.start(echo_component(note, answered=note))
     echo.stack.callback(release.set)
-    assert inside.wait(10)
+    assert inside.wait(60)
     owners = [
         echo.client.xpending_range(key, "echo", "-", "+", 10)[0]["consumer"].decode()
         for key in keys

@@ -61,7 +61,7 @@ def test_large_messages_are_trimmed_at_the_next_heartbeat(echo: EchoRun) -> None
     echo.start(echo_component(), history_mib=1, heartbeat_interval_s=2.0, heartbeat_lives_s=6.0)
     fill(echo, 40, values=25_000)  # 100 kB each
     until(lambda: echo.reply_count() == 40)
-    until(lambda: length(echo) < 20, timeout_s=8)  # four beats
+    until(lambda: length(echo) < 20)  # four beats
 
 
 def test_what_a_group_has_not_acknowledged_is_never_trimmed(echo: EchoRun) -> None:
@@ -130,5 +130,5 @@ def test_errors_are_bounded(echo: EchoRun) -> None:
         for _ in range(ERRORS_KEPT + 500):
             pipe.xadd(echo.names.stream(*REQUESTS.key), {"m": "rubbish"})
         pipe.execute()
-    until(lambda: echo.client.xlen(echo.names.dead()) == ERRORS_KEPT + 500, timeout_s=40)
+    until(lambda: echo.client.xlen(echo.names.dead()) == ERRORS_KEPT + 500)
     assert echo.client.xlen(echo.names.stream("errors", "LOG/ERROR")) < ERRORS_KEPT + 200

@@ -162,7 +162,6 @@ def test_output_stands_in_the_log_of_the_process(
     assert launcher.log_path("child_command-0").read_text() == "calling\n"
 
 
-@pytest.mark.timeout(60)
 def test_a_settings_error_is_final_and_its_sentence_is_kept(launcher: Launcher) -> None:
     """Starting again cannot help against a wrong setting."""
     script = "import sys; print('--steps is 0', file=sys.stderr); sys.exit(2)"
@@ -172,7 +171,6 @@ def test_a_settings_error_is_final_and_its_sentence_is_kept(launcher: Launcher) 
     assert launcher.restarts == 0
 
 
-@pytest.mark.timeout(60)
 def test_a_process_that_never_gets_up_is_given_up(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,7 +162,7 @@ def test_another_replica_computes_at_the_weights_of_the_forward(echo: EchoRun) -
 def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun) -> None:
     """Two replicas step from the same version: both gradients count, each once."""
     calls: list[str] = []
-    meet = threading.Barrier(2, timeout=10)
+    meet = threading.Barrier(2, timeout=60)
 
     @on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
     def together(message: Message, context: Context) -> Message:
@@ -206,13 +206,13 @@ def test_a_stale_forward_runs_again_at_the_newer_weights(echo: EchoRun) -> None:
         outputs.append(float(reply.array[0]))
         if message.array[0] == 7 and len(outputs) == 2:
             inside.set()
-            assert release.wait(20)
+            assert release.wait(60)
         return reply
 
     echo.start(scale(slow, gradient))
     reply = echo.wait_reply(echo.send(1))
     message = echo.send(7)
-    assert inside.wait(10)
+    assert inside.wait(60)
     echo.start(scale(slow, gradient))
     answer(echo, reply, 1)
     release.set()

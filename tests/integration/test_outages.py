@@ -69,7 +69,7 @@ def test_a_replica_stops_while_its_server_is_away(own_server: OwnServer, own_ech
     own_server.kill()
     own_server.turn_away(3)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     own_server.restart()
 
 
@@ -118,12 +118,12 @@ def test_work_that_an_outage_interrupts_is_done_once(
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return repeat(message, context)
 
     own_echo.start(echo_component(slow))
     message = own_echo.send(4)
-    assert inside.wait(10)
+    assert inside.wait(60)
     own_server.kill()
     release.set()
     own_server.restart()
@@ -160,13 +160,13 @@ def test_a_delivery_that_was_lost_on_the_way_is_read_again(own_echo: EchoRun) ->
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return repeat(message, context)
 
     replica = own_echo.start(echo_component(slow), lease_s=60.0)
     own_echo.stack.callback(release.set)
     first = own_echo.send(1)
-    assert inside.wait(10)
+    assert inside.wait(60)
     second = own_echo.send(2)  # as if read by the replica's own consumer, and lost
     key = own_echo.names.stream(*REQUESTS.key)
     own_echo.client.xreadgroup("echo", replica.consumer, {key: ">"})
@@ -195,7 +195,7 @@ def test_a_group_destroyed_under_a_handler_loses_nothing(own_echo: EchoRun) -> N
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return repeat(message, context)
 
     own_echo.start(echo_component(slow))
@@ -205,7 +205,7 @@ def test_a_group_destroyed_under_a_handler_loses_nothing(own_echo: EchoRun) -> N
     release.clear()
     inside.clear()
     open_ = own_echo.send(2)
-    assert inside.wait(10)
+    assert inside.wait(60)
     own_echo.client.xgroup_destroy(own_echo.names.stream(*REQUESTS.key), "echo")
     release.set()
     own_echo.wait_reply(open_)
@@ -251,12 +251,12 @@ def test_a_server_emptied_under_a_handler_starts_the_run_again(own_echo: EchoRun
     def slow(message: Message, context: Context) -> Message:
         context.memory.put(message.id, array=message.array)
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return message.reply(OUTPUT, message.array)
 
     own_echo.start(echo_component(slow))
     old = own_echo.send(1)
-    assert inside.wait(10)
+    assert inside.wait(60)
     own_echo.client.flushall()
     release.set()
     new = until(lambda: own_echo.client.exists(own_echo.names.run_info())) and own_echo.send(2)
@@ -282,12 +282,12 @@ def test_a_full_server_leaves_nothing_half_done(own_echo: EchoRun) -> None:
     def slow(message: Message, context: Context) -> Message:
         context.memory.put(message.id, array=message.array)
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return repeat(message, context)
 
     own_echo.start(echo_component(slow))
     message = own_echo.send(1)
-    assert inside.wait(10)
+    assert inside.wait(60)
     own_echo.client.config_set("maxmemory", "100kb")
     with pytest.raises(ServerError, match="maxmemory"):
         own_echo.send(2)

@@ -38,7 +38,7 @@ def test_a_signal_lets_the_work_in_hand_finish(echo: EchoRun, number: signal.Sig
     messages = [echo.send(value) for value in range(50)]
     echo.wait_reply(messages[0])
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not echo.client.exists(key)
     assert echo.pending() == 0
     done = echo.counter("received")

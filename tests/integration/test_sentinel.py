@@ -71,7 +71,7 @@ def assert_once(echo: EchoRun, servers: SentinelSet, told: list[str]) -> int:
     with contextlib.closing(servers.client()) as client:
         keys = [echo.names.stream(*stream.key) for stream in (REQUESTS, REPLIES)]
         heard = roots(client, keys[0])
-        until(lambda: len(roots(client, keys[1])) >= len(heard), timeout_s=20)
+        until(lambda: len(roots(client, keys[1])) >= len(heard))
         until(lambda: client.xpending(keys[0], "echo")["pending"] == 0)
         assert Counter(roots(client, keys[1])) == Counter(heard)
         assert int(client.hget(echo.names.counters("echo"), "received") or 0) == len(heard)
@@ -126,13 +126,13 @@ def test_a_failover_in_the_middle_of_work_does_everything_once(
     for _ in range(2):
         echo.start(echo_component(tally), block_s=0.5)
     with Sender(echo, forgives=FORGIVEN) as sender:
-        until(lambda: len(sender.told) > 300, timeout_s=30)
+        until(lambda: len(sender.told) > 300)
         old = getattr(servers, upset)()
         seconds = measured(echo, servers)
         print(f"{upset}: {seconds:.2f} s from the election to an answer")
         assert seconds < BACK_S
         before = len(sender.told)
-        until(lambda: len(sender.told) > before + 20, timeout_s=30)
+        until(lambda: len(sender.told) > before + 20)
     if upset == "freeze_master":
         servers.thaw(old)
     assert assert_once(echo, servers, sender.told) <= may_lose
@@ -158,7 +158,7 @@ def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing
         echo.start(echo_component(tally))
     echo.start(listener(hear, everyone=True), replica="ear")
     with Sender(echo, forgives=FORGIVEN) as sender:
-        until(lambda: len(sender.told) > 300, timeout_s=30)
+        until(lambda: len(sender.told) > 300)
         old = servers.freeze_master()
         servers.wait_elected()
         servers.thaw(old)
@@ -167,7 +167,7 @@ def test_a_master_that_comes_back_is_left_and_its_own_history_mixes_with_nothing
             for message in strays:
                 astray.send(message)
         before = len(sender.told)
-        until(lambda: len(sender.told) > before + 100, timeout_s=30)
+        until(lambda: len(sender.told) > before + 100)
     assert_once(echo, servers, sender.told)
     with contextlib.closing(servers.client()) as client:
         stored = set(roots(client, echo.names.stream(*REQUESTS.key)))
@@ -296,12 +296,12 @@ def test_a_master_without_replicas_is_asked_again_on_new_connections(own_echo: E
 
     def slow(message: Message, context: Context) -> Message:
         inside.set()
-        assert release.wait(20)
+        assert release.wait(60)
         return tally(message, context)
 
     own_echo.start(echo_component(slow))
     message = own_echo.send(1)
-    assert inside.wait(10)
+    assert inside.wait(60)
     own_echo.client.config_set("min-replicas-to-write", "1")
     with structlog.testing.capture_logs() as lines:
         release.set()

@@ -180,7 +180,7 @@ def test_a_chain_over_tls_counts_exactly(server: TlsServer, echo: EchoRun) -> No
     assert echo.pending() == 0
     assert echo.dead_letters() == []
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
 
 
 @contextlib.contextmanager

@@ -120,7 +120,7 @@ def test_a_root_in_somebodys_hands_is_open(echo: EchoRun) -> None:
 
     replica = echo.start(echo_component(wait))
     message = echo.send(1)
-    assert entered.wait(10)
+    assert entered.wait(60)
     try:
         found, shown = traced(echo, message.root_id), trace(echo, message.root_id).stdout
     finally:

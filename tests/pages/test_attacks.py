@@ -51,7 +51,7 @@ def site(page: str, labelling: LabellingRun, url: str, **settings: object) -> It
         yield made
     finally:
         made.stop()
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture(scope="module", params=["labelling", "dashboard"])
@@ -522,7 +522,7 @@ def bare(routes: list[Route]) -> Iterator[Bare]:
         yield Bare(Served_(listener), lambda: len(server.server_state.connections))
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
 
 
 def test_an_error_says_nothing_of_itself() -> None:

@@ -72,7 +72,7 @@ def serving(url: str, **changed: Any) -> Iterator[DashboardServer]:
         yield site
     finally:
         site.stop()
-        thread.join(10)
+        thread.join(60)
         assert codes == [0], "the dashboard did not end well"
 
 

@@ -52,7 +52,7 @@ class Training:
 
     def wait_applied(self, steps: int) -> None:
         """Waits until so many steps stand."""
-        until(lambda: self.checked() >= steps, timeout_s=60)
+        until(lambda: self.checked() >= steps)
 
     def wait_finished(self) -> ledger.Ledger:
         """Waits until the last gradient is home, and answers the counters."""

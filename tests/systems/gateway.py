@@ -106,7 +106,7 @@ class GatewayRun:
         self.wait_open()
 
     def wait_open(self) -> None:
-        until(self.is_open, timeout_s=30)
+        until(self.is_open)
 
     def is_open(self) -> bool:
         self.launcher.check()

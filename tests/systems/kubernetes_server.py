@@ -91,7 +91,7 @@ def serving(
         yield served
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
 
 
 def _answers(served: Served) -> bool:

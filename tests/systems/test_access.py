@@ -126,7 +126,7 @@ def test_the_trebuchet_learns_as_its_users(guarded: Guarded) -> None:
         running(simulator, SimulatorSettings(**more), guarded.url_of("simulator")),
     ):
         counters = guarded.runs["trebuchet"].counters("trainer")
-        until(lambda: guarded.client.hget(counters, "finished") == b"%d" % STEPS, 60)
+        until(lambda: guarded.client.hget(counters, "finished") == b"%d" % STEPS)
         with Client(
             TREBUCHET, "trebuchet", guarded.url_of("inference"), name="inference"
         ) as client:
@@ -149,8 +149,8 @@ def test_the_melody_maker_breeds_and_learns_as_its_users(guarded: Guarded) -> No
         running(labelling(lambda: None), LabellingSettings(**more), guarded.url_of("labelling")),
         running(rater, RaterSettings(replica="one", **more), guarded.url_of("rater")),
     ):
-        until(lambda: guarded.client.hlen(names.table("labels")) >= 5, 60)
-        until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10, 60)
+        until(lambda: guarded.client.hlen(names.table("labels")) >= 5)
+        until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10)
         with guarded.logged_in("labelling") as client:
             assert SnapshotReader(names, Sound()).read(client)["learning"]["labels"] >= 5
     assert guarded.refused() == []
@@ -167,12 +167,12 @@ def test_a_person_rates_as_the_user_of_the_page(guarded: Guarded) -> None:
         Client(MELODY, "melody", guarded.url_of("labelling"), name="labelling") as client,
     ):
         client.send(Message.open(CONTROL, type=COMMAND, CMD="ASK"))
-        first, *_ = until(lambda: questions.lease(client, "Ada", 2), 60)
+        first, *_ = until(lambda: questions.lease(client, "Ada", 2))
         label = names.table("labels")
         questions.answer(client, "Ada", first.melody, 4, first.root)
-        until(lambda: guarded.client.hexists(label, first.melody), 30)
+        until(lambda: guarded.client.hexists(label, first.melody))
         questions.answer(client, "Ada", first.melody, None, first.root)
-        until(lambda: not guarded.client.hexists(label, first.melody), 30)
+        until(lambda: not guarded.client.hexists(label, first.melody))
         questions.recent(client, "Ada")
         questions.release(client, "Ada")
     assert guarded.refused() == []

@@ -229,7 +229,7 @@ def test_a_swergio_client_can_connect_from_this_machine(project: Project) -> Non
     """Components that know nothing of swergio answer it in a room."""
     rater = swergio.Client("visitor", "127.0.0.1", project.gateway_port)
     with closing(rater.client) as connection:
-        connection.settimeout(20)
+        connection.settimeout(60)
         rater.join_room("output")
         asked = {"ID": uuid.uuid4().hex, "ROOT_ID": uuid.uuid4().hex, "TYPE": "DATA/FORWARD"}
         status = swergio.MODEL_STATUS.VALIDATE.id
@@ -268,7 +268,7 @@ def test_prometheus_scrapes_every_replica(project: Project) -> None:
     replicas = sorted(
         name for name, n in COMPONENTS.items() for _ in range(n) if name != "dashboard"
     )
-    until(lambda: up() == replicas, timeout_s=30)
+    until(lambda: up() == replicas)
     assert {each["health"] for each in told("targets")["activeTargets"]} == {"up"}
     [group] = told("rules")["groups"]
     assert {rule["health"] for rule in group["rules"]} <= {"ok", "unknown"}
@@ -328,7 +328,7 @@ def test_a_rater_answers_in_place_of_a_person(project: Project) -> None:
     rater = visitor_of(project)
     before = rater.learning()["labels"]
     project.compose("up", "--detach", "rater")
-    until(lambda: rater.learning()["labels"] >= before + 7, timeout_s=60)
+    until(lambda: rater.learning()["labels"] >= before + 7)
     project.compose("stop", "rater")
 
 
@@ -341,14 +341,14 @@ def test_an_answer_is_learned_from(project: Project) -> None:
         now = json.loads(record)
         return not (now["chain"] or now["dirty"] or now["scoring"] or now["rerank"])
 
-    until(is_idle, timeout_s=60)
+    until(is_idle)
     before = rater.learning()
     question = rater.question()
     rater.answer(question, 4)
-    found = until(lambda: label(project, question["melody"]), timeout_s=20)
+    found = until(lambda: label(project, question["melody"]))
     assert (found["rating"], found["rater"], found["root"]) == (4, "Ada", question["root"])
 
-    until(lambda: rater.learning()["runs"] > before["runs"] and is_idle(), timeout_s=60)
+    until(lambda: rater.learning()["runs"] > before["runs"] and is_idle())
     counters = project.counters("melody")
     assert counters["sent"] == counters["finished"] == counters["applied"] == counters["distinct"]
     assert counters["sent"] > 0
@@ -371,7 +371,7 @@ def test_passwords_are_rotated_without_a_pause(project: Project) -> None:
 
     assert "WRONGPASS" in ping(before["trainer"])
     assert "PONG" in ping(after["trainer"])
-    until(lambda: users_on(project) >= CONNECTED, timeout_s=30)
+    until(lambda: users_on(project) >= CONNECTED)
     project.compose("run", "--rm", "-T", "inference", "--wind", "3", "--target", "60")
 
 
@@ -379,10 +379,10 @@ def test_restarted_pages_require_their_new_tokens(project: Project) -> None:
     """The session of the old address ends."""
     rater = visitor_of(project)
     project.compose("restart", "labelling", "dashboard")
-    until(lambda: address(project) != rater.address, timeout_s=30)
+    until(lambda: address(project) != rater.address)
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        until(lambda: rater.ask("/api/state"), timeout_s=30)
-    assert until(lambda: visitor_of(project), timeout_s=30).ask("/api/state")["run"] == "melody"
+        until(lambda: rater.ask("/api/state"))
+    assert until(lambda: visitor_of(project)).ask("/api/state")["run"] == "melody"
 
 
 def test_restarted_redis_keeps_the_data(project: Project) -> None:

@@ -75,7 +75,7 @@ def test_who_says_what_does_not_fit_is_told_so(build: Build) -> None:
     trebuchet.open()
     watching = trebuchet.invite("worker", "eve", "--rooms", "input")
     client = trebuchet.speaker().client
-    client.client.settimeout(10)
+    client.client.settimeout(60)
     question = {"TYPE": "DATA/FORWARD", "TO_ROOM": "input", "ROOT_ID": "of-mine"}
     client.send({**question, "DATA": [[1.0, 2.0, 3.0]]})
     answer = next(each for each in iter(client.receive, False) if each["TYPE"] == "LOG/ERROR")
@@ -247,7 +247,7 @@ def train_ours(trebuchet: GatewayRun, component: str, steps: int) -> tuple[float
         found = ledger.read(trebuchet.client, trebuchet.names)
         return found if found.finished + found.dead >= steps else None
 
-    found = until(finished, timeout_s=40)
+    found = until(finished)
     assert (found.sent, found.finished, found.dead, found.open) == (steps, steps, 0, 0)
     losses = ledger.losses(trebuchet.client, trebuchet.names)
     assert len(losses) == steps
@@ -295,11 +295,11 @@ def test_their_user_rates_our_melodies(play: Play) -> None:
         maker = house(run.launcher, run.client, run.names.run, stack)
         maker.open()
         user = maker.invite("user", "ada")
-        until(lambda: len(run.records("labels")) >= 10, timeout_s=60)
+        until(lambda: len(run.records("labels")) >= 10)
     labels = run.records("labels")
     rated = {melody for line in user.lines("rated") for melody in line["rated"]}
     assert labels.keys() <= rated
     assert {label["rater"] for label in labels.values()} == {"ada"}
     assert [label["rating"] for label in labels.values()] == simulated(list(labels))
-    until(lambda: run.applied > 0, timeout_s=20)
+    until(lambda: run.applied > 0)
     assert run.client.xlen(run.names.dead()) == 0

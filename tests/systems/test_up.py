@@ -69,12 +69,12 @@ def test_no_message_waits_for_whom_somebody_stands_in(
     assert groups(client, names) == set(TREBUCHET.components) - {SIMULATOR}
     assert runs.forgotten(client, names) == {SIMULATOR}
     forward = names.stream("model", "DATA/FORWARD")
-    until(lambda: client.xlen(forward) == 1, timeout_s=30)
+    until(lambda: client.xlen(forward) == 1)
     roomgrad("down")
 
     roomgrad("up", "trebuchet", "--steps", str(STEPS))
     assert runs.forgotten(client, names) == frozenset()
-    until(lambda: ledger.read(client, names).finished == STEPS, timeout_s=60)
+    until(lambda: ledger.read(client, names).finished == STEPS)
     assert groups(client, names) == set(TREBUCHET.components)
     assert client.xlen(names.dead()) == 0
 
@@ -100,14 +100,14 @@ def test_a_client_may_take_its_place_when_everybody_waits_already(
     names, port, steps = Names("trebuchet"), free_port(), str(STEPS)
     words = ["--steps", steps, "--gateway", str(port), "--replicas", f"{CONTROLMODEL}=0"]
     roomgrad("up", "trebuchet", *words)
-    until(lambda: client.xlen(names.stream("input", "DATA/FORWARD")) == 1, timeout_s=30)
+    until(lambda: client.xlen(names.stream("input", "DATA/FORWARD")) == 1)
     paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
     command = [sys.executable, "-m", "tests.swergio.control", "--name=aim", f"--port={port}"]
     with subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.DEVNULL
     ) as guest:
         try:
-            until(lambda: ledger.read(client, names).finished == STEPS, timeout_s=60)
+            until(lambda: ledger.read(client, names).finished == STEPS)
         finally:
             guest.kill()
     assert client.xlen(names.dead()) == 0

@@ -53,5 +53,5 @@ def test_another_thread_may_stop_it_too() -> None:
     stopping = ShutdownEvent()
     thread = threading.Thread(target=stopping.set)
     thread.start()
-    assert stopping.wait(10)
+    assert stopping.wait(60)
     thread.join()

@@ -68,7 +68,7 @@ def test_ps_shows_a_replica_that_is_long_in_a_handler(echo: EchoRun) -> None:
 
     echo.start(echo_component(wait))
     echo.send(1)
-    assert entered.wait(10)
+    assert entered.wait(60)
     try:
         until(lambda: re.search(r"in one handler for \d", shown(echo, "ps")))
         (row,) = found(echo, "ps")["replicas"]
@@ -295,5 +295,5 @@ def test_top_draws_again_until_ctrl_c(echo: EchoRun) -> None:
     while seen.count(b"messages/s") < 3:
         seen += os.read(main, 4096)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     os.close(main)

@@ -160,7 +160,7 @@ def test_an_operator_who_is_killed_leaves_the_letter_or_the_message(own_echo: Ec
     command = [sys.executable, "-m", "roomgrad", "dead", "requeue", "--all"]
     command += ["--run", own_echo.names.run]
     process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
-    until(lambda: own_echo.client.xlen(key) > 100, timeout_s=30)
+    until(lambda: own_echo.client.xlen(key) > 100)
     process.kill()
     process.wait()
     until(lambda: own_echo.client.info("clients")["connected_clients"] <= 2)

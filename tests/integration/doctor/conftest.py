@@ -37,7 +37,7 @@ def redis8(*options: str, disk: str = "") -> Iterator[str]:
         container = container.with_tmpfs_mount("/data", disk)
     with container.with_command(shlex.join(["redis-server", *options])) as started:
         url = f"redis://{started.get_container_host_ip()}:{started.get_exposed_port(6379)}/0"
-        until(lambda: answers(url), timeout_s=30)
+        until(lambda: answers(url))
         yield url
 
 

@@ -59,7 +59,7 @@ def test_a_run_that_trains_is_well(client: redis.Redis, own_url: str) -> None:
         running(trainer, TrainerSettings(train_steps=many, window=3), own_url),
     ):
         counters = Names("trebuchet").counters("trainer")
-        until(lambda: int(client.hget(counters, "finished") or 0) > 5, timeout_s=60)
+        until(lambda: int(client.hget(counters, "finished") or 0) > 5)
         for _ in range(20):
             assert not bad(examined(own_url))
 

@@ -134,7 +134,7 @@ def test_a_full_disk_is_found() -> None:
                 return True
             return False
 
-        until(refused, timeout_s=60)
+        until(refused)
         finding = only(examined(url))
         assert (finding.about, finding.level) == ("append-only file", PROBLEM)
         assert "refuses all commits" in finding.found
@@ -149,7 +149,7 @@ def test_a_replica_is_found_and_a_server_with_replicas_is_warned_of() -> None:
         contextlib.closing(connect(second.url)) as replica,
     ):
         replica.replicaof("127.0.0.1", first.port)
-        until(lambda: replica.info("replication").get("master_link_status") == "up", 30)
+        until(lambda: replica.info("replication").get("master_link_status") == "up")
         finding = only(examined(second.url))
         assert (finding.about, finding.level) == ("replication", PROBLEM)
         assert first.url in finding.do

@@ -80,7 +80,7 @@ class GatewayProcess:
     def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
     def peer(self, name: str = "", *rooms: str) -> Peer:
         """A client that has registered and is in these rooms: the gateway knows it."""
@@ -133,7 +133,7 @@ class Peer:
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.settimeout(10)
+        self.socket.settimeout(60)
         self.name = ""
 
     def register(self, name: str, **more: Any) -> None:
@@ -196,7 +196,7 @@ class Peer:
         speaker.say(room, word)
         assert self.data() == [word]
 
-    def is_closed(self, timeout_s: float = 10.0) -> bool:
+    def is_closed(self, timeout_s: float = 60.0) -> bool:
         """Whether the gateway ends this connection in time."""
         self.socket.settimeout(timeout_s)
         with contextlib.suppress(TimeoutError):

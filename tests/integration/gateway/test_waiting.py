@@ -214,7 +214,7 @@ def test_a_name_that_overflows_again_and_again_is_given_up(make_gateway: MakeGat
         ann.here()
         return gateway.seat("bob@gateway") is None
 
-    until(talk, timeout_s=20)
+    until(talk)
     count = len(gateway.letters())
     assert count >= 10
     for _ in range(20):
@@ -257,7 +257,7 @@ def test_who_stands_in_begins_with_what_nobody_has_heard(make_gateway: MakeGatew
             control.send({**answer, "DATA": [[1, 2, 3]]})
             control.here()
             control.close()
-            until(lambda: gateway.seat("aim@gateway") is None, timeout_s=20)
+            until(lambda: gateway.seat("aim@gateway") is None)
     assert not gateway.letters()
 
 
@@ -357,13 +357,13 @@ def test_history_is_trimmed_but_not_what_waits(make_gateway: MakeGateway) -> Non
     ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     busy([ann, bob], "cave", 25)
     key = gateway.names.stream("cave", "DATA/CUSTOM")
-    until(lambda: gateway.client.xlen(key) == 10, timeout_s=20)
+    until(lambda: gateway.client.xlen(key) == 10)
     bob.close()
     gateway.left("bob")
     for number in range(40):
         ann.say("cave", number)
     ann.here()
     busy([ann, gateway.peer("cat", "cave")], "cave", 25)
-    until(lambda: 90 <= gateway.client.xlen(key) <= 91, timeout_s=20)  # and not the ten before
+    until(lambda: 90 <= gateway.client.xlen(key) <= 91)  # and not the ten before
     bob = gateway.peer("bob", "cave")
     assert bob.data(40) == list(range(40))

@@ -154,7 +154,7 @@ def misbehaved(request: pytest.FixtureRequest) -> Iterator[Misbehaved]:
         messages = {name: echo.send(number) for number, name in enumerate(MISBEHAVING)}
         for good in (before, echo.send(-2)):
             echo.wait_reply(good, timeout_s=40)
-        until(lambda: found if len(found := echo.dead_letters()) >= len(MISBEHAVING) else None, 40)
+        until(lambda: found if len(found := echo.dead_letters()) >= len(MISBEHAVING) else None)
         until(lambda: echo.pending() == 0)
         echo.wait_reply(echo.send(-3))
         assert echo.client.exists(echo.names.alive(replica.consumer))
@@ -234,7 +234,7 @@ def test_a_message_that_ends_its_process_ends_as_a_dead_letter(
         victim = echo.spawn(behaviour, max_deliveries=2, handler_timeout_s=0.5)
         assert victim.wait(30) == code
     last = echo.spawn(behaviour, max_deliveries=2, handler_timeout_s=0.5)
-    [letter] = until(echo.dead_letters, timeout_s=30)
+    [letter] = until(echo.dead_letters)
     history = orjson.loads(letter[b"history"])
     assert history["reason"] == "delivered 2 times and never committed"
     assert history["entry"] == bad.entry

@@ -75,7 +75,7 @@ def fed(request: pytest.FixtureRequest) -> Iterator[Fed]:
         for each in PUBLISHED:
             echo.client.publish(channel, each.text)
         echo.wait_reply(echo.send(2), timeout_s=40)
-        until(lambda: told(echo) >= len({each.text for each in PUBLISHED}), timeout_s=20)
+        until(lambda: told(echo) >= len({each.text for each in PUBLISHED}))
         echo.wait_reply(echo.send(3))
         yield look(Fed(echo, replica, entries))
 

@@ -106,8 +106,8 @@ def test_the_trebuchet_learns_on(own_echo: EchoRun) -> None:
     start(echo, trainer, train_steps=STEPS, batch_size=4)
     thrown = throw(echo, TREBUCHET)
     thrown += throw(echo, TREBUCHET)
-    until(lambda: ledger.read(echo.client, echo.names).finished == STEPS, timeout_s=40)
-    until(lambda: sorted(buried(echo)) == sorted(thrown), timeout_s=20)
+    until(lambda: ledger.read(echo.client, echo.names).finished == STEPS)
+    until(lambda: sorted(buried(echo)) == sorted(thrown))
     found = ledger.read(echo.client, echo.names)
     assert (found.sent, found.dead, found.open) == (STEPS, 0, 0)
     assert (found.applied, found.distinct, found.lost, found.duplicates) == (STEPS, STEPS, 0, 0)
@@ -168,7 +168,7 @@ def test_the_melody_maker_goes_on(own_echo: EchoRun) -> None:
         entry = unchecked(USER, **{"GENOMES": random_genomes(9, 9, 1), **fields})
         key = echo.names.stream(USER.name, CUSTOM.value)
         reasons[echo.client.execute_command("XADD", key, "*", *entry).decode()] = (name, reason)
-    until(lambda: sorted(buried(echo)) == sorted([*thrown, *reasons]), timeout_s=40)
+    until(lambda: sorted(buried(echo)) == sorted([*thrown, *reasons]))
     for letter in echo.dead_letters():
         history = orjson.loads(letter[b"history"])
         if history["entry"] in reasons:
@@ -176,8 +176,8 @@ def test_the_melody_maker_goes_on(own_echo: EchoRun) -> None:
             assert reason in history["reason"], name
     assert not echo.client.exists(echo.names.table("labels"))
     before = echo.client.hlen(echo.names.table("generations"))
-    until(lambda: echo.client.hlen(echo.names.table("generations")) > before + 2, timeout_s=20)
-    open_ = until(lambda: echo.client.hgetall(echo.names.table("questions")), timeout_s=20)
+    until(lambda: echo.client.hlen(echo.names.table("generations")) > before + 2)
+    open_ = until(lambda: echo.client.hgetall(echo.names.table("questions")))
     melody, record = next(iter(open_.items()))
     genome = np.frombuffer(melody, "u1").reshape(1, 128) - ord("0")
     fields = {"GENOMES": genome, "FITNESS": np.array([4.0]), "RATER": "me"}
@@ -186,8 +186,8 @@ def test_the_melody_maker_goes_on(own_echo: EchoRun) -> None:
     with Client(MELODY, echo.names.run, echo.url) as client:
         client.send(message)
         client.send(Message.open(CONTROL, type=COMMAND, CMD="STOP"))
-    until(lambda: echo.client.hlen(echo.names.table("labels")) == 1, timeout_s=20)
-    until(lambda: echo.counter("finished", LEARNER) == echo.counter("sent", LEARNER) > 0, 20)
+    until(lambda: echo.client.hlen(echo.names.table("labels")) == 1)
+    until(lambda: echo.counter("finished", LEARNER) == echo.counter("sent", LEARNER) > 0)
     until(lambda: echo.client.hlen(echo.names.memory(EVALNET)) == 0)
 
 

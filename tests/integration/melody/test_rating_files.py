@@ -57,7 +57,7 @@ class RatingFiles:
         self.stack.enter_context(running(evalnet, EvalnetSettings(**settings), self.echo.url))
         bred = EvolutionSettings(population=20, pause_s=0.05, **settings)
         self.stack.enter_context(running(evolution, bred, self.echo.url))
-        until(lambda: standing.best(self.echo.client, self.echo.names)[0] >= 0, 60)
+        until(lambda: standing.best(self.echo.client, self.echo.names)[0] >= 0)
 
     def alive(self, component: str) -> bool:
         keys = self.echo.client.scan_iter(match=f"{self.echo.names.alive(component)}~*")

@@ -140,7 +140,7 @@ def serving(settings: LabellingSettings, url: str) -> Iterator[LabellingServer]:
         yield site
     finally:
         site.stop()
-        thread.join(10)
+        thread.join(60)
         assert codes == [0], "the page did not end well"
 
 

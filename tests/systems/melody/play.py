@@ -93,7 +93,7 @@ class Run:
 
     def kill(self, component: str) -> None:
         """kill -9 of the first replica of a component; its launcher starts it again."""
-        pid = until(lambda: self._living(component), timeout_s=30)
+        pid = until(lambda: self._living(component))
         self.killed.append(pid)
         os.kill(pid, signal.SIGKILL)
 
@@ -167,7 +167,7 @@ class Run:
 
     def wait_messages(self, count: int) -> None:
         """Waits until so many messages were sent."""
-        until(lambda: self.messages >= count, timeout_s=60)
+        until(lambda: self.messages >= count)
 
     @property
     def delayed(self) -> int:
@@ -255,7 +255,7 @@ def wait_end(run: Run, timeout_s: float = 60) -> None:
 def assert_exact(run: Run) -> None:
     """A run in lock-step has ended: every batch learned from once, nothing lost or left over."""
     wait_end(run)
-    until(lambda: run.leftovers() == {}, timeout_s=20)
+    until(lambda: run.leftovers() == {})
     assert_batches_exact(run)
 
 
@@ -355,4 +355,4 @@ def wait_hears(run: Run) -> None:
         run.launcher.check()
         return run.client.hexists(position, key)
 
-    until(hears, timeout_s=30)
+    until(hears)

@@ -40,7 +40,7 @@ class RaterClient:
 
     def question(self) -> dict[str, Any]:
         """One of them; it has to come soon."""
-        return until(lambda: self.questions(1), timeout_s=FIRST_QUESTION_S)[0]
+        return until(lambda: self.questions(1))[0]
 
     def learning(self) -> dict[str, Any]:
         """What the page shows of the learner."""

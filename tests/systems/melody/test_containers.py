@@ -156,7 +156,7 @@ class Siege:
         end = time.monotonic() + 120
         while time.monotonic() < end:
             for container in self.containers(component):
-                until(lambda each=container: self.held(each, component), timeout_s=60)
+                until(lambda each=container: self.held(each, component))
                 container.pause()
                 if held := self.held(container, component):
                     return container, held
@@ -224,7 +224,7 @@ def test_a_message_in_dead_hands_is_taken_over(siege: Siege) -> None:
     victim, held = siege.freeze_at_work(EVALNET)
     victim.kill()
     killed = time.monotonic()
-    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held), timeout_s=30)
+    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held))
     takeover = time.monotonic() - killed
     report("takeover", takeover)
     assert takeover <= TAKEOVER_S + SLACK_S
@@ -238,10 +238,10 @@ def test_a_message_in_dead_hands_is_taken_over(siege: Siege) -> None:
 def test_a_frozen_container_commits_nothing_that_others_have(siege: Siege) -> None:
     """It wakes up with a message that was taken over, and goes on with others."""
     frozen, held = siege.freeze_at_work(EVALNET)
-    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held), timeout_s=30)
+    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held))
     assert not siege.beats(frozen)
     frozen.unpause()
-    until(lambda: siege.beats(frozen), timeout_s=30)
+    until(lambda: siege.beats(frozen))
     siege.goes_on()
 
 
@@ -257,7 +257,7 @@ def test_redis_goes_and_comes_back(siege: Siege, how: str) -> None:
         server.restart()
     before = siege.standing()
     answered = time.monotonic()
-    until(lambda: siege.standing() != before, timeout_s=60)
+    until(lambda: siege.standing() != before)
     recovery = time.monotonic() - answered
     report("recovery", recovery)
     assert recovery <= GOES_ON_S + SLACK_S

@@ -42,7 +42,7 @@ def test_the_first_question_comes_soon(play: Play) -> None:
     }
     began = time.monotonic()
     run = play(flags)
-    until(run.open_questions, timeout_s=60)
+    until(run.open_questions)
     assert time.monotonic() - began < FIRST_QUESTION_S
     assert len(run.open_questions()) == 5
 
@@ -62,20 +62,20 @@ def is_in_pause(run: Run) -> bool:
 def test_stop_holds_breeding_until_start(play: Play) -> None:
     """At once, in the pause after a generation too, and beyond the death of evolution."""
     run = play({EVOLUTION: {"pause-s": 3.0}})
-    until(lambda: is_in_pause(run), timeout_s=40)
+    until(lambda: is_in_pause(run))
     generation = run.generation
     run.command(STOP)
-    until(lambda: not now(run)["running"], timeout_s=30)
-    until(lambda: run.delayed == 0 and run.leftovers() == {}, timeout_s=30)  # the pause is over
+    until(lambda: not now(run)["running"])
+    until(lambda: run.delayed == 0 and run.leftovers() == {})  # the pause is over
     assert run.generation == generation
     run.kill(EVOLUTION)
     until(lambda: run.launcher.restarts == 1)
     run.command(NEXT, GENERATION=np.array(generation))
-    until(lambda: run.leftovers() == {}, timeout_s=30)  # it has come to life, and heard that
+    until(lambda: run.leftovers() == {})  # it has come to life, and heard that
     assert (run.generation, now(run)["running"], run.delayed) == (generation, False, 0)
     run.command(START)
-    until(lambda: run.generation > generation, timeout_s=30)
-    until(lambda: is_in_pause(run), timeout_s=30)
+    until(lambda: run.generation > generation)
+    until(lambda: is_in_pause(run))
     assert_nothing_dead(run)
 
 
@@ -96,13 +96,13 @@ def test_breeding_goes_on_while_evalnet_is_trained(play: Play, tmp_path: Path) -
             seen.setdefault(chain, set()).add(population["generation"])
         return any(len(generations) > 3 for generations in seen.values())
 
-    until(bred_meanwhile, timeout_s=60)
+    until(bred_meanwhile)
 
 
 def test_what_others_ask_evalnet_is_nothing_to_evolution(play: Play) -> None:
     """Neither an answer of evalnet to somebody's melodies, nor one that somebody makes up."""
     run = play({EVOLUTION: {"pause-s": 0.05}})
-    until(lambda: run.generation >= 1, timeout_s=40)
+    until(lambda: run.generation >= 1)
     run.command(STOP)
     until(lambda: not now(run)["running"] and run.leftovers() == {} and run.delayed == 0)
     before = now(run)
@@ -163,7 +163,7 @@ class Watch:
 def test_questions_stay_open_and_follow_the_newest_model(play: Play) -> None:
     """Five are always open, and what the model guesses of them is always of one model."""
     run = play({EVOLUTION: {"pause-s": 0.2}, LEARNER: {"epochs": 3, "again": 0.0}})
-    until(run.open_questions, timeout_s=40)
+    until(run.open_questions)
     versions = []
 
     def answered(number: int) -> dict[str, dict[str, Any]] | None:
@@ -180,7 +180,7 @@ def test_questions_stay_open_and_follow_the_newest_model(play: Play) -> None:
             until(lambda: len(run.free_questions()) >= 5)  # beside the one in hand
             [rating] = simulated([question.melody])
             questions.answer(client, "anna", question.melody, rating, question.root)
-            free = until(lambda so_far=number: answered(so_far), timeout_s=20)
+            free = until(lambda so_far=number: answered(so_far))
             assert sorted(each["rank"] for each in free.values()) == [0.0, 1.0, 2.0, 3.0, 4.0]
             assert {each["version"] for each in free.values()} == {versions[-1]}
     assert len(set(versions)) == ANSWERS

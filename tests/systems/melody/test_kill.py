@@ -80,7 +80,7 @@ def test_killed_components_cost_nothing_but_time(
         run.wait_messages(at)
         run.kill(component)
     assert_undisturbed(run, tmp_path)
-    until(lambda: run.launcher.restarts == len(order), timeout_s=30)
+    until(lambda: run.launcher.restarts == len(order))
 
 
 def test_a_killed_server_costs_nothing_but_time(play: Play, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_replicas_take_over_from_the_killed(play: Play, tmp_path: Path) -> None:
 def settle(run: Run) -> None:
     """Stops breeding, and waits until nobody has anything to do any more."""
     run.command(STOP)
-    until(lambda: run.is_idle and run.leftovers() == {}, timeout_s=60)
+    until(lambda: run.is_idle and run.leftovers() == {})
 
 
 class Person:
@@ -124,7 +124,7 @@ class Person:
 
     def take(self) -> Question:
         """A question in hand, as soon as there is one."""
-        found = until(lambda: self._reached(self._lease), timeout_s=40)
+        found = until(lambda: self._reached(self._lease))
         return found[0]
 
     def rate(self, question: Question) -> None:
@@ -136,7 +136,7 @@ class Person:
             return questions.answer(client, self.name, *about, id=id)
 
         try:
-            until(lambda: self._reached(send), timeout_s=40)
+            until(lambda: self._reached(send))
         except Rejected:  # a server that fell back may have forgotten that it was asked
             return
         self.acknowledged[id] = (question.melody, rating)
@@ -194,7 +194,7 @@ def test_no_acknowledged_answer_is_lost_or_doubled(play: Play, seed: int, times:
 def test_an_answer_stands_only_when_the_disk_has_it(play: Play, monkeypatch: Any) -> None:
     """A server that leaves its file to the operating system acknowledges nothing."""
     run = play({EVOLUTION: {"pause-s": 0.1}})
-    until(lambda: len(run.open_questions()) >= 5, timeout_s=40)
+    until(lambda: len(run.open_questions()) >= 5)
     monkeypatch.setattr("roomgrad.redis.client.DURABLE_S", 0.3)
     run.client.config_set("appendfsync", "no")
     with run.reach() as client:
@@ -224,7 +224,7 @@ with Client(MELODY) as client:
 def test_the_questions_of_a_killed_rater_come_back(play: Play) -> None:
     """Somebody else gets them when their lease is over, and not before."""
     run = play()
-    until(lambda: len(run.open_questions()) >= 5, timeout_s=40)
+    until(lambda: len(run.open_questions()) >= 5)
     environ = {**os.environ, "REDIS_URL": run.server.url}
     environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
     with subprocess.Popen(
@@ -251,4 +251,4 @@ def test_the_questions_of_a_killed_rater_come_back(play: Play) -> None:
             assert back == set(held) or now < ends
             return back == set(held)
 
-        until(all_are_back, timeout_s=20)
+        until(all_are_back)

@@ -224,7 +224,7 @@ def test_the_first_question_comes_soon(serve: Serve, visit: Open) -> None:
 
 def assert_ends_well(served: Served, page: Page) -> None:
     """With the page open: no process is left, and the page says that nobody is there."""
-    until(lambda: len(heartbeats.find(served.client, NAMES)) == 4, timeout_s=30)
+    until(lambda: len(heartbeats.find(served.client, NAMES)) == 4)
     pids = [each.pid for each in heartbeats.find(served.client, NAMES)]
     pids.append(int(served.client.info("server")["process_id"]))
     assert all(map(children.alive, pids))
@@ -261,7 +261,7 @@ def test_the_page_is_not_killed_by_its_own_alarm(tmp_path: Path) -> None:
             text=True,
         ) as process:
             with closing(connect(server.url)) as client:
-                until(lambda: heartbeats.find(client, NAMES) or process.poll(), timeout_s=30)
+                until(lambda: heartbeats.find(client, NAMES) or process.poll())
             process.send_signal(signal.SIGTERM)
             said, log = process.communicate(timeout=30)
     assert process.returncode == 0, log
@@ -317,7 +317,7 @@ def stop_and_start_breeding(served: Served, page: Page) -> None:
     assert page.evaluate("document.activeElement.id") == "breed"
     page.keyboard.press("Enter")
     says(page, "Stop breeding")
-    until(lambda: served.population()["generation"] > stopped["generation"], timeout_s=30)
+    until(lambda: served.population()["generation"] > stopped["generation"])
     generation = "before => Number(document.querySelector('#generation').textContent) > before"
     page.wait_for_function(generation, arg=stopped["generation"])
 
@@ -340,7 +340,7 @@ def test_a_person_sees_it_learn(serve: Serve, visit: Open, tmp_path: Path) -> No
             page.wait_for_function(DRAWN_ANEW, arg=["#errors", before], timeout=PATIENCE_MS)
         versions.add(page.locator("#version").inner_text())
     until(lambda: len(served.ratings()) == RATED)
-    until(lambda: served.table("learning")["now"]["chain"] is None, timeout_s=60)
+    until(lambda: served.table("learning")["now"]["chain"] is None)
     says(page, r"Training runs so far: \d")
     assert len(versions) > 2, versions
     said = "; ".join(page.evaluate("window.said"))  # would be gone after a reload

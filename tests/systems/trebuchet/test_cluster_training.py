@@ -74,11 +74,11 @@ def test_a_run_is_named_when_it_is_served(tmp_path: Path) -> None:
             host, port = servers.master_of(names.run)
             assert f"redis-cli -c -u redis://{host}:{port}/0 SSUBSCRIBE" in shown
             with servers.client(names.run) as node:
-                until(lambda: ledger.read(node, names).finished == 10, 60)
+                until(lambda: ledger.read(node, names).finished == 10)
                 assert "m" in roomgrad("shoot", "--wind", "3", "--target", "60", *run)
                 roomgrad("down", *run)
                 roomgrad("up", "trebuchet", "--steps", "5", "--fresh", *run)
-                until(lambda: ledger.read(node, names).finished == 5, 60)
+                until(lambda: ledger.read(node, names).finished == 5)
         finally:
             roomgrad("down", *run)
 
@@ -98,7 +98,7 @@ class Containers(Cluster):
             command = [word for line in words for word in line.split(" ", 1)]
             docker("run", "-d", "--rm", "--network=host", f"--name={self._container(place)}",
                    "redis:8", "redis-server", *[word.strip('"') for word in command])  # fmt: skip
-        until(lambda: all(map(self._answers, self.places)), 60.0)
+        until(lambda: all(map(self._answers, self.places)))
         self.build()
 
     def kill_master(self, run: str) -> tuple[str, int]:

@@ -147,7 +147,7 @@ def test_thawed_containers_commit_nothing_twice(siege: Siege) -> None:
     time.sleep(AWAY_S)
     assert not any(siege.beats(each) for each in frozen)
     docker("unpause", *frozen)
-    until(lambda: all(siege.beats(each) for each in frozen), timeout_s=30)
+    until(lambda: all(siege.beats(each) for each in frozen))
     siege.goes_on()
     assert siege.present().duplicates == 0
 
@@ -164,7 +164,7 @@ def test_containers_come_back_from_a_cut_network(siege: Siege) -> None:
     for each in cut:
         docker("network", "connect", network, each)
     connected = time.monotonic()
-    until(lambda: all(siege.beats(each) for each in cut), timeout_s=30)
+    until(lambda: all(siege.beats(each) for each in cut))
     report("recovery", time.monotonic() - connected)
     siege.goes_on()
     assert siege.present().duplicates == 0
@@ -201,7 +201,7 @@ def test_a_redis_that_was_cut_off_for_long_is_found_again(siege: Siege) -> None:
     assert siege.present().applied == before
     docker("network", "connect", "--alias", "redis", network, server)
     connected = time.monotonic()
-    until(lambda: siege.present().applied > before, timeout_s=60)
+    until(lambda: siege.present().applied > before)
     recovery = time.monotonic() - connected
     report("recovery", recovery)
     assert recovery <= 10
@@ -228,7 +228,7 @@ def test_every_batch_was_trained_once(siege: Siege) -> None:
     was under way waits for a trainer: for its loss, or home already with its step applied.
     """
     siege.project.compose("stop", "trainer")
-    end = until(siege.settled, timeout_s=60)
+    end = until(siege.settled)
     assert end is not None
     assert (end.dead, end.lost, end.duplicates) == (0, 0, 0)
     assert end.sent == end.finished + 1 == end.finished + end.open
