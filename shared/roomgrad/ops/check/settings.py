@@ -1,4 +1,4 @@
-"""What was asked of `roomgrad check`."""
+"""The settings of `roomgrad check`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The component, how it comes to run, and how strictly it is looked at."""
+class CheckSettings:
+    """Which component to check, how it is started, and how strictly it is checked."""
 
     component: str
     command: str = ""
