@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import redis
 
     from roomgrad.names import Names
-    from roomgrad.ops.check.checks import Floats, Found
-    from roomgrad.ops.check.settings import Asked
+    from roomgrad.ops.check.checks import CheckResult, Floats
+    from roomgrad.ops.check.settings import CheckSettings
     from roomgrad.rooms import System
 
 START_S = 60.0  # the first start of a component may compile
@@ -58,9 +58,11 @@ def check(
     few steps.
     """
     from roomgrad.local.session import served
-    from roomgrad.ops.check.settings import Asked
+    from roomgrad.ops.check.settings import CheckSettings
 
-    asked = Asked(component, command, run, system, probes, count, tolerance, seed, timeout)
+    settings = CheckSettings(
+        component, command, run, system, probes, count, tolerance, seed, timeout
+    )
     if run and command:
         raise SettingsError("--run and --command: probe one that runs, or start one")
     rows = _rows(probes)
@@ -68,9 +70,9 @@ def check(
         address = embedded.local_url if embedded else url
         with (
             target.connected(address) as (client, _),
-            _running(client, asked, address) as names,
+            _running(client, settings, address) as names,
         ):
-            found = list(_checked(client, names, asked, address, rows))
+            found = list(_checked(client, names, settings, address, rows))
     passed = all(each.passed for each in found)
     if as_json:
         tables.print_json({"component": component, "passed": passed, "checks": found})
@@ -81,34 +83,34 @@ def check(
 
 
 def _checked(
-    client: redis.Redis, names: Names, asked: Asked, url: str, rows: Floats | None
-) -> Iterator[Found]:
-    from roomgrad.ops.check import rooms
+    client: redis.Redis, names: Names, settings: CheckSettings, url: str, rows: Floats | None
+) -> Iterator[CheckResult]:
     from roomgrad.ops.check.checks import Checks
     from roomgrad.ops.check.probe import Probe
+    from roomgrad.ops.check.streams import training_streams
     from roomgrad.redis import registry
     from roomgrad.runtime import runs
 
-    system = _system(client, names, asked)
+    system = _system(client, names, settings)
     declared = registry.declared_in(client, names)
-    streams = rooms.of(system, asked.component, declared)
-    for each in (streams.asked, streams.answered, streams.upstream, streams.returned):
-        rooms.array(each)
+    streams = training_streams(system, settings.component, declared)
     with target.sender(names, url, system) as sender:
         runs.create_groups(client, system, names)
-        probe = Probe(client, sender, names, asked.component, streams, asked.timeout_s)
-        yield from Checks(probe, asked, rows).all()
+        probe = Probe(client, sender, names, settings.component, streams, settings.timeout_s)
+        yield from Checks(probe, settings, rows).all()
 
 
-def _system(client: redis.Redis, names: Names, asked: Asked) -> System:
+def _system(client: redis.Redis, names: Names, settings: CheckSettings) -> System:
     from roomgrad.local.plan import find_system
     from roomgrad.redis import registry
 
-    found = find_system(asked.system) if asked.system else registry.system_of_run(client, names)
+    found = (
+        find_system(settings.system) if settings.system else registry.system_of_run(client, names)
+    )
     if found is None:
         raise SettingsError(
-            f"the contract of run {names.run} is unknown: name the system of {asked.component} by "
-            f"--system"
+            f"the contract of run {names.run} is unknown: name the system of "
+            f"{settings.component} by --system"
         )
     return found
 
@@ -127,21 +129,21 @@ def _rows(file: str) -> Floats | None:
 
 
 @contextmanager
-def _running(client: redis.Redis, asked: Asked, url: str) -> Iterator[Names]:
+def _running(client: redis.Redis, settings: CheckSettings, url: str) -> Iterator[Names]:
     """Yield the run that the component serves: the named one, or one that is deleted afterwards."""
     from roomgrad.messages import new_id
     from roomgrad.names import Names
     from roomgrad.redis.cluster import go_to
     from roomgrad.runtime import runs
 
-    if asked.run:
-        yield target.choose_run(client, asked.run)
+    if settings.run:
+        yield target.choose_run(client, settings.run)
         return
-    names = Names(f"check-{asked.component}-{new_id()[:8]}")
+    names = Names(f"check-{settings.component}-{new_id()[:8]}")
     go_to(client, names.run)
-    process = _start(asked, names, url)
+    process = _start(settings, names, url)
     try:
-        _wait(client, names, asked, process)
+        _wait(client, names, settings, process)
         yield names
     finally:
         process.terminate()
@@ -153,8 +155,8 @@ def _running(client: redis.Redis, asked: Asked, url: str) -> Iterator[Names]:
         runs.delete(client, names)
 
 
-def _start(asked: Asked, names: Names, url: str) -> subprocess.Popen[bytes]:
-    command = shlex.split(asked.command) or [sys.executable, "-m", _module(asked)]
+def _start(settings: CheckSettings, names: Names, url: str) -> subprocess.Popen[bytes]:
+    command = shlex.split(settings.command) or [sys.executable, "-m", _module(settings)]
     environ = {**os.environ, "REDIS_URL": url, "RUN": names.run}
     environ.setdefault("LOG_LEVEL", "error")  # the checks provoke warnings
     try:
@@ -162,47 +164,48 @@ def _start(asked: Asked, names: Names, url: str) -> subprocess.Popen[bytes]:
             [*command, f"--run={names.run}"], env=environ, stdout=subprocess.DEVNULL
         )
     except OSError as error:
-        raise SettingsError(f"--command {asked.command}: {error.strerror}") from error
+        raise SettingsError(f"--command {settings.command}: {error.strerror}") from error
 
 
-def _module(asked: Asked) -> str:
+def _module(settings: CheckSettings) -> str:
     """Return the module of a component of an installed system. Raises SettingsError."""
     from roomgrad.local.plan import find_system, hint
     from roomgrad.systems import installed
 
-    names = [find_system(asked.system).name] if asked.system else list(installed())
+    names = [find_system(settings.system).name] if settings.system else list(installed())
     plugins = [installed()[name] for name in names]
     for plugin in plugins:
-        if asked.component in plugin.system.components:
-            return plugin.modules[asked.component]
+        if settings.component in plugin.system.components:
+            return plugin.modules[settings.component]
     known = sorted({name for plugin in plugins for name in plugin.system.components})
     raise SettingsError(
-        f"no installed system has a component {asked.component!r}: {hint(asked.component, known)} "
-        f"Start another one by --command, or name its run by --run"
+        f"no installed system has a component {settings.component!r}: "
+        f"{hint(settings.component, known)} Start another one by --command, or name its run by "
+        f"--run"
     )
 
 
 def _wait(
-    client: redis.Redis, names: Names, asked: Asked, process: subprocess.Popen[bytes]
+    client: redis.Redis, names: Names, settings: CheckSettings, process: subprocess.Popen[bytes]
 ) -> None:
     """Wait for the heartbeat of the component. Raises RoomgradError."""
     from roomgrad.inspect.snapshot import live_consumers
 
     until = time.monotonic() + START_S
-    while not any(c.startswith(f"{asked.component}~") for c in live_consumers(client, names)):
+    while not any(c.startswith(f"{settings.component}~") for c in live_consumers(client, names)):
         if process.poll() is not None:
             raise RoomgradError(
-                f"{asked.component} ended at once, with exit code {process.returncode}"
+                f"{settings.component} ended at once, with exit code {process.returncode}"
             )
         if time.monotonic() > until:
             raise RoomgradError(
-                f"{asked.component} has no heartbeat after {START_S:g} s: does the command start a "
-                f"component of this name?"
+                f"{settings.component} has no heartbeat after {START_S:g} s: does the command "
+                f"start a component of this name?"
             )
         time.sleep(0.05)
 
 
-def _print(component: str, found: Sequence[Found]) -> None:
+def _print(component: str, found: Sequence[CheckResult]) -> None:
     console = tables.console()
     for each in found:
         text = Text()

@@ -75,7 +75,7 @@ def test_a_component_that_is_true_passes(own_echo: EchoRun, tmp_path: Path) -> N
                 ("same id", ANSWERS, "an ID of its own"),
                 ("trains", ANSWERS, "inherits MODEL_STATUS"),
                 ("raises", ANSWERS, "no DATA/FORWARD of root"),
-                ("answers strangers", "an unknown gradient is nobody's", "never sent"),
+                ("answers strangers", "an unknown gradient is ignored", "never sent"),
             )
         ),
     ],
@@ -92,7 +92,7 @@ def test_one_that_runs_already_is_probed_where_it_is(own_echo: EchoRun) -> None:
     with running(squares.squarer(), RuntimeSettings(run="area"), own_echo.url):
         ended = call(own_echo, "check", "squarer", "--run", "area", "--count", "2")
     assert ended.returncode == 0, ended.stdout
-    assert ended.stdout.count("passed") == NINE
+    assert ended.stdout.count("passed  ") == NINE
     assert own_echo.client.exists(Names("area").run_info())
 
 
@@ -104,7 +104,7 @@ def test_the_trebuchet_is_true_to_its_rooms(own_echo: EchoRun, name: str) -> Non
 
 
 def test_what_cannot_be_checked_is_said(own_echo: EchoRun, tmp_path: Path) -> None:
-    assert "it has none" in refused(own_echo, "check", "trainer")
+    assert "got 0 such pairs" in refused(own_echo, "check", "trainer")
     assert "did you mean simulator?" in refused(own_echo, "check", "simulatr")
     assert "ended at once" in refused(own_echo, "check", "x", "--command", "false", code=1)
     assert "No such file" in refused(own_echo, "check", "x", "--command", "/no/such/program")
@@ -162,11 +162,11 @@ def test_a_component_that_knows_redis_alone_passes(own_echo: EchoRun) -> None:
             pytest.param(*each, marks=pytest.mark.slow)
             for each in (
                 ("steps on VALIDATE", "VALIDATE leaves nothing behind", "its model changed"),
-                ("leaves memory", "remembers nothing at the end", "records of what was asked"),
+                ("leaves memory", "remembers nothing at the end", "records of these checks"),
                 ("wrong shape", ANSWERS, r"expected shape (batch,), got (4, 1)"),
                 ("short", "returns a gradient", "expected the shape of the input (4, 3)"),
                 ("transposed", PRODUCT, "differs from finite"),
-                ("gives nothing up", "an unknown gradient is nobody's", "no DATA/FORWARD of root"),
+                ("gives nothing up", "an unknown gradient is ignored", "no DATA/FORWARD of root"),
             )
         ),
     ],

@@ -207,9 +207,7 @@ class Checks:
         step = self.probe.model()[1]
         after = self.probe.newest(self.probe.streams.returned)
         self.probe.send_gradient(reply, upstream)
-        if not self.probe.is_silent(
-            self.probe.streams.returned, after, request.root_id, SILENCE_S
-        ):
+        if not self.probe.is_silent(self.probe.streams.returned, after, request.root_id, SILENCE_S):
             raise CheckFailed("it answered the same gradient a second time")
         if self.probe.model()[1] != step:
             raise CheckFailed("its model took a second step from the same gradient")
