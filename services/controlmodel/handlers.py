@@ -1,4 +1,4 @@
-"""The control model: aims, and learns from what the simulator says of its aim."""
+"""The control model: aims, and learns from the gradient of the simulator."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .settings import ControlModelSettings
 
 
 def make_model(settings: ControlModelSettings) -> TorchModel:
-    """The network of the preset with its optimizer and learning rate."""
+    """Return the network of the preset with its optimizer and learning rate."""
     fix_threads(settings.threads)
     original = settings.preset == "original"
 

@@ -1,4 +1,4 @@
-"""evalnet: rates melodies, and learns from what the learner says of its ratings."""
+"""evalnet: predicts ratings of melodies, and is trained by the learner."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from .settings import EvalnetSettings
 
 
 def make_model(settings: EvalnetSettings) -> TorchModel:
-    """The network with its optimizer and learning rate."""
+    """Return the network with its optimizer and learning rate."""
     fix_threads(settings.threads)
     return TorchModel(network(settings.seed), optimizer, learning_rate)
 
 
 def is_question(message: Message) -> bool:
-    """Whether somebody asks for ratings, rather than answers with them."""
+    """Return whether a message asks for ratings, instead of answering with them."""
     return "FITNESS" not in message.fields
 
 
 @on(EVOLUTION_ROOM, CUSTOM, replies=[(EVOLUTION_ROOM, CUSTOM)], when=is_question)
 def rate(message: Message, context: Context) -> Message:
-    """GENOMES `(n, 128)` in; with them FITNESS `(n,)`, PROBS `(n, 6)` and the model's VERSION."""
+    """Rate: GENOMES `(n, 128)` in; FITNESS `(n,)`, PROBS `(n, 6)` and the model's VERSION out."""
     melodies = canonical(message.fields["GENOMES"])
     probs = probabilities(context.model.forward(melodies.astype("<f4")))
     answer = {
@@ -46,7 +46,7 @@ def rate(message: Message, context: Context) -> Message:
 
 @on(TRAININPUT, FORWARD, replies=[(TRAINOUTPUT, FORWARD)])
 def forward(message: Message, context: Context) -> Message:
-    """Rate: melodies `(batch, 128)` in, logits `(batch, 6)` out; the rests are made canonical."""
+    """Predict: melodies `(batch, 128)` in, logits `(batch, 6)` out; rests are made canonical."""
     message.data = canonical((message.array > 0.5).astype("|u1")).astype("<f4")
     return backprop.forward(message, context, TRAINOUTPUT)
 

@@ -1,14 +1,14 @@
-"""evalnet: a melody in, six logits out, one for each rating 0 to 5.
+"""The evaluation network: a melody in, six logits out, one for each rating 0 to 5.
 
-Some hundred labels are far too few for 50,000 weights that start at random: such a network learns
-the labels by heart. This one starts as a reader of the genome and has to learn only what is liked.
-Of the rater it knows nothing; what it knows is how 128 bits are a melody:
+A few hundred labels are far too few for 50,000 random weights, which would memorize them. This
+network is initialized to decode the genome, and has to learn only what is liked. It knows nothing
+of the rater, only how 128 bits are a melody:
 
 - layer 1 decodes: unit (slot, degree) is 1 when this slot holds this degree, else 0;
 - layer 2 counts: its first half is how often each degree stands at each of the four places of a
-  bar, alike for all bars; its second half is at rest and free to learn;
+  bar, in all bars alike; its second half is 0 and free to learn;
 - layer 3 starts near 0, and layer 4 reads a number z from it: the logits are those of a normal
-  distribution around z, so neighbouring ratings are known to be neighbours.
+  distribution around z, so neighboring ratings have similar logits.
 
 What was tried, as mean absolute error at 340 labels of a simulated rater, where this recipe has
 0.44 (one to three seeds each, which is enough for such differences): PyTorch's own start 0.59,
@@ -37,24 +37,25 @@ DECODED = SLOTS * DEGREES  # 256
 PLACES = SLOTS_PER_BAR * DEGREES  # 32
 COUNTED, HIDDEN = 64, 16
 
-# Larger activations and smaller weights after them make a layer learn faster than those before.
+# Larger activations and smaller weights after them make a layer learn faster than the ones before.
 GAIN = 3.0
-MARGIN = 2.0  # how far one wrong bit is from switching a unit of the decoder on, in its 1s
+MARGIN = 2.0  # distance of one wrong bit from activating a unit of the decoder, in units of its 1
 LEAK = 0.9
-CENTRE = 0.53  # a count in random melodies is 0.5 of 8 bars; leaking moves the mean to here
-START = 0.01  # standard deviation of what goes into layer 3's activation, at first
-READ = 2.0  # ratings that one unit of layer 3 is worth
-SIGMA = 0.6  # ratings; how sure the network is at first
+CENTER = 0.53  # mean count in random melodies: 0.5 of 8 bars, shifted by the leaky activation
+START = 0.01  # initial standard deviation of the input of layer 3's activation
+READ = 2.0  # ratings per unit of layer 3
+SIGMA = 0.6  # ratings; initial standard deviation of the prediction
 
 LEARNING_RATE = 6e-4
-HALVED = 150  # steps after which the rate is half of that
+HALVED = 150  # steps after which the rate has halved
 LOWEST_RATE = 1e-5  # from about 9,000 steps on
 
 
 def decode(layer: nn.Linear) -> None:
-    """Unit slot * 8 + degree: GAIN for this degree in this slot, else at most GAIN * (1 - MARGIN).
+    """Initialize layer 1: unit slot * 8 + degree is GAIN for this degree in this slot.
 
-    A rest differs from every degree in its highest bit.
+    For any other value it is at most GAIN * (1 - MARGIN) before the activation. A rest differs from
+    every degree in its highest bit.
     """
     layer.weight.zero_()
     for slot in range(SLOTS):
@@ -67,15 +68,18 @@ def decode(layer: nn.Linear) -> None:
 
 
 def count(layer: nn.Linear) -> None:
-    """The first 32 units: GAIN times the centred number of bars with a degree at a place."""
+    """Initialize layer 2: 32 units are GAIN times the centered number of bars with a degree."""
     layer.weight.zero_()
     layer.bias.zero_()
     layer.weight[:PLACES] = torch.eye(PLACES).repeat(1, BARS)
-    layer.bias[:PLACES] = -CENTRE * GAIN
+    layer.bias[:PLACES] = -CENTER * GAIN
 
 
 def read(layer: nn.Linear) -> None:
-    """Logits k z / s2 - k2 / 2 s2 of ratings k around the middle, z read from half the units."""
+    """Initialize layer 4: logits k z / s^2 - k^2 / (2 s^2) of ratings k around the middle.
+
+    z is the sum of the units with alternating signs, s is SIGMA.
+    """
     ratings = torch.arange(float(RATINGS)) - (RATINGS - 1) / 2.0
     signs = 1.0 - 2.0 * (torch.arange(HIDDEN) % 2)
     layer.weight.copy_(ratings[:, None] * signs * READ / SIGMA**2)
@@ -83,7 +87,7 @@ def read(layer: nn.Linear) -> None:
 
 
 class EvalNetwork(nn.Module):
-    """128-256-64-16-6."""
+    """A network of 128-256-64-16-6 units."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,39 +104,39 @@ class EvalNetwork(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Canonical genomes `(batch, 128)` float32 in, logits `(batch, 6)` out."""
+        """Return logits `(batch, 6)` for canonical genomes, float32 `(batch, 128)`."""
         logits: Tensor = self.layers(inputs)
         return logits
 
 
 def network(seed: int) -> EvalNetwork:
-    """The network with the initial weights of a seed."""
+    """Return the network with the initial weights of a seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return EvalNetwork()
 
 
 def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser that trains the network; its rate is set anew for each step."""
+    """Return the optimizer of the network; its learning rate is set before each step."""
     return torch.optim.Adam(parameters, lr=LEARNING_RATE)
 
 
 def learning_rate(step: int) -> float:
-    """Learning rate of a step, counted from the first of the network's life.
+    """Return the learning rate of a step, counted over all training runs.
 
-    It falls as 1 / (1 + step / 150): the labels are gone through again and again, so that a rate
-    that stayed would end in learning them by heart. It does not fall to 0, as people go on.
+    It decays as 1 / (1 + step / 150): labels are repeated in each training run, and a constant rate
+    would memorize them. It does not decay to 0, as raters go on.
     """
     return max(LEARNING_RATE / (1.0 + step / HALVED), LOWEST_RATE)
 
 
 def probabilities(logits: ArrayLike) -> NDArray[np.float64]:
-    """Softmax of `(n, 6)` logits, float64 `(n, 6)`."""
+    """Return the softmax of `(n, 6)` logits, float64 `(n, 6)`."""
     rows = np.asarray(logits, dtype=np.float64)
     powers = np.exp(rows - rows.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def expected(probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The expected rating of `(n, 6)` probabilities, float64 `(n,)` of 0 to 5."""
+    """Return the expected ratings of `(n, 6)` probabilities, float64 `(n,)` in [0, 5]."""
     return probs @ np.arange(RATINGS, dtype=np.float64)

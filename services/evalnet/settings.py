@@ -11,7 +11,7 @@ from roomgrad.settings import OfRun, RuntimeSettings, settings
 
 @settings
 class EvalnetSettings(RuntimeSettings):
-    """Where the network begins."""
+    """The initial weights of the network."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
     """Seed of the initial weights."""

@@ -1,9 +1,9 @@
-"""Breeding melodies: tournaments, two-point crossover, bit flips, elites. Pure functions.
+"""A genetic algorithm for melodies: tournaments, two-point crossover, bit flips, elites.
 
-Breeding finds what the network overrates: with 100 labels of a simulated rater, after 40
-generations, about one run in 25 ends a little below a true mean of 4.8 although the network
-expects 5.0. Over 20 to 80 seeds, 2 elites did about as well as 4 to 6, while 1 or 10 let single
-runs fall to 4.1; fewer flips, and a fitness rounded so that near equals tie, were worse.
+Pure functions. Breeding exploits what the network overrates: with 100 labels of a simulated rater,
+after 40 generations, about one run in 25 ends a little below a true mean of 4.8 although the
+network expects 5.0. Over 20 to 80 seeds, 2 elites did about as well as 4 to 6, while 1 or 10 let
+single runs fall to 4.1; fewer flips, and a rounded fitness with more ties, were worse.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ CROSSOVER = 0.5
 FLIPS = 1.0
 ELITE = 2
 TRIES = 10
-"""How often a child that sounds like another is mutated again."""
+"""Mutations of a child that sounds like another one, at most."""
 
 
 def first(seed: int, size: int = SIZE) -> Genomes:
-    """The population of generation 0, `(size, 128)`."""
+    """Return the population of generation 0, uint8 `(size, 128)`."""
     return random_genomes(seed, 0, size)
 
 
 def parents(fitness: Floats, count: int, tournament: int, random: np.random.Generator) -> Integers:
-    """Winners of tournaments among `(n,)`, `(count,)` indices."""
+    """Return the winners of tournaments by fitness `(n,)`, as indices `(count,)`."""
     entrants = random.integers(0, len(fitness), size=(count, tournament))
     return np.asarray(entrants[np.arange(count), fitness[entrants].argmax(axis=1)])
 
@@ -39,7 +39,7 @@ def parents(fitness: Floats, count: int, tournament: int, random: np.random.Gene
 def crossed(
     mothers: Genomes, fathers: Genomes, chance: float, random: np.random.Generator
 ) -> Genomes:
-    """Children `(n, 128)`: the mother's bits, with a chance the father's between two points."""
+    """Cross `(n, 128)` pairs: with a chance, bits between two points are the father's."""
     points = np.sort(random.integers(0, BITS + 1, size=(len(mothers), 2)), axis=1)
     crossing = random.random(len(mothers)) < chance
     places = np.arange(BITS)
@@ -48,7 +48,7 @@ def crossed(
 
 
 def flipped(genomes: Genomes, flips: float, random: np.random.Generator) -> Genomes:
-    """The genomes with each bit flipped with such a chance that a genome has `flips` on average."""
+    """Flip each bit with such a chance that a genome has `flips` of them on average."""
     return genomes ^ (random.random(genomes.shape) < flips / BITS).astype(np.uint8)
 
 
@@ -63,10 +63,11 @@ def breed(
     flips: float = FLIPS,
     elite: int = ELITE,
 ) -> Genomes:
-    """The generation after `generation`, of the same size, `(n, 128)` and `(n,)` in.
+    """Return the generation after `generation`: `(n, 128)` genomes and `(n,)` fitness in.
 
-    The best `elite` melodies of different sound go on unchanged and come first; a child that
-    sounds like one before it is mutated again, a few times.
+    The best `elite` melodies of different sound survive unchanged and come first. A child that
+    sounds like one before it is mutated again, up to `TRIES` times. Raises ValueError for a
+    fitness of another shape.
     """
     if fitness.shape != (len(genomes),):
         raise ValueError(f"the fitness has the shape {fitness.shape}; expected {(len(genomes),)}")

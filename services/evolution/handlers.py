@@ -1,4 +1,4 @@
-"""evolution: breeds melodies by the ratings that evalnet gives them."""
+"""evolution: breeds melodies by the ratings that evalnet predicts."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ from .genetic import breed, first
 from .settings import EvolutionSettings
 
 BEST_SHOWN = 10
-NOTHING, BEGIN = -2, -1  # what the learner allows at first, and what lets generation 0 be rated
-GENERATIONS_KEPT = 10_000  # in the hash `generations`; older ones leave it
+NOTHING, BEGIN = -2, -1  # allowed generations at first, and when generation 0 may be rated
+GENERATIONS_KEPT = 10_000  # in the table `generations`; older ones are deleted
 
 
 @dataclass
 class State:
-    """What stands in `population`, field `now`."""
+    """The record `now` of the table `population`; its fields are stored under these names."""
 
     generation: int
     genomes: Genomes
     """Packed, `(population, 16)` uint8."""
 
     fitness: NDArray[np.float64]
-    """`(population,)` expected ratings; empty while the generation waits for them."""
+    """`(population,)` expected ratings, float64; empty while the generation waits for them."""
 
     running: bool = True
     allowed: int = NOTHING
-    """In lock-step: the last generation from which the learner allows to breed."""
+    """In lock-step: the last generation that the learner allows to breed."""
 
     version: str = ""
-    """Of the model that gave the fitness."""
+    """Version of the model that gave the fitness."""
 
     mean: float = 0.0
     best: float = 0.0
@@ -55,23 +55,24 @@ class State:
 
     @property
     def rated(self) -> bool:
+        """Whether the generation has its fitness."""
         return len(self.fitness) > 0
 
 
 def read(context: Context) -> State | None:
-    """The state as it stands, which is a guard of the commit."""
+    """Return the state, a guard of the commit; None before the run begins."""
     record = context.table("population").get("now")
     return None if record is None else State(**record)
 
 
 def write(state: State, context: Context) -> None:
-    """Stages the state."""
+    """Stage the state."""
     record: dict[str, Any] = {**vars(state)}
     context.table("population").put("now", **record)
 
 
 def ask(state: State, context: Context) -> Message:
-    """The question for the ratings of the generation that stands in the state."""
+    """Return the message that asks for the ratings of the state's generation."""
     message = Message.open(
         EVOLUTION_ROOM,
         type=CUSTOM,
@@ -83,7 +84,7 @@ def ask(state: State, context: Context) -> Message:
 
 
 def go_on(state: State, context: Context) -> Message | None:
-    """Breeds if nothing stands against it; the offspring become the population."""
+    """Stage the state; if breeding may go on, breed and return the question for the offspring."""
     settings = context.settings
     last = settings.generations and state.generation >= settings.generations
     held = settings.lockstep and state.allowed < state.generation
@@ -108,7 +109,7 @@ def go_on(state: State, context: Context) -> Message | None:
 
 
 def start(context: Context) -> Message | None:
-    """Generation 0. In lock-step it waits for the learner, which may have labels to train on."""
+    """Make generation 0. In lock-step it waits for the learner, which may train on labels first."""
     settings = context.settings
     population = packed(first(settings.seed, settings.population))
     state = State(0, population, np.empty(0))
@@ -123,7 +124,7 @@ def start(context: Context) -> Message | None:
     when=lambda message: "FITNESS" in message.fields,
 )
 def rated(message: Message, context: Context) -> Message | None:
-    """FITNESS `(n,)` of a generation that was asked for here; all others are somebody else's."""
+    """Read FITNESS `(n,)` of a generation that was asked for here; ignore any other."""
     asked = context.memory.get(message.root_id)
     if asked is None:
         return None
@@ -146,7 +147,7 @@ def rated(message: Message, context: Context) -> Message | None:
 
 
 def note(state: State, context: Context) -> None:
-    """Stages what others look at: the figures of this generation and its best melodies."""
+    """Stage the figures of this generation and its best melodies, for pages and reports."""
     melodies = canonical(unpacked(state.genomes))
     different = distinct(melodies)
     state.mean = float(state.fitness.mean())
@@ -173,13 +174,13 @@ def note(state: State, context: Context) -> None:
 
 
 def command(word: str, generation: int) -> Message:
-    """A command about a generation."""
+    """Return a command about a generation."""
     return Message.open(CONTROL, type=COMMAND, CMD=word, GENERATION=np.array(generation))
 
 
 @on(CONTROL, COMMAND, replies=[(EVOLUTION_ROOM, CUSTOM)])
 def control(message: Message, context: Context) -> Message | None:
-    """START, STOP, and NEXT: the pause after a generation is over, or the learner allows it."""
+    """Obey START, STOP, and NEXT: the pause is over, or the learner allows a generation."""
     state = read(context)
     word = message.fields["CMD"]
     if state is None or word not in (START, STOP, NEXT):
@@ -191,7 +192,7 @@ def control(message: Message, context: Context) -> Message | None:
 
 
 def allow(state: State, generation: int, context: Context) -> Message | None:
-    """What may be bred now: the next generation, or in lock-step, before all others, the first."""
+    """Breed the next generation; in lock-step, ask for the ratings of the first one first."""
     if not context.settings.lockstep:
         return go_on(state, context) if generation == state.generation else None
     begins = state.allowed == NOTHING
@@ -203,7 +204,7 @@ def allow(state: State, generation: int, context: Context) -> Message | None:
 
 
 def given_up(records: list[dict[str, Any]], context: Context) -> Message | None:
-    """The question for a generation is dead: it is asked again."""
+    """Ask again if the question for a generation has become a dead letter."""
     state = read(context)
     if state is None or state.rated:
         return None

@@ -1,4 +1,4 @@
-"""The page as a component: what it hears only tells it that there is something new to show."""
+"""The page as a component: any message tells it to read the tables again."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .settings import LabellingSettings
 
 
 def component(changed: Callable[[], None]) -> Component:
-    """The component that calls `changed` whenever something happened.
+    """Return the component; it calls `changed` for each message.
 
-    What happened stands in the tables, from which the page reads all that it shows.
+    The page reads all that it shows from the tables.
     """
 
     def notice(_message: Message, _context: Context) -> None:

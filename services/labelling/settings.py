@@ -17,13 +17,13 @@ PORT = 8321
 
 @settings
 class LabellingSettings(WebSettings):
-    """How a melody sounds on the page, and for how long a question is somebody's."""
+    """How a melody sounds on the page, and for how long a rater holds a question."""
 
     question_lease_s: Annotated[float, Field(gt=0, le=3600)] = 120.0
-    """Seconds that a question belongs to whom it was shown, after their last sign of life."""
+    """Seconds that a rater holds a question after their page last renewed it."""
 
     bpm: Annotated[float, Field(ge=SLOWEST, le=FASTEST)] = float(BPM)
-    """Notes of a bar per minute, of which a bar has 4."""
+    """Quarter notes per minute; a bar has 4."""
 
     root: Annotated[int, Field(ge=0, le=127)] = ROOT
     """MIDI number of the lowest note."""
@@ -32,7 +32,7 @@ class LabellingSettings(WebSettings):
     """Scale of the melodies: major, minor, dorian, pentatonic..."""
 
     block_s: Annotated[float, Field(ge=0.05, le=60)] = 0.5
-    """Seconds that a read waits for messages before the loop looks after everything else."""
+    """Seconds that a read waits for messages before the loop does its other work."""
 
     def __post_init__(self) -> None:
         pitches(self.root, self.scale)

@@ -1,4 +1,4 @@
-"""Answers of people: checked as a whole, then stored as labels, every revision of them."""
+"""Answers of raters: checked as a whole, then stored as labels with all their revisions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from roomgrad_melody.genome import Genomes, text
 
 from .state import State
 
-KEEP_OPEN_S = 120.0  # how long a melody whose rating was taken back belongs to who did so
+KEEP_OPEN_S = 120.0  # for which a rater holds a melody whose rating they took back
 
 Records = dict[str, dict[str, Any]]
 
@@ -27,13 +27,13 @@ class Answer:
     """One rated melody of a message."""
 
     genome: Genomes
-    """As it was given, `(128,)`; silent bits and all."""
+    """As it was given, uint8 `(128,)`, with the silent bits of rests."""
 
     melody: str
-    """What it sounds like: the field of its label."""
+    """Its canonical text: the field of its label."""
 
     rating: int | None
-    """None takes the former rating back."""
+    """0 to 5; None takes the former rating back."""
 
     plays: int
     rater: str
@@ -42,7 +42,7 @@ class Answer:
 
 
 def parse(message: Message) -> list[Answer]:
-    """The answers of a message. Raises Refused for anything that is not 0 to 5, whole, or null."""
+    """Return the answers of a message. Raises Rejected unless each is 0 to 5, whole, or null."""
     fields, n = message.fields, len(message.fields["GENOMES"])
     rater = str(fields.get("RATER") or message.sent_by or "somebody")
     columns = {
@@ -77,9 +77,9 @@ def _rating(value: float) -> int | None:
 
 
 def take(message: Message, state: State, context: Context) -> list[str]:
-    """Stores the answers of a message, all or none of them; the melodies that changed.
+    """Store the answers of a message, all or none of them; return the melodies that changed.
 
-    Raises Refused, with nothing stored, when one of them answers nothing that was asked.
+    Raises Rejected, with nothing stored, if one of them answers no question.
     """
     answers = parse(message)
     if len({answer.melody for answer in answers}) < len(answers):
@@ -92,11 +92,11 @@ def take(message: Message, state: State, context: Context) -> list[str]:
     for answer in answers:
         former = context.table("labels").get(answer.melody)
         if former is not None and former["answer"] == message.id:
-            continue  # whoever sent it was not told that it had arrived, and sent it again
+            continue  # sent twice: the sender had no acknowledgement of the first
         question = questions.get(answer.melody)
         if question is not None:
             state.answered += 1
-            state.asked += not question["open"]  # it was withdrawn, and counts all the same
+            state.asked += not question["open"]  # it was withdrawn; its answer counts
         _store(answer, message, question or former or {}, state, context)
         changed.append(answer.melody)
     return changed
@@ -117,7 +117,7 @@ def _check(
     if asked:
         return
     if label is None or label["root"] != message.root_id:
-        raise Rejected(f"nobody asked about {answer.melody} in the question {message.root_id}")
+        raise Rejected(f"{answer.melody} is not part of the question {message.root_id}")
     if label["rater"] != rater:
         raise Rejected(f"{answer.melody} was answered by {label['rater']} before")
 
@@ -129,7 +129,7 @@ def _store(
     state: State,
     context: Context,
 ) -> None:
-    """Stages one revision. `asked`: the question, or the label that is revised."""
+    """Stage one revision. asked: the question, or the label that is revised."""
     labels, questions = context.table("labels"), context.table("questions")
     former, rater = labels.get(answer.melody), answer.rater
     about = {
@@ -159,7 +159,7 @@ def _store(
 
 
 def count(state: State, former: dict[str, Any] | None, rating: int | None) -> None:
-    """Keeps the number of labels and their histogram true."""
+    """Update the number of labels and their histogram."""
     before: int | None = former["rating"] if former else None
     for value, change in ((before, -1), (rating, +1)):
         if value is not None:
@@ -174,7 +174,7 @@ def _compare(state: State, before: int, now: int) -> None:
 
 
 def _open_again(asked: dict[str, Any], root: str, rater: str) -> dict[str, Any]:
-    """The question of a melody whose rating was taken back, in the hands of who did so."""
+    """Return the question of a melody whose rating was taken back, held by the same rater."""
     names = ("version", "strategy", "guess", "probs")
     return {
         **{name: asked.get(name) for name in names},
@@ -190,9 +190,9 @@ def _open_again(asked: dict[str, Any], root: str, rater: str) -> dict[str, Any]:
 
 
 def take_import(message: Message, state: State, context: Context) -> list[str]:
-    """Stores labels that were made elsewhere; of one melody the last one counts.
+    """Store labels that were made elsewhere; of several for one melody, the last counts.
 
-    Raises Refused, with nothing stored, for `CONFLICT: error` where a label differs.
+    Raises Rejected, with nothing stored, for `CONFLICT: error` if a label differs.
     """
     answers = parse(message)
     policy = message.fields["CONFLICT"]
@@ -211,7 +211,7 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
 
 
 def take_rows(rows: list[Row], state: State, context: Context) -> list[str]:
-    """Stores the labels of a file; the melodies that changed."""
+    """Store the labels of a file; return the melodies that changed."""
     if not rows:
         return []
     genomes = np.array([row.genome for row in rows], np.uint8)

@@ -1,4 +1,4 @@
-"""Questions: which candidates people are asked about, and which questions are withdrawn."""
+"""Questions: which candidates raters are asked about, and which questions are withdrawn."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from .pool import Pool
 from .state import State, read_training
 from .strategy import choose
 
-WITHDRAWN_KEPT = 50  # questions that are open no more, whose late answers are taken all the same
-PICK, REPEAT = 100, 101  # what random numbers are drawn for
+WITHDRAWN_KEPT = 50  # closed questions of which late answers are still accepted
+PICK, REPEAT = 100, 101  # purposes of random numbers
 
 Record = dict[str, Any]
 
 
 class Asking:
-    """The questions as they stand, and how they are kept at their number."""
+    """The questions of a run, and how their number is maintained."""
 
     def __init__(self, state: State, pool: Pool, context: Context) -> None:
         self._state = state
         self._settings = context.settings
         self._context = context
         self._table = context.table("questions")
-        # Each is a guard: nobody may take one into hand while it is withdrawn here.
+        # Each is a guard of the commit: no rater may lease one while it is withdrawn here.
         self._questions = self._table.get_many(self._table.glance())
         self._now = time.time()
         self._candidates = pool.only(pool.scored).without(self.open - self._free())
 
     @property
     def open(self) -> set[str]:
-        """The melodies that people are asked about now."""
+        """The melodies of the open questions."""
         return {name for name, question in self._questions.items() if question["open"]}
 
     def keep_asking(self) -> list[Message]:
-        """Sees to it that `active_labels` questions are open that anybody may take into hand.
+        """Open questions until `active_labels` of them are free; return their messages.
 
-        After a training run those are chosen anew; what somebody holds stays as it is. What one
-        person is asked again is a message of its own: others are refused an answer to it.
+        After a training run the free questions are chosen anew; those that are held stay. A melody
+        that one rater is asked about again is a message of its own, which only they may answer.
         """
         free = self._free()
         rerank, self._state.rerank = self._state.rerank, False
-        wanted = self._wanted(set() if rerank else free)
+        missing = self._missing(set() if rerank else free)
         candidates = self._candidates if rerank else self._candidates.without(free)
-        if wanted <= 0 or not len(candidates):
+        if missing <= 0 or not len(candidates):
             return []
-        chosen = self._pick(candidates, wanted)
+        chosen = self._pick(candidates, missing)
         if rerank:
             self._withdraw(free - chosen.keys())
         self._forget_withdrawn()
@@ -68,23 +68,24 @@ class Asking:
         return [message for message in messages if len(message.fields["GENOMES"])]
 
     def _free(self) -> set[str]:
-        """Open questions that anybody may take into hand."""
+        """Return the open questions that any rater may lease."""
         return {n for n in self.open if not self._is_held(n) and not self._questions[n]["by"]}
 
     def _is_held(self, name: str) -> bool:
         question = self._questions[name]
         return bool(question["rater"]) and question["until"] > self._now
 
-    def _wanted(self, kept: set[str]) -> int:
-        """How many questions are lacking beside those that are kept."""
-        wanted: int = self._settings.active_labels - len(kept)
+    def _missing(self, kept: set[str]) -> int:
+        """Return how many questions are missing beside those that are kept."""
+        missing: int = self._settings.active_labels - len(kept)
         if self._settings.max_labels:
             held = len([n for n in self._questions if self._is_held(n)])
-            wanted = min(wanted, self._settings.max_labels - self._state.labels - held - len(kept))
-        return wanted
+            taken = self._state.labels + held + len(kept)
+            missing = min(missing, self._settings.max_labels - taken)
+        return missing
 
     def _pick(self, candidates: Pool, count: int) -> dict[str, NDArray[np.float32]]:
-        """What the strategy chooses, the most wanted first, with its PROBS `(6,)`."""
+        """Return the melodies that the strategy chooses, best first, each with its PROBS `(6,)`."""
         probs = candidates.probs.astype(np.float64)
         known = read_training(self._context).genomes
         name, random = self._settings.strategy, self._draws(PICK)
@@ -93,9 +94,9 @@ class Asking:
         return dict(zip(names, candidates.probs[order], strict=True))
 
     def _repeat(self, chosen: dict[str, NDArray[np.float32]]) -> dict[str, Record]:
-        """Now and then a melody that was rated before, with its label, to see who agrees.
+        """Return a labelled melody to ask about again, at random, to measure agreement; or none.
 
-        One that was asked about here: whoever made a file of labels is not there to answer.
+        Only labels of questions are repeated: the rater of an imported label may not be here.
         """
         waiting = any(question["by"] for question in self._questions.values())
         random = self._draws(REPEAT)
@@ -109,7 +110,7 @@ class Asking:
         return {} if name in self._questions else {name: labels[name]}
 
     def _draws(self, purpose: int) -> np.random.Generator:
-        """Random numbers of the seed, of how often was asked so far, and of a purpose."""
+        """Return random numbers that depend on the seed, the round of questions and a purpose."""
         key = [self._settings.seed, self._state.rounds]
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, purpose]))
 
@@ -120,14 +121,14 @@ class Asking:
             self._table.put(name, **self._questions[name])
 
     def _forget_withdrawn(self) -> None:
-        """Old questions that were withdrawn, and that nobody holds, go for good."""
+        """Delete the oldest withdrawn questions that no rater holds."""
         gone = [n for n in self._questions.keys() - self.open if not self._is_held(n)]
         gone.sort(key=lambda name: (self._questions[name]["asked"], name))
         for name in gone[:-WITHDRAWN_KEPT]:
             self._table.delete(name)
 
     def _put(self, name: str, message: Message, rank: int, probs: Any, *, by: str = "") -> None:
-        """Stages a question. by: who alone is asked, since they rated it before."""
+        """Stage a question. by: the one rater who is asked, having rated the melody before."""
         former = self._questions.get(name, {})
         still = former if former.get("open") else {}
         self._table.put(
@@ -148,7 +149,7 @@ class Asking:
 
 
 def ask(melodies: list[str], rater: str = "") -> Message:
-    """The message that asks about melodies; one person alone, where a rater is named."""
+    """Return the message that asks about melodies; if a rater is named, it asks only them."""
     genomes = np.array([from_text(melody) for melody in melodies], np.uint8).reshape(-1, 128)
     if rater:
         return Message.open(USER, type=CUSTOM, GENOMES=genomes, RATER=rater)

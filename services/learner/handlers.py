@@ -1,4 +1,4 @@
-"""The learner: gathers melodies, asks people about some, and trains evalnet on their answers."""
+"""The learner: collects melodies, asks raters about some, and trains evalnet on the answers."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from .training import cross_entropy
 
 LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
 
-SAYS = ((EVOLUTION_ROOM, CUSTOM), (USER, CUSTOM), (TRAININPUT, FORWARD), (CONTROL, COMMAND))
+SENDS = ((EVOLUTION_ROOM, CUSTOM), (USER, CUSTOM), (TRAININPUT, FORWARD), (CONTROL, COMMAND))
 
 
 def start(context: Context) -> list[Message]:
-    """Takes the labels of `labels_file`, and trains on them; in lock-step breeding begins then."""
+    """Store the labels of `labels_file` and train on them; in lock-step, breeding begins then."""
     step = Step(context)
     step.labelled(answers.take_rows(read_labels(context), step.state, context))
     step.begin()
@@ -44,25 +44,25 @@ def start(context: Context) -> list[Message]:
 
 
 def read_labels(context: Context) -> list[formats.Row]:
-    """The labels of `labels_file`; none, with a line in the log, where it cannot be read."""
+    """Return the labels of `labels_file`; none, with a warning, if it cannot be read."""
     path = context.settings.labels_file
     if not path:
         return []
     try:
         found = formats.read(Path(path))
     except (RoomgradError, OSError) as error:
-        context.log.warning("begins without labels", reason=str(error))
+        context.log.warning("starting without labels", reason=str(error))
         return []
     if found.problems:
         problem = str(found.problems[0])
-        context.log.warning("begins without labels", file=path, problem=problem)
+        context.log.warning("starting without labels", file=path, problem=problem)
         return []
     return found.rows
 
 
-@on(EVOLUTION_ROOM, CUSTOM, replies=SAYS, when=lambda m: {"PROBS", "VERSION"} <= m.fields.keys())
+@on(EVOLUTION_ROOM, CUSTOM, replies=SENDS, when=lambda m: {"PROBS", "VERSION"} <= m.fields.keys())
 def gather(message: Message, context: Context) -> list[Message]:
-    """GENOMES with PROBS: scores that were asked for here, or a generation of evolution's."""
+    """Read GENOMES with PROBS: scores that were requested here, or a generation of evolution."""
     step = Step(context)
     melodies, scores = len(message.fields["GENOMES"]), len(message.fields["PROBS"])
     if melodies != scores:
@@ -77,18 +77,18 @@ def gather(message: Message, context: Context) -> list[Message]:
     return step.go_on()
 
 
-@on(USER, CUSTOM, replies=SAYS, when=lambda message: "FITNESS" in message.fields)
+@on(USER, CUSTOM, replies=SENDS, when=lambda message: "FITNESS" in message.fields)
 def answer(message: Message, context: Context) -> list[Message]:
-    """GENOMES `(n, 128)` with FITNESS `(n,)`: ratings of what was asked, or labels to import."""
+    """Read GENOMES `(n, 128)` with FITNESS `(n,)`: answers to questions, or labels to import."""
     step = Step(context)
     take = answers.take_import if "CONFLICT" in message.fields else answers.take
     step.labelled(take(message, step.state, context))
     return step.go_on()
 
 
-@on(CONTROL, COMMAND, replies=SAYS, when=lambda message: message.fields["CMD"] == ASK)
+@on(CONTROL, COMMAND, replies=SENDS, when=lambda message: message.fields["CMD"] == ASK)
 def ask(message: Message, context: Context) -> list[Message]:
-    """Somebody has nothing to rate: where breeding rests, candidates come from outside alone."""
+    """Add random candidates when a rater has no question, as breeding may have stopped."""
     step = Step(context)
     step.add_outside(max(0, context.settings.nr_of_unlabeled_data - len(step.pool)))
     return step.go_on()
@@ -96,7 +96,7 @@ def ask(message: Message, context: Context) -> list[Message]:
 
 @on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.is_training)
 def backward(message: Message, context: Context) -> Message:
-    """Loss: logits `(batch, 6)` in, d loss / d logits out. The targets leave memory."""
+    """Loss: logits `(batch, 6)` in, d loss / d logits out. Removes the targets from memory."""
     asked = context.memory.get(message.root_id)
     if asked is None or "target" not in asked:
         raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
@@ -113,9 +113,9 @@ def backward(message: Message, context: Context) -> Message:
     return message.reply(TRAINOUTPUT, gradient, type=GRADIENT, id=message.id)
 
 
-@on(TRAININPUT, GRADIENT, replies=SAYS)
+@on(TRAININPUT, GRADIENT, replies=SENDS)
 def next_batch(message: Message, context: Context) -> list[Message]:
-    """The gradient of a batch is home: the next one follows, or the training run is over."""
+    """Open the next batch when the gradient of one has returned, or end the training run."""
     step = Step(context)
     asked = context.memory.pop(message.root_id)
     context.counters.add("finished")
@@ -124,7 +124,7 @@ def next_batch(message: Message, context: Context) -> list[Message]:
 
 
 def given_up(records: list[dict[str, Any]], context: Context) -> list[Message]:
-    """A batch or a question for scores is dead: the next one follows."""
+    """Go on after a batch or a request for scores has become a dead letter."""
     step = Step(context)
     for record in records:
         if "chain" in record:

@@ -1,4 +1,4 @@
-"""The candidates: melodies that nobody has rated yet, and what the network says of them."""
+"""The candidates: melodies without a label, and the network's probabilities for them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RATINGS = 6
 
 @dataclass(frozen=True)
 class Pool:
-    """Canonical melodies, different by sound, oldest first. Changes make a new pool.
+    """Distinct canonical melodies, oldest first. Immutable: each change returns a new pool.
 
-    genomes: `(n, 128)` uint8. probs: `(n, 6)` float32, all by one version of the network where
-    `scored` `(n,)`; scores of another version never stand beside them.
+    genomes: uint8 `(n, 128)`. probs: float32 `(n, 6)`, valid where `scored` `(n,)` is True, and all
+    by one version of the network.
     """
 
     genomes: Genomes
@@ -28,26 +28,26 @@ class Pool:
 
     @classmethod
     def empty(cls) -> Pool:
-        """No candidates."""
+        """Return a pool without candidates."""
         none = np.empty((0, BITS), np.uint8)
         return cls(none, np.empty((0, RATINGS), np.float32), np.empty(0, bool))
 
     @classmethod
     def of(cls, record: dict[str, Any] | None) -> Pool:
-        """The pool of a record that `record()` made."""
+        """Return the pool of a record that `record()` made; an empty one for None."""
         if record is None:
             return cls.empty()
         return cls(unpacked(record["genomes"]), record["probs"], record["scored"])
 
     def record(self) -> dict[str, Any]:
-        """The pool as a record of a table, packed: 41 bytes a melody."""
+        """Return the pool as a record of a table, packed: 41 bytes per melody."""
         return {"genomes": packed(self.genomes), "probs": self.probs, "scored": self.scored}
 
     def __len__(self) -> int:
         return len(self.genomes)
 
     def add(self, melodies: Genomes, limit: int) -> Pool:
-        """With canonical melodies `(m, 128)` that it lacks, not scored; the oldest leave."""
+        """Add new canonical melodies `(m, 128)`, unscored; drop the oldest above `limit`."""
         known, different = set(texts(self.genomes)), distinct(melodies)
         fresh = [i for i, n in enumerate(texts(melodies)) if different[i] and n not in known]
         none = np.zeros((len(fresh), RATINGS), np.float32)
@@ -59,7 +59,7 @@ class Pool:
         return grown.only(np.arange(max(0, len(grown) - limit), len(grown)))
 
     def score(self, melodies: Genomes, probs: NDArray[np.float32]) -> Pool:
-        """With the PROBS `(m, 6)` of those of the melodies that it holds."""
+        """Set the PROBS `(m, 6)` of those melodies that it contains."""
         place = {name: i for i, name in enumerate(texts(self.genomes))}
         pairs = [(place[n], j) for j, n in enumerate(texts(melodies)) if n in place]
         mine, theirs = [i for i, _ in pairs], [j for _, j in pairs]
@@ -68,14 +68,14 @@ class Pool:
         return Pool(self.genomes, all_probs, scored)
 
     def unscored(self) -> Pool:
-        """The same melodies, of which nothing is known: the network has changed."""
+        """Mark all melodies as unscored, as the network has changed."""
         return Pool(self.genomes, self.probs, np.zeros(len(self), bool))
 
     def without(self, names: Container[str]) -> Pool:
-        """Without these melodies, named by their 128 characters."""
+        """Remove these melodies, named by their 128 characters."""
         keep = [i for i, name in enumerate(texts(self.genomes)) if name not in names]
         return self.only(np.array(keep, np.int64))
 
     def only(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Pool:
-        """The chosen ones, in their order."""
+        """Select melodies by indices or a mask."""
         return Pool(self.genomes[chosen], self.probs[chosen], self.scored[chosen])

@@ -14,46 +14,46 @@ from .training import AUGMENT
 
 @settings
 class LearnerSettings(RuntimeSettings):
-    """Whom the learner asks what, and how it trains the network with the answers."""
+    """What the learner asks raters, and how it trains the network on the answers."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
-    """Seed of the batches, of the candidates from outside, and of the strategy `random`."""
+    """Seed of the batches, of the random candidates, and of the strategy `random`."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000), OfRun] = 10
-    """How often a training run goes through all labels."""
+    """Passes through all labels in a training run."""
 
     batch_size: Annotated[int, Field(ge=1, le=10_000), OfRun] = 20
     """Labels in a batch."""
 
     augment: Annotated[int, Field(ge=1, le=100), OfRun] = AUGMENT
-    """Variants of each label in its batch, each with its bars in an order of its own."""
+    """Variants of each label in its batch, each with its bars in a random order."""
 
     strategy: Annotated[str, OfRun] = DEFAULT
-    """How the melodies are chosen that a person is asked about."""
+    """Query strategy: how the melodies that raters are asked about are chosen."""
 
     active_labels: Annotated[int, Field(ge=1, le=1000), OfRun] = 5
-    """Questions that are always open and held by nobody."""
+    """Open questions that no rater holds; the learner opens new ones to keep this number."""
 
     nr_of_unlabeled_data: Annotated[int, Field(ge=1, le=1_000_000), OfRun] = 200
-    """Candidates, different by sound, that are gathered before the first question."""
+    """Distinct candidates that are collected before the first question."""
 
     pool: Annotated[int, Field(ge=10, le=1_000_000), OfRun] = 1000
-    """Candidates that are kept; older ones leave."""
+    """Candidates that are kept; the oldest are dropped."""
 
     outside: Annotated[float, Field(ge=0, lt=1), OfRun] = 0.5
-    """Share of the candidates that are not bred but random."""
+    """Share of the candidates that are random instead of bred."""
 
     again: Annotated[float, Field(ge=0, le=1), OfRun] = 0.05
-    """Share of the questions that repeat an earlier one, to see how far a person agrees."""
+    """Share of the questions that repeat an earlier one, to measure how far raters agree."""
 
     labels_file: str = ""
-    """CSV of labels with which a new run begins; a file that is not there is no error."""
+    """CSV file of labels with which a new run begins; a missing file is not an error."""
 
     max_labels: Annotated[int, Field(ge=0, le=1_000_000_000), OfRun] = 0
-    """Labels after which nothing is asked any more; 0: never."""
+    """Labels after which no more questions are asked; 0: no limit."""
 
     lockstep: Annotated[bool, OfRun] = False
-    """Breeding waits for answers and training, so that a run repeats bit for bit."""
+    """Breeding waits for answers and training, so that a run is reproducible bit for bit."""
 
     ask_every: Annotated[int, Field(ge=1, le=1_000_000), OfRun] = 1
     """In lock-step: generations between two rounds of questions."""

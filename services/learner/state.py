@@ -1,4 +1,4 @@
-"""What the learner knows between two messages: `learning` in Redis, three records."""
+"""The learner's state between two messages: three records of the table `learning`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TABLE = "learning"
 
 
 @dataclass
-class Chain:
-    """A training run that is open."""
+class TrainingRun:
+    """The open training run."""
 
     number: int
     batches: int
@@ -29,7 +29,7 @@ class Chain:
 
 @dataclass
 class Agreement:
-    """How far people agreed with themselves when they were asked again."""
+    """How far raters agreed with their own ratings when they were asked again."""
 
     n: int = 0
     exact: int = 0
@@ -38,93 +38,93 @@ class Agreement:
 
 @dataclass
 class State:
-    """`learning`, field `now`.
+    """The record `now` of the table `learning`; its fields are stored under these names.
 
-    Every commit of the learner that changes labels, questions, pool or training changes this
-    record, which it read before: so of two replicas one is told to look again, and whatever else
-    stands in those tables needs no guards.
+    Each commit of the learner that changes labels, questions, pool or training reads this record
+    and changes it. If two replicas do so at once, one of the commits fails and is retried, so the
+    other records of these tables need no guards.
     """
 
     labels: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * RATINGS)
     asked: int = 0
-    """Questions that are answered or still open; those that were withdrawn are not counted."""
+    """Questions that are answered or open; withdrawn ones are not counted."""
 
     answered: int = 0
     rounds: int = 0
-    """How often questions were chosen."""
+    """Rounds of questions so far."""
 
     runs: int = 0
-    """Training runs that were opened so far."""
+    """Training runs so far."""
 
     steps: int = 0
-    """Batches that were opened so far."""
+    """Batches so far."""
 
-    chain: Chain | None = None
+    chain: TrainingRun | None = None
+    """The open training run."""
+
     dirty: bool = False
-    """Whether labels have changed since the last training run was opened."""
+    """Whether labels have changed since the last training run began."""
 
     version: str = ""
-    """Of the model whose scores stand in the pool."""
+    """Version of the model that scored the pool."""
 
     scoring: str = ""
-    """The root of a question for scores that is not answered yet."""
+    """The root of the open request for scores; empty if there is none."""
 
     rerank: bool = False
-    """Whether the open questions are to be chosen anew, since the network has changed."""
+    """Whether the open questions have to be chosen anew, as the network has changed."""
 
     gathered: int = 0
-    """Generations that were seen; numbers the candidates from outside."""
+    """Draws of random candidates so far."""
 
     held: int | None = None
-    """In lock-step: the generation from which nobody may breed yet. -1 stands before all."""
+    """In lock-step: the generation that breeding waits with; -1 is before the first."""
 
     asked_at: int = -1
-    """In lock-step: the last generation at which something was asked."""
+    """In lock-step: the last generation with a round of questions."""
 
     agreement: Agreement = field(default_factory=Agreement)
     writes: int = 0
-    """Makes each record different from the one before."""
+    """Makes each record differ from the one before, so that the guard notices each write."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What a training run learns from: canonical melodies `(n, 128)`, and ratings `(n,)`."""
+    """The labels of a training run: canonical melodies `(n, 128)` and ratings int64 `(n,)`."""
 
     genomes: Genomes
     ratings: NDArray[np.int64]
 
 
 def read(context: Context) -> State:
-    """The state, which is a guard of the commit. Read it before anything else."""
+    """Return the state, a guard of the commit. Call it before any other read."""
     record = context.table(TABLE).get("now")
     if record is None:
         return State()
-    chain = record.pop("chain")
-    agreement = record.pop("agreement")
-    return State(
-        chain=None if chain is None else Chain(**chain), agreement=Agreement(**agreement), **record
-    )
+    training, agreement = record.pop("chain"), Agreement(**record.pop("agreement"))
+    chain = None if training is None else TrainingRun(**training)
+    return State(chain=chain, agreement=agreement, **record)
 
 
 def write(state: State, context: Context) -> None:
-    """Stages the state."""
+    """Stage the state."""
     state.writes += 1
     context.table(TABLE).put("now", **asdict(state))
 
 
 def read_pool(context: Context) -> Pool:
-    """The candidates."""
+    """Return the candidates."""
     return Pool.of(context.table(TABLE).get("pool"))
 
 
 def write_pool(pool: Pool, context: Context) -> None:
-    """Stages the candidates."""
+    """Stage the candidates."""
     context.table(TABLE).put("pool", **pool.record())
 
 
 def read_training(context: Context) -> Labels:
-    """The labels as they were when the last training run was opened."""
+    """Return the labels of the last training run."""
     record: dict[str, Any] | None = context.table(TABLE).get("training")
     if record is None:
         return Labels(np.empty((0, 128), np.uint8), np.empty(0, np.int64))
@@ -132,6 +132,6 @@ def read_training(context: Context) -> Labels:
 
 
 def write_training(labels: Labels, context: Context) -> None:
-    """Stages the labels of the training run that is opened."""
+    """Stage the labels of the training run that begins."""
     record = {"genomes": packed(labels.genomes), "ratings": labels.ratings}
     context.table(TABLE).put("training", **record)

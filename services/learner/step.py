@@ -1,7 +1,7 @@
-"""One call of a handler: what it noted, and the one thing that is said next.
+"""One step of the learner: a handler records what a message brought, then sends what is next.
 
-Whatever comes, a handler notes it here and then asks `go_on`. So the learner goes on from wherever
-it stands, whoever stopped it and whenever.
+Each handler calls a method that changes the state, then `go_on`, which depends on the state alone.
+So the learner continues from any state, wherever a replica stopped.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from roomgrad_melody.genome import Genomes, canonical, random_genomes, texts
 from . import state as states
 from .asking import Asking
 from .pool import Pool
-from .state import Chain, Labels
+from .state import Labels, TrainingRun
 from .training import batch, batches
 
-TO_BEGIN = -1  # the generation before the first, in lock-step
+TO_BEGIN = -1  # in lock-step: the generation before the first
 
 
 class Step:
-    """State, pool and what is said, of one call. Make it before anything else is read."""
+    """State and pool during one call of a handler. Create it before any other read."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
         self.settings = context.settings
         self.state = states.read(context)
-        self._batch_home = False
+        self._batch_returned = False
         self._read: Pool | None = None
         self._pool: Pool | None = None
 
     @property
     def pool(self) -> Pool:
-        """The candidates, read when they are needed first."""
+        """The candidates, read when first needed."""
         if self._pool is None:
             self._read = self._pool = states.read_pool(self.context)
         return self._pool
@@ -45,15 +45,15 @@ class Step:
     def pool(self, pool: Pool) -> None:
         self._pool = pool
 
-    # what is noted
+    # what a message brought
 
     def begin(self) -> None:
-        """The run begins; in lock-step breeding waits for what is to be done before."""
+        """Begin the run; in lock-step, breeding waits for a training run on labels of a file."""
         if self.settings.lockstep:
             self.state.held = TO_BEGIN
 
     def gathered(self, message: Message) -> None:
-        """A generation: what nobody has rated becomes a candidate, and random melodies beside."""
+        """Add the unlabelled melodies of a generation to the candidates, and random ones."""
         state = self.state
         melodies = canonical(message.fields["GENOMES"])
         names = texts(melodies)
@@ -71,15 +71,15 @@ class Step:
             state.held = int(message.fields["GENERATION"])
 
     def add_outside(self, count: int) -> None:
-        """Random melodies: a network that learns from bred ones alone knows little of others."""
+        """Add random candidates: a network that is trained on bred ones alone knows no others."""
         self.state.gathered += 1
         others = random_genomes(self.settings.seed, self.state.gathered, count)
         self.pool = self.pool.add(canonical(others), self.settings.pool)
 
     def scored(self, message: Message) -> None:
-        """Scores that were asked for. Those of another version of the network are void by now."""
+        """Store scores that were requested, and drop those of another version of the network."""
         if message.root_id != self.state.scoring:
-            return  # asked for before a training run that has ended since
+            return  # requested before a training run that has ended since
         version = message.fields["VERSION"]
         if version != self.state.version:
             self.state.version = version
@@ -89,28 +89,28 @@ class Step:
         self.state.scoring = ""
 
     def labelled(self, melodies: list[str]) -> None:
-        """Labels have changed: they are trained on, and asked about no more."""
+        """Note that labels have changed: train on them, and ask no more about these melodies."""
         if melodies:
             self.pool = self.pool.without(set(melodies))
             self.state.dirty = True
 
     def trained(self, asked: dict[str, Any]) -> None:
-        """A batch is home, or given up. `asked` is what memory held of it."""
-        chain = self.state.chain
-        if chain is None or chain.number != asked["chain"]:
+        """Count a batch that has returned or become a dead letter. asked: its record in memory."""
+        training = self.state.chain
+        if training is None or training.number != asked["chain"]:
             return
-        self._batch_home = True
-        chain.batch += 1
-        if chain.batch == chain.batches:
+        self._batch_returned = True
+        training.batch += 1
+        if training.batch == training.batches:
             self.state.chain = None
             self.state.rerank = True
-            self.state.scoring = ""  # what is on its way may be of a network half trained
+            self.state.scoring = ""  # a reply on its way may be of a half-trained network
             self.pool = self.pool.unscored()
 
-    # what is said
+    # what is next
 
     def go_on(self) -> list[Message]:
-        """What is to be said next, if anything. The state is staged, and the pool if it changed."""
+        """Stage the state, and the pool if it changed; return the next messages, if any."""
         messages = self._next()
         if self._pool is not None and self._pool is not self._read:
             states.write_pool(self._pool, self.context)
@@ -120,17 +120,17 @@ class Step:
     def _next(self) -> list[Message]:
         state = self.state
         if state.chain is not None:
-            return [self._open_batch()] if self._batch_home else []
-        if state.dirty and (messages := self._open_chain()):
+            return [self._open_batch()] if self._batch_returned else []
+        if state.dirty and (messages := self._begin_training()):
             return messages
         if state.scoring:
             return []
         if not self.pool.scored.all():
             return [self._ask_for_scores(self.pool.genomes[~self.pool.scored])]
-        return self._in_lockstep() if self.settings.lockstep else self._ask_people()
+        return self._in_lockstep() if self.settings.lockstep else self._ask_raters()
 
-    def _open_chain(self) -> list[Message]:
-        """The first batch of a training run on all labels; nothing where there are none."""
+    def _begin_training(self) -> list[Message]:
+        """Begin a training run on all labels; return its first batch, or nothing without labels."""
         state, settings = self.state, self.settings
         records = self.context.table("labels").glance()
         state.dirty = False
@@ -141,7 +141,7 @@ class Step:
         ratings = np.array([records[name]["rating"] for name in names], np.int64)
         states.write_training(Labels(bits.reshape(len(names), -1), ratings), self.context)
         count = batches(len(names), settings.batch_size, settings.epochs)
-        state.chain = Chain(state.runs, count, len(names))
+        state.chain = TrainingRun(state.runs, count, len(names))
         state.runs += 1
         return [self._open_batch()]
 
@@ -176,20 +176,20 @@ class Step:
         self.context.memory.put(message.root_id, ROOT_ID=message.root_id, scoring=len(melodies))
         return message
 
-    def _ask_people(self) -> list[Message]:
+    def _ask_raters(self) -> list[Message]:
         if len(self.pool) < self.settings.nr_of_unlabeled_data:
             return []
         return Asking(self.state, self.pool, self.context).keep_asking()
 
     def _in_lockstep(self) -> list[Message]:
-        """Questions at some generations, and when all are answered, leave to breed on."""
+        """Ask at some generations; when all questions are answered, let breeding go on."""
         state, settings = self.state, self.settings
         if state.held is None or Asking(state, self.pool, self.context).open:
             return []
         due = state.held % settings.ask_every == 0
         if state.held > max(TO_BEGIN, state.asked_at) and due:
             state.asked_at = state.held
-            if messages := self._ask_people():
+            if messages := self._ask_raters():
                 return messages
         generation, state.held = state.held, None
         return [Message.open(CONTROL, type=COMMAND, CMD=NEXT, GENERATION=np.array(generation))]

@@ -1,4 +1,4 @@
-"""A rater that needs no person: it hears the questions in `user` and answers each at once."""
+"""A rater without a person: it answers each question in the room `user` at once."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ Rate = Callable[[Genomes], NDArray[np.int64]]
 
 @lru_cache
 def rater_of(name: str, noise: float = 0.0, seed: int = 0) -> Rate:
-    """What rates `(n, 128)` genomes: `simulated`, or a function for one genome by its name.
+    """Return a function that rates `(n, 128)` genomes, int64 `(n,)`.
 
-    Raises SettingsError for a name under which there is no function.
+    name: `simulated`, or `module:function`, which is called with one genome as a list of 128 ints.
+    Raises SettingsError if it cannot be imported.
     """
     if name == "simulated":
         return lambda genomes: rating(genomes, noise, seed)
@@ -40,22 +41,24 @@ def rater_of(name: str, noise: float = 0.0, seed: int = 0) -> Rate:
 
 
 def checked(value: Any, name: str) -> int:
-    """A rating as a whole number. Raises ValueError for anything but 0 to 5."""
+    """Return a rating as an int. Raises ValueError for anything but 0 to 5."""
     if value not in range(6):
-        raise ValueError(f"the rater {name} answered {value!r}; expected a whole number 0 to 5")
+        raise ValueError(
+            f"the rater {name} returned {value!r}; expected a whole number from 0 to 5"
+        )
     return int(value)
 
 
 @on(USER, CUSTOM, replies=[(USER, CUSTOM)], when=lambda message: "FITNESS" not in message.fields)
 def answer(message: Message, context: Context) -> Message | None:
-    """GENOMES `(n, 128)` in; the same with FITNESS `(n,)` out. What others are asked is theirs."""
+    """Answer: GENOMES `(n, 128)` in, the same with FITNESS `(n,)` out; not if another is asked."""
     if message.fields.get("RATER", context.settings.rater) != context.settings.rater:
         return None
     return rated(message.root_id, message.fields["GENOMES"], context)
 
 
 def start(context: Context) -> list[Message]:
-    """Answers what was asked before a rater came: those questions are not asked again."""
+    """Answer the questions from before the rater started, as they are not sent again."""
     melodies: dict[str, list[str]] = {}
     for melody, question in sorted(context.table("questions").glance().items()):
         if question["open"] and not question["rater"] and not question["by"]:
@@ -67,7 +70,7 @@ def start(context: Context) -> list[Message]:
 
 
 def rated(root: str, genomes: Genomes, context: Context) -> Message:
-    """The ratings of `(n, 128)` genomes, as the answer to a question."""
+    """Return the ratings of `(n, 128)` genomes as the answer to the question `root`."""
     settings = context.settings
     rate = rater_of(settings.rater, settings.noise, settings.noise_seed)
     fitness = rate(genomes).astype(np.float64)

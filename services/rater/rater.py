@@ -1,7 +1,7 @@
-"""The simulated rater: a pure function of the genome that stands in for a person.
+"""The simulated rater: a pure function of the genome that replaces a person.
 
-Seven features in [0, 1], their weighted sum, and six classes of it. Nothing of this may enter the
-network that learns to predict it: that sees genomes and ratings only.
+Seven features in [0, 1], their weighted sum, and six classes of it. The network that learns to
+predict the ratings sees genomes and ratings alone.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ HIGHEST = 5
 
 
 def previous(sounding: NDArray[np.bool_]) -> Integers:
-    """For each slot of `(n, 32)` the sounding slot before it, -1 where there is none."""
+    """Return for each slot of bool `(n, 32)` the sounding slot before it, -1 if there is none."""
     slots = np.where(sounding, np.arange(SLOTS), -1)
     latest = np.maximum.accumulate(slots, axis=1)
     return np.concatenate([np.full((len(slots), 1), -1), latest[:, :-1]], axis=1)
 
 
 def motion(notes: Degrees) -> Floats:
-    """How smoothly successive sounding notes follow each other, rests left out."""
+    """Score how smoothly successive notes follow each other, rests left out: `(n,)`."""
     sounding = notes >= 0
     before = previous(sounding)
     steps = sounding & (before >= 0)
@@ -48,14 +48,14 @@ def motion(notes: Degrees) -> Floats:
 
 
 def harmony(notes: Degrees) -> Floats:
-    """Chord notes on the first, and half as much on the third slot of the bars."""
+    """Score chord notes on the first slot of each bar, and half as much on the third: `(n,)`."""
     credit = HARMONY[notes]
     weighed = 2.0 * credit[:, 0::SLOTS_PER_BAR] + credit[:, 2::SLOTS_PER_BAR]
     return np.asarray(weighed.mean(axis=1) / 3.0)
 
 
 def cadence(notes: Degrees) -> Floats:
-    """How final the last sounding note is."""
+    """Score how final the last note is: `(n,)`."""
     slots = np.where(notes >= 0, np.arange(SLOTS), -1).max(axis=1)
     last = np.where(slots >= 0, notes[np.arange(len(notes)), slots], -1)
     tonic = np.where(slots >= SLOTS - SLOTS_PER_BAR, 1.0, 0.6)
@@ -63,7 +63,7 @@ def cadence(notes: Degrees) -> Floats:
 
 
 def motif(notes: Degrees) -> Floats:
-    """How much pairs of bars resemble each other, in rhythm and in pitch."""
+    """Score how much pairs of bars resemble each other in rhythm and pitch: `(n,)`."""
     bars = notes.reshape(len(notes), BARS, SLOTS_PER_BAR)
     one, other = bars[:, PAIRS[:, 0]], bars[:, PAIRS[:, 1]]
     rhythm = ((one >= 0) == (other >= 0)).mean(axis=(1, 2))
@@ -72,7 +72,7 @@ def motif(notes: Degrees) -> Floats:
 
 
 def silence(notes: Degrees) -> Floats:
-    """1 when no run of rests is longer than 2 slots, down to 0 for one of 8."""
+    """Score 1 if no run of rests is longer than 2 slots, down to 0 for one of 8: `(n,)`."""
     slots = np.arange(SLOTS)
     latest = np.maximum.accumulate(np.where(notes >= 0, slots, -1), axis=1)
     longest = (slots - latest).max(axis=1)
@@ -80,13 +80,13 @@ def silence(notes: Degrees) -> Floats:
 
 
 def variety(notes: Degrees) -> Floats:
-    """Neither too few nor too many different degrees."""
+    """Score the number of different degrees, neither too few nor too many: `(n,)`."""
     kinds = (notes[:, :, None] == np.arange(8)).any(axis=1).sum(axis=1)
     return np.asarray(VARIETY[kinds])
 
 
 def features(genomes: Genomes) -> Floats:
-    """The features of `(n, 128)` genomes, float64 `(n, 7)` in [0, 1], in the order of FEATURES."""
+    """Return the features of `(n, 128)` genomes, float64 `(n, 7)` in the order of FEATURES."""
     notes = degrees(genomes)
     density = np.interp((notes >= 0).mean(axis=1), SHARES, DENSITY)
     others = (motion, harmony, cadence, motif, silence, variety)
@@ -94,7 +94,7 @@ def features(genomes: Genomes) -> Floats:
 
 
 def score(genomes: Genomes) -> Floats:
-    """The weighted sum of the features, float64 `(n,)`: the truth for breeding.
+    """Return the weighted sum of the features, float64 `(n,)`: the true quality of bred melodies.
 
     Ratings saturate at 5 long before the score does.
     """
@@ -102,9 +102,9 @@ def score(genomes: Genomes) -> Floats:
 
 
 def moves(genomes: Genomes, noise: float, seed: int) -> Integers:
-    """By how much a rater's whim moves each genome's rating, `(n,)` of -1, 0, 1.
+    """Return the noise of each genome's rating, int64 `(n,)` of -1, 0, 1.
 
-    A hash of the canonical melody and the seed decides, so that a replay rates alike.
+    It is a hash of the canonical melody and the seed, so that a run is reproducible.
     """
     salt = str(seed).encode("ascii")
     sounds = packed(canonical(genomes))
@@ -115,9 +115,10 @@ def moves(genomes: Genomes, noise: float, seed: int) -> Integers:
 
 
 def rating(genomes: Genomes, noise: float = 0.0, seed: int = 0) -> Integers:
-    """The ratings 0 to 5 of `(n, 128)` genomes, int64 `(n,)`.
+    """Return the ratings 0 to 5 of `(n, 128)` genomes, int64 `(n,)`.
 
-    `noise` is the share of genomes whose rating is off by one; at 0 and 5 there is one way only.
+    noise: share of genomes whose rating is off by one; 0 becomes 1, and 5 becomes 4. Raises
+    ValueError unless it is in [0, 1].
     """
     if not 0.0 <= noise <= 1.0:
         raise ValueError(f"the noise is {noise}; expected 0 to 1")

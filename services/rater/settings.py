@@ -11,13 +11,13 @@ from roomgrad.settings import RuntimeSettings, settings
 
 @settings
 class RaterSettings(RuntimeSettings):
-    """Who rates in a person's place."""
+    """What rates instead of a person."""
 
     rater: str = "simulated"
-    """simulated, or module:function: a genome of 128 ints in, a whole number from 0 to 5 out."""
+    """`simulated`, or `module:function`: takes a genome of 128 ints, returns an int from 0 to 5."""
 
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Share of the melodies that the simulated rater rates one too high or too low."""
+    """Share of the melodies that the simulated rater rates too high or too low by one."""
 
     noise_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of that noise."""

@@ -17,14 +17,15 @@ from .settings import SimulatorSettings
 
 PICTURE_FRAMES = 60
 PICTURE_EVERY_S = 1.0
-_pictured_at = 0.0  # of this process; what other replicas did stands in the hash
+_pictured_at = 0.0  # of this process; the table has the time of all replicas
 
 
 @on(MODEL, FORWARD, replies=[(OUTPUT, FORWARD)])
 def shoot(message: Message, context: Context) -> Message:
-    """Shoot: `(batch, 3)` wind, angle logit, weight logit in, `(batch,)` distance m out.
+    """Shoot: `(batch, 3)` wind, angle logit, weight logit in, `(batch,)` distance in m out.
 
-    A VALIDATE message gets angle, weight and status beside it, and trajectories if it asks FRAMES.
+    The reply to a VALIDATE message also has ANGLE in degrees, WEIGHT in kg and STATUS, and
+    TRAJECTORIES if the message has FRAMES.
     """
     controls = head.controls(message.array, context.settings.weight_head)
     shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
@@ -32,7 +33,7 @@ def shoot(message: Message, context: Context) -> Message:
     if message.is_training:
         jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
         context.memory.put(reply.id, answers=message.id, jacobian=jacobian)
-        keep_picture(message, controls, context)
+        store_picture(message, controls, context)
     else:
         reply.fields = validation(controls, shots, message.fields.get("FRAMES"))
     return reply
@@ -40,7 +41,7 @@ def shoot(message: Message, context: Context) -> Message:
 
 @on(OUTPUT, GRADIENT, replies=[(MODEL, GRADIENT)])
 def gradient(message: Message, context: Context) -> Message:
-    """D loss / d distance `(batch,)` in, d loss / d (wind, logits) `(batch, 3)` out."""
+    """Differentiate: d loss / d distance `(batch,)` in, d loss / d inputs `(batch, 3)` out."""
     asked = context.memory.pop(message.id)
     jacobian = asked["jacobian"]
     if len(message.array) != len(jacobian):
@@ -52,7 +53,7 @@ def gradient(message: Message, context: Context) -> Message:
 def validation(
     controls: head.Controls, shots: physics.Shots, frames: NDArray[Any] | None
 ) -> dict[str, NDArray[Any]]:
-    """What a VALIDATE reply says beside the distance."""
+    """Return the fields of a VALIDATE reply beside the distance."""
     fields: dict[str, NDArray[Any]] = {
         "ANGLE": np.degrees(controls.angle_rad).astype("<f4"),
         "WEIGHT": controls.weight_kg.astype("<f4"),
@@ -64,12 +65,12 @@ def validation(
 
 
 def trajectories(controls: head.Controls, rows: int, frames: int) -> NDArray[np.float32]:
-    """The projectile's way for the first rows: `(rows, frames, 2)` x and y in m."""
+    """Return the trajectories of the first rows: float32 `(rows, frames, 2)`, x and y in m."""
     return film(controls, rows, frames).projectile.astype("<f4")
 
 
 def film(controls: head.Controls, rows: int, frames: int) -> physics.Trajectory:
-    """The first rows in motion, in so many frames."""
+    """Simulate the first rows in `frames` frames. Raises SchemaError unless these are 2 to 1000."""
     if not 2 <= frames <= 1000:
         raise SchemaError(f"FRAMES: expected 2 to 1000, got {frames}")
     return physics.trajectory(
@@ -77,10 +78,10 @@ def film(controls: head.Controls, rows: int, frames: int) -> physics.Trajectory:
     )
 
 
-def keep_picture(message: Message, controls: head.Controls, context: Context) -> None:
-    """Keeps a few trajectories of this batch in the hash `trajectories`, at most once a second.
+def store_picture(message: Message, controls: head.Controls, context: Context) -> None:
+    """Store a few trajectories of this batch in the table `trajectories`, at most once a second.
 
-    Of the first shot also its arm and its counterweight; `entry` leads to what was aimed at.
+    Of the first shot, arm and counterweight are stored too. `entry` leads to the targets.
     """
     global _pictured_at
     rows = context.settings.pictures
@@ -91,15 +92,15 @@ def keep_picture(message: Message, controls: head.Controls, context: Context) ->
     before = table.get("last")
     if before is not None and time.time() - before["at"] < PICTURE_EVERY_S:
         return
-    shown = film(controls, rows, PICTURE_FRAMES)
+    filmed = film(controls, rows, PICTURE_FRAMES)
     table.put(
         "last",
         at=time.time(),
         root=message.root_id,
         entry=message.entry,
-        way=shown.projectile.round(2).tolist(),
-        arm=shown.arm_tip[0].round(2).tolist(),
-        counterweight=shown.counterweight[0].round(2).tolist(),
+        way=filmed.projectile.round(2).tolist(),
+        arm=filmed.arm_tip[0].round(2).tolist(),
+        counterweight=filmed.counterweight[0].round(2).tolist(),
     )
 
 

@@ -1,7 +1,7 @@
 """The simulator's control head: logits in, radians and kilograms out, with their derivatives.
 
-A control model writes plain numbers of any size; the head bends them into angles and weights that
-a trebuchet can take. The bounds are smooth, since a clamped weight has no gradient.
+The head maps numbers of any size to angles and weights within the bounds of a trebuchet. The bounds
+are smooth, since a clamped weight has no gradient.
 """
 
 import math
@@ -24,32 +24,32 @@ PLUS_WEIGHT = 200.0
 
 @dataclass(frozen=True)
 class Controls:
-    """What the head makes of a batch of logits; every field is float64 `(batch,)`."""
+    """The controls of a batch of shots; every field is float64 `(batch,)`."""
 
     wind: Floats
-    """m/s, as it came."""
+    """m/s, as given."""
     angle_rad: Floats
-    """The release angle."""
+    """The release angle, rad."""
     weight_kg: Floats
-    """The counterweight."""
+    """The counterweight, kg."""
     d_angle: Floats
-    """Derivative of the angle for its logit, rad."""
+    """Derivative of the angle with respect to its logit, rad."""
     d_weight: Floats
-    """Derivative of the weight for its logit, kg."""
+    """Derivative of the weight with respect to its logit, kg."""
 
 
 def sigmoid(logit: Floats) -> tuple[Floats, Floats]:
-    """The sigmoid and its derivative, of any shape, without overflow and without cancellation."""
+    """Return the sigmoid and its derivative, of any shape, without overflow or cancellation."""
     small = np.exp(-np.abs(logit))
     value = np.where(logit >= 0.0, 1.0, small) / (1.0 + small)
     return value, small / (1.0 + small) ** 2
 
 
 def controls(logits: ArrayLike, weight_head: WeightHead = "smooth") -> Controls:
-    """Read `(batch, 3)` wind, angle logit, weight logit.
+    """Return the controls for `(batch, 3)` wind in m/s, angle logit, weight logit.
 
-    angle = pi/2 sigmoid(logit). The weight is 50 + 950 sigmoid(logit - 1.7) kg ("smooth"), or
-    logit + 200 kg ("plus200"), which may turn out negative.
+    The angle is pi/2 sigmoid(logit). The weight is 50 + 950 sigmoid(logit - 1.7) kg ("smooth"), or
+    logit + 200 kg ("plus200"), which may be negative. Raises ValueError for another shape or head.
     """
     rows = np.asarray(logits, dtype=np.float64)
     if rows.ndim != 2 or rows.shape[1] != 3:
@@ -69,10 +69,10 @@ def controls(logits: ArrayLike, weight_head: WeightHead = "smooth") -> Controls:
 def jacobian(
     by_wind: ArrayLike, by_angle: ArrayLike, by_weight: ArrayLike, head: Controls
 ) -> Floats:
-    """Derivative `(batch, 3)` of the distance for wind, angle logit and weight logit.
+    """Return d distance / d (wind, angle logit, weight logit), float64 `(batch, 3)`.
 
-    The first three are the shot's derivatives `(batch,)` per m/s, rad and kg. A logit that is nan
-    or infinite moves nothing: its derivative is 0.
+    by_wind, by_angle, by_weight: the shots' derivatives `(batch,)`, m per m/s, rad and kg. The
+    derivative for a logit that is nan or infinite is 0.
     """
     columns = np.stack(
         [
@@ -86,7 +86,10 @@ def jacobian(
 
 
 def vector_jacobian(upstream: ArrayLike, jacobian: Floats) -> Floats:
-    """The gradient `(batch, 3)` for the controls, of an upstream `(batch,)` or `(batch, 1)`."""
+    """Return the gradient `(batch, 3)` of the controls for an upstream `(batch,)` or `(batch, 1)`.
+
+    Raises ValueError for an upstream gradient of another shape.
+    """
     gradient = np.asarray(upstream, dtype=np.float64)
     batch = jacobian.shape[0]
     if gradient.shape not in ((batch,), (batch, 1)):

@@ -19,16 +19,15 @@ acceleration is continuous at lift-off, since the ground's force passes through 
 tangent needs no correction at that event.
 
 Several shots are computed side by side, in the lanes of the processor's vector instructions. All is
-float64 in a fixed order of operations, the same in each lane, and no lane looks at another: a row's
-result is the same to the last bit whatever rows stand beside it. (Processors of another kind may
-fuse other multiplications with additions, and differ in the last bits.)
+float64 in a fixed order of operations, the same in each lane, and lanes are independent: a row's
+result is the same to the last bit whatever other rows the batch has. (Processors of another kind
+may fuse other multiplications with additions, and differ in the last bits.)
 
-The compiled kernel is cached beside this file, or in `NUMBA_CACHE_DIR` where that is set. Numba
-reads no cache that it cannot write to: where none is writable, each process compiles for itself,
-some six seconds.
+The compiled kernel is cached beside this file, or in `NUMBA_CACHE_DIR` if that is set. Numba reads
+no cache that it cannot write to: if none is writable, each process compiles for some six seconds.
 
-It is one long file on purpose: numba's cache notices a change of the file that holds the kernel and
-of no other, so a function moved out of it could be edited without any effect.
+It is one long file on purpose: numba's cache is invalidated by a change of the file of the kernel
+alone, so a change of a function in another file would have no effect.
 """
 
 import math
@@ -97,7 +96,7 @@ _ARM_MOMENT = ARM_MASS * ARM_CENTRE + PROJECTILE_MASS * LONG_ARM
 
 
 class Status(IntEnum):
-    """What became of a shot; every row but an OK one answers zero derivatives."""
+    """The outcome of a shot; the derivatives of a row that is not OK are zero."""
 
     OK = 0
     WEIGHT_NOT_POSITIVE = 1
@@ -107,7 +106,7 @@ class Status(IntEnum):
     NO_MOTION = 3
     """The counterweight is too light to lift the arm."""
     NO_LIFT_OFF = 4
-    """The projectile still slides on the ground when the stage's time is up."""
+    """The projectile still slides on the ground at the end of the stage's time."""
     NO_RELEASE = 5
     """The velocity never points along the release angle."""
     NO_LANDING = 6
@@ -115,7 +114,7 @@ class Status(IntEnum):
 
     @property
     def label(self) -> str:
-        """The name in the reference data."""
+        """The name of the status in the reference data."""
         return "weight<=0" if self is Status.WEIGHT_NOT_POSITIVE else self.name.lower()
 
 
@@ -131,7 +130,7 @@ _NO_LANDING = int(Status.NO_LANDING)
 
 @dataclass(frozen=True)
 class Shots:
-    """A batch of shots; every field has the shape `(batch,)` and is float64 unless it says else."""
+    """A batch of shots; every field is `(batch,)`, float64 unless stated otherwise."""
 
     distance_m: Floats
     """Where the projectile lands, from the pivot, signed."""
@@ -163,7 +162,7 @@ class Shots:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Pictures of a batch of shots. The arm stands still after release."""
+    """The motion of a batch of shots. The arm rests after release."""
 
     times_s: Floats
     """`(batch, frames)`, from rest to landing; the first third of the frames shows the throw."""
@@ -177,10 +176,10 @@ class Trajectory:
     """`(batch,)`, a `Status`; only OK rows move."""
 
 
-# A product may be fused with a sum, which rounds once where it was twice. Nothing else is allowed:
+# A product may be fused with a sum, which rounds once instead of twice. Nothing else is allowed:
 # reordering would break reproducibility, and a nan has to stay one.
 _ARITHMETIC: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}
-# Functions that only compiled ones call need no entrance for Python, which takes time to compile.
+# Functions that only compiled ones call need no wrapper for Python, which takes time to compile.
 _INTERNAL: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **_ARITHMETIC}
 
 
@@ -190,17 +189,17 @@ def _compiled(function: Kernel) -> Kernel:
 
 
 def _inlined(function: Kernel) -> Kernel:
-    """The same, copied into each caller: a loop over lanes is to have no call in it."""
+    """Compile a function and inline it in its callers: a loop over lanes must have no call."""
     return cast(Kernel, numba.njit(forceinline=True, **_INTERNAL)(function))
 
 
 def _written_in(function: Kernel) -> Kernel:
-    """The same before compilation: the caller is compiled as if the function stood in it."""
+    """Inline a function before compilation, as if it were written in its caller."""
     return cast(Kernel, numba.njit(inline="always", **_ARITHMETIC)(function))
 
 
 def _compiled_and_cached(signature: str) -> Callable[[Kernel], Kernel]:
-    """Compile for one signature at import and keep the result on disk where that is possible."""
+    """Compile for one signature at import, and cache the result on disk if possible."""
 
     def compile_kernel(function: Kernel) -> Kernel:
         try:
@@ -214,7 +213,7 @@ def _compiled_and_cached(signature: str) -> Callable[[Kernel], Kernel]:
 
 @_inlined
 def _advance(state: Row, rates: Row, step: float) -> Row:
-    """`state + step * rates`, for twelve numbers."""
+    """Return `state + step * rates`, twelve numbers."""
     return (
         state[0] + step * rates[0],
         state[1] + step * rates[1],
@@ -232,7 +231,7 @@ def _advance(state: Row, rates: Row, step: float) -> Row:
 
 
 def _dormand_prince(rates_of: Callable[..., Row]) -> Callable[..., Row]:
-    """A step of the fifth-order method of Dormand and Prince (1980) for one set of equations.
+    """Return a step of the fifth-order method of Dormand and Prince (1980) for some equations.
 
     The step takes the state, the rates there (its first stage), the seconds, and whatever else
     `rates_of` takes after the state.
@@ -273,7 +272,7 @@ def _dormand_prince(rates_of: Callable[..., Row]) -> Callable[..., Row]:
 def _first_guess(
     step: float, value_0: float, rate_0: float, value_1: float, rate_1: float
 ) -> float:
-    """Where a function that changes sign within a step is about zero.
+    """Estimate when a function that changes sign within a step of `step` seconds is zero, in s.
 
     The cubic of the inverse function (value to time) through both ends where both slope upwards or
     both downwards, otherwise the chord.
@@ -304,7 +303,7 @@ _TO_WHOLE = 1.5 * 2.0**52  # added and subtracted, it rounds to a whole number
 
 @_inlined
 def _sine_and_cosine(angle: float) -> tuple[float, float]:
-    """Both to 1e-13 while the angle is below 1e6, without a branch or a call.
+    """Return both to 1e-13 for angles (rad) below 1e6, without a branch or a call.
 
     The angle's distance to the nearest whole number of half turns is halved, expanded, and doubled
     again; an odd number of half turns changes both signs.
@@ -338,7 +337,7 @@ def _sine_and_cosine(angle: float) -> tuple[float, float]:
 
 @_inlined
 def _sling_on_ground(state: Row) -> tuple[float, float, float, float, float, float, float]:
-    """Sine and cosine of gamma, its speed per alpha's, its speed, its two tangents, and 1 / height.
+    """Return sine and cosine of gamma, its speed per alpha's, its speed, its tangents, 1 / height.
 
     The height is that of the sling, `SLING * sin(gamma)`; it divides often, so it is inverted once.
 
@@ -359,7 +358,7 @@ def _sling_on_ground(state: Row) -> tuple[float, float, float, float, float, flo
 
 @_compiled
 def _slide(state: Row) -> Row:
-    """The state with the sling where the ground holds it."""
+    """Return the state with the sling on the ground."""
     sin_gamma, cos_gamma, _, gamma_speed, gamma_t, gamma_speed_t, _ = _sling_on_ground(state)
     gamma = 2.0 * math.pi + math.atan2(sin_gamma, cos_gamma)
     return (
@@ -412,7 +411,7 @@ def _accelerations(
 
 @_inlined
 def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float]:
-    """Time derivative of the throw's state, and the ground's force in N (0 while hanging).
+    """Return the time derivative of the throw's state, and the ground's force in N (0 if hanging).
 
     First the equations of motion, then the same equations differentiated for the weight; they
     have the same mass matrix, so the compiler divides once for both.
@@ -520,13 +519,13 @@ def _throw_motion(state: Row, weight: float, grounded: bool) -> tuple[Row, float
 
 @_inlined
 def _slide_rates(state: Row, weight: float) -> Row:
-    """Time derivative of the throw's state on the ground."""
+    """Return the time derivative of the throw's state on the ground."""
     return _throw_motion(state, weight, True)[0]
 
 
 @_inlined
 def _swing_rates(state: Row, weight: float) -> Row:
-    """Time derivative of the throw's state while hanging."""
+    """Return the time derivative of the throw's state while hanging."""
     return _throw_motion(state, weight, False)[0]
 
 
@@ -536,7 +535,7 @@ _swing_step = _dormand_prince(_swing_rates)
 
 @_inlined
 def _throw_step_length(rates: Row) -> float:
-    """Seconds of the next step of the throw."""
+    """Return the length of the throw's next step, s."""
     turn = rates[0] - rates[1]
     square = turn * turn + abs(rates[3] - rates[4]) + 1e-9
     return min(THROW_STEP / math.sqrt(square * math.sqrt(square)), LONGEST_THROW_STEP_S)
@@ -544,7 +543,7 @@ def _throw_step_length(rates: Row) -> float:
 
 @_inlined
 def _rods(alpha: float, gamma: float) -> tuple[float, float, float, float]:
-    """The long arm's x and y, and the sling's."""
+    """Return x and y of the long arm and of the sling, m."""
     sin_alpha, cos_alpha = _sine_and_cosine(alpha)
     sin_gamma, cos_gamma = _sine_and_cosine(gamma)
     return -LONG_ARM * sin_alpha, LONG_ARM * cos_alpha, -SLING * sin_gamma, SLING * cos_gamma
@@ -552,7 +551,7 @@ def _rods(alpha: float, gamma: float) -> tuple[float, float, float, float]:
 
 @_inlined
 def _projectile(state: Row) -> tuple[float, float, float, float]:
-    """The projectile's x, y and velocity on the sling."""
+    """Return x, y (m) and velocity (m/s) of the projectile on the sling."""
     alpha, _, gamma, alpha_speed, _, gamma_speed = state[:6]
     arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
     return (
@@ -565,7 +564,7 @@ def _projectile(state: Row) -> tuple[float, float, float, float]:
 
 @_inlined
 def _projectile_acceleration(state: Row, rates: Row) -> tuple[float, float]:
-    """The projectile's acceleration on the sling."""
+    """Return the acceleration of the projectile on the sling, m/s^2."""
     alpha, _, gamma, alpha_speed, _, gamma_speed = state[:6]
     arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
     return (
@@ -582,7 +581,7 @@ def _projectile_acceleration(state: Row, rates: Row) -> tuple[float, float]:
 
 @_inlined
 def _projectile_tangent(state: Row) -> tuple[float, float, float, float]:
-    """The weight's tangents of the projectile's x, y and velocity."""
+    """Return the derivatives of the projectile's x, y and velocity by the weight, per kg."""
     alpha, _, gamma, alpha_speed, _, gamma_speed, alpha_t, _, gamma_t = state[:9]
     alpha_speed_t, gamma_speed_t = state[9], state[11]
     arm_x, arm_y, sling_x, sling_y = _rods(alpha, gamma)
@@ -602,7 +601,7 @@ def _projectile_tangent(state: Row) -> tuple[float, float, float, float]:
 
 @_inlined
 def _aim(state: Row, rates: Row, cos_angle: float, sin_angle: float) -> tuple[float, float, float]:
-    """How far the velocity has turned past the release angle, its rate, and the forward speed.
+    """Return how far the velocity has turned past the release angle, its rate, the forward speed.
 
     The first is speed * sin(release angle - direction): it rises through zero at release.
     """
@@ -617,7 +616,7 @@ def _aim(state: Row, rates: Row, cos_angle: float, sin_angle: float) -> tuple[fl
 
 @_inlined
 def _push(state: Row, rates: Row) -> float:
-    """How the sling pushes the projectile, per mass; it pulls where this is below zero."""
+    """Return the force of the sling on the projectile per mass, m/s^2; it pulls if negative."""
     acc_x, acc_y = _projectile_acceleration(state, rates)
     sin_gamma, cos_gamma = _sine_and_cosine(state[2])
     return -acc_x * sin_gamma + (acc_y + GRAVITY) * cos_gamma
@@ -625,7 +624,7 @@ def _push(state: Row, rates: Row) -> float:
 
 @_compiled
 def _note(nodes: Floats, count: int, time: float, state: Row, rates: Row) -> int:
-    """Write a node (time, six numbers of the state, their rates) where there is room for it."""
+    """Write a node (time, six numbers of the state, their rates) if there is room for it."""
     if count >= nodes.shape[0]:
         return count
     nodes[count, 0] = time
@@ -691,7 +690,7 @@ _SLIDE, _SWING, _FLIGHT = 0, 1, 2
 
 @_inlined
 def _get_row(lanes: Floats, first: int) -> Row:
-    """A lane's twelve numbers, from the index of the first on."""
+    """Return a lane's twelve numbers, from the index of the first one on."""
     return (
         lanes[first],
         lanes[first + 1 * LANES],
@@ -727,7 +726,7 @@ def _put_row(lanes: Floats, first: int, row: Row) -> None:
 
 @_inlined
 def _chosen(first: bool, one: Row, other: Row) -> Row:
-    """One or the other, twelve numbers."""
+    """Return one or the other, twelve numbers."""
     return (
         one[0] if first else other[0],
         one[1] if first else other[1],
@@ -753,7 +752,7 @@ def _go_on(
     after: tuple[Row, Row],
     next_step: float,
 ) -> None:
-    """Keep what was tried; where nothing happened, the next attempt begins at its end."""
+    """Accept an attempt; if no event happened, the next attempt begins at its end."""
     stays = event != _NOTHING
     time, step, mode = lanes[_TIME + lane], lanes[_STEP + lane], lanes[_MODE + lane]
     tries = lanes[_TRIES + lane]
@@ -770,7 +769,7 @@ def _go_on(
 
 @_inlined
 def _search(lanes: Floats, lane: int, high: float, guess: float) -> None:
-    """Look for an event between the beginning of the step and `high`."""
+    """Search for an event between the beginning of the step and `high`."""
     lanes[_MODE + lane] = _SEARCH
     lanes[_LOW + lane] = 0.0
     lanes[_HIGH + lane] = high
@@ -780,7 +779,7 @@ def _search(lanes: Floats, lane: int, high: float, guess: float) -> None:
 
 @_inlined
 def _narrow(lanes: Floats, lane: int, is_low: bool, correction: float) -> None:
-    """A step of Newton's from what was tried, or half the bracket where that leaves it."""
+    """Make a Newton step from the attempt, or halve the bracket if the step would leave it."""
     tried = lanes[_STEP + lane]
     lanes[(_LOW if is_low else _HIGH) + lane] = tried
     low, high = lanes[_LOW + lane], lanes[_HIGH + lane]
@@ -793,7 +792,7 @@ def _narrow(lanes: Floats, lane: int, is_low: bool, correction: float) -> None:
 
 @_compiled
 def _try_slides(lanes: Floats) -> None:
-    """An attempt of each lane on the ground. The sling's four numbers are not kept up."""
+    """Make an attempt in each lane on the ground. The sling's four numbers are not updated."""
     for lane in range(LANES):
         state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
         step, weight = lanes[_STEP + lane], lanes[_WEIGHT + lane]
@@ -815,7 +814,7 @@ def _try_slides(lanes: Floats) -> None:
 
 @_compiled
 def _decide_slide(lanes: Floats, lane: int) -> int:
-    """Find lift-off: where the ground's force vanishes. A status, or -1 to try on.
+    """Find lift-off, where the ground's force vanishes. Return a status, or -1 to try on.
 
     The motion is continuous up to the acceleration, so the error is the square of the miss.
     """
@@ -853,7 +852,7 @@ def _decide_slide(lanes: Floats, lane: int) -> int:
 
 @_compiled
 def _try_swings(lanes: Floats) -> None:
-    """An attempt of each lane while the sling swings freely.
+    """Make an attempt in each lane while the sling swings freely.
 
     The direction may dip below the release angle and come back within one step: that may be where
     both ends' tangents meet above zero.
@@ -891,7 +890,7 @@ def _try_swings(lanes: Floats) -> None:
 
 @_compiled
 def _decide_swing(lanes: Floats, lane: int) -> int:
-    """Find the release: where the aim first rises through zero. A status, or -1 to try on."""
+    """Find the release, the aim's first rise through zero. Return a status, or -1 to try on."""
     event, step, mode = lanes[_EVENT + lane], lanes[_STEP + lane], lanes[_MODE + lane]
     aim, aim_rate = lanes[_AFTER_VALUE + lane], lanes[_AFTER_VALUE_RATE + lane]
     if event == _OVER:
@@ -925,7 +924,7 @@ def _decide_swing(lanes: Floats, lane: int) -> int:
 
 @_inlined
 def _flight_rates(state: Row) -> Row:
-    """Time derivative in the frame that moves with the wind.
+    """Return the time derivative of the flight's state, in the frame that moves with the wind.
 
     State: x, y and their speeds, then their tangents for the first initial speed and the second.
     """
@@ -956,14 +955,14 @@ _flight_step = _dormand_prince(_flight_rates)
 
 @_inlined
 def _flight_step_length(state: Row) -> float:
-    """Seconds of the next step of the flight."""
+    """Return the length of the flight's next step, s."""
     speed = math.sqrt(state[2] * state[2] + state[3] * state[3])
     return FLIGHT_STEP / (DRAG * speed + SLOWEST_DECAY)
 
 
 @_compiled
 def _height_inside(before: Row, after: Row, step: float, part: float) -> float:
-    """The height at a part of a step, from height, speed and acceleration at both ends.
+    """Interpolate the height (m) within a step, by height, speed, acceleration at both ends.
 
     It is Hermite's polynomial of degree five, written as two halves, one for each end.
     """
@@ -985,7 +984,7 @@ def _height_inside(before: Row, after: Row, step: float, part: float) -> float:
 
 @_compiled
 def _try_flights(lanes: Floats) -> None:
-    """An attempt of each lane in flight."""
+    """Make an attempt in each lane in flight."""
     for lane in range(LANES):
         state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
         step, mode = lanes[_STEP + lane], lanes[_MODE + lane]
@@ -1003,7 +1002,7 @@ def _try_flights(lanes: Floats) -> None:
 
 @_compiled
 def _decide_flight(lanes: Floats, lane: int) -> int:
-    """Find the landing, and the apex on the way. A status, or -1 to try on."""
+    """Find the landing, and the apex before it. Return a status, or -1 to try on."""
     event, step = lanes[_EVENT + lane], lanes[_STEP + lane]
     state, rates = _get_row(lanes, _STATE + lane), _get_row(lanes, _RATES + lane)
     end, end_rates = _get_row(lanes, _AFTER + lane), _get_row(lanes, _AFTER_RATES + lane)
@@ -1045,7 +1044,7 @@ def _decide_flight(lanes: Floats, lane: int) -> int:
 
 @_inlined
 def _twelve(numbers: Floats) -> Row:
-    """The first twelve numbers."""
+    """Return the first twelve numbers."""
     return (
         numbers[0],
         numbers[1],
@@ -1064,7 +1063,7 @@ def _twelve(numbers: Floats) -> Row:
 
 @_compiled
 def _load(stage: int, lanes: Floats, lane: int, shot: Floats) -> None:
-    """Put a shot into a lane. Its first attempt has no length, and finds the rates there."""
+    """Put a shot into a lane. Its first attempt has length 0, and finds the rates there."""
     state: Row = (START_ALPHA, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     time = 0.0
     if stage == _SWING:
@@ -1089,7 +1088,7 @@ def _load(stage: int, lanes: Floats, lane: int, shot: Floats) -> None:
 
 @_written_in
 def _attempt(stage: int, lanes: Floats) -> None:
-    """An attempt of each lane."""
+    """Make an attempt in each lane."""
     if stage == _SLIDE:
         _try_slides(lanes)
     elif stage == _SWING:
@@ -1100,7 +1099,7 @@ def _attempt(stage: int, lanes: Floats) -> None:
 
 @_written_in
 def _decide(stage: int, lanes: Floats, lane: int) -> int:
-    """What a lane tries next; a status when its shot is done, otherwise -1."""
+    """Decide what a lane tries next. Return a status when its shot has ended, otherwise -1."""
     if stage == _SLIDE:
         return _decide_slide(lanes, lane)
     if stage == _SWING:
@@ -1140,7 +1139,7 @@ def _node(stage: int, lanes: Floats, place: int, nodes: Floats, count: int) -> i
 def _take_through(
     stage: int, shots: Floats, lanes: Floats, rows: NDArray[np.int64], nodes: Floats, count: int
 ) -> int:
-    """Take all shots `(batch, columns)` that are OK through a stage; how many nodes there are then.
+    """Take all OK shots `(batch, columns)` through a stage; return how many nodes there are then.
 
     A row's shot is in one of the lanes, whose rows `(LANES,)` are -1 before and after.
     """
@@ -1175,7 +1174,7 @@ def _take_through(
 
 @_compiled
 def _check(wind: float, angle: float, weight: float, shot: Floats) -> None:
-    """Write what a shot begins with, and whether it can be shot."""
+    """Write the initial state of a shot, and a status if it cannot be shot."""
     for column in range(_COLUMNS):
         shot[column] = 0.0
     shot[_WIND], shot[_KILOGRAMS] = wind, weight
@@ -1194,13 +1193,13 @@ def _check(wind: float, angle: float, weight: float, shot: Floats) -> None:
 
 @_compiled
 def _clamped(value: float, limit: float) -> float:
-    """The value within plus and minus the limit."""
+    """Return the value, limited to plus and minus the limit."""
     return min(max(value, -limit), limit)
 
 
 @_compiled
 def _result(shot: Floats) -> tuple[int, tuple[float, ...]]:
-    """Status and ten numbers of `Shots` of a shot that has been through all stages."""
+    """Return the status and ten numbers of `Shots` for a shot after all stages."""
     resting = (RESTING_X, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, RESTING_X, -PIVOT_HEIGHT, 0.0)
     status, wind = int(shot[_STATUS]), shot[_WIND]
     if status in (_NOT_FINITE, _WEIGHT_NOT_POSITIVE, _NO_MOTION):
@@ -1294,7 +1293,7 @@ def _shoot_rows(
 def _columns(
     wind: ArrayLike, angle_rad: ArrayLike, weight_kg: ArrayLike
 ) -> tuple[Floats, Floats, Floats]:
-    """The three inputs as contiguous float64 of one shape `(batch,)`."""
+    """Return the three inputs as contiguous float64 of one shape `(batch,)`."""
     columns = [np.ascontiguousarray(c, dtype=np.float64) for c in (wind, angle_rad, weight_kg)]
     shapes = [column.shape for column in columns]
     if len(set(shapes)) != 1 or len(shapes[0]) != 1:
@@ -1307,7 +1306,7 @@ def _columns(
 def _shoot_with_nodes(
     columns: tuple[Floats, Floats, Floats], room: int
 ) -> tuple[Shots, Floats, Floats]:
-    """The shots, and up to `room` nodes `(nodes, 13)` of the last row's throw and flight."""
+    """Shoot; return also up to `room` nodes `(nodes, 13)` of the last row's throw and flight."""
     batch = columns[0].shape[0]
     numbers = np.empty((10, batch))
     status = np.empty(batch, dtype=np.int8)
@@ -1337,17 +1336,17 @@ def _shoot_with_nodes(
 
 
 def shoot(wind: ArrayLike, angle_rad: ArrayLike, weight_kg: ArrayLike) -> Shots:
-    """Shoot a batch: wind in m/s (positive a tail wind), release angle, counterweight, `(batch,)`.
+    """Shoot a batch: wind (positive is a tail wind), release angle and counterweight.
 
-    No row is ever nan or infinite: a row that cannot be shot answers a status, the place where
-    the projectile is, and zero derivatives. An angle beyond the vertical counts as its mirror
-    image.
+    Inputs are `(batch,)` or numbers, in m/s, rad and kg. No field is ever nan or infinite: a row
+    that cannot be shot has a status, the position of the projectile, and zero derivatives. An angle
+    beyond the vertical counts as its mirror image. Raises ValueError for inputs of other shapes.
     """
     return _shoot_with_nodes(_columns(wind, angle_rad, weight_kg), 0)[0]
 
 
 def _between(nodes: Floats, times: Floats) -> Floats:
-    """The six numbers of the state `(times, 6)`, by cubics through the nodes `(nodes, 13)`."""
+    """Interpolate six numbers of the state `(times, 6)` by cubics through nodes `(nodes, 13)`."""
     index = np.clip(np.searchsorted(nodes[:, 0], times, side="right") - 1, 0, len(nodes) - 2)
     left, right = nodes[index], nodes[index + 1]
     step = (right[:, 0] - left[:, 0])[:, None]
@@ -1361,14 +1360,14 @@ def _between(nodes: Floats, times: Floats) -> Floats:
 
 
 def _towards(length: float, angle: Floats) -> Floats:
-    """A rod `(frames, 2)` of this length, turned by the angle `(frames,)` from upright."""
+    """Return a rod of a length (m), turned by angles `(frames,)` from upright: `(frames, 2)`."""
     return length * np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
 
 
 def _filmed_row(
     columns: tuple[Floats, Floats, Floats], frames: int
 ) -> tuple[Floats, Floats, Floats, Floats, int]:
-    """Times, projectile, arm tip, counterweight and status of a batch of one."""
+    """Return times, projectile, arm tip, counterweight and status of a batch of one."""
     shots, throw_nodes, flight_nodes = _shoot_with_nodes(columns, MOST_STEPS)
     alpha, beta, gamma = (
         np.full(frames, START_ALPHA),
@@ -1396,7 +1395,7 @@ def _filmed_row(
 def trajectory(
     wind: ArrayLike, angle_rad: ArrayLike, weight_kg: ArrayLike, frames: int = 120
 ) -> Trajectory:
-    """Film a batch, `(batch,)` each as in `shoot`, with at least two frames a shot."""
+    """Simulate a batch as in `shoot`, with at least two frames per shot. Raises ValueError."""
     if frames < 2:
         raise ValueError(f"frames is {frames}; a picture needs at least 2")
     columns = _columns(wind, angle_rad, weight_kg)

@@ -17,4 +17,4 @@ class SimulatorSettings(RuntimeSettings):
     """`smooth`: 50 + 950 sigmoid(logit - 1.7) kg; `plus200`: logit + 200 kg, the original's."""
 
     pictures: Annotated[int, Field(ge=0, le=100)] = 8
-    """Trajectories of the last batch that are kept for pictures, at most once a second."""
+    """Trajectories of the newest batch that are stored for pictures, at most once a second."""

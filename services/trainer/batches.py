@@ -1,4 +1,4 @@
-"""What the trebuchet is asked to hit, and how far off it was. Pure functions of numpy arrays."""
+"""Batches of wind and targets, and the loss of shots at them. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TARGETS = (20.0, 100.0)  # m, range of the targets
 
 
 def batch(seed: int, number: int, size: int) -> Float32:
-    """Batch `number` of a seed: `(size, 2)` float32 of wind m/s and target m.
+    """Return batch `number` of a seed: float32 `(size, 2)`, wind in m/s and target in m.
 
-    Philox is keyed by (seed, number), so any replica makes the same batch at any time.
+    Philox is keyed by (seed, number), so any replica makes the same batch.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, number]))
     wind = random.standard_normal(size) * WIND_SCALE
@@ -23,7 +23,10 @@ def batch(seed: int, number: int, size: int) -> Float32:
 
 
 def squared_error(distance: Float32, target: Float32) -> tuple[float, float, Float32]:
-    """Mean squared error (m2), mean miss (m) and the gradient of the first, all of `(batch,)`."""
+    """Return the mean squared error in m^2, the mean miss in m, and the gradient of the error.
+
+    Distances, targets and the gradient, in m, are float32 `(batch,)`.
+    """
     off = distance - target
     size = len(off)
     loss = float(np.add.reduce(off * off, dtype=np.float64)) / size

@@ -1,4 +1,4 @@
-"""The trainer: sends batches, answers distances with the gradient of the loss."""
+"""The trainer: sends batches, and answers distances with the gradient of the loss."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from roomgrad_trebuchet.contract import FORWARD, GRADIENT, INPUT, OUTPUT, TRAINE
 from .batches import batch, squared_error
 from .settings import TrainerSettings
 
-LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
+LOSSES_KEPT = 10_000  # in the table `losses`; older steps are deleted
 
 
 def open_batch(number: int, context: Context) -> Message | None:
-    """Batch `number` as the first message of its root, or None after the last."""
+    """Return batch `number` as the first message of its root, or None after the last batch."""
     settings = context.settings
     if number >= settings.train_steps:
         return None
@@ -28,7 +28,7 @@ def open_batch(number: int, context: Context) -> Message | None:
 
 
 def start(context: Context) -> Iterator[Message]:
-    """Opens the first batches of a run: as many as the window holds."""
+    """Send the first batches of a run: as many as the window holds."""
     for number in range(context.settings.window):
         if message := open_batch(number, context):
             yield message
@@ -36,7 +36,7 @@ def start(context: Context) -> Iterator[Message]:
 
 @on(OUTPUT, FORWARD, replies=[(OUTPUT, GRADIENT)], when=lambda message: message.is_training)
 def backward(message: Message, context: Context) -> Message:
-    """Loss: `(batch,)` distances in, d loss / d distance `(batch,)` out. Targets leave memory."""
+    """Loss: `(batch,)` distances in, d loss / d distance out. Removes the targets from memory."""
     asked = context.memory.get(message.root_id)
     if asked is None or "target" not in asked:
         raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
@@ -56,14 +56,14 @@ def backward(message: Message, context: Context) -> Message:
 
 @on(INPUT, GRADIENT, replies=[(INPUT, FORWARD)])
 def next_batch(message: Message, context: Context) -> Message | None:
-    """The gradient of a batch is home: its root is finished, another is opened."""
+    """Finish a root when the gradient of its batch has returned, and send another batch."""
     asked = context.memory.pop(message.root_id)
     context.counters.add("finished")
     return open_batch(asked["batch"] + context.settings.window, context)
 
 
 def given_up(records: list[dict[str, Any]], context: Context) -> Iterator[Message]:
-    """A batch is dead: it is counted, and another is opened."""
+    """Count batches that have become dead letters, and send others."""
     for record in records:
         context.counters.add("dead")
         if message := open_batch(record["batch"] + context.settings.window, context):

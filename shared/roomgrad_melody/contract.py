@@ -1,23 +1,25 @@
-"""The melody maker: rooms, payloads, who listens, and what stands in its hashes, on one page.
+"""The contract of the melody maker: rooms, payloads, consumers, and tables, on one page.
 
 evolution -GENOMES-> evolution - evalnet -GENOMES, FITNESS, PROBS-> evolution - evolution, learner
 learner   -GENOMES-> user      - a person, or anything else -GENOMES, FITNESS-> user - learner
 learner   -FORWARD->  traininput  - evalnet -FORWARD->  trainoutput - learner
 learner   -GRADIENT-> trainoutput - evalnet -GRADIENT-> traininput  - learner
 
-Hashes (tables), each value a line of JSON:
+Tables (hashes); each value is a line of JSON, some with arrays after it:
 
 labels      by melody: rating, rater, at, version, strategy, plays, guess, root, answer, again
 questions   by melody: root, asked, rank, version, strategy, guess, probs, again, open, rater,
             until
-population  now: the generation that is bred or rated; best: the best so far
+population  now: the generation that is bred or rated; best: the best melodies of it
 generations by number: mean, best, distinct, version
-learning    now: labels, histogram, chain, asked, answered, agreement; pool: the candidates
-losses      by step: loss, chain; the newest 10,000
+learning    now: labels, histogram, chain (the open training run), asked, answered, agreement;
+            pool: the candidates
+losses      by step: loss, chain (number of the training run); the newest 10,000
 curve       by number of the answer: labels, rating, guess, rater
 
-`melody` as a field is the 128 characters 0 and 1 of the canonical melody, so what sounds alike is
-one field. The stream `labels:log` keeps every revision of a label with its genome as it was given.
+`melody` as a field is the 128 characters 0 and 1 of the canonical melody, so melodies of the same
+sound have one field. The stream `labels:log` has every revision of a label, with its genome as it
+was given.
 """
 
 from __future__ import annotations

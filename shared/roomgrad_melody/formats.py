@@ -1,14 +1,14 @@
-"""Files of labels: read into rows and problems, and written. Nothing in a file raises.
+"""Files of labels: read into rows and problems, and written. No content of a file raises.
 
-csv    what the tutorial writes, `"(0, 1, ...)",3` per line: the bits as the tuple that Python
-       prints, then the rating. It has no room for a rater or a time.
+csv    the format of the tutorial, `"(0, 1, ...)",3` per line: the bits as the tuple that Python
+       prints, then the rating. It has no fields for a rater or a time.
 jsonl  `{"genome":"01...","rating":3,"rater":"anna","at":1760000000.0}` per line, of which rater
-       and at may be missing or null, and other fields are not looked at.
+       and at may be missing or null; other fields are ignored.
 json   tasks of Label Studio: `roomgrad_melody.label_studio`.
 
-Lines end with LF. CR LF, a byte order mark, blank lines and a last line without an end are read
-too, but not written. Written and read again, a file is the same to the byte; times in `json` have
-microseconds. Several rows of one melody are revisions of its rating: all stay, in order.
+Lines end with LF. CR LF, a byte order mark, blank lines and a last line without an end are also
+read, but not written. A file that is read and written again is the same to the byte; times in
+`json` have microseconds. Several rows of one melody are revisions of its rating, kept in order.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from roomgrad_melody.rows import (
     HIGHEST,
     MAX_PROBLEMS,
     MISSING,
+    InvalidValue,
     Problem,
     Result,
     Row,
-    Unfit,
     as_given,
     at_of,
     counted,
+    describe_value,
     genome_of,
     rater_of,
     rating_of,
-    shown,
 )
 
 __all__ = [
@@ -56,19 +56,19 @@ __all__ = [
 ]
 
 FORMATS = ("csv", "jsonl", "json")
-"""The formats, named like the endings of their files."""
+"""The formats, named like the suffixes of their files."""
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of a file: about 170,000 labels as CSV."""
+"""Limit of a file: about 170,000 labels as CSV."""
 
 MAX_LINE = 10_000
-"""Bytes of a line of csv or jsonl; a label needs 400."""
+"""Limit of a line of csv or jsonl; a label needs 400 bytes."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def format_of(path: Path) -> str:
-    """The format that the ending of a file's name says. Raises FormatError for any other."""
+    """Return the format of a file by its suffix. Raises FormatError for an unknown one."""
     ending = path.suffix.lower()
     if ending[1:] not in FORMATS:
         endings = ", ".join(f".{name}" for name in FORMATS)
@@ -77,10 +77,10 @@ def format_of(path: Path) -> str:
 
 
 def read(source: Path | str | bytes, format: str | None = None) -> Result:
-    """The labels of a file (a Path) or of what stands in one (a str or bytes).
+    """Read the labels of a file (a Path) or of its contents (str or bytes).
 
-    Raises FormatError when no format is named and the file's name does not say it, when the file
-    cannot be opened, and when it is too large. All else that is wrong is a problem of the result.
+    Raises FormatError if the format is unknown, or the file cannot be opened or is too large.
+    Anything else that is invalid is a problem of the result.
     """
     if format is None:
         if not isinstance(source, Path):
@@ -95,7 +95,7 @@ def read(source: Path | str | bytes, format: str | None = None) -> Result:
     for number, line in _lines(data, result):
         try:
             row = _csv_row(number, line) if format == "csv" else _jsonl_row(number, line)
-        except _Wrong as wrong:
+        except _InvalidLine as wrong:
             result.problem(number, wrong.column, wrong.value, wrong.expected)
         else:
             result.row(row)
@@ -103,7 +103,7 @@ def read(source: Path | str | bytes, format: str | None = None) -> Result:
 
 
 def write(rows: Iterable[Row], format: str) -> str:
-    """What stands in a file of a format with these rows. Raises FormatError for an unknown one."""
+    """Return the contents of a file with these rows. Raises FormatError for an unknown format."""
     _known(format)
     if format == "json":
         return label_studio.write(rows)
@@ -116,17 +116,17 @@ def _known(format: str) -> None:
 
 
 def _bytes(source: Path | str | bytes) -> bytes:
-    """What stands in a source. Raises FormatError for a missing file and for more than 64 MiB."""
+    """Return the bytes of a source. Raises FormatError for a missing file or over 64 MiB."""
     if isinstance(source, Path):
         try:
             with source.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise FormatError(f"{source} cannot be read: {error.strerror}") from error
-        except ValueError as error:  # a name with a NUL
+        except ValueError as error:  # the name contains NUL
             raise FormatError(f"{str(source)!r} cannot be read: {error}") from error
     elif isinstance(source, str):
-        # Half a character becomes bytes that are no UTF-8, and so a problem of its line.
+        # A lone surrogate becomes invalid UTF-8, and so a problem of its line.
         data = source.encode("utf-8", "surrogatepass")
     else:
         data = source
@@ -135,8 +135,8 @@ def _bytes(source: Path | str | bytes) -> bytes:
     return data
 
 
-class _Wrong(Unfit):
-    """Raised for a line that is no label, with the column, from 1."""
+class _InvalidLine(InvalidValue):
+    """Raised for an invalid line; has the column, from 1."""
 
     def __init__(self, column: int, value: str, expected: str) -> None:
         super().__init__(value, expected)
@@ -144,8 +144,8 @@ class _Wrong(Unfit):
 
 
 def _lines(data: bytes, result: Result) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers; notes those that are no text."""
-    # Not `split`: a file of line ends would become a list of 64 million.
+    """Yield the lines that are not blank, with their numbers; add problems for invalid UTF-8."""
+    # Not `split`: a file of newlines would become a list of 64 million.
     for number, line in enumerate(io.BytesIO(data), 1):
         if not line.strip():
             continue
@@ -175,33 +175,33 @@ def _csv_row(number: int, line: str) -> Row:
     return Row(bits, int(match[2]), line=number)
 
 
-def _csv_problem(line: str) -> _Wrong:
-    """The first thing that makes a line no row."""
+def _csv_problem(line: str) -> _InvalidLine:
+    """Return the first problem of an invalid line."""
     if not line.startswith('"('):
-        return _Wrong(1, shown(line), 'the melody, beginning with "(')
+        return _InvalidLine(1, describe_value(line), 'the melody, beginning with "(')
     end = line.find(')"')
     if end < 0:
-        return _Wrong(len(line) + 1, "the end of the line", 'the end of the melody, )"')
+        return _InvalidLine(len(line) + 1, "the end of the line", 'the end of the melody, )"')
     bits = line[2:end].split(", ")
     for place, bit in enumerate(bits, 1):
         if bit not in ("0", "1"):
-            return _Wrong(
-                3 * place,  # those before are one digit each, a comma and a space
-                shown(bit),
+            return _InvalidLine(
+                3 * place,  # the values before take one digit, a comma and a space each
+                describe_value(bit),
                 f"0 or 1 as value {place} of the melody, with a comma and a space between values",
             )
     if len(bits) != BITS:
-        return _Wrong(3, counted(len(bits), "value"), f"the {BITS} values of a melody")
+        return _InvalidLine(3, counted(len(bits), "value"), f"the {BITS} values of a melody")
     column = end + 3
     rest = line[end + 2 :]
     if not rest.startswith(","):
-        return _Wrong(
+        return _InvalidLine(
             column,
-            shown(rest) if rest else "the end of the line",
+            describe_value(rest) if rest else "the end of the line",
             "a comma and the rating after the melody",
         )
-    rating = shown(rest[1:]) if rest[1:] else "the end of the line"
-    return _Wrong(column + 1, rating, f"a whole number from 0 to {HIGHEST} as rating")
+    rating = describe_value(rest[1:]) if rest[1:] else "the end of the line"
+    return _InvalidLine(column + 1, rating, f"a whole number from 0 to {HIGHEST} as rating")
 
 
 def _csv_line(row: Row) -> str:
@@ -216,11 +216,11 @@ def _jsonl_row(number: int, line: str) -> Row:
         body = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         rest = line[error.pos :]
-        raise _Wrong(
-            error.pos + 1, shown(rest) if rest else "the end of the line", "valid JSON"
+        raise _InvalidLine(
+            error.pos + 1, describe_value(rest) if rest else "the end of the line", "valid JSON"
         ) from error
     if not isinstance(body, dict):
-        raise _Wrong(1, shown(body), 'an object with "genome" and "rating"')
+        raise _InvalidLine(1, describe_value(body), 'an object with "genome" and "rating"')
     name = "genome"
     try:
         genome = genome_of(body.get(name, MISSING))
@@ -230,8 +230,8 @@ def _jsonl_row(number: int, line: str) -> Row:
         rater = rater_of(_given(body.get(name), ""))
         name = "at"
         at = at_of(body.get(name))
-    except Unfit as wrong:
-        raise _Wrong(_column(line, name), wrong.value, wrong.expected) from wrong
+    except InvalidValue as wrong:
+        raise _InvalidLine(_column(line, name), wrong.value, wrong.expected) from wrong
     return Row(genome, rating, rater, at, number)
 
 
@@ -240,7 +240,7 @@ def _given(value: object, otherwise: object) -> object:
 
 
 def _column(line: str, name: str) -> int:
-    """Where the value of a field stands; 1 where the name is missing or stands more than once."""
+    """Return the column of a field's value; 1 if the name is missing or not unique."""
     found = list(re.finditer(rf'"{name}"\s*:\s*', line))
     return found[0].end() + 1 if len(found) == 1 else 1
 

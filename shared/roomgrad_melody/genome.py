@@ -1,8 +1,8 @@
-"""Melodies as 128 bits: 8 bars of 4 notes of 4 bits, low bit first. Pure functions of arrays.
+"""Melodies as 128 bits: 8 bars of 4 slots of 4 bits, low bit first. Pure functions of arrays.
 
-A value of 0 to 7 is a degree of a scale, 8 to 15 a rest. The low three bits of a rest make no
-sound: the *canonical* melody has them zeroed, and two genomes are the same melody when their
-canonical forms are equal.
+A value of 0 to 7 is a degree of a scale, 8 to 15 a rest. The low three bits of a rest are silent:
+the *canonical* melody has them zeroed, and two genomes are the same melody if their canonical forms
+are equal.
 
 Genomes are uint8 arrays of 0 and 1, `(n, 128)` or `(128,)`.
 """
@@ -45,7 +45,7 @@ WEIGHTS = np.array([1, 2, 4, 8], dtype=np.uint8)  # of the bits of a slot
 
 
 def check(genomes: ArrayLike) -> Genomes:
-    """The genomes as uint8 `(n, 128)`; raises ValueError for another shape or other values."""
+    """Return the genomes as uint8 `(n, 128)`. Raises ValueError for other shapes or values."""
     rows = np.asarray(genomes)
     if rows.ndim != 2 or rows.shape[1] != BITS:
         raise ValueError(f"the genomes have the shape {rows.shape}; expected (n, {BITS})")
@@ -56,20 +56,20 @@ def check(genomes: ArrayLike) -> Genomes:
 
 
 def values(genomes: Genomes) -> Genomes:
-    """The 4-bit values: `(..., 128)` in, uint8 `(..., 32)` of 0 to 15 out."""
+    """Return the 4-bit values: `(..., 128)` in, uint8 `(..., 32)` of 0 to 15 out."""
     bits = np.asarray(genomes, dtype=np.uint8)
     slots = bits.reshape(*bits.shape[:-1], SLOTS, SLOT_BITS)
     return slots @ WEIGHTS
 
 
 def degrees(genomes: Genomes) -> NDArray[np.int8]:
-    """The degrees: `(..., 128)` in, int8 `(..., 32)` out, 0 to 7 and -1 for a rest."""
+    """Return the degrees: `(..., 128)` in, int8 `(..., 32)` out, 0 to 7, or -1 for a rest."""
     numbers = values(genomes).astype(np.int8)
     return np.where(numbers < REST, numbers, np.int8(-1))
 
 
 def canonical(genomes: Genomes) -> Genomes:
-    """The same melodies with the silent bits of rests zeroed; uint8 of the same shape."""
+    """Return the melodies with the silent bits of rests zeroed: uint8 of the same shape."""
     bits = np.asarray(genomes, dtype=np.uint8)
     slots = bits.reshape(*bits.shape[:-1], SLOTS, SLOT_BITS).copy()
     slots[..., :3] *= 1 - slots[..., 3:]
@@ -77,18 +77,18 @@ def canonical(genomes: Genomes) -> Genomes:
 
 
 def texts(genomes: Genomes) -> list[str]:
-    """Each of `(n, 128)` as 128 characters 0 and 1 of the canonical melody."""
+    """Return the canonical melodies of `(n, 128)` as texts of 128 characters 0 and 1."""
     letters = (canonical(genomes) + np.uint8(ord("0"))).tobytes().decode("ascii")
     return [letters[start : start + BITS] for start in range(0, len(letters), BITS)]
 
 
 def text(genome: Genomes) -> str:
-    """One `(128,)` as 128 characters 0 and 1 of the canonical melody: the key of its label."""
+    """Return the canonical melody of `(128,)` as 128 characters 0 and 1: the key of its label."""
     return texts(genome.reshape(1, BITS))[0]
 
 
 def from_text(text: str) -> Genomes:
-    """The genome `(128,)` that a text spells; raises ValueError for any other text."""
+    """Return the genome `(128,)` of 128 characters 0 and 1. Raises ValueError for another text."""
     if len(text) != BITS:
         raise ValueError(
             f"the melody {text!r} has {len(text)} characters; expected {BITS} of 0 and 1"
@@ -99,26 +99,26 @@ def from_text(text: str) -> Genomes:
 
 
 def packed(genomes: Genomes) -> Genomes:
-    """The bits in bytes, low bit first: `(..., 128)` in, uint8 `(..., 16)` out, as they are."""
+    """Pack the bits into bytes, low bit first: `(..., 128)` in, uint8 `(..., 16)` out."""
     return np.packbits(np.asarray(genomes, dtype=np.uint8), axis=-1, bitorder="little")
 
 
 def unpacked(packed: Genomes) -> Genomes:
-    """What `packed` was made of: uint8 `(..., 16)` in, `(..., 128)` out."""
+    """Undo `packed`: uint8 `(..., 16)` in, uint8 `(..., 128)` out."""
     return np.unpackbits(np.asarray(packed, dtype=np.uint8), axis=-1, bitorder="little")
 
 
 def random_genomes(seed: int, number: int, count: int) -> Genomes:
-    """Draw `number` of a seed: `(count, 128)` fair bits, so that half of the slots are rests.
+    """Return draw `number` of a seed: `(count, 128)` fair bits, so half of the slots are rests.
 
-    Philox is keyed by (seed, number), so any replica draws the same at any time.
+    Philox is keyed by (seed, number), so any replica draws the same.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, number]))
     return random.integers(0, 2, size=(count, BITS), dtype=np.uint8)
 
 
 def distinct(genomes: Genomes) -> NDArray[np.bool_]:
-    """Marks the first of each sound, `(n, 128)` in, `(n,)` out."""
+    """Mark the first genome of each sound: `(n, 128)` in, bool `(n,)` out."""
     sounds = packed(canonical(genomes))
     marks = np.zeros(len(sounds), dtype=np.bool_)
     marks[np.unique(sounds, axis=0, return_index=True)[1]] = True
@@ -127,7 +127,7 @@ def distinct(genomes: Genomes) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Note:
-    """A note that sounds; start and length are in slots, of which a bar has 4."""
+    """A note; start and length are in slots, of which a bar has 4."""
 
     start: int
     length: int
@@ -135,7 +135,10 @@ class Note:
 
 
 def pitches(root: int = ROOT, scale: str = "major") -> tuple[int, ...]:
-    """The MIDI numbers of the degrees 0 to 7."""
+    """Return the MIDI numbers of the degrees 0 to 7.
+
+    Raises ValueError for an unknown scale, or a root whose degrees are outside 0 to 127.
+    """
     if scale not in SCALES:
         raise ValueError(f"the scale is {scale!r}; expected one of {', '.join(SCALES)}")
     steps = SCALES[scale]
@@ -145,7 +148,7 @@ def pitches(root: int = ROOT, scale: str = "major") -> tuple[int, ...]:
 
 
 def notes(genome: Genomes, root: int = ROOT, scale: str = "major") -> list[Note]:
-    """What one genome `(128,)` sounds like; successive equal degrees are one longer note."""
+    """Return the notes of a genome `(128,)`; successive equal degrees are one longer note."""
     midi = pitches(root, scale)
     found: list[Note] = []
     before = -1

@@ -1,14 +1,14 @@
-"""Labels as tasks of Label Studio: what it exports as JSON, and what it imports.
+"""Labels as tasks of Label Studio: the JSON that it exports and imports.
 
-A file is a list of tasks. `data` of a task holds the melody as `"genome": "01..."`, beside
-anything else, such as the address of its sound. Each of its `annotations` is what one person said:
-`result` holds the rating, `completed_by` the person's number or, in some exports, an object with
-`email`. Cancelled annotations, drafts and predictions are no labels.
+A file is a list of tasks. `data` of a task has the melody as `"genome": "01..."`, and possibly
+other fields, such as the address of its sound. Each of its `annotations` is by one rater: `result`
+has the rating, `completed_by` the rater's number or, in some exports, an object with `email`.
+Cancelled annotations, drafts and predictions are ignored.
 
-A rating stays the plain number 0 to 5. Label Studio's Rating tag shows it as stars, of which 0
-means that none is chosen, and such a result it does not export: an annotation without a rating is
-a problem here, not a 0, because nobody can tell the two apart. A 0 that is imported stays, until
-somebody saves that annotation again. People who shall be able to give a 0 need the Number tag,
+A rating is the plain number 0 to 5. Label Studio's Rating tag shows it as stars, of which 0 means
+that none is chosen, and does not export such a result: an annotation without a rating is therefore
+a problem, not a 0, as the two cannot be told apart. An imported 0 is kept until the annotation is
+saved again. To let raters give a 0, use the Number tag,
 `<Number name="rating" toName="melody" min="0" max="5"/>`, whose results (type `number`) are read
 as well. `write` writes type `rating`, for this labelling interface:
 
@@ -35,34 +35,34 @@ from roomgrad.errors import FormatError
 from roomgrad_melody.genome import Genomes
 from roomgrad_melody.rows import (
     MISSING,
+    InvalidValue,
     Result,
     Row,
-    Unfit,
     as_given,
     at_of,
     counted,
+    describe_value,
     genome_of,
     rater_of,
     rating_of,
-    shown,
 )
 
 FROM_NAME, TO_NAME = "rating", "melody"
 """Names of the tags of the labelling interface that `write` writes for."""
 
-TYPES = ("rating", "number")  # of results that hold a rating, under the same name
+TYPES = ("rating", "number")  # of results with a rating, which has the same name
 
 MAX_VALUES = 4_000_000
-"""Of a file, by its commas and brackets. 64 MiB of nothing but brackets would need 2 GiB."""
+"""Limit of a file, counted by commas and brackets: 64 MiB of brackets alone would need 2 GiB."""
 
 _DECODER = json.JSONDecoder()
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read(data: bytes, result: Result) -> None:
-    """Adds the rows and problems of a file; the line of a row is where its task begins.
+    """Add the rows and problems of a file; the line of a row is the first line of its task.
 
-    Raises FormatError when the file has too many values.
+    Raises FormatError if the file has too many values.
     """
     if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
         raise FormatError(f"expected at most {MAX_VALUES:,} values of JSON: split the file")
@@ -71,14 +71,14 @@ def read(data: bytes, result: Result) -> None:
     except UnicodeDecodeError as error:
         before = data[: error.start].decode("utf-8")
         value = f"the byte 0x{data[error.start]:02x}"
-        result.problem(*_Places(before).at(len(before)), value, "UTF-8 text")
+        result.problem(*_Positions(before).at(len(before)), value, "UTF-8 text")
         return
     for line, column, task in _tasks(text, result):
         _read_task(task, line, column, result)
 
 
-class _Places:
-    """Lines and columns of rising offsets in a text, counted once from its beginning."""
+class _Positions:
+    """Lines and columns of increasing offsets in a text, counted in one pass."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -86,7 +86,7 @@ class _Places:
         self.line = 1
 
     def at(self, offset: int) -> tuple[int, int]:
-        """Line and column, both from 1; no offset may be lower than the one before."""
+        """Return line and column, both from 1; no offset may be lower than the one before."""
         self.line += self.text.count("\n", self.offset, offset)
         newline = self.text.rfind("\n", self.offset, offset)
         if newline >= 0:
@@ -96,13 +96,13 @@ class _Places:
 
 
 def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
-    """Each task with line and column; notes where the file stops to be a list of JSON."""
-    places = _Places(text)
+    """Yield each task with line and column; add a problem where the file is not a JSON list."""
+    positions = _Positions(text)
 
     def problem(offset: int, expected: str) -> None:
         rest = text[offset : offset + 100]
-        value = shown(rest) if rest else "the end of the file"
-        result.problem(*places.at(offset), value, expected)
+        value = describe_value(rest) if rest else "the end of the file"
+        result.problem(*positions.at(offset), value, expected)
 
     offset = _after_space(text, 0)
     if not text.startswith("[", offset):
@@ -110,7 +110,7 @@ def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
     offset = _after_space(text, offset + 1)
     more = not text.startswith("]", offset)
     while more:
-        line, column = places.at(offset)
+        line, column = positions.at(offset)
         try:
             task, offset = _DECODER.raw_decode(text, offset)
         except json.JSONDecodeError as error:
@@ -140,16 +140,16 @@ def _read_task(task: Any, line: int, column: int, result: Result) -> None:
         fields = _object(task, 'a task with "data" and "annotations"')
         annotations = _list(fields.get("annotations", MISSING), '"annotations" of the task')
         if not annotations:
-            return  # not yet rated
+            return  # without a rating
         data = _object(fields.get("data", MISSING), '"data" of the task')
         genome = genome_of(data.get("genome", MISSING))
-    except Unfit as wrong:
+    except InvalidValue as wrong:
         result.problem(line, column, wrong.value, wrong.expected)
         return
     for number, annotation in enumerate(annotations):
         try:
             row = _row(genome, annotation, line)
-        except Unfit as wrong:
+        except InvalidValue as wrong:
             where = f"{wrong.expected}, in annotations[{number}] of the task"
             result.problem(line, column, wrong.value, where)
         else:
@@ -158,14 +158,14 @@ def _read_task(task: Any, line: int, column: int, result: Result) -> None:
 
 
 def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:
-    """The label of an annotation, None for a cancelled one. Raises Unfit."""
+    """Return the label of an annotation, None for a cancelled one. Raises InvalidValue."""
     fields = _object(annotation, "an annotation")
     if fields.get("was_cancelled") is True:
         return None
     results = _list(fields.get("result", MISSING), '"result"')
     ratings = [each for each in results if isinstance(each, dict) and each.get("type") in TYPES]
     if len(ratings) != 1:
-        raise Unfit(
+        raise InvalidValue(
             counted(len(ratings), "rating"),
             'one rating in "result" (0 stars are not exported, see the Number tag)',
         )
@@ -176,18 +176,18 @@ def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:
 
 def _object(value: object, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise Unfit(shown(value), f"an object: {what}")
+        raise InvalidValue(describe_value(value), f"an object: {what}")
     return value
 
 
 def _list(value: object, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise Unfit(shown(value), f"a list: {what}")
+        raise InvalidValue(describe_value(value), f"a list: {what}")
     return value
 
 
 def _rater(annotation: dict[str, Any]) -> str:
-    person = annotation.get("rater")  # what `write` adds; Label Studio knows it not
+    person = annotation.get("rater")  # a field that `write` adds; unknown to Label Studio
     if person is None:
         person = annotation.get("completed_by")
     if isinstance(person, dict):
@@ -198,7 +198,7 @@ def _rater(annotation: dict[str, Any]) -> str:
 
 
 def _at(annotation: dict[str, Any]) -> float | None:
-    """When the rating was given the value that it has."""
+    """Return when the rating was last changed, in seconds since 1970; None if unknown."""
     time = annotation.get("updated_at")
     if time is None:
         time = annotation.get("created_at")
@@ -207,18 +207,18 @@ def _at(annotation: dict[str, Any]) -> float | None:
     try:
         moment = datetime.fromisoformat(time)
     except (TypeError, ValueError) as error:
-        raise Unfit(shown(time), "a time such as 2026-01-31T12:00:00Z") from error
+        raise InvalidValue(describe_value(time), "a time such as 2026-01-31T12:00:00Z") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return at_of(moment.timestamp())
 
 
 def write(rows: Iterable[Row]) -> str:
-    """The rows as tasks, one per line. Rows of one genome that follow each other share a task.
+    """Return the rows as tasks, one per line. Successive rows of one genome share a task.
 
-    A rater whose name is a number becomes the id of `completed_by`, one with an @ its email, and
-    Label Studio imports only those that it knows; any other stands in a field `rater` of its own,
-    and the annotation becomes that of the person who imports the file.
+    A rater whose name is a number becomes the id in `completed_by`, one with an @ the email; Label
+    Studio imports only users that it knows. Any other name is written to an additional field
+    `rater`, and Label Studio attributes the annotation to the user who imports the file.
     """
     tasks = []
     for genome, group in groupby(rows, key=lambda row: as_given(row.genome)):
@@ -240,7 +240,7 @@ def _annotation(row: Row) -> dict[str, Any]:
             }
         ],
         "was_cancelled": False,
-        "ground_truth": False,  # Label Studio takes it for true where it is missing
+        "ground_truth": False,  # Label Studio assumes true if it is missing
     }
     if re.fullmatch(r"0|[1-9][0-9]{0,17}", row.rater):
         annotation["completed_by"] = int(row.rater)

@@ -1,4 +1,4 @@
-"""Melodies as Standard MIDI Files, which keep all bits of the genome in a text event.
+"""Melodies as Standard MIDI Files, with all bits of the genome in a text event.
 
 A slot is a quarter note, so a bar of the melody is a bar of 4/4.
 """
@@ -11,17 +11,17 @@ import mido
 
 from roomgrad.errors import FormatError
 from roomgrad_melody.genome import ROOT, SLOTS, SLOTS_PER_BAR, Genomes, notes
-from roomgrad_melody.rows import Unfit, as_given, genome_of
+from roomgrad_melody.rows import InvalidValue, as_given, genome_of
 from roomgrad_melody.sound import BPM, checked_bpm
 
 GENOME = "roomgrad:genome="
-"""How the text event with the genome begins."""
+"""Beginning of the text event with the genome."""
 
 TICKS = 480  # of a slot
 VELOCITY = 80
 
 MAX_BYTES = 64 * 1024
-"""Of a file that is read: a melody has 500, and mido needs quadratic time for some garbage."""
+"""Limit of a file that is read: a melody has 500, and mido takes quadratic time for some input."""
 
 
 def to_midi(
@@ -31,20 +31,20 @@ def to_midi(
     scale: str = "major",
     title: str = "",
 ) -> bytes:
-    """A file of one track for one genome `(128,)`: all bits, the tempo, and what sounds.
+    """Return a file of one track for a genome `(128,)`: its bits, the tempo, and its notes.
 
-    Raises ValueError for a tempo, a root or a scale that cannot be.
+    Raises ValueError for an invalid tempo, root or scale.
     """
     tempo = mido.bpm2tempo(checked_bpm(bpm))
     track = mido.MidiTrack()
     if title:
-        # mido writes Latin-1; as such it takes the bytes of UTF-8, which players of today expect.
+        # mido writes Latin-1; UTF-8, which players expect, is passed through as its bytes.
         name = title.encode("utf-8", "replace").decode("latin-1")
         track.append(mido.MetaMessage("track_name", name=name))
     track.append(mido.MetaMessage("text", text=GENOME + as_given(genome)))
     track.append(mido.MetaMessage("set_tempo", tempo=tempo))
     track.append(mido.MetaMessage("time_signature", numerator=SLOTS_PER_BAR, denominator=4))
-    end = 0  # ticks at the event before
+    end = 0  # ticks of the event before
     for note in notes(genome, root, scale):
         start = note.start * TICKS
         length = note.length * TICKS
@@ -59,17 +59,17 @@ def to_midi(
 
 
 def from_midi(data: bytes) -> Genomes:
-    """The genome `(128,)` that `to_midi` wrote into a file, as it was given.
+    """Return the genome `(128,)` that `to_midi` wrote into a file, as it was given.
 
-    The notes are not looked at: they do not say what the silent bits of rests are. Raises
-    FormatError for what is no MIDI file, has no genome, or a damaged one.
+    The notes are ignored: they lack the silent bits of rests. Raises FormatError if the data are
+    not a MIDI file, or contain no genome or a damaged one.
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"expected a MIDI file of at most {MAX_BYTES} bytes, got {len(data)}")
     try:
-        # clip: a velocity beyond 127, which some programs write, says nothing about the genome.
+        # clip: some programs write velocities above 127, which do not concern the genome.
         file = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except Exception as error:  # any kind: mido takes the bytes as they come
+    except Exception as error:  # of any kind: mido does not validate its input
         reason = f"{type(error).__name__} {error}".strip()
         raise FormatError(
             f"expected a Standard MIDI File, got {data[:4]!r}... ({reason})"
@@ -80,5 +80,5 @@ def from_midi(data: bytes) -> Genomes:
         raise FormatError(f"the MIDI file has no text event that begins with {GENOME}")
     try:
         return genome_of(found.removeprefix(GENOME))
-    except Unfit as wrong:
+    except InvalidValue as wrong:
         raise FormatError(f"the genome of the MIDI file is damaged: {wrong}") from wrong

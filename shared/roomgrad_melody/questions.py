@@ -1,10 +1,9 @@
-"""What whoever answers questions does: take some, answer one, look back at the last answers.
+"""Questions from a rater's side: lease some, answer one, read the last answers.
 
-The page, `roomgrad rate` and tests go through these functions, so that all of them keep the same
-rules. Each is one commit of a `Client`: two raters at once never get the same question.
+The page, `roomgrad rate` and tests use these functions, so the same rules hold for all of them.
+Each is one commit of a `Client`: two raters at once never get the same question.
 
-Leases are told by the clock of the server. Raters sit at several machines, whose clocks differ; the
-server's is the only one that all of them can read.
+The end of a lease is a time of the server's clock, as the clocks of the raters' machines differ.
 """
 
 from __future__ import annotations
@@ -26,24 +25,22 @@ from roomgrad_melody.genome import from_text
 
 LONGEST_NAME = 40
 LEASE_S = 120.0
-LEARNER_S = (
-    120.0  # for so long an answered question is nobody else's; the learner removes it before
-)
-LOG_CHUNK, LOG_MOST = 100, 2000  # entries of the labels' log: read at once, and in all
+LEARNER_S = 120.0  # lease of an answered question; the learner removes it before
+LOG_CHUNK, LOG_MOST = 100, 2000  # entries of the log of labels: per read, and in all
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question that its rater holds. What the model guesses is not in it: that comes after."""
+    """A question that its rater holds. It lacks the model's guess, which is shown afterwards."""
 
     melody: str
     root: str
     asked: float
     until: float
     again: bool
-    """Whether somebody has rated this melody before, and it is asked again to compare."""
+    """Whether this rater has rated the melody before, and is asked again to compare."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Given:
 
 
 def checked_name(name: object) -> str:
-    """The name of a rater. Raises Refused unless it is 1 to 40 printable characters."""
+    """Return the name of a rater. Raises Rejected unless it is 1 to 40 printable characters."""
     text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
     if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
         raise Rejected(
@@ -74,7 +71,7 @@ def checked_name(name: object) -> str:
 
 
 def checked_rating(rating: object) -> int | None:
-    """A rating, or None, which takes one back. Raises Refused for anything else."""
+    """Return a rating, or None, which takes one back. Raises Rejected for anything else."""
     if rating is None:
         return None
     if type(rating) is not int or not 0 <= rating < RATINGS:
@@ -86,7 +83,7 @@ def checked_rating(rating: object) -> int | None:
 
 
 def checked_melody(melody: object) -> str:
-    """The text of a melody. Raises Refused unless it is 128 characters 0 and 1."""
+    """Return the text of a melody. Raises Rejected unless it is 128 characters 0 and 1."""
     if not isinstance(melody, str):
         raise Rejected(f"a melody: expected 128 characters 0 and 1, got {format_value(melody)}")
     try:
@@ -97,12 +94,12 @@ def checked_melody(melody: object) -> str:
 
 
 def server_time(client: Client) -> float:
-    """Unix seconds of the server's clock."""
+    """Return the time of the server's clock in Unix seconds."""
     moment: Any = client.redis.time()
     return float(moment[0] + moment[1] / 1e6)
 
 
-# to take questions, and to give them back
+# leasing questions, and releasing them
 
 
 def lease(
@@ -114,10 +111,10 @@ def lease(
     skipped: Sequence[str] = (),
     without: Collection[str] = (),
 ) -> list[Question]:
-    """Questions that are this rater's alone for `lease_s`: what they hold already, then by rank.
+    """Lease questions to a rater for `lease_s`: those that they already hold, then by rank.
 
-    skipped: melodies that come last; where the rater held one, somebody else may have it.
-    without: melodies that are not wanted, as their answers are on the way.
+    skipped: melodies that come last; leases of them end, unless they are returned. without:
+    melodies that are left out, as their answers are being sent. Raises Rejected.
     """
     rater = checked_name(rater)
 
@@ -131,31 +128,31 @@ def lease(
         for melody in _in_order(found, rater, now, skipped):
             if len(taken) == count:
                 break
-            record = table.get(melody)  # the guard: since the glance somebody may have come
-            if record is not None and _may_have(record, rater, now):
+            record = table.get(melody)  # a guard: another rater may have leased it since
+            if record is not None and _is_available(record, rater, now):
                 until = now + lease_s
                 table.put(melody, **{**record, "rater": rater, "until": until})
                 taken.append(_question(melody, record, until))
         mine = {each.melody for each in taken}
-        _give_back(context, rater, [each for each in skipped if each not in mine], now)
+        _release(context, rater, [each for each in skipped if each not in mine], now)
         return taken
 
     return client.commit(work)
 
 
 def release(client: Client, rater: str, melodies: Sequence[str] | None = None) -> None:
-    """Gives back what the rater holds, or only these melodies of it."""
+    """Release all questions that a rater holds, or only these melodies. Raises Rejected."""
     rater = checked_name(rater)
 
     def work(context: Context) -> None:
         found = context.table("questions").glance().items() if melodies is None else ()
         held = [melody for melody, record in found if record["rater"] == rater]
-        _give_back(context, rater, held if melodies is None else melodies, server_time(client))
+        _release(context, rater, held if melodies is None else melodies, server_time(client))
 
     client.commit(work)
 
 
-def _give_back(context: Context, rater: str, melodies: Sequence[str], now: float) -> None:
+def _release(context: Context, rater: str, melodies: Sequence[str], now: float) -> None:
     table = context.table("questions")
     for melody, record in table.get_many(melodies).items():
         if record["rater"] == rater and not _is_answered(record, now):
@@ -165,9 +162,9 @@ def _give_back(context: Context, rater: str, melodies: Sequence[str], now: float
 def _in_order(
     records: dict[str, Record], rater: str, now: float, skipped: Sequence[str]
 ) -> list[str]:
-    """What the rater may have: their own first, then by rank, then what they skipped."""
+    """Return the available melodies: those the rater holds, then by rank, then those skipped."""
     last = {melody: place for place, melody in enumerate(skipped, 1)}
-    free = [melody for melody, record in records.items() if _may_have(record, rater, now)]
+    free = [melody for melody, record in records.items() if _is_available(record, rater, now)]
 
     def place(melody: str) -> tuple[int, bool, float, str]:
         record = records[melody]
@@ -176,7 +173,7 @@ def _in_order(
     return sorted(free, key=place)
 
 
-def _may_have(record: Record, rater: str, now: float) -> bool:
+def _is_available(record: Record, rater: str, now: float) -> bool:
     if _is_answered(record, now) or record.get("by", "") not in ("", rater):
         return False
     if record["rater"] and record["until"] > now:
@@ -185,9 +182,9 @@ def _may_have(record: Record, rater: str, now: float) -> bool:
 
 
 def _is_answered(record: Record, now: float) -> bool:
-    """Whether an answer is on its way to the learner, which then removes the question.
+    """Return whether an answer has been sent to the learner, which then removes the question.
 
-    Where it refuses the answer, the question is free again after a while.
+    If the learner rejects the answer, the question is free again after `LEARNER_S`.
     """
     mark = record.get("answer")
     return mark is not None and mark["rating"] is not None and record["until"] > now
@@ -197,7 +194,7 @@ def _question(melody: str, record: Record, until: float) -> Question:
     return Question(melody, record["root"], record["asked"], until, bool(record["again"]))
 
 
-# to answer
+# answering
 
 
 def answer(
@@ -209,18 +206,18 @@ def answer(
     id: str = "",
     plays: int = 0,
 ) -> Given:
-    """Sends a rating, or takes one back; returns when the server has it on its disk.
+    """Send a rating, or take one back; return when it is on the server's disk.
 
-    root: of the question. id: of the answer, a new one unless given; given again, it is the same
-    answer and not sent a second time.
+    root: root of the question. id: ID of the answer, a new one if empty; an answer with the same ID
+    is sent only once.
 
-    Raises Refused before anything is sent when the learner would refuse it.
+    Raises Rejected before anything is sent if the learner would reject it.
     """
     rater, rating = checked_name(rater), checked_rating(rating)
     given = Given(checked_melody(melody), rating, root, id or new_id(), 0.0, plays)
 
     def work(context: Context) -> Given:
-        # Something is written in any case, for the disk's acknowledgement speaks of what was.
+        # Write something in any case: WAITAOF acknowledges the writes of this connection.
         context.counters.add("answers")
         return _answered(client, context, rater, given)
 
@@ -234,9 +231,9 @@ def _answered(client: Client, context: Context, rater: str, given: Given) -> Giv
     label = context.table("labels").get(given.melody)
     asked = question is not None and question["root"] == given.root
     about = question if asked else label
-    done = _with_guess(given, about or {}, now)
-    if _came_before(client, given, question):
-        return done
+    answered = _with_guess(given, about or {}, now)
+    if _was_sent(client, given, question):
+        return answered
     if question is not None and asked:
         _check_question(question, label, rater, given, now)
         mark = {"id": given.id, "rating": given.rating, "plays": given.plays, "at": now}
@@ -246,11 +243,11 @@ def _answered(client: Client, context: Context, rater: str, given: Given) -> Giv
     else:
         _check_label(label, rater, given)
     context.send(_message(rater, given))
-    return done
+    return answered
 
 
-def _came_before(client: Client, given: Given, question: Record | None) -> bool:
-    """Whether this very answer is on its way, or was stored a moment ago."""
+def _was_sent(client: Client, given: Given, question: Record | None) -> bool:
+    """Return whether this answer has been sent, or was stored a moment ago."""
     mark = (question or {}).get("answer")
     if mark is not None and mark["id"] == given.id:
         return True
@@ -273,7 +270,7 @@ def _check_question(
 
 def _check_label(label: Record | None, rater: str, given: Given) -> None:
     if label is None or label["root"] != given.root:
-        raise Rejected("nobody asks about this melody any more")
+        raise Rejected("this melody is no longer asked about")
     if label["rater"] != rater:
         raise Rejected(f"{label['rater']} has rated this melody; only they can change that")
 
@@ -294,11 +291,11 @@ def _message(rater: str, given: Given) -> Message:
     )
 
 
-# to look back
+# reading answers
 
 
 def is_open(client: Client, melody: str) -> bool:
-    """Whether a melody is asked about, and nothing that was said of it is on its way."""
+    """Return whether there is an open question for a melody, without an answer being sent."""
 
     def work(context: Context) -> bool:
         record = context.table("questions").get(melody)
@@ -308,7 +305,7 @@ def is_open(client: Client, melody: str) -> bool:
 
 
 def recent(client: Client, rater: str, count: int = 10) -> list[Given]:
-    """The last ratings of a rater that stand, newest first; of each melody the newest revision."""
+    """Return the last valid ratings of a rater, newest first; for each melody the newest one."""
     rater = checked_name(rater)
     found: list[Given] = []
     seen: set[str] = set()
@@ -323,7 +320,7 @@ def recent(client: Client, rater: str, count: int = 10) -> list[Given]:
 
 
 def _revisions(client: Client) -> Iterator[tuple[str, Given]]:
-    """Who rated what, newest first: what is on its way to the learner, then what it stored."""
+    """Yield rater and rating, newest first: those being sent, then those that are stored."""
 
     def marked(context: Context) -> list[tuple[str, Given]]:
         records = context.table("questions").glance().items()
@@ -333,8 +330,8 @@ def _revisions(client: Client) -> Iterator[tuple[str, Given]]:
             if record.get("answer") is not None
         ]
 
-    on_the_way = client.commit(marked)
-    yield from sorted(on_the_way, key=lambda each: each[1].at, reverse=True)
+    sent = client.commit(marked)
+    yield from sorted(sent, key=lambda each: each[1].at, reverse=True)
     for entry in _log(client, LOG_MOST):
         given = Given(entry["melody"], entry["rating"], entry["root"], entry["answer"], 0.0)
         yield entry["rater"], _with_guess(given, entry, entry["at"])
@@ -360,7 +357,7 @@ def _with_guess(given: Given, about: Record, at: float) -> Given:
 
 
 def _log(client: Client, most: int) -> Iterator[Record]:
-    """The newest revisions of labels, newest first; a page of the log at a time."""
+    """Yield the revisions of labels, newest first; the log is read in chunks."""
     key, end = client.names.log(LABELS_LOG), "+"
     for _ in range(0, most, LOG_CHUNK):
         entries: Any = client.redis.xrevrange(key, max=end, count=LOG_CHUNK)

@@ -1,4 +1,4 @@
-"""One label of a file, one problem in it, and what each field of a label may be."""
+"""Labels of a file, problems in it, and the valid values of each field of a label."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from roomgrad.errors import FormatError
 from roomgrad_melody.genome import BITS, Genomes, check, from_text
 
 HIGHEST = 5
-"""Ratings are whole numbers from 0 to this one."""
+"""The highest rating; ratings are whole numbers from 0."""
 
 MAX_RATER = 128
 """Characters of a rater's name, as in a message."""
 
 MAX_AT = 1e11
-"""Seconds since 1970, in the year 5138: far off, but still a date."""
+"""Latest time in seconds since 1970, in the year 5138: still a valid date."""
 
 MAX_PROBLEMS = 1000
-"""Of one file; those beyond are counted, so that no file can fill the memory with them."""
+"""Problems of a file that are stored; more are only counted, so that they cannot fill memory."""
 
 MAX_ROWS = 200_000
-"""Of one file, whose labels become one message: their melodies are 26 MB of it."""
+"""Labels of a file; they become one message, of which their melodies are 26 MB."""
 
 SHOWN = 40  # characters of a value that a problem shows
 
 
 class Missing(Enum):
-    """What a field has that is not there; None is what a JSON null is read as."""
+    """The value of a missing field; None is the value of a JSON null."""
 
     MISSING = 0
 
@@ -40,11 +40,11 @@ MISSING: Final = Missing.MISSING
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A rating of a melody. Raises ValueError when a field is not what it may be.
+    """A rating of a melody. Raises ValueError for an invalid field.
 
-    genome: uint8 `(128,)` as given, silent bits of rests included.
-    rating: 0 to 5. rater: who gave it, if known. at: when, in seconds since 1970, if known.
-    line: of the file, from 1; 0 for a row that was not read from one.
+    genome: uint8 `(128,)` as given, silent bits of rests included. rating: 0 to 5. rater: their
+    name, if known. at: seconds since 1970, if known. line: line of the file, from 1; 0 for a row
+    that was not read from a file.
     """
 
     genome: Genomes
@@ -62,9 +62,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a file that could not be read; `str` makes the sentence for a person.
+    """Something invalid in a file; `str` returns a sentence for the user.
 
-    line, column: where, both from 1. value: what stands there, in quotation marks if it is text.
+    line, column: both from 1. value: what was found there, in quotation marks if it is text.
     """
 
     line: int
@@ -78,9 +78,9 @@ class Problem:
 
 @dataclass
 class Result:
-    """What a file holds: its labels in order, revisions too, and what could not be read.
+    """The contents of a file: its labels in order, with revisions, and its problems.
 
-    more: how many problems there are beyond the first thousand.
+    more: number of problems beyond the first thousand.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -88,21 +88,21 @@ class Result:
     more: int = 0
 
     def row(self, row: Row) -> None:
-        """Adds a label. Raises FormatError for one too many."""
+        """Add a label. Raises FormatError for one too many."""
         if len(self.rows) >= MAX_ROWS:
             raise FormatError(f"expected at most {MAX_ROWS:,} labels in a file, got more: split it")
         self.rows.append(row)
 
     def problem(self, line: int, column: int, value: str, expected: str) -> None:
-        """Notes a problem."""
+        """Add a problem."""
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(Problem(line, column, value, expected))
         else:
             self.more += 1
 
 
-class Unfit(ValueError):
-    """Raised for a value that a field cannot have: what came, and what was expected."""
+class InvalidValue(ValueError):
+    """Raised for an invalid value of a field; has the value as text, and what was expected."""
 
     def __init__(self, value: str, expected: str) -> None:
         super().__init__(f"expected {expected}, got {value}")
@@ -110,8 +110,8 @@ class Unfit(ValueError):
         self.expected = expected
 
 
-def shown(value: object) -> str:
-    """A value as a problem shows it: short, printable, whatever it is."""
+def describe_value(value: object) -> str:
+    """Return any value as a short, printable text for a problem."""
     if value is MISSING:
         return "nothing"
     if value is None:
@@ -123,51 +123,53 @@ def shown(value: object) -> str:
     if isinstance(value, int | float):
         text = repr(value)
         return text if len(text) <= SHOWN else text[:SHOWN] + "..."
-    # Not written out: something nested deeply enough could not be.
+    # Not written out: deep nesting would exceed the recursion limit.
     return "a list" if isinstance(value, list) else "an object"
 
 
 def counted(number: int, what: str) -> str:
-    """So many of something: "1 value", "2 values"."""
+    """Return a number with its noun: "1 value", "2 values"."""
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def as_given(genome: Genomes) -> str:
-    """One `(128,)` as 128 characters 0 and 1, silent bits of rests included."""
+    """Return a genome `(128,)` as 128 characters 0 and 1, silent bits of rests included."""
     return (genome + np.uint8(ord("0"))).tobytes().decode("ascii")
 
 
 def genome_of(value: object) -> Genomes:
-    """The genome `(128,)` that a text spells, as given. Raises Unfit."""
+    """Return the genome `(128,)` of a text, as given. Raises InvalidValue."""
     expected = f"the melody as a text of {BITS} characters 0 and 1"
     if not isinstance(value, str):
-        raise Unfit(shown(value), expected)
+        raise InvalidValue(describe_value(value), expected)
     wrong = next((at for at, bit in enumerate(value) if bit not in "01"), None)
     if wrong is not None:
-        raise Unfit(f"{value[wrong]!r} as character {wrong + 1}", expected)
+        raise InvalidValue(f"{value[wrong]!r} as character {wrong + 1}", expected)
     if len(value) != BITS:
-        raise Unfit(counted(len(value), "character"), expected)
+        raise InvalidValue(counted(len(value), "character"), expected)
     return from_text(value)
 
 
 def rating_of(value: object) -> int:
-    """The rating. Raises Unfit."""
+    """Return a rating. Raises InvalidValue."""
     if type(value) is not int or not 0 <= value <= HIGHEST:
-        raise Unfit(shown(value), f"a whole number from 0 to {HIGHEST} as rating")
+        raise InvalidValue(describe_value(value), f"a whole number from 0 to {HIGHEST} as rating")
     return value
 
 
 def rater_of(value: object) -> str:
-    """Who rated, "" if nobody says. Raises Unfit."""
+    """Return the name of a rater, "" if unknown. Raises InvalidValue."""
     if not isinstance(value, str) or len(value) > MAX_RATER or not value.isprintable():
-        raise Unfit(shown(value), f"the rater as a text of up to {MAX_RATER} printable characters")
+        raise InvalidValue(
+            describe_value(value), f"the rater as a text of up to {MAX_RATER} printable characters"
+        )
     return value
 
 
 def at_of(value: object) -> float | None:
-    """When, in seconds since 1970, None if nobody says. Raises Unfit."""
+    """Return a time in seconds since 1970, None if unknown. Raises InvalidValue."""
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AT:
         return float(value)
-    raise Unfit(shown(value), "the time as seconds since 1970")
+    raise InvalidValue(describe_value(value), "the time as seconds since 1970")

@@ -13,7 +13,7 @@ from roomgrad_melody.genome import ROOT, SLOTS, Genomes, notes
 Float64 = NDArray[np.float64]
 
 BPM = 128
-"""Slots, which are quarter notes, per minute."""
+"""Default tempo: quarter notes, each a slot, per minute."""
 
 SLOWEST, FASTEST = 20, 400  # BPM
 
@@ -21,7 +21,7 @@ RATE = 44100
 """Samples per second."""
 
 LOUDNESS = 0.8
-"""Of the highest sample there can be: the partials never add up to more."""
+"""Highest amplitude, as a share of full scale: the partials never add up to more."""
 
 PARTIALS = (1.0, 0.5, 0.25, 0.12, 0.06)  # amplitudes at 1, 2, 3... times the frequency
 ATTACK = 0.01  # s from silence to loud
@@ -32,7 +32,7 @@ SLOWEST_RATE, FASTEST_RATE = 8000, 192000
 
 
 def checked_bpm(bpm: float) -> float:
-    """The tempo. Raises ValueError for one that is too slow or too fast."""
+    """Return the tempo. Raises ValueError if it is too slow or too fast."""
     if not SLOWEST <= bpm <= FASTEST:
         raise ValueError(f"the tempo is {bpm} BPM; expected {SLOWEST} to {FASTEST}")
     return bpm
@@ -45,9 +45,9 @@ def to_wav(
     scale: str = "major",
     rate: int = RATE,
 ) -> bytes:
-    """A WAV file, mono of 16 bits, of one genome `(128,)`: 32 quarter notes long.
+    """Return a WAV file, mono, 16 bits, of a genome `(128,)`: 32 quarter notes.
 
-    Raises ValueError for a tempo, a root, a scale or a rate that cannot be.
+    Raises ValueError for an invalid tempo, root, scale or sample rate.
     """
     loud = np.rint(samples(genome, bpm, root, scale, rate) * 32767).astype("<i2")
     data = io.BytesIO()
@@ -66,7 +66,10 @@ def samples(
     scale: str = "major",
     rate: int = RATE,
 ) -> Float64:
-    """The sound of one genome `(128,)`: `(n,)` float64 within -0.8 to 0.8."""
+    """Return the sound of a genome `(128,)`: float64 `(n,)` in [-0.8, 0.8].
+
+    Raises ValueError for an invalid tempo, root, scale or sample rate.
+    """
     if not SLOWEST_RATE <= rate <= FASTEST_RATE:
         raise ValueError(f"the rate is {rate}; expected {SLOWEST_RATE} to {FASTEST_RATE}")
     slot = 60.0 / checked_bpm(bpm) * rate  # samples, not whole
@@ -78,14 +81,14 @@ def samples(
 
 
 def frequency(midi: int) -> float:
-    """Hz of a MIDI number; 69 is the A of 440 Hz."""
+    """Return the frequency of a MIDI number in Hz; 69 is the A of 440 Hz."""
     return float(440.0 * 2.0 ** ((midi - 69) / 12))
 
 
 def tone(frequency: float, length: int, rate: int = RATE) -> Float64:
-    """A note of `length` samples, silent at both ends so that nothing clicks.
+    """Return a note of `length` samples, float64, silent at both ends so that nothing clicks.
 
-    Partials that a file of this rate cannot hold are left out, instead of sounding as others.
+    Partials above half the sample rate are left out, as they would alias.
     """
     time = np.arange(length) / rate  # s
     sound = np.zeros(length)

@@ -125,7 +125,7 @@ REFUSED = {
     "two ratings": ({"FITNESS": [1.0, 2.0]}, "1 genomes came with 2 FITNESS"),
     "no ratings": ({"FITNESS": []}, "1 genomes came with 0 FITNESS"),
     "infinite": ({"FITNESS": [np.inf]}, "got infinity"),
-    "nobody asked": ({"FITNESS": [3.0]}, "nobody asked about"),
+    "nobody asked": ({"FITNESS": [3.0]}, "is not part of the question"),
     "taken back": ({"FITNESS": [np.nan]}, "has no rating that could be taken back"),
     "a long name": ({"FITNESS": [3.0], "RATER": "x" * 129}, "RATER: expected"),
     "another conflict": ({"FITNESS": [3.0], "CONFLICT": "drop"}, "CONFLICT: expected keep or"),

@@ -232,8 +232,8 @@ def test_a_rating_is_taken_back_before_the_learner_saw_it(labelling: LabellingRu
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"root": "other"}, "nobody asks about this melody any more"),
-        ({"melody": B}, "nobody asks about this melody any more"),
+        ({"root": "other"}, "this melody is no longer asked about"),
+        ({"melody": B}, "this melody is no longer asked about"),
         ({"melody": "01"}, "has 2 characters; expected 128"),
         ({"rating": 6}, "whole number from 0 to 5"),
         ({"rating": 2.5}, "whole number from 0 to 5"),

@@ -13,7 +13,7 @@ from roomgrad_melody.genome import canonical, packed, random_genomes, texts
 from roomgrad_melody.learner.handlers import component
 from roomgrad_melody.learner.pool import Pool
 from roomgrad_melody.learner.settings import LearnerSettings
-from roomgrad_melody.learner.state import Chain, State
+from roomgrad_melody.learner.state import State, TrainingRun
 
 SETTINGS = LearnerSettings(nr_of_unlabeled_data=10, again=0.0)
 MELODIES = canonical(random_genomes(0, 0, 20))
@@ -27,7 +27,7 @@ def last_batch_comes_home() -> Called:
         histogram=[1, 0, 0, 0, 0, 0],
         runs=1,
         steps=1,
-        chain=Chain(0, 1, 1),
+        chain=TrainingRun(0, 1, 1),
         version="old",
         scoring="early",
     )

@@ -149,7 +149,7 @@ def test_the_original_preset_is_the_originals_network() -> None:
     model = make_model(settings)
     shapes = [tuple(p.shape) for p in model.network.parameters()]
     assert shapes == [(16, 2), (16,), (64, 16), (64,), (16, 64), (16,), (2, 16), (2,)]
-    assert float(model.network.centre[1]) == 0.0
+    assert float(model.network.center[1]) == 0.0
 
 
 def test_the_learning_rate_falls_along_half_a_cosine() -> None:
