@@ -10,6 +10,9 @@ PROGRAMS = ("evolution", "evalnet", "learner", "labelling", "rater")
 plugin = Plugin(
     MELODY,
     {name: f"roomgrad_melody.{name}" for name in PROGRAMS},
+    run="roomgrad_melody.commands.run:MelodyRun",
+    up="roomgrad_melody.commands.options:Melody",
+    commands="roomgrad_melody.commands.cli:app",
     progress="roomgrad_melody.commands.standing:progress",
     panel="roomgrad_melody.panel:Panel",
 )

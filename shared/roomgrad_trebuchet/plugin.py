@@ -10,6 +10,9 @@ PROGRAMS = ("trainer", "controlmodel", "simulator", "inference")
 plugin = Plugin(
     TREBUCHET,
     {name: f"roomgrad_trebuchet.{name}" for name in PROGRAMS},
+    run="roomgrad_trebuchet.run:TrebuchetRun",
+    up="roomgrad_trebuchet.options:Trebuchet",
+    commands="roomgrad_trebuchet.commands:app",
     progress="roomgrad_trebuchet.ledger:progress",
     panel="roomgrad_trebuchet.panel:Panel",
     metrics=(

@@ -1,13 +1,9 @@
-"""What a training came to: a table of shots, a summary, and where to look next."""
+"""The report of a training: a table of shots, a summary, and commands to go on with."""
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
-import socket
-import sys
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -15,13 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from roomgrad import state
-from roomgrad.local.plan import Plan, served_as
+from roomgrad.cli.hints import program, run_option
 from roomgrad.local.session import password_file
-from roomgrad.names import Names, encoded
+from roomgrad.names import Names
 from roomgrad.redis.addresses import redis_cli, subscribe_command
-
-ANY = ("0.0.0.0", "::")  # of all addresses of this machine
+from roomgrad_trebuchet.contract import INPUT, TRAINER, TREBUCHET
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Report:
     url: str = ""
 
     def json(self) -> str:
-        """The figures as one line."""
+        """Return the figures as one line of JSON."""
         figures = asdict(self)
         for name in ("shots", "logs", "url"):
             del figures[name]
@@ -72,51 +66,19 @@ def show(console: Console, report: Report, picture: str) -> None:
 
 
 def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
-    """Commands with which one sees more; those for a run that is not up begin with starting it."""
+    """Return commands for a run; if it is not up, the first one starts it again."""
     cli = redis_cli(url, run, password_file())
-    me, names = command(), Names(run)
-    option = "" if run == "trebuchet" else f" --run {shlex.quote(run)}"
-    first = (
-        [] if up else [f"  {me} up trebuchet{option}   # serves it again and leaves it so; then:"]
-    )
+    me, names = program(), Names(run)
+    option = run_option(run, TREBUCHET.name)
+    first = [] if up else [f"  {me} up trebuchet{option}   # serves it in the background; then:"]
     return [
         "Where to look next:",
         *first,
         f"  {me} shoot --wind 3 --target 60{option}",
-        f"  {cli} {subscribe_command(url)} '{names.channel('input')}'",
-        f"  {cli} HGETALL '{names.counters('trainer')}'",
-        f"  {me} down{option}",
+        f"  {cli} {subscribe_command(url)} '{names.channel(INPUT.name)}'",
+        f"  {cli} HGETALL '{names.counters(TRAINER)}'",
+        f"  {me} down trebuchet{option}",
     ]
-
-
-def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
-    """Where the programs of a swarm file write, and what stops them."""
-    option = "" if plan.run == served_as(file) else f" --run {shlex.quote(plan.run)}"
-    logs = [f"{encoded(name)}.log" for name in plan.programs]
-    folder = os.path.relpath(state.run_directory(plan.run))
-    return [
-        "Where to look:",
-        f"  {shlex.quote(folder)}: {', '.join(logs)}",
-        f"  {command()} down {shlex.quote(file)}{option}",
-    ]
-
-
-def where_to_connect(plan: Plan) -> list[str]:
-    """The address of a plan's gateway, for people; nothing where it has none."""
-    if plan.door is None:
-        return []
-    host, port = plan.door
-    return [f"  swergio clients connect to {socket.gethostname() if host in ANY else host}:{port}"]
-
-
-def command() -> str:
-    """How this command is typed from here."""
-    called = sys.argv[0]
-    if os.path.basename(called) != "roomgrad":
-        return "python -m roomgrad"
-    if shutil.which("roomgrad") == os.path.abspath(called):
-        return "roomgrad"
-    return min(os.path.relpath(called), os.path.abspath(called), key=len)
 
 
 def _table(report: Report) -> Table:
@@ -131,7 +93,7 @@ def _table(report: Report) -> Table:
 
 def _pace(report: Report) -> str:
     if not report.steps_per_second:
-        return f"{report.applied_steps} steps were applied before, nothing was left to do"
+        return f"{report.applied_steps} steps were applied before, nothing was left"
     return (
         f"{report.applied_steps} steps applied, {report.steps_per_second:.0f} a second, "
         f"first loss after {report.first_loss_s:.1f} s"
@@ -148,9 +110,9 @@ def _summary(report: Report, picture: str) -> list[str]:
     if report.mean_staleness:
         lines.append(f"Gradients were {report.mean_staleness:.1f} steps old on average.")
     if report.dead:
-        lines.append(f"[bold red]{report.dead} batches went to the dead letters.[/]")
+        lines.append(f"[bold red]{report.dead} batches became dead letters.[/]")
     if report.restarts:
-        lines.append(f"Components were started again {report.restarts} times.")
+        lines.append(f"Components were restarted {report.restarts} times.")
     if picture:
         lines.append(f"Picture: {escape(picture)}")
     lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")

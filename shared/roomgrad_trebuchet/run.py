@@ -8,23 +8,23 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
+from typer import Option
 
+from roomgrad.cli import options as typed
 from roomgrad.cli.progress import progress
-from roomgrad.cli.systems import Trebuchet
+from roomgrad.cli.run import greet, stopped_by_user
 from roomgrad.errors import SettingsError
-from roomgrad.local import project
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file, serve
-from roomgrad.redis.addresses import without_password
 from roomgrad.redis.client import Client
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER
 from roomgrad_trebuchet.ledger import Ledger
+from roomgrad_trebuchet.options import Trebuchet
 from roomgrad_trebuchet.report import Report, show
 
 if TYPE_CHECKING:
@@ -36,26 +36,40 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
+class TrebuchetRun(Trebuchet):
+    """`roomgrad run trebuchet`: a training in the foreground, with a report."""
+
+    picture: Annotated[
+        str, Option(help="Draw what was learned into this file.", metavar="FILE")
+    ] = ""
+    json: typed.AsJson = False
+
+    def run(self, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
+        """Train, evaluate and report."""
+        _run(self, plan, redis_url, fresh, console)
+
+
+@dataclass(frozen=True)
 class Training:
-    """What was seen while a run learned."""
+    """Measurements of a training."""
 
     ledger: Ledger
     seconds: float
-    """From when every component was there until the last batch came home."""
+    """From when every component ran until the last batch was finished."""
     first_loss_s: float
     """From the start of the command until the first loss."""
     steps: int
-    """How many batches came home meanwhile; fewer than in all where a run is continued."""
+    """How many batches were finished meanwhile; fewer than in all if the run was continued."""
 
 
-def run(options: Trebuchet, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
-    """Train, evaluate and report; whatever was started is stopped at the end."""
+def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
     began = time.monotonic()
     picture = options.picture
-    project.make_importable()
     _check_picture(picture)
-    with serve(plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)) as session:
-        _greet(console, session, options)
+    say = partial(console.print, markup=False)
+    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
+        about = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
+        greet(console, session, about)
         session.start(CONTROLMODEL, SIMULATOR)
         before = _before(session) if picture else None
         session.start(TRAINER)
@@ -69,34 +83,24 @@ def run(options: Trebuchet, plan: Plan, redis_url: str, *, fresh: bool, console:
         print(report.json(), flush=True)
 
 
-def _greet(console: Console, session: Session, options: Trebuchet) -> None:
-    plan = session.plan
-    settings = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
-    console.print(f"[bold]{escape(plan.names.run)}[/]: {settings}")
-    console.print(f"  server   {session.server_text()} at {without_password(session.url)}")
-    counts = [f"{name} x{plan.count(name)}" for name in plan.components]
-    console.print(f"  started  {', '.join(counts)}")
-
-
 def _before(session: Session) -> Shots | None:
-    """Shots of the untrained model; None where a run is continued."""
+    """Return shots of the untrained model; None if the run was continued."""
     session.wait_alive(CONTROLMODEL, SIMULATOR)
     found = ledger.read(session.client, session.plan.names)
     return None if found.applied else _ask_spread(session)
 
 
 def _watch(session: Session, steps: int, console: Console, began: float) -> Training:
-    """Show the progress until every batch is home or dead.
+    """Show the progress until every batch is finished or dead.
 
-    The clock of the training starts when every component is there, so that it does not measure
-    how long Python takes to import them.
+    The time of the training begins when every component runs, so that it does not contain the
+    imports of their processes.
     """
     first: Ledger | None = None
     started = first_loss_s = 0.0
     with progress(console, "step", steps, "waiting for the first loss") as shows:
         while True:
-            session.look_after()
-            now = session.glance(ledger.read) or Ledger()
+            now = session.poll(ledger.read) or Ledger()
             if first is None and now.sent and session.all_alive(*session.plan.components):
                 first, started = now, time.monotonic()
             if now.newest is not None:
@@ -110,7 +114,7 @@ def _watch(session: Session, steps: int, console: Console, began: float) -> Trai
             time.sleep(0.1 if first else 0.01)
 
 
-def _report(session: Session, options: Trebuchet, training: Training) -> Report:
+def _report(session: Session, options: TrebuchetRun, training: Training) -> Report:
     from roomgrad_trebuchet import shoot
 
     with _client(session) as client:
@@ -138,7 +142,7 @@ def _report(session: Session, options: Trebuchet, training: Training) -> Report:
         seed=options.seed,
         preset=options.preset,
         replicas=session.plan.replicas,
-        server=session.server_text(),
+        server=session.server_name(),
         first_loss_s=round(training.first_loss_s, 3),
         restarts=session.launcher.restarts,
         shots=rows,
@@ -165,7 +169,7 @@ def _client(session: Session) -> Client:
 
 
 def _check_picture(picture: str) -> None:
-    """Better now than after the training."""
+    """Raise SettingsError before the training if the picture could not be written."""
     path = Path(picture)
     if picture and path.suffix not in PICTURES:
         raise SettingsError(
@@ -176,7 +180,7 @@ def _check_picture(picture: str) -> None:
 
 
 def _draw(session: Session, before: Shots | None, path: Path) -> None:
-    """Draw in a process of its own, which alone imports matplotlib."""
+    """Draw in a separate process, the only one that imports matplotlib."""
     after = _ask_spread(session)
     curve = np.array(ledger.losses(session.client, session.plan.names), dtype=np.float64)
     source = session.launcher.directory / "measured.npz"
@@ -192,4 +196,4 @@ def _draw(session: Session, before: Shots | None, path: Path) -> None:
         measured["before"] = before.trajectories
     np.savez(source, **measured)
     command = [sys.executable, "-m", "roomgrad_trebuchet.picture", str(source), str(path.resolve())]
-    subprocess.run(command, cwd=session.launcher.root, check=True)
+    subprocess.run(command, check=True)

@@ -27,8 +27,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.local.project import module_of
 from roomgrad.names import Names
+from roomgrad.systems import module_of
 from tests.benchmarks.transport.stage import fresh_server, start
 from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until

@@ -19,8 +19,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad.local.project import module_of
 from roomgrad.names import Names
+from roomgrad.systems import module_of
 from tests.benchmarks.transport.stage import fresh_server, start
 from tests.waiting import until
 

@@ -28,9 +28,9 @@ from rich.table import Table
 
 from roomgrad.codec import unpack
 from roomgrad.errors import ServerError
-from roomgrad.local.project import module_of
 from roomgrad.messages import Message, new_id
 from roomgrad.redis.client import Client
+from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import questions
 from roomgrad_melody.contract import CUSTOM, MELODY, USER

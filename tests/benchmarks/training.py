@@ -19,9 +19,9 @@ from typing import Any
 import redis
 
 from roomgrad.local.embedded import EmbeddedServer
-from roomgrad.local.project import module_of
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
+from roomgrad.systems import module_of
 from tests.systems.trebuchet.reference import train, weights_sha256
 
 WARM_UP = 100  # first steps of a round that are not timed

@@ -39,7 +39,7 @@ def watched(load: Load, seconds: float) -> Iterator[Sample]:
     for number in range(round(seconds / every) + 1):
         time.sleep(max(0.0, began + number * every - time.monotonic()))
         for session in load.sessions:
-            session.look_after()
+            session.check()
         yield take(load)
 
 

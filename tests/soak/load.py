@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roomgrad import state
-from roomgrad.cli.systems import RATER, Trebuchet
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
+from roomgrad_melody.commands.options import RATER
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER, MELODY
+from roomgrad_trebuchet.options import Trebuchet
 
 ENDLESS = 1_000_000_000
 MOST_LABELS = 300  # labels are kept for good: a rater that never sleeps would fill any memory

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import redis
 
-from roomgrad.cli.systems import Trebuchet
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.local.plan import Plan
@@ -20,6 +19,7 @@ from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
+from roomgrad_trebuchet.options import Trebuchet
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,7 +134,7 @@ def train(tmp_path: Path) -> Iterator[Start]:
             for component in plan.components if launched else ():
                 flags = plan.flags(component) + QUICK
                 flags += [f"--batch-size={batch_size}"] if component == TRAINER else []
-                launcher.start(component, flags, plan.count(component))
+                launcher.start(component, flags, plan.replicas[component])
             return training
 
         yield start

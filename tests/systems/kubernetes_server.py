@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from roomgrad.local.binaries import find_binary
-from roomgrad.local.project import module_of
+from roomgrad.systems import module_of
 from tests.ports import neighbours
 from tests.systems.project import ROOT
 from tests.waiting import until

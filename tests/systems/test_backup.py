@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from roomgrad.ops.backup.restore import restore
 from roomgrad.ops.backup.save import save
 from roomgrad.redis.server import connect
+from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET

@@ -21,10 +21,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.runtime.observe import collectors
+from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from tests.collector import Collector, attributes, collecting

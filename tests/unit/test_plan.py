@@ -7,23 +7,47 @@ from dataclasses import asdict
 
 import pytest
 
-from roomgrad.cli.systems import Melody, Trebuchet, Unattended, options
+from roomgrad.cli.launch import AnySystem
+from roomgrad.cli.target import default_run_of
 from roomgrad.errors import SettingsError
-from roomgrad.local.plan import Plan, run_of
+from roomgrad.local.plan import Plan, with_gateway
+from roomgrad_melody.commands.options import Melody, Unattended
+from roomgrad_melody.commands.run import MelodyRun
+from roomgrad_trebuchet.options import Trebuchet
 
 
-def test_what_was_not_said_is_the_default() -> None:
-    """None stands for an option that was not given."""
-    assert options("trebuchet", steps=None, seed=3) == Trebuchet(seed=3)
-    assert options("melody", rater=None, strategy="margin") == Melody(strategy="margin")
-    assert options("melody", rater="simulated", labels=20) == Unattended(labels=20)
+def test_a_rater_makes_a_melody_run_unattended() -> None:
+    """Options that are not given have their defaults."""
+    assert MelodyRun(strategy="margin").chosen == Melody(strategy="margin")
+    assert MelodyRun(rater="simulated", labels=20).chosen == Unattended(labels=20)
+
+
+def test_a_system_without_options_takes_any_setting_of_its_components() -> None:
+    """As COMPONENT.FLAG=VALUE, with the flag as it is typed or as the setting is called."""
+    asked = AnySystem("trebuchet", set=["trainer.seed=3", "trainer.train_steps=5"])
+    plan = asked.plan("small", ["simulator=2"])
+    assert plan.replicas == {"trainer": 1, "controlmodel": 1, "simulator": 2}
+    assert plan.flags("trainer") == ["--run=small", "--seed=3", "--train-steps=5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("trainr.seed=3", r"no component 'trainr', did you mean trainer\?"),
+        ("seed=3", r"--set seed=3: expected COMPONENT.FLAG=VALUE"),
+        ("trainer.seed", r"--set trainer.seed: expected COMPONENT.FLAG=VALUE"),
+    ],
+)
+def test_a_setting_of_no_component_is_refused(text: str, error: str) -> None:
+    with pytest.raises(SettingsError, match=error):
+        AnySystem("trebuchet", set=[text]).plan()
 
 
 def test_the_plan_of_the_trebuchet_has_the_flags_of_its_components() -> None:
     """As the components read them."""
     plan = Trebuchet(steps=7, seed=2, preset="original").plan("small", ["simulator=2"])
     assert plan.components == ("trainer", "controlmodel", "simulator")
-    assert [plan.count(name) for name in plan.components] == [1, 1, 2]
+    assert [plan.replicas[name] for name in plan.components] == [1, 1, 2]
     assert plan.flags("trainer") == ["--run=small", "--train-steps=7", "--seed=2", "--window=1"]
     assert plan.flags("simulator") == ["--run=small", "--weight-head=plus200"]
 
@@ -39,13 +63,13 @@ def test_a_plan_for_people_has_a_page_and_no_rater() -> None:
 
 def test_a_plan_with_a_gateway_starts_one_that_knows_the_system() -> None:
     """It is no member of the system, so that its number cannot be chosen."""
-    plan = Trebuchet(gateway=8080).plan("small")
+    plan = with_gateway(Trebuchet().plan("small"), 8080)
     assert plan.components == ("trainer", "controlmodel", "simulator", "gateway")
     assert plan.flags("gateway") == ["--run=small", "--port=8080", "--system=trebuchet"]
-    assert Melody(gateway=81).plan().flags("gateway")[1:] == ["--port=81", "--system=melody"]
-    assert options("trebuchet", gateway=8080) == Trebuchet(gateway=8080)
+    melody = with_gateway(Melody().plan(), 81)
+    assert melody.flags("gateway")[1:] == ["--port=81", "--system=melody"]
     with pytest.raises(SettingsError, match="no component 'gateway'"):
-        Trebuchet(gateway=8080).plan(replicas=["gateway=2"])
+        Trebuchet().plan(replicas=["gateway=2"])
 
 
 def test_a_component_for_which_somebody_stands_in_is_not_started() -> None:
@@ -60,11 +84,12 @@ def test_a_component_for_which_somebody_stands_in_is_not_started() -> None:
 def test_the_run_of_the_gateway_is_that_of_the_system_it_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By the variable that it reads itself; that of others is theirs."""
+    """It reads the same variable; a component's run is that of its system."""
     monkeypatch.delenv("SYSTEM", raising=False)
-    assert [run_of("gateway"), run_of("learner")] == ["trebuchet", "melody"]
+    assert [default_run_of("gateway"), default_run_of("learner")] == ["", "melody"]
     monkeypatch.setenv("SYSTEM", "melody")
-    assert [run_of("gateway"), run_of("trainer")] == ["melody", "trebuchet"]
+    assert [default_run_of("gateway"), default_run_of("trainer")] == ["melody", "trebuchet"]
+    assert default_run_of("somebody") == ""
 
 
 def test_an_unattended_plan_goes_in_lock_step_and_starts_with_the_rater() -> None:
@@ -106,8 +131,8 @@ def test_too_few_generations_for_the_labels_are_refused() -> None:
         _ = Unattended(generations=12).ask_every
 
 
-@pytest.mark.parametrize("asked", [Trebuchet(gateway=8080), Melody(), Unattended()])
+@pytest.mark.parametrize("asked", [Trebuchet(), Melody(), Unattended()])
 def test_a_plan_can_be_written_down(asked: Trebuchet | Melody | Unattended) -> None:
     """The supervisor of `roomgrad up` reads it from a file."""
-    plan = asked.plan()
+    plan = with_gateway(asked.plan(), 8080)
     assert Plan(**json.loads(json.dumps(asdict(plan)))) == plan

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.cli.systems import Swarm, options
+from roomgrad.cli.up import Swarm
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
-from roomgrad.local.plan import Plan
+from roomgrad.local.plan import Plan, with_gateway
 from roomgrad.local.swarm.programs import programs
 
 Write = Callable[[str], Path]
@@ -162,7 +162,7 @@ def test_only_names_what_there_is(write: Write) -> None:
 def test_the_plan_is_named_after_the_file_and_starts_its_gateway(write: Write) -> None:
     """As JSON, so that the supervisor can read it; without a gateway it is nobody's system."""
     path = write("components: {first: {filepath: a.py}, second: {filepath: b.py}}")
-    plan = options(str(path), gateway=8080, only="second").plan()
+    plan = with_gateway(Swarm(str(path), only="second").plan(), 8080)
     assert (plan.run, plan.file, plan.components) == ("swarm", str(path), ("gateway",))
     assert plan.flags("gateway") == ["--run=swarm", "--port=8080"]
     assert list(plan.programs) == ["second"]

@@ -22,10 +22,10 @@ def backup(
     as_json: typed.AsJson = False,
 ) -> None:
     """Save a whole run to a file: labels, models, populations, and messages under way."""
-    from roomgrad.local.session import served
+    from roomgrad.local.session import running_server
     from roomgrad.ops.backup.save import save
 
-    with served(redis) as (url, _), target.connected(url) as (client, _):
+    with running_server(redis) as (url, _), target.connected(url) as (client, _):
         saved = save(client, target.choose_run(client, run), Path(file))
     origin, totals = saved.origin, saved.totals
     if as_json:

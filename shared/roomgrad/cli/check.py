@@ -57,7 +57,7 @@ def check(
     language, start it yourself and name its run by --run; if it learns, the probes make it take a
     few steps.
     """
-    from roomgrad.local.session import served
+    from roomgrad.local.session import running_server
     from roomgrad.ops.check.settings import CheckSettings
 
     settings = CheckSettings(
@@ -66,7 +66,7 @@ def check(
     if run and command:
         raise SettingsError("--run and --command: probe one that runs, or start one")
     rows = _rows(probes)
-    with served(redis) as (url, embedded):
+    with running_server(redis) as (url, embedded):
         address = embedded.local_url if embedded else url
         with (
             target.connected(address) as (client, _),

@@ -12,13 +12,13 @@ from roomgrad.cli import options as typed
 
 def dashboard(
     context: typer.Context,
-    port: Annotated[str, Option(help="Where the page is found (8322, or the next one free).")] = "",
+    port: Annotated[str, Option(help="Port of the page (8322, or the next free one).")] = "",
     run: Annotated[str, Option(help="The run that is shown first; any if empty.")] = "",
     redis: typed.Redis = "",
 ) -> int:
     """Show the runs of a server on a page, until Ctrl+C. It only reads.
 
-    All other flags are those of the service: python -m roomgrad.web.dashboard --help lists them.
+    All other flags are passed on: python -m roomgrad.web.dashboard --help lists them.
     """
     from roomgrad.cli import service
 

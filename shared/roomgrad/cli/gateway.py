@@ -1,4 +1,4 @@
-"""`roomgrad gateway`: a door for clients of swergio, beside a run or for one of their own."""
+"""`roomgrad gateway`: lets swergio clients take part in a run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def gateway(
 ) -> int:
     """Let clients of swergio take part in a run, until Ctrl+C.
 
-    All other flags are those of the service: python -m roomgrad_swergio.gateway --help lists them.
+    All other flags are passed on: python -m roomgrad_swergio.gateway --help lists them.
     """
     from roomgrad.cli import service
 

@@ -22,13 +22,13 @@ def restore(
     as_json: typed.AsJson = False,
 ) -> None:
     """Put the run of a file onto a server, where it continues as if nothing had happened."""
-    from roomgrad.local.session import served
+    from roomgrad.local.session import running_server
     from roomgrad.ops.backup import restore as backups
 
     run = run or os.environ.get("RUN", "")
     with (
         backups.opened(Path(file)) as source,
-        served(redis) as (url, _),
+        running_server(redis) as (url, _),
         target.connected(url) as (client, _),
     ):
         restored = backups.restore(client, source, file, run, fresh=fresh)

@@ -1,4 +1,4 @@
-"""Services that a command starts in the foreground: `roomgrad gateway` and `roomgrad dashboard`."""
+"""Programs that a command runs in the foreground: `roomgrad gateway` and `roomgrad dashboard`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,16 @@ REDIS_FLAG = "--redis-url"
 
 
 def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) -> int:
-    """Run a service of this project until it ends; its exit code.
+    """Run a program that serves any system until it ends; return its exit code.
 
-    given: flags by name, left out where empty. more: flags of the service as they were typed.
+    given: flags by name, left out if empty. more: other flags of the program, as they were typed.
     """
-    from roomgrad import state
-    from roomgrad.local import project
+    from roomgrad.systems import PROGRAMS
 
     flags = [f"--{flag}={value}" for flag, value in given.items() if value]
-    command = [sys.executable, "-m", project.module_of(name), *flags, *more]
-    path = os.pathsep.join(filter(None, [str(state.root()), os.environ.get("PYTHONPATH")]))
-    # The server's address is no flag: it may hold a password.
-    environ = {**os.environ, "PYTHONPATH": path, **({"REDIS_URL": redis} if redis else {})}
+    command = [sys.executable, "-m", PROGRAMS[name], *flags, *more]
+    # The server's address is no flag, as it may hold a password.
+    environ = {**os.environ, **({"REDIS_URL": redis} if redis else {})}
     named = any(word.partition("=")[0] == REDIS_FLAG for word in more)
     if named or environ.get("REDIS_URL"):
         os.execve(sys.executable, command, environ)
@@ -30,16 +28,16 @@ def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) 
 
 
 def _beside_embedded(command: list[str], environ: Mapping[str, str]) -> int:
-    """Serve on the embedded server, which ends with the last who uses it; the exit code."""
+    """Run it on the embedded server, which stops with its last user; return the exit code."""
     from roomgrad.local import children
-    from roomgrad.local.session import served
+    from roomgrad.local.session import running_server
 
     with (
-        served("") as (url, embedded),
+        running_server("") as (url, embedded),
         subprocess.Popen(
             children.bound_to_parent(command),
             env={**environ, "REDIS_URL": embedded.local_url if embedded else url},
-            start_new_session=True,  # Ctrl+C reaches it once, from here
+            start_new_session=True,  # Ctrl+C reaches only this process, which terminates it
         ) as process,
     ):
         try:

@@ -72,6 +72,42 @@ def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
     return names
 
 
+def run_of(component: str, run: str, redis_url: str) -> str:
+    """Return the run of a component: the one named, that of its system, or that it has served.
+
+    Raises SettingsError if no run on the server has had this component, or several have.
+    """
+    from roomgrad.inspect.keys import runs_on
+    from roomgrad.local.plan import hint
+    from roomgrad.names import Names
+    from roomgrad.redis.registry import components_of
+    from roomgrad.systems import installed
+
+    if found := run or os.environ.get("RUN", "") or default_run_of(component):
+        return found
+    with connected(redis_url) as (client, _):
+        by_run = {each: components_of(client, Names(each)) for each in runs_on(client)}
+    served = [each for each, components in by_run.items() if component in components]
+    if len(served) == 1:
+        return served[0]
+    if served:
+        raise SettingsError(f"{component} is in {', '.join(served)}: name one by --run")
+    known = {name for each in installed().values() for name in each.system.components}
+    known |= {name for components in by_run.values() for name in components}
+    raise SettingsError(f"there is no component {component!r}: {hint(component, sorted(known))}")
+
+
+def default_run_of(component: str) -> str:
+    """Return the system of a component, after which its run is named; empty if none is known."""
+    from roomgrad.names import GATEWAY
+    from roomgrad.systems import installed
+
+    if component == GATEWAY:  # it reads the same variable
+        return os.environ.get("SYSTEM", "")
+    systems = (name for name, plugin in installed().items() if component in plugin.modules)
+    return next(systems, "")
+
+
 def _only(known: list[str]) -> str:
     if not known:
         raise SettingsError("this server holds no run: `roomgrad up SYSTEM` begins one")

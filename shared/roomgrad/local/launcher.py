@@ -1,4 +1,4 @@
-"""Starts components as processes and starts those again that die."""
+"""Starts components as processes, and restarts those that die."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from pathlib import Path
 import structlog
 
 from roomgrad.errors import RoomgradError, SettingsError
-from roomgrad.local import children, project
+from roomgrad.local import children
 from roomgrad.log import shorten
+from roomgrad.systems import module_of
 
 log = structlog.get_logger()
 
-SETTINGS_ERROR = 2  # the exit code with which starting again cannot help
+SETTINGS_ERROR = 2  # the exit code after which a restart cannot help
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
-STEADY_S = 10.0  # who lived that long starts again without a pause
-FAILURES = 8  # exits with an error in a row after which a component is given up
+STEADY_S = 10.0  # a process that lived so long is restarted after the shortest pause
+FAILURES = 8  # failures in a row after which a component is given up
 STOP_S = 10.0
-LOOK_S = 0.05  # between two looks at the processes
-LOGS_EVERY = 100  # looks, until the lengths of their logs are looked at
+POLL_S = 0.05
+LOGS_EVERY = 100  # polls between two checks of the length of the logs
 
 
 @dataclass
 class Child:
-    """One replica of a component, and the process in which it lives now."""
+    """A program that is kept running, like one replica of a component."""
 
     name: str
     command: list[str]
@@ -51,23 +52,23 @@ class Child:
 
 @dataclass
 class Launcher:
-    """Supervises the processes of one run; usable as a context manager.
+    """Supervises the processes of one run; a context manager that stops them at its end.
 
-    On Linux the processes end with the launcher even when that is killed. Elsewhere they live on
-    then, until their server is gone.
+    On Linux the processes end with the launcher even if that is killed. Elsewhere they then live
+    until their server is gone.
     """
 
-    root: Path
-    """The folder in which they run: the one with `services/`."""
+    folder: Path
+    """Their current directory."""
 
     directory: Path
-    """Where the log of each goes."""
+    """Where their logs are written."""
 
     environ: Mapping[str, str] = field(default_factory=dict)
-    """Variables that they get on top of those of this process."""
+    """Additional environment variables of all of them."""
 
     say: Callable[[str], object] = log.warning
-    """Told what happens to them."""
+    """Called with a sentence when a process ends."""
 
     restarts: int = 0
     _children: list[Child] = field(default_factory=list)
@@ -84,8 +85,15 @@ class Launcher:
         replicas: int = 1,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Start a component, `replicas` times, as `python -m services.<component>`."""
-        command = [sys.executable, "-m", project.module_of(component), *flags]
+        """Start replicas of a component as `python -m MODULE`.
+
+        Raises SettingsError if no installed system names its module.
+        """
+        module = module_of(component)
+        if module is None:
+            raise SettingsError(f"no installed system names the module of {component!r}")
+        # -P: no module is imported from the folder in which the user typed the command.
+        command = [sys.executable, "-P", "-m", module, *flags]
         for index in range(replicas):
             self.start_command(f"{component}-{index}", command, environ)
 
@@ -98,10 +106,10 @@ class Launcher:
         folder: Path | None = None,
         may_end: bool = False,
     ) -> None:
-        """Start any program under this name, with variables of its own on top of all others.
+        """Start any program under a name, with additional environment variables.
 
-        folder: the one in which it runs, if not in that of the launcher.
-        may_end: it is done when it ends with exit code 0, and not started again.
+        folder: its current directory, if not the launcher's.
+        may_end: do not restart it when it ends with exit code 0.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         shorten(self.log_path(name))
@@ -116,17 +124,17 @@ class Launcher:
                 self._thread.start()
 
     def check(self) -> None:
-        """Raises the error because of which a component cannot be started again, if any."""
+        """Raise the error that keeps a component from running, if there is one."""
         if self._error is not None:
             raise self._error
 
     def wait_failed(self, timeout_s: float) -> None:
-        """As `check`, but waits for such an error first."""
+        """Wait at most so long for such an error, and raise it."""
         self._failed.wait(timeout_s)
         self.check()
 
     def pids(self) -> dict[str, int]:
-        """The processes that live now, by name."""
+        """Return the IDs of the processes that live now, by name."""
         with self._lock:
             running = [child for child in self._children if child.process is not None]
             return {each.name: each.process.pid for each in running if each.process is not None}
@@ -135,14 +143,14 @@ class Launcher:
         return self.directory / f"{name}.log"
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """Ask every process to finish, wait, and kill what is still there after `timeout_s`."""
+        """Send SIGTERM to every process; after `timeout_s` kill those that still live."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join()
         self._signal(signal.SIGTERM)
         until = time.monotonic() + timeout_s
         for child in self._children:
-            if child.process is not None and not _ended(child.process, until - time.monotonic()):
+            if child.process is not None and not _wait(child.process, until - time.monotonic()):
                 self.say(f"{child.name} did not finish in time and is killed")
                 child.process.kill()
                 child.process.wait()
@@ -155,26 +163,26 @@ class Launcher:
         self.stop()
 
     def _supervise(self) -> None:
-        looks = 0
-        while not self._stopped.wait(LOOK_S):
-            looks += 1
+        polls = 0
+        while not self._stopped.wait(POLL_S):
+            polls += 1
             with self._lock:
-                if looks % LOGS_EVERY == 0:
+                if polls % LOGS_EVERY == 0:
                     self._shorten_logs()
                 for child in self._children:
                     try:
-                        self._look_after(child)
+                        self._keep_running(child)
                     except OSError as error:
                         self._fail(RoomgradError(f"{child.name} cannot be started: {error}"))
 
     def _shorten_logs(self) -> None:
         for child in self._children:
-            with contextlib.suppress(OSError):  # a full disk is no reason to stop looking
+            with contextlib.suppress(OSError):  # a full disk must not end the supervision
                 shorten(self.log_path(child.name))
 
-    def _look_after(self, child: Child) -> None:
+    def _keep_running(self, child: Child) -> None:
         if child.process is not None and child.process.poll() is not None:
-            self._bury(child, child.process.returncode)
+            self._ended(child, child.process.returncode)
         elif child.process is None and not child.done and self._may_start(child):
             self.restarts += 1
             self._spawn(child)
@@ -182,23 +190,24 @@ class Launcher:
     def _may_start(self, child: Child) -> bool:
         return self._error is None and time.monotonic() >= child.due
 
-    def _bury(self, child: Child, code: int) -> None:
+    def _ended(self, child: Child, code: int) -> None:
+        """Decide whether a process that has ended is restarted, and when."""
         child.process = None
         if code == 0 and child.may_end:
             child.done = True
             self.say(f"{child.name} is done")
             return
         lived_s = time.monotonic() - child.started
-        words = last_words(self.log_path(child.name))
+        line = last_line(self.log_path(child.name))
         if code == SETTINGS_ERROR:
-            self._fail(SettingsError(words))
+            self._fail(SettingsError(line))
             return
         child.failures = child.failures + 1 if code > 0 and lived_s < STEADY_S else 0
         if child.failures >= FAILURES:
             self._fail(
                 RoomgradError(
                     f"{child.name} ended {FAILURES} times in a row with exit code {code}; its log "
-                    f"{self.log_path(child.name)} ends with: {words}"
+                    f"{self.log_path(child.name)} ends with: {line}"
                 )
             )
             return
@@ -215,12 +224,12 @@ class Launcher:
         with open(self.log_path(child.name), "ab") as output:
             child.process = subprocess.Popen(
                 children.bound_to_parent(child.command),
-                cwd=child.folder or self.root,
+                cwd=child.folder or self.folder,
                 env=self._environ_of(child),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                # A session of its own, so that Ctrl+C in the terminal reaches only the launcher.
+                # In a session of its own, so that Ctrl+C reaches only the launcher.
                 start_new_session=True,
             )
         child.started = time.monotonic()
@@ -235,7 +244,7 @@ class Launcher:
                     child.process.send_signal(signal_number)
 
 
-def _ended(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+def _wait(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
     try:
         process.wait(max(timeout_s, 0.0))
     except subprocess.TimeoutExpired:
@@ -249,8 +258,8 @@ def _how(code: int) -> str:
     return f"was ended by {signal.Signals(-code).name}"
 
 
-def last_words(path: Path) -> str:
-    """The last line of a log: the sentence of an error, or the event of a JSON line."""
+def last_line(path: Path) -> str:
+    """Return the last line of a log: the sentence of an error, or the event of a JSON line."""
     lines = path.read_text(errors="replace").strip().splitlines()
     last = lines[-1] if lines else "nothing"
     with contextlib.suppress(ValueError, TypeError, KeyError):

@@ -1,19 +1,18 @@
-"""What a run of a system starts: its components, how many of each, and with which settings."""
+"""What `roomgrad run` or `up` starts: components, how many of each, and with which settings."""
 
 from __future__ import annotations
 
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
 from roomgrad.errors import SettingsError
 from roomgrad.names import GATEWAY, Names
-from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad.systems import installed
 
 MOST_REPLICAS = 64
 
@@ -27,28 +26,33 @@ class Program(TypedDict):
 
     command: list[str]
     delay_s: float
-    """How long to wait when it has started, before the next one does."""
+    """Seconds between its start and the start of the next program."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A run as it is to be served. All of it is JSON, so that another process can serve it."""
+    """What a run consists of. All of it is JSON, so that a background process can serve it."""
 
     system: str
     """Empty for a swarm file."""
 
     run: str
     replicas: dict[str, int]
-    """What is started, in this order, and how many of each; 0 where somebody else stands in."""
+    """How many replicas of each component, in the order of their start; 0 where another program
+    takes the component's place."""
 
     settings: dict[str, dict[str, Value]]
-    """Of each component, by flag, where they differ from its defaults."""
+    """By component and flag, where they differ from the defaults."""
 
     file: str = ""
-    """The swarm file; its folder is the one in which its programs run."""
+    """The swarm file. Its programs run in its folder."""
 
     programs: dict[str, Program] = field(default_factory=dict)
-    """What is started after all components, in this order."""
+    """Programs to start after all components, in this order."""
+
+    new_runs_only: dict[str, str] = field(default_factory=dict)
+    """Components with a setting that is read only when a run begins, and the error message for a
+    run that has begun."""
 
     @property
     def names(self) -> Names:
@@ -56,84 +60,68 @@ class Plan:
 
     @property
     def contract(self) -> System:
-        return systems()[self.system]
+        return installed()[self.system].system
 
     @property
     def components(self) -> tuple[str, ...]:
-        """Those that are started."""
+        """Components with at least one replica."""
         return tuple(name for name, count in self.replicas.items() if count)
 
     @property
     def replaced(self) -> tuple[str, ...]:
-        """Those for which somebody else stands in."""
+        """Components whose place another program takes."""
         return tuple(name for name, count in self.replicas.items() if not count)
 
     @property
-    def door(self) -> tuple[str, int] | None:
-        """Where swergio clients connect on this machine, if the plan has a gateway."""
+    def gateway(self) -> tuple[str, int] | None:
+        """Host and port of the gateway on this machine, if the plan has one."""
         if GATEWAY not in self.components:
             return None
         host = os.environ.get("HOST", "") or "127.0.0.1"  # as the gateway reads it
         return host, int(self.settings[GATEWAY]["port"])
 
-    def count(self, component: str) -> int:
-        """How many replicas of a component are started."""
-        return self.replicas[component]
-
     def flags(self, component: str) -> list[str]:
-        """The flags of a component. The server's address is no flag: it may hold a password."""
+        """Return a component's flags. The server's address may hold a password, so it is none."""
         given = {"run": self.run, **self.settings.get(component, {})}
-        return [f"--{name}={_shown(value)}" for name, value in given.items()]
+        return [f"--{name}={_text(value)}" for name, value in given.items()]
 
 
-def _shown(value: Value) -> str:
+def _text(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def with_gateway(plan: Plan, port: int) -> Plan:
+    """Return the plan with a gateway at a port; unchanged for port 0."""
+    if not port:
+        return plan
+    system: dict[str, Value] = {"system": plan.system} if plan.system else {}
+    return replace(
+        plan,
+        replicas={**plan.replicas, GATEWAY: 1},
+        settings={**plan.settings, GATEWAY: {"port": port, **system}},
+    )
+
+
 def find_system(name: str) -> System:
-    """The contract of a system. Raises SettingsError with the systems that there are."""
+    """Return the contract of an installed system. Raises SettingsError if there is none."""
     if name.endswith(SWARM_FILES):
         raise SettingsError(
-            f"{name} is a swarm file, not a system: `roomgrad up` and `down` take one"
+            f"{name} is a swarm file, not a system: `roomgrad up {name}` starts it, `down` stops it"
         )
-    if name not in systems():
-        raise SettingsError(f"there is no system {name!r}: {hint(name, list(systems()))}")
-    return systems()[name]
+    if name not in installed():
+        raise SettingsError(f"there is no system {name!r}: {hint(name, list(installed()))}")
+    return installed()[name].system
 
 
-def system_of(component: str) -> System:
-    """The system to which a component belongs. Raises SettingsError for an unknown one."""
-    for system in systems().values():
-        if component in system.components:
-            return system
-    if component == GATEWAY:
-        raise SettingsError(
-            f"{GATEWAY} is a member of no system, and nothing waits for it: its flag --wait-s says "
-            "for how long messages wait for its clients"
-        )
-    known = [name for system in systems().values() for name in system.components]
-    raise SettingsError(f"there is no component {component!r}: {hint(component, known)}")
-
-
-def served_as(what: str) -> str:
-    """The run in which a system or a swarm file is served where none is named.
-
-    Raises SettingsError.
-    """
+def default_run(what: str) -> str:
+    """Return the name of the run of a system or a swarm file. Raises SettingsError."""
     return Path(what).stem if what.endswith(SWARM_FILES) else find_system(what).name
 
 
-def run_of(component: str) -> str:
-    """The run in which a component is where none is named. Raises SettingsError."""
-    if component == GATEWAY:  # which may serve any system, as it was told by the same variable
-        return os.environ.get("SYSTEM", "") or TREBUCHET.name
-    return system_of(component).name
-
-
 def counted(components: Sequence[str], texts: Sequence[str], least: int = 1) -> dict[str, int]:
-    """One of each component, or as many as `["simulator=2,trainer=1"]` says.
+    """Return the replicas of each component: 1, or as many as `["simulator=2,trainer=1"]` says.
 
-    Raises SettingsError.
+    Raises SettingsError for an unknown component, or fewer than `least` replicas.
     """
     words = [word for text in texts for word in text.split(",") if word]
     given = dict(_replicas(word, components, least) for word in words)
@@ -154,6 +142,8 @@ def _replicas(word: str, components: Sequence[str], least: int) -> tuple[str, in
 
 
 def hint(name: str, known: list[str]) -> str:
-    """What was meant, or what there is."""
+    """Return which known name was probably meant, or all of them."""
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}."
+    if close:
+        return f"did you mean {close[0]}?"
+    return f"there are {', '.join(known)}." if known else "there are none."

@@ -1,4 +1,4 @@
-"""A run while it is served from here: its server, its components, its lock."""
+"""A run while this process serves it: its server, its components, its lock."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from typing import TypeVar
 import redis
 
 from roomgrad import state
-from roomgrad.errors import RoomgradError
+from roomgrad.errors import RoomgradError, RunMismatch
 from roomgrad.local.embedded import EmbeddedServer
-from roomgrad.local.launcher import Launcher, last_words
+from roomgrad.local.launcher import Launcher, last_line
 from roomgrad.local.plan import Plan
 from roomgrad.names import Names, encoded
 from roomgrad.redis.addresses import for_run
@@ -27,12 +27,12 @@ from roomgrad.runtime import heartbeats, runs
 T = TypeVar("T")
 
 LOCK = "launcher.lock"
-UP_S = 90.0  # the first start of all compiles the simulator's kernel
+UP_S = 90.0  # the first start compiles the kernel of a simulator
 
 
 @dataclass
 class Session:
-    """A run while it is served from here."""
+    """A run while this process serves it."""
 
     plan: Plan
     url: str
@@ -42,13 +42,25 @@ class Session:
     began: float = field(default_factory=time.time)
 
     def start(self, *components: str, environ: Mapping[str, str] | None = None) -> None:
-        """Start components as the plan says; `environ` are variables for these alone."""
+        """Start components as the plan says, with additional environment variables."""
         for component in components:
             flags = self.plan.flags(component)
-            self.launcher.start(component, flags, self.plan.count(component), environ)
+            self.launcher.start(component, flags, self.plan.replicas[component], environ)
+
+    def start_all(self) -> None:
+        """Start everything in the plan, and wait until each component has a heartbeat.
+
+        Raises RunMismatch if a setting for new runs is given for a run that has begun.
+        """
+        self.check_new()
+        self.forget_replaced()
+        self.start(*self.plan.components)
+        self.wait_alive(*self.plan.components)
+        self.wait_for_gateway()
+        self.start_programs()
 
     def start_programs(self) -> None:
-        """Start the programs of a swarm file, each after the delay of the one before it."""
+        """Start the programs of a swarm file, each after the delay of the previous one."""
         for name, program in self.plan.programs.items():
             self.launcher.start_command(
                 encoded(name),
@@ -59,120 +71,122 @@ class Session:
             )
             until = time.monotonic() + program["delay_s"]
             while (left := until - time.monotonic()) > 0:
-                self.look_after()
+                self.check()
                 time.sleep(min(left, 0.05))
 
-    def leave_out(self, *components: str) -> None:
-        """Forget components for which somebody else stands in: no message waits for them.
+    def check_new(self) -> None:
+        """Raise RunMismatch if a setting for new runs is given for a run that has begun."""
+        for component, sentence in self.plan.new_runs_only.items():
+            if self.client.hexists(self.plan.names.run_info(), f"started:{component}"):
+                raise RunMismatch(sentence)
 
-        Comes before anything is started: who starts makes the groups of all that are not forgotten.
+    def forget_replaced(self) -> None:
+        """Forget the components that other programs replace, so that no message waits for them.
+
+        Call it first: a component that starts creates the groups of all that are not forgotten.
         """
-        for component in components:
+        for component in self.plan.replaced:
             runs.forget(self.client, self.plan.contract, self.plan.names, component)
 
     def wait_alive(self, *components: str) -> None:
-        """Wait until every replica's heart beats. Raises RoomgradError if one does not come up."""
+        """Wait until every replica has a heartbeat. Raises RoomgradError if one does not start."""
         until = time.monotonic() + UP_S
         while missing := self._silent(components):
-            self.look_after()
+            self.check()
             if time.monotonic() > until:
                 path = self.launcher.log_path(missing[0])
                 raise RoomgradError(
                     f"{missing[0]} did not come up within {UP_S:.0f} s; its log {path} ends with: "
-                    f"{last_words(path)}"
+                    f"{last_line(path)}"
                 )
             time.sleep(0.02)
 
-    def wait_open(self) -> None:
-        """Wait until swergio clients can connect, where the plan lets them."""
-        if self.plan.door is None:
-            return
-        while True:  # its heart beats already
-            self.look_after()
-            with contextlib.suppress(OSError), socket.create_connection(self.plan.door, UP_S):
+    def wait_for_gateway(self) -> None:
+        """Wait until clients can connect to the plan's gateway, if it has one."""
+        while self.plan.gateway is not None:
+            self.check()
+            with contextlib.suppress(OSError), socket.create_connection(self.plan.gateway, UP_S):
                 return
             time.sleep(0.02)
 
     def all_alive(self, *components: str) -> bool:
-        """Whether every replica's heart beats now."""
+        """Whether every replica has a heartbeat now."""
         return not self._silent(components)
 
-    def look_after(self) -> None:
-        """Raises what keeps a component from running; starts the embedded server if it died."""
+    def check(self) -> None:
+        """Raise what keeps a component from running; restart the embedded server if it died."""
         self.launcher.check()
         if self.embedded is not None and not self.embedded.alive():
             self.launcher.say("the embedded server died and is started again on its data")
             self.embedded = EmbeddedServer.start(self.embedded.directory, port=self.embedded.port)
 
-    def glance(self, read: Callable[[redis.Redis, Names], T]) -> T | None:
-        """What `read` finds in this run now; None while the server is away."""
+    def poll(self, read: Callable[[redis.Redis, Names], T]) -> T | None:
+        """Check the run, then return what `read` finds in it; None while the server is away."""
+        self.check()
         try:
             return read(self.client, self.plan.names)
         except (redis.ConnectionError, redis.TimeoutError):
             return None
 
-    def server_text(self) -> str:
-        """Which server this is, for people and reports."""
+    def server_name(self) -> str:
+        """Return the server's kind and version, for people and reports."""
         found = str(check(self.client) or "redis of an unknown version")
         return f"{found} (embedded)" if self.embedded else found
 
     def _silent(self, components: tuple[str, ...]) -> list[str]:
         try:
-            beating = {each.pid for each in heartbeats.find(self.client, self.plan.names)}
+            alive = {each.pid for each in heartbeats.find(self.client, self.plan.names)}
         except (redis.ConnectionError, redis.TimeoutError):
-            beating = set()
-        pids = self.launcher.pids()
-        wanted = [f"{name}-{i}" for name in components for i in range(self.plan.count(name))]
-        return [name for name in wanted if pids.get(name) not in beating]
+            alive = set()
+        pids, counts = self.launcher.pids(), self.plan.replicas
+        wanted = [f"{name}-{i}" for name in components for i in range(counts[name])]
+        return [name for name in wanted if pids.get(name) not in alive]
 
 
 @contextlib.contextmanager
 def serve(
     plan: Plan, redis_url: str, *, fresh: bool, say: Callable[[str], object]
 ) -> Iterator[Session]:
-    """A session in which nothing is started yet; what it started is stopped at its end."""
-    directory = state.run_directory(plan.names.run)
-    root = state.root()
+    """Yield a session in which nothing is started yet; stop at its end what it started."""
+    directory = state.run_directory(plan.run)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_held(directory, plan.names.run))
-        url, embedded = stack.enter_context(served(redis_url))
-        client = connect(for_run(url, plan.names.run), password_file())
+        stack.enter_context(_locked(directory, plan.run))
+        url, embedded = stack.enter_context(running_server(redis_url))
+        client = connect(for_run(url, plan.run), password_file())
         stack.callback(client.close)
         if fresh:
             runs.delete(client, plan.names)
-        local = embedded.local_url if embedded else url
-        launcher = Launcher(root, directory, {"REDIS_URL": local}, say=say)
+        environ = {"REDIS_URL": embedded.local_url if embedded else url}
+        launcher = Launcher(Path.cwd(), directory, environ, say=say)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
 
 
 @contextlib.contextmanager
-def served(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
-    """The address of the server that is meant; the embedded one is started where none is named."""
+def running_server(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
+    """Yield the server's address. Without an address, start the embedded server and yield it too.
+
+    The embedded server stops at the end unless another program uses it.
+    """
     if url := named(redis_url):
         yield url, None
         return
     embedded = EmbeddedServer.start(state.server_directory())
     try:
         yield embedded.url, embedded
-    finally:
-        _stop_if_idle(embedded.directory)
-
-
-def _stop_if_idle(directory: Path) -> None:
-    """Stop the server that runs by now: it may have been started again meanwhile."""
-    running = EmbeddedServer.running(directory)
-    if running is not None:
-        running.stop_if_idle()
+    finally:  # it may have been restarted meanwhile, so it is looked up again
+        running = EmbeddedServer.running(embedded.directory)
+        if running is not None:
+            running.stop_if_idle()
 
 
 def password_file() -> str:
-    """The file that holds the server's password, by the variable that components read too."""
+    """Return the file with the server's password, by the variable that components read too."""
     return os.environ.get("REDIS_PASSWORD_FILE", "")
 
 
-def holder(directory: Path) -> int | None:
-    """The process that serves the run of this directory now, or None."""
+def serving_process(directory: Path) -> int | None:
+    """Return the ID of the process that serves the run of a directory now, or None."""
     try:
         with open(directory / LOCK, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -184,16 +198,16 @@ def holder(directory: Path) -> int | None:
 
 
 @contextlib.contextmanager
-def _held(directory: Path, run: str) -> Iterator[None]:
-    """Hold the run's lock, which ends with this process however it ends; the file has its pid."""
+def _locked(directory: Path, run: str) -> Iterator[None]:
+    """Hold the run's lock, which contains this process's ID and ends with the process."""
     directory.mkdir(parents=True, exist_ok=True)
     with open(directory / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RoomgradError(
-                f"run {run} is already served by process {holder(directory)}: stop it with "
-                f"`roomgrad down --run {run}`, or choose another name by --run"
+                f"run {run} is already served by process {serving_process(directory)}: stop it "
+                f"with `roomgrad down --run {run}`, or choose another name by --run"
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))

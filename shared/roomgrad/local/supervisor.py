@@ -1,7 +1,7 @@
 """`roomgrad up` and `down`: a run that is served in the background.
 
 A supervisor process serves the run. `launcher.json` in the run's directory says what it serves and
-how far it is; the lock beside it says whether it lives.
+whether all of it has started; the lock beside it says whether the supervisor lives.
 """
 
 from __future__ import annotations
@@ -15,52 +15,53 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 
 from roomgrad import log
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.local import children
-from roomgrad.local.launcher import last_words
+from roomgrad.local.launcher import last_line
 from roomgrad.local.plan import Plan
-from roomgrad.local.session import UP_S, holder, serve
-from roomgrad.state import root, run_directory
-from roomgrad_melody.commands.serve import check_new
+from roomgrad.local.session import LOCK, UP_S, serve, serving_process
+from roomgrad.state import run_directory, state_directory
 
 STATE = "launcher.json"
 DOWN_S = 40.0
 
 
 def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]]:
-    """Serve a run in the background. Answers whether it had to be started, and its state."""
-    directory = run_directory(plan.names.run)
-    pid = holder(directory)
+    """Serve a run in the background; return whether it was started now, and its state.
+
+    Raises RoomgradError if it does not start, SettingsError if its settings are wrong.
+    """
+    directory = run_directory(plan.run)
+    pid = serving_process(directory)
     if pid is not None:
         state = _state(directory)
-        if state.get("pid") != pid:
+        if state.get("pid") != pid:  # it is served in the foreground
             return False, {"pid": pid}
         _check_same(plan, state["plan"].get("file", ""))
         return False, state
-    root()
     directory.mkdir(parents=True, exist_ok=True)
-    asked = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
-    _keep(directory, asked)
+    wanted = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
+    _write(directory, wanted)
     supervisor = _spawn(directory, redis_url)
     until = time.monotonic() + UP_S + 10 + sum(each["delay_s"] for each in plan.programs.values())
     while not (state := _state(directory)).get("ready"):
         if supervisor.poll() is not None:
-            _fail(directory, state)
+            _fail(directory)
         if time.monotonic() > until:
             supervisor.terminate()
-            raise RoomgradError(f"{plan.names.run} did not come up; look into {directory}")
+            raise RoomgradError(f"{plan.run} did not come up; look into {directory}")
         time.sleep(0.02)
     return True, state
 
 
 def down(run: str) -> bool:
-    """Stop whoever serves a run here, in the background or not; False when nobody does."""
-    directory = run_directory(run)
-    pid = holder(directory)
+    """Stop the process that serves a run on this machine; False if none does."""
+    pid = serving_process(run_directory(run))
     if not pid:
         return False
     os.kill(pid, signal.SIGTERM)
@@ -69,45 +70,41 @@ def down(run: str) -> bool:
     return True
 
 
+def served_runs() -> list[str]:
+    """Return the runs that are served from this state folder now."""
+    locks = sorted(state_directory().glob(f"*/{LOCK}"))
+    return [unquote(each.parent.name) for each in locks if serving_process(each.parent)]
+
+
 def last_error(run: str) -> str:
-    """What ended the run that was last served in the background; nothing if it was stopped."""
+    """Return what ended the run that was last served in the background; empty if it was stopped."""
     return str(_state(run_directory(run)).get("error", ""))
 
 
-def is_up(run: str) -> bool:
-    """Whether somebody serves this run here."""
-    return bool(holder(run_directory(run)))
-
-
 def main(directory: Path) -> int:
-    """The supervisor: serves what `launcher.json` says until SIGTERM."""
+    """Serve what `launcher.json` says until SIGTERM; return the exit code."""
     log.setup()
     signal.signal(signal.SIGTERM, _interrupt)
     state = _state(directory)
     plan = Plan(**state["plan"])
     try:
         with serve(plan, "", fresh=state["fresh"], say=structlog.get_logger().warning) as session:
-            check_new(session)
-            session.leave_out(*plan.replaced)
-            session.start(*plan.components)
-            session.wait_alive(*plan.components)
-            session.wait_open()
-            session.start_programs()
-            served = {"ready": True, "pid": os.getpid(), "server": session.server_text()}
-            _keep(directory, {**state, **served, "url": session.url})
+            session.start_all()
+            served = {"ready": True, "pid": os.getpid(), "server": session.server_name()}
+            _write(directory, {**state, **served, "url": session.url})
             while True:
-                session.look_after()
+                session.check()
                 time.sleep(0.5)
     except KeyboardInterrupt:
         return 0
     except RoomgradError as error:
         final = isinstance(error, SettingsError | RunMismatch)
-        _keep(directory, {**state, "error": str(error), "final": final})
+        _write(directory, {**state, "error": str(error), "final": final})
         return 2 if final else 1
 
 
 def _check_same(plan: Plan, file: str) -> None:
-    """Raises RoomgradError where another swarm file, or a system, is served under this name."""
+    """Raise RoomgradError if another swarm file, or a system, is served under this name."""
     if file != plan.file:
         raise RoomgradError(
             f"run {plan.run} is up already and serves {file or plan.run}, not "
@@ -134,9 +131,10 @@ def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
         )
 
 
-def _fail(directory: Path, state: dict[str, Any]) -> None:
+def _fail(directory: Path) -> None:
+    """Raise what ended the supervisor before all of the run had started."""
     state = _state(directory)
-    error = state.get("error") or last_words(directory / "supervisor.log")
+    error = state.get("error") or last_line(directory / "supervisor.log")
     raise SettingsError(error) if state.get("final") else RoomgradError(error)
 
 
@@ -148,8 +146,8 @@ def _state(directory: Path) -> dict[str, Any]:
     return state
 
 
-def _keep(directory: Path, state: dict[str, Any]) -> None:
-    """Only for this user's eyes: the address may hold a password."""
+def _write(directory: Path, state: dict[str, Any]) -> None:
+    """Write the state for this user alone, as the server's address may hold a password."""
     partial = directory / f"{STATE}.partial"
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(state, file)

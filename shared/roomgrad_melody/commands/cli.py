@@ -17,14 +17,19 @@ Format = Annotated[
     typed.word("--format", FORMATS, "csv, jsonl, or json of Label Studio; by the name if empty."),
 ]
 
+app = typer.Typer()
 labels = typer.Typer(
     name="labels", help="Labels as files: import and export.", no_args_is_help=True
 )
 melody = typer.Typer(name="melody", help="Melodies as files: MIDI, sound.", no_args_is_help=True)
 
+app.add_typer(labels)
+app.add_typer(melody)
 
+
+@app.command()
 def rate(
-    rater: Annotated[str, Option(help="Your name, under which the labels stand.")] = "",
+    rater: Annotated[str, Option(help="Your name, under which the labels are stored.")] = "",
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
@@ -43,20 +48,18 @@ def import_labels(
         typed.word(
             "--on-conflict",
             ("error", "keep", "replace"),
-            "What a melody gets that has another rating already.",
+            "What to do with a melody that has another rating.",
         ),
     ] = "error",
-    dry_run: Annotated[bool, Option("--dry-run", help="Say what would happen, no more.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would happen.")] = False,
     skip_bad_lines: Annotated[
         bool, Option("--skip-bad-lines", help="Import the lines that can be read.")
     ] = False,
-    rater: Annotated[
-        str, Option(help="Who has rated, where the file does not name one person.")
-    ] = "file",
+    rater: Annotated[str, Option(help="Name of the rater, if the file names none.")] = "file",
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Give labels that were made elsewhere to a running learner: all of a file, or nothing."""
+    """Give the labels in a file to a running learner: all of them, or none."""
     from roomgrad_melody.commands import importing
 
     importing.run(
@@ -69,12 +72,12 @@ def export_labels(
     file: Annotated[str, Argument(help="The file; - for standard output.")] = "-",
     format: Format = None,
     latest: Annotated[
-        bool, Option("--latest", help="One row for each melody, no earlier revisions.")
+        bool, Option("--latest", help="Write the last rating of each melody only.")
     ] = False,
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Write all ratings that were given, in their order; those taken back are left out."""
+    """Write all ratings in the order in which they were given, without those taken back."""
     from roomgrad_melody.commands import exporting
 
     exporting.run(file, format, latest, run, redis)
@@ -82,7 +85,7 @@ def export_labels(
 
 @melody.command("export")
 def export_melodies(
-    folder: Annotated[Path, Argument(help="Where the files go.")] = Path("melodies"),
+    folder: Annotated[Path, Argument(help="The folder for the files.")] = Path("melodies"),
     format: Annotated[
         str, typed.word("--format", ("midi", "wav"), "midi, which holds the genome, or wav.")
     ] = "midi",
@@ -91,7 +94,7 @@ def export_melodies(
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Write the best melodies of the generation now, one file for each."""
+    """Write the best melodies of the current generation, one file for each."""
     from roomgrad_melody.commands import tunes
 
     tunes.export(folder, format, bpm, scale, run, redis)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from roomgrad.errors import RoomgradError
-from roomgrad.local.session import password_file, served
+from roomgrad.local.session import password_file, running_server
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
@@ -28,7 +28,7 @@ def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -
     names = Names(run or MELODY.name)
     format = format or ("csv" if file == STDOUT else formats.format_of(Path(file)))
     with (
-        served(redis_url) as (url, _),
+        running_server(redis_url) as (url, _),
         closing(connect(for_run(url, names.run), password_file())) as client,
     ):
         entries = standing.log(client, names)

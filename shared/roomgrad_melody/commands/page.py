@@ -1,14 +1,14 @@
-"""Where the page of a run is, and where else to look."""
+"""The address of a run's page, and commands for the run."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable
 from contextlib import closing
 
 import redis
 
+from roomgrad.cli.hints import program, run_option
 from roomgrad.codec import unpack
 from roomgrad.errors import RoomgradError
 from roomgrad.local.plan import Plan
@@ -17,53 +17,51 @@ from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run, redis_cli, subscribe_command
 from roomgrad.redis.server import connect
 from roomgrad_melody.contract import LABELLING, LABELS_LOG, LEARNER, MELODY
-from roomgrad_trebuchet.report import command
 
 PAGE_S = 60.0
 
 
 def address(client: redis.Redis, names: Names, since: float) -> str:
-    """The address that the page has written down since then; empty if it has not."""
+    """Return the address that the page has stored since then; empty if it has not."""
     found = client.hget(names.table(LABELLING), "now")
     record = unpack(found) if isinstance(found, bytes) else {}
     return str(record["url"]) if record.get("at", -1.0) >= since else ""
 
 
 def wait_for_page(session: Session) -> str:
-    """The address of the page, once it listens. Raises RoomgradError if it does not."""
+    """Return the address of the page once it listens. Raises RoomgradError if it does not."""
 
-    def look() -> str:
-        session.look_after()
-        return session.glance(lambda client, names: address(client, names, session.began)) or ""
+    def read() -> str:
+        return session.poll(lambda client, names: address(client, names, session.began)) or ""
 
-    return _waited(look, f"its log is {session.launcher.log_path(f'{LABELLING}-0')}")
+    return _waited(read, f"its log is {session.launcher.log_path(f'{LABELLING}-0')}")
 
 
-def shown_of(plan: Plan, url: str, since: float) -> list[str]:
-    """The page of a run that is up, and where else to look."""
+def address_and_commands(plan: Plan, url: str, since: float) -> list[str]:
+    """Return the page of a run that is up, and commands for it."""
     names = plan.names
     if LABELLING not in plan.components:
         return where_to_look(names, url, up=True)
     with closing(connect(for_run(url, names.run), password_file())) as client:
-        page = _waited(lambda: address(client, names, since), f"see `{command()} down`")
+        page = _waited(lambda: address(client, names, since), "see `roomgrad ps`")
     return ["", f"  Listen and rate:  {page}", "", *where_to_look(names, url, up=True)]
 
 
-def _waited(look: Callable[[], str], otherwise: str) -> str:
+def _waited(read: Callable[[], str], otherwise: str) -> str:
     until = time.monotonic() + PAGE_S
-    while not (found := look()):
+    while not (found := read()):
         if time.monotonic() > until:
             raise RoomgradError(
-                f"the page has not said where it is within {PAGE_S:.0f} s; {otherwise}"
+                f"the page has not stored its address within {PAGE_S:.0f} s; {otherwise}"
             )
         time.sleep(0.02)
     return found
 
 
 def where_to_look(names: Names, url: str, *, up: bool) -> list[str]:
-    """Commands with which one sees more, and does more."""
-    me, cli = command(), redis_cli(url, names.run, password_file())
-    option = "" if names.run == MELODY.name else f" --run {shlex.quote(names.run)}"
+    """Return commands for a run."""
+    me, cli = program(), redis_cli(url, names.run, password_file())
+    option = run_option(names.run, MELODY.name)
     lines = [
         "Where to look:",
         f"  {me} rate{option}   # the same in a terminal",

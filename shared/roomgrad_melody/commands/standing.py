@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from roomgrad.codec import decode, unpack
 from roomgrad.errors import MessageError
+from roomgrad.inspect import weights
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
@@ -109,6 +110,12 @@ def best(client: redis.Redis, names: Names) -> tuple[int, Genomes, NDArray[np.fl
         return -1, np.empty((0, 128), np.uint8), np.empty(0)
     record = unpack(found)
     return int(record["generation"]), unpacked(record["genomes"]), record["fitness"]
+
+
+def weights_sha256(client: redis.Redis, names: Names) -> str:
+    """Return the SHA-256 of the network's parameters; empty if there is no network yet."""
+    stored = client.hget(names.model(EVALNET), "weights")
+    return weights.sha256(weights.read(stored)) if isinstance(stored, bytes) else ""
 
 
 def means(client: redis.Redis, names: Names) -> dict[int, float]:

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
-from roomgrad.local.session import password_file, served
+from roomgrad.local.session import password_file, running_server
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
@@ -21,7 +21,7 @@ def export(folder: Path, format: str, bpm: float, scale: str, run: str, redis_ur
     """Write the best melodies of the last generation that was rated."""
     names = Names(run or MELODY.name)
     with (
-        served(redis_url) as (url, _),
+        running_server(redis_url) as (url, _),
         closing(connect(for_run(url, names.run), password_file())) as client,
     ):
         generation, genomes, ratings = standing.best(client, names)

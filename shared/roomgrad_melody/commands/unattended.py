@@ -15,23 +15,20 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.markup import escape
 
 from roomgrad.cli.progress import progress
-from roomgrad.cli.systems import RATER, Unattended
+from roomgrad.cli.run import greet, stopped_by_user
 from roomgrad.errors import RoomgradError
-from roomgrad.local import project
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file, serve
-from roomgrad.redis.addresses import without_password
 from roomgrad.redis.client import Client
 from roomgrad_melody import formats
 from roomgrad_melody.commands import evaluation, standing
+from roomgrad_melody.commands.options import RATER, Unattended
 from roomgrad_melody.commands.report import Point, Report, show
 from roomgrad_melody.commands.standing import Standing
 from roomgrad_melody.contract import CUSTOM, EVALNET, EVOLUTION, EVOLUTION_ROOM, LEARNER, MELODY
 from roomgrad_melody.genome import Genomes, distinct, packed, random_genomes
-from roomgrad_trebuchet.ledger import weights_sha256
 
 ANSWER_S = 60.0
 POINTS = 8  # of the curve in the report, about
@@ -45,12 +42,13 @@ Rate = Callable[[Genomes], NDArray[np.int64]]
 def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
     """Run to the last generation, evaluate and report; whatever was started is stopped."""
     began = time.monotonic()
-    project.make_importable()
     rate = rater(options.rater)
-    with serve(plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)) as session:
-        _greet(console, session, options)
+    say = partial(console.print, markup=False)
+    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
+        about = f"{options.labels} labels by {options.rater}, {options.generations} generations"
+        greet(console, session, f"{about}, seed {options.seed}")
         _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
-        # It hears only what is asked after it has come.
+        # It answers only questions that are asked after its start.
         session.start(RATER, environ=_paths())
         session.wait_alive(RATER)
         session.start(EVALNET, LEARNER, EVOLUTION)
@@ -90,14 +88,6 @@ def _paths() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [before, os.getcwd()]))}
 
 
-def _greet(console: Console, session: Session, options: Unattended) -> None:
-    asked = f"{options.labels} labels by {options.rater}, {options.generations} generations"
-    console.print(f"[bold]{escape(session.plan.run)}[/]: {escape(asked)}, seed {options.seed}")
-    console.print(f"  server   {session.server_text()} at {without_password(session.url)}")
-    counts = [f"{name} x{count}" for name, count in session.plan.replicas.items()]
-    console.print(f"  started  {', '.join(counts)}")
-
-
 def _write_labels(path: Path, options: Unattended, rate: Rate) -> None:
     """The labels with which the run begins: random melodies, rated by this rater."""
     genomes = random_genomes(options.seed, GIVEN, options.given)
@@ -135,8 +125,7 @@ class Watch:
                 time.sleep(0.05)
 
     def _look(self) -> Standing:
-        self._session.look_after()
-        now = self._session.glance(standing.read) or self._now
+        now = self._session.poll(standing.read) or self._now
         if now != self._now:
             self._now, self._moved = now, time.monotonic()
         if now.dead:
@@ -150,7 +139,7 @@ class Watch:
         step = self._options.generations / (POINTS - 1)
         if now.allowed < len(self.curve) * step:
             return
-        found = self._session.glance(standing.population)
+        found = self._session.poll(standing.population)
         if found is not None:
             number, genomes = found
             self.curve.append(Point(number, now.labels, float(self._rate(genomes).mean())))
@@ -210,13 +199,13 @@ def _report(
         dead=seen.dead,
         training_runs=seen.runs,
         steps=seen.finished,
-        weights_sha256=weights_sha256(client, names, EVALNET),
+        weights_sha256=standing.weights_sha256(client, names),
         population_sha256=hashlib.sha256(packed(genomes).tobytes()).hexdigest(),
         seed=options.seed,
         rater=options.rater,
         strategy=_strategy(options),
         replicas={n: c for n, c in session.plan.replicas.items() if n != RATER},
-        server=session.server_text(),
+        server=session.server_name(),
         restarts=session.launcher.restarts,
         curve=curve,
         means=standing.means(client, names),

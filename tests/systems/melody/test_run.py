@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from roomgrad.cli.systems import Unattended
 from roomgrad.errors import RoomgradError
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.testing import throwaway_server
 from roomgrad_melody.commands import standing, unattended
+from roomgrad_melody.commands.options import Unattended
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -12,12 +12,12 @@ from typing import Any, cast
 
 import pytest
 
-from roomgrad.cli.systems import Trebuchet
 from roomgrad.local.launcher import Launcher
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import TRAINER
+from roomgrad_trebuchet.options import Trebuchet
 from tests.integration.clusters import MASTERS, Cluster, ClusterSet, lines_of, names_on
 from tests.integration.sentinels import AWAY, _free_ports
 from tests.systems.command_line import commands

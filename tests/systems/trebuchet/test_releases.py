@@ -8,7 +8,7 @@ from collections import Counter
 import orjson
 import pytest
 
-from roomgrad.local.project import module_of
+from roomgrad.systems import module_of
 from tests.systems.conftest import QUICK, Start, Training, assert_exact
 from tests.systems.trebuchet import reference
 

@@ -9,10 +9,10 @@ from typing import Any, cast
 
 import pytest
 
-from roomgrad.cli.systems import Trebuchet
 from roomgrad.local.launcher import Launcher
 from roomgrad.redis.server import connect
 from roomgrad_trebuchet.contract import TRAINER
+from roomgrad_trebuchet.options import Trebuchet
 from tests.integration.sentinels import SentinelSet
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
 from tests.systems.trebuchet import reference

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import redis
 
-from roomgrad.local.project import module_of
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
+from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER

@@ -1,0 +1,107 @@
+"""`roomgrad run SYSTEM` and `roomgrad up SYSTEM`: a command for each system, of its own options.
+
+A plug-in names a dataclass of options for each of the two: a field is an option of the command,
+annotated as in typer, and its methods are those of `UpOptions` or `RunOptions`. A system that names
+none gets the options that fit any system.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Protocol, get_type_hints
+
+import typer
+from rich.console import Console
+from typer import Option
+
+from roomgrad.errors import SettingsError
+from roomgrad.local.plan import Plan, Value, counted, find_system, hint
+
+
+class Options(Protocol):
+    """The options of a system on the command line."""
+
+    def plan(self, run: str, replicas: Sequence[str], least: int) -> Plan:
+        """Return what is started, in a run of this name; of the system's name if it is empty.
+
+        replicas: as `roomgrad.local.plan.counted` takes them; least: how many are allowed at least.
+        Raises SettingsError.
+        """
+
+
+class RunOptions(Options, Protocol):
+    """The options of `roomgrad run SYSTEM`."""
+
+    def run(self, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
+        """Serve the run until it is done, and report; KeyboardInterrupt ends it early."""
+
+
+class UpOptions(Options, Protocol):
+    """The options of `roomgrad up SYSTEM`."""
+
+    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+        """Return lines for a person: what to do with a run that has been up since `began`."""
+
+
+@dataclass(frozen=True)
+class AnySystem:
+    """The options of a system that declares none of its own."""
+
+    system: str
+
+    set: Annotated[
+        list[str] | None,
+        Option("--set", metavar="COMPONENT.FLAG=VALUE", help="A setting of a component."),
+    ] = None
+
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
+        """Return what is started: every component. Raises SettingsError."""
+        components = find_system(self.system).components
+        counts = counted(components, replicas, least)
+        settings: dict[str, dict[str, Value]] = {}
+        for text in self.set or ():
+            place, equals, value = text.partition("=")
+            component, _, flag = place.partition(".")
+            if not (flag and equals):
+                raise SettingsError(f"--set {text}: expected COMPONENT.FLAG=VALUE")
+            if component not in components:
+                raise SettingsError(
+                    f"--set {text}: there is no component {component!r}, "
+                    f"{hint(component, list(components))}"
+                )
+            settings.setdefault(component, {})[flag.replace("_", "-")] = value
+        return Plan(self.system, run or self.system, counts, settings)
+
+
+def command(
+    name: str, call: Callable[..., None], kind: type[Options], about: str, **given: object
+) -> Any:
+    """Return a command whose options are the fields of `kind` and the parameters of `call`.
+
+    It calls `call(kind(...), ...)`. given: fields of `kind` that are no options.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    own = {
+        each.name: inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=each.default,
+            annotation=hints[each.name],
+        )
+        for each in fields(kind)  # type: ignore[arg-type]
+        if each.name not in given
+    }
+    _, *common = inspect.signature(call, eval_str=True).parameters.values()
+
+    def run(**values: Any) -> None:
+        asked = kind(**given, **{field: values.pop(field) for field in own})
+        call(asked, **values)
+
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [*own.values(), *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in common)]
+    )
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(name, help=about)(run)
+    return typer.main.get_command(app)

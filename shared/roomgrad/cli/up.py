@@ -1,0 +1,87 @@
+"""`roomgrad up SYSTEM` or `roomgrad up swarm.yaml`: serve a run in the background."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Option
+
+from roomgrad.cli import hints, launch
+from roomgrad.cli import options as typed
+from roomgrad.errors import SettingsError
+from roomgrad.local import supervisor
+from roomgrad.local.plan import SWARM_FILES, Plan, default_run, find_system, with_gateway
+from roomgrad.systems import installed, load
+
+
+@dataclass(frozen=True)
+class AnyUp(launch.AnySystem):
+    """`roomgrad up` of a system that declares no options of its own."""
+
+    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+        """Return commands for a run of any system."""
+        return hints.where_to_look(plan)
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """`roomgrad up swarm.yaml`."""
+
+    file: str
+    only: Annotated[
+        str, Option(metavar="NAME,...", help="Start these components, and no others.")
+    ] = ""
+
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
+        """Return what is started, in a run that is named after the file.
+
+        Raises SettingsError, and what `programs` raises.
+        """
+        from roomgrad.local.swarm.programs import programs
+
+        if replicas:
+            raise SettingsError(
+                f"--replicas {replicas[0]} belongs to systems: write another entry into {self.file}"
+            )
+        path = Path(self.file).absolute()
+        found = programs(path, [name for name in self.only.split(",") if name])
+        return Plan("", run or default_run(self.file), {}, {}, file=str(path), programs=found)
+
+    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+        """Return where its programs write."""
+        return hints.where_to_look_of_swarm(plan, self.file)
+
+
+def command_of(name: str) -> Any:
+    """Return the command `roomgrad up NAME`, of a system or a swarm file. Raises SettingsError."""
+    about = f"Serve {name} in the background until `roomgrad down {name}`."
+    if name.endswith(SWARM_FILES):
+        return launch.command(name, up_here, Swarm, about, file=name)
+    plugin = installed()[find_system(name).name]
+    if plugin.up:
+        return launch.command(name, up_here, load(plugin.up), about)
+    return launch.command(name, up_here, AnyUp, about, system=name)
+
+
+def up_here(
+    asked: launch.UpOptions,
+    gateway: typed.Gateway = None,
+    replicas: typed.ReplicasOrNone = None,
+    redis: typed.Redis = "",
+    run: typed.Run = "",
+    fresh: typed.Fresh = False,
+) -> None:
+    """Start a supervisor that serves the run; print what to do next."""
+    plan = with_gateway(asked.plan(run, replicas or [], 0), gateway or 0)
+    started, state = supervisor.up(plan, redis, fresh=fresh)
+    if started:
+        print(f"{plan.run} is up: {state['server']}, process {state['pid']}.")
+    else:
+        print(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
+    if "url" in state:
+        served = Plan(**state["plan"])
+        lines = asked.where_to_look(served, state["url"], state["began"])
+        print("\n".join([*lines, *hints.where_to_connect(served)]))

@@ -1,0 +1,85 @@
+"""`roomgrad run melody`: for people, or unattended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from rich.console import Console
+from typer import Option
+
+from roomgrad.cli import options as typed
+from roomgrad.errors import SettingsError
+from roomgrad.local.plan import Plan
+from roomgrad_melody.commands import serve, unattended
+from roomgrad_melody.commands.options import LabelsFile, Melody, Strategy, Unattended
+
+
+@dataclass(frozen=True)
+class MelodyRun:
+    """`roomgrad run melody`: for people, or with --rater unattended."""
+
+    rater: Annotated[
+        str | None,
+        Option(
+            metavar="NAME",
+            help="Run unattended, rated by simulated or by module:function (128 ints to 0..5).",
+        ),
+    ] = None
+    labels: Annotated[
+        int | None, typed.number("--labels", 1, 10**6, "With --rater: labels in all (100).")
+    ] = None
+    seed_labels: Annotated[
+        int | None,
+        typed.number("--seed-labels", 0, 10**6, "With --rater: of these random melodies (40)."),
+    ] = None
+    generations: Annotated[
+        int | None,
+        typed.number("--generations", 1, 10**9, "With --rater: ends after so many (60)."),
+    ] = None
+    strategy: Strategy = ""
+    labels_file: LabelsFile = ""
+    seed: typed.Seed = 0
+    threads: typed.Threads = 1
+    json: Annotated[bool, Option("--json", help="With --rater: print the report as JSON.")] = False
+
+    @property
+    def chosen(self) -> Melody | Unattended:
+        """The run for people or the unattended one. Raises SettingsError for mixed options."""
+        numbers = {
+            "labels": self.labels,
+            "seed_labels": self.seed_labels,
+            "generations": self.generations,
+        }
+        given = {name: value for name, value in numbers.items() if value is not None}
+        if self.rater is None:
+            for name in [*given, *(["json"] if self.json else [])]:
+                flag = name.replace("_", "-")
+                raise SettingsError(
+                    f"--{flag} belongs to melody with --rater, not to melody: leave it out, or "
+                    "give --rater too"
+                )
+            return Melody(self.seed, self.strategy, self.threads, self.labels_file)
+        if self.labels_file:
+            raise SettingsError("--labels-file belongs to melody, not to --rater: leave one out")
+        return Unattended(
+            self.rater,
+            **given,
+            strategy=self.strategy,
+            seed=self.seed,
+            threads=self.threads,
+            json=self.json,
+        )
+
+    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
+        """Return what is started. Raises SettingsError."""
+        return self.chosen.plan(run, replicas, least)
+
+    def run(self, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
+        """Serve people until Ctrl+C, or run unattended to the last generation."""
+        chosen = self.chosen
+        if isinstance(chosen, Melody):
+            serve.run(plan, redis_url, fresh=fresh, console=console)
+        else:
+            unattended.run(chosen, plan, redis_url, fresh=fresh, console=console)
