@@ -1,4 +1,4 @@
-"""What speaks swergio: its toolbox's counters, and the gateway for its clients."""
+"""swergio in roomgrad: the counters of its toolbox, and the gateway for its clients."""
 
 from pathlib import Path
 

@@ -1,13 +1,13 @@
-"""Numbers and switches of a program that survive it: fields of the hash `{run}:counters:NAME`.
+"""Persistent numbers and flags of a program: fields of the hash `{run}:counters:NAME`.
 
     steps = MutableNumber(0, name="steps", component="trainer", run="trebuchet")
     steps += 1
 
-They are used like those of swergio's toolbox, and go on where they were when the program starts
-again. Here `steps + 1` answers a number and changes nothing, where the original's changes `steps`.
+They are used like those of swergio's toolbox, and keep their value when the program starts again.
+Here `steps + 1` returns a number and changes nothing; in swergio it changes `steps`.
 
-A handler of a `Component` counts by `context.counters`, in one commit with all else that it does,
-and in whole numbers only.
+A handler of a `Component` uses `context.counters` instead, which counts whole numbers in the commit
+of the message.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from roomgrad.redis.server import address, connect
 Number = int | float
 V = TypeVar("V", bound=Number)
 
-LARGEST = 2**63 - 1  # to which Redis counts
-NO_WHOLE_NUMBER = "not an integer"  # HINCRBY, of a field that holds a float
+MAX_INTEGER = 2**63 - 1  # to which Redis counts
+NOT_INTEGER = "not an integer"  # the error of HINCRBY for a field that holds a float
 
 
-class _Kept(ABC, Generic[V]):
-    """A value that is kept in Redis, and asked for at each look, as others may change it, too.
+class _Stored(ABC, Generic[V]):
+    """A value in Redis, which is read for each use, because other programs may change it.
 
-    name, component: the field, and in whose hash.
-    run: what RUN says if empty.
-    redis_url: what REDIS_URL says if empty, else the embedded server.
+    name, component: the field, and the component whose hash holds it.
+    run: the environment variable RUN if empty.
+    redis_url: REDIS_URL if empty, or else the embedded server.
 
-    Raises NoServer while the server is away; whether a change stands is unknown then.
+    Raises NoServer if the server does not answer; a change may have been made or not then.
     """
 
     def __init__(
@@ -65,16 +65,16 @@ class _Kept(ABC, Generic[V]):
 
     @property
     def value(self) -> V:
-        """What it is now."""
+        """The current value."""
         found = self._do(lambda client: client.hget(self.key, self.name))
-        return self._decoded(self._first if found is None else found)  # the run may be deleted
+        return self._decoded(self._first if found is None else found)  # None if the run was deleted
 
     @value.setter
     def value(self, value: V) -> None:
         self.set(value)
 
     def set(self, value: V) -> None:
-        """Makes it this, whatever it was."""
+        """Replace the value."""
         text = self._encoded(self._checked(value))
         self._do(lambda client: client.hset(self.key, self.name, text))
 
@@ -107,17 +107,17 @@ class _Kept(ABC, Generic[V]):
         except (redis.ConnectionError, redis.TimeoutError) as error:
             where = without_password(self._url)
             raise NoServer(
-                f"the server at {where} is gone ({error}): start it and try again"
+                f"the server at {where} does not answer ({error}): start it and try again"
             ) from error
         except redis.ResponseError as error:
             raise ServerError(
-                f"{self.name} in {self.key} is refused by the server ({error}): look at it with "
+                f"the server refuses {self.name} in {self.key} ({error}): inspect it with "
                 f"redis-cli HGET '{self.key}' {self.name}"
             ) from error
 
 
-class MutableBool(_Kept[bool]):
-    """A switch, which stands there as 1 or 0. It is true when it is on, the original's always."""
+class MutableBool(_Stored[bool]):
+    """A flag, stored as 1 or 0. It is true only if it is on; swergio's is always true."""
 
     def __init__(
         self, value: bool = False, *, name: str, component: str, run: str = "", redis_url: str = ""
@@ -134,21 +134,21 @@ class MutableBool(_Kept[bool]):
         return text != b"0"
 
 
-class MutableNumber(_Kept[Number]):
-    """A number that counts. A float that has become whole may be read as an int."""
+class MutableNumber(_Stored[Number]):
+    """A number. A float that has become whole may be read as an int."""
 
     def __init__(
         self, value: Number = 0, *, name: str, component: str, run: str = "", redis_url: str = ""
     ) -> None:
         super().__init__(value, name=name, component=component, run=run, redis_url=redis_url)
 
-    # in place: what other processes do at the same time is neither lost nor overwritten
+    # in place: concurrent changes of other processes are neither lost nor overwritten
 
     def __iadd__(self, other: Any) -> Self:
-        return self._grow(self._checked(_plain(other)))
+        return self._increment(self._checked(_plain(other)))
 
     def __isub__(self, other: Any) -> Self:
-        return self._grow(-self._checked(_plain(other)))
+        return self._increment(-self._checked(_plain(other)))
 
     def __imul__(self, other: Any) -> Self:
         return self._change(operator.mul, _plain(other))
@@ -156,7 +156,7 @@ class MutableNumber(_Kept[Number]):
     def __itruediv__(self, other: Any) -> Self:
         return self._change(operator.truediv, _plain(other))
 
-    # all else answers plain numbers
+    # everything else returns plain numbers
 
     def __add__(self, other: Any) -> Any:
         return self.value + _plain(other)
@@ -200,12 +200,12 @@ class MutableNumber(_Kept[Number]):
     def __float__(self) -> float:
         return float(self.value)
 
-    def _grow(self, by: Number) -> Self:
+    def _increment(self, by: Number) -> Self:
         def attempt(client: redis.Redis) -> None:
             try:
                 self._count(client, "HINCRBY" if isinstance(by, int) else "HINCRBYFLOAT", by)
             except redis.ResponseError as error:
-                if NO_WHOLE_NUMBER not in str(error):
+                if NOT_INTEGER not in str(error):
                     raise
                 self._count(client, "HINCRBYFLOAT", by)
 
@@ -214,7 +214,7 @@ class MutableNumber(_Kept[Number]):
 
     def _count(self, client: Any, command: str, by: Number) -> None:
         with client.pipeline(transaction=True) as together:
-            together.hsetnx(self.key, self.name, self._first)  # the run may be deleted meanwhile
+            together.hsetnx(self.key, self.name, self._first)  # in case the run was deleted
             together.execute_command(command, self.key, self.name, repr(by))
             together.execute()
 
@@ -223,21 +223,21 @@ class MutableNumber(_Kept[Number]):
             client.hsetnx(self.key, self.name, self._first)
             before: Any = client.hget(self.key, self.name)
             after = self._encoded(self._checked(by(self._decoded(before), other)))
-            exchange = client.register_script(scripts.load("compare_and_set"))
-            return bool(exchange(keys=[self.key], args=[self.name, before, after]))
+            compare_and_set = client.register_script(scripts.load("compare_and_set"))
+            return bool(compare_and_set(keys=[self.key], args=[self.name, before, after]))
 
         while not self._do(attempt):
-            pass  # somebody else was faster: it is done on what they have made of it
+            pass  # another process changed it meanwhile: try again with the new value
         return self
 
     def _checked(self, value: Any) -> Number:
         if isinstance(value, Integral):
-            if abs(int(value)) <= LARGEST:
+            if abs(int(value)) <= MAX_INTEGER:
                 return int(value)
         elif isinstance(value, Real) and math.isfinite(float(value)):
             return float(value)
         raise ValueError(
-            f"{self.name}: expected a finite number, whole ones up to {LARGEST}, "
+            f"{self.name}: expected a finite number, integers up to {MAX_INTEGER}, "
             f"got {format_value(value)}"
         )
 
@@ -256,9 +256,9 @@ class MutableNumber(_Kept[Number]):
 
 @cache
 def _client(url: str) -> redis.Redis:
-    """The connection that all counters of a process share."""
+    """Return the client that all counters of a process share."""
     return connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))
 
 
 def _plain(other: object) -> Any:
-    return other.value if isinstance(other, _Kept) else other
+    return other.value if isinstance(other, _Stored) else other

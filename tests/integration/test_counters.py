@@ -195,7 +195,7 @@ def test_a_server_that_comes_back_is_found_again(own_echo: EchoRun, own_server: 
     """What is asked meanwhile is one sentence."""
     steps = number(own_echo, 1)
     own_server.kill()
-    with pytest.raises(NoServer, match=r"is gone .*: start it and try again"):
+    with pytest.raises(NoServer, match=r"does not answer .*: start it and try again"):
         _ = steps.value
     own_server.restart()
     steps.set(4)

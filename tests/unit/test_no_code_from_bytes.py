@@ -1,4 +1,4 @@
-"""Nothing that comes from outside is unpickled, evaluated, or formatted into a script."""
+"""No input is unpickled, evaluated, or formatted into a script."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
-    file for folder in ("shared/roomgrad", "services") for file in (ROOT / folder).rglob("*.py")
+    file for folder in ("shared", "services") for file in (ROOT / folder).rglob("*.py")
 )
 
-# Modules that make objects or code of bytes.
+# Modules that make objects or code from bytes.
 MODULES = {"pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 MODULES |= {"code", "codeop", "runpy", "imp", "pty"}
 
-# Calls by their last two names, and what makes one harmless.
+# Calls by their last two names, and the argument that makes one safe.
 CALLS = {
     "eval": None,
     "exec": None,
@@ -26,7 +26,7 @@ CALLS = {
     "__import__": None,
     "os.system": None,
     "os.popen": None,
-    "torch.load": None,  # also with weights_only: safetensors serve
+    "torch.load": None,  # also with weights_only: weights are safetensors
     "np.load": "allow_pickle=False",
     "numpy.load": "allow_pickle=False",
     "yaml.load": None,
@@ -42,21 +42,21 @@ CALLS = {
 }
 SCRIPTS = {"eval", "eval_ro", "register_script", "script_load"}  # of a Redis client
 
-# What is allowed where, and why.
+# What is allowed in which file, and why.
 EXCEPTIONS = {
     # the names of roomgrad's own modules, from a table in the same file
     ("shared/roomgrad/__init__.py", "import_module"),
-    # the components of the systems that come along, by the names in their contracts
+    # the components of installed systems, whose modules their plug-ins name
     ("shared/roomgrad/cli/acl.py", "import_module"),
     # the module of a component, which the plug-in of an installed system names
     ("shared/roomgrad/runtime/__main__.py", "import runpy"),
-    # `--rater module:function`: whoever starts the rater types it
+    # `--rater module:function`, which the operator sets
     ("services/rater/handlers.py", "import_module"),
 }
 
 
 def name_of(function: ast.expr) -> str:
-    """`os.system` of `os.system(...)`, with at most two names."""
+    """Return `os.system` for `os.system(...)`: at most two names."""
     if isinstance(function, ast.Name):
         return function.id
     if isinstance(function, ast.Attribute):
@@ -78,8 +78,8 @@ def keywords(call: ast.Call) -> set[str]:
     return {f"{each.arg}={ast.unparse(each.value)}" for each in call.keywords}
 
 
-def is_made_up(node: ast.expr) -> bool:
-    """Whether a text is put together: f"...", %, +, format, join, replace."""
+def is_composed(node: ast.expr) -> bool:
+    """Whether a text is composed by an f-string, %, +, format, join or replace."""
     if isinstance(node, ast.JoinedStr):
         return any(isinstance(each, ast.FormattedValue) for each in node.values)
     if isinstance(node, ast.BinOp):
@@ -90,7 +90,7 @@ def is_made_up(node: ast.expr) -> bool:
 
 
 def wrong(tree: ast.AST) -> Iterator[str]:
-    """What must not stand in a module."""
+    """Yield what must not be in a module."""
     for node in ast.walk(tree):
         for name in imported(node):
             if name in MODULES:
@@ -99,8 +99,8 @@ def wrong(tree: ast.AST) -> Iterator[str]:
             yield from wrong_call(node)
         if isinstance(node, ast.List | ast.Tuple):
             parts = [each.value for each in node.elts if isinstance(each, ast.Constant)]
-            if parts[:1] in ([b"EVAL"], ["EVAL"]) and is_made_up(node.elts[1]):
-                yield "EVAL of a text that is put together"
+            if parts[:1] in ([b"EVAL"], ["EVAL"]) and is_composed(node.elts[1]):
+                yield "EVAL of a composed text"
 
 
 def wrong_call(call: ast.Call) -> Iterator[str]:
@@ -110,8 +110,8 @@ def wrong_call(call: ast.Call) -> Iterator[str]:
         yield name
     if "shell=True" in given or "allow_pickle=True" in given:
         yield f"{name} with a shell or with pickles"
-    if name.rpartition(".")[2] in SCRIPTS and call.args and is_made_up(call.args[0]):
-        yield f"{name} of a text that is put together"
+    if name.rpartition(".")[2] in SCRIPTS and call.args and is_composed(call.args[0]):
+        yield f"{name} of a composed text"
 
 
 def in_file(file: Path) -> set[tuple[str, str]]:
@@ -119,8 +119,8 @@ def in_file(file: Path) -> set[tuple[str, str]]:
     return {(path, found) for found in wrong(ast.parse(file.read_text(), path))}
 
 
-def test_no_module_makes_code_of_bytes() -> None:
-    """But for what is named above; and all of that is needed."""
+def test_no_module_makes_code_from_bytes() -> None:
+    """Except for EXCEPTIONS, all of which are needed."""
     assert len(SOURCES) > 200
     found = {each for file in SOURCES for each in in_file(file)}
     assert found == EXCEPTIONS
@@ -149,19 +149,19 @@ def test_no_module_makes_code_of_bytes() -> None:
         "wire.call([b'EVAL', b'return %b' % name, b'0'])",
     ],
 )
-def test_what_must_not_be_is_found(text: str) -> None:
+def test_violations_are_found(text: str) -> None:
     assert list(wrong(ast.parse(text)))
 
 
-def test_scripts_stand_in_files_and_load_nothing() -> None:
-    """What varies comes to a script by KEYS and ARGV."""
+def test_scripts_are_files_and_load_no_code() -> None:
+    """Variable parts reach a script by KEYS and ARGV."""
     for file in (ROOT / "shared/roomgrad/lua").glob("*.lua"):
         text = re.sub(r"--[^\n]*", "", file.read_text())
         assert not re.search(r"\b(loadstring|load|dofile|require)\s*\(", text), file
 
 
-def test_pages_make_no_code_of_texts() -> None:
-    """Scripts of the pages put texts where they stay texts."""
+def test_pages_make_no_code_from_texts() -> None:
+    """Scripts of the pages insert texts as texts."""
     folders = [*ROOT.glob("shared/**/static"), *ROOT.glob("services/*/static")]
     scripts = [file for folder in folders for file in folder.glob("*.js")]
     assert len(scripts) > 5
