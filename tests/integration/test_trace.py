@@ -173,7 +173,7 @@ def test_entries_without_times_are_traced_with_what_they_have(echo: EchoRun) -> 
     assert first["took_us"] % 1000 == 0
     assert first["handled_us"] is None
     shown = trace(echo, message.root_id).stdout.replace("\n", " ")
-    assert "writes no times (setting trace_times)" in shown
+    assert "records no times (setting trace_times)" in shown
 
 
 def test_what_opens_the_next_root_ends_the_last_hop_of_this_one(echo: EchoRun) -> None:

@@ -1,7 +1,7 @@
 """A system as an AsyncAPI 3.0 document (https://www.asyncapi.com/docs/reference/specification/v3.0.0).
 
-Channels are streams; an operation is what a component does with one. The document is made from the
-contract and from what the components declare, so it says what runs, not what somebody once wrote.
+Channels are streams; an operation is what a component does with one. The document is generated from
+the contract and from what the components declare, so it describes what really runs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Json = dict[str, Any]
 
 
 def document(system: System, names: Names, declared: Mapping[str, Declaration]) -> Json:
-    """The document of a system as it runs under a name."""
+    """Return the document of a system that runs under a name."""
     return {
         "asyncapi": VERSION,
         "info": {
@@ -30,7 +30,7 @@ def document(system: System, names: Names, declared: Mapping[str, Declaration]) 
             "version": "1",
             "description": (
                 f"The rooms of system {system.name}. A message is an entry of a Redis stream with "
-                f"the fields ID, ROOT_ID and m; the payload below is m. Each also rings on the "
+                f"the fields ID, ROOT_ID and m; the payload below is m. Each is announced on the "
                 f"Redis channel of its room."
             ),
         },
@@ -66,20 +66,22 @@ def _channel(stream: Stream, names: Names) -> Json:
 
 
 def _operations(system: System, declared: Mapping[str, Declaration]) -> Json:
-    """What each component receives and sends; by the contract alone where it has said nothing."""
+    """Return what each component receives and sends; by the contract if it declares nothing."""
     found: Json = {}
     for component in system.components:
-        said = declared.get(component)
-        if said is None:
+        declaration = declared.get(component)
+        if declaration is None:
             for stream in system.consumed_by(component):
                 name = f"{component}.receives.{_channel_id(stream)}"
                 found[name] = _operation("receive", stream, f"{component} receives it.")
             continue
-        for handler in said.handlers:
+        for handler in declaration.handlers:
             stream = system.stream(handler.room, handler.type)
             about = handler.about or f"{component} handles it."
             found[f"{component}.{handler.name}"] = _operation("receive", stream, about)
-        for room, type_ in sorted({reply for each in said.handlers for reply in each.replies}):
+        for room, type_ in sorted(
+            {reply for each in declaration.handlers for reply in each.replies}
+        ):
             stream = system.stream(room, type_)
             name = f"{component}.sends.{_channel_id(stream)}"
             found[name] = _operation("send", stream, f"{component} sends it.")
@@ -109,7 +111,7 @@ def _message(stream: Stream) -> Json:
 
 
 def payload(stream: Stream) -> Json:
-    """What stands in `m`, as a JSON schema."""
+    """Return the JSON schema of `m`."""
     required = [name for name, schema in stream.schema.items() if not schema.optional]
     fields = {name: _field(name, schema) for name, schema in stream.schema.items()}
     about = "Carries the ID of the forward message that it answers."
@@ -120,7 +122,10 @@ def payload(stream: Stream) -> Json:
         "properties": {
             "v": {"const": 1, "description": "Version of the format."},
             "ID": ID | ({"description": about} if is_gradient else {}),
-            "ROOT_ID": ID | {"description": "Names one batch or question for its whole life."},
+            "ROOT_ID": ID
+            | {
+                "description": "Identifies one batch or question, first message to last."
+            },
             "TYPE": {"const": str(stream.type)},
             "TO_ROOM": {"const": stream.room.name},
             "TO": ID,
@@ -144,7 +149,7 @@ def _field(name: str, schema: Array | Text) -> Json:
 
 
 def _lists(schema: Array, axes: int) -> Json:
-    """Nested lists, as a person writes them."""
+    """Return the schema of an array as nested lists."""
     if axes == 0:
         kind: Json = {"type": "number" if "f" in schema.dtype else "integer"}
         if "b" in schema.dtype:
@@ -158,12 +163,15 @@ def _lists(schema: Array, axes: int) -> Json:
 
 
 def _raw(name: str, schema: Array) -> Json:
-    """A field of the entry that holds raw little-endian bytes, in rows."""
+    """Return the schema of an array whose raw little-endian bytes are a field of the entry."""
     array = {
         "type": "object",
         "required": ["dtype", "shape"],
         "properties": {
-            "field": {"type": "string", "description": f"Of the entry; {name} if it is missing."},
+            "field": {
+                "type": "string",
+                "description": f"Field of the entry; {name} if it is missing.",
+            },
             "dtype": {"const": schema.dtype},
             "shape": {
                 "type": "array",
@@ -176,14 +184,16 @@ def _raw(name: str, schema: Array) -> Json:
     return {"type": "object", "required": ["$array"], "properties": {"$array": array}}
 
 
-class _Plain(yaml.SafeDumper):
-    """Without anchors: each part is written out where it stands."""
+class _WithoutAnchors(yaml.SafeDumper):
+    """A dumper that repeats equal parts instead of using anchors."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
 
 
 def as_yaml(found: Json) -> str:
-    """A document as people read it."""
-    text: str = yaml.dump(found, Dumper=_Plain, sort_keys=False, width=100, allow_unicode=True)
+    """Return a document as YAML."""
+    text: str = yaml.dump(
+        found, Dumper=_WithoutAnchors, sort_keys=False, width=100, allow_unicode=True
+    )
     return text

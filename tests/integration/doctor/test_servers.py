@@ -40,7 +40,7 @@ def test_the_servers_of_the_product_are_well(client: redis.Redis, own_url: str) 
     assert not bad(found)
     assert {"version", "appendonly", "memory", "WAITAOF", "clock"} <= {f.about for f in found}
     ended = roomgrad(own_url)
-    assert (ended.returncode, "Nothing to be done." in ended.stdout) == (0, True), ended.stdout
+    assert (ended.returncode, "Nothing to do." in ended.stdout) == (0, True), ended.stdout
 
 
 @pytest.mark.parametrize(

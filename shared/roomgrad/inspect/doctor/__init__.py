@@ -1,1 +1,1 @@
-"""The doctor: what a server does to data that it should not, and what a run suffers from."""
+"""The checks of `roomgrad doctor`: settings of a server that lose data, and runs that are stuck."""

@@ -1,4 +1,4 @@
-"""What is looked at on a cluster: whether it serves all slots, and each of its masters."""
+"""The checks of a cluster: whether it serves all slots, and each of its masters."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from roomgrad.redis.cluster import SLOTS, address_of, each_master
 
 
 def findings(client: redis.Redis, url: str) -> list[Finding]:
-    """What all checks have found; those of a master begin with where it is."""
+    """Return what all checks find; findings about a master begin with its address."""
     found = list(whole(client, url))
     for master in each_master(client):
-        place = address_of(master)
-        asked = server.Server.ask(master, located(url, place))
-        where = f"{place[0]}:{place[1]}"
+        host, port = address_of(master)
+        asked = server.Server.ask(master, located(url, (host, port)))
+        where = f"{host}:{port}"
         found += [replace(each, about=f"{where} {each.about}") for each in server.findings(asked)]
     return found
 
 
 def whole(client: redis.Redis, url: str) -> Iterator[Finding]:
-    """A cluster that lacks a slot refuses everything, unless it is told otherwise."""
+    """A cluster that lacks a slot refuses all commands by default."""
     info: Any = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
     lines = (line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
-    said = dict(lines)
-    served = f"{said['cluster_slots_ok']} of {SLOTS} slots served"
-    if said["cluster_state"] == "ok" and int(said["cluster_slots_ok"]) == SLOTS:
+    state = dict(lines)
+    served = f"{state['cluster_slots_ok']} of {SLOTS} slots served"
+    if state["cluster_state"] == "ok" and int(state["cluster_slots_ok"]) == SLOTS:
         yield ok("cluster", served)
     else:
         host, port = address_of(client)
-        do = f"see redis-cli --cluster check {host}:{port}; --cluster fix mends what it can"
-        yield problem("cluster", f"{said['cluster_state']}, {served}", "all of them", do)
+        do = f"see redis-cli --cluster check {host}:{port}; --cluster fix repairs what it can"
+        yield problem("cluster", f"{state['cluster_state']}, {served}", "all of them", do)

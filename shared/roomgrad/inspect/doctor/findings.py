@@ -11,14 +11,14 @@ class Level(IntEnum):
 
     OK = 0
     WARNING = 1
-    """It works, and will hurt some day."""
+    """It works now, and will fail some day."""
     PROBLEM = 2
-    """Data is lost, or nothing goes on."""
+    """Data is lost, or the run is stuck."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     level: Level
     about: str
@@ -26,19 +26,19 @@ class Finding:
     expected: str = ""
     do: str = ""
     run: str = ""
-    """The run that it is about; nothing where it is the server."""
+    """The run that was checked; empty for the server."""
 
 
 def ok(about: str, found: str, run: str = "") -> Finding:
-    """Nothing to be done."""
+    """Return a finding that needs no action."""
     return Finding(Level.OK, about, found, run=run)
 
 
 def warning(about: str, found: str, expected: str, do: str, run: str = "") -> Finding:
-    """It works, and will hurt some day."""
+    """Return a finding that works now, and will fail some day."""
     return Finding(Level.WARNING, about, found, expected, do, run)
 
 
 def problem(about: str, found: str, expected: str, do: str, run: str = "") -> Finding:
-    """Data is lost, or nothing goes on."""
+    """Return a finding that loses data, or stops the run."""
     return Finding(Level.PROBLEM, about, found, expected, do, run)

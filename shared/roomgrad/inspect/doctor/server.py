@@ -1,4 +1,4 @@
-"""What is looked at on a server, whatever runs it holds."""
+"""The checks of a server, whatever runs it holds."""
 
 from __future__ import annotations
 
@@ -22,36 +22,36 @@ MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "
 
 @dataclass(frozen=True)
 class Server:
-    """What a server has told of itself."""
+    """What a server tells about itself."""
 
     client: redis.Redis
     url: str
     info: dict[str, Any]
     config: dict[str, str]
-    silent: dict[str, str]
-    """What it may not be asked, and why."""
+    refused: dict[str, str]
+    """The commands that it refused, and why."""
 
     @classmethod
     def ask(cls, client: redis.Redis, url: str) -> Server:
-        """Asks for all that is looked at. What is forbidden is noted."""
-        silent: dict[str, str] = {}
+        """Read what the checks need; note what is refused."""
+        refused: dict[str, str] = {}
 
-        def answer(name: str, ask: Callable[[], Any]) -> dict[str, Any]:
+        def read(name: str, ask: Callable[[], Any]) -> dict[str, Any]:
             try:
                 return dict(ask())
             except redis.ResponseError as error:  # forbidden, or renamed
-                silent[name] = str(error)
+                refused[name] = str(error)
                 return {}
 
         names = settings.NAMES + MORE_CONFIG
-        info = answer("INFO", client.info)
-        config = answer("CONFIG GET", lambda: client.config_get(*names))
+        info = read("INFO", client.info)
+        config = read("CONFIG GET", lambda: client.config_get(*names))
         texts = {_text(name): _text(value) for name, value in config.items()}
-        return cls(client, url, info, texts, silent)
+        return cls(client, url, info, texts, refused)
 
     @property
     def command(self) -> str:
-        """How one talks to it; with a password, redis-cli takes it from REDISCLI_AUTH."""
+        """How to run a command on it; redis-cli takes a password from REDISCLI_AUTH."""
         return redis_cli(self.url, "")
 
 
@@ -60,31 +60,32 @@ def _text(value: bytes | str) -> str:
 
 
 def version(server: Server) -> Iterator[Finding]:
-    """Too old ends as an error before this, where the server was connected to."""
+    """A version that is too old was refused when the server was connected to."""
     oldest = " or ".join(f"{name} {'.'.join(map(str, least))}" for name, least in OLDEST.items())
     found = check_version(server.client)
     if found is None:
-        do = "let this user run INFO, or see for yourself"
-        yield warning("version", "it may not be asked", f"{oldest} or newer", do)
+        do = "let this user run INFO, or check it yourself"
+        yield warning("version", "INFO is not allowed", f"{oldest} or newer", do)
     else:
         yield ok("version", str(found))
 
 
-def silence(server: Server) -> Iterator[Finding]:
-    """What it may not be asked cannot be judged."""
+def refusals(server: Server) -> Iterator[Finding]:
+    """Commands that the server refused, so that their answers cannot be checked."""
     rights = {"INFO": "+info", "CONFIG GET": "+config|get"}
-    for name, why in server.silent.items():
+    for name, why in server.refused.items():
         yield warning(
             name,
-            f"cannot be asked ({why})",
-            "an answer; what it would say is not judged here",
-            f"{server.command} ACL SETUSER NAME {rights[name]}; or ask as another user by --redis",
+            f"it is refused ({why})",
+            "an answer; what it would tell is not checked",
+            f"{server.command} ACL SETUSER NAME {rights[name]}; or connect as another user by "
+            f"--redis",
         )
 
 
 def configuration(server: Server) -> Iterator[Finding]:
-    """The settings of the table."""
-    return settings.judged(server.config, server.command)
+    """The settings that would lose data."""
+    return settings.check(server.config, server.command)
 
 
 def memory(server: Server) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ def memory(server: Server) -> Iterator[Finding]:
         yield ok("memory", f"{used:,} bytes, without a limit")
         return
     found = f"{used:,} of {most:,} bytes"
-    do = f"{server.command} CONFIG SET maxmemory {2 * most}; or end runs that nobody needs"
+    do = f"{server.command} CONFIG SET maxmemory {2 * most}; or delete runs that are not needed"
     if used >= ALMOST_FULL * most:
         level = problem if used >= FULL * most else warning
         yield level("memory", found, f"less than {ALMOST_FULL:.0%} of maxmemory", do)
@@ -103,7 +104,7 @@ def memory(server: Server) -> Iterator[Finding]:
 
 
 def disk(server: Server) -> Iterator[Finding]:
-    """What the last writes to the disk came to."""
+    """Whether the last writes to the disk succeeded."""
     stops = server.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
     stops = stops and bool(server.config.get("save", "yes"))
     for field, about, level, do in (
@@ -120,25 +121,25 @@ def disk(server: Server) -> Iterator[Finding]:
                 about,
                 f"the last write failed ({field} is {status}){refuses}",
                 "ok",
-                f"{server.command} {do}; but first mend its disk; its log says what is wrong",
+                f"{server.command} {do}; but first repair its disk; its log says what is wrong",
             )
 
 
 def acknowledged(server: Server) -> Iterator[Finding]:
     """Labels are acknowledged when WAITAOF says that they are on disk."""
     if server.info.get("role") == "slave":
-        return  # it writes nothing of its own
+        return  # a replica accepts no writes
     try:
         server.client.waitaof(0, 0, 0)
     except redis.ResponseError as error:
         do = f"{server.command} ACL SETUSER NAME +waitaof"
-        yield warning("WAITAOF", str(error), "that it tells when a label is on disk", do)
+        yield warning("WAITAOF", str(error), "an answer, which tells when a label is on disk", do)
     else:
-        yield ok("WAITAOF", "known")
+        yield ok("WAITAOF", "allowed")
 
 
 def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Leases, and messages for later, are counted by the server; heartbeats by both."""
+    """Leases and delayed messages use the server's clock; heartbeats use both clocks."""
     before = now()
     try:
         seconds, micros = server.client.time()
@@ -156,19 +157,19 @@ def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Find
             "set both machines by NTP: timedatectl set-ntp true",
         )
     else:
-        yield ok("clock", "as this machine's")
+        yield ok("clock", "agrees with this machine's")
 
 
 def replication(server: Server) -> Iterator[Finding]:
-    """A replica refuses commits; a failover loses what no replica has."""
+    """A replica refuses commits; a failover loses writes that no replica has."""
     info = server.info
     if info.get("role") == "slave":
         master = f"redis://{info.get('master_host')}:{info.get('master_port')}"
         yield problem(
             "replication",
             f"it is a replica of {master}, and refuses all commits",
-            "the server that is written to",
-            f"name that one: REDIS_URL={master}/0",
+            "a master",
+            f"connect to its master: REDIS_URL={master}/0",
         )
     elif info.get("connected_slaves") and server.config.get("min-replicas-to-write") == "0":
         yield warning(
@@ -184,7 +185,7 @@ def replication(server: Server) -> Iterator[Finding]:
 
 CHECKS = (
     version,
-    silence,
+    refusals,
     configuration,
     memory,
     disk,
@@ -195,5 +196,5 @@ CHECKS = (
 
 
 def findings(server: Server) -> list[Finding]:
-    """What all checks have found."""
+    """Return what all checks find."""
     return [finding for check in CHECKS for finding in check(server)]

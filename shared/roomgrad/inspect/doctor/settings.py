@@ -1,4 +1,4 @@
-"""The settings of a server that would lose data: what each has to be, and why."""
+"""The settings of a server that would lose data: the value that each needs, and why."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Setting:
-    """One line of the table below."""
+    """A row of the table below."""
 
     name: str
     fits: Callable[[str], bool]
     expected: str
     value: str
-    """What CONFIG SET is to be given."""
+    """The value for CONFIG SET."""
     level: Level
     why: str
 
 
 def among(*words: str) -> Callable[[str], bool]:
-    """The value is one of these."""
+    """Return a test that a value is one of these."""
     return words.__contains__
 
 
 def number(fits: Callable[[int], bool]) -> Callable[[str], bool]:
-    """The value is a number that fits; one that is none is not judged."""
+    """Return a test of a number; a value that is no number passes."""
     return lambda text: not text.lstrip("-").isdecimal() or fits(int(text))
 
 
 def buffers(kind: str, least: int) -> Callable[[str], bool]:
-    """The limits of one kind of client are 0, which is none, or at least so many bytes.
+    """Return a test that the limits of a kind of client are 0 (none) or large enough.
 
-    The value is `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`: kind, hard
+    The value is like `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`: kind, hard
     limit, soft limit, seconds.
     """
 
@@ -52,7 +52,7 @@ def buffers(kind: str, least: int) -> Callable[[str], bool]:
 TABLE = (
     Setting(
         "maxmemory-policy", among("noeviction"), "noeviction", "noeviction", Level.PROBLEM,
-        "when its memory is full, any other policy deletes messages, memory and weights",
+        "when memory is full, any other policy deletes messages, memory and weights",
     ),
     Setting(
         "appendonly", among("yes"), "yes", "yes", Level.PROBLEM,
@@ -60,44 +60,44 @@ TABLE = (
     ),
     Setting(
         "appendfsync", among("everysec", "always"), "everysec or always", "everysec", Level.WARNING,
-        "a power cut loses what the system has not written yet, some 30 s",
+        "a power cut loses what the system has not written yet, about 30 s",
     ),
     Setting(
         "no-appendfsync-on-rewrite", among("no"), "no", "no", Level.WARNING,
-        "while the file is rewritten nothing is sure to be on disk",
+        "while the file is rewritten, writes are not synced to disk",
     ),
     Setting(
         "timeout", number(lambda seconds: seconds == 0), "0", "0", Level.WARNING,
-        "components that wait or work for longer lose their connection",
+        "components that wait or work longer lose their connection",
     ),
     Setting(
         "proto-max-bulk-len", number(lambda size: size >= MAX_MESSAGE_BYTES),
         f"{MAX_MESSAGE_BYTES} or more", "512mb", Level.PROBLEM,
-        "a message of 64 MiB is allowed, and could not be sent",
+        "a message may have 64 MiB, which could not be sent",
     ),
     Setting(
         "busy-reply-threshold", number(lambda ms: ms <= 0 or ms >= 1000), "1000 (ms) or more",
         "5000", Level.WARNING,
-        "while a large commit runs, everybody else would get BUSY for an answer",
+        "while a large commit runs, all other clients get the error BUSY",
     ),
     Setting(
         "client-output-buffer-limit", buffers("normal", 2 * MAX_MESSAGE_BYTES),
         f"normal 0 0 0, or {2 * MAX_MESSAGE_BYTES} and more", "'normal 0 0 0'", Level.PROBLEM,
-        "who reads a large message is cut off, again and again, until it is a dead letter",
+        "a component that reads a large message is disconnected until it is a dead letter",
     ),
     Setting(
         "client-output-buffer-limit", buffers("pubsub", 4 * MIB),
         f"pubsub 33554432 8388608 60, or {4 * MIB} and more", "'pubsub 33554432 8388608 60'",
         Level.WARNING,
-        "who listens to the rings is cut off where many ring at once",
+        "a subscriber is disconnected when many notifications come at once",
     ),
 )  # fmt: skip
 
 NAMES = tuple(dict.fromkeys(setting.name for setting in TABLE))
 
 
-def judged(config: Mapping[str, str], command: str) -> Iterator[Finding]:
-    """A finding for each setting that the server has told. command: `redis-cli -u ...`."""
+def check(config: Mapping[str, str], command: str) -> Iterator[Finding]:
+    """Yield a finding for each setting that the server tells. command: `redis-cli -u ...`."""
     for setting in TABLE:
         value = config.get(setting.name)
         if value is None:
