@@ -123,9 +123,7 @@ def payload(stream: Stream) -> Json:
             "v": {"const": 1, "description": "Version of the format."},
             "ID": ID | ({"description": about} if is_gradient else {}),
             "ROOT_ID": ID
-            | {
-                "description": "Identifies one batch or question, first message to last."
-            },
+            | {"description": "Identifies one batch or question, first message to last."},
             "TYPE": {"const": str(stream.type)},
             "TO_ROOM": {"const": stream.room.name},
             "TO": ID,

@@ -37,8 +37,8 @@ def number(fits: Callable[[int], bool]) -> Callable[[str], bool]:
 def buffers(kind: str, least: int) -> Callable[[str], bool]:
     """Return a test that the limits of a kind of client are 0 (none) or large enough.
 
-    The value is like `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`: kind, hard
-    limit, soft limit, seconds.
+    The value is like `normal 0 0 0 slave 268435456 67108864 60 pubsub 33554432 8388608 60`: kind,
+    hard limit, soft limit, seconds.
     """
 
     def fits(text: str) -> bool:
