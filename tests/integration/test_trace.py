@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -13,9 +11,10 @@ import pytest
 
 from roomgrad import Context, Message
 from roomgrad.runtime.handling_times import Times
-from tests.integration.conftest import ROOT, EchoRun
+from tests.integration.conftest import EchoRun
 from tests.integration.dead.dead_letters import make_dead_letter
 from tests.integration.echo import INPUT, REPLIES, REQUESTS, echo_component, listener, repeat
+from tests.roomgrad_command import roomgrad
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -24,16 +23,9 @@ HANDLER_MS = 20
 
 
 def trace(echo: EchoRun, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command, on the server and the run of a test."""
-    environ = {**os.environ, "REDIS_URL": echo.url, "RUN": echo.names.run}
-    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "roomgrad", "trace", *words],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    """Run the command on the server and the run of a test."""
+    environ = {"REDIS_URL": echo.url, "RUN": echo.names.run}
+    return roomgrad("trace", *words, environ=environ)
 
 
 def traced(echo: EchoRun, *words: str) -> dict[str, Any]:

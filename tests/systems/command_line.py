@@ -1,31 +1,21 @@
-"""Commands as somebody types them, in a process of their own."""
+"""Commands as a user types them, each in a process of its own."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.systems.project import ROOT
+from tests.roomgrad_command import roomgrad
 
 Command = Callable[..., str]
 
 
 def commands(redis_url: str, state: Path) -> Command:
-    """`roomgrad WORDS` on a server, with a state folder of its own; it has to succeed."""
-    paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    here = {"ROOMGRAD_STATE": str(state), "REDIS_URL": redis_url, "PYTHONPATH": paths}
+    """Return a function that runs `roomgrad WORDS` on a server, and fails if the command does."""
+    environ = {"ROOMGRAD_STATE": str(state), "REDIS_URL": redis_url}
 
     def command(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "roomgrad", *words],
-            env={**os.environ, **here},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        done = roomgrad(*words, environ=environ, timeout_s=600)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

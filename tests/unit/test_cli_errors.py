@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from roomgrad import errors
+from tests import roomgrad_command
 
 
 def roomgrad(*words: str, state: Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command with no server in sight."""
-    package = str(Path(errors.__file__).parents[1])  # where nothing is installed
-    environ = {**os.environ, "ROOMGRAD_STATE": str(state), "PYTHONPATH": package}
-    for name in ("REDIS_URL", "RUN"):
-        environ.pop(name, None)
-    command = [sys.executable, "-m", "roomgrad", *words]
-    return subprocess.run(command, env=environ, cwd=cwd, capture_output=True, text=True, timeout=60)
+    environ = {"ROOMGRAD_STATE": str(state), "REDIS_URL": None, "RUN": None}
+    return roomgrad_command.roomgrad(*words, environ=environ, cwd=cwd or Path.cwd())
 
 
 @pytest.mark.parametrize(

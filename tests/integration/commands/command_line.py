@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from tests.integration.conftest import ROOT, EchoRun
+from tests.roomgrad_command import roomgrad
 
 COMMAND = [sys.executable, "-m", "roomgrad"]
 
@@ -19,15 +20,8 @@ def environ(echo: EchoRun) -> dict[str, str]:
 
 
 def call(echo: EchoRun, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """The command, until it ends; typed: what stands on its standard input."""
-    return subprocess.run(
-        [*COMMAND, *words],
-        env=environ(echo),
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    """Run the command until it ends; it reads `typed` from stdin."""
+    return roomgrad(*words, environ=environ(echo), typed=typed)
 
 
 def shown(echo: EchoRun, *words: str, typed: str = "") -> str:

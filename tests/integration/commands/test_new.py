@@ -11,17 +11,11 @@ import pytest
 
 from roomgrad.cli.new.folder import contents
 from tests.integration.conftest import ROOT
+from tests.roomgrad_command import roomgrad
 
 
 def new(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "roomgrad", "new", name],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "shared")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    return roomgrad("new", name, cwd=folder)
 
 
 def test_the_folder_is_made_as_ruff_would_have_it(tmp_path: Path) -> None:

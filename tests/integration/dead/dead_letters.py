@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 from roomgrad import Context, Message
 from roomgrad.runtime.replica import Replica
-from tests.integration.conftest import ROOT, EchoRun
+from tests import roomgrad_command
+from tests.integration.conftest import EchoRun
 from tests.integration.echo import echo_component
 from tests.waiting import until
 
 
 def roomgrad(echo: EchoRun, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
-    """The command, on the server and the run of a test."""
-    environ = {**os.environ, "REDIS_URL": echo.url, "RUN": echo.names.run, "COLUMNS": "300"}
-    environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-    return subprocess.run(
-        [sys.executable, "-m", "roomgrad", "dead", *words],
-        env=environ,
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    """Run the command `dead` on the server and the run of a test."""
+    environ = {"REDIS_URL": echo.url, "RUN": echo.names.run, "COLUMNS": "300"}
+    return roomgrad_command.roomgrad("dead", *words, environ=environ, typed=typed)
 
 
 def make_dead_letter(echo: EchoRun, *values: float) -> tuple[Message, str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +19,7 @@ from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet.contract import TREBUCHET
+from tests import roomgrad_command
 from tests.integration.conftest import ROOT, answers
 from tests.waiting import until
 
@@ -99,9 +98,9 @@ def do(client: redis.Redis, finding: Finding) -> None:
 
 
 def roomgrad(url: str, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    known = {**os.environ, "PYTHONPATH": str(ROOT / "shared"), "REDIS_URL": url, **environ}
-    command = [sys.executable, "-m", "roomgrad", "doctor", *words]
-    return subprocess.run(command, env=known, capture_output=True, text=True, timeout=60)
+    """Run the command `doctor` on a server."""
+    variables = {"REDIS_URL": url, **environ}
+    return roomgrad_command.roomgrad("doctor", *words, environ=variables)
 
 
 def begin(client: redis.Redis, names: Names) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +22,8 @@ from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.midi import from_midi
 from roomgrad_melody.rows import as_given
-from tests.integration.conftest import ROOT, EchoRun, make_echo_run
+from tests.integration.conftest import EchoRun, make_echo_run
+from tests.roomgrad_command import roomgrad
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -64,18 +63,10 @@ class RatingFiles:
         return any(True for _ in keys)
 
     def types(self, *words: str, given: str = "") -> subprocess.CompletedProcess[str]:
-        """A command of this run."""
-        path = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        here = {"REDIS_URL": self.echo.url, "ROOMGRAD_STATE": str(self.folder / "state")}
-        return subprocess.run(
-            [sys.executable, "-m", "roomgrad", *words, "--run", self.run],
-            env={**os.environ, **here, "PYTHONPATH": path},
-            cwd=self.folder,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        """Run a command on this run."""
+        environ = {"REDIS_URL": self.echo.url, "ROOMGRAD_STATE": str(self.folder / "state")}
+        words = (*words, "--run", self.run)
+        return roomgrad(*words, environ=environ, cwd=self.folder, typed=given)
 
     def file(self, name: str, text: str) -> str:
         (self.folder / name).write_bytes(text.encode())
@@ -229,12 +220,7 @@ def test_the_best_melodies_become_files(rating_files: RatingFiles) -> None:
     paths = sorted((rating_files.folder / "tunes").glob("*.mid"))
     assert paths
     genome = as_given(from_midi(paths[0].read_bytes()))
-    read = subprocess.run(
-        [sys.executable, "-m", "roomgrad", "melody", "import", str(paths[0])],
-        capture_output=True,
-        text=True,
-        cwd=ROOT / "shared",
-    )
+    read = roomgrad("melody", "import", str(paths[0]))
     assert read.stdout.strip() == genome
     rating_files.types("melody", "export", "sounds", "--format", "wav")
     assert sorted((rating_files.folder / "sounds").glob("*.wav"))
