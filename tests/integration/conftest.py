@@ -59,6 +59,12 @@ class EchoRun:
         until(lambda: self.client.exists(self.names.alive(replica.consumer)))
         return replica
 
+    def stop(self, *replicas: Replica) -> None:
+        """Stop replicas, and wait until each has read its last message."""
+        for replica in replicas:
+            replica.stop()
+            until(lambda each=replica: not self.client.exists(self.names.alive(each.consumer)))
+
     def spawn(self, behaviour: str, **more: Any) -> subprocess.Popen[bytes]:
         """An echo component as a process of its own."""
         flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**QUICK, **more}.items()]

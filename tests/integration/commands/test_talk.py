@@ -211,7 +211,7 @@ def test_request_shows_the_answer_of_its_root(echo: EchoRun) -> None:
 
 
 def test_who_does_not_answer_is_named(echo: EchoRun) -> None:
-    echo.start(echo_component()).stop()
+    echo.stop(echo.start(echo_component()))
     words = ("request", "input", "[1]", "--answer", "output", "--timeout", "0.2")
     assert "no answer in room output" in refused(echo, *words, code=1)
 

@@ -7,7 +7,6 @@ import subprocess
 from typing import Any
 
 from roomgrad import Context, Message
-from roomgrad.runtime.replica import Replica
 from tests import roomgrad_command
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import echo_component
@@ -26,19 +25,12 @@ def make_dead_letter(echo: EchoRun, *values: float) -> tuple[Message, str]:
     broken = echo.start(echo_component(raising), max_deliveries=1)
     message = echo.send(*values)
     until(lambda: echo.client.xlen(echo.names.dead()) == before + 1)
-    leave(echo, broken)
+    echo.stop(broken)
     return message, newest(echo)
 
 
 def raising(message: Message, context: Context) -> None:
     raise RuntimeError("no such word")
-
-
-def leave(echo: EchoRun, *replicas: Replica) -> None:
-    """They stop, and have read their last message when this returns."""
-    for replica in replicas:
-        replica.stop()
-        until(lambda replica=replica: not echo.client.exists(echo.names.alive(replica.consumer)))
 
 
 def newest(echo: EchoRun) -> str:

@@ -18,7 +18,7 @@ from roomgrad.inspect.dead_letters import DeadLetters, NotRequeued
 from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, EchoRun, OwnServer
-from tests.integration.dead.dead_letters import leave, make_dead_letter, newest, raising, roomgrad
+from tests.integration.dead.dead_letters import make_dead_letter, newest, raising, roomgrad
 from tests.integration.echo import (
     FORWARD,
     INPUT,
@@ -72,9 +72,9 @@ def test_other_groups_of_the_stream_do_not_handle_it_twice(echo: EchoRun, away: 
     broken = echo.start(counting("echo", raising), max_deliveries=1)
     message = echo.send(1)
     until(lambda: echo.dead_letters() and echo.counter("received", "listener") == 1)
-    leave(echo, broken)
+    echo.stop(broken)
     if away:
-        leave(echo, listening)
+        echo.stop(listening)
     assert DeadLetters(echo.client, echo.names, TWO).requeue(only(echo))
     echo.start(counting("echo"))
     if away:
@@ -95,7 +95,7 @@ def test_a_group_that_was_destroyed_meanwhile_passes_it_over_too(echo: EchoRun) 
     broken = echo.start(counting("echo", raising), max_deliveries=1)
     echo.send(1)
     until(lambda: echo.dead_letters() and echo.counter("received", "listener") == 1)
-    leave(echo, listening, broken)
+    echo.stop(listening, broken)
     echo.client.xgroup_destroy(echo.names.stream(*BOTH.key), "listener")
     assert DeadLetters(echo.client, echo.names, TWO).requeue(only(echo))
     echo.start(counting("listener"))
@@ -116,7 +116,7 @@ def done(echo: EchoRun, group: str, entry: str) -> bool:
 
 def test_many_operators_at_once_make_one_message_of_each_letter(echo: EchoRun) -> None:
     """Whoever comes later is told that the letter is gone."""
-    leave(echo, echo.start(echo_component()))
+    echo.stop(echo.start(echo_component()))
     key = echo.names.stream(*REQUESTS.key)
     history = json.dumps({"reason": "x", "stream": key, "group": "echo", "deliveries": 1})
     for number in range(40):
@@ -148,7 +148,7 @@ def test_two_commands_at_once_requeue_each_letter_once(echo: EchoRun) -> None:
 
 def test_an_operator_who_is_killed_leaves_the_letter_or_the_message(own_echo: EchoRun) -> None:
     """Of each letter exactly one of the two is there, wherever the process died."""
-    leave(own_echo, own_echo.start(echo_component()))
+    own_echo.stop(own_echo.start(echo_component()))
     key = own_echo.names.stream(*REQUESTS.key)
     history = json.dumps({"reason": "x", "stream": key, "group": "echo", "deliveries": 1})
     many = 3000
