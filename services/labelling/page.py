@@ -58,7 +58,6 @@ class Page:
     def app(self) -> Starlette:
         """Return the application, without its guard."""
         routes = [
-            Route("/", self.index),
             Route("/healthz", self.health),
             Route("/api/state", self.show_state),
             Route("/api/events", self.show_events),
@@ -71,10 +70,6 @@ class Page:
             Mount("/panels/melody", StaticFiles(directory=Panel.static)),
         ]
         return Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
-
-    async def index(self, _request: Request) -> Response:
-        """Return the page."""
-        return serving.index(STATIC)
 
     async def health(self, _request: Request) -> Response:
         """Return 200 if the page and its connection to Redis work, 503 with the reason if not."""

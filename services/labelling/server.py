@@ -9,12 +9,13 @@ import orjson
 import structlog
 
 from roomgrad.codec import pack
+from roomgrad.errors import Unavailable
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import address
 from roomgrad.runtime.replica import Replica
 from roomgrad.web import serving
 from roomgrad.web.events import Events
-from roomgrad.web.serving import LAST_RESORT_S, Listener, Unavailable
+from roomgrad.web.serving import LAST_RESORT_S, Listener
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import LABELLING, MELODY
 from roomgrad_melody.snapshot import SnapshotReader

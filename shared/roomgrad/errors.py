@@ -4,6 +4,7 @@
     ├── SettingsError       a setting is unknown or out of range        (exit code 2)
     ├── RunMismatch         a run exists with other settings            (exit code 2)
     ├── ServerError         the Redis server cannot serve
+    │   ├── Unavailable     a page cannot ask its server now
     │   └── NoServer        nothing answered, or nothing could be started
     │       └── TLSError    what answered does not prove by TLS that it is the server
     ├── ConnectionLost      the connection to the server broke; an OSError, too
@@ -53,6 +54,10 @@ class ServerError(RoomgradError):
 
 class NoServer(ServerError):
     """Raised when no server answers; the text names the addresses that were tried."""
+
+
+class Unavailable(ServerError):
+    """Raised when a page cannot ask its server now; the page shows the text to its user."""
 
 
 class TLSError(NoServer):

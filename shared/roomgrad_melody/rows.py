@@ -101,7 +101,7 @@ class Result:
             self.more += 1
 
 
-class InvalidValue(ValueError):
+class InvalidValue(FormatError, ValueError):
     """Raised for an invalid value of a field; has the value as text, and what was expected."""
 
     def __init__(self, value: str, expected: str) -> None:

@@ -19,8 +19,11 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from roomgrad import Context, Message
+from roomgrad.codec import pack
 from roomgrad.errors import MessageError, SettingsError
 from roomgrad.runtime.observe import metrics, otel_env, spans
+from roomgrad.runtime.observe.collectors import RunCollector
+from roomgrad.systems import Gauge
 from roomgrad.testing import running
 from tests.collector import attributes, collecting
 from tests.integration.conftest import ROOT, EchoRun, OwnServer, make_echo_run
@@ -75,6 +78,28 @@ def test_every_outcome_is_counted(echo: EchoRun) -> None:
     assert sum(each.value for each in found["roomgrad_redelivered_total"]) >= 1
     assert [each.value for each in found["roomgrad_dead_letters"]] == [2.0]
     assert {e.labels["name"]: e.value for e in found["roomgrad_counted_total"]} == {"received": 1.0}
+
+
+def test_gauges_of_a_system_come_from_the_newest_record_of_its_tables(echo: EchoRun) -> None:
+    """Records are numbered like finished batches; a table without one has no value."""
+    gauges = [
+        Gauge("test_height", "Height of the newest batch.", "echo", "flights", "height"),
+        Gauge("test_depth", "Depth of the newest batch.", "echo", "dives", "depth"),
+    ]
+    echo.client.hset(echo.names.counters("echo"), "finished", 3)
+    for number, height in enumerate((9.0, 8.0, 7.0, 6.5)):
+        record = pack({"step": number, "height": height, "loss": height / 2})
+        for table in ("flights", "losses"):
+            echo.client.hset(echo.names.table(table), str(number), record)
+    collector = RunCollector("echo", echo.names, echo.url, "", gauges=gauges)
+    with contextlib.closing(collector):
+        values = {
+            family.name: [each.value for each in family.samples] for family in collector.collect()
+        }
+    assert values["test_height"] == [6.5]
+    assert values["roomgrad_loss"] == [3.25]
+    assert values["test_depth"] == []
+    assert "roomgrad_miss_metres" not in values, "it is of another system"
 
 
 def test_nothing_is_imported_unless_it_is_asked_for() -> None:

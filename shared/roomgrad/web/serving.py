@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, TypeVar
@@ -20,12 +20,12 @@ import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Mount
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from roomgrad import log as logs
-from roomgrad.errors import MessageError, RoomgradError, RunMismatch, SettingsError
+from roomgrad.errors import MessageError, RoomgradError, RunMismatch, SettingsError, Unavailable
 from roomgrad.settings import load
 from roomgrad.web.connections import MOST_HEADER_BYTES, Connection
 from roomgrad.web.guard import Guard, is_local, refuse
@@ -41,10 +41,6 @@ SHORTEST_TOKEN = 16  # characters
 LAST_RESORT_S = 1.7  # from the signal until the process ends, whatever still runs
 
 mimetypes.add_type("text/javascript", ".js")  # some machines register another type, or none
-
-
-class Unavailable(Exception):
-    """Raised when the Redis server cannot be asked now; the page shows the text to its user."""
 
 
 class Server(Protocol):
@@ -190,25 +186,24 @@ def _token(settings: WebSettings) -> str:
 # parts of every application
 
 
-def files(own: Path) -> list[Mount]:
-    """Return the routes of a page's own files, and of those that all pages share."""
+def files(own: Path) -> list[BaseRoute]:
+    """Return the routes of a page: its `index.html`, its own files, those that all pages share."""
+
+    def index(_request: Request) -> Response:
+        return FileResponse(own / "index.html", headers={"cache-control": "no-cache"})
+
     return [
+        Route("/", index),
         Mount("/static", StaticFiles(directory=own)),
         Mount("/shared", StaticFiles(directory=SHARED)),
     ]
 
 
-def index(own: Path) -> Response:
-    """Return the page itself."""
-    return FileResponse(own / "index.html", headers={"cache-control": "no-cache"})
+def _refuse_with(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
+    async def handle(_request: Request, error: Exception) -> Response:
+        return refuse(status, str(error))
 
-
-async def _on_bad_request(_request: Request, error: Exception) -> Response:
-    return refuse(422, str(error))
-
-
-async def _on_unavailable(_request: Request, error: Exception) -> Response:
-    return refuse(503, str(error))
+    return handle
 
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
@@ -222,8 +217,8 @@ async def _on_failure(request: Request, error: Exception) -> Response:
 
 
 EXCEPTION_HANDLERS: Mapping[Any, Any] = {
-    MessageError: _on_bad_request,
-    Unavailable: _on_unavailable,
+    MessageError: _refuse_with(422),
+    Unavailable: _refuse_with(503),
     HTTPException: _on_http_error,
     Exception: _on_failure,
 }

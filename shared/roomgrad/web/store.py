@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import anyio
 import anyio.to_thread
 import redis
 
-from roomgrad.errors import ServerError
-from roomgrad.web.serving import Unavailable
+from roomgrad.errors import ServerError, Unavailable
+from roomgrad.redis.client import Client
 
 ANSWERS_IN_S = 8.0  # a command that waits for the server's disk takes up to 5
 
 
-class Closable(Protocol):
-    """A connection."""
-
-    def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=Closable)
+C = TypeVar("C", redis.Redis, Client)
 T = TypeVar("T")
 
 
@@ -30,7 +24,7 @@ class Store(Generic[C]):
     """One connection for all requests, opened by the first one that succeeds."""
 
     def __init__(self, connect: Callable[[], C]) -> None:
-        self._connect = connect
+        self._connect: Callable[[], C] = connect
         self._connection: C | None = None
         self._lock = threading.Lock()
 

@@ -17,13 +17,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from roomgrad.errors import RoomgradError
+from roomgrad.errors import RoomgradError, Unavailable
 from roomgrad.inspect import traces
+from roomgrad.inspect.curves import Curves
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
 from roomgrad.web import serving
 from roomgrad.web.dashboard import panels
-from roomgrad.web.dashboard.training import Curves
 from roomgrad.web.dashboard.watch import Watch
 from roomgrad.web.events import MOST_STREAMS
 from roomgrad.web.guard import refuse
@@ -55,7 +55,6 @@ class Page:
     def app(self) -> Starlette:
         """Return the application, without its guard."""
         routes = [
-            Route("/", self.index),
             Route("/healthz", self.health),
             Route("/api/runs", self.show_runs),
             Route("/api/events", self.show_events),
@@ -65,10 +64,6 @@ class Page:
             *panels.files(),
         ]
         return Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
-
-    async def index(self, _request: Request) -> Response:
-        """Return the page."""
-        return serving.index(STATIC)
 
     async def health(self, _request: Request) -> Response:
         """Return 200: the page works. Its events tell whether the Redis server does."""
@@ -121,6 +116,8 @@ class Page:
 
         try:
             return _json(await self.store(names.run).ask(work))
+        except Unavailable:
+            raise
         except RoomgradError as error:
             raise HTTPException(404, str(error)) from error
 

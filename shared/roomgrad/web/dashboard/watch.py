@@ -10,17 +10,17 @@ import orjson
 import redis
 import structlog
 
+from roomgrad.errors import Unavailable
 from roomgrad.inspect import replicas, snapshot
+from roomgrad.inspect.curves import Curves
+from roomgrad.inspect.graph import graph
 from roomgrad.inspect.keys import stream_keys
+from roomgrad.inspect.newest import newest_letters, newest_roots
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
-from roomgrad.web.dashboard.graph import graph
 from roomgrad.web.dashboard.panels import Panel, panel_of
-from roomgrad.web.dashboard.roots import newest_letters, newest_roots
-from roomgrad.web.dashboard.training import Curves
 from roomgrad.web.events import Events
-from roomgrad.web.serving import Unavailable
 from roomgrad.web.store import Store
 
 log = structlog.get_logger("roomgrad")
