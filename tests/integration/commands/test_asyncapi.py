@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,15 +14,9 @@ from roomgrad.inspect import asyncapi
 from roomgrad.names import Names
 from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad.schema import Declaration
-from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
-from roomgrad_trebuchet.simulator.handlers import component as simulator
-from roomgrad_trebuchet.trainer.handlers import component as trainer
 from tests.integration.commands.command_line import refused, shown
-from tests.integration.conftest import ROOT, EchoRun
+from tests.integration.conftest import EchoRun
 from tests.integration.echo import REQUESTS, echo_component
-
-EXAMPLE = ROOT / "docs" / "asyncapi.yaml"
 
 
 def resolved(document: dict[str, Any], reference: str) -> Any:
@@ -93,14 +86,6 @@ def test_a_running_system_is_described_with_what_it_says_of_itself(echo: EchoRun
     for wrong in ({"DATA": [["x"]]}, {"TYPE": "DATA/TEXT"}, {"MODEL_STATUS": 3}, {"MORE": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**body, **wrong}, payload)
-
-
-def test_the_example_of_the_pages_is_up_to_date() -> None:
-    """`SYSTEM` as its handlers declare it."""
-    declared = {each.name: Declaration.of(each) for each in (trainer, controlmodel, simulator)}
-    system = systems()["trebuchet"]
-    document = asyncapi.document(system, Names(system.name), declared)
-    assert Path(EXAMPLE).read_text() == asyncapi.as_yaml(document)
 
 
 def test_a_system_is_described_without_any_server(echo: EchoRun) -> None:
