@@ -15,9 +15,9 @@ from roomgrad.inspect.entries import MessageHeader, entry_id, read_headers
 from roomgrad.inspect.keys import parse_stream_key, stream_keys
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.names import Names
+from roomgrad.redis.streams import START, newest_entry, read_after
 
-BLOCK_MS = 500
-COUNT = 200  # entries of one read
+BLOCK_S = 0.5
 SEARCH_S = 2.0  # between two searches for TYPEs that are new in the room
 RETRY_S = 0.25
 
@@ -116,15 +116,15 @@ class _Positions:
         self._headers = ReadScript(client, "headers")
         self._searched = 0.0
         self._read: dict[str, str] = {}  # by key
-        self._search(self._newest_entry)
+        self._search(lambda key: newest_entry(client, key))
 
     def newest(self, count: int) -> list[Entry]:
         """Return the newest messages before the positions, the oldest first."""
         found = [
-            self._entry(key, *each)
+            self._entry(key, entry.decode(), pairs)
             for key, at in self._read.items()
-            if count and at != "0-0"
-            for each in self._client.xrevrange(key, max=at, count=count)
+            if count and at != START
+            for entry, pairs in self._client.xrevrange(key, max=at, count=count)
         ]
         return sorted(found, key=lambda each: entry_id(each.entry))[-count:]
 
@@ -132,13 +132,9 @@ class _Positions:
         """Return what is new; wait for it for half a second."""
         self._refresh()
         if not self._read:
-            time.sleep(BLOCK_MS / 1000)
+            time.sleep(BLOCK_S)
             return []
-        found = []
-        for key, entries in self._client.xread(self._read, count=COUNT, block=BLOCK_MS):
-            name = key.decode()
-            self._read[name] = entries[-1][0].decode()
-            found += [self._entry(name, *each) for each in entries]
+        found = [self._entry(*each) for each in read_after(self._client, self._read, BLOCK_S)]
         return sorted(found, key=lambda each: entry_id(each.entry))
 
     def read_headers(self) -> list[MessageHeader]:
@@ -154,10 +150,10 @@ class _Positions:
     def _refresh(self) -> None:
         if self.away:  # a server that was emptied counts from its clock again, which may be behind
             for key, at in self._read.items():
-                if entry_id(self._newest_entry(key)) < entry_id(at):
-                    self._read[key] = "0-0"
+                if entry_id(newest_entry(self._client, key)) < entry_id(at):
+                    self._read[key] = START
         if time.monotonic() - self._searched > SEARCH_S:
-            self._search(lambda _: "0-0")
+            self._search(lambda _: START)
 
     def _search(self, position: Callable[[str], str]) -> None:
         """Find the streams of the rooms. Those that appear later are read from their beginning."""
@@ -166,9 +162,5 @@ class _Positions:
             if key not in self._read and self._wanted(parse_stream_key(self._names, key)):
                 self._read[key] = position(key)
 
-    def _newest_entry(self, key: str) -> str:
-        newest = self._client.xrevrange(key, count=1)
-        return newest[0][0].decode() if newest else "0-0"
-
-    def _entry(self, key: str, entry: bytes, pairs: dict[bytes, bytes]) -> Entry:
-        return Entry(entry.decode(), *parse_stream_key(self._names, key), list(pairs.items()))
+    def _entry(self, key: str, entry: str, pairs: dict[bytes, bytes]) -> Entry:
+        return Entry(entry, *parse_stream_key(self._names, key), list(pairs.items()))

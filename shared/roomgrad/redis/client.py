@@ -18,6 +18,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.streams import START, newest_entry, read_after
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 
 # Messages that open a root are held back while so many of their stream are not acknowledged.
@@ -199,22 +200,21 @@ class Client:
         """
         stream = self.system.stream(*answer)
         key = self.names.stream(*stream.key)
-        after = self._patiently(lambda _: self._newest(key))
+        positions = {key: self._patiently(lambda _: newest_entry(self.redis, key))}
         message = Message.open(room, data, type=type_, status=status, **(fields or {}))
-        sent = self.send(message).encode()
-        question = sent if answer == (room, type_) else b""  # which is no answer to itself
+        sent = self.send(message)
+        question = sent if answer == (room, type_) else ""  # which is no answer to itself
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
-                found = self._after(key, after, left)
+                found = read_after(self.redis, positions, min(1.0, left))
             except (redis.ConnectionError, redis.TimeoutError):
                 if not self._watched:
                     raise
-                after = b"0-0"  # the next master's clock, and with it its entry ids, may be behind
+                positions[key] = START  # the next master's clock, so its entry IDs, may be behind
                 time.sleep(RETRY_S)
                 continue
-            for entry, values in found:
-                after = entry
+            for _, entry, values in found:
                 of_root = values.get(b"ROOT_ID") == message.root_id.encode()
                 if of_root and entry != question:
                     return self._decoded(entry, values, stream)
@@ -223,23 +223,12 @@ class Client:
             f"are its components running? `roomgrad up {self.system.name}` starts them"
         )
 
-    def _after(self, key: str, entry: bytes, left_s: float) -> list[tuple[bytes, Any]]:
-        """What comes after an entry, within a second."""
-        block = max(1, min(1000, round(left_s * 1000)))
-        found: Any = self.redis.xread({key: entry}, count=100, block=block)
-        return list(found[0][1]) if found else []
-
-    def _decoded(self, entry: bytes, values: dict[bytes, bytes], stream: Stream) -> Message:
+    def _decoded(self, entry: str, values: dict[bytes, bytes], stream: Stream) -> Message:
         flat = [part for pair in values.items() for part in pair]
         try:
-            return codec.decode(entry.decode(), flat, stream)
+            return codec.decode(entry, flat, stream)
         except MessageError as error:
             raise NoAnswer(f"the answer cannot be read: {error}") from error
-
-    def _newest(self, key: str) -> bytes:
-        newest: Any = self.redis.xrevrange(key, count=1)
-        entry: bytes = newest[0][0] if newest else b"0-0"
-        return entry
 
     def _hold_back(self, key: str) -> None:
         """Looks who is behind, but not before each message: as many fit as were free just then."""

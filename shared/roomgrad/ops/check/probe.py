@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from roomgrad import codec
 from roomgrad.errors import MessageError, RoomgradError
+from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.ops.check.streams import TrainingStreams
 from roomgrad.redis.client import Client
+from roomgrad.redis.streams import newest_entry, read_after
 from roomgrad.rooms import ModelStatus, Stream
 
 Floats = NDArray[np.floating[Any]]
@@ -50,7 +52,7 @@ class Probe:
         self.streams = streams
         self.timeout_s = timeout_s
         self._roots: list[bytes] = []  # opened by this probe; others may train in the same run
-        self._last_dead_letter = self._newest_dead_letter()
+        self._last_dead_letter = newest_entry(client, names.dead())
 
     # requests
 
@@ -104,8 +106,7 @@ class Probe:
 
     def newest(self, stream: Stream) -> str:
         """Return the ID of the newest entry; later ones are replies to later requests."""
-        newest = self._client.xrevrange(self.names.stream(*stream.key), count=1)
-        return newest[0][0].decode() if newest else "0-0"
+        return newest_entry(self._client, self.names.stream(*stream.key))
 
     def is_silent(self, stream: Stream, after: str, root_id: str, seconds: float) -> bool:
         """Whether no message of a root comes within this time."""
@@ -130,26 +131,17 @@ class Probe:
         self, stream: Stream, after: str, seconds: float
     ) -> Iterator[tuple[str, dict[bytes, bytes]]]:
         """Yield entries of a stream as they come."""
-        key, until = self.names.stream(*stream.key), time.monotonic() + seconds
+        positions, until = {self.names.stream(*stream.key): after}, time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            block = max(1, min(500, round(left * 1000)))
-            found = self._client.xread({key: after}, count=100, block=block)
-            for entry, pairs in found[0][1] if found else ():
-                after = entry.decode()
-                yield after, pairs
+            for _, entry, pairs in read_after(self._client, positions, min(0.5, left)):
+                yield entry, pairs
 
     def _reason(self) -> str:
         """Return the reason in the newest dead letter, if there is a new one."""
-        newest = self._newest_dead_letter()
-        if newest == self._last_dead_letter:
+        newest = next(DeadLetters(self._client, self.names).newest_first(), None)
+        if newest is None or newest.entry == self._last_dead_letter:
             return ""
-        _, pairs = newest[0]
-        reason = codec.parse_body(pairs.get(b"history", b"{}")).get("reason", "")
-        return f"; the newest dead letter says: {reason}"
-
-    def _newest_dead_letter(self) -> list[Any]:
-        found: list[Any] = self._client.xrevrange(self.names.dead(), count=1)
-        return found
+        return f"; the newest dead letter says: {newest.reason}"
 
     # state
 
