@@ -2,7 +2,9 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := embedded,torch,simulator,melody,picture,observe,rivals,dev
+EXTRAS := cli,embedded,torch,web,observe,rivals,dev
+DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgrad_melody[all] \
+	shared/roomgrad_swergio
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
@@ -38,8 +40,8 @@ $(VENV)/installed: shared/pyproject.toml $(wildcard shared/*/pyproject.toml) con
 		fi; \
 	fi
 	@echo "installing into $(VENV), a minute or two the first time ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable 'shared[$(EXTRAS)]' \
-		--editable shared/roomgrad_trebuchet --editable shared/roomgrad_melody --editable shared/roomgrad_swergio
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		$(patsubst %,--editable '%',$(DISTRIBUTIONS))
 	@touch $@
 
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
@@ -95,10 +97,10 @@ down: ## stop the containers; their data stays
 # torch names its build in its version; 2.13.0+cpu is the same torch as 2.13.0.
 freeze: install ## take the newest versions of everything into constraints.txt
 	$(BIN)/python -m venv --upgrade-deps --clear build/freeze
-	build/freeze/bin/python -m pip install --quiet './shared[$(EXTRAS)]'
+	build/freeze/bin/python -m pip install --quiet $(patsubst %,'./%',$(DISTRIBUTIONS))
 	grep '^#' constraints.txt >build/constraints.txt
-	build/freeze/bin/python -m pip freeze --all --exclude pip --exclude roomgrad \
-		| sed 's/+[a-z0-9.]*$$//' >>build/constraints.txt
+	build/freeze/bin/python -m pip freeze --all --exclude pip \
+		| grep -v '^roomgrad' | sed 's/+[a-z0-9.]*$$//' >>build/constraints.txt
 	mv build/constraints.txt constraints.txt && rm -rf build
 
 clean: ## remove .venv and caches; runs in .roomgrad stay

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import redis
 
-from roomgrad.inspect import weights
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
@@ -94,6 +93,8 @@ def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMO
 
 def hash_parameters(safetensors: bytes) -> str:
     """The SHA-256 of the parameter bytes alone, in the order of their names."""
+    from roomgrad.inspect import weights  # needs the package safetensors, of `roomgrad[cli]`
+
     return weights.sha256(weights.read(safetensors))
 
 

@@ -37,12 +37,14 @@ def page() -> str:
 
 def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     """Yield each command by its full name, those of a group too."""
-    if not hasattr(command, "commands"):
+    if not hasattr(command, "list_commands"):
         yield name, command
         return
-    for each in command.commands.values():
+    context = typer.Context(command)
+    for word in command.list_commands(context):
+        each = command.get_command(context, word)
         if not each.hidden:
-            yield from _commands(f"{name} {each.name}", each)
+            yield from _commands(f"{name} {word}", each)
 
 
 def _options(command: Any) -> list[Any]:

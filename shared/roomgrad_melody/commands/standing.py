@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from roomgrad.codec import decode, unpack
 from roomgrad.errors import MessageError
-from roomgrad.inspect import weights
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
@@ -114,6 +113,8 @@ def best(client: redis.Redis, names: Names) -> tuple[int, Genomes, NDArray[np.fl
 
 def weights_sha256(client: redis.Redis, names: Names) -> str:
     """Return the SHA-256 of the network's parameters; empty if there is no network yet."""
+    from roomgrad.inspect import weights  # needs the package safetensors, of `roomgrad[cli]`
+
     stored = client.hget(names.model(EVALNET), "weights")
     return weights.sha256(weights.read(stored)) if isinstance(stored, bytes) else ""
 
