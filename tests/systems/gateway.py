@@ -129,7 +129,8 @@ class GatewayRun:
 
         def left() -> bool:
             lines = log.read_text().rpartition("\n")[0].splitlines()
-            gone = [each for each in map(json.loads, lines) if each["event"] == "a client left"]
+            found = list(map(json.loads, lines))
+            gone = [each for each in found if each["event"] == "client disconnected"]
             return any(each["client"].startswith(f"{name} ") for each in gone)
 
         until(left)
