@@ -30,7 +30,7 @@ from roomgrad.cli.info import info
 from roomgrad.cli.lag import lag
 from roomgrad.cli.memory import memory
 from roomgrad.cli.model import model
-from roomgrad.cli.new.cli import new
+from roomgrad.cli.new import new
 from roomgrad.cli.ps import ps
 from roomgrad.cli.pub import pub
 from roomgrad.cli.rates import bw, delay, hz

@@ -9,68 +9,106 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.cli.new.folder import contents
 from tests.integration.conftest import ROOT
 from tests.roomgrad_command import roomgrad
 
 
-def new(folder: Path, name: str) -> subprocess.CompletedProcess[str]:
-    return roomgrad("new", name, cwd=folder)
+def new(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Call `roomgrad new` in a folder."""
+    return roomgrad("new", *words, cwd=folder)
 
 
-def test_the_folder_is_made_as_ruff_would_have_it(tmp_path: Path) -> None:
-    """By its defaults, and with the name where it belongs."""
-    made = new(tmp_path, "garden")
-    assert made.returncode == 0, made.stderr
-    assert "roomgrad up garden.yaml" in made.stdout
-    folder = tmp_path / "garden"
-    assert {each.name for each in folder.iterdir()} == set(contents("garden"))
-    assert 'name="garden"' in (folder / "contract.py").read_text()
-    for words in (["format", "--check"], ["check", "--select=E,F,I,UP,B"]):
-        command = [sys.executable, "-m", "ruff", *words, "--isolated", "."]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.parametrize("name", ["", "Home", "a-b", "../x", "9", "trebuchet", "world", "x" * 33])
-def test_a_name_that_could_not_work_is_refused(tmp_path: Path, name: str) -> None:
-    refused = new(tmp_path, name)
-    assert refused.returncode == 2
-    assert f"cannot be called {name!r}" in refused.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_written_over(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    refused = new(tmp_path, "home")
-    assert refused.returncode == 2
-    assert "File exists" in refused.stderr
-    assert list((tmp_path / "home").iterdir()) == []
-
-
-def run(folder: Path, *words: str) -> None:
-    """A Python of somebody who has roomgrad installed."""
+def run(folder: Path, *words: str) -> str:
+    """Return what a Python program prints in a project, as if roomgrad were installed."""
+    paths = os.pathsep.join([str(ROOT / "shared"), str(folder)])
     done = subprocess.run(
         [sys.executable, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "shared"), "MYPYPATH": str(ROOT / "shared")},
+        env={**os.environ, "PYTHONPATH": paths, "MYPYPATH": str(ROOT / "shared")},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=170,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
-def test_its_learner_goes_on_when_a_batch_is_given_up(tmp_path: Path) -> None:
-    """And what is none of its batches is condemned at once, not tried ten times."""
-    assert new(tmp_path, "home").returncode == 0
-    run(tmp_path / "home", "-c", GOES_ON)
+def add(file: Path, before: str, text: str) -> None:
+    """Put text before the only place in a file that reads so."""
+    content = file.read_text()
+    assert content.count(before) == 1
+    file.write_text(content.replace(before, text + before))
+
+
+@pytest.fixture(scope="module")
+def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of a system `garden` with one more component, `gauge`, as the command says."""
+    folder = tmp_path_factory.mktemp("new")
+    made = new(folder, "garden")
+    assert made.returncode == 0, made.stderr
+    assert "pip install -e . && roomgrad up garden" in made.stdout
+    more = new(folder / "garden", "gauge", "--system", "garden")
+    assert more.returncode == 0, more.stderr
+    lines = [line.strip() for line in more.stdout.splitlines()]
+    contract = folder / "garden/garden/contract.py"
+    [room] = [line for line in lines if line.startswith("GAUGE_ROOM = ")]
+    [stream] = [line for line in lines if line.startswith("streams=(..., ")]
+    add(contract, "\nHEATED = ", 'GAUGE = "gauge"\n')
+    add(contract, "\nFORWARD = ", f"{room}\n")
+    add(contract, "),\n    streams=(", ", GAUGE")
+    add(contract, "    ),\n)\n", f"        {stream.removeprefix('streams=(..., ')[:-2]},\n")
+    assert 'GAUGE = "gauge"' in lines
+    return folder / "garden"
+
+
+@pytest.mark.parametrize("words", [["format", "--check"], ["check"]])
+def test_a_project_is_laid_out_as_ruff_would_have_it(garden: Path, words: list[str]) -> None:
+    """By its own pyproject.toml, with a component that was added."""
+    run(garden, "-m", "ruff", *words, ".")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_project_passes_mypy(garden: Path) -> None:
+    """With its own strict settings."""
+    assert "no issues found in 16 source files" in run(garden, "-m", "mypy", ".")
+
+
+@pytest.mark.timeout(180)
+def test_a_project_passes_its_own_tests(garden: Path) -> None:
+    """On a real server."""
+    printed = run(garden, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    assert "2 passed" in printed
+
+
+def test_an_added_component_can_be_called(garden: Path) -> None:
+    """Its contract, its plug-in and its handler fit together."""
+    run(garden, "-c", CALLS_THE_GAUGE)
+
+
+CALLS_THE_GAUGE = """
+import numpy as np
+from garden.contract import GAUGE_ROOM
+from garden.gauge.handlers import component
+from garden.plugin import plugin
+from roomgrad import Message
+from roomgrad.testing import call
+
+assert plugin.modules["gauge"] == "garden.gauge"
+called = call(component, Message.open(GAUGE_ROOM, np.zeros(3, "<f4")))
+assert called.counters == {"received": 1}, called.counters
+"""
+
+
+def test_its_thermostat_goes_on_when_a_batch_is_given_up(garden: Path) -> None:
+    """A message that belongs to no batch becomes a dead letter at once, without ten deliveries."""
+    run(garden, "-c", GOES_ON)
 
 
 GOES_ON = """
 import numpy as np
-from contract import FORWARD, GRADIENT, WARMTH
-from learner import component
+from garden.contract import FORWARD, GRADIENT, WARMTH
+from garden.thermostat.handlers import component
 from roomgrad import Message
 from roomgrad.errors import StrayMessage
 from roomgrad.testing import call, call_dead, call_start
@@ -94,8 +132,68 @@ else:
 """
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(180)
-def test_the_folder_passes_mypy(tmp_path: Path) -> None:
-    assert new(tmp_path, "garden").returncode == 0
-    run(tmp_path / "garden", "-m", "mypy", "--strict", ".")
+@pytest.mark.parametrize(
+    "name", ["", "Home", "a-b", "../x", "9", "json", "numpy", "roomgrad", "tests", "x" * 33]
+)
+def test_a_name_that_could_not_work_is_refused(tmp_path: Path, name: str) -> None:
+    """Among them the names of modules that the system would hide."""
+    refused = new(tmp_path, name)
+    assert refused.returncode == 2
+    assert f"cannot be called {name!r}" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    """Neither a system nor a component."""
+    (tmp_path / "home").mkdir()
+    refused = new(tmp_path, "home")
+    assert refused.returncode == 2
+    assert "home exists: choose another name" in refused.stderr
+    assert list((tmp_path / "home").iterdir()) == []
+    assert new(tmp_path, "shed").returncode == 0
+    refused = new(tmp_path / "shed", "house", "--system", "shed")
+    assert refused.returncode == 2
+    assert "house exists: choose another name" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "error"),
+    [
+        ("gauge", "shed", "there is no system 'shed' in"),
+        ("Gauge", "trebuchet", "component cannot be called 'Gauge'"),
+    ],
+)
+def test_a_component_of_no_system_is_refused(
+    tmp_path: Path, name: str, system: str, error: str
+) -> None:
+    """And one whose name could not be a module."""
+    make_checkout(tmp_path)
+    refused = new(tmp_path, name, "--system", system)
+    assert refused.returncode == 2
+    assert error in refused.stderr
+
+
+def make_checkout(folder: Path) -> None:
+    """Make what a checkout of roomgrad has of the trebuchet."""
+    package = folder / "shared/roomgrad_trebuchet"
+    package.mkdir(parents=True)
+    (folder / "services").mkdir()
+    for name in ("contract.py", "plugin.py"):
+        (package / name).write_text((ROOT / "shared/roomgrad_trebuchet" / name).read_text())
+
+
+def test_a_component_of_a_checkout_gets_a_folder_of_its_own_container(tmp_path: Path) -> None:
+    """Like its neighbors in services/, and the command says where else it has to be named."""
+    make_checkout(tmp_path)
+    made = new(tmp_path, "wind_gauge", "--system", "trebuchet")
+    assert made.returncode == 0, made.stderr
+    files = {each.name for each in (tmp_path / "services/wind_gauge").iterdir()}
+    assert files == {"README.md", "__main__.py", "handlers.py", "settings.py"}
+    handlers = (tmp_path / "services/wind_gauge/handlers.py").read_text()
+    for line in (
+        "from roomgrad import Component, Context, Message, on\nfrom roomgrad_trebuchet import",
+        "    contract.WIND_GAUGE,\n    contract.TREBUCHET,\n    WindGaugeSettings,\n",
+    ):
+        assert line in handlers
+    named = ("contract.py", "plugin.py", "pyproject.toml", "docker-compose.yml", "users.acl")
+    assert all(name in made.stdout for name in named)
