@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from roomgrad.cli.new.folder import contents
-from tests.docs.pages import ROOT, blocks
+from roomgrad.cli.new import contents
+from tests.docs.pages import blocks
+from tests.environment import empty_environment
 
 PAGE = "docs/tutorial.md"
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 def test_the_code_of_the_tutorial_is_what_the_command_makes() -> None:
-    made = contents("home").values()
+    made = contents("system", {"name": "home"}).values()
     shown = [block for block in blocks("py") if block.page == PAGE]
     assert len(shown) == 5
     for block in shown:
@@ -27,15 +27,10 @@ def test_the_code_of_the_tutorial_is_what_the_command_makes() -> None:
 
 def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
     """One after the other, in one shell, and none complains."""
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, command in (("python", ""), ("roomgrad", "-m roomgrad")):
-        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
-        (programs / name).chmod(0o755)
+    programs = empty_environment(tmp_path / "environment")
     environ = {
         **{name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "RUN")},
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT / "shared"),
         "ROOMGRAD_STATE": str(tmp_path / "state"),
     }
     script = "\n".join(block.text for block in blocks("bash") if block.page == PAGE)
@@ -53,4 +48,4 @@ def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
     for words in ("2 passed", "home is up", "passed all checks", "finished after", "home is down"):
         assert words in done.stdout, done.stdout
     ps = done.stdout.rpartition("component  state")[2].partition("home is down")[0]
-    assert ps.count("\nworld ") == 2, "two replicas live"
+    assert ps.count("\nhouse ") == 2, "two replicas live"
