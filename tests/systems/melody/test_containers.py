@@ -1,6 +1,6 @@
 """Containers of the melody maker crash and are killed while a rater answers; no answer is lost.
 
-The tests are one story, from top to bottom: one fault after the other, then exact counts.
+The tests build on each other, from top to bottom: one fault after the other, then exact counts.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from tests.systems.melody.play import (
 from tests.systems.project import Project, removed_afterwards
 from tests.waiting import until
 
-# The trebuchet is broken in containers by `make test`, the melody maker by `make test-all`.
+# `make test` runs such tests of the trebuchet, `make test-all` those of the melody maker, too.
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SCALES = {EVOLUTION: 1, EVALNET: 2, LEARNER: 2, LABELLING: 1}
@@ -49,9 +49,9 @@ FILES = ("docker-compose.yml", "deploy/compose.expose.yml")
 TAKEOVER_S = 1.5 * 5.0
 """One and a half leases."""
 
-GOES_ON_S = 1.0
+CONTINUES_S = 1.0
 SLACK_S = 1.5
-"""Of a machine that has other things to do, too."""
+"""For a busy machine."""
 
 UNKNOWN_NAME_S = 2.0
 LOOK_UP = """
@@ -67,26 +67,26 @@ T = TypeVar("T")
 
 
 def report(what: str, seconds: float) -> None:
-    """Shown by `pytest -s`: a number that was measured."""
+    """Print a measured time, for `pytest -s`."""
     print(f"{what} {seconds:.2f} s")
 
 
 @dataclass(frozen=True)
 class Reached:
-    """A server that others have started."""
+    """A server that the test has not started."""
 
     url: str
 
 
 @dataclass
-class Siege:
-    """The melody maker in containers, and what was seen of it."""
+class MelodyContainers:
+    """The melody maker in containers, and the answers seen so far."""
 
     project: Project
     engine: docker.DockerClient
     run: Run
     seen: set[tuple[str, str]] = field(default_factory=set)
-    """Answers that stood in the labels' log at some time: ID and melody."""
+    """Answers that were in the log of labels at some time: ID and melody."""
 
     def containers(self, service: str) -> list[Container]:
         return [self.engine.containers.get(each) for each in self.project.ids(service)]
@@ -96,7 +96,7 @@ class Siege:
         return self.reached(lambda: standing.read(self.run.client, self.run.names))
 
     def reached(self, action: Callable[[], T], timeout_s: float = 60) -> T:
-        """What an action answers once the server is there."""
+        """Return the result of an action, repeated until the server answers."""
         end = time.monotonic() + timeout_s
         while True:
             try:
@@ -105,11 +105,11 @@ class Siege:
                 assert time.monotonic() < end, f"no server for {timeout_s} s"
                 time.sleep(0.002)
 
-    def goes_on(self, answers: int = 3, generations: int = 2) -> None:
-        """Waits for some more answers, optimizer steps and generations."""
+    def continues(self, answers: int = 3, generations: int = 2) -> None:
+        """Wait for some more answers, optimizer steps and generations."""
         before = self.standing()
 
-        def gone_on() -> bool:
+        def has_continued() -> bool:
             now = self.standing()
             assert now.generation >= before.generation
             return (
@@ -118,23 +118,23 @@ class Siege:
                 and now.finished > before.finished
             )
 
-        until(gone_on, timeout_s=120)
+        until(has_continued, timeout_s=120)
 
     def look(self) -> list[tuple[str, str]]:
-        """The answers that stand; none that stood before may be missing."""
+        """Return the answers in the log; none that was there before may be missing."""
         entries = self.reached(lambda: standing.log(self.run.client, self.run.names))
         found = [(entry["answer"], entry["melody"]) for entry in entries]
         assert self.seen <= set(found)
         self.seen |= set(found)
         return found
 
-    def beats(self, container: Container) -> bool:
-        """Whether the component in a container has a heartbeat."""
+    def has_heartbeat(self, container: Container) -> bool:
+        """Return whether the component in a container has a heartbeat."""
         pattern = self.run.names.alive(f"*~{container.id[:12]}~*")
         return self.reached(lambda: any(self.run.client.scan_iter(pattern, count=1000)))
 
-    def held(self, container: Container, component: str) -> list[tuple[str, bytes]]:
-        """The messages that a container has in hand: stream and entry."""
+    def pending(self, container: Container, component: str) -> list[tuple[str, bytes]]:
+        """Return the unacknowledged messages of a container: stream and entry."""
         mine = f"{component}~{container.id[:12]}~".encode()
         keys = [
             self.run.names.stream(*stream.key)
@@ -148,23 +148,23 @@ class Siege:
             if each["consumer"].startswith(mine)
         ]
 
-    def is_owed(self, component: str, key: str, entry: bytes) -> bool:
+    def is_pending(self, component: str, key: str, entry: bytes) -> bool:
         return bool(self.run.client.xpending_range(key, component, entry, entry, 1))
 
-    def freeze_at_work(self, component: str) -> tuple[Container, list[tuple[str, bytes]]]:
-        """Freezes a container of a component at a moment at which it has a message in hand."""
+    def pause_at_work(self, component: str) -> tuple[Container, list[tuple[str, bytes]]]:
+        """Pause a container of a component while it handles a message."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
             for container in self.containers(component):
-                until(lambda each=container: self.held(each, component))
+                until(lambda each=container: self.pending(each, component))
                 container.pause()
-                if held := self.held(container, component):
-                    return container, held
+                if pending := self.pending(container, component):
+                    return container, pending
                 container.unpause()
-        raise AssertionError(f"no {component} could be frozen with a message in hand")
+        raise AssertionError(f"no {component} could be paused while it handles a message")
 
     def settle(self) -> None:
-        """Stops answers and breeding, and waits until nobody has anything to do any more."""
+        """Stop answers and breeding, and wait until no message is left."""
         self.project.compose("stop", RATER)
         with self.run.reach() as client:
             client.send(Message.open(CONTROL, type=COMMAND, CMD=STOP))
@@ -172,8 +172,8 @@ class Siege:
 
 
 @pytest.fixture(scope="module")
-def siege() -> Iterator[Siege]:
-    """The melody maker in containers, with a rater that answers whatever is asked."""
+def melody() -> Iterator[MelodyContainers]:
+    """The melody maker in containers, with a rater that answers all questions."""
     port = free_port()
     settings = {"REDIS_PORT": str(port), "PAUSE_S": "0.2"}
     with removed_afterwards(Project(SCALES, 1, FILES, settings)) as project:
@@ -185,106 +185,108 @@ def siege() -> Iterator[Siege]:
         client = redis.Redis.from_url(url, socket_timeout=2)
         engine = docker.from_env()
         try:
-            # The launcher is Docker's here, and its flags are those of the compose file.
+            # Docker takes the place of the launcher, and the compose file that of the flags.
             run: Any = Run(Reached(url), client, None, {}, Names(MELODY.name))
-            yield Siege(project, engine, run)
+            yield MelodyContainers(project, engine, run)
         finally:
             engine.close()
             client.close()
 
 
-def test_a_name_that_nobody_has_is_given_up_soon(siege: Siege) -> None:
-    """While Redis is away, nobody has its name; who asks for long misses that it is back."""
-    siege.goes_on()
-    found = siege.containers(LEARNER)[0].exec_run(["python", "-c", LOOK_UP])
+def test_an_unknown_host_name_fails_soon(melody: MelodyContainers) -> None:
+    """The name of a stopped Redis is unknown; a slow resolver would miss its restart."""
+    melody.continues()
+    found = melody.containers(LEARNER)[0].exec_run(["python", "-c", LOOK_UP])
     assert found.exit_code == 0, found.output
     report("an unknown name", float(found.output))
     assert float(found.output) < UNKNOWN_NAME_S
 
 
-def test_crashed_containers_are_started_again(siege: Siege) -> None:
-    """One of each kind at once; Docker starts them again, as nobody has stopped them."""
-    siege.look()
-    crashed = [siege.containers(service)[0] for service in (*SCALES, RATER)]
+def test_crashed_containers_are_restarted(melody: MelodyContainers) -> None:
+    """One of each service at once; Docker restarts them, as they were not stopped by hand."""
+    melody.look()
+    crashed = [melody.containers(service)[0] for service in (*SCALES, RATER)]
     for container in crashed:
-        container.exec_run(["sh", "-c", "kill -9 -1"])  # all but the first process: it ends, too
+        container.exec_run(["sh", "-c", "kill -9 -1"])  # the first process exits with its child
 
-    def started_again(container: Container) -> bool:
+    def restarted(container: Container) -> bool:
         container.reload()
         again = container.attrs["RestartCount"] == 1 and container.status == "running"
-        return again and siege.beats(container)
+        return again and melody.has_heartbeat(container)
 
-    until(lambda: all(started_again(each) for each in crashed), timeout_s=120)
-    siege.goes_on()
-    siege.look()
+    until(lambda: all(restarted(each) for each in crashed), timeout_s=120)
+    melody.continues()
+    melody.look()
 
 
-def test_a_message_in_dead_hands_is_taken_over(siege: Siege) -> None:
-    """The container had it for certain. A kill by hand counts as a stop: it stays away."""
-    victim, held = siege.freeze_at_work(EVALNET)
+def test_a_message_of_a_killed_container_is_redelivered(melody: MelodyContainers) -> None:
+    """The container was handling it. Docker does not restart one that was killed by hand."""
+    victim, pending = melody.pause_at_work(EVALNET)
     victim.kill()
     killed = time.monotonic()
-    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held))
+    until(lambda: not any(melody.is_pending(EVALNET, *each) for each in pending))
     takeover = time.monotonic() - killed
     report("takeover", takeover)
     assert takeover <= TAKEOVER_S + SLACK_S
     victim.reload()
     assert (victim.status, victim.attrs["State"]["ExitCode"]) == ("exited", 137)
-    siege.goes_on()
-    siege.project.up("--no-recreate")
-    until(lambda: siege.beats(victim), timeout_s=120)
+    melody.continues()
+    melody.project.up("--no-recreate")
+    until(lambda: melody.has_heartbeat(victim), timeout_s=120)
 
 
-def test_a_frozen_container_commits_nothing_that_others_have(siege: Siege) -> None:
-    """It wakes up with a message that was taken over, and goes on with others."""
-    frozen, held = siege.freeze_at_work(EVALNET)
-    until(lambda: not any(siege.is_owed(EVALNET, *each) for each in held))
-    assert not siege.beats(frozen)
+def test_a_paused_container_commits_nothing_that_was_redelivered(melody: MelodyContainers) -> None:
+    """Unpaused, it drops the message that was redelivered, and continues with others."""
+    frozen, pending = melody.pause_at_work(EVALNET)
+    until(lambda: not any(melody.is_pending(EVALNET, *each) for each in pending))
+    assert not melody.has_heartbeat(frozen)
     frozen.unpause()
-    until(lambda: siege.beats(frozen))
-    siege.goes_on()
+    until(lambda: melody.has_heartbeat(frozen))
+    melody.continues()
 
 
 @pytest.mark.parametrize("how", ["kill", "restart"])
-def test_redis_goes_and_comes_back(siege: Siege, how: str) -> None:
-    """What stood before stands; the work goes on a second after Redis answers."""
-    siege.look()
-    [server] = siege.containers("redis")
+def test_the_system_continues_after_redis_was_killed_or_restarted(
+    melody: MelodyContainers, how: str
+) -> None:
+    """No answer is lost, and the work continues a second after Redis answers."""
+    melody.look()
+    [server] = melody.containers("redis")
     if how == "kill":
         server.kill()
         server.start()
     else:
         server.restart()
-    before = siege.standing()
+    before = melody.standing()
     answered = time.monotonic()
-    until(lambda: siege.standing() != before)
+    until(lambda: melody.standing() != before)
     recovery = time.monotonic() - answered
     report("recovery", recovery)
-    assert recovery <= GOES_ON_S + SLACK_S
-    siege.goes_on()
-    siege.look()
+    assert recovery <= CONTINUES_S + SLACK_S
+    melody.continues()
+    melody.look()
 
 
 # the end
 
 
-def test_every_answer_and_every_batch_counts_once(siege: Siege) -> None:
-    """Nothing lost, nothing twice, nothing left over, and no generation is missing."""
-    siege.settle()
-    run = siege.run
+def test_every_answer_and_every_batch_counts_once(melody: MelodyContainers) -> None:
+    """None is lost, doubled or left over, and no generation is missing."""
+    melody.settle()
+    run = melody.run
     found = standing.account(run.client, run.names)
     assert (found.lost, found.duplicates) == (0, 0)
     assert_batches_exact(run)
     assert_labels_as_answered(run)
-    answers = siege.look()
+    answers = melody.look()
     assert len(answers) == len(set(answers)) > 0
     rated = sorted(standing.means(run.client, run.names))
     assert rated == list(range(len(rated)))
 
 
-def test_all_end_gracefully(siege: Siege) -> None:
-    """Whatever has not ended by itself after ten seconds is killed, and its exit code tells."""
-    siege.project.compose("stop", "--timeout=10")
-    codes = {each["Name"]: each["State"]["ExitCode"] for each in siege.project.containers()}
+def test_all_containers_stop_gracefully(melody: MelodyContainers) -> None:
+    """A container that had to be killed would have another exit code."""
+    melody.project.compose("stop", "--timeout=10")
+    codes = {each["Name"]: each["State"]["ExitCode"] for each in melody.project.containers()}
     assert len(codes) >= sum(SCALES.values())
     assert set(codes.values()) == {0}, codes

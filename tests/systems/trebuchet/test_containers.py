@@ -1,6 +1,6 @@
 """Containers are killed, paused, cut off and scaled while the trebuchet trains; nothing is lost.
 
-The tests are one story, from top to bottom: one fault after the other, then exact counts.
+The tests build on each other, from top to bottom: one fault after the other, then exact counts.
 """
 
 from __future__ import annotations
@@ -24,67 +24,68 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 SCALES = {"trainer": 2, "controlmodel": 2, "simulator": 4}
 STEPS = 100_000
-"""More than can be done while the test lasts: the last fault has to find it still under way."""
+"""More than the training finishes during the tests, so that the last fault interrupts it too."""
 
 LEASE_S = 5.0
 TAKEOVER_S = 1.5 * LEASE_S
 SLACK_S = 1.0
 AWAY_S = 7.0
-"""Longer than the lease and the life of a heartbeat: who was away so long has been replaced."""
+"""Longer than the lease and the life of a heartbeat: the others have taken over the messages."""
 
 NAMES = Names("trebuchet")
 FILES = ("docker-compose.yml", "deploy/compose.expose.yml")
-AWAY = (redis.ConnectionError, redis.TimeoutError)
+UNREACHABLE = (redis.ConnectionError, redis.TimeoutError)
 
 
 def docker(*words: str) -> None:
+    """Run a command of Docker; it has to succeed."""
     done = subprocess.run(["docker", *words], capture_output=True, text=True)
     assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
 
 
 def report(what: str, seconds: float) -> None:
-    """Shown by `pytest -s`: a number that was measured."""
+    """Print a measured time, for `pytest -s`."""
     print(f"{what} {seconds:.2f} s")
 
 
 @dataclass
-class Siege:
-    """A training in containers, and what Redis says of it to this machine."""
+class Training:
+    """A training in containers, and a client of its Redis."""
 
     project: Project
     client: redis.Redis
 
     def ledger(self) -> Ledger | None:
-        """The counters now; nothing while Redis is away."""
+        """Return the counters now, or None while Redis is unreachable."""
         try:
             return ledger.read(self.client, NAMES)
-        except AWAY:
+        except UNREACHABLE:
             return None
 
-    def present(self) -> Ledger:
-        """The counters, as soon as Redis answers."""
+    def counters(self) -> Ledger:
+        """Return the counters as soon as Redis answers."""
         found = until(self.ledger, timeout_s=120)
         assert found is not None
         return found
 
     def settled(self) -> Ledger | None:
-        """The counters, once nobody has a message in hand, and only a trainer has one to come."""
-        groups = owed(self.client)
+        """Return the counters once only messages for the trainer are left, or None."""
+        groups = unacknowledged(self.client)
         busy = any(hand or (lag and group != "trainer") for group, hand, lag in groups)
-        return None if busy else self.present()
+        return None if busy else self.counters()
 
     def first(self, *services: str) -> list[str]:
-        """One container of each service."""
+        """Return one container of each service."""
         return [self.project.ids(service)[0] for service in services]
 
-    def beats(self, container: str) -> bool:
-        """Whether the component in a container has a heartbeat."""
+    def has_heartbeat(self, container: str) -> bool:
+        """Return whether the component in a container has a heartbeat."""
         return any(self.client.scan_iter(NAMES.alive(f"*~{container[:12]}~*"), count=1000))
 
-    def goes_on(self, steps: int = 30) -> float:
-        """Wait for some more steps; the longest time without one, in seconds."""
+    def continues(self, steps: int = 30) -> float:
+        """Wait for some more steps; return the longest time without one, in seconds."""
         longest, since = 0.0, time.monotonic()
-        goal = self.present().applied + steps
+        goal = self.counters().applied + steps
         assert goal <= STEPS, f"all {STEPS} steps were done before the fault: raise STEPS"
         seen = goal - steps
         while seen < goal:
@@ -98,8 +99,8 @@ class Siege:
 
 
 @pytest.fixture(scope="module")
-def siege() -> Iterator[Siege]:
-    """The trebuchet in containers, and training."""
+def training() -> Iterator[Training]:
+    """The trebuchet while it trains in containers."""
     settings = {"REDIS_PORT": str(free_port()), "THREADS": "1"}
     with removed_afterwards(Project(SCALES, STEPS, FILES, settings)) as project:
         project.compose("build", *SCALES)
@@ -107,141 +108,143 @@ def siege() -> Iterator[Siege]:
         password = project.inside("redis", "cat /run/secrets/redis-password").stdout.strip()
         port = int(settings["REDIS_PORT"])
         with redis.Redis("127.0.0.1", port, password=password, socket_timeout=2) as client:
-            yield Siege(project, client)
+            yield Training(project, client)
 
 
-def test_killed_containers_are_replaced_by_the_others(siege: Siege) -> None:
-    """Whatever they had in hand is taken over after a lease, and half of one more at most."""
-    siege.goes_on()
-    killed = siege.first(*SCALES)
+def test_killed_containers_are_replaced_by_the_others(training: Training) -> None:
+    """Their messages are redelivered after at most one and a half leases."""
+    training.continues()
+    killed = training.first(*SCALES)
     docker("kill", *killed)
-    takeover = siege.goes_on()
+    takeover = training.continues()
     report("takeover", takeover)
     assert takeover <= TAKEOVER_S + SLACK_S
-    docker("start", *killed)  # a kill by hand counts as a stop: nobody else starts them
-    until(lambda: all(siege.beats(each) for each in killed), timeout_s=120)
-    siege.goes_on()
+    docker("start", *killed)  # Docker does not restart a container that was killed by hand
+    until(lambda: all(training.has_heartbeat(each) for each in killed), timeout_s=120)
+    training.continues()
 
 
-def test_restarted_redis_is_found_again(siege: Siege) -> None:
-    docker("restart", *siege.first("redis"))
-    report("recovery", siege.goes_on())
+def test_components_reconnect_to_a_restarted_redis(training: Training) -> None:
+    """The training continues by itself."""
+    docker("restart", *training.first("redis"))
+    report("recovery", training.continues())
 
 
-def test_killed_redis_has_everything_that_it_answered(siege: Siege) -> None:
-    """Its volume is kept."""
-    [server] = siege.first("redis")
+def test_a_killed_redis_loses_no_write_that_it_acknowledged(training: Training) -> None:
+    """Its append-only file is on a volume."""
+    [server] = training.first("redis")
     docker("kill", server)
     before = time.monotonic()
     docker("start", server)
-    siege.goes_on()
+    training.continues()
     report("recovery", time.monotonic() - before)
 
 
 @pytest.mark.slow
-def test_thawed_containers_commit_nothing_twice(siege: Siege) -> None:
-    """They were replaced meanwhile, and wake up with a message in hand that is no longer theirs."""
-    frozen = siege.first("controlmodel", "simulator")
+def test_unpaused_containers_commit_nothing_twice(training: Training) -> None:
+    """The message that they were handling has been redelivered meanwhile."""
+    frozen = training.first("controlmodel", "simulator")
     docker("pause", *frozen)
-    report("takeover", siege.goes_on())
+    report("takeover", training.continues())
     time.sleep(AWAY_S)
-    assert not any(siege.beats(each) for each in frozen)
+    assert not any(training.has_heartbeat(each) for each in frozen)
     docker("unpause", *frozen)
-    until(lambda: all(siege.beats(each) for each in frozen))
-    siege.goes_on()
-    assert siege.present().duplicates == 0
+    until(lambda: all(training.has_heartbeat(each) for each in frozen))
+    training.continues()
+    assert training.counters().duplicates == 0
 
 
-def test_containers_come_back_from_a_cut_network(siege: Siege) -> None:
-    """The others go on meanwhile; those that were cut off connect again by themselves."""
-    network = f"{siege.project.name}_default"
-    cut = siege.first("simulator", "controlmodel")
+def test_containers_come_back_from_a_cut_network(training: Training) -> None:
+    """The others continue meanwhile; those that were cut off reconnect."""
+    network = f"{training.project.name}_default"
+    cut = training.first("simulator", "controlmodel")
     for each in cut:
         docker("network", "disconnect", network, each)
-    report("takeover", siege.goes_on())
+    report("takeover", training.continues())
     time.sleep(AWAY_S)
-    assert not any(siege.beats(each) for each in cut)
+    assert not any(training.has_heartbeat(each) for each in cut)
     for each in cut:
         docker("network", "connect", network, each)
     connected = time.monotonic()
-    until(lambda: all(siege.beats(each) for each in cut))
+    until(lambda: all(training.has_heartbeat(each) for each in cut))
     report("recovery", time.monotonic() - connected)
-    siege.goes_on()
-    assert siege.present().duplicates == 0
+    training.continues()
+    assert training.counters().duplicates == 0
 
 
-def test_scaled_down_and_up_again(siege: Siege) -> None:
-    """Those that are removed finish what they have in hand, and take their heartbeat along."""
-    before = siege.project.ids("simulator")
-    siege.project.up("--no-recreate", simulator=1)
-    left = siege.project.ids("simulator")
+def test_scaled_down_and_up_again(training: Training) -> None:
+    """A container that is removed finishes its message and deletes its heartbeat."""
+    before = training.project.ids("simulator")
+    training.project.up("--no-recreate", simulator=1)
+    left = training.project.ids("simulator")
     assert len(left) == 1
-    assert not any(siege.beats(each) for each in before if each not in left)
-    siege.goes_on()
-    siege.project.up("--no-recreate")
-    added = siege.project.ids("simulator")
+    assert not any(training.has_heartbeat(each) for each in before if each not in left)
+    training.continues()
+    training.project.up("--no-recreate")
+    added = training.project.ids("simulator")
     assert len(added) == SCALES["simulator"]
-    until(lambda: all(siege.beats(each) for each in added), timeout_s=120)
-    siege.goes_on()
+    until(lambda: all(training.has_heartbeat(each) for each in added), timeout_s=120)
+    training.continues()
 
 
-def test_restarted_trainers_go_on(siege: Siege) -> None:
-    siege.project.compose("restart", "trainer")
-    siege.goes_on()
+def test_restarted_trainers_continue(training: Training) -> None:
+    """The run does not begin anew."""
+    training.project.compose("restart", "trainer")
+    training.continues()
 
 
 @pytest.mark.slow
-def test_a_redis_that_was_cut_off_for_long_is_found_again(siege: Siege) -> None:
-    """Half a minute without any server; ten seconds after it is back, steps are made again."""
-    network, [server] = f"{siege.project.name}_default", siege.first("redis")
+def test_components_reconnect_to_a_redis_that_was_cut_off_for_long(training: Training) -> None:
+    """After half a minute without a server, the training continues within ten seconds."""
+    network, [server] = f"{training.project.name}_default", training.first("redis")
     docker("network", "disconnect", network, server)
-    time.sleep(1)  # what was answered before has been counted
-    before = siege.present().applied
+    time.sleep(1)  # steps that were committed before are counted by now
+    before = training.counters().applied
     time.sleep(29)
-    assert siege.present().applied == before
+    assert training.counters().applied == before
     docker("network", "connect", "--alias", "redis", network, server)
     connected = time.monotonic()
-    until(lambda: siege.present().applied > before)
+    until(lambda: training.counters().applied > before)
     recovery = time.monotonic() - connected
     report("recovery", recovery)
     assert recovery <= 10
-    siege.goes_on()
+    training.continues()
 
 
-def test_paused_redis_is_waited_for(siege: Siege) -> None:
-    """The last fault, and the training has not come to its end."""
-    [server] = siege.first("redis")
+def test_components_wait_for_a_paused_redis(training: Training) -> None:
+    """The last fault; the training has not ended before it."""
+    [server] = training.first("redis")
     docker("pause", server)
     time.sleep(3)
     docker("unpause", server)
-    report("recovery", siege.goes_on())
-    assert siege.present().finished < STEPS
+    report("recovery", training.continues())
+    assert training.counters().finished < STEPS
 
 
 # the end
 
 
-def test_every_batch_was_trained_once(siege: Siege) -> None:
-    """The trainers are stopped wherever they are: nothing lost, nothing twice.
+def test_every_batch_was_trained_once(training: Training) -> None:
+    """The trainers are stopped in the middle: no batch is lost or trained twice.
 
-    So the test takes as long as its faults, on a quick machine and on a busy one. The batch that
-    was under way waits for a trainer: for its loss, or home already with its step applied.
+    So the test takes as long as its faults, on any machine. The batch that was open waits for a
+    trainer: for its loss, or finished, with its step applied.
     """
-    siege.project.compose("stop", "trainer")
-    end = until(siege.settled)
+    training.project.compose("stop", "trainer")
+    end = until(training.settled)
     assert end is not None
     assert (end.dead, end.lost, end.duplicates) == (0, 0, 0)
     assert end.sent == end.finished + 1 == end.finished + end.open
     assert end.applied == end.distinct
     waits = end.sent - end.applied  # for its loss
     assert waits in (0, 1)
-    assert siege.client.xlen(NAMES.dead()) == 0
-    held = {component: siege.client.hlen(NAMES.memory(component)) for component in SCALES}
+    assert training.client.xlen(NAMES.dead()) == 0
+    held = {component: training.client.hlen(NAMES.memory(component)) for component in SCALES}
     assert held == {"trainer": 1, "controlmodel": waits, "simulator": waits}
 
 
-def owed(client: redis.Redis) -> list[tuple[str, int, int]]:
-    """Of each group of each stream: how many messages it has in hand, and how many are to come."""
+def unacknowledged(client: redis.Redis) -> list[tuple[str, int, int]]:
+    """Return group, pending messages and lag of each group of each stream."""
     return [
         (group["name"].decode(), group["pending"], group["lag"] or 0)
         for stream in client.scan_iter("{trebuchet}:*", _type="stream")
@@ -249,8 +252,9 @@ def owed(client: redis.Redis) -> list[tuple[str, int, int]]:
     ]
 
 
-def test_all_end_gracefully(siege: Siege) -> None:
-    siege.project.compose("stop", "--timeout=10")
-    codes = {each["Name"]: each["State"]["ExitCode"] for each in siege.project.containers()}
+def test_all_containers_stop_gracefully(training: Training) -> None:
+    """A container that had to be killed would have another exit code."""
+    training.project.compose("stop", "--timeout=10")
+    codes = {each["Name"]: each["State"]["ExitCode"] for each in training.project.containers()}
     assert len(codes) >= sum(SCALES.values())
     assert set(codes.values()) == {0}, codes
