@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -47,5 +48,5 @@ def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for words in ("2 passed", "home is up", "passed all checks", "finished after", "home is down"):
         assert words in done.stdout, done.stdout
-    ps = done.stdout.rpartition("component  state")[2].partition("home is down")[0]
+    ps = re.split(r"component +state", done.stdout)[-1].partition("home is down")[0]
     assert ps.count("\nhouse ") == 2, "two replicas live"
