@@ -189,10 +189,10 @@ def _wait(
     client: redis.Redis, names: Names, settings: CheckSettings, process: subprocess.Popen[bytes]
 ) -> None:
     """Wait for the heartbeat of the component. Raises RoomgradError."""
-    from roomgrad.inspect.snapshot import live_consumers
+    from roomgrad.runtime import heartbeats
 
     until = time.monotonic() + START_S
-    while not any(c.startswith(f"{settings.component}~") for c in live_consumers(client, names)):
+    while not heartbeats.read(client, names, settings.component):
         if process.poll() is not None:
             raise RoomgradError(
                 f"{settings.component} ended at once, with exit code {process.returncode}"

@@ -32,12 +32,12 @@ def trace(
     """Follow one root: which component had each message, for how long, and where it is now."""
     from roomgrad.inspect import traces
     from roomgrad.inspect.format import printable
-    from roomgrad.inspect.snapshot import live_consumers
+    from roomgrad.runtime import heartbeats
 
     with target.connected(redis) as (client, _):
         names = target.choose_run(client, run)
         trace, stored = traces.find(client, names, root)
-        alive = live_consumers(client, names)
+        alive = heartbeats.read(client, names)
     if as_json:
         tables.print_json(traces.to_json(names, trace))
         return

@@ -36,11 +36,6 @@ def runs_on(client: redis.Redis) -> list[str]:
     return [unquote(key[1 : -len("}:run")]) for key in sorted(found)]
 
 
-def escape_pattern(text: str) -> str:
-    """Return a pattern for SCAN that matches exactly this text."""
-    return "".join(f"\\{each}" if each in "[]?*\\" else each for each in text)
-
-
 def stream_keys(client: redis.Redis, names: Names) -> list[str]:
     """Return the keys of a run's streams: those that exist, and those of its contract."""
     system = registry.system_of_run(client, names)

@@ -11,11 +11,12 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.keys import StreamKey, escape_pattern, parse_stream_key, scan_keys
+from roomgrad.inspect.keys import StreamKey, parse_stream_key
 from roomgrad.inspect.keys import stream_keys as find_stream_keys
 from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.redis import registry
-from roomgrad.runtime.heartbeats import Heartbeat, parse_heartbeat
+from roomgrad.runtime import heartbeats
+from roomgrad.runtime.heartbeats import Heartbeat
 
 OVERDUE_S = 10.0  # a component that is alive sends a delayed message sooner than so late
 
@@ -138,18 +139,6 @@ def take(
     return query.run(client)
 
 
-def live_consumers(client: redis.Redis, names: Names) -> dict[str, Heartbeat | None]:
-    """Return the heartbeats of a run by consumer, as a snapshot has them."""
-    prefix = names.alive("")
-    keys = scan_keys(client, escape_pattern(prefix) + "*")
-    values: Any = client.mget(keys) if keys else []
-    return {
-        key.removeprefix(prefix): parse_heartbeat(value, key.removeprefix(prefix))
-        for key, value in zip(keys, values, strict=True)
-        if value is not None
-    }
-
-
 @dataclass(frozen=True)
 class _Query:
     """The commands of a snapshot in one pipeline, and their answers as one object."""
@@ -160,7 +149,7 @@ class _Query:
     detailed: bool
 
     def run(self, client: redis.Redis) -> RunSnapshot:
-        heartbeats = live_consumers(client, self.names)
+        alive = heartbeats.read(client, self.names)
         time: Any = client.time()
         now_us = int(time[0]) * 1_000_000 + int(time[1])
         with client.pipeline(transaction=self.detailed) as pipeline:
@@ -174,7 +163,7 @@ class _Query:
             self.names,
             now_us,
             streams=tuple(_stream_state(self.names, key, found) for key in self.keys),
-            heartbeats=heartbeats,
+            heartbeats=alive,
             dead_letters=_number(found["dead", self.names.dead()]),
             open={c: _number(found["open", self.names.memory(c)]) for c in self.components},
             delayed=self._delayed(found),

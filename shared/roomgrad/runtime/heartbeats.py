@@ -56,25 +56,26 @@ class Heartbeat:
 
 def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartbeat]:
     """The heartbeats that are there now."""
-    keys = _keys(client, names, component)
-    values = client.mget(keys) if keys else []
-    prefix = names.alive("")
-    consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
-    pairs = zip(consumers, values, strict=True)
-    found = [parse_heartbeat(value, consumer) for consumer, value in pairs if value]
-    return [heartbeat for heartbeat in found if heartbeat is not None]
+    return [each for each in read(client, names, component).values() if each is not None]
 
 
 def living(client: redis.Redis, names: Names) -> Counter[str]:
     """Return how many replicas of each component have a heartbeat."""
-    prefix = names.alive("")
-    keys = [key.decode(errors="replace") for key in _keys(client, names)]
-    return Counter(key.removeprefix(prefix).partition("~")[0] for key in keys)
+    return Counter(consumer.partition("~")[0] for consumer in read(client, names))
 
 
-def _keys(client: redis.Redis, names: Names, component: str = "*") -> list[bytes]:
+def read(client: redis.Redis, names: Names, component: str = "*") -> dict[str, Heartbeat | None]:
+    """Return the heartbeats of live replicas by consumer.
+
+    None stands for a foreign client's heartbeat that lacks component, host, process or turn.
+    """
     pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
-    return list(client.scan_iter(match=pattern, count=1000))
+    keys = list(client.scan_iter(match=pattern, count=1000))
+    values = client.mget(keys) if keys else []
+    prefix = names.alive("")
+    consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
+    pairs = zip(consumers, values, strict=True)
+    return {consumer: _heartbeat(value, consumer) for consumer, value in pairs if value is not None}
 
 
 def trouble_on(
@@ -88,7 +89,7 @@ def trouble_on(
     return next((trouble for trouble in troubles if trouble), "")
 
 
-def parse_heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
+def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
     """A heartbeat, or None for one of a foreign client that says less."""
     try:
         fields = json.loads(value)
