@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 # Redis users, one for each component, with the rights that it needs and no others, as printed by
-# `roomgrad acl`. It contains no passwords: nobody can connect as a user that has none.
+# `roomgrad acl`. It contains no passwords: a user without one cannot connect.
 """
 
 

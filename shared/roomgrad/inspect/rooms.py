@@ -1,4 +1,4 @@
-"""The rooms of a run: who sends to them and who reads them, how fast, and what waits."""
+"""The rooms of a run: their senders and readers, rates, and what waits."""
 
 from __future__ import annotations
 
