@@ -29,7 +29,11 @@ def page() -> str:
     """Return the whole page."""
     commands = dict(_commands("roomgrad", typer.main.get_command(app)))
     counts = Counter(_row(each) for command in commands.values() for each in _options(command))
-    common = [row for row, count in counts.items() if count >= COMMON_FROM]
+    by_name: dict[str, str] = {}  # of two descriptions of an option, the more frequent one
+    for row, count in counts.most_common():
+        if count >= COMMON_FROM:
+            by_name.setdefault(row.split(" | ")[0], row)
+    common = list(by_name.values())
     parts = [HEAD, "## Common options\n", *_table(common), ""]
     parts += [_section(name, command, common) for name, command in sorted(commands.items())]
     return "\n".join(parts)
