@@ -194,7 +194,7 @@ WEIGHTS = weights.read(examples.WEIGHTS[0])
 
 
 def swarm_file(data: bytes) -> None:
-    swarm.parsed(data, Path("swarm.yaml"))
+    swarm.parse(data, Path("swarm.yaml"))
 
 
 def array(data: bytes) -> None:

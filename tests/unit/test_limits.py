@@ -46,7 +46,7 @@ def nested(depth: int) -> bytes:
 
 
 def swarm_file(size: int) -> Any:
-    return swarm.parsed(b"#" * size, Path("s.yaml"))
+    return swarm.parse(b"#" * size, Path("s.yaml"))
 
 
 def header(announced: int) -> Any:
@@ -212,8 +212,8 @@ def test_a_model_file_is_read_by_name() -> None:
     ],
 )
 def test_yaml_that_says_what_it_is_not_is_a_sentence(text: str) -> None:
-    with pytest.raises(RoomgradError, match=r"s\.yaml is no YAML .*: correct it"):
-        swarm.parsed(text.encode(), Path("s.yaml"))
+    with pytest.raises(RoomgradError, match=r"s\.yaml is not YAML .*: correct it"):
+        swarm.parse(text.encode(), Path("s.yaml"))
 
 
 def test_yaml_cannot_grow_by_its_aliases() -> None:
@@ -221,7 +221,7 @@ def test_yaml_cannot_grow_by_its_aliases() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     with pytest.raises(RoomgradError, match="components is missing"):
-        swarm.parsed("\n".join(lines).encode(), Path("s.yaml"))
+        swarm.parse("\n".join(lines).encode(), Path("s.yaml"))
 
 
 @pytest.mark.parametrize(

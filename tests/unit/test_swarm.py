@@ -149,7 +149,7 @@ def test_what_is_wrong_in_a_file_is_one_sentence(write: Write, text: str, said: 
 
 @pytest.mark.parametrize("text", ["a: [", "a: b: c", "a: 2026-13-45", "a: \x01"])
 def test_a_file_that_is_no_yaml_is_refused(write: Write, text: str) -> None:
-    with pytest.raises(FormatError, match=r"swarm.yaml is no YAML \(.*\): correct it"):
+    with pytest.raises(FormatError, match=r"swarm.yaml is not YAML \(.*\): correct it"):
         programs(write(text))
 
 

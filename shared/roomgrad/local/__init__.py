@@ -1,1 +1,1 @@
-"""Processes on this machine: the embedded server, components, swarm files."""
+"""Start processes on this machine: the embedded server, components, programs of swarm files."""

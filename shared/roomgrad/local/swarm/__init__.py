@@ -1,1 +1,1 @@
-"""Swarm files: programs of one's own that `roomgrad up swarm.yaml` starts and supervises."""
+"""Swarm files: programs of the user that `roomgrad up swarm.yaml` starts and supervises."""

@@ -1,4 +1,4 @@
-"""A swarm file as it is written, in the format of swergio's toolbox.
+"""Read swarm files, in the format of swergio's toolbox.
 
 settings:
   python_envpath: env/bin/
@@ -28,7 +28,7 @@ class _Part(BaseModel):
 
 
 class Defaults(_Part):
-    """What holds for every entry that does not say otherwise."""
+    """Values for entries that give none."""
 
     python_envpath: str | None = None
     julia_envpath: str | None = None
@@ -41,24 +41,24 @@ class Entry(_Part):
 
     filepath: str
     envpath: str | None = None
-    """Python: what stands before the command, like env/bin/. Julia: the project."""
+    """Python: the path before the command, like env/bin/. Julia: the project."""
 
     delay: Annotated[float, Field(ge=0)] | None = None
-    """Seconds to wait when it has started, before the next one does."""
+    """Seconds between its start and the start of the next program."""
 
     terminal_cmd: str | None = None
-    """Words before the command, like those of a terminal that shows it."""
+    """Words before the command, like those that open a terminal."""
 
     python_cmd: str | None = None
 
-    def said(self, name: str, otherwise: str | None) -> str:
-        """A value of this entry, where nothing counts too; else that of the defaults."""
-        value: str | None = getattr(self, name) if name in self.model_fields_set else otherwise
+    def get(self, name: str, default: str | None) -> str:
+        """Return a value of this entry, even if it is empty; the default if it is not given."""
+        value: str | None = getattr(self, name) if name in self.model_fields_set else default
         return value or ""
 
 
 class SwarmFile(_Part):
-    """All of it."""
+    """The whole file."""
 
     components: Annotated[dict[str, Entry], Field(min_length=1)]
     settings: Defaults | None = None
@@ -68,7 +68,7 @@ class SwarmFile(_Part):
         return self.settings or Defaults()
 
 
-EXPECTED = {  # by the last word of the place
+EXPECTED = {  # by the last key of a path
     "components": "a name for each program, and under it filepath: NAME.py",
     "settings": f"some of {', '.join(Defaults.model_fields)}",
     "filepath": "the path of a .py or .jl file",
@@ -77,34 +77,34 @@ EXPECTED = {  # by the last word of the place
 
 
 MAX_BYTES = 64 * 1024
-"""Of a file: some hundred programs. YAML is read at 200 kB a second, at best."""
+"""Maximum size of a file, enough for hundreds of programs. YAML is parsed at 200 kB/s at best."""
 
 MAX_DEPTH = 100
-"""Of brackets and dashes in each other, of which 3 are needed: each costs time for all before."""
+"""Maximum nesting; 3 levels are needed. The parser takes quadratic time for nested brackets."""
 
 
 def read(path: Path) -> SwarmFile:
-    """Raises FormatError for a file that is no YAML, SettingsError for what stands in it."""
+    """Return the content. Raises FormatError if it is not YAML, SettingsError if it is wrong."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise FormatError(f"{path} cannot be read ({error.strerror}): name a swarm file") from error
-    return parsed(text, path)
+    return parse(text, path)
 
 
-def parsed(text: bytes, path: Path) -> SwarmFile:
-    """What stands in the text of a file. Raises as `read` does."""
+def parse(text: bytes, path: Path) -> SwarmFile:
+    """Return the content of a file's text. Raises the errors of `read`."""
     if len(text) > MAX_BYTES:
         raise FormatError(f"{path}: expected at most {MAX_BYTES} bytes of YAML: split the file")
     if _depth(text) > MAX_DEPTH:
         raise FormatError(
-            f"{path} is no YAML of programs (more than {MAX_DEPTH} levels): correct it"
+            f"{path} is not YAML of programs (more than {MAX_DEPTH} levels): correct it"
         )
     try:
         found = yaml.safe_load(text)
-    except Exception as error:  # any kind: words that are marked as something that they are not
-        raise FormatError(f"{path} is no YAML ({_reason(error)}): correct it") from error
+    except Exception as error:  # of any class: a tag may not fit its value
+        raise FormatError(f"{path} is not YAML ({_reason(error)}): correct it") from error
     if not isinstance(found, dict):
         raise SettingsError(
             f"{path} holds {format_value(found)}, "
@@ -120,7 +120,7 @@ _LEVELS = re.compile(rb"[\[{]|[\]}]|(?:[-?] +)+")
 
 
 def _depth(text: bytes) -> int:
-    """How many levels it has at most, by brackets and by dashes in a line."""
+    """Return the maximum nesting, by brackets and by dashes in a line."""
     depth = deepest = 0
     for found in _LEVELS.finditer(text):
         sign = found[0]
@@ -147,16 +147,16 @@ def _sentence(error: ValidationError) -> str:
     allowed = EXPECTED.get(name, _of(place))
     if first["type"] == "missing":
         return f"{where} is missing, expected {allowed}"
-    return f"{where} is {_said(first['input'])}, expected {allowed}"
+    return f"{where} is {_shown(first['input'])}, expected {allowed}"
 
 
 def _of(place: list[str]) -> str:
-    """What is expected of an entry as a whole, or of any of its words."""
+    """Return what is expected of an entry as a whole, or of another value."""
     entry = len(place) == 2 and place[0] == "components"
     return f"filepath: {EXPECTED['filepath']}" if entry else "a text"
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "empty" if value in (None, {}) else format_value(value)
 
 

@@ -1,6 +1,6 @@
-"""From a swarm file to the commands of its programs.
+"""Make the commands of the programs in a swarm file.
 
-Every command begins with a full path, as it is started from elsewhere.
+Every command begins with a full path, as it is started in another folder.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ PYTHON = "python"
 
 
 def programs(path: Path, only: Sequence[str] = ()) -> dict[str, Program]:
-    """The programs of a swarm file in its order; with `only`, none but these.
+    """Return the programs of a swarm file in its order, or only some of them.
 
-    Raises FormatError for the file, SettingsError for what stands in it, and RoomgradError for
-    what is not installed.
+    Raises FormatError if the file cannot be read, SettingsError if a value in it is wrong, and
+    RoomgradError if a program that it needs is not installed.
     """
     file = read(path)
     for name in only:
@@ -34,29 +34,29 @@ def programs(path: Path, only: Sequence[str] = ()) -> dict[str, Program]:
     chosen = {name: each for name, each in file.components.items() if not only or name in only}
     return {
         name: Program(
-            command=_Place(path, name).command(entry, file), delay_s=float(entry.delay or 0)
+            command=_Location(path, name).command(entry, file), delay_s=float(entry.delay or 0)
         )
         for name, entry in chosen.items()
     }
 
 
-class _Place:
-    """One entry of one file: where its paths begin, and what errors name."""
+class _Location:
+    """The location of one entry: the folder at which its paths begin, and its name in errors."""
 
     def __init__(self, path: Path, name: str) -> None:
         self.folder = path.parent
         self.name = f"{path}: {name}"
 
     def command(self, entry: Entry, file: SwarmFile) -> list[str]:
-        """The words that start it."""
+        """Return the command of the entry."""
         script = self.folder / entry.filepath
         defaults = file.defaults
         if script.suffix == ".py":
-            envpath = entry.said("envpath", defaults.python_envpath)
+            envpath = entry.get("envpath", defaults.python_envpath)
             python = entry.python_cmd or defaults.python_cmd or PYTHON
             words = [self._python(envpath, python)]
         elif script.suffix == ".jl":
-            words = self._julia(entry.said("envpath", defaults.julia_envpath))
+            words = self._julia(entry.get("envpath", defaults.julia_envpath))
         else:
             raise SettingsError(
                 f"{self.name} has the filepath {entry.filepath!r}: expected a .py or .jl file"
@@ -66,7 +66,7 @@ class _Place:
                 f"{self.name} has the filepath {entry.filepath!r}, and there is no file {script}: "
                 "correct the path, which begins at the folder of the swarm file"
             )
-        terminal = self._terminal(entry.said("terminal_cmd", defaults.terminal_cmd))
+        terminal = self._terminal(entry.get("terminal_cmd", defaults.terminal_cmd))
         return [*terminal, *words, str(script)]
 
     def _python(self, envpath: str, python: str) -> str:
@@ -87,7 +87,7 @@ class _Place:
                 return path
         raise SettingsError(
             f"{self.name} has the envpath {envpath!r}, and there is no program {tried[0]}: "
-            f"expected what stands before {python}, like env/bin/"
+            f"expected the path before {python}, like env/bin/"
         )
 
     def _julia(self, envpath: str) -> list[str]:
@@ -113,11 +113,11 @@ class _Place:
         if not found:
             raise SettingsError(
                 f"{self.name} has the terminal_cmd {text!r}, and there is no program {words[0]}: "
-                "install it, or leave terminal_cmd away"
+                "install it, or leave terminal_cmd out"
             )
         return [found, *words[1:]]
 
     def _found(self, program: str) -> str:
-        """A program on the PATH, or by its path from the folder of the file."""
+        """Return the path of a program on the PATH, or relative to the file; empty if not found."""
         path = str(self.folder / program) if os.sep in program else program
         return shutil.which(path) or ""
