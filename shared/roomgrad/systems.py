@@ -86,12 +86,11 @@ class Plugin:
     in no contract, like a rater or a client."""
 
     run: str = ""
-    """`roomgrad run SYSTEM`: "module:Class", a dataclass of options, see `roomgrad.local.options`.
-    """
+    """`roomgrad run SYSTEM`: "module:Class", a dataclass whose fields are the options and whose
+    methods are those of `roomgrad.cli.launch.RunOptions`."""
 
     up: str = ""
-    """`roomgrad up SYSTEM`: "module:Class", a dataclass of options, see `roomgrad.local.options`.
-    """
+    """`roomgrad up SYSTEM`: as `run`, with the methods of `roomgrad.cli.launch.UpOptions`."""
 
     commands: str = ""
     """Commands of its own: "module:object", a `typer.Typer`; they become commands of `roomgrad`."""

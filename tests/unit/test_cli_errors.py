@@ -81,7 +81,7 @@ def test_without_a_server_it_says_how_to_start_one(words: str, tmp_path: Path) -
     ended = roomgrad(*words.split(), state=tmp_path)
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1, ended.stderr
-    for word in ("REDIS_URL", str(tmp_path), "roomgrad up trebuchet", "docker compose up"):
+    for word in ("REDIS_URL", str(tmp_path), "roomgrad up SYSTEM", "docker compose up"):
         assert word in ended.stderr, ended.stderr
 
 

@@ -100,7 +100,7 @@ class EmbeddedServer:
                 process = _spawn(binary, directory, chosen, aof, die_with_parent, owned)
                 server = cls(directory, process.pid, chosen, process)
                 if server._wait_ready():
-                    server._keep(process.pid)
+                    server._write(process.pid)
                     return server
         raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
 

@@ -1,4 +1,4 @@
-"""The systems whose contracts are known, and what the components of a run say of themselves."""
+"""The contract of a run, and what its components have stored about themselves."""
 
 from __future__ import annotations
 
@@ -20,12 +20,16 @@ def systems() -> dict[str, System]:
 
 
 def system_of_run(client: redis.Redis, names: Names) -> System | None:
-    """The contract that the components of a run keep to; None where nobody has said it."""
+    """Return the contract of a run; None if it is unknown.
+
+    It is the contract that its components have stored. For a run without one, it is that of the
+    installed system that has one of its components, or the name of the run.
+    """
     written: Any = client.hget(names.run_info(), "contract")
     if written is not None:
         with contextlib.suppress(ContractError):
             return read_contract(written)
-    registered = components_of(client, names) - {GATEWAY}  # which takes part in any
+    registered = components_of(client, names) - {GATEWAY}  # it serves any system
     for system in systems().values():
         if registered & set(system.components):
             return system
@@ -33,12 +37,12 @@ def system_of_run(client: redis.Redis, names: Names) -> System | None:
 
 
 def components_of(client: redis.Redis, names: Names) -> set[str]:
-    """The components that have ever served a run."""
+    """Return the components that have ever served a run."""
     return set(_fields(client, names, "settings:"))
 
 
 def declared_in(client: redis.Redis, names: Names) -> dict[str, Declaration]:
-    """What each component that has served a run handles and sends, as far as it has said it."""
+    """Return what each component of a run has declared that it handles and sends."""
     found = {}
     for component, written in _fields(client, names, "declares:").items():
         with contextlib.suppress(ContractError):

@@ -25,8 +25,7 @@ from roomgrad.redis.sentinels import MasterPool, Sentinels
 
 OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
 HOW_TO_START = (
-    "start one with `roomgrad up trebuchet`, `roomgrad up melody` or `docker compose up`, or name "
-    "one in REDIS_URL"
+    "start one with `roomgrad up SYSTEM` or `docker compose up`, or name one in REDIS_URL"
 )
 
 
