@@ -5,7 +5,7 @@ network is initialized to decode the genome, and has to learn only what is liked
 of the rater, only how 128 bits are a melody:
 
 - layer 1 decodes: unit (slot, degree) is 1 when this slot holds this degree, else 0;
-- layer 2 counts: its first half is how often each degree stands at each of the four places of a
+- layer 2 counts: its first half is how often each degree is at each of the four places of a
   bar, in all bars alike; its second half is 0 and free to learn;
 - layer 3 starts near 0, and layer 4 reads a number z from it: the logits are those of a normal
   distribution around z, so neighboring ratings have similar logits.

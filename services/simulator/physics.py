@@ -673,7 +673,7 @@ _STATE, _RATES, _AFTER, _AFTER_RATES = (12 * LANES * place for place in range(4)
     _ROOM,
 ) = (LANES * place for place in range(48, 73))
 
-# What a lane does: it takes steps, takes one unseen, looks for an event, or for the aim's crest.
+# Modes of a lane: make steps, make one without a check, search for an event, or for the aim's peak.
 _MARCH, _PASS, _SEARCH, _CREST = 0.0, 1.0, 2.0, 3.0
 # What an attempt was: an ordinary step, one with an event inside, one where an event may be inside,
 # the stage's last, or part of a search.

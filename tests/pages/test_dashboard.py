@@ -197,7 +197,7 @@ def test_it_says_that_the_server_is_away_and_goes_on(own_server: OwnServer, visi
         page = visit(site.url, expected=AWAY)
         page.locator("#curve-loss .curve0").wait_for()
         own_server.kill()
-        says(page, "#connection", "server away")
+        says(page, "#connection", "server unavailable")
         own_server.restart()
         says(page, "#connection", "live")
         before = page.locator("#ledger").inner_text()

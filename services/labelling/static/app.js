@@ -1,4 +1,4 @@
-// Puts the page together.
+// Creates the parts of the page and connects them.
 
 import { Problem, ask } from "/shared/api.js";
 import { Dashboard } from "./dashboard.js";
@@ -15,7 +15,7 @@ const find = (id) => document.getElementById(id);
 const BEATS = 3; // renewals within a lease
 const LOOK_MS = 1000;
 
-// What can wait until the next melody is on the screen.
+// Runs work after the next melody has been painted.
 function afterPaint(work) {
   requestAnimationFrame(() => setTimeout(work));
 }
@@ -94,14 +94,14 @@ async function breed(command) {
   }
 }
 
-// what the server says
+// state from the server
 
 let state = null;
 
 function onState(news) {
   if (!news.server.connected) {
-    dashboard.showConnection("lost", "server away");
-    stage.say("The Redis server is away. Your ratings are kept here, and saved when it is back.");
+    dashboard.showConnection("lost", "server unavailable");
+    stage.say("The Redis server is unavailable. Your ratings are kept here, and saved when it is back.");
     return;
   }
   dashboard.showConnection("live", "live");
@@ -124,7 +124,7 @@ function onConnection(now) {
   connected = now;
 }
 
-// who listens
+// the rater's name
 
 let begun = false;
 
@@ -157,13 +157,13 @@ find("name-form").addEventListener("submit", (event) => {
 });
 find("help-button").addEventListener("click", actions.help);
 
-// what a person does
+// input
 
 function wire(id, type, action) {
   find(id).addEventListener(type, (event) => {
     actions.any();
     action(event);
-    // Who points does not need the focus there, and Space plays again.
+    // After a click the button loses the focus, so that Space plays the melody.
     if (type === "click" && event.detail > 0) find(id).blur();
   });
 }
@@ -182,7 +182,7 @@ for (const id of ["autoplay", "shortcuts"]) {
   wire(id, "change", () => remember(id, find(id).checked));
 }
 
-// With the mouse or a finger one touch rates; with arrow keys one chooses first, then saves.
+// A click or touch rates at once; arrow keys choose a rating, and Enter saves it.
 find("scale").addEventListener("click", (event) => {
   const label = event.target.closest("label");
   if (!label || event.detail === 0) return;

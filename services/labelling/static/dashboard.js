@@ -1,4 +1,4 @@
-// What the system does: progress, learning, breeding. Everything here comes with the events.
+// The cards on progress, learning and breeding. All data comes with the events.
 
 import { drawGenerations, drawHistogram } from "/panels/melody/charts.js";
 import { drawChart, short } from "/shared/chart.js";
@@ -37,7 +37,7 @@ export class Dashboard {
     if (words.textContent !== text) words.textContent = text;
   }
 
-  // times: ms of this visit's ratings
+  // times: of this visit's ratings, ms
   showPace(times) {
     const since = Date.now() - PACE_MINUTES * 60_000;
     const late = times.filter((each) => each >= since);

@@ -1,7 +1,7 @@
-// The server's events: each one is all that the page shows.
+// The server's events: each has the whole state of the page.
 
 export class Events {
-  // onState(state), onConnection(whether)
+  // onState(state), onConnection(connected)
   constructor({ onState, onConnection }) {
     this.onState = onState;
     this.onConnection = onConnection;
@@ -17,7 +17,7 @@ export class Events {
     });
     this.source.addEventListener("error", () => {
       this.onConnection(false);
-      // The browser tries again by itself, unless the server gave an answer that ends it.
+      // The browser reconnects by itself, unless the server refused the request.
       if (this.source.readyState === EventSource.CLOSED) setTimeout(() => this.#open(), 1000);
     });
   }

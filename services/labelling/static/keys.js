@@ -1,4 +1,4 @@
-// The keys. Single keys can be switched off; then digits do nothing outside the ratings.
+// Keyboard shortcuts. They can be switched off; then digits work among the ratings alone.
 
 const TYPING = "input:not([type=radio]):not([type=checkbox]):not([type=range]), textarea, select";
 const PRESSABLE = "button, a[href], select, summary, input[type=checkbox]";

@@ -1,5 +1,5 @@
-// Answers on their way. They stand in localStorage until the server has them on its disk, so a
-// reload or an outage loses none; sent again under the same ID, one counts once.
+// Answers that are being sent. localStorage has them until they are on the server's disk, so a
+// reload or an outage loses none; an answer that is sent again under its ID counts once.
 
 import { Problem, ask } from "/shared/api.js";
 import { recall, remember } from "/shared/kept.js";
@@ -17,7 +17,7 @@ export class Outbox {
     this.underWay = new Set();
     this.waiting = new Map(); // of those under way: what waits for its next attempt
     this.failures = 0;
-    // What an outage held up goes one after the other, so that the last rating stays the last.
+    // Answers are sent one after the other, so that the last rating is stored last.
     this.inOrder = this.answers.length > 0;
   }
 
@@ -31,7 +31,7 @@ export class Outbox {
     this.send();
   }
 
-  // Tries at once what waits for a better time.
+  // Sends waiting answers now instead of after the pause.
   hurry() {
     this.failures = 0;
     for (const [id, timer] of this.waiting) {

@@ -1,4 +1,4 @@
-// The last ratings: each can be heard, changed and taken back.
+// The last ratings: each can be played, changed and taken back.
 
 import { smallRoll } from "/panels/melody/roll.js";
 import { html } from "/shared/svg.js";
@@ -10,7 +10,7 @@ export class Recent {
   constructor(actions) {
     this.actions = actions;
     this.pitches = [];
-    this.rows = new Map(); // by melody, so that nobody loses the focus
+    this.rows = new Map(); // by melody, so that the focus is not lost
   }
 
   show(answers) {

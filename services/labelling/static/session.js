@@ -1,12 +1,12 @@
-// What a person rates: the melody in front of them, the next one behind it, the answers given.
-// Knows no elements; `view` is told what to show.
+// What a person rates: the current melody, the next one, and the answers given. It has no elements;
+// it calls `view`.
 
 import { Problem, ask, newId } from "/shared/api.js";
 
 const AHEAD = 2; // questions that are held: the one that is shown, and the next
 const REMEMBERED = 10; // answers
 const SKIPPED = 50;
-const EMPTY_PAUSE = 700; // ms between two looks for questions when there are none
+const EMPTY_PAUSE = 700; // ms between two requests for questions when there are none
 const ASK_PAUSE = 10_000; // ms between two requests to the learner for more of them
 
 export class Session {
@@ -34,7 +34,7 @@ export class Session {
     return this.queue[0] ?? null;
   }
 
-  // A person has come, or has another name.
+  // Starts for a person, or continues under another name.
   async begin(rater) {
     const former = this.rater;
     this.rater = rater;
@@ -47,12 +47,12 @@ export class Session {
     await Promise.all([this.loadAnswers(), this.fill()]);
   }
 
-  // The last answers as the server has them, with those over them that are on their way there.
+  // Loads the last answers from the server, and adds those that are being sent.
   async loadAnswers() {
     const { saves } = this;
     try {
       const { answers } = await ask(`/api/answers?rater=${encodeURIComponent(this.rater)}`);
-      // What was saved meanwhile is in neither of the two.
+      // Answers that were saved in between are in neither list.
       if (saves !== this.saves) return this.loadAnswers();
       this.answers = answers.map((each) => ({ ...each, at: each.at * 1000, state: "old" }));
       this.#checkLoaded();
@@ -65,7 +65,7 @@ export class Session {
     return this.#showAnswers();
   }
 
-  // Sees to it that there is something to rate, and that it stays this person's.
+  // Requests questions if there are too few, and renews the leases of those that are held.
   fill() {
     this.looked = Date.now();
     this.filling = (this.filling ?? Promise.resolve()).then(() => this.#fill());
@@ -88,7 +88,7 @@ export class Session {
   #take(questions) {
     const before = this.current;
     const found = new Set(questions.map((each) => each.melody));
-    // Own questions come first, so one that is missing belongs to somebody else by now.
+    // The server returns held questions first, so a missing one now belongs to another rater.
     const plain = this.queue.length <= AHEAD && !this.queue.some((each) => each.back);
     if (plain) this.queue = this.queue.filter((each) => found.has(each.melody));
     const known = new Set([...this.queue.map((each) => each.melody), ...this.outbox.melodies]);
@@ -102,7 +102,7 @@ export class Session {
     this.#show();
   }
 
-  // What the server says of itself has changed.
+  // Handles a new state of the server.
   onState(state) {
     this.leaseSeconds = state.sound.lease_s;
     this.#takeRefused(state.refused);
@@ -110,7 +110,7 @@ export class Session {
     this.look();
   }
 
-  // Where there is nothing to rate: whether there is now. A lease may end without any news.
+  // Requests questions if there are none: a lease may end without an event.
   look() {
     const now = Date.now();
     if (this.current || !this.rater || !this.state || now - this.looked < EMPTY_PAUSE) return;
@@ -121,7 +121,7 @@ export class Session {
     }
   }
 
-  // The learner's refusals, which come after the answer was acknowledged.
+  // Handles answers that the learner rejected after they were acknowledged.
   #takeRefused(refused) {
     const fresh = refused.filter(({ entry }) => isLater(entry, this.refusedUntil));
     this.refused = refused;
@@ -132,7 +132,7 @@ export class Session {
     }
   }
 
-  // Those among answers that were loaded, of which the server knows the time.
+  // Returns the loaded answers, of which the server knows the time.
   #checkLoaded() {
     for (const { entry, root, reason } of this.refused) {
       const at = Number(entry.split("-")[0]);
@@ -142,7 +142,7 @@ export class Session {
     for (const answer of this.answers) if (answer.state === "old") answer.state = "saved";
   }
 
-  // A sign of life. Who is not there holds no questions.
+  // Renews the leases while the person is active.
   touch() {
     this.active = Date.now();
   }
@@ -166,7 +166,7 @@ export class Session {
     if (answer && answer.rating !== rating) this.#send(answer, rating, "change");
   }
 
-  // Takes the last rating back, and shows its melody again.
+  // Takes back the last rating, and shows its melody again.
   undo() {
     const last = this.answers[0];
     if (!last) return this.view.say("There is no rating to take back.");
@@ -192,7 +192,7 @@ export class Session {
     this.fill();
   }
 
-  // The server has it on its disk.
+  // Handles an answer that is on the server's disk.
   onSaved(answer, given) {
     this.saves += 1;
     const noted = this.answers.find((each) => each.id === answer.id);
@@ -231,7 +231,7 @@ export class Session {
     this.#showAnswers();
   }
 
-  // Puts an answer among the last ones; a change stays at its place.
+  // Adds an answer to the last ones; a changed one keeps its position.
   #note(answer, state) {
     const place = this.answers.findIndex((each) => each.melody === answer.melody);
     if (answer.rating === null) {
@@ -261,7 +261,7 @@ export class Session {
   }
 }
 
-// Whether an entry of a stream, "milliseconds-number", came after another one.
+// Returns whether a stream entry, "milliseconds-number", is newer than another one.
 function isLater(entry, other) {
   const [ms, number] = entry.split("-").map(Number);
   const [otherMs, otherNumber] = other.split("-").map(Number);

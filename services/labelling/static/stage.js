@@ -1,4 +1,4 @@
-// The card with the melody: its picture, its buttons, what is said about it.
+// The card with the melody: its piano roll, its buttons, its messages.
 
 import { drawRoll, inWords, movePlayhead } from "/panels/melody/roll.js";
 import { html, svg } from "/shared/svg.js";
@@ -51,7 +51,7 @@ export class Stage {
     movePlayhead(find("roll"), slot);
   }
 
-  // Whether this melody plays now.
+  // Shows whether the melody is playing.
   showPlaying(plays) {
     find("play").classList.toggle("playing", plays);
     find("play").querySelector(".word").textContent = plays ? "Stop" : "Play";
@@ -62,7 +62,7 @@ export class Stage {
     find("speed").setAttribute("aria-valuetext", `${rate} times`);
   }
 
-  // What the system does while there is nothing to rate.
+  // Shows what the system does while there is nothing to rate.
   showIdle(state) {
     const { text, value, max } = doing(state);
     if (text !== this.idle) find("idle-text").textContent = text;

@@ -3,7 +3,7 @@
 import { drawChart } from "/shared/chart.js";
 import { svg } from "/shared/svg.js";
 
-// Bars for the ratings 0 to 5.
+// Draws bars for the ratings 0 to 5. counts: how often each was given.
 export function drawHistogram(picture, counts) {
   const most = Math.max(1, ...counts);
   picture.setAttribute("viewBox", "0 0 240 84");

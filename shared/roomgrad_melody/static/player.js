@@ -1,12 +1,12 @@
-// Plays one melody at a time, and says where it is.
+// Plays one melody at a time, and reports its position.
 
 import { SLOTS, renderMelody, slotSeconds } from "./sound.js";
 
-const LEAD = 0.03; // s between the key and the sound, so that the first note is whole
+const LEAD = 0.03; // s between key press and sound, so that the first note is complete
 const END = 0.15; // s after the last slot
 
 export class Player {
-  // onMove(slot or null): where it is, once a frame. onChange(): it began or ended.
+  // onMove(slot or null, key): the position, once per frame. onChange(): playing began or ended.
   constructor({ onMove, onChange }) {
     this.onMove = onMove;
     this.onChange = onChange;
@@ -16,12 +16,12 @@ export class Player {
     this.playing = null; // {key, notes, sound, at, from}
   }
 
-  // Whether a person has touched the page: browsers allow no sound before.
+  // Whether sound is allowed: browsers require a key press or click first.
   get unlocked() {
     return this.context !== null;
   }
 
-  // To be called from a key or a click.
+  // Called on a key press or click.
   unlock() {
     this.context ??= new AudioContext({ latencyHint: "interactive" });
     if (this.context.state !== "running") this.context.resume();
@@ -54,7 +54,7 @@ export class Player {
     else this.play(key, notes);
   }
 
-  // Goes on at the same place at another speed.
+  // Continues at the same position with another speed.
   setRate(rate) {
     const { key, notes } = this.playing ?? {};
     const slot = this.#slot();

@@ -1,4 +1,4 @@
-// A melody as a picture of 8 bars, and in words for who does not see it.
+// A melody as a piano roll of 8 bars, and as text for screen readers.
 
 import { svg } from "/shared/svg.js";
 
@@ -16,7 +16,7 @@ function spoken(midi) {
   return `${SPOKEN[midi % 12]} ${Math.floor(midi / 12) - 1}`;
 }
 
-// "Bar 1: C 3, rest, E 3 held for 2." and so on; equal bars that follow each other are said once.
+// Returns a text like "Bar 1: C 3, rest, E 3 for 2 beats. Bar 2: silence."
 export function inWords(notes) {
   if (!notes.length) return "This melody is silent: 8 bars of rests.";
   const bars = Array.from({ length: BARS }, () => []);
@@ -38,7 +38,7 @@ function merged(bar) {
   return bar.every((each) => each === "rest") && bar.length === 4 ? "silence" : bar.join(", ");
 }
 
-// The large picture, into an <svg> of any size: a row for each degree, a column for each slot.
+// Draws the large roll into an <svg> of any size: a row per degree, a column per slot.
 export function drawRoll(picture, notes, pitches) {
   const { clientWidth: width, clientHeight: height } = picture;
   if (!width || !height) return; // not shown now
@@ -77,7 +77,7 @@ export function drawRoll(picture, notes, pitches) {
   picture.replaceChildren(...lanes, ...lines, ...sounds, playhead);
 }
 
-// Where it plays: a line over the large picture, and the note that sounds.
+// Shows the position: a line over the large roll, and the note that sounds.
 export function movePlayhead(picture, slot) {
   const line = picture.querySelector(".playhead");
   if (!line) return;
@@ -93,7 +93,7 @@ export function movePlayhead(picture, slot) {
   line.setAttribute("x2", x);
 }
 
-// A picture as small as a thumbnail, beside words that say the same.
+// Returns a small roll without text, for use beside one.
 export function smallRoll(notes, pitches) {
   const picture = svg("svg", {
     class: "small-roll",

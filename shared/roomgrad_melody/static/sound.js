@@ -1,5 +1,5 @@
-// Notes as sound: a plain plucked tone made of sines, the same that the WAV files have.
-// Knows no page, so that a test can render it through an OfflineAudioContext.
+// Notes as sound: a plucked tone made of sines, the same as in the WAV files.
+// Independent of the page, so that a test can render it through an OfflineAudioContext.
 
 export const SLOTS = 32;
 
@@ -9,7 +9,7 @@ const ATTACK = 0.01; // s from silence to loud
 const DECAY = 1.5; // 1/s; the second partial decays twice as fast, the third three times
 const RELEASE = 0.04; // s back to silence, at the end of the note
 
-// Seconds of a slot, which is a quarter note.
+// Returns the seconds of a slot, which is a quarter note.
 export function slotSeconds({ bpm, rate = 1 }) {
   return 60 / bpm / rate;
 }
@@ -20,8 +20,8 @@ export function frequency(midi) {
 
 // Schedules the notes, each [start slot, length in slots, MIDI number], on an (Offline)AudioContext.
 //
-// at: when slot `from` sounds, in the context's seconds. What began before `from` is left out.
-// Answers {ends, stop}: the context's time of the end of the last slot, and how to be silent now.
+// at: when slot `from` sounds, in the context's seconds. Notes that end before `from` are left out.
+// Returns {ends, stop}: the context's time of the end of the last slot, and a function to stop.
 export function renderMelody(context, notes, { bpm, rate = 1, at = 0, from = 0, output = null }) {
   const slot = slotSeconds({ bpm, rate });
   const volume = new GainNode(context, { gain: 1 });
@@ -42,7 +42,7 @@ export function renderMelody(context, notes, { bpm, rate = 1, at = 0, from = 0, 
   return { ends: at + (SLOTS - from) * slot, stop };
 }
 
-// One note: partials of which the higher ones fade sooner; silent at both ends, so nothing clicks.
+// Plays one note: higher partials decay sooner; silent at both ends, so that nothing clicks.
 function playNote(context, output, midi, at, seconds) {
   const envelope = new GainNode(context, { gain: 0 });
   const attack = Math.min(ATTACK, seconds / 3);

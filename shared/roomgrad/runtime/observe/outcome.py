@@ -56,10 +56,10 @@ class Observer(Protocol):
     """Observes each message of a replica. What its methods raise is logged and ignored."""
 
     def handled(self, outcome: Outcome) -> None:
-        """Called after each message that was handled."""
+        """Observe a message after its handling."""
 
     def sent(self, messages: Sequence[Message]) -> None:
-        """Called with the messages that a component sent when a run began."""
+        """Observe the messages that a component sends when a run begins."""
 
     def close(self) -> None:
-        """Called when the replica ends."""
+        """Release what is held; the replica ends."""

@@ -1,12 +1,12 @@
-// Requests to the server of this page. What goes wrong is a Problem with a sentence.
+// Requests to the server of this page. Failures are thrown as a Problem with a sentence.
 
 export class Problem extends Error {
   constructor(status, reason) {
     super(reason);
-    this.status = status; // 0: nobody answered
+    this.status = status; // 0: no response
   }
 
-  // Whether it makes sense to try the very same again.
+  // Whether the same request may succeed later.
   get passes() {
     return this.status === 0 || this.status >= 500 || this.status === 401;
   }
@@ -31,7 +31,7 @@ export async function ask(path, body) {
   return answer;
 }
 
-// 32 hexadecimal digits; crypto.randomUUID is not there where a page comes by plain HTTP.
+// Returns 32 hexadecimal digits; crypto.randomUUID does not exist on pages served by plain HTTP.
 export function newId() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

@@ -1,4 +1,4 @@
-// Small line charts in SVG, with their last value named, and a sentence for who does not see them.
+// Small line charts in SVG with their last values, and a text for screen readers.
 
 import { svg } from "./svg.js";
 
@@ -10,8 +10,8 @@ const TOP = 10;
 const BOTTOM = 26;
 const NAME_HIGH = 24; // of a value with its name
 
-// series: [{name, points: [[x, y], ...]}]; marks: x of vertical lines; unit: of x, as a word; log:
-// whether y is drawn by its logarithm
+// series: [{name, points: [[x, y], ...]}]; marks: x of vertical lines; unit: noun for x; low: y of
+// the axis, by default the smallest value; log: whether the y axis is logarithmic
 export function drawChart(picture, { title, series, marks = [], unit, low = null, log = false }) {
   const scaled = log ? (value) => Math.log10(Math.max(value, 1e-9)) : (value) => value;
   const back = log ? (value) => 10 ** value : (value) => value;
@@ -49,7 +49,7 @@ export function drawChart(picture, { title, series, marks = [], unit, low = null
   picture.replaceChildren(...parts);
 }
 
-// Heights of names, so far apart that they do not cover each other; the first one is on top.
+// Returns heights of labels that do not overlap; the first one is on top.
 function apart(heights) {
   const placed = [];
   for (const height of heights) {

@@ -2,7 +2,7 @@
 
 import { html } from "./svg.js";
 
-// pairs: [[name, text], ...]; nothing is drawn anew unless one of them has changed.
+// pairs: [[name, text], ...]; they are drawn again only if one has changed.
 export function showFacts(list, pairs) {
   const key = JSON.stringify(pairs);
   if (list.dataset.shown === key) return;

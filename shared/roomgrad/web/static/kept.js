@@ -1,4 +1,4 @@
-// What this browser remembers of a person: their name, their choices, answers on their way.
+// Values in this browser's localStorage: the rater's name, choices, answers being sent.
 
 const PREFIX = "roomgrad:";
 
@@ -7,7 +7,7 @@ export function recall(name, otherwise) {
     const text = localStorage.getItem(PREFIX + name);
     return text === null ? otherwise : JSON.parse(text);
   } catch {
-    return otherwise; // switched off, or written by something else
+    return otherwise; // switched off, or not valid JSON
   }
 }
 
@@ -15,6 +15,6 @@ export function remember(name, value) {
   try {
     localStorage.setItem(PREFIX + name, JSON.stringify(value));
   } catch {
-    // switched off or full: the page works, and forgets when it is closed
+    // switched off or full: the page works, and forgets the value when it is closed
   }
 }

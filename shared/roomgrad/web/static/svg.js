@@ -1,4 +1,4 @@
-// Elements of HTML and SVG, made without any markup in a text.
+// Creates elements of HTML and SVG; texts are never parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 

@@ -25,7 +25,7 @@ const roots = new Roots(() => run);
 
 const shows = {
   server({ connected, reason, system, panel: hasPanel }) {
-    showConnection(connected ? "live" : "lost", connected ? "live" : "server away");
+    showConnection(connected ? "live" : "lost", connected ? "live" : "server unavailable");
     find("connection").title = reason;
     if (connected) loadPanel(hasPanel ? system : "");
   },
@@ -108,7 +108,7 @@ async function overlay() {
     try {
       others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
     } catch {
-      // The next round asks again, and the badge shows that the server is away.
+      // The next round asks again, and the badge shows that the server is unavailable.
     }
   }
   if (training && others.size) drawTraining();
