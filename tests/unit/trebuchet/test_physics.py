@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from roomgrad_trebuchet.simulator import physics
 
 Floats = NDArray[np.float64]
-REFERENCE = Path(__file__).parents[1] / "data" / "trebuchet-shots.csv"
+REFERENCE = Path(__file__).parents[2] / "data" / "trebuchet-shots.csv"
 NUMBERS = [
     field.name
     for field in dataclasses.fields(physics.Shots)
