@@ -77,21 +77,25 @@ export class Session {
     const rater = this.rater;
     const without = this.outbox.melodies;
     const { skipped } = this;
+    const began = Date.now();
     try {
       const { questions } = await ask("/api/questions", { rater, count: AHEAD, skipped, without });
-      if (rater === this.rater) this.#take(questions);
+      if (rater === this.rater) this.#take(questions, began);
     } catch (problem) {
       this.#failed(problem);
     }
   }
 
-  #take(questions) {
+  // began: when they were requested; what was rated since may still be among them.
+  #take(questions, began) {
     const before = this.current;
     const found = new Set(questions.map((each) => each.melody));
     // The server returns held questions first, so a missing one now belongs to another rater.
     const plain = this.queue.length <= AHEAD && !this.queue.some((each) => each.back);
     if (plain) this.queue = this.queue.filter((each) => found.has(each.melody));
-    const known = new Set([...this.queue.map((each) => each.melody), ...this.outbox.melodies]);
+    const rated = this.answers.filter(({ at }) => at >= began).map((each) => each.melody);
+    const queued = this.queue.map((each) => each.melody);
+    const known = new Set([...queued, ...this.outbox.melodies, ...rated]);
     for (const question of questions) {
       if (!known.has(question.melody) && this.queue.length < AHEAD) {
         this.queue.push({ ...question, plays: 0 });
