@@ -38,7 +38,7 @@ def preload() -> None:
 def serve(listener: socket.socket) -> None:
     """Fork for each connection until stdin ends."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system removes ended children
-    while sys.stdin.fileno() not in select.select([listener, sys.stdin], [], [])[0]:
+    while sys.stdin not in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         with connection:
             if not os.fork():
