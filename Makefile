@@ -8,8 +8,8 @@ DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgra
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
-# Tests that start whole systems run one after another, so that none waits for another's processes;
-# the small ones run in this many processes.
+# The tests run in this many processes. Those that compare durations (marker `alone`) come last, one
+# after another.
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -18,7 +18,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all lint format bench bench-melody chaos fuzz up down freeze clean help soak
+.PHONY: install demo melody test test-all coverage lint format bench bench-melody chaos fuzz up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -52,11 +52,20 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
-	$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow' tests/docs tests/pages tests/systems
+	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
+	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) --dist loadgroup \
+		tests/docs tests/pages tests/systems
+	$(BIN)/python -m pytest -m 'not slow and alone' tests/systems
 
-test-all: test ## and the slow ones
+test-all: test coverage ## and the slow ones, and the coverage of each layer
 	$(BIN)/python -m pytest -m slow tests
+
+coverage: install ## check the branch coverage of each layer by the quick tests without containers
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m pytest -q -m 'not slow and not docker' -n $(WORKERS) --cov --cov-report= \
+		tests/unit tests/integration
+	@$(BIN)/python -m coverage json -q -o build/coverage/report.json
+	@$(BIN)/python -m tests.layer_coverage build/coverage/report.json
 
 lint: install ## check format, lint and types, and change nothing
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry: takes spans by OTLP over HTTP, and keeps them."""
+"""A collector of OpenTelemetry that receives spans by OTLP over HTTP, and keeps them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 @dataclass
 class Collector:
-    """An endpoint of OTLP over HTTP: what came, with the service that sent it."""
+    """Spans that were received, each with the service that sent it."""
 
     spans: list[tuple[str, Any]] = field(default_factory=list)
 
@@ -34,7 +34,7 @@ class Collector:
 
 @contextlib.contextmanager
 def collecting() -> Iterator[tuple[Collector, str]]:
-    """A collector, and its address."""
+    """Run a collector, and yield it with its address."""
     collector = Collector()
 
     class Endpoint(BaseHTTPRequestHandler):
@@ -45,7 +45,7 @@ def collecting() -> Iterator[tuple[Collector, str]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Nobody wants to read it."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Endpoint)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -59,5 +59,5 @@ def collecting() -> Iterator[tuple[Collector, str]]:
 
 
 def attributes(span: Any) -> dict[str, Any]:
-    """The attributes of a span, texts and numbers."""
+    """Return the attributes of a span: texts and numbers."""
     return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}

@@ -1,4 +1,4 @@
-"""What a run of the tests left out because this machine lacks something, and how to enable it.
+"""Skip what this machine cannot run, and list it with how to enable it.
 
 REQUIRE_ALL=1 makes whatever was left out a failure. LEFT_OUT names a file that carries the list
 from one run of pytest to the next, so that the last run of `make test` shows all of it.
@@ -48,7 +48,7 @@ hypothesis.settings.load_profile("busy")
 
 @cache
 def has_docker() -> bool:
-    """Whether an engine answers, and compose is there to talk to it."""
+    """Return whether an engine answers, and compose is there."""
     commands = (["docker", "info"], ["docker", "compose", "version"])
     try:
         return all(subprocess.run(each, capture_output=True).returncode == 0 for each in commands)
@@ -58,7 +58,7 @@ def has_docker() -> bool:
 
 @cache
 def has_kubectl() -> bool:
-    """Whether there is a kubectl that names its kustomize, as all do that are new enough."""
+    """Return whether there is a kubectl that names its kustomize, as all recent ones do."""
     try:
         told = subprocess.run(["kubectl", "version", "--client"], capture_output=True, text=True)
     except OSError:
@@ -68,10 +68,18 @@ def has_kubectl() -> bool:
 
 @cache
 def chromium() -> str:
-    """The program of a Chromium; empty where there is none, or nothing to drive it."""
+    """Return the program of a Chromium, or "" if it or its driver is missing."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = next(filter(None, map(shutil.which, names)), "")
     return found if find_spec("playwright") else ""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for `--dist loadgroup`: a file shares its systems, containers share the images."""
+    for item in items:
+        group = "docker" if item.get_closest_marker("docker") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -109,7 +117,7 @@ def _show(reporter: pytest.TerminalReporter, reasons: Counter[str]) -> None:
 
 
 def left_out(config: pytest.Config) -> list[str]:
-    """The reason of each test that was skipped."""
+    """Return the reason of each test that was skipped."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     return list(_reasons(reporter)) if reporter else []
 
@@ -123,7 +131,7 @@ def _reasons(reporter: pytest.TerminalReporter) -> Iterator[str]:
 
 
 def carried(reasons: Counter[str]) -> Counter[str]:
-    """These reasons and those of the runs before, which stand in the file LEFT_OUT."""
+    """Add these reasons to those of earlier runs, which are stored in the file LEFT_OUT."""
     name = os.environ.get("LEFT_OUT")
     if not name:
         return reasons

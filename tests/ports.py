@@ -1,4 +1,4 @@
-"""Ports for those who take the next one where theirs is taken."""
+"""Free ports in a row, for programs that take the next one if theirs is taken."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BELOW = (10_000, 32_000)  # outgoing connections get theirs from above (Linux: 3
 
 
 def neighbours(count: int = 1) -> int:
-    """The first of so many free ports in a row."""
+    """Return the first of `count` free ports in a row."""
     while True:
         first = random.randrange(*BELOW)
         with contextlib.suppress(OSError), contextlib.ExitStack() as held:

@@ -1,4 +1,4 @@
-"""A TCP proxy before the server, that can do what networks do: refuse, freeze, forget, go deaf."""
+"""A TCP proxy before the server, which fails as networks do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHUNK = 65536
 
 
 class Link:
-    """One connection through the proxy: two sockets, and which of the directions still flow."""
+    """One connection through the proxy: two sockets, and the directions that still flow."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
@@ -24,7 +24,7 @@ class Link:
         self.over = False
 
     def end(self) -> None:
-        """Ends both sides, and what waits to flow."""
+        """End both sides, and release what waits to flow."""
         self.over = True
         for flows in (self.to_server, self.to_client):
             flows.set()
@@ -33,7 +33,7 @@ class Link:
                 side.shutdown(socket.SHUT_RDWR)
 
     def run(self) -> None:
-        """Pumps until both sides have ended, and closes them."""
+        """Forward until both sides have ended, and close them."""
         up = threading.Thread(target=self._pump, args=(self.client, self.server, self.to_server))
         up.start()
         self._pump(self.server, self.client, self.to_client)
@@ -55,7 +55,7 @@ class Link:
 
 
 class Proxy:
-    """Listens on a port of its own for a server; its methods may be called from any thread."""
+    """A proxy that listens on a port of its own; its methods are thread-safe."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
@@ -75,7 +75,7 @@ class Proxy:
     # what happens to the network
 
     def refuse(self) -> None:
-        """Unreachable: every connection is closed, and none is accepted."""
+        """Close every connection, and accept none."""
         with self._lock:
             listener, self._listener = self._listener, None
         if listener is not None:
@@ -84,14 +84,14 @@ class Proxy:
             link.end()
 
     def freeze(self) -> None:
-        """Unreachable without a word: nothing passes, nothing is closed, packets are lost."""
+        """Pass nothing on, and close nothing, as if packets were lost."""
         self._thawed.clear()
         for link in self._now():
             link.to_server.clear()
             link.to_client.clear()
 
     def mend(self) -> None:
-        """Reachable again. What was held up arrives, as what TCP sends again does."""
+        """Forward again. What was held up arrives, as TCP retransmits it."""
         self._thawed.set()
         for link in self._now():
             if not link.lost:
@@ -104,7 +104,7 @@ class Proxy:
                 self._start(self._listen, self._listener)
 
     def forget(self, share: Callable[[], bool] = lambda: True) -> int:
-        """Half-open: connections of now are dead, and neither side is told. Answers how many."""
+        """Leave connections half-open: dead, without an end on either side. Return their number."""
         chosen = [link for link in self._now() if share()]
         for link in chosen:
             link.lost = True
@@ -113,7 +113,7 @@ class Proxy:
         return len(chosen)
 
     def deafen(self) -> int:
-        """Subscriptions stay connected and hear nothing any more. Answers how many."""
+        """Pass nothing on to subscribed connections, which stay open. Return their number."""
         chosen = [link for link in self._now() if link.subscribed]
         for link in chosen:
             link.lost = True
@@ -121,7 +121,7 @@ class Proxy:
         return len(chosen)
 
     def close(self) -> None:
-        """Ends every connection, and waits until that is so."""
+        """End every connection, and wait for it."""
         self._closed = True
         self._thawed.set()
         self.refuse()

@@ -1,4 +1,4 @@
-"""Real servers, and an input room: one run with a random name on one of them."""
+"""Real servers, and `echo`: one run with a random name on one of them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ QUICK = {
 
 @dataclass
 class EchoRun:
-    """One run of the echo system on a server."""
+    """A run of the echo system on a server."""
 
     url: str
     client: redis.Redis
@@ -52,7 +52,7 @@ class EchoRun:
         return RuntimeSettings(**{"run": self.names.run, **QUICK, **self.settings, **more})
 
     def start(self, component: Component, *, url: str = "", **more: Any) -> Replica:
-        """A replica in a thread, stopped at the end of the test. It listens when this returns."""
+        """Start a replica in a thread, and wait until it lives; it is stopped after the test."""
         replica = self.stack.enter_context(
             running(component, self.make_settings(**more), url or self.url)
         )
@@ -66,7 +66,7 @@ class EchoRun:
             until(lambda each=replica: not self.client.exists(self.names.alive(each.consumer)))
 
     def spawn(self, behaviour: str, **more: Any) -> subprocess.Popen[bytes]:
-        """An echo component as a process of its own."""
+        """Start the echo component as a process."""
         flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**QUICK, **more}.items()]
         command = [sys.executable, "-m", "tests.integration.echo", behaviour]
         command += [f"--run={self.names.run}", f"--redis-url={self.url}", *flags]
@@ -79,23 +79,23 @@ class EchoRun:
         return process
 
     def send(self, *values: float, **options: Any) -> Message:
-        """Puts numbers into the echo component's input room."""
+        """Send numbers into room `input`."""
         message = Message.open(INPUT, numbers(*values), **options)
         with Client(ECHO, self.names.run, self.url) as client:
             message.entry = client.send(message)
         return message
 
     def add(self, fields: dict[str, Any], stream: Stream = REQUESTS) -> str:
-        """Puts any fields into a stream, as somebody with redis-cli may."""
+        """Add any fields to a stream, as a user of redis-cli may."""
         return str(self.client.xadd(self.names.stream(*stream.key), fields).decode())
 
     def wait_reply(self, message: Message, **options: Any) -> Message:
-        """What the echo component said to a message."""
+        """Wait for the reply to a message, and return it."""
         limit = {"timeout_s": LIMIT_S, **options}
         return wait_for(self.client, self.names, REPLIES, root_id=message.root_id, **limit)
 
     def reply_count(self) -> int:
-        """How many messages the echo component has said."""
+        """Return the number of replies so far."""
         return int(self.client.xlen(self.names.stream(*REPLIES.key)))
 
     def counter(self, name: str, component: str = "echo") -> int:
@@ -105,7 +105,7 @@ class EchoRun:
         return int(self.client.xpending(self.names.stream(*stream.key), group)["pending"])
 
     def dead_letters(self) -> list[dict[bytes, bytes]]:
-        """The dead letters of the run."""
+        """Return the dead letters of the run."""
         return [fields for _, fields in self.client.xrange(self.names.dead())]
 
 
@@ -127,7 +127,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def start_redis() -> Iterator[str]:
-    """redis:8 in a container. Without Docker: skipped here, failed in CI."""
+    """Start redis:8 in a container. Without Docker the test is skipped here, and fails in CI."""
     from testcontainers.core.container import DockerContainer
 
     container = DockerContainer("redis:8").with_exposed_ports(6379)
@@ -166,7 +166,7 @@ def redis8_url() -> Iterator[str]:
 
 @pytest.fixture(params=["embedded", pytest.param("redis8", marks=pytest.mark.docker)])
 def url(request: pytest.FixtureRequest) -> str:
-    """The address of a server that tests share: the embedded one, and Redis 8."""
+    """Return the address of a shared server: the embedded one, and Redis 8."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
@@ -179,13 +179,13 @@ def make_echo_run(url: str) -> Iterator[EchoRun]:
 
 @pytest.fixture
 def echo(url: str) -> Iterator[EchoRun]:
-    """A run of the test's own on a server that others use too."""
+    """Yield a run with a random name on a shared server."""
     yield from make_echo_run(url)
 
 
 @dataclass
 class OwnServer:
-    """A server that the test may kill, empty and slow down."""
+    """A server that a test may kill, empty and slow down."""
 
     process: EmbeddedServer
 
@@ -194,18 +194,18 @@ class OwnServer:
         return self.process.url
 
     def kill(self) -> None:
-        """Like a power cut."""
+        """Kill it, as a power cut does."""
         self.process.kill()
 
     def turn_away(self, times: int) -> None:
-        """Answers at the dead server's address, and closes so many connections at once."""
+        """Accept connections at the address of the dead server, and close them at once."""
         with socket.create_server(("127.0.0.1", self.process.port)) as listener:
             listener.settimeout(60)
             for _ in range(times):
                 listener.accept()[0].close()
 
     def restart(self) -> None:
-        """Starts it again on its data, at the same address."""
+        """Start it again on its data, at the same address."""
         before = self.process
         self.process = EmbeddedServer.start(
             before.directory, port=before.port, die_with_parent=True
@@ -222,5 +222,5 @@ def own_server() -> Iterator[OwnServer]:
 
 @pytest.fixture
 def own_echo(own_server: OwnServer) -> Iterator[EchoRun]:
-    """A run on a server of the test's own."""
+    """Yield a run on a server that no other test uses."""
     yield from make_echo_run(own_server.url)

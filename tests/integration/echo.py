@@ -45,7 +45,7 @@ def numbers(*values: float) -> NDArray[np.float32]:
 
 
 def repeat(message: Message, context: Context) -> Message:
-    """Says the double of what it heard, and counts."""
+    """Reply with twice the input, and count it."""
     context.counters.add("received")
     return message.reply(OUTPUT, message.array * 2)
 
@@ -57,7 +57,7 @@ def echo_component(
     answered: HandlerFunction | None = None,
     **options: Any,
 ) -> Component:
-    """The component `echo component` with a handler of the test's own."""
+    """Return the component `echo` with a handler of the test."""
     replies = [(OUTPUT, FORWARD), (INPUT, FORWARD)]
     handlers = [on(INPUT, FORWARD, replies=replies, when=when)(function)]
     if answered is not None:
@@ -66,19 +66,19 @@ def echo_component(
 
 
 def listener(function: HandlerFunction, *, name: str = "listener", **options: Any) -> Component:
-    """A component that hears what the echo component says."""
+    """Return a component that reads the replies of the echo component."""
     return Component(name, ECHO, RuntimeSettings, [on(OUTPUT, FORWARD)(function)], **options)
 
 
 def die(message: Message, context: Context) -> Message:
-    """Ends its process without a word when it hears a negative number."""
+    """End the process at once on a negative number."""
     if message.array[0] < 0:
         os._exit(9)
     return repeat(message, context)
 
 
 def crash(message: Message, context: Context) -> Message:
-    """Ends its process by SIGSEGV when it hears a negative number."""
+    """End the process by SIGSEGV on a negative number."""
     if message.array[0] < 0:
         os.kill(os.getpid(), signal.SIGSEGV)
         time.sleep(10)
@@ -86,14 +86,14 @@ def crash(message: Message, context: Context) -> Message:
 
 
 def hang(message: Message, context: Context) -> Message:
-    """Never comes back when it hears a negative number."""
+    """Never return on a negative number."""
     while message.array[0] < 0:
         time.sleep(1)
     return repeat(message, context)
 
 
 def later(message: Message, context: Context) -> None:
-    """Says what it heard after as many seconds as the first number says, and counts."""
+    """Send the input after as many seconds as its first number says, and count it."""
     context.counters.add("received")
     context.send(message.reply(OUTPUT, message.array), after_s=float(message.array[0]))
 

@@ -1,4 +1,4 @@
-"""Somebody who sends messages while servers come and go."""
+"""A thread that sends messages while servers come and go."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Sender:
         assert not self._thread.is_alive()
 
     def wait(self, count: int) -> None:
-        """Waits until so many more stand."""
+        """Wait until this number of messages more is stored."""
         before = len(self.told)
         until(lambda: len(self.told) >= before + count)
 

@@ -1,4 +1,4 @@
-"""A server that speaks TLS, with certificates of every kind: good ones and bad ones."""
+"""A server that speaks TLS, with valid and invalid certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN, SECURE = 6379, 6380  # ports in the container
 
 
 def make_certificates(folder: Path) -> None:
-    """`ca.crt` and what it has signed, and `other.crt`, which has signed `foreign`."""
+    """Create `ca.crt` and what it has signed, and `other.crt`, which has signed `foreign`."""
     ca, other = (trustme.CA(organization_name=name) for name in ("ours", "theirs"))
     ca.cert_pem.write_to_path(folder / "ca.crt")
     other.cert_pem.write_to_path(folder / "other.crt")
@@ -43,7 +43,7 @@ def make_certificates(folder: Path) -> None:
 
 @dataclass
 class TlsServer:
-    """Redis at two ports: one for TLS, and one at which the test tells it what to show."""
+    """Redis at two ports: one for TLS, and one for the test to configure it."""
 
     folder: Path
     host: str
@@ -51,11 +51,11 @@ class TlsServer:
     port: int
 
     def file(self, name: str) -> str:
-        """The path of a certificate or key."""
+        """Return the path of a certificate or key."""
         return str(self.folder / name)
 
     def url(self, ca: str = "ca.crt", more: str = "") -> str:
-        """Its address, for who trusts this CA."""
+        """Return the address for a client that trusts this CA."""
         return f"rediss://localhost:{self.port}/0?ssl_ca_certs={self.file(ca)}{more}"
 
     @property
@@ -63,19 +63,19 @@ class TlsServer:
         return f"redis://localhost:{self.plain_port}/0"
 
     def set(self, *words: str) -> None:
-        """CONFIG SET, for connections from now on."""
+        """Run CONFIG SET for connections from now on."""
         with redis.Redis.from_url(self.plain_url) as client:
             client.execute_command("CONFIG", "SET", *words)  # type: ignore[no-untyped-call]
 
     def show(self, name: str) -> None:
-        """From now on it shows this certificate, also to those who are connected already."""
+        """Present this certificate from now on, to open connections too."""
         with redis.Redis.from_url(self.plain_url) as client:
             files = ("tls-cert-file", f"/tls/{name}.crt", "tls-key-file", f"/tls/{name}.key")
             client.execute_command("CONFIG", "SET", *files)  # type: ignore[no-untyped-call]
             client.client_kill_filter(_type="normal", skipme=True)
 
     def asked(self) -> set[str]:
-        """The commands that it was asked since `forget`, by anybody."""
+        """Return the commands that clients sent since `forget`."""
         with redis.Redis.from_url(self.plain_url, protocol=2) as client:
             return {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
 
@@ -85,7 +85,7 @@ class TlsServer:
 
 
 def start_tls_server(folder: Path) -> Iterator[TlsServer]:
-    """redis:8 in a container. Without Docker: skipped here, failed in CI."""
+    """Start redis:8 in a container. Without Docker the test is skipped here, and fails in CI."""
     from testcontainers.core.container import DockerContainer
 
     make_certificates(folder)

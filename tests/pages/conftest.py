@@ -1,4 +1,4 @@
-"""A run with a page, and a browser that lets nothing out of the page's origin."""
+"""A run with a page, and a browser that fails a test if a page leaves its origin."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def server_url() -> Iterator[str]:
 
 @pytest.fixture
 def labelling(server_url: str) -> Iterator[LabellingRun]:
-    """A run of the test's own on a server that others use too."""
+    """Yield a run with a random name on a shared server."""
     with contextlib.ExitStack() as stack:
         yield LabellingRun(server_url, stack)
 
@@ -52,7 +52,7 @@ def own_server() -> Iterator[OwnServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for each file of tests: two at a time are not possible in a process."""
+    """Yield one browser for each file of tests; a process can drive one at a time."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -63,7 +63,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Open]:
-    """Opens a page in a browser of its own; `rater` has given their name already.
+    """Open a page in a browser context of its own; `rater` has given their name already.
 
     expected: parts of errors that belong to the test. prepare: what is done before it goes there.
 
@@ -109,12 +109,12 @@ def visit(browser: Browser) -> Iterator[Open]:
 
 @pytest.fixture
 def page_client(labelling: LabellingRun) -> HttpClient:
-    """Asks a page of the test's own."""
+    """Return a client of a page that no other test uses."""
     return HttpClient(labelling.page())
 
 
 @pytest.fixture(scope="module")
 def shared_page_client(server_url: str) -> Iterator[HttpClient]:
-    """Asks one page for all tests that change nothing."""
+    """Return a client of one page for all tests that change nothing."""
     with contextlib.ExitStack() as stack:
         yield HttpClient(LabellingRun(server_url, stack).page())

@@ -1,4 +1,4 @@
-"""Asks a page as a program does, without a browser."""
+"""Requests to a page without a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Served(Protocol):
 
 
 class HttpClient:
-    """Asks a page as a program does, with any headers."""
+    """An HTTP client of a page that sends any headers."""
 
     def __init__(self, site: Served) -> None:
         self.host, self.port = site.listener.socket.getsockname()[:2]
@@ -49,7 +49,7 @@ class HttpClient:
         return status, json.loads(found)
 
     def listen(self, path: str, topic: str, last_id: str = "") -> dict[str, str]:
-        """The first event of a topic: its id, its data, and which topics came before it."""
+        """Return the first event of a topic: its ID, data, and the topics before it."""
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(link):
             headers = {"Host": self.name, **({"Last-Event-ID": last_id} if last_id else {})}

@@ -305,8 +305,11 @@ def test_the_melody_maker_is_shown_with_its_melodies(labelling: LabellingRun, vi
         assert page.get_by_label("Play melody 1").get_attribute("aria-pressed") == "true"
 
 
-@pytest.mark.parametrize("size", [(390, 844), (820, 1180), DESK], ids=str)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [((390, 844), "light"), ((820, 1180), "light"), (DESK, "light"), (DESK, "dark")],
+    ids=str,
+)
 def test_it_fits_and_everybody_can_use_it(
     dashboard: DashboardServer, visit: Open, tmp_path: Path, size: tuple[int, int], scheme: str
 ) -> None:

@@ -1,9 +1,11 @@
-"""The real components as processes of their own, with tiny numbers, on an embedded server."""
+"""Start the real components as processes, with small numbers, on an embedded server."""
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +32,7 @@ QUICK = ["--heartbeat-interval-s=0.2", "--heartbeat-lives-s=0.8", "--lease-s=0.6
 
 @dataclass
 class Training:
-    """A run of the trebuchet, and the processes that serve it."""
+    """A run of the trebuchet and the processes of its components."""
 
     options: Trebuchet
     plan: Plan
@@ -44,18 +46,18 @@ class Training:
 
     @property
     def applied(self) -> int:
-        """How many optimizer steps stand; what stood while the server is away."""
+        """Return the number of optimizer steps that are stored, or -1 if no server answers."""
         try:
             return ledger.read(self.client, self.names).applied
         except redis.ConnectionError:
             return -1
 
     def wait_applied(self, steps: int) -> None:
-        """Waits until so many steps stand."""
+        """Wait until this number of optimizer steps is stored."""
         until(lambda: self.checked() >= steps)
 
     def wait_finished(self) -> ledger.Ledger:
-        """Waits until the last gradient is home, and answers the counters."""
+        """Wait until the last root is finished, and return the counters."""
         steps = self.options.steps
         until(lambda: self.checked() >= 0 and self.finished() >= steps, timeout_s=90)
         return ledger.read(self.client, self.names)
@@ -68,14 +70,14 @@ class Training:
         return ledger.read(self.client, self.names).finished
 
     def weights(self) -> str:
-        """The SHA-256 of the parameters."""
+        """Return the SHA-256 of the parameters."""
         return ledger.weights_sha256(self.client, self.names)
 
     def misses(self) -> list[float]:
         return [loss.miss_m for loss in ledger.losses(self.client, self.names)]
 
     def leftovers(self) -> dict[str, int]:
-        """What should be empty when nothing is open: memory, kept weights, pending messages."""
+        """Return counts that are 0 when no root is open: memory, kept weights, pending entries."""
         left = {}
         for component in self.plan.contract.components:
             left[f"memory of {component}"] = self.client.hlen(self.names.memory(component))
@@ -86,8 +88,14 @@ class Training:
                 left[f"pending in {key}"] = group["pending"]
         return {name: count for name, count in left.items() if count}
 
+    def kill_components(self) -> None:
+        """End every component at once."""
+        for pid in self.launcher.pids.values():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def kill_server(self) -> None:
-        """A power cut, and a start on what is on disk."""
+        """Kill the server, and start it again on what it had written to disk."""
         self.server.kill()
         self.server = EmbeddedServer.start(
             self.server.directory, port=self.server.port, die_with_parent=True
@@ -95,7 +103,7 @@ class Training:
 
 
 def assert_exact(training: Training) -> None:
-    """Every batch was sent, learned from and finished once, and nothing is left over."""
+    """Assert that every batch was sent, applied and finished once, and left nothing behind."""
     found = training.wait_finished()
     steps = training.options.steps
     assert (found.sent, found.finished, found.dead, found.open) == (steps, steps, 0, 0)
@@ -112,7 +120,7 @@ Start = Callable[..., Training]
 
 @pytest.fixture
 def train(tmp_path: Path) -> Iterator[Start]:
-    """Starts a training: `train(steps=40, replicas={"simulator": 2}, batch_size=20)`."""
+    """Start a training: `train(steps=40, replicas={"simulator": 2}, batch_size=20)`."""
     with ExitStack() as stack:
 
         def start(
@@ -131,6 +139,7 @@ def train(tmp_path: Path) -> Iterator[Start]:
             training = Training(options, plan, server, client, launcher)
             stack.callback(lambda: training.server.kill())
             stack.enter_context(launcher)
+            stack.callback(training.kill_components)  # a graceful end takes seconds
             for component in plan.components if launched else ():
                 flags = plan.flags(component) + QUICK
                 flags += [f"--batch-size={batch_size}"] if component == TRAINER else []

@@ -1,4 +1,4 @@
-"""The gateway as a process, and unmodified clients of swergio as processes that come in by it."""
+"""The gateway as a process, and unmodified swergio clients as processes that connect to it."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ Line = dict[str, Any]
 
 @dataclass
 class ClientProcess:
-    """A script of tests/swergio as a process, and the lines that it prints."""
+    """A script of tests/swergio as a process, and the lines that it has printed."""
 
     process: subprocess.Popen[bytes]
     output: Path
 
     def lines(self, word: str) -> list[Line]:
-        """The lines with this word that are there by now."""
+        """Return the lines so far that have this word."""
         complete = self.output.read_bytes().rpartition(b"\n")[0].splitlines()
         return [line for line in map(json.loads, complete) if word in line]
 
     def heard(self) -> list[Any]:
-        """What it has heard, in that order."""
+        """Return what it has received, in order."""
         return [line["heard"] for line in self.lines("heard")]
 
     def wait(self, word: str, count: int = 1) -> list[Line]:
-        """Waits until there are so many lines with this word, and answers them."""
+        """Wait for this number of lines with this word, and return them."""
         return until(lambda: found if len(found := self.lines(word)) >= count else [], LINE_S)
 
     def kill(self) -> None:
-        """kill -9."""
+        """Kill it by SIGKILL."""
         self.process.kill()
         self.process.wait()
 
@@ -69,7 +69,7 @@ class ClientProcess:
 
 
 class SwergioClient:
-    """An unmodified client in the process of the test, which only speaks."""
+    """An unmodified client in the process of the test, which only sends."""
 
     def __init__(self, name: str, port: int) -> None:
         self.client = Client(name, HOST, port)
@@ -83,7 +83,7 @@ class SwergioClient:
 
 @dataclass
 class GatewayRun:
-    """A run with its gateway, and whoever has come in by it."""
+    """A run with its gateway and the clients that are connected to it."""
 
     client: redis.Redis
     launcher: Launcher
@@ -94,12 +94,12 @@ class GatewayRun:
     guests: list[ClientProcess] = field(default_factory=list)
 
     def start(self, component: str, **flags: Any) -> None:
-        """A component of roomgrad, or the gateway: it has a name like any other."""
+        """Start a component of roomgrad, or the gateway."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
         self.launcher.start(component, [f"--run={self.names.run}", *words, *QUICK])
 
     def open(self, *switches: str, **flags: Any) -> None:
-        """Starts the gateway, and waits until it lets somebody in."""
+        """Start the gateway, and wait until it accepts connections."""
         words = [f"--{name.replace('_', '-')}={value}" for name, value in flags.items()]
         run, port = f"--run={self.names.run}", f"--port={self.port}"
         self.launcher.start(GATEWAY, [run, port, *words, *switches, *QUICK])
@@ -117,14 +117,14 @@ class GatewayRun:
         return True
 
     def kill_gateway(self) -> None:
-        """kill -9; its launcher starts it again."""
+        """Kill the gateway by SIGKILL; its launcher starts it again."""
         restarts = self.launcher.restarts
         os.kill(self.launcher.pids()[f"{GATEWAY}-0"], signal.SIGKILL)
         until(lambda: self.launcher.restarts > restarts)
         self.wait_open()
 
     def wait_left(self, name: str) -> None:
-        """Waits until the gateway has noticed that a client of this name is gone."""
+        """Wait until the gateway has noticed that a client of this name has left."""
         log = self.launcher.log_path(f"{GATEWAY}-0")
 
         def left() -> bool:
@@ -136,13 +136,13 @@ class GatewayRun:
         until(left)
 
     def forget(self, system: System, component: str) -> None:
-        """Nobody waits for the component of roomgrad any more: a guest does its work."""
+        """Forget a component of roomgrad, since a client does its work."""
         runs.forget(self.client, system, self.names, component)
 
     def invite(
         self, script: str, name: str, *words: str, wait: bool = True, **flags: Any
     ) -> ClientProcess:
-        """Starts a script of tests/swergio, and waits until it is in its rooms."""
+        """Start a script of tests/swergio, and wait until it is in its rooms."""
         output = self.directory / f"guest-{len(self.guests)}-{name}.log"
         command = [sys.executable, "-m", f"tests.swergio.{script}"]
         command += [f"--port={self.port}", f"--name={name}", *words]
@@ -165,18 +165,18 @@ class GatewayRun:
         return guest
 
     def ready(self) -> set[int]:
-        """The processes that are in their rooms. One that shares a name may say it of another."""
+        """Return the processes that are in their rooms."""
         return {line["ready"] for guest in self.guests for line in guest.lines("ready")}
 
     def speaker(self, name: str = "speaker") -> SwergioClient:
-        """Somebody who speaks from within the test."""
+        """Return a client in the process of the test."""
         speaker = SwergioClient(name, self.port)
         self.stack.callback(speaker.client.client.close)
         return speaker
 
 
 def house(launcher: Launcher, client: redis.Redis, run: str, stack: ExitStack) -> GatewayRun:
-    """A run that others have started: all it lacks is its gateway."""
+    """Return a run that has everything but its gateway."""
     launcher.directory.mkdir(parents=True, exist_ok=True)
     return GatewayRun(client, launcher, Names(run), launcher.directory, stack)
 
@@ -186,7 +186,7 @@ Build = Callable[[str], GatewayRun]
 
 @pytest.fixture
 def build(tmp_path: Path) -> Iterator[Build]:
-    """A run of this name in which nothing is started yet, on a server of its own."""
+    """Return a run in which nothing is started yet, on a server of its own."""
     with ExitStack() as stack:
 
         def start(run: str) -> GatewayRun:

@@ -11,7 +11,6 @@ import pytest
 from tests.docs.pages import ROOT
 
 QUICK = {
-    "training": ["--rounds=1", "--steps=150", "--window=2"],
     "step": ["--rounds=1", "--steps=210"],
 }
 LONGER = {
@@ -26,6 +25,7 @@ LONGER = {
     "learning": ["--seeds", "0"],
     "physics": ["--rounds=1"],
     "scale": ["--seconds=1", "--runs=2", "--idle=20"],
+    "training": ["--rounds=1", "--steps=150", "--window=2"],
     "transport": ["--rounds=1", "--seconds=0.5"],
 }
 

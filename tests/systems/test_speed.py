@@ -24,6 +24,7 @@ def turn() -> float:
     return ours / plain
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_a_message_costs_no_more_than_it_did() -> None:
     """The six-hop chain through rooms, beside the same chain over pub/sub, in turns."""

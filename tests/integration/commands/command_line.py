@@ -1,4 +1,4 @@
-"""The program `roomgrad`, called on the run of a test as a person would call it."""
+"""Run `roomgrad` on the run of a test."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def call(echo: EchoRun, *words: str, typed: str = "") -> subprocess.CompletedPro
 
 
 def shown(echo: EchoRun, *words: str, typed: str = "") -> str:
-    """What a command shows when all is well."""
+    """Return what a command prints when it succeeds."""
     ended = call(echo, *words, typed=typed)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
@@ -33,13 +33,13 @@ def shown(echo: EchoRun, *words: str, typed: str = "") -> str:
 
 
 def found(echo: EchoRun, *words: str, typed: str = "") -> dict[str, Any]:
-    """What it says to programs."""
+    """Return what a command prints as JSON."""
     answer: dict[str, Any] = json.loads(shown(echo, *words, "--json", typed=typed))
     return answer
 
 
 def refused(echo: EchoRun, *words: str, code: int = 2, typed: str = "") -> str:
-    """The sentence with which it refuses."""
+    """Return the sentence with which a command fails."""
     ended = call(echo, *words, typed=typed)
     assert ended.returncode == code, (ended.stdout, ended.stderr)
     assert ended.stdout == ""
@@ -48,7 +48,7 @@ def refused(echo: EchoRun, *words: str, code: int = 2, typed: str = "") -> str:
 
 
 def start(echo: EchoRun, *words: str) -> subprocess.Popen[str]:
-    """The command, while it runs."""
+    """Start a command that runs on."""
     process = subprocess.Popen(
         [*COMMAND, *words],
         env={**environ(echo), "PYTHONUNBUFFERED": "1"},

@@ -1,4 +1,4 @@
-"""Letters that a test has made, and the command that reads them."""
+"""Make dead letters, and run the command that reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def roomgrad(echo: EchoRun, *words: str, typed: str = "") -> subprocess.Complete
 
 
 def make_dead_letter(echo: EchoRun, *values: float) -> tuple[Message, str]:
-    """A message that the echo component gives up at once, and the entry id of its letter."""
+    """Send a message that the echo component gives up, and return it with the ID of its dead letter."""
     before = echo.client.xlen(echo.names.dead())
     broken = echo.start(echo_component(raising), max_deliveries=1)
     message = echo.send(*values)

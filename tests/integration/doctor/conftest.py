@@ -1,4 +1,4 @@
-"""Servers of their own that a test may spoil, and the doctor who looks at them."""
+"""Servers whose settings a test may change, and the doctor."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OK, WARNING, PROBLEM = Level
 
 @contextlib.contextmanager
 def redis8(*options: str, disk: str = "") -> Iterator[str]:
-    """redis:8 in a container of its own, with options of its configuration."""
+    """Start redis:8 in a container, with options of its configuration."""
     from testcontainers.core.container import DockerContainer
 
     container = DockerContainer("redis:8").with_exposed_ports(6379)
@@ -41,7 +41,7 @@ def redis8(*options: str, disk: str = "") -> Iterator[str]:
 
 
 def configured() -> list[str]:
-    """The options of deploy/redis/redis.conf, without its users."""
+    """Return the options of deploy/redis/redis.conf, without its users."""
     text = (ROOT / "deploy" / "redis" / "redis.conf").read_text()
     lines = [line for line in text.splitlines() if re.match(r"(?!aclfile)[a-z]", line)]
     return [word for line in lines for word in (f"--{line.split()[0]}", *shlex.split(line)[1:])]
@@ -61,13 +61,13 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.docker)])
 def own_url(request: pytest.FixtureRequest) -> str:
-    """A server as the product starts it: embedded, or as in docker-compose.yml."""
+    """Return the address of a server as the product starts it: embedded, or as in compose."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 @pytest.fixture
 def client(own_url: str) -> Iterator[redis.Redis]:
-    """Its settings and keys are afterwards what they were before."""
+    """Yield a client; restore the settings and delete the keys afterwards."""
     with contextlib.closing(connect(own_url)) as client:
         before = client.config_get(*settings.NAMES, "maxmemory")
         yield client
@@ -91,7 +91,7 @@ def only(found: list[Finding]) -> Finding:
 
 
 def do(client: redis.Redis, finding: Finding) -> None:
-    """Runs the command that a finding shows first."""
+    """Run the command that a finding shows first."""
     words = shlex.split(finding.do.partition(";")[0])
     assert words[:2] == ["redis-cli", "-u"]
     client.execute_command(*words[3:])
@@ -104,7 +104,7 @@ def roomgrad(url: str, *words: str, **environ: str) -> subprocess.CompletedProce
 
 
 def begin(client: redis.Redis, names: Names) -> None:
-    """A run of the trebuchet in which nobody has said anything."""
+    """Register a run of the trebuchet in which no message was sent."""
     for component in TREBUCHET.components:
         runs.register(client, names, component, {})
     runs.create_groups(client, TREBUCHET, names)

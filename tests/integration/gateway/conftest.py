@@ -1,4 +1,4 @@
-"""One gateway that tests share, each with rooms and names of its own; and gateways of their own."""
+"""One gateway that tests share, in rooms of their own; and gateways for one test each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def shared_gateway(embedded_url: str) -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 def gateway(shared_gateway: GatewayProcess) -> Iterator[GatewayProcess]:
-    """The shared gateway, in the rooms of system trebuchet and in free ones."""
+    """Yield the shared gateway, in the rooms of system trebuchet and in free ones."""
     with contextlib.ExitStack() as stack:
         stack, shared_gateway.stack = shared_gateway.stack, stack
         try:
@@ -46,13 +46,13 @@ def gateway(shared_gateway: GatewayProcess) -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 def make_gateway(embedded_url: str) -> Iterator[MakeGateway]:
-    """Makes gateways of runs of the test's own."""
+    """Yield a function that starts gateways, each for a run of its own."""
     yield from gateways(embedded_url)
 
 
 @pytest.fixture
 def own_gateway(own_server: OwnServer) -> Iterator[MakeGateway]:
-    """The same on a server of the test's own."""
+    """Yield the same for a server that no other test uses."""
     yield from gateways(own_server.url)
 
 

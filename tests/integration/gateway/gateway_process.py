@@ -1,4 +1,4 @@
-"""A gateway as a process of its own, and clients that speak its protocol over plain sockets."""
+"""A gateway as a process, and clients that speak its protocol over plain sockets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEADER = 10
 
 @dataclass
 class GatewayProcess:
-    """A gateway of one run."""
+    """The gateway of one run."""
 
     url: str
     client: redis.Redis
@@ -37,7 +37,7 @@ class GatewayProcess:
     lines: list[str] = field(default_factory=list)
 
     def open(self, **flags: Any) -> GatewayProcess:
-        """Starts the gateway; clients can connect when this returns."""
+        """Start the gateway; clients can connect when this returns."""
         self.flags = {**self.flags, **flags}
         self.process = self.spawn(port=self.port, **self.flags)
         until(lambda: self.said("port"))
@@ -45,7 +45,7 @@ class GatewayProcess:
         return self
 
     def spawn(self, **flags: Any) -> subprocess.Popen[str]:
-        """A gateway process, whose log goes to `lines`."""
+        """Start a gateway process, whose log goes to `lines`."""
         quick = {name: value for name, value in QUICK.items() if name.startswith("heartbeat")}
         given = {"run": self.names.run, "redis_url": self.url, **quick, **flags}
         words = [_flag(name, value) for name, value in given.items()]
@@ -70,7 +70,7 @@ class GatewayProcess:
                 self.lines.append(line)
 
     def said(self, field: str) -> list[Any]:
-        """What the log said of something."""
+        """Return the values of a field in the log."""
         bodies = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
         return [body[field] for body in bodies if field in body]
 
@@ -83,7 +83,7 @@ class GatewayProcess:
         return self.process.wait(60)
 
     def peer(self, name: str = "", *rooms: str) -> Peer:
-        """A client that has registered and is in these rooms: the gateway knows it."""
+        """Return a registered client that is in these rooms, after the gateway has noted it."""
         peer = Peer(socket.create_connection(("127.0.0.1", self.port)))
         self.stack.callback(peer.socket.close)
         if name:
@@ -94,28 +94,28 @@ class GatewayProcess:
         return peer
 
     def seat(self, group: str) -> dict[str, Any] | None:
-        """What is written down of a seat."""
+        """Return the stored record of a subscription."""
         value: Any = self.client.hget(self.names.table("gateway"), f"seat:{group}")
         return json.loads(value) if value else None
 
     def left(self, name: str, number: int = 1) -> None:
-        """Returns when the gateway knows that the last client of a name is away."""
+        """Wait until the gateway knows that the last client of a name has left."""
         group = Names.client_group(name, number)
         until(lambda: (self.seat(group) or {}).get("left_ms"))
 
     def waiting(self, name: str, room: str, type_: str = "DATA/CUSTOM") -> int:
-        """How many messages of a stream a name has not got yet."""
+        """Return the number of messages of a stream that a name has not read yet."""
         groups: Any = self.client.xinfo_groups(self.names.stream(room, type_))
         group = Names.client_group(name).encode()
         return next(int(each["lag"]) for each in groups if each["name"] == group)
 
     def stream(self, room: str, type_: str = "DATA/CUSTOM") -> list[dict[str, Any]]:
-        """The messages of a stream."""
+        """Return the messages of a stream."""
         found: Any = self.client.xrange(self.names.stream(room, type_))
         return [json.loads(fields[b"m"]) for _, fields in found]
 
     def letters(self) -> list[dict[str, Any]]:
-        """The histories of the dead letters."""
+        """Return the histories of the dead letters."""
         found: Any = self.client.xrange(self.names.dead())
         return [json.loads(fields[b"history"]) for _, fields in found]
 
@@ -128,7 +128,7 @@ def _flag(name: str, value: Any) -> str:
 
 
 class Peer:
-    """A client that does on its socket what it is told."""
+    """A client on a plain socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
@@ -144,7 +144,7 @@ class Peer:
         self.send({"TYPE": "COMMAND/JOINROOM", "ROOM": room, "TO_ROOM": "_command"})
 
     def here(self) -> None:
-        """Returns when the gateway has done what was said until now: it answers a wrong message."""
+        """Wait until the gateway has handled all sent so far: it answers a wrong message."""
         self.send({"TYPE": "DATA/CUSTOM", "ID": "here"})
         while "neither TO_ROOM" not in self.receive().get("TEXT", ""):
             pass
@@ -159,7 +159,7 @@ class Peer:
         self.socket.sendall(b"%-*d" % (HEADER, len(text)) + text)
 
     def receive(self) -> dict[str, Any]:
-        """The next message. Raises EOFError when the gateway has closed the connection."""
+        """Return the next message; raise EOFError if the gateway has closed the connection."""
         length = int(self._exactly(HEADER))
         body: dict[str, Any] = json.loads(self._exactly(length))
         return body
@@ -177,7 +177,7 @@ class Peer:
         return found
 
     def data(self, count: int = 1) -> list[Any]:
-        """DATA of the next messages that have some."""
+        """Return the DATA of the next messages that have some."""
         found: list[Any] = []
         while len(found) < count:
             body = self.receive()
@@ -186,18 +186,18 @@ class Peer:
         return found
 
     def error(self) -> str:
-        """The text of the next LOG/ERROR."""
+        """Return the text of the next LOG/ERROR."""
         while (body := self.receive())["TYPE"] != "LOG/ERROR":
             pass
         return str(body["TEXT"])
 
     def hears_nothing_before(self, speaker: Peer, room: str, word: str) -> None:
-        """What comes next is what a speaker says now."""
+        """Assert that the next message is one that a speaker sends now."""
         speaker.say(room, word)
         assert self.data() == [word]
 
     def is_closed(self, timeout_s: float = 60.0) -> bool:
-        """Whether the gateway ends this connection in time."""
+        """Return whether the gateway closes this connection in time."""
         self.socket.settimeout(timeout_s)
         with contextlib.suppress(TimeoutError):
             try:
@@ -212,7 +212,7 @@ class Peer:
 
 
 def busy(peers: list[Peer], room: str, count: int = 20) -> float:
-    """Two peers talk to each other; how long it took. It shows that nobody holds them up."""
+    """Let two peers exchange messages, and return the seconds: nothing may hold them up."""
     began = time.monotonic()
     one, other = peers
     for number in range(count):

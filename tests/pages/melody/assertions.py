@@ -1,4 +1,4 @@
-"""What a person sees on the page, for tests to wait for."""
+"""Wait for what the page shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def shows(page: Page, melody: str) -> None:
-    """Waits until the page shows this melody: its notes stand in the picture."""
+    """Wait until the page shows the notes of this melody."""
     starts = [note.start for note in notes(from_text(melody))]
     page.wait_for_function(
         """starts => {
@@ -26,7 +26,7 @@ def shows(page: Page, melody: str) -> None:
 
 
 def saved(page: Page, *melodies: str) -> None:
-    """Waits until these, newest first, are the last ratings, and all of them are saved."""
+    """Wait until these are the last ratings, newest first, and all are saved."""
     page.wait_for_function(
         """melodies => String(melodies) === String(
             [...document.querySelectorAll('#recent li')]

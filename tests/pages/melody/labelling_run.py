@@ -1,4 +1,4 @@
-"""A run for the page: questions put into its tables, a tiny learner, and the page itself."""
+"""A run for the labelling page: questions in its tables, a small learner, and the page itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MELODIES = texts(canonical(random_genomes(7, 0, 400)))
 
 @on(USER, CUSTOM)
 def learn(message: Message, context: Context) -> None:
-    """Stores an answer as the learner does: label, log, and the question goes."""
+    """Store an answer as the learner does: label and log; the question is deleted."""
     if "FITNESS" not in message.fields:
         return
     [melody] = texts(canonical(message.fields["GENOMES"]))
@@ -59,7 +59,7 @@ learner = Component(LEARNER, MELODY, RuntimeSettings, [learn])
 
 
 def question(_melody: str, rank: float = 0.0, **changed: Any) -> dict[str, Any]:
-    """A question as the learner asks it."""
+    """Return a question as the learner stores it."""
     record = {
         "root": secrets.token_hex(16),
         "asked": time.time(),
@@ -79,7 +79,7 @@ def question(_melody: str, rank: float = 0.0, **changed: Any) -> dict[str, Any]:
 
 @dataclass
 class LabellingRun:
-    """One run of the melody system on a server, with pages for it."""
+    """One run of the melody system on a server, with its pages."""
 
     url: str
     stack: contextlib.ExitStack
@@ -90,7 +90,7 @@ class LabellingRun:
         self.redis = self.client.redis
 
     def put(self, table: str, name: str, **record: Any) -> None:
-        """Writes a record, as whoever owns the table does."""
+        """Write a record, as the owner of the table does."""
         self.redis.hset(self.names.table(table), name, pack(record))
 
     def get(self, table: str, name: str) -> dict[str, Any] | None:
@@ -102,13 +102,13 @@ class LabellingRun:
         return {each.decode(): unpack(value) for each, value in found.items()}
 
     def ask(self, *melodies: str, **changed: Any) -> list[str]:
-        """Puts questions, the first one to be answered first."""
+        """Store questions; the first is to be answered first."""
         for rank, melody in enumerate(melodies):
             self.put("questions", melody, **question(melody, rank=float(rank), **changed))
         return list(melodies)
 
     def sent(self) -> list[Message]:
-        """The answers that were sent, in order."""
+        """Return the answers that were sent, in order."""
         stream = MELODY.stream(USER, CUSTOM)
         entries: Any = self.redis.xrange(self.names.stream(*stream.key))
         return [
@@ -117,20 +117,20 @@ class LabellingRun:
         ]
 
     def learn(self) -> None:
-        """Starts the tiny learner."""
+        """Start the small learner."""
         settings = RuntimeSettings(run=self.names.run, **QUICK)
         replica = self.stack.enter_context(running(learner, settings, self.url))
         until(lambda: self.redis.exists(self.names.alive(replica.consumer)))
 
     def page(self, **changed: Any) -> LabellingServer:
-        """A page that serves when this returns; stopped at the end of the test."""
+        """Serve a page until the end of the test."""
         values = {"run": self.names.run, "port": free_port(), **QUICK, **changed}
         return self.stack.enter_context(serving(LabellingSettings(**values), self.url))
 
 
 @contextlib.contextmanager
 def serving(settings: LabellingSettings, url: str) -> Iterator[LabellingServer]:
-    """A page in a thread."""
+    """Serve a page in a thread."""
     site = LabellingServer(settings, url)
     codes: list[int] = []
     thread = threading.Thread(target=lambda: codes.append(site.serve()), daemon=True)
@@ -151,7 +151,7 @@ def free_port() -> int:
 
 
 def history(labelling: LabellingRun, labels: int = 120, batches: int = 400) -> None:
-    """A run that has learned for a while, for the charts."""
+    """Store what a run that has learned for a while has stored, for the charts."""
     random = np.random.default_rng(3)
     for step in range(batches):
         loss = 0.75 + 1.1 * np.exp(-step / 140) + random.normal(0, 0.04)

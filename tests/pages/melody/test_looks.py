@@ -41,8 +41,9 @@ def settle(page: Page) -> None:
     page.evaluate("() => document.fonts.ready.then(() => new Promise(requestAnimationFrame))")
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("size", "scheme"), [*((size, "light") for size in SIZES), ("desk", "dark")]
+)
 def test_it_fits_and_everybody_can_use_it(
     labelling: LabellingRun, visit: Open, tmp_path: Path, size: str, scheme: str
 ) -> None:

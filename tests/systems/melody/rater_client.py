@@ -1,4 +1,4 @@
-"""Somebody with a browser, as far as the server of a page can tell."""
+"""A browser of a rater, as far as the server of the page can tell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FIRST_QUESTION_S = 10.0
 
 
 class RaterClient:
-    """A browser, as far as the page's server can tell."""
+    """A browser, as far as the server of the page can tell."""
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -21,12 +21,12 @@ class RaterClient:
         self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
 
     def open(self) -> str:
-        """The page behind the address, with its token."""
+        """Return the page at the address, which has its token."""
         with self._opener.open(self.address, timeout=20) as answer:
             return str(answer.read().decode())
 
     def ask(self, path: str, **body: Any) -> Any:
-        """GET, or POST where there is a body."""
+        """Send GET, or POST if there is a body."""
         headers = {"Origin": self.origin, "Content-Type": "application/json"}
         data = json.dumps(body).encode() if body else None
         request = urllib.request.Request(f"{self.origin}{path}", data, headers)
@@ -34,16 +34,16 @@ class RaterClient:
             return json.load(answer)
 
     def questions(self, count: int) -> list[dict[str, Any]]:
-        """Questions that are Ada's now."""
+        """Return questions that are leased to Ada."""
         found: dict[str, Any] = self.ask("/api/questions", rater="Ada", count=count)
         return list(found["questions"])
 
     def question(self) -> dict[str, Any]:
-        """One of them; it has to come soon."""
+        """Return one of them."""
         return until(lambda: self.questions(1))[0]
 
     def learning(self) -> dict[str, Any]:
-        """What the page shows of the learner."""
+        """Return what the page shows of the learner."""
         return dict(self.ask("/api/state")["learning"])
 
     def answer(self, question: dict[str, Any], rating: int) -> None:

@@ -34,6 +34,7 @@ FIRST_QUESTION_S = 10.0
 ANSWERS = 6
 
 
+@pytest.mark.alone
 def test_the_first_question_comes_soon(play: Play) -> None:
     """Within ten seconds of nothing, with the defaults, the starts of processes included."""
     flags = {

@@ -199,6 +199,7 @@ def press(page: Page, key: str) -> None:
     page.wait_for_function(SHOWS_ANOTHER, arg=before)
 
 
+@pytest.mark.alone
 def test_the_first_question_comes_soon(serve: Serve, visit: Open) -> None:
     """Within ten seconds of the command, as a person sees it, and Ctrl+C ends all of it.
 

@@ -162,6 +162,7 @@ def port_of(client: redis.Redis) -> int:
     return int(client.connection_pool.connection_kwargs["port"])
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_four_slow_simulators_are_worth_three_and_a_half(tmp_path: Path) -> None:
     """With a window of 8; one of three attempts has to show it, on a machine that others use."""
