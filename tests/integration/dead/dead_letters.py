@@ -20,7 +20,7 @@ def roomgrad(echo: EchoRun, *words: str, typed: str = "") -> subprocess.Complete
 
 
 def make_dead_letter(echo: EchoRun, *values: float) -> tuple[Message, str]:
-    """Send a message that the echo component gives up, and return it with the ID of its dead letter."""
+    """Return a message that the echo component gave up, and the ID of its dead letter."""
     before = echo.client.xlen(echo.names.dead())
     broken = echo.start(echo_component(raising), max_deliveries=1)
     message = echo.send(*values)
