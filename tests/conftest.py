@@ -76,7 +76,7 @@ def chromium() -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Return whether there is a kubectl that names its kustomize, as recent ones do."""
+    """Group tests for `--dist loadgroup`: a file shares its systems, containers the images."""
     for item in items:
         group = "docker" if item.get_closest_marker("docker") else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))

@@ -90,7 +90,7 @@ class Training:
 
     def kill_components(self) -> None:
         """End every component at once."""
-        for pid in self.launcher.pids.values():
+        for pid in self.launcher.pids().values():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
