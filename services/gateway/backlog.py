@@ -74,7 +74,7 @@ class Backlog:
             if behind < BACKLOG_LIMIT or name in present or await self._store.is_alive(name):
                 return name, behind
             self._warn_unserved(name, behind)
-        return "nobody", 0
+        return "", 0
 
     def _warn_unserved(self, name: str, behind: int) -> None:
         if name not in self._unserved:

@@ -102,7 +102,7 @@ class Subscription:
         self._own_unread = 0
         return keys
 
-    # who gets it
+    # receivers
 
     def is_own(self, entry: Entry) -> bool:
         """Whether its own clients sent an entry, so that they do not get it.

@@ -1,4 +1,4 @@
-"""Feeds bad inputs to everything that reads bytes of others, and prints what came of it.
+"""Feed bad inputs to all code that reads untrusted bytes, and print the results.
 
 python -m tests.fuzz [--inputs 1000000] [--seed 1] [--only WORD] [--keep build/fuzz] [--atheris S]
 """
@@ -23,7 +23,7 @@ SLOWEST_S = 1.0  # that an input may take
 
 
 def options() -> argparse.Namespace:
-    """What is asked for on the command line."""
+    """The options of the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="of all targets together")
     parser.add_argument("--seed", type=int, default=1)
@@ -36,7 +36,7 @@ def options() -> argparse.Namespace:
 
 
 def play(targets: list[Target], inputs: int, seed: int) -> list[Account]:
-    """All targets, one after the other."""
+    """Run all targets, one after the other."""
     accounts = []
     shares = sum(target.share for target in targets)
     for target in targets:
@@ -47,7 +47,7 @@ def play(targets: list[Target], inputs: int, seed: int) -> list[Account]:
 
 
 def wrong(accounts: list[Account]) -> list[str]:
-    """What must not be, as sentences."""
+    """Return the violations as sentences."""
     found = []
     for each in accounts:
         found += [f"{each.name}: {place}" for place in each.crashes]
@@ -76,7 +76,7 @@ def show(accounts: list[Account]) -> None:
 
 
 def main() -> int:
-    """Exit code 1 when something is wrong."""
+    """Run the command; exit with 1 if there are violations."""
     asked = options()
     targets = [target for target in TARGETS if asked.only in target.name]
     if not targets:

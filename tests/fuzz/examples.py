@@ -1,4 +1,4 @@
-"""Good inputs of every kind, from which the bad ones are made."""
+"""Valid inputs of every kind, from which bad ones are derived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same targets, guided by coverage: libFuzzer through atheris, where that is installed.
+"""The same targets, guided by coverage: libFuzzer through atheris, if that is installed.
 
 python -m tests.fuzz.guided NAME FOLDER [options of libFuzzer]
 
@@ -26,7 +26,7 @@ INSTRUMENTED = ["roomgrad", "roomgrad_melody", "roomgrad_swergio", "mido", "yaml
 
 
 def play(targets: Iterable[Target], seconds: int, keep: Path) -> int:
-    """Each target for so many seconds; 1 when one has crashed, 2 where there is no atheris."""
+    """Run each target for some seconds; return 1 if one has crashed, 2 without atheris."""
     if importlib.util.find_spec("atheris") is None:
         print("atheris is not installed: `pip install atheris` (Linux and macOS)", file=sys.stderr)
         return 2
@@ -35,7 +35,7 @@ def play(targets: Iterable[Target], seconds: int, keep: Path) -> int:
 
 
 def one(name: str, seconds: int, folder: Path) -> bool:
-    """Plays one target in a process of its own; whether it crashed."""
+    """Run one target in a process of its own, and return whether it crashed."""
     (folder / "corpus").mkdir(parents=True, exist_ok=True)
     options = {
         "max_total_time": seconds,
@@ -57,7 +57,7 @@ def one(name: str, seconds: int, folder: Path) -> bool:
 
 
 def main() -> None:
-    """One target, until libFuzzer has had enough."""
+    """Run one target until libFuzzer ends."""
     import atheris
 
     with atheris.instrument_imports(include=INSTRUMENTED):

@@ -1,4 +1,4 @@
-"""Where the inputs come from: seeded changes of good examples, and what hypothesis thinks of."""
+"""The inputs: seeded mutations of valid examples, and what hypothesis generates."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ objects = st.dictionaries(st.sampled_from(NAMES), values, max_size=6)
 
 
 def thought_of(target: Target) -> st.SearchStrategy[bytes]:
-    """Any bytes, JSON of known names, pieces of examples in another order."""
+    """Return a strategy: any bytes, JSON with known names, reordered pieces of examples."""
     pieces = [each[i : i + 40] for each in target.examples for i in range(0, len(each), 40)]
     texts = objects.map(lambda body: json.dumps(body).encode(errors="surrogatepass"))
     entries = st.tuples(texts, st.binary(max_size=40)).map(
@@ -41,7 +41,7 @@ def thought_of(target: Target) -> st.SearchStrategy[bytes]:
 
 
 def feed(target: Target, count: int, number: int, run: Callable[[bytes], None]) -> None:
-    """Gives a target so many inputs; the same ones for the same seed."""
+    """Yield inputs for a target; the same ones for the same seed."""
     thought = max(1, round(count * BY_HYPOTHESIS))
 
     @seed(number)

@@ -1,4 +1,4 @@
-"""Runs inputs through a target, and keeps account: crashes, the slowest, what memory it took."""
+"""Run inputs through a target, and record crashes, the slowest input and the memory used."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SHOWN = 20  # crashes that are kept, each of another place
 
 
 class Hangs(Exception):
-    """Raised within an input that does not end."""
+    """Raised inside a target that does not return."""
 
 
 @dataclass
 class Account:
-    """What came of the inputs of one target. Times are of the processor, as others use it too."""
+    """The results of one target. Times are CPU times, as the machine may be shared."""
 
     name: str
     inputs: int = 0
@@ -34,16 +34,16 @@ class Account:
     slowest_s: float = 0.0
     slowest: bytes = b""
     most_bytes: int = 0
-    """Of resident memory, beyond what there was at the start."""
+    """Growth of resident memory since the start."""
 
     crashes: dict[str, tuple[bytes, str]] = field(default_factory=dict)
-    """By the place where they happened: an input, and the traceback."""
+    """One input and its traceback per location."""
 
     crashed: int = 0
 
 
 class Measure:
-    """Runs the inputs of one target."""
+    """Run the inputs of one target."""
 
     def __init__(self, target: Target) -> None:
         self.account = Account(target.name)
@@ -53,7 +53,7 @@ class Measure:
         signal.signal(signal.SIGALRM, _hangs)
 
     def run(self, data: bytes) -> None:
-        """One input."""
+        """Run one input."""
         account = self.account
         account.inputs += 1
         signal.alarm(HANGS_S)
@@ -83,7 +83,7 @@ class Measure:
 
 
 def _place(at: TracebackType | None) -> str:
-    """The innermost line."""
+    """Return the innermost line of a traceback."""
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     return f"{Path(at.tb_frame.f_code.co_filename).name}:{at.tb_lineno}" if at else "nowhere"
@@ -94,7 +94,7 @@ def _hangs(_signal: int, _frame: FrameType | None) -> None:
 
 
 def keep(account: Account, folder: Path) -> None:
-    """Writes the inputs that crashed a target into files, with their tracebacks."""
+    """Write the inputs that crashed a target into files, with their tracebacks."""
     for data, text in account.crashes.values():
         folder.mkdir(parents=True, exist_ok=True)
         name = hashlib.sha1(data, usedforsecurity=False).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Bad inputs out of good ones: by chance, but with an eye for what the formats are made of."""
+"""Random mutations of valid inputs, which aim at what the formats are made of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER = re.compile(rb"\d+")
 
 
 def mutated(examples: Sequence[bytes], chance: random.Random) -> bytes:
-    """One of these, changed in a few places; or, now and then, bytes by chance."""
+    """Return an example changed in a few places or, rarely, random bytes."""
     if chance.random() < 0.02:
         return chance.randbytes(chance.randint(0, 300))
     data = chance.choice(examples)
@@ -29,7 +29,7 @@ def _range(data: bytes, chance: random.Random, longest: int) -> tuple[int, int]:
 
 
 def flip(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """Another bit."""
+    """Flip a bit."""
     if not data:
         return data
     at = chance.randrange(len(data))
@@ -37,33 +37,33 @@ def flip(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 def replace(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """Some bytes give way to a word, to bytes by chance, or to nothing."""
+    """Replace some bytes by a word, by random bytes, or by nothing."""
     start, end = _range(data, chance, 12)
     word = chance.choice(WORDS) if chance.random() < 0.7 else chance.randbytes(chance.randint(0, 6))
     return data[:start] + word + data[end:]
 
 
 def cut(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """The end is missing, or the beginning."""
+    """Cut off the end or the beginning."""
     at = chance.randint(0, len(data))
     return data[:at] if chance.random() < 0.8 else data[at:]
 
 
 def repeat(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """A piece stands there a few times, and rarely very often."""
+    """Repeat a piece a few times, rarely very often."""
     start, end = _range(data, chance, 60)
     times = chance.choice((2, 3, 10, 300)) if chance.random() < 0.998 else 20_000
     return data[:start] + data[start:end] * times + data[end:]
 
 
 def splice(data: bytes, examples: Sequence[bytes], chance: random.Random) -> bytes:
-    """The end is that of another example."""
+    """Replace the end by that of another example."""
     other = chance.choice(examples)
     return data[: chance.randint(0, len(data))] + other[chance.randint(0, len(other)) :]
 
 
 def number(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """One of the numbers is the largest, or the smallest, or more than any."""
+    """Replace a number by the largest, the smallest, or one beyond."""
     found = list(_NUMBER.finditer(data[:4000]))
     if not found:
         return data
@@ -72,7 +72,7 @@ def number(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 def nest(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """Something stands in many lists, which may end or not."""
+    """Nest a piece in many lists, which may be unterminated."""
     start, end = _range(data, chance, 12)
     depth = chance.choice((2, 8, 33, 65, 255, 1023, 1025, 3000))
     opening, closing = chance.choice(((b"[", b"]"), (b'{"a":', b"}"), (b"- ", b""), (b"{", b"}")))
@@ -81,7 +81,7 @@ def nest(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 def binary(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """Four or eight bytes are a length that is wrong."""
+    """Write a wrong length of four or eight bytes."""
     at = chance.randint(0, min(len(data), 64))
     size = chance.choice((1, 2, 4, 8))
     value = chance.choice((0, 1, 127, 255, 2 ** (8 * size - 1), 2 ** (8 * size) - 1)) % 256**size
@@ -90,7 +90,7 @@ def binary(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
 
 
 def swap(data: bytes, _: Sequence[bytes], chance: random.Random) -> bytes:
-    """Two pieces change places."""
+    """Swap two pieces."""
     one, two, three = sorted(chance.randint(0, len(data)) for _ in range(3))
     return data[:one] + data[two:three] + data[one:two] + data[three:]
 

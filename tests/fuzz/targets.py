@@ -1,4 +1,4 @@
-"""What is fuzzed: each target takes bytes, and may raise the errors that it documents."""
+"""The targets: each takes bytes, and may raise only the errors that it documents."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ MOST_FRAME = 64 * 1024
 
 @dataclass(frozen=True)
 class Target:
-    """One way in. `share`: of all inputs; slow readers get fewer."""
+    """One target. share: its part of all inputs; slow readers get fewer."""
 
     name: str
     read: Callable[[bytes], None]
@@ -81,7 +81,7 @@ NOTIFICATIONS = Notifications(Identity(READER, RuntimeSettings(), Names("run"), 
 
 
 def written() -> list[list[bytes]]:
-    """Real entries: inline and raw arrays, texts, nulls."""
+    """Return real entries: inline and raw arrays, texts, nulls."""
     small = Message.open(ROOM, np.ones((2, 2), "<f4"), FRAMES=np.array(3), WHO=["ä", ""])
     large = Message.open(
         ROOM,
@@ -93,12 +93,12 @@ def written() -> list[list[bytes]]:
 
 
 def entries() -> tuple[bytes, ...]:
-    """The same, each as one text."""
+    """Return the same entries, each as one text."""
     return tuple(map(APART.join, written()))
 
 
 def entry(data: bytes) -> None:
-    """What is decoded is encoded again as it was, and rings."""
+    """Decode an entry, encode it again without a change, and parse its notification."""
     fields = data.split(APART)
     fields += [b""] * (len(fields) % 2)
     with contextlib.suppress(MessageError):
@@ -117,7 +117,7 @@ def record(data: bytes) -> None:
 
 
 def heard(data: bytes) -> None:
-    """What comes by a channel: a ring, or a message that is answered if it is none."""
+    """Read what a channel delivers: a notification, or a message published by hand."""
     with contextlib.suppress(MessageError):
         gateway_codec.notification_of(data)
     try:
@@ -144,13 +144,13 @@ async def _bodies(data: bytes) -> list[bytes]:
 
 
 def framed(data: bytes) -> None:
-    """From the bytes of a client to the stream, and from there to another client."""
+    """Read the bytes of a client, encode for the stream, and decode for another client."""
     for text in LOOP.run_until_complete(_bodies(data)):
         said(text, "utf-8")
 
 
 def messages(data: bytes) -> None:
-    """In both kinds of encoding that clients may have."""
+    """Handle a body in both kinds of encodings that clients may have."""
     with contextlib.suppress(MessageError):
         said(data, "latin-1")
     said(data, "utf-8")
@@ -186,7 +186,7 @@ def midi(data: bytes) -> None:
 
 
 def model(data: bytes) -> None:
-    """What is read as weights can be compared with other weights."""
+    """Read weights, and compare them with others."""
     weights.difference(WEIGHTS, weights.read(data))
 
 
@@ -211,7 +211,7 @@ GUARD._requests = Rates(1e9, 10**9)  # all of them at once
 
 
 def request(data: bytes) -> None:
-    """From the bytes of a browser to the first question to the server, which is away."""
+    """Read a browser's request until the first command to the server, which is away."""
     wire = h11.Connection(h11.SERVER, MOST_HEADER_BYTES)
     wire.receive_data(data)
     try:
