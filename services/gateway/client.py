@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from roomgrad.commit import SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import for_run, located, options_of, publish_command, resolver_of
-from roomgrad.redis.cluster import ELSEWHERE_ERRORS
+from roomgrad.redis.addresses import for_run, options_of, publish_command, resolve, resolver_of
+from roomgrad.redis.cluster import REDIRECT_ERRORS
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address
 from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, explain_tls
@@ -119,7 +119,7 @@ class RedisClient:
         if self._resolver is None:
             return self._url
         self._master = self._resolver.master()
-        return located(self._url, self._master)
+        return resolve(self._url, self._master)
 
     async def _lose(self, client: Client, error: Exception) -> None:
         if client is self._client:  # otherwise another task has noticed it before
@@ -152,4 +152,4 @@ class RedisClient:
 
 
 def _is_temporary(error: redis.ResponseError) -> bool:
-    return isinstance(error, ELSEWHERE_ERRORS) or str(error).startswith(TEMPORARY)
+    return isinstance(error, REDIRECT_ERRORS) or str(error).startswith(TEMPORARY)

@@ -122,7 +122,7 @@ class Store:
         guarded: its first guard is the leader. If that guard fails, wait: the heartbeat finds out
         whether this gateway was replaced, and ends it, or whether the server was emptied.
         """
-        commit.ring = self.redis.publish
+        commit.publish_command = self.redis.publish
         keys, arguments = commit.parts()
 
         async def attempt(client: Client) -> Any:

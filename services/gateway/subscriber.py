@@ -10,10 +10,10 @@ from typing import Any
 import redis
 import structlog
 
-from roomgrad.codec import RING_PREFIX
+from roomgrad.codec import HEADER_PREFIX
 from roomgrad.errors import DecodeError, MessageError
 from roomgrad.names import LOGGING, Names, room_of
-from roomgrad.redis.cluster import ELSEWHERE_ERRORS
+from roomgrad.redis.cluster import REDIRECT_ERRORS
 
 from . import codec
 from .client import LOST, RedisClient, cancellations, raise_lost_cancellation
@@ -96,7 +96,7 @@ class Subscriber:
                     await self._subscribe([self._heartbeat, *self._channels])
                     async for message in self._pubsub.listen():
                         await self._receive(message)
-            except (*LOST, *ELSEWHERE_ERRORS):
+            except (*LOST, *REDIRECT_ERRORS):
                 await asyncio.sleep(RETRY_S)
             except Exception as error:
                 log.error("the subscriber goes on after an error", exc_info=error)
@@ -126,11 +126,11 @@ class Subscriber:
                 each.read_soon(self._rooms.streams_of(room))
         elif kind in ("message", "smessage") and room is not None:
             await self._notified(room, message["data"])
-        if kind in ("pmessage", "smessage") and message["data"].startswith(RING_PREFIX):
+        if kind in ("pmessage", "smessage") and message["data"].startswith(HEADER_PREFIX):
             self._log_copy(channel, message["data"])
 
     async def _notified(self, room: str, payload: bytes) -> None:
-        if not payload.startswith(RING_PREFIX):
+        if not payload.startswith(HEADER_PREFIX):
             await self._published(room, payload)
             return
         try:

@@ -34,7 +34,7 @@ from roomgrad_melody.sound import to_wav
 from .settings import LabellingSettings
 
 STATIC = Path(__file__).parent / "static"
-MOST_BYTES = 16 * 1024  # of a request
+MAX_BYTES = 16 * 1024  # of a request
 MOST_QUESTIONS = 2
 MOST_NAMED = 100  # melodies that a request may name
 MOST_PLAYS = 10_000
@@ -168,8 +168,8 @@ async def _body(request: Request, required: tuple[str, ...], optional: tuple[str
     data = b""
     async for chunk in request.stream():
         data += chunk
-        if len(data) > MOST_BYTES:
-            raise HTTPException(413, f"a request may have {MOST_BYTES} bytes at most")
+        if len(data) > MAX_BYTES:
+            raise HTTPException(413, f"a request may have {MAX_BYTES} bytes at most")
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:

@@ -31,7 +31,7 @@ class Asking:
         self._context = context
         self._table = context.table("questions")
         # Each is a guard of the commit: no rater may lease one while it is withdrawn here.
-        self._questions = self._table.get_many(self._table.glance())
+        self._questions = self._table.get_many(self._table.peek())
         self._now = time.time()
         self._candidates = pool.only(pool.scored).without(self.open - self._free())
 
@@ -102,7 +102,7 @@ class Asking:
         random = self._draws(REPEAT)
         if waiting or random.random() >= self._settings.again * len(chosen):
             return {}
-        labels = self._context.table("labels").glance()
+        labels = self._context.table("labels").peek()
         known = sorted(name for name, label in labels.items() if label["strategy"])
         if not known:
             return {}

@@ -132,7 +132,7 @@ class Step:
     def _begin_training(self) -> list[Message]:
         """Begin a training run on all labels; return its first batch, or nothing without labels."""
         state, settings = self.state, self.settings
-        records = self.context.table("labels").glance()
+        records = self.context.table("labels").peek()
         state.dirty = False
         if not records:
             return []

@@ -60,7 +60,7 @@ def answer(message: Message, context: Context) -> Message | None:
 def start(context: Context) -> list[Message]:
     """Answer the questions from before the rater started, as they are not sent again."""
     melodies: dict[str, list[str]] = {}
-    for melody, question in sorted(context.table("questions").glance().items()):
+    for melody, question in sorted(context.table("questions").peek().items()):
         if question["open"] and not question["rater"] and not question["by"]:
             melodies.setdefault(question["root"], []).append(melody)
     return [

@@ -6,16 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from roomgrad.component import Component, Handler, on
+    from roomgrad.component import Component, Handler, main, on
     from roomgrad.context import Context
     from roomgrad.errors import RoomgradError
     from roomgrad.messages import Message
+    from roomgrad.redis.client import Client
     from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System, Text
-    from roomgrad.runtime.process import main
     from roomgrad.settings import OfRun, RuntimeSettings
 
 __all__ = [
     "Array",
+    "Client",
     "Component",
     "Context",
     "Handler",
@@ -33,13 +34,13 @@ __all__ = [
     "on",
 ]
 
-# Loaded when they are asked for (PEP 562): a health check or `roomgrad --help` needs few of them.
+# Loaded on first access (PEP 562): a health check or `roomgrad --help` needs few of them.
 _HOME = {
-    "component": ("Component", "Handler", "on"),
+    "component": ("Component", "Handler", "main", "on"),
     "context": ("Context",),
     "errors": ("RoomgradError",),
     "messages": ("Message",),
-    "runtime.process": ("main",),
+    "redis.client": ("Client",),
     "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System", "Text"),
     "settings": ("OfRun", "RuntimeSettings"),
 }

@@ -1,7 +1,7 @@
-"""The two handlers that every learning component has: a forward pass, and the step that follows.
+"""The two handlers of every learning component: a forward pass, and the step that follows.
 
-A component that stands between two rooms answers forward data from the one into the other, keeps
-what the gradient will need, and passes the gradient of its inputs back when it has learned.
+A component between two rooms answers forward data from the one into the other, stores what the
+gradient will need, and returns the gradient of its inputs after it has learned.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from roomgrad.rooms import Room
 
 
 def forward(message: Message, context: Context, room: Room, **fields: Any) -> Message:
-    """DATA `(batch, n)` through the model; the outputs `(batch, m)` go to `room`.
+    """Pass DATA `(batch, n)` through the model; the outputs `(batch, m)` go to `room`.
 
-    The reply's ID stands in memory, with the inputs and the version of the weights, until the
-    gradient that carries it comes back.
+    Memory holds the reply's ID, with the inputs and the version of the weights, until the gradient
+    with that ID arrives.
     """
     reply = message.reply(room, **fields)
     reply.data = context.model.forward(message.array, key=reply.id)
@@ -29,12 +29,12 @@ def forward(message: Message, context: Context, room: Room, **fields: Any) -> Me
 
 
 def learn(message: Message, context: Context, room: Room) -> Message:
-    """Takes d loss / d outputs `(batch, m)` for one step; d loss / d inputs goes to `room`.
+    """Learn from d loss / d outputs `(batch, m)` by one step; d loss / d inputs goes to `room`.
 
-    Both gradients are those at the weights that made the forward, never at those after the step.
+    Both gradients are those at the weights of the forward pass, never those after the step.
 
-    Raises StrayMessage for a gradient that nobody waits for, and SchemaError for one with another
-    number of rows than its forward had.
+    Raises StrayMessage for a gradient of an unknown forward message, and SchemaError for one with
+    another number of rows.
     """
     asked = context.memory.pop(message.id)
     rows = len(asked["data"])

@@ -1,7 +1,7 @@
 """Messages to the fields of a stream entry and back; `docs/protocol.md` shows real ones.
 
-A small array stands in `m` as nested lists, so that a person can read it. A larger one stands in
-an entry field of its own as raw little-endian bytes: 2 us where JSON takes 30 for 100x2 floats.
+A small array is part of `m` as nested lists, so that a person can read it. A larger one is an entry
+field of its own, raw little-endian bytes: 2 us where JSON takes 30 for 100x2 floats.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
-MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, its arrays, and what is said of its way
-MAX_ARRAYS = MAX_FIELDS - 10  # that stand in fields of their own
+MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, its arrays, and fields of the runtime
+MAX_ARRAYS = MAX_FIELDS - 10  # in fields of their own
 MAX_DEPTH = 1024  # of lists in lists, as orjson limits it
 MAX_DIMENSIONS = 8
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
-RING_PREFIX = b'{"ring":1,'  # how a header that the runtime published begins
+HEADER_PREFIX = b'{"ring":1,'  # how a notification of the runtime begins
 
 Body = dict[str, Any]
-"""What stands in `m`, with its version under `v`."""
+"""What `m` holds, with its format version under `v`."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A version of the format, by what its bodies differ in from those of the code below."""
+    """A version of the format, by how its bodies differ from those of the code below."""
 
     read: Callable[[Body], Body] | None = None
-    """Makes a body of this version one of the code below."""
+    """Convert a body of this version to one of the code below."""
 
     write: Callable[[Body], Body] | None = None
-    """And back."""
+    """Convert it back."""
 
 
 @dataclass
 class Formats:
-    """The versions that this release understands, and the one in which it writes.
+    """The versions that this release reads, and the one that it writes.
 
-    Releases that follow each other work side by side: a version is understood by one release
-    before the next one writes it, and as long as the last one that wrote it may still be there.
+    Consecutive releases work side by side: a release reads a version before the next one writes it,
+    and for as long as the last release that wrote it may run.
     """
 
-    known: dict[int, Format] = field(default_factory=lambda: {1: Format()})
-    written: int = 1
+    versions: dict[int, Format] = field(default_factory=lambda: {1: Format()})
+    current: int = 1
 
 
 FORMATS = Formats()
-"""This release's."""
+"""Those of this release."""
 
 _JSON = orjson.OPT_SERIALIZE_NUMPY
 _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatus}
@@ -66,12 +66,12 @@ _STATUS: dict[Any, ModelStatus] = {status.value: status for status in ModelStatu
 
 
 def encode(message: Message, stream: Stream) -> list[bytes]:
-    """The fields of the stream entry for `message`: name, value, name, value...
+    """Return the fields of the stream entry for `message`: name, value, name, value...
 
-    Raises SchemaError when the message does not fit the stream's schema.
+    Raises SchemaError if the message does not fit the stream's schema.
     """
     body: dict[str, Any] = {
-        "v": FORMATS.written,
+        "v": FORMATS.current,
         "ID": message.id,
         "ROOT_ID": message.root_id,
         "TYPE": message.type,
@@ -93,10 +93,10 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
         else:
             body[name] = value
     _require(stream.schema, body, stream)
-    write = FORMATS.known[FORMATS.written].write
+    write = FORMATS.versions[FORMATS.current].write
     text = _dumps(write(body) if write else body)
     if len(text) > MAX_TEXT_BYTES:
-        raise SchemaError(f"what is no array may have {MAX_TEXT_BYTES} bytes at most as JSON")
+        raise SchemaError(f"everything but arrays may have {MAX_TEXT_BYTES} bytes at most as JSON")
     entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
     if len(raw) > 2 * MAX_ARRAYS:
         raise SchemaError(
@@ -108,7 +108,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
 
 
 def header(message: Message) -> bytes:
-    """What rings on the channel, up to the entry id, which the server appends with `"}`."""
+    """Return a message's notification up to the entry id; the server appends that with `"}`."""
     shape = np.shape(message.data) if message.data is not None else ()
     tail = _dumps(
         {
@@ -119,7 +119,7 @@ def header(message: Message) -> bytes:
             "shape": shape,
         }
     )
-    return RING_PREFIX + tail[1:-1] + b',"entry":"'
+    return HEADER_PREFIX + tail[1:-1] + b',"entry":"'
 
 
 def _payload(message: Message) -> list[tuple[str, Any]]:
@@ -165,11 +165,11 @@ def _unknown_field(name: str, stream: Stream) -> str:
 
 
 def decode(entry: str, fields: Sequence[bytes], stream: Stream) -> Message:
-    """The message of a stream entry. Raises DecodeError or SchemaError."""
+    """Return the message of a stream entry. Raises DecodeError or SchemaError."""
     if len(fields) > 2 * MAX_FIELDS:
         raise DecodeError(
             f"an entry may have {MAX_FIELDS} fields at most, got {len(fields) // 2}: "
-            f"what is no array stands in m"
+            f"m holds everything but arrays"
         )
     pairs = dict(zip(fields[::2], fields[1::2], strict=True))
     text = pairs.get(b"m")
@@ -182,11 +182,11 @@ def decode(entry: str, fields: Sequence[bytes], stream: Stream) -> Message:
 
 
 def parse_body(text: bytes) -> dict[str, Any]:
-    """`m` as a dict. Raises DecodeError when it is not a JSON object, or too long to be parsed."""
+    """Return `m` as a dict. Raises DecodeError if it is not a JSON object, or too long to parse."""
     if len(text) > MAX_TEXT_BYTES:
         raise DecodeError(
             f"the JSON of a message may have {MAX_TEXT_BYTES} bytes at most, got {len(text)}: "
-            f"large arrays stand in fields of their own"
+            f"large arrays belong into fields of their own"
         )
     return _parsed(text)
 
@@ -202,7 +202,7 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def not_json(error: orjson.JSONDecodeError) -> str:
-    """Why a text is no JSON."""
+    """Return why a text is not JSON."""
     if "depth limit" in str(error) or "recursion limit" in str(error):
         return f"not JSON: expected at most {MAX_DEPTH} lists in each other, got more: flatten it"
     return f"not JSON: {error}"
@@ -211,11 +211,11 @@ def not_json(error: orjson.JSONDecodeError) -> str:
 def from_body(
     body: dict[str, Any], stream: Stream, raw: Mapping[bytes, bytes], entry: str = ""
 ) -> Message:
-    """The message that a parsed body describes, checked against the schema of its stream."""
+    """Return the message of a parsed body, checked against the schema of its stream."""
     body = _understood(body)
     type_ = _text(body, "TYPE")
     if type_ != stream.type:
-        raise DecodeError(f"TYPE {type_!r} does not belong into the stream of {stream.type}")
+        raise DecodeError(f"TYPE {type_!r} does not belong in the stream of {stream.type}")
     given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
     if status is None:
@@ -238,14 +238,14 @@ def from_body(
 
 
 def _understood(body: Body) -> Body:
-    """A body of any version that is known, as the code here reads it."""
+    """Return a body of any known version as the code here reads it."""
     version = body.get("v", 1)
-    known = FORMATS.known.get(version) if type(version) is int else None
+    known = FORMATS.versions.get(version) if type(version) is int else None
     if known is None:
         raise DecodeError(
-            f"format version {format_value(version)}: this release understands "
-            f"{', '.join(map(str, FORMATS.known))}; have all components updated to a release that "
-            f"understands more, then put the message back by `roomgrad dead requeue`"
+            f"format version {format_value(version)}: this release reads "
+            f"{', '.join(map(str, FORMATS.versions))}; update all components to a release that "
+            f"reads more, then put the message back by `roomgrad dead requeue`"
         )
     return known.read(body) if known.read else body
 
@@ -282,7 +282,7 @@ def _raw_array(name: str, value: Mapping[str, Any], raw: Mapping[bytes, bytes]) 
 
 
 def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any]:
-    """An array of raw little-endian bytes; everything is checked before it is made."""
+    """Return an array of raw little-endian bytes, after every check."""
     dtype, shape, size = _layout(name, spec)
     if size != len(buffer):
         raise DecodeError(
@@ -294,7 +294,7 @@ def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any
 
 
 def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int], int]:
-    """Dtype, shape and size in bytes that a spec announces."""
+    """Return dtype, shape and size in bytes that a spec announces."""
     shape = spec.get("shape")
     dtype = _dtype(name, spec.get("dtype"))
     if isinstance(shape, list) and len(shape) <= MAX_DIMENSIONS:
@@ -325,11 +325,11 @@ def _dtype(name: str, text: object) -> np.dtype[Any]:
     return dtype
 
 
-# records: what stands in one field of a hash
+# records: the value of one field of a hash
 
 
 def pack(record: Mapping[str, Any]) -> bytes:
-    """A record as one value: a line of JSON, then the bytes of its larger arrays."""
+    """Return a record as one value: a line of JSON, then the bytes of its larger arrays."""
     buffers: list[bytes] = []
     at = 0
     body: dict[str, Any] = {}
@@ -352,7 +352,7 @@ def pack(record: Mapping[str, Any]) -> bytes:
 
 
 def unpack(value: bytes) -> dict[str, Any]:
-    """The record of a value that `pack` made. Raises DecodeError on anything else."""
+    """Return the record of a value that `pack` made. Raises DecodeError for anything else."""
     line, _, raw = value.partition(b"\n")
     record = _parsed(line)
     for name, item in record.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from roomgrad.context import Context
@@ -20,7 +21,7 @@ HandlerFunction = Callable[[Message, Context], Replies]
 
 @dataclass(frozen=True)
 class Handler:
-    """A handler function and the stream that it names. Calling it calls the function."""
+    """A handler function and the stream that it reads. Calling it calls the function."""
 
     function: HandlerFunction
     room: str
@@ -43,7 +44,7 @@ def on(
     replies: Sequence[tuple[Room, MessageType]] = (),
     when: Callable[[Message], bool] | None = None,
 ) -> Callable[[HandlerFunction], Handler]:
-    """Declares a handler for the messages of one room and TYPE, and where its replies go.
+    """Declare a handler for the messages of one room and TYPE, and where its replies go.
 
     Messages for which `when` is false are skipped: acknowledged with the next commit, unhandled.
     """
@@ -57,16 +58,18 @@ def on(
 
 @dataclass(frozen=True)
 class Component:
-    """A component: one word for its folder, its compose service and its name on the wire.
+    """A component: one name for its folder, its compose service and itself on the wire.
 
     `on_start` speaks first: its messages are sent once per run, by one guarded commit, however
     often and on however many replicas the component starts. `on_dead` is called with the memory
-    records of a root that was given up, and may open the next. `everyone` makes each replica see
+    records of a root that was given up, and may open the next. With `everyone` each replica reads
     each message.
 
-    The rest is for its user's permissions on the server (`roomgrad acl`), which are no wider:
-    `tables` that it writes, those of others that it `reads`, `logs` to which it appends, and where
-    it `sends` beside its handlers' replies.
+    The rest declares permissions on the server (`roomgrad acl`): `tables` that the component
+    writes, tables of others that it `reads`, `logs` to which it appends, and where it `sends`
+    besides the replies of its handlers.
+
+    Raises ContractError if a handler does not fit the contract of `system`.
     """
 
     name: str
@@ -95,17 +98,17 @@ class Component:
         if not self.everyone and self.name not in stream.consumers:
             raise ContractError(
                 f"{self.name} handles {handler.type} in {handler.room}, but the contract of "
-                f"{self.system.name} names {', '.join(stream.consumers) or 'nobody'} there"
+                f"{self.system.name} names {', '.join(stream.consumers) or 'no consumer'} there"
             )
         for room, type_ in handler.replies:
             self.system.stream(room, type_)
 
     def reply_streams(self) -> set[tuple[str, str]]:
-        """Every (room, TYPE) that the handlers declare to send, for ACLs and the room graph."""
+        """Return every (room, TYPE) that the handlers declare to send."""
         return {reply for handler in self.handlers for reply in handler.replies}
 
     def may_send(self, message: Message, declared: Sequence[tuple[str, str]]) -> None:
-        """Raises ContractError for a reply that its handler did not declare."""
+        """Raise ContractError for a reply that its handler did not declare."""
         if message.room in (LOGGING, ERRORS):
             return
         if (message.room, message.type) not in declared:
@@ -115,8 +118,17 @@ class Component:
             )
 
 
+def main(component: Component) -> None:
+    """Run one replica of a component until SIGTERM or SIGINT, then end the process.
+
+    Exit code 0 after a stop, 2 for wrong settings, 1 for another error of roomgrad.
+    """
+    # The runtime lies above this layer and is loaded only in the process of a component.
+    import_module("roomgrad.runtime.process").run(component)
+
+
 def as_messages(replies: Replies) -> list[Message]:
-    """What a handler returned, as a list. Raises ContractError for anything but messages."""
+    """Return what a handler returned as a list. Raises ContractError for anything but messages."""
     if replies is None:
         return []
     if isinstance(replies, Message):

@@ -1,7 +1,7 @@
-"""What a handler gets beside its message, and what it wants to happen: staged, not done.
+"""What a handler gets besides its message, and what it wants to happen: staged, not done.
 
-A handler never talks to Redis. Reads come through the context and are remembered as guards; writes
-are staged and committed in one go when the handler has returned.
+A handler never talks to Redis. It reads through the context, which remembers each value as a guard;
+its writes are staged, and committed together when it has returned.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LATEST_S = 1e9  # thirty years: the longest delay of a message
 
 
 class Context:
-    """One handler call: memory, counters, tables, model, and what is sent beside the reply."""
+    """One handler call: memory, counters, tables, model, and what is sent besides the reply."""
 
     def __init__(
         self,
@@ -45,13 +45,13 @@ class Context:
         self.memory = Memory(names.memory(component), reads, root_id, training, open_roots)
         self.counters = Counters(names.counters(component))
         self.sent: list[Message] = []
-        self.later: list[tuple[float, Message]] = []
+        self.delayed: list[tuple[float, Message]] = []
         self._reads = reads
         self.appended: list[tuple[str, bytes]] = []
         self._model = model
         self.tables: dict[str, Table] = {}
         self.root_id = root_id
-        self.missed = 0  # entries that an `everyone` replica never saw, since its last message
+        self.missed = 0  # entries that an `everyone` replica never read, since its last commit
         self.log = log
 
     @property
@@ -63,35 +63,35 @@ class Context:
 
     @property
     def optional_model(self) -> Model | None:
-        """The model, or None where the component declares none."""
+        """The model, or None if the component declares none."""
         return self._model
 
     def table(self, name: str) -> Table:
-        """The hash `{run}:name`, for what others look at: losses, trajectories."""
+        """Return the hash `{run}:name`, for what others read: losses, trajectories."""
         table = self.tables.get(name)
         if table is None:
             table = self.tables[name] = Table(self.names.table(name), self._reads)
         return table
 
     def append(self, log_name: str, **record: Any) -> None:
-        """Stages an entry of the stream `{run}:log_name:log`, which is never trimmed."""
+        """Stage an entry of the stream `{run}:log_name:log`, which is never trimmed."""
         self.appended.append((log_name, pack(record)))
 
     def send(self, message: Message, *, after_s: float = 0.0) -> None:
-        """Stages a message beside the replies that the handler returns.
+        """Stage a message besides the replies that the handler returns.
 
-        after_s: the message is delivered so many seconds after the commit, by whichever replica of
-        this component lives then. Nothing takes it back.
+        after_s: the message is delivered so many seconds after the commit, by any living replica
+            of this component. It cannot be recalled.
         """
         if not 0 <= after_s <= LATEST_S:
             raise ValueError(f"after_s: expected seconds from 0 to {LATEST_S:g}, got {after_s}")
         if after_s:
-            self.later.append((after_s, message))
+            self.delayed.append((after_s, message))
         else:
             self.sent.append(message)
 
     def report(self, **values: float) -> None:
-        """Stages a LOG/KPI message in the room `_logging`."""
+        """Stage a LOG/KPI message in the room `_logging`."""
         message = Message(
             LOGGING,
             MessageType.LOG_KPI.value,
@@ -102,11 +102,11 @@ class Context:
         self.sent.append(message)
 
     def now(self) -> float:
-        """Seconds of a clock that only goes forward, for limits on how often something is done."""
+        """Return the seconds of a monotonic clock, for limits on how often something is done."""
         return time.monotonic()
 
     def forget_root(self, root_id: str) -> list[dict[str, Any]]:
-        """Takes every record of a root out of memory, and returns them."""
+        """Delete every record of a root from memory, and return them."""
         prefix = pack({"ROOT_ID": root_id})[:-1]
         found = []
         for name, value in self._reads.hgetall(self.memory.key).items():
@@ -117,12 +117,12 @@ class Context:
         return found
 
     def remember(self, cache: Cache) -> None:
-        """Tells the cache what this call's commit has written into memory."""
+        """Tell the cache what this call's commit has written into memory."""
         for field, value in self.memory.staged.items():
             cache.remember(self.memory.key, field.encode(), value)
 
     def stage(self, commit: Commit) -> None:
-        """Writes guards and operations of this call into the commit, all but messages and model."""
+        """Write guards and operations of this call into the commit, except messages and model."""
         for table in (self.memory, *self.tables.values()):
             for field, seen in table.seen.items():
                 commit.same(table.key, field.encode(), seen)
@@ -134,7 +134,7 @@ class Context:
         for log_name, entry in self.appended:
             commit.do(b"XADD", self.names.log(log_name), b"*", b"m", entry)
         kept = self.names.kept(self.component)
-        retained, released = self.memory.weights_moved()
+        retained, released = self.memory.weight_changes()
         for version in retained:
             commit.retain(kept, version)
         for version in released:

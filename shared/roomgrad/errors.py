@@ -3,23 +3,25 @@
     RoomgradError
     ├── SettingsError       a setting is unknown or out of range        (exit code 2)
     ├── RunMismatch         a run exists with other settings            (exit code 2)
-    ├── ServerError         the Redis server cannot serve
+    ├── ServerError         the Redis server cannot be used
     │   ├── Unavailable     a page cannot ask its server now
-    │   └── NoServer        nothing answered, or nothing could be started
-    │       └── TLSError    what answered does not prove by TLS that it is the server
-    ├── ConnectionLost      the connection to the server broke; an OSError, too
-    ├── EmptiedServer       the run is not on its server any more
+    │   └── NoServer        no server answered, or none could be started
+    │       └── TLSError    the server could not be verified by TLS
+    ├── ConnectionLost      the connection to the server broke (an OSError, too)
+    ├── EmptiedServer       the run no longer exists on its server
     ├── ContractError       a component does not fit its system's contract
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
-    │   ├── DecodeError     bytes that are no message; the bytes are kept
-    │   ├── StrayMessage    a reply to something that nobody (any more) waits for
-    │   └── Rejected        a person's message that is wrong; the question stays open
+    │   ├── DecodeError     bytes that are not a message; the bytes are kept
+    │   ├── StrayMessage    a reply to a message that is unknown or was answered before
+    │   └── Rejected        an answer that is wrong; its question stays open
+    ├── NotRequeued         a dead letter cannot be put back
+    ├── CheckFailed         a component under check does not do what its contract says
     ├── FormatError         a file as a whole cannot be read
     └── NoAnswer            a question was not answered in time
 
-A handler that raises a `MessageError` condemns the message at once: it goes to the dead letters.
-Anything else that a handler raises is tried again, up to the delivery limit.
+If a handler raises a `MessageError`, its message goes to the dead letters at once. After any other
+exception the message is delivered again, up to the delivery limit.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
 
 
 def format_value(value: object) -> str:
-    """A value in the text of an error, however large, deep or unwilling it is."""
+    """Return a short text of a value for an error message, however large or deep the value is."""
     return _SHORT.repr(value)
 
 
@@ -61,15 +63,15 @@ class Unavailable(ServerError):
 
 
 class TLSError(NoServer):
-    """Raised when a server does not show the certificate it should, or one side speaks no TLS.
+    """Raised when a server cannot be verified by TLS, or only one side speaks TLS.
 
-    Nothing was said to it. A process that begins ends with this; one that serves tries again, as
-    for any server that is away: a certificate may be on its way.
+    Nothing was sent to it. A starting process ends with this error; a running one tries again, as
+    after any lost connection, because a new certificate may be on its way.
     """
 
 
 class ConnectionLost(RoomgradError, ConnectionError):
-    """Raised when a connection broke or a reply is overdue; what was sent may have happened."""
+    """Raised when a connection broke or a reply is overdue; what was sent may have been applied."""
 
 
 class EmptiedServer(RoomgradError):
@@ -81,7 +83,7 @@ class ContractError(RoomgradError):
 
 
 class MessageError(RoomgradError):
-    """Raised when a message cannot be accepted, however often it were delivered."""
+    """Raised when a message cannot be accepted, however often it is delivered."""
 
     ends_root = True
     """Whether the message's root is given up with it."""
@@ -100,15 +102,23 @@ class DecodeError(MessageError):
 
 
 class StrayMessage(MessageError):
-    """Raised for a reply that nobody waits for: its root is unknown, or already answered."""
+    """Raised when a reply is not expected: its root is unknown, or was answered before."""
 
     ends_root = False
 
 
 class Rejected(MessageError):
-    """Raised for an answer that cannot be taken as it is; another one of its root may follow."""
+    """Raised when an answer is wrong; another answer of the same root may follow."""
 
     ends_root = False
+
+
+class NotRequeued(RoomgradError):
+    """Raised when a dead letter cannot be put back into its stream; it stays a dead letter."""
+
+
+class CheckFailed(RoomgradError):
+    """Raised when a component under check fails; the text says what was expected and what came."""
 
 
 class FormatError(RoomgradError):

@@ -1,4 +1,4 @@
-"""A torch network as a model that lives in Redis. The only module of roomgrad that needs torch."""
+"""A torch network as a model in Redis. The only module of roomgrad that needs torch."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Gradient = tuple[Tensor, ...]
 
 
 def fix_threads(threads: int) -> None:
-    """One CPU thread makes results repeat bit for bit on one machine type; 0 leaves torch alone.
+    """Let torch use so many CPU threads; 0 leaves it alone.
 
-    MKL chooses its code path by the alignment of the data unless MKL_CBWR is set, which must
-    happen before its first use.
+    One thread makes results repeat bit for bit on one machine type. MKL chooses its code path by
+    the alignment of the data unless MKL_CBWR is set, which must happen before its first use.
     """
     if threads:
         os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
@@ -69,18 +69,18 @@ class TorchModel:
     # Trainable
 
     def initial(self) -> tuple[bytes, bytes]:
-        """Weights and optimizer state of a model that has not learned yet."""
+        """Return weights and optimizer state of a model that has not learned yet."""
         return self._dump()
 
     def load(self, state: ModelState) -> None:
-        """Takes over weights, optimizer state and step."""
+        """Load weights, optimizer state and step."""
         self._load_weights(self._masters, state.weights)
         self._load_optimizer(load_tensors(state.optimizer) if state.optimizer else {})
         self._step = state.step
         self._share()
 
     def forward(self, inputs: NDArray[Any], version: str, key: str | None) -> NDArray[np.float32]:
-        """`(batch, n)` in, `(batch, m)` float32 out. With a key the graph waits for `backward`."""
+        """Map `(batch, n)` to `(batch, m)` float32. With a key the graph is kept for `backward`."""
         if key is None:
             with torch.no_grad():
                 found: Tensor = self.network(_leaf(inputs))
@@ -95,7 +95,7 @@ class TorchModel:
     def backward(
         self, key: str, version: str, inputs: NDArray[Any], upstream: NDArray[Any]
     ) -> tuple[Gradient, NDArray[np.float32]] | None:
-        """Vector-Jacobian products by the graph that `forward` kept, or None without one."""
+        """Return vector-Jacobian products by the graph that `forward` kept, or None without one."""
         found = self._graphs.pop(key, None)
         if found is None or found[0] != version:
             return None
@@ -105,7 +105,7 @@ class TorchModel:
     def recompute(
         self, weights: bytes, inputs: NDArray[Any], upstream: NDArray[Any]
     ) -> tuple[Gradient, NDArray[np.float32]]:
-        """The same products at given weights, by a forward pass of its own."""
+        """Return the same products at given weights, by a forward pass of its own."""
         parameters = [torch.empty_like(master) for master in self._masters]
         self._load_weights(parameters, weights)
         named = {n: p.requires_grad_() for n, p in zip(self._names, parameters, strict=True)}
@@ -114,13 +114,15 @@ class TorchModel:
         return _products(x, y, parameters, upstream)
 
     def step(self, gradient: Gradient, staleness: int = 0) -> tuple[bytes, bytes]:
-        """One optimizer step; answers the new weights and optimizer state.
+        """Take one optimizer step; return the new weights and optimizer state.
 
         A gradient that is `staleness` steps old counts less: the learning rate is divided by the
         root of 1 + staleness. (Zhang, Gupta, Lian, Liu: Staleness-aware Async-SGD for Distributed
-        Deep Learning, IJCAI 2016, divide by the staleness; of the trebuchet the root learns more.)
+        Deep Learning, IJCAI 2016, divide by the staleness; the trebuchet learns more with the
+        root.)
 
-        Raises MessageError for a gradient that is not finite: it would end the learning for good.
+        Raises MessageError for a gradient that is not finite, after which the model could never
+        learn.
         """
         for master, part in zip(self._masters, gradient, strict=True):
             master.grad = part.clone()  # clipped in place, while a stale commit may need it again
@@ -139,7 +141,7 @@ class TorchModel:
     # tensors
 
     def _share(self) -> None:
-        """Gives the network fresh leaf copies of the optimizer's parameters."""
+        """Give the network fresh leaf copies of the optimizer's parameters."""
         for (owner, attribute), master in zip(self._owners, self._masters, strict=True):
             owner._parameters[attribute] = nn.Parameter(master.detach().clone())
 
@@ -180,7 +182,7 @@ class TensorFile:
         self._header = b""
 
     def bytes_of(self, tensors: dict[str, Tensor]) -> bytes:
-        """The file of these tensors, or nothing where there are none."""
+        """Return the file of these tensors, or nothing if there are none."""
         if not tensors:
             return b""
         layout = [(name, tensor.shape) for name, tensor in tensors.items()]
@@ -207,7 +209,7 @@ def _owner(network: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def _leaf(inputs: NDArray[Any]) -> Tensor:
-    """A copy in torch's own memory: its alignment, and so the bits of the result, are the same."""
+    """Copy into torch's own memory: its alignment, and so the bits of the result, are the same."""
     return torch.tensor(inputs, dtype=torch.float32, requires_grad=True)
 
 

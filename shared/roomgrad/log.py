@@ -12,7 +12,7 @@ from typing import TextIO
 import structlog
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
-MOST_BYTES = 10 * 2**20  # of a log file
+MAX_BYTES = 10 * 2**20  # of a log file
 
 
 def setup(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
@@ -32,24 +32,23 @@ def setup(level: str = "info", format: str = "auto", stream: TextIO | None = Non
         logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    # Libraries speak the standard library's logging; only what they warn about is of interest.
+    # Libraries use the standard library's logging; only their warnings are of interest.
     logging.basicConfig(
         level=logging.WARNING, stream=stream, format="%(name)s: %(message)s", force=True
     )
 
 
 def bind(**values: object) -> None:
-    """Put `values` (component, replica) into every later line of this thread and its handlers."""
+    """Add `values` (component, replica) to every later line of this thread and its handlers."""
     structlog.contextvars.bind_contextvars(**values)
 
 
 def shorten(path: Path) -> None:
-    """Begins a log file anew that has become too long; what stood in it is in `NAME.log.1`.
+    """Start a log file anew that has become too long; its content is kept in `NAME.log.1`.
 
-    The file stays the same one, since a process has it open and appends to it. What that writes in
-    between is lost.
+    The file itself stays, since a process appends to it. What the process writes meanwhile is lost.
     """
-    if path.exists() and path.stat().st_size > MOST_BYTES:
+    if path.exists() and path.stat().st_size > MAX_BYTES:
         shutil.copyfile(path, path.with_suffix(".log.1"))
         os.truncate(path, 0)
 

@@ -1,4 +1,4 @@
-"""What a component remembers: hashes that a handler reads at once and writes with its commit."""
+"""What a component stores between messages: hashes that handlers read, and write with a commit."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from typing import Any, Protocol
 from roomgrad.codec import pack, parse_body, unpack
 from roomgrad.errors import MessageError, StrayMessage
 
-MOST_OPEN = 200_000
-"""Records in a component's memory: who opens roots that nobody closes cannot fill Redis by it."""
+MAX_OPEN_ROOTS = 200_000
+"""Upper bound, so that a component that never closes roots cannot fill Redis."""
 
 
 class Reads(Protocol):
-    """How hashes are read. The runtime asks the server; tests ask a dict."""
+    """How hashes are read: by the server in the runtime, from a dict in tests."""
 
     def hget(self, key: str, field: bytes) -> bytes | None:
-        """One field, or None."""
+        """Return one field, or None."""
 
     def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
-        """Some fields, in one round trip."""
+        """Return some fields, in one round trip."""
 
     def hgetall(self, key: str) -> dict[bytes, bytes]:
-        """A whole hash."""
+        """Return a whole hash."""
 
 
 class Cache:
     """Values that this process committed last, so that reading them again costs no round trip.
 
-    It may be wrong at any time: whatever is read is a guard of the commit, so a value that somebody
-    else changed makes the commit stale, and the handler runs again without the cache.
+    The cache may be outdated at any time. Whatever is read is a guard of the commit, so a value
+    that another process changed makes the commit stale, and the handler runs again without the
+    cache.
     """
 
     def __init__(self, entries: int = 256, largest: int = 64 * 1024) -> None:
@@ -40,14 +41,14 @@ class Cache:
         self.hits = 0
 
     def get(self, key: str, field: bytes) -> bytes | None:
-        """What was committed here last, or None when that is not known."""
+        """Return what was committed here last, or None if it is unknown."""
         value = self._values.get((key, field))
         if value is not None:
             self.hits += 1
         return value
 
     def remember(self, key: str, field: bytes, value: bytes | None) -> None:
-        """What a commit has written; None: the field is gone."""
+        """Store what a commit has written; None: the field was deleted."""
         self._values.pop((key, field), None)
         if value is not None and len(value) <= self._largest:
             self._values[key, field] = value
@@ -55,7 +56,7 @@ class Cache:
                 self._values.popitem(last=False)
 
     def clear(self) -> None:
-        """Forgets everything."""
+        """Forget everything."""
         self._values.clear()
 
 
@@ -69,15 +70,15 @@ class CachedReads:
         self.hgetall = reads.hgetall
 
     def hget(self, key: str, field: bytes) -> bytes | None:
-        """One field, or None."""
+        """Return one field, or None."""
         value = self._cache.get(key, field)
         return self._reads.hget(key, field) if value is None else value
 
 
 class Table:
-    """A hash of packed records: reads are remembered for the commit's guards, writes are staged.
+    """A hash of packed records: reads are remembered as guards of the commit, writes are staged.
 
-    A handler sees its own staged writes.
+    A handler reads its own staged writes.
     """
 
     def __init__(self, key: str, reads: Reads) -> None:
@@ -87,12 +88,12 @@ class Table:
         self.staged: dict[str, bytes | None] = {}
 
     def get(self, field: str) -> dict[str, Any] | None:
-        """The record of a field, or None. The commit fails if it changes until then."""
+        """Return the record of a field, or None. The commit fails if it changes meanwhile."""
         value = self._value(field)
         return None if value is None else unpack(value)
 
     def get_many(self, fields: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The records of those fields that are there, read in one round trip; each is a guard."""
+        """Return the records of the fields that exist, read in one round trip; each is a guard."""
         names = list(dict.fromkeys(fields))
         unseen = [name for name in names if name not in self.staged and name not in self.seen]
         if unseen:
@@ -101,8 +102,8 @@ class Table:
         values = ((name, self._value(name)) for name in names)
         return {name: unpack(value) for name, value in values if value is not None}
 
-    def glance(self) -> dict[str, dict[str, Any]]:
-        """All records as they are now, with what is staged, and no guard on any.
+    def peek(self) -> dict[str, dict[str, Any]]:
+        """Return all records, with what is staged, and guard none of them.
 
         For tables of which one field changes with every write, and was read before as the guard.
         """
@@ -112,11 +113,11 @@ class Table:
         return {name: unpack(value) for name, value in values.items() if value is not None}
 
     def put(self, field: str, /, **record: Any) -> None:
-        """Stages a record: texts, numbers, lists and numpy arrays, by name."""
+        """Stage a record: texts, numbers, lists and numpy arrays, by name."""
         self.staged[field] = pack(record)
 
     def delete(self, field: str) -> None:
-        """Stages that the field goes."""
+        """Stage the deletion of a field."""
         self.staged[field] = None
 
     def _value(self, field: str) -> bytes | None:
@@ -128,10 +129,10 @@ class Table:
 
 
 class Memory(Table):
-    """The memory of a component: one record per open root, or per message that waits for its reply.
+    """The memory of a component: one record per open root, or per message that awaits its reply.
 
-    Every record carries its ROOT_ID, so that it goes when the root is given up. A record that
-    names `weights` (a model version) keeps those weights for as long as it stands.
+    Every record holds its ROOT_ID, so that it is deleted when the root is given up. A record with
+    `weights` (a model version) keeps those weights for as long as it exists.
     """
 
     def __init__(
@@ -140,10 +141,10 @@ class Memory(Table):
         super().__init__(key, reads)
         self._root_id = root_id
         self._training = training
-        self._open_roots = open_roots  # when they were last counted
+        self._open_roots = open_roots  # at the last heartbeat
 
-    def weights_moved(self) -> tuple[list[str], list[str]]:
-        """The model versions that one more record needs after the commit, and that one less."""
+    def weight_changes(self) -> tuple[list[str], list[str]]:
+        """Return the model versions that one more record needs after the commit, and one less."""
         retained, released = [], []
         for field, value in self.staged.items():
             before, now = _version(self.seen.get(field)), _version(value)
@@ -153,23 +154,23 @@ class Memory(Table):
         return retained, released
 
     def put(self, field: str, /, **record: Any) -> None:
-        """Remembers a record under a message's ID or a root's. Arrays may be of any shape.
+        """Store a record under a message's ID or a root's. Arrays may be of any shape.
 
-        A VALIDATE message is answered and leaves no memory: then nothing is put.
+        A VALIDATE message is answered and leaves no memory: then nothing is stored.
 
-        Raises MessageError while too much is remembered already, unless something is taken out.
+        Raises MessageError while too many roots are open, unless a record is deleted, too.
         """
         if not self._training:
             return
-        if self._open_roots >= MOST_OPEN and None not in self.staged.values():
+        if self._open_roots >= MAX_OPEN_ROOTS and None not in self.staged.values():
             raise MessageError(
-                f"{self.key} holds {self._open_roots} open roots, expected fewer than {MOST_OPEN}: "
-                "nobody closes them; `roomgrad memory` shows them"
+                f"{self.key} holds {self._open_roots} open roots, expected fewer than "
+                f"{MAX_OPEN_ROOTS}: no answer closes them; `roomgrad memory` shows them"
             )
         super().put(field, ROOT_ID=record.pop("ROOT_ID", self._root_id), **record)
 
     def pop(self, field: str) -> dict[str, Any]:
-        """Takes a record out. Raises StrayMessage when nobody waits under that ID (any more)."""
+        """Delete a record and return it. Raises StrayMessage if there is none under that ID."""
         record = self.get(field)
         if record is None:
             raise StrayMessage(f"no memory of {field}: its root is unknown or was answered before")
@@ -178,7 +179,7 @@ class Memory(Table):
 
 
 def _version(value: bytes | None) -> str | None:
-    """The model version that a packed record needs."""
+    """Return the model version that a packed record needs."""
     if value is None:
         return None
     head = value.partition(b"\n")[0]
@@ -196,5 +197,5 @@ class Counters:
         self.staged: dict[str, int] = {}
 
     def add(self, name: str, count: int = 1) -> None:
-        """Adds to a counter once this handler's commit stands."""
+        """Add to a counter when this handler's commit is applied."""
         self.staged[name] = self.staged.get(name, 0) + count

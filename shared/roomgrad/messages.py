@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
-_TRAIN = ModelStatus.TRAIN  # an attribute of an Enum takes Python 3.11 a microsecond to find
+_TRAIN = ModelStatus.TRAIN  # Python 3.11 takes a microsecond for an attribute of an Enum
 
 
 def new_id() -> str:
-    """A fresh ID: 32 hexadecimal digits, as the original's."""
+    """Return a new ID: 32 hexadecimal digits, as in the original."""
     return os.urandom(16).hex()
 
 
@@ -33,7 +33,7 @@ class Message:
     sent_by: str = ""
     to: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    entry: str = ""  # the stream's entry id, once it stands in one
+    entry: str = ""  # the stream's entry id, once it has one
 
     @classmethod
     def open(
@@ -45,7 +45,7 @@ class Message:
         status: ModelStatus = ModelStatus.TRAIN,
         **fields: Any,
     ) -> Message:
-        """The first message of a new root."""
+        """Return the first message of a new root."""
         return cls(str(room), type.value, new_id(), new_id(), data, status, fields=fields)
 
     def reply(
@@ -57,10 +57,10 @@ class Message:
         id: str | None = None,
         **fields: Any,
     ) -> Message:
-        """A message that follows from this one: it inherits ROOT_ID and MODEL_STATUS.
+        """Return a message that follows from this one: it inherits ROOT_ID and MODEL_STATUS.
 
-        `type` is this message's unless given. `id` is a new one unless given; a gradient carries
-        the ID of the forward message that it answers.
+        `type` is this message's unless given. `id` is a new one unless given; a gradient has the
+        ID of the forward message that it answers.
         """
         return Message(
             str(room),
@@ -74,12 +74,12 @@ class Message:
 
     @property
     def is_training(self) -> bool:
-        """Whether anything may be learned from this message (MODEL_STATUS 1)."""
+        """Whether a component may learn from this message (MODEL_STATUS 1)."""
         return self.status is _TRAIN
 
     @property
     def array(self) -> NDArray[Any]:
-        """DATA, of a message whose schema requires it."""
+        """DATA of a message whose schema requires it."""
         if self.data is None:
             return np.empty(0, dtype="<f4")
         return self.data

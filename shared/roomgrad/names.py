@@ -1,7 +1,7 @@
-"""The name of every key, channel, and group; `docs/keys.md` lists them with these docstrings.
+"""All names of keys, channels and groups, in one module.
 
-`{run}` is a hash tag: all keys of one run live in one slot of a Redis Cluster, so that one
-commit may touch any of them, and many runs spread over the cluster.
+`{run}` is a hash tag: all keys of one run are in one slot of a Redis Cluster, so that one commit
+may touch any of them, and many runs spread over the cluster.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CLIENTS = f"@{GATEWAY}"
 
 @lru_cache(maxsize=4096)
 def encoded(name: str) -> str:
-    """Return a room or run name as it is written in a key: plain, or else percent-encoded."""
+    """Return a room or run name as in a key: plain names unchanged, others percent-encoded."""
     if name.startswith("@"):
         return "@" + encoded(name[1:])
     return name if PLAIN.fullmatch(name) else quote(name, safe="")
@@ -40,18 +40,18 @@ def room_of(channel: str) -> str:
 
 
 def is_client_group(group: str) -> bool:
-    """Return whether a group is the gateway's: bounded by its settings, and in no contract."""
+    """Return whether a group is the gateway's: limited by its settings, and in no contract."""
     return _CLIENTS in group
 
 
-@lru_cache(maxsize=4096)  # some ten names a message, always the same ones
+@lru_cache(maxsize=4096)  # some ten names per message, mostly the same
 def _joined(run: str, parts: tuple[str, ...]) -> str:
     return ":".join((f"{{{encoded(run)}}}", *parts))
 
 
 @dataclass(frozen=True)
 class Names:
-    """The names of one run. The docstring of each method says what is stored under its name."""
+    """The names of one run."""
 
     run: str
 
@@ -60,46 +60,46 @@ class Names:
 
     # rooms
     def channel(self, room: str) -> str:
-        """Channel: a notification of each message of a room."""
+        """The channel on which each message of a room is announced by a small header."""
         return self._key(encoded(room))
 
     def stream(self, room: str, type_: str) -> str:
-        """Stream: the messages of a room and a TYPE."""
+        """Stream: the messages of one room and one TYPE."""
         return self._key(encoded(room), type_)
 
     @staticmethod
     def inbox(component: str) -> str:
-        """Room: notices to one component, in the stream `{run}:@NAME:LOG/ERROR`."""
+        """The room for messages with TO."""
         return f"@{component}"
 
     @staticmethod
     def client_group(client: str, number: int = 1) -> str:
-        """Group: what swergio clients of this name have got; a second one has `NAME@gateway:2`."""
+        """The group by which the gateway reads for its clients of one name, or for one of them."""
         return f"{client}{_CLIENTS}" + (f":{number}" if number > 1 else "")
 
-    # what a component remembers
+    # what a component stores
     def memory(self, component: str) -> str:
-        """Hash: what a component remembers, by ROOT_ID or ID."""
+        """Hash: one field per open root or message."""
         return self._key("memory", component)
 
     def model(self, component: str) -> str:
-        """Hash: `version`, `step`, `weights`, and `optimizer` (safetensors)."""
+        """Hash: current version, step, weights and optimizer state of the model."""
         return self._key("model", component)
 
     def kept(self, component: str) -> str:
-        """Hash: older weights by version, and `VERSION:open`, how many open records need them."""
+        """Hash: older weights that open roots still need, and how many need them."""
         return self._key("model", component, "kept")
 
     def ledger(self, component: str) -> str:
-        """Sorted set: roots whose gradient was applied, by step; the newest 100,000."""
+        """Sorted set: the roots whose gradient was applied, by step; the newest 100,000."""
         return self._key("ledger", component)
 
     def counters(self, component: str) -> str:
-        """Hash: whole numbers, such as `sent`, `finished`, `dead`, `applied`, `distinct`."""
+        """Hash: whole numbers that a component counts."""
         return self._key("counters", component)
 
     def table(self, name: str) -> str:
-        """Hash: a table for others to read, such as `losses`, `trajectories`, `gateway`."""
+        """Hash: anything else that a component shows to others (losses, trajectories)."""
         if name in RESERVED or not PLAIN.fullmatch(name):
             raise ContractError(
                 f"a table may not be named {name!r}: expected letters, digits, _ . - and none of "
@@ -108,16 +108,16 @@ class Names:
         return self._key(name)
 
     def log(self, name: str) -> str:
-        """Stream: a log of a component; never trimmed."""
+        """Stream: what a component records for good, entry by entry; never trimmed."""
         return f"{self.table(name)}:log"
 
-    # what the runtime keeps
+    # what the runtime stores
     def run_info(self) -> str:
-        """Hash: settings, what was started once, the token, `contract`, and `declares:NAME`."""
+        """Hash: the settings that the run was started with, contract, token, and starts."""
         return self._key("run")
 
     def done(self, group: str, room: str, type_: str) -> str:
-        """Sorted set: entries that a group has committed, trimmed with their stream."""
+        """Sorted set: the entries that a group committed, trimmed with their stream."""
         return self._key("done", group, encoded(room), type_)
 
     def position(self, component: str, replica: str) -> str:
@@ -125,21 +125,21 @@ class Names:
         return self._key("position", component, encoded(replica))
 
     def alive(self, consumer: str) -> str:
-        """String that expires: a replica's heartbeat, also published on a channel of this name."""
+        """String that expires: the heartbeat of one replica."""
         return self._key("alive", consumer)
 
     def taken(self) -> str:
-        """Sorted set: room, TYPE, and ID of published messages that were taken."""
+        """Sorted set: room, TYPE and ID of messages that were published by hand and stored."""
         return self._key("taken")
 
     def sent(self) -> str:
-        """Sorted set: tokens of what the gateway, and clients under Sentinel or on a cluster, have
-        sent, so that none is sent twice.
+        """Sorted set: tokens of what clients have sent under Sentinel or in a cluster, so that a
+        failover does not make them send it twice.
         """
         return self._key("sent")
 
     def here(self) -> str:
-        """No key: a commit asks for it on a cluster, where a slot that is moving has no answer."""
+        """Never stored: in a cluster, a read of it tells that its slot is moving."""
         return self._key("here")
 
     def later(self, component: str) -> str:
@@ -147,21 +147,21 @@ class Names:
         return self._key("later", component)
 
     def later_bodies(self, component: str) -> str:
-        """Hash: their content (MessagePack), and `count`, how many there ever were."""
+        """Hash: the delayed messages, and `count`, how many there ever were."""
         return self._key("later", component, "bodies")
 
     def dead(self) -> str:
-        """Stream: dead letters, each with its `history`."""
+        """Stream: the dead letters, each with reason and history."""
         return self._key("dead")
 
     def restoring(self, token: str, number: int) -> str:
-        """Any type: what `roomgrad restore` writes before it renames all keys at once; expires."""
+        """Any type: a key that `roomgrad restore` has not renamed to its place yet; it expires."""
         return self._key("restoring", token, str(number))
 
     def prefix(self) -> str:
-        """Return the beginning of every key of the run."""
+        """The beginning of every key of the run."""
         return self._key("")
 
     def everything(self) -> str:
-        """Return the pattern of all keys of the run, for `--fresh`."""
+        """The pattern of all keys of the run, for `--fresh`."""
         return self._key("*").replace("[", r"\[").replace("?", r"\?")

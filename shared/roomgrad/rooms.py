@@ -1,4 +1,4 @@
-"""Rooms, message types and the contract that says who reads what, and what it looks like."""
+"""Rooms, message types and the contract: which component reads what, and what it looks like."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from roomgrad.errors import ContractError, SchemaError, format_value
 
-# The names that the envelope of a message takes; everything else is a field of the system's own.
+# The names of a message's envelope; every other field is the system's own.
 ENVELOPE = frozenset(
     {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "m"}
 )
 
-SHAPES_REMEMBERED = 64  # per array of a contract, of those that were found to fit
+SHAPES_REMEMBERED = 64  # per array of a contract, of those that fit
 _all = np.logical_and.reduce  # `array.all()` without its detour through Python
 
 # Kinds of numbers (as numpy's dtypes name them) that may be given as lists for an array's kind.
@@ -59,8 +59,8 @@ class Room:
 class Array:
     """The schema of an array: little-endian dtype and shape; a name stands for any length.
 
-    low, high: the least and the greatest value that is allowed. nullable: of floats, null is
-    allowed, and NaN in numpy. empty: whether it may hold nothing.
+    low, high: the least and the greatest value that is allowed. nullable: null is allowed in
+        floats, as NaN in numpy. empty: whether the array may have no values.
     """
 
     dtype: str
@@ -83,7 +83,7 @@ class Array:
         object.__setattr__(self, "_fixed", fixed)
 
     def check(self, name: str, value: object) -> NDArray[Any]:
-        """`value` as an array of this schema. Raises SchemaError: what was expected, what came."""
+        """Return `value` as an array of this schema. Raises SchemaError with what was expected."""
         array = value if isinstance(value, np.ndarray) else self._from_lists(name, value)
         if array.dtype != self._dtype:
             raise SchemaError(f"{name}: expected dtype {self.dtype}, got {array.dtype.str}")
@@ -126,8 +126,8 @@ class Array:
         try:
             given = np.array(value)
             if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
-                raise TypeError(f"{given.dtype} is not {self.dtype}")  # no texts, no halves
-            with np.errstate(over="ignore"):  # infinity is refused by `check`
+                raise TypeError(f"{given.dtype} is not {self.dtype}")  # neither texts nor fractions
+            with np.errstate(over="ignore"):  # `check` refuses infinity
                 return np.array(value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise SchemaError(
@@ -135,12 +135,12 @@ class Array:
             ) from error
 
     def describe(self) -> str:
-        """The shape as a person writes it: `(batch, 2)`."""
+        """Return the shape as a person writes it: `(batch, 2)`."""
         return "(" + ", ".join(map(str, self.shape)) + ("," if len(self.shape) == 1 else "") + ")"
 
 
 def _nulls_as_nan(value: object, axes: int) -> object:
-    if isinstance(value, list) and axes:  # deeper lists do not fit anyway, and may be very deep
+    if isinstance(value, list) and axes:  # deeper lists do not fit, and may be very deep
         return [_nulls_as_nan(item, axes - 1) for item in value]
     return float("nan") if value is None else value
 
@@ -158,7 +158,7 @@ class Text:
     many: bool = False
 
     def check(self, name: str, value: object) -> str | list[str]:
-        """`value` if it fits. Raises SchemaError: what was expected, what came."""
+        """Return `value` if it fits. Raises SchemaError with what was expected."""
         if self.many and isinstance(value, list):
             return [self._one(name, item) for item in value]
         if self.many:
@@ -172,7 +172,7 @@ class Text:
         return str(value)
 
     def describe(self) -> str:
-        """What is allowed, as a person writes it."""
+        """Return what is allowed, as a person writes it."""
         kind = "a list, each of it " if self.many else ""
         if self.among:
             return kind + " or ".join(self.among)
@@ -184,7 +184,7 @@ Schema = Mapping[str, Array | Text]
 
 @dataclass(frozen=True)
 class Stream:
-    """One room and one type: what its messages look like and who consumes them."""
+    """One room and one type: what its messages look like and which components consume them."""
 
     room: Room
     type: str
@@ -204,7 +204,7 @@ class Stream:
 
 @dataclass(frozen=True)
 class System:
-    """The contract of a system: its streams and its components, as one page of data."""
+    """The contract of a system: its streams and its components, as data."""
 
     name: str
     streams: tuple[Stream, ...]
@@ -222,11 +222,11 @@ class System:
             raise ContractError(f"{self.name}: {sorted(unknown)} are not among its components")
 
     def find(self, room: str, type_: str) -> Stream | None:
-        """The stream of a room and a TYPE, or None where the contract has none."""
+        """Return the stream of a room and a TYPE, or None if the contract has none."""
         return self._by_key.get((room, type_))
 
     def stream(self, room: Room | str, type_: str) -> Stream:
-        """The stream of a room and a TYPE. Raises ContractError where the contract has none."""
+        """Return the stream of a room and a TYPE. Raises ContractError if the contract has none."""
         found = self.find(str(room), type_)
         if found is None:
             known = ", ".join(f"{s.room} {s.type}" for s in self.streams)
@@ -234,7 +234,7 @@ class System:
         return found
 
     def consumed_by(self, component: str) -> Iterator[Stream]:
-        """The streams on which `component` has a group."""
+        """Yield the streams on which `component` has a group."""
         return (stream for stream in self.streams if component in stream.consumers)
 
     @property

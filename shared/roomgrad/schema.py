@@ -1,6 +1,6 @@
-"""A contract and what a component declares, as the JSON that stands in the run itself.
+"""A contract, and what a component declares, as JSON that is stored in the run itself.
 
-So whoever looks at a run, in any language, needs no code of its components.
+So a program that inspects a run, in any language, needs no code of its components.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from roomgrad.rooms import Array, Room, Stream, System, Text
 
 _ARRAY = ("optional", "low", "high", "nullable", "empty")  # beside dtype and shape
 _TEXT = ("among", "optional", "longest", "many")
-_PLAIN_ARRAY, _PLAIN_TEXT = Array("<f4", ()), Text()
+_DEFAULT_ARRAY, _DEFAULT_TEXT = Array("<f4", ()), Text()
 
 
-def contract(system: System) -> bytes:
-    """A contract as JSON; of a field stands there only what differs from the plainest."""
+def contract_to_json(system: System) -> bytes:
+    """Return a contract as JSON; a field holds only what differs from the defaults."""
     streams = [
         {
             "room": stream.room.name,
@@ -35,20 +35,20 @@ def contract(system: System) -> bytes:
         }
         for stream in system.streams
     ]
-    written = {"name": system.name, "components": system.components, "streams": streams}
-    return orjson.dumps(written)
+    found = {"name": system.name, "components": system.components, "streams": streams}
+    return orjson.dumps(found)
 
 
 def _field(schema: Array | Text) -> dict[str, Any]:
     if isinstance(schema, Array):
         own = {"array": schema.dtype, "shape": schema.shape}
-        return own | _differing(schema, _PLAIN_ARRAY, _ARRAY)
-    return {"text": True} | _differing(schema, _PLAIN_TEXT, _TEXT)
+        return own | _differing(schema, _DEFAULT_ARRAY, _ARRAY)
+    return {"text": True} | _differing(schema, _DEFAULT_TEXT, _TEXT)
 
 
-def _differing(schema: object, plain: object, names: tuple[str, ...]) -> dict[str, Any]:
+def _differing(schema: object, default: object, names: tuple[str, ...]) -> dict[str, Any]:
     values = {name: getattr(schema, name) for name in names}
-    return {name: value for name, value in values.items() if value != getattr(plain, name)}
+    return {name: value for name, value in values.items() if value != getattr(default, name)}
 
 
 class _Strict(BaseModel):
@@ -98,12 +98,14 @@ class _Contract(_Strict):
     streams: tuple[_Stream, ...]
 
 
-def read_contract(written: bytes | str) -> System:
-    """The contract that was written. Raises ContractError for anything else."""
+def contract_from_json(text: bytes | str) -> System:
+    """Return the contract of a JSON text. Raises ContractError for anything else."""
     try:
-        found = _Contract.model_validate_json(written)
+        found = _Contract.model_validate_json(text)
     except ValidationError as error:
-        raise ContractError(f"this is no contract of a system: {format_value(written)}") from error
+        raise ContractError(
+            f"this is not the contract of a system: {format_value(text)}"
+        ) from error
     return System(found.name, tuple(each.stream() for each in found.streams), found.components)
 
 
@@ -115,7 +117,7 @@ class HandlerDeclaration:
     room: str
     type: str
     replies: tuple[tuple[str, str], ...]
-    """The rooms and TYPEs to which it may reply."""
+    """The rooms and TYPEs of its replies."""
 
     about: str = ""
     """The first line of its docstring."""
@@ -123,14 +125,14 @@ class HandlerDeclaration:
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a component says of itself to whoever looks at the run."""
+    """What a component tells about itself to programs that inspect the run."""
 
     handlers: tuple[HandlerDeclaration, ...]
     everyone: bool = False
-    """Whether each replica sees each message."""
+    """Whether each replica reads each message."""
 
     starts: bool = False
-    """Whether it speaks first."""
+    """Whether it sends the first message of a run."""
 
     learns: bool = False
     """Whether it has a model."""
@@ -142,14 +144,14 @@ class Declaration:
     """Tables of others that it reads, with their logs."""
 
     logs: tuple[str, ...] = ()
-    """Streams in which it writes down what stays for good."""
+    """Streams to which it appends for good."""
 
     sends: tuple[tuple[str, str], ...] = ()
-    """Where it sends on other occasions than in a handler's reply."""
+    """Where it sends besides the replies of its handlers."""
 
     @classmethod
     def of(cls, component: Component) -> Declaration:
-        """What a component declares."""
+        """Return the declaration of a component."""
         handlers = [
             HandlerDeclaration(
                 getattr(each.function, "__name__", ""),
@@ -172,18 +174,18 @@ class Declaration:
             tuple((room.name, type_.value) for room, type_ in component.sends),
         )
 
-    def write(self) -> bytes:
-        """As JSON."""
+    def to_json(self) -> bytes:
+        """Return it as JSON."""
         return orjson.dumps(self)
 
     @classmethod
-    def read(cls, written: bytes | str) -> Declaration:
-        """From JSON. Raises ContractError for anything else."""
+    def from_json(cls, text: bytes | str) -> Declaration:
+        """Return the declaration of a JSON text. Raises ContractError for anything else."""
         try:
-            return _DECLARED.validate_json(written)
+            return _DECLARED.validate_json(text)
         except ValidationError as error:
             raise ContractError(
-                f"this is no declaration of a component: {format_value(written)}"
+                f"this is not the declaration of a component: {format_value(text)}"
             ) from error
 
 

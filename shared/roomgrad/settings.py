@@ -53,7 +53,7 @@ def settings(cls: type[S]) -> type[S]:
 
 @settings
 class RuntimeSettings:
-    """What every component understands."""
+    """The settings of every component."""
 
     run: str = ""
     """Name of the run; the system's name when empty."""
@@ -64,7 +64,7 @@ class RuntimeSettings:
     redis+cluster://host1:6379,host2:6379; the embedded server when empty."""
 
     redis_password_file: str = ""
-    """File that holds the server's password, so that it stands in no address."""
+    """File that holds the server's password, so that no address contains it."""
 
     redis_ca_file: str = ""
     """File of the CA that has signed the server's certificate, for an address that begins with
@@ -74,7 +74,7 @@ class RuntimeSettings:
     """CPU threads of torch: 1 repeats bit for bit and suits small networks, 0 takes torch's own."""
 
     replica: str = ""
-    """Name of this replica in `everyone` mode, under which it goes on where it stopped."""
+    """Name of this replica in `everyone` mode, under which it continues where it stopped."""
 
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between two heartbeats."""
@@ -83,36 +83,38 @@ class RuntimeSettings:
     """Seconds after the last heartbeat until a replica counts as gone."""
 
     lease_s: Annotated[float, Field(gt=0, le=3600)] = 5.0
-    """Seconds that a delivered message belongs to its replica before others may take it over."""
+    """Seconds that a delivered message belongs to its replica before others may claim it."""
 
     max_deliveries: Annotated[int, Field(ge=1, le=1000)] = 10
-    """How often a message is tried before it goes to the dead letters."""
+    """How often a message is delivered before it becomes a dead letter."""
 
     handler_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a handler counts as hanging and its process ends itself."""
 
     stop_s: Annotated[float, Field(ge=0, le=3600)] = 4.0
-    """Seconds that work in hand may still take after SIGTERM; then it is handed back to others."""
+    """Seconds that unfinished work may take after SIGTERM; then it is handed back to others."""
 
     block_s: Annotated[float, Field(ge=0.05, le=60)] = 2.0
-    """Seconds that a read waits for messages before the loop looks after everything else."""
+    """Seconds that a read waits for messages before the loop does anything else."""
 
     history_entries: Annotated[int, Field(ge=0)] = 1000
-    """How many acknowledged messages a stream keeps for those who look at it."""
+    """How many acknowledged messages a stream keeps for inspection."""
 
     history_mib: Annotated[float, Field(ge=0)] = 16.0
     """How many MiB of acknowledged messages a stream keeps."""
 
     dead_mib: Annotated[float, Field(ge=0)] = 256.0
-    """How many MiB of dead letters are kept whole; of larger ones after that, their beginnings."""
+    """How many MiB of dead letters are kept whole; beyond that, large ones are shortened."""
 
     trace_times: bool = True
-    """Whether messages say, in microseconds, when their sender got, handled and answered the one
-    before; `roomgrad trace` shows it."""
+    """Whether messages tell, in microseconds, when their sender received, handled and answered the
+    previous one; `roomgrad trace` shows it.
+    """
 
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Port at which Prometheus finds the metrics of this process, or the first free one of the
-    hundred from there on; 0 for none. It takes `roomgrad[observe]`."""
+    hundred from there on; 0 for none. Needs `roomgrad[observe]`.
+    """
 
     metrics_host: str = "127.0.0.1"
     """Address at which the metrics are served; 0.0.0.0 lets other machines read them."""
@@ -125,7 +127,7 @@ class RuntimeSettings:
 
 
 class Setting(NamedTuple):
-    """One setting as a person reads it."""
+    """One setting as documentation shows it."""
 
     flag: str
     variable: str
@@ -136,7 +138,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class Given:
-    """A value as it was given, and by what."""
+    """A value as it was given, by a flag or a variable."""
 
     text: str
     by_flag: bool
@@ -145,9 +147,9 @@ class Given:
 def load(
     cls: type[S], argv: Sequence[str] | None = None, environ: Mapping[str, str] | None = None
 ) -> S:
-    """The settings of this process: a flag beats a variable beats the default.
+    """Return the settings of this process: a flag beats a variable beats the default.
 
-    Raises SettingsError with one sentence that names value, allowed values, flag and variable.
+    Raises SettingsError, which names value, allowed values, flag and variable.
     """
     argv = sys.argv[1:] if argv is None else argv
     environ = os.environ if environ is None else environ
@@ -158,17 +160,17 @@ def load(
     try:
         return cls(**{name: each.text for name, each in given.items()})
     except ValidationError as error:
-        raise SettingsError(_sentence(cls, error, given)) from None
+        raise SettingsError(_error_text(cls, error, given)) from None
 
 
 def of_run(instance: object) -> dict[str, Any]:
-    """The values that belong to the run's identity, by name."""
+    """Return the values that belong to the run's identity, by name."""
     infos = _infos(type(instance))
     return {name: getattr(instance, name) for name, info in infos.items() if _is_of_run(info)}
 
 
 def describe(cls: type[object]) -> list[Setting]:
-    """Every setting of `cls`, its own before those that every component has."""
+    """Return every setting of `cls`, its own before those of every component."""
     infos = _infos(cls)
     common = _infos(RuntimeSettings)
     names = sorted(infos, key=lambda name: name in common)
@@ -176,7 +178,7 @@ def describe(cls: type[object]) -> list[Setting]:
 
 
 def help_text(cls: type[object]) -> str:
-    """What `--help` prints."""
+    """Return what `--help` prints."""
     command = cls.__module__.removesuffix(".settings")
     about = (cls.__doc__ or "").strip().split("\n")[0]
     lines = [f"usage: python -m {command} [--flag value ...]", "", about, ""]
@@ -205,22 +207,22 @@ def _is_of_run(info: FieldInfo) -> bool:
 
 
 def _setting(cls: type[object], name: str) -> Setting:
-    """A field that a class inherits has its sentence only in the class that declares it."""
+    """Describe a field; an inherited one has its sentence in the class that declares it."""
     info = _infos(cls)[name]
     declared = (vars(base).get("__pydantic_fields__", {}).get(name) for base in cls.__mro__)
     sentence = next((each.description for each in declared if each and each.description), "")
     sentence = " ".join(sentence.split())
-    return Setting(_flag(name), name.upper(), _values(info), _shown(info.default), sentence)
+    return Setting(_flag(name), name.upper(), _values(info), _format(info.default), sentence)
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _from_environment(cls: type[object], environ: Mapping[str, str]) -> dict[str, Given]:
-    """An empty variable counts as not given, as compose files pass on what is not set."""
+    """Return the given variables; an empty one counts as absent, as compose passes it on."""
     return {
         name: Given(environ[name.upper()], by_flag=False)
         for name in _infos(cls)
@@ -233,7 +235,7 @@ def _from_flags(cls: type[object], argv: Sequence[str]) -> dict[str, Given]:
     words = iter(argv)
     for word in words:
         flag, equals, value = word.partition("=")
-        name, negated = _named(cls, flag)
+        name, negated = _flag_target(cls, flag)
         info = _infos(cls)[name]
         if negated:
             value = "false"
@@ -245,8 +247,8 @@ def _from_flags(cls: type[object], argv: Sequence[str]) -> dict[str, Given]:
     return given
 
 
-def _named(cls: type[object], flag: str) -> tuple[str, bool]:
-    """The setting that a flag names, and whether `--no-` turns it off."""
+def _flag_target(cls: type[object], flag: str) -> tuple[str, bool]:
+    """Return the setting that a flag names, and whether `--no-` turns it off."""
     by_flag = {_flag(name): (name, False) for name in _infos(cls)}
     switches = [name for name, info in _infos(cls).items() if info.annotation is bool]
     by_flag.update({"--no-" + _flag(name)[2:]: (name, True) for name in switches})
@@ -257,7 +259,7 @@ def _named(cls: type[object], flag: str) -> tuple[str, bool]:
 
 def _unknown(flag: str, flags: list[str]) -> str:
     close = difflib.get_close_matches(flag, flags, n=1)
-    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(sorted(flags))}."
+    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(sorted(flags))}."
     kind = "unknown flag" if flag.startswith("-") else "unexpected word"
     return f"{kind} {flag!r}: {hint}"
 
@@ -269,7 +271,7 @@ def _next_value(words: Iterator[str], flag: str, info: FieldInfo) -> str:
     return value
 
 
-def _sentence(cls: type[object], error: ValidationError, given: Mapping[str, Given]) -> str:
+def _error_text(cls: type[object], error: ValidationError, given: Mapping[str, Given]) -> str:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
     if name not in given:
@@ -294,7 +296,7 @@ KINDS: dict[object, str] = {
 
 
 def _values(info: FieldInfo) -> str:
-    """The allowed values in words: `whole number, at least 1`, `learn or original`."""
+    """Return the allowed values in words: `whole number, at least 1`, `learn or original`."""
     kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
     if get_origin(info.annotation) is Literal:
         return " or ".join(map(str, kinds))

@@ -1,8 +1,8 @@
-"""Tools for tests of components: calls without Redis, a throw-away server, replicas in a thread.
+"""Tools for tests of components: calls without Redis, a temporary server, replicas in a thread.
 
-A handler is called through everything that the runtime would do with it, except the connection:
-the message and the replies are checked against the contract and travel through the codec, memory
-and tables are packed and unpacked, the model is stepped.
+A handler is called as by the runtime, but without a connection: the message and the replies are
+checked against the contract and pass through the codec, memory and tables are packed and unpacked,
+the model is stepped.
 
     >>> import numpy as np
     >>> from roomgrad import Array, Component, Message, MessageType, Room, RuntimeSettings
@@ -60,16 +60,16 @@ Records = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Called:
-    """What a call wants, and what its component would remember if it were committed."""
+    """What a call wants, and what its component would store if it were committed."""
 
     replies: list[Message] = field(default_factory=list)
-    """What the handlers returned, as its receivers would see it."""
+    """What the handlers returned, as its receivers would read it."""
 
     sent: list[Message] = field(default_factory=list)
-    """What `context.send` and `context.report` staged; what is delayed comes last."""
+    """What `context.send` and `context.report` staged; delayed messages come last."""
 
     delayed: list[tuple[float, Message]] = field(default_factory=list)
-    """What `context.send` staged for later, with the seconds of its delay; in `sent` too."""
+    """What `context.send` staged with a delay, and the delay in seconds; in `sent`, too."""
 
     appended: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """What `context.append` staged: the name of the log, and the record."""
@@ -84,7 +84,7 @@ class Called:
     """What was added to the counters."""
 
     state: ModelState | None = None
-    """The model afterwards, for the next call. None where the component declares none."""
+    """The model afterwards, for the next call. None if the component declares none."""
 
     stepped: bool = False
     """Whether the model took an optimizer step."""
@@ -103,15 +103,15 @@ def call(
     state: ModelState | None = None,
     kept: Mapping[str, bytes] | None = None,
 ) -> Called:
-    """Calls the handlers that `component` has for this message, without Redis.
+    """Call the handlers that `component` has for this message, without Redis.
 
     settings: those of the component; its defaults unless given.
-    memory, tables: what stands in Redis before the call, as records by field.
+    memory, tables: what is stored before the call, as records by field.
     state: the model; the initial one unless given.
-    kept: weights of older versions, for gradients of forwards that they made.
+    kept: weights of older versions, for gradients of their forward passes.
 
-    Raises what the handler raises, SchemaError when the message or a reply does not fit the
-    contract, ContractError for a reply that the handler did not declare.
+    Raises what the handler raises, SchemaError if the message or a reply does not fit the
+    contract, and ContractError for a reply that the handler did not declare.
     """
     bench = _Bench(component, settings, memory or {}, tables or {}, state, kept or {})
     stream = component.system.stream(message.room, message.type)
@@ -126,7 +126,7 @@ def call(
 def call_start(
     component: Component, *, settings: Any = None, tables: Mapping[str, Records] | None = None
 ) -> Called:
-    """Calls `on_start` of a component in a run that begins, or that others have begun."""
+    """Call `on_start` of a component, in a run that starts or that others have started."""
     bench = _Bench(component, settings, {}, tables or {}, None, {})
     attempt = bench.work.start(bench)
     if attempt is None:
@@ -142,7 +142,7 @@ def call_dead(
     memory: Records | None = None,
     tables: Mapping[str, Records] | None = None,
 ) -> Called:
-    """Gives up a root, as after a dead letter: its memory goes, `on_dead` is called."""
+    """Give up a root, as after a dead letter: delete its memory and call `on_dead`."""
     bench = _Bench(component, settings, memory or {}, tables or {}, None, {})
     notice = Message(Names.inbox(component.name), MessageType.LOG_ERROR, new_id(), root_id)
     attempt = bench.work.attempt(notice, bench, None)
@@ -188,7 +188,7 @@ class _Bench:
         return dict(self.hashes.get(key, {}))
 
     def result(self, attempt: Attempt, *, skipped: bool = False) -> Called:
-        """Stages the attempt as the runtime does, which checks the replies and steps the model."""
+        """Stage the attempt as the runtime does, which checks the replies and steps the model."""
         state = self.work.stage(attempt, Commit())
         context = attempt.context
         count = len(attempt.messages) - len(context.sent)
@@ -199,8 +199,8 @@ class _Bench:
         }
         return Called(
             replies=[self._received(message) for message in attempt.messages[:count]],
-            sent=attempt.messages[count:] + [message for _, message in context.later],
-            delayed=context.later,
+            sent=attempt.messages[count:] + [message for _, message in context.delayed],
+            delayed=context.delayed,
             appended=[(name, codec.unpack(entry)) for name, entry in context.appended],
             memory=self._after(context.memory.key, context.memory.staged),
             tables=tables,
@@ -229,7 +229,7 @@ class _Bench:
         self.hashes[self.names.kept(self.component.name)] = weights
 
     def _answer(self, command: list[bytes]) -> Any:
-        """HGET and HMGET, all that a `ModelStore` asks."""
+        """Answer HGET and HMGET, the only commands of a `ModelStore`."""
         found = self.hmget(command[1].decode(), command[2:])
         return found if command[0] == b"HMGET" else found[0]
 
@@ -239,7 +239,7 @@ def _packed(records: Records) -> dict[bytes, bytes]:
 
 
 def _travelled(message: Message, stream: Stream) -> Message:
-    """The message as it arrives at the other end of a stream."""
+    """Return the message as it arrives at the other end of a stream."""
     return codec.decode(message.entry, codec.encode(message, stream), stream)
 
 
@@ -248,13 +248,13 @@ def _travelled(message: Message, stream: Stream) -> Message:
 
 @contextlib.contextmanager
 def throwaway_server() -> Iterator[EmbeddedServer]:
-    """A real server in a temporary directory, gone with its data at the end of the block."""
+    """Run a real server in a temporary directory, deleted with its data after the block."""
     with tempfile.TemporaryDirectory(prefix="roomgrad-") as directory:
         server = EmbeddedServer.start(directory, die_with_parent=True)
         try:
             yield server
         finally:
-            restarted = EmbeddedServer.running(directory)  # where a test killed the first one
+            restarted = EmbeddedServer.running(directory)  # if a test killed the first one
             for each in filter(None, (restarted, server)):
                 each.kill()
 
@@ -268,13 +268,13 @@ def wait_for(
     after: str = "0-0",
     timeout_s: float = 10.0,
 ) -> Message:
-    """The first message of a room and TYPE, by `XREAD BLOCK`: it waits for the event.
+    """Return the first message of a room and TYPE; it is read by `XREAD BLOCK`.
 
     stream: as the contract names it, `system.stream(room, type)`.
-    root_id: passes over messages of other roots.
-    after: an entry id, for the next message behind one that came before (`message.entry`).
+    root_id: skips messages of other roots.
+    after: an entry id (`message.entry`), to wait for the next message after it.
 
-    Raises NoAnswer when none came in time.
+    Raises NoAnswer if none came in time.
     """
     key = names.stream(*stream.key)
     until = time.monotonic() + timeout_s
@@ -296,7 +296,7 @@ def running(
     settings: RuntimeSettings,
     url: str,
 ) -> Iterator[Replica]:
-    """A replica of a component in a thread; at the end of the block it is stopped and drained.
+    """Run a replica of a component in a thread; it is stopped and drained after the block.
 
     Raises what ended the replica, if anything did before.
     """

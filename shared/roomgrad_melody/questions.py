@@ -121,9 +121,7 @@ def lease(
     def work(context: Context) -> list[Question]:
         now = server_time(client)
         table = context.table("questions")
-        found = {
-            melody: record for melody, record in table.glance().items() if melody not in without
-        }
+        found = {melody: record for melody, record in table.peek().items() if melody not in without}
         taken: list[Question] = []
         for melody in _in_order(found, rater, now, skipped):
             if len(taken) == count:
@@ -145,7 +143,7 @@ def release(client: Client, rater: str, melodies: Sequence[str] | None = None) -
     rater = checked_name(rater)
 
     def work(context: Context) -> None:
-        found = context.table("questions").glance().items() if melodies is None else ()
+        found = context.table("questions").peek().items() if melodies is None else ()
         held = [melody for melody, record in found if record["rater"] == rater]
         _release(context, rater, held if melodies is None else melodies, server_time(client))
 
@@ -323,7 +321,7 @@ def _revisions(client: Client) -> Iterator[tuple[str, Given]]:
     """Yield rater and rating, newest first: those being sent, then those that are stored."""
 
     def marked(context: Context) -> list[tuple[str, Given]]:
-        records = context.table("questions").glance().items()
+        records = context.table("questions").peek().items()
         return [
             (record["rater"], _with_guess(_marked(melody, record), record, record["answer"]["at"]))
             for melody, record in records

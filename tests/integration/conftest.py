@@ -112,7 +112,7 @@ class EchoRun:
 # What depends most on the server is tried on Redis 8 each time; the rest is among the slow tests.
 ON_REDIS8 = {
     *("test_commit", "test_commit_attacked", "test_delivery", "test_everyone", "test_history"),
-    *("test_later", "test_model", "test_process", "test_runs"),
+    *("test_scheduler", "test_model", "test_process", "test_runs"),
 }
 
 

@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 
 from roomgrad import Context, Message
 from roomgrad.cli.main import app
+from roomgrad.codec import pack
 from roomgrad.errors import NoServer
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
-from roomgrad.redis.addresses import for_run, located
+from roomgrad.redis.addresses import for_run, resolve
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
@@ -217,16 +218,16 @@ def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, up
 def test_why_there_is_no_server_is_one_sentence(tmp_path: Path, embedded_url: str) -> None:
     """No cluster, and one that does not serve the slot."""
     host = embedded_url.partition("//")[2].partition("/")[0]
-    with pytest.raises(NoServer, match="this is no cluster, name such a server as redis://"):
+    with pytest.raises(NoServer, match="this is not a cluster: name such a server as redis://"):
         connect(f"redis+cluster://{host}")
     with node_alone(tmp_path) as place:
         url = for_run(f"redis+cluster://{place[0]}:{place[1]}", "night")
         with pytest.raises(NoServer, match=r"slot \d+ of run 'night' is served by no node"):
-            located(url)
+            resolve(url)
         with redis.Redis(port=place[1]) as node:
             node.config_set("requirepass", "secret")
         with pytest.raises(NoServer, match=r"no node .*Authentication required"):
-            located(url)
+            resolve(url)
         (tmp_path / "password").write_text("secret\n")
         with pytest.raises(NoServer, match=r"slot \d+ of run 'night' is served by no node"):
             connect(url, str(tmp_path / "password"))
@@ -276,7 +277,7 @@ def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None
     for each in names:
         with servers.client(each.run) as node:
             runs.register(node, each, "trainer", {})
-            node.hset(each.counters("trainer"), mapping={"sent": 7, "finished": 5})
+            node.hset(each.table("losses"), "0", pack({"step": 7, "loss": 5.0}))
     site = DashboardServer(DashboardSettings(port=free_port(), every_s=0.2), servers.url)
     thread = threading.Thread(target=site.serve, daemon=True)
     thread.start()
@@ -284,7 +285,8 @@ def test_the_dashboard_shows_runs_wherever_they_are(servers: ClusterSet) -> None
         until(lambda: site.is_serving)
         assert {each.run for each in names} <= set(fetched(site, "runs")["runs"])
         for each in names:
-            assert fetched(site, f"training?run={each.run}")["finished"] == 5
+            (curve,) = fetched(site, f"training?run={each.run}")["curves"]
+            assert curve["points"] == [[7, 5.0]]
     finally:
         site.stop()
         thread.join(60)

@@ -208,7 +208,7 @@ def test_a_log_that_becomes_too_long_is_begun_anew(
     launcher: Launcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While its process writes on into it: a component that runs for months fills no disk."""
-    monkeypatch.setattr("roomgrad.log.MOST_BYTES", 20_000)
+    monkeypatch.setattr("roomgrad.log.MAX_BYTES", 20_000)
     monkeypatch.setattr("roomgrad.local.launcher.LOGS_EVERY", 1)
     words = "import time\nfor n in range(10**9): print(n, 'x' * 999, flush=True); time.sleep(0.001)"
     launcher.start_command("talker", [sys.executable, "-c", words])

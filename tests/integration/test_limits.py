@@ -11,7 +11,7 @@ import structlog
 
 from roomgrad import Context, Message
 from roomgrad.codec import pack
-from roomgrad.memory import MOST_OPEN
+from roomgrad.memory import MAX_OPEN_ROOTS
 from roomgrad.runtime.dead_letters import ERROR_STREAM
 from roomgrad.testing import wait_for
 from tests.integration.conftest import EchoRun
@@ -31,18 +31,18 @@ def test_roots_that_nobody_closes_do_not_fill_the_memory(echo: EchoRun) -> None:
     key = echo.names.memory("echo")
     record = pack({"ROOT_ID": "r", "data": np.ones(2, "<f4")})
     with echo.client.pipeline(transaction=False) as together:
-        for start in range(0, MOST_OPEN, 10_000):
+        for start in range(0, MAX_OPEN_ROOTS, 10_000):
             forged = {f"forged-{n}": record for n in range(start, start + 10_000)}
             together.hset(key, mapping=forged)
         together.execute()
     replica = echo.start(echo_component(remember))
-    until(lambda: replica.status.open_roots == MOST_OPEN)
+    until(lambda: replica.status.open_roots == MAX_OPEN_ROOTS)
     echo.send(1)
     wait_for(echo.client, echo.names, ERROR_STREAM)
     [fields] = echo.dead_letters()
     reason = orjson.loads(fields[b"history"])["reason"]
     assert "holds 200000 open roots, expected fewer than 200000" in reason
-    assert echo.client.hlen(key) == MOST_OPEN
+    assert echo.client.hlen(key) == MAX_OPEN_ROOTS
     echo.client.delete(key)
     until(lambda: replica.status.open_roots == 0)
     echo.wait_reply(echo.send(2))

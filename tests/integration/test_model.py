@@ -153,7 +153,7 @@ def test_another_replica_computes_at_the_weights_of_the_forward(echo: EchoRun) -
     replica = echo.start(scale())
     answer(echo, first, 1)
     assert answer(echo, second, 3).array.tolist() == [3.0]
-    model: Any = replica._store._trainable  # type: ignore[union-attr]
+    model: Any = replica._loop._store._trainable  # type: ignore[union-attr]
     assert model.recomputed == 2
     assert weight(echo) == 1 - RATE * 1 - RATE * 6
     assert kept(echo) == {}

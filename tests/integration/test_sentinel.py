@@ -202,9 +202,7 @@ def test_an_address_that_names_no_master_says_what_is_wrong(servers: SentinelSet
     """In one sentence: what was asked, and what is known. One sentinel that answers will do."""
     with pytest.raises(ServerError, match=r"is not a server address: .* redis\+sentinel://"):
         connect("redis+sentinel://127.0.0.1:26379")
-    with pytest.raises(
-        NoServer, match=r"no sentinel answers: asked were 127.0.0.1:1 .*, localhost:2"
-    ):
+    with pytest.raises(NoServer, match=r"no sentinel answers; tried: 127.0.0.1:1 .*, localhost:2"):
         connect("redis+sentinel://127.0.0.1:1,localhost:2/rooms")
     with pytest.raises(NoServer, match=r"know no master 'attic': they know 'rooms'"):
         connect(servers.url.replace("/rooms", "/attic"))

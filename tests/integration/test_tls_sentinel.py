@@ -96,7 +96,7 @@ def test_the_master_is_found_and_spoken_to(watched: Watched) -> None:
 def test_sentinels_of_another_ca_are_not_believed(watched: Watched) -> None:
     """What each of them showed stands in the sentence."""
     url = watched.url("other.crt")
-    reason = r"no sentinel answers: .*not signed by the CA in \S+other\.crt"
+    reason = r"no sentinel answers; .*not signed by the CA in \S+other\.crt"
     with pytest.raises(ConnectionLost, match=reason):
         Connection(url).connect()
     with pytest.raises(NoServer, match=reason):

@@ -21,7 +21,7 @@ from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from roomgrad.schema import contract
+from roomgrad.schema import contract_to_json
 from roomgrad.systems import installed
 from roomgrad.testing import running
 from roomgrad_melody import questions
@@ -273,7 +273,7 @@ def test_an_acl_of_a_run_is_made_from_what_its_components_said(guarded: Guarded)
     """So it serves systems that roomgrad does not know."""
     names, declared = Names("told"), declarations(installed()[TREBUCHET.name])
     for name, each in declared.items():
-        said = {"contract": contract(TREBUCHET), f"declares:{name}": each.write()}
+        said = {"contract": contract_to_json(TREBUCHET), f"declares:{name}": each.to_json()}
         runs.register(guarded.client, names, name, {}, said)
     command = [sys.executable, "-m", "roomgrad", "acl", "--run", "told", "--redis", guarded.url]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

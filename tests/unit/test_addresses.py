@@ -11,10 +11,10 @@ from roomgrad.errors import NoServer, ServerError
 from roomgrad.names import Names
 from roomgrad.redis.addresses import (
     for_run,
-    located,
     options_of,
     publish_command,
     redis_cli,
+    resolve,
     resolver_of,
     without_password,
 )
@@ -30,17 +30,17 @@ def test_an_address_of_sentinels_says_who_is_asked_and_for_what() -> None:
     found = resolver_of(SENTINELS)
     assert isinstance(found, Sentinels)
     assert found.name == "rooms"
-    assert found.places == [("one", 26380), ("two", 26379), ("::1", 7)]
+    assert found.addresses == [("one", 26380), ("two", 26379), ("::1", 7)]
     assert options_of(SENTINELS) == {"username": "me", "password": "s@cret", "db": 3}
 
 
 def test_the_master_of_an_address_keeps_user_and_database() -> None:
     """For what knows no Sentinel."""
-    assert located(SENTINELS, ("10.0.0.1", 6379)) == "redis://me:s%40cret@10.0.0.1:6379/3"
-    assert located(SENTINELS, ("fe80::1", 6379)) == "redis://me:s%40cret@[fe80::1]:6379/3"
+    assert resolve(SENTINELS, ("10.0.0.1", 6379)) == "redis://me:s%40cret@10.0.0.1:6379/3"
+    assert resolve(SENTINELS, ("fe80::1", 6379)) == "redis://me:s%40cret@[fe80::1]:6379/3"
     secure = "rediss+sentinel://one/rooms?ssl_ca_certs=ca.pem"
-    assert located(secure, ("a", 1)) == "rediss://a:1/0?ssl_ca_certs=ca.pem"
-    assert located("redis://a:1/2") == "redis://a:1/2"
+    assert resolve(secure, ("a", 1)) == "rediss://a:1/0?ssl_ca_certs=ca.pem"
+    assert resolve("redis://a:1/2") == "redis://a:1/2"
 
 
 def test_an_address_is_shown_without_its_password() -> None:
@@ -77,7 +77,7 @@ def test_an_address_of_a_cluster_says_which_nodes_are_asked_for_which_run() -> N
     found = resolver_of(for_run(CLUSTER, "a run/2"))
     assert isinstance(found, Cluster)
     assert found.name == "a run/2"
-    assert found.places == [("one", 7000), ("two", 6379), ("::1", 7)]
+    assert found.addresses == [("one", 7000), ("two", 6379), ("::1", 7)]
     assert options_of(CLUSTER) == {"username": "me", "password": "s@cret"}
     assert options_of(CLUSTER + "/0") == options_of(CLUSTER)
 
@@ -106,7 +106,7 @@ def test_all_keys_of_a_run_are_in_its_slot(run: str) -> None:
 def test_a_node_of_a_cluster_has_an_address_without_a_run() -> None:
     """For what knows no cluster; people see no run in it, and no password."""
     bound = for_run(CLUSTER, "night")
-    assert located(bound, ("10.0.0.1", 7000)) == "redis://me:s%40cret@10.0.0.1:7000/0"
+    assert resolve(bound, ("10.0.0.1", 7000)) == "redis://me:s%40cret@10.0.0.1:7000/0"
     assert without_password(bound) == "redis+cluster://me:***@one:7000,two,[::1]:7"
     assert (publish_command(bound), publish_command(SENTINELS)) == (b"SPUBLISH", b"PUBLISH")
 
@@ -115,5 +115,5 @@ def test_no_node_answers() -> None:
     """A sentence with those that were asked; redis-cli is shown the nodes then."""
     url = "redis+cluster://127.0.0.1:1,127.0.0.1:2"
     with pytest.raises(NoServer, match=r"no node .* answers: .*127\.0\.0\.1:1 .*127\.0\.0\.1:2"):
-        located(for_run(url, "night"))
+        resolve(for_run(url, "night"))
     assert redis_cli(url, "night") == f"redis-cli -c -u {url}"

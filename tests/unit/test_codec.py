@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as hnp
 
 from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
 from roomgrad.codec import (
+    HEADER_PREFIX,
     INLINE_VALUES,
     MAX_MESSAGE_BYTES,
-    RING_PREFIX,
     decode,
     encode,
     header,
@@ -128,7 +128,7 @@ def test_a_larger_array_stands_in_a_field_of_its_own() -> None:
 def test_a_header_is_short_and_holds_no_numbers() -> None:
     """It says what came and where it stands, in less than 1 KiB."""
     text = header(Message.open(ROOM, np.zeros((1000, 2), "<f4")))
-    assert text.startswith(RING_PREFIX)
+    assert text.startswith(HEADER_PREFIX)
     assert len(text) < 1024
     told = orjson.loads(text + b'1-1"}')
     assert told["shape"] == [1000, 2]
@@ -173,7 +173,7 @@ def entry(**changes: Any) -> list[bytes]:
         ([b"m", b"hello"], "not JSON"),
         ([b"m", b"[1, 2]"], "expected a JSON object, got list"),
         ([b"m", b'{"ID": "i", "DATA": NaN}'], "not JSON"),
-        (entry(v=2), "format version 2: this release understands 1; have all components"),
+        (entry(v=2), "format version 2: this release reads 1; update all components"),
         (entry(TYPE="DATA/NOISE"), "TYPE 'DATA/NOISE' does not belong"),
         (entry(TYPE=...), "TYPE: expected a text"),
         (entry(ROOT_ID=...), "ROOT_ID: expected a text of 1 to 128 characters"),

@@ -264,12 +264,12 @@ class One:
 
 def test_a_component_remembers_so_many_roots() -> None:
     """Whoever closes one may open the next."""
-    full = Memory("memory", One(), "r", True, memory.MOST_OPEN)
+    full = Memory("memory", One(), "r", True, memory.MAX_OPEN_ROOTS)
     with pytest.raises(MessageError, match="holds 200000 open roots, expected fewer than 200000"):
         full.put("new")
     full.pop("old")
     full.put("new")
-    Memory("memory", One(), "r", True, memory.MOST_OPEN - 1).put("new")
+    Memory("memory", One(), "r", True, memory.MAX_OPEN_ROOTS - 1).put("new")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_a_glance_sees_everything_with_what_is_staged_and_guards_nothing() -> No
     table = Table("key", Hashes({b"a": pack({"x": 1}), b"b": pack({"x": 2})}))
     table.put("c", x=3)
     table.delete("a")
-    assert table.glance() == {"b": {"x": 2}, "c": {"x": 3}}
+    assert table.peek() == {"b": {"x": 2}, "c": {"x": 3}}
     assert table.seen == {}
 
 
@@ -100,7 +100,7 @@ def test_validation_leaves_no_memory() -> None:
     mine = memory(training=False)
     mine.put("a", x=1)
     assert mine.staged == {}
-    assert mine.weights_moved() == ([], [])
+    assert mine.weight_changes() == ([], [])
 
 
 # weights that open roots keep
@@ -110,10 +110,10 @@ def test_a_record_with_weights_keeps_them_until_it_is_popped() -> None:
     """Put retains once, pop releases once."""
     mine = memory()
     mine.put("a", weights="v1")
-    assert mine.weights_moved() == (["v1"], [])
+    assert mine.weight_changes() == (["v1"], [])
     before = memory(a={"weights": "v1"})
     before.pop("a")
-    assert before.weights_moved() == ([], ["v1"])
+    assert before.weight_changes() == ([], ["v1"])
 
 
 def test_a_record_that_is_put_and_popped_by_one_handler_keeps_nothing() -> None:
@@ -121,7 +121,7 @@ def test_a_record_that_is_put_and_popped_by_one_handler_keeps_nothing() -> None:
     mine = memory()
     mine.put("a", weights="v1")
     mine.pop("a")
-    assert mine.weights_moved() == ([], [])
+    assert mine.weight_changes() == ([], [])
 
 
 def test_a_record_that_is_put_twice_keeps_its_weights_once() -> None:
@@ -163,7 +163,7 @@ def test_a_record_that_is_deleted_releases_its_weights() -> None:
 def net(mine: Memory) -> dict[str, int]:
     """How many more records need each version after the commit."""
     counts: dict[str, int] = {}
-    retained, released = mine.weights_moved()
+    retained, released = mine.weight_changes()
     for version in retained:
         counts[version] = counts.get(version, 0) + 1
     for version in released:

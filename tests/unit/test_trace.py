@@ -21,7 +21,7 @@ from roomgrad.inspect.timings import (
     finished_roots,
     timing_of,
 )
-from roomgrad.runtime.handling_times import Times, written
+from roomgrad.runtime.handling_times import Times, format_times
 
 SECOND = 1_795_184_558
 IN, OUT, BACK = ("in", "DATA/FORWARD"), ("out", "DATA/FORWARD"), ("out", "DATA/GRADIENT")
@@ -67,7 +67,7 @@ def hops(found: StoredMessages, failures: tuple[Failure, ...] = ()) -> list[Hop]
 
 def test_the_field_is_read_as_it_was_written() -> None:
     """And nothing else is."""
-    text = written("12-3", 5_000_999, 6_000_000, 8_000_000, 9_500_000)
+    text = format_times("12-3", 5_000_999, 6_000_000, 8_000_000, 9_500_000)
     assert text == b"12-3 5000 999 2999 4499"
     assert Times.read(text) == Times("12-3", 5000, 999, 2999, 4499)
     for wrong in (

@@ -62,10 +62,10 @@ GOLDEN = [(SMALL, 1, ModelStatus.VALIDATE, "you"), (LARGE, 9, ModelStatus.TRAIN,
 @pytest.fixture
 def second() -> Iterator[None]:
     """A release that understands format 2, too, and still writes format 1."""
-    FORMATS.known[2] = FORMAT_2
+    FORMATS.versions[2] = FORMAT_2
     yield
-    FORMATS.written = 1
-    del FORMATS.known[2]
+    FORMATS.current = 1
+    del FORMATS.versions[2]
 
 
 @pytest.mark.parametrize(("entry", "rows", "status", "to"), GOLDEN)
@@ -100,9 +100,9 @@ def test_headers_records_and_declarations_are_as_ever() -> None:
         "shoot", "model", "DATA/FORWARD", (("output", "DATA/FORWARD"),), about="Shoots."
     )
     declared = Declaration((shoot,), learns=True)
-    assert Declaration.read(DECLARED) == declared
+    assert Declaration.from_json(DECLARED) == declared
     more = orjson.dumps(orjson.loads(DECLARED) | {"of_a_later_release": 1})
-    assert Declaration.read(more) == declared
+    assert Declaration.from_json(more) == declared
 
 
 @pytest.mark.usefixtures("second")
@@ -111,7 +111,7 @@ def test_a_release_reads_the_format_that_the_next_one_writes() -> None:
     sent = message(1, ModelStatus.VALIDATE, "you")
     assert encode(sent, PAIRS) == SMALL
     assert_same(decode("1-1", SECOND, PAIRS), sent)
-    FORMATS.written = 2
+    FORMATS.current = 2
     written = encode(sent, PAIRS)
     assert written == [part.replace(b'"v":1', b'"v":2') for part in SECOND]
     for fields in (SMALL, SECOND, written):
@@ -120,5 +120,5 @@ def test_a_release_reads_the_format_that_the_next_one_writes() -> None:
 
 def test_a_format_that_nobody_prepared_for_says_what_to_do() -> None:
     """It becomes a dead letter, which is kept, and can be put back after the update."""
-    with pytest.raises(DecodeError, match=r"understands 1; .* `roomgrad dead requeue`"):
+    with pytest.raises(DecodeError, match=r"reads 1; .* `roomgrad dead requeue`"):
         decode("1-1", SECOND, PAIRS)

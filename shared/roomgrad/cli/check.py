@@ -133,14 +133,14 @@ def _running(client: redis.Redis, settings: CheckSettings, url: str) -> Iterator
     """Yield the run that the component serves: the named one, or one that is deleted afterwards."""
     from roomgrad.messages import new_id
     from roomgrad.names import Names
-    from roomgrad.redis.cluster import go_to
+    from roomgrad.redis.cluster import switch_run
     from roomgrad.runtime import runs
 
     if settings.run:
         yield target.choose_run(client, settings.run)
         return
     names = Names(f"check-{settings.component}-{new_id()[:8]}")
-    go_to(client, names.run)
+    switch_run(client, names.run)
     process = _start(settings, names, url)
     try:
         _wait(client, names, settings, process)

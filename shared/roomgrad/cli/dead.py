@@ -208,7 +208,7 @@ def requeue(
 
 def _requeue(letters: DeadLetters, entry: str) -> int | None:
     """Return 1 if it was requeued, 0 if it did not exist any more, None if it has to stay."""
-    from roomgrad.inspect.dead_letters import NotRequeued
+    from roomgrad.errors import NotRequeued
 
     letter = letters.find(entry)
     try:

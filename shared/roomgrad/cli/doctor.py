@@ -54,7 +54,7 @@ def examine(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
     from roomgrad.inspect.keys import runs_on
     from roomgrad.names import Names
     from roomgrad.redis.addresses import redis_cli
-    from roomgrad.redis.cluster import go_to, on_cluster
+    from roomgrad.redis.cluster import on_cluster, switch_run
 
     asked = server.Server.ask(client, url)
     found = cluster.findings(client, url) if on_cluster(client) else server.findings(asked)
@@ -63,7 +63,7 @@ def examine(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
     except ResponseError as error:
         return [*found, runs.refused(run, "runs", error, asked.command)]
     for each in names:
-        go_to(client, each.run)
+        switch_run(client, each.run)
         command = redis_cli(url, each.run) if on_cluster(client) else asked.command
         found += runs.findings(client, each, command)
     return found

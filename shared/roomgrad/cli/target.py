@@ -59,12 +59,12 @@ def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
     from roomgrad.inspect.keys import runs_on
     from roomgrad.local.plan import find_system, hint
     from roomgrad.names import Names
-    from roomgrad.redis.cluster import go_to
+    from roomgrad.redis.cluster import switch_run
 
     name = run or os.environ.get("RUN", "") or (find_system(system).name if system else "")
     name = name or _only(runs_on(client))
     names = Names(name)
-    go_to(client, name)
+    switch_run(client, name)
     if not client.exists(names.run_info(), names.dead()):
         known = runs_on(client)
         more = hint(name, known) if known else "it holds no run at all."

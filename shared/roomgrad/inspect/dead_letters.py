@@ -14,7 +14,7 @@ import orjson
 import redis
 
 from roomgrad import codec, scripts
-from roomgrad.errors import MessageError, RoomgradError, ServerError, SettingsError
+from roomgrad.errors import MessageError, NotRequeued, RoomgradError, ServerError, SettingsError
 from roomgrad.inspect.keys import StreamKey
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.messages import Message
@@ -27,10 +27,6 @@ PAGE = 100  # dead letters of one call
 HEAD_BYTES = 16 * 1024  # of each value in a listing; a history is shorter
 WHOLE = 2**40
 ENTRY = re.compile(r"\d{1,20}-\d{1,20}")
-
-
-class NotRequeued(RoomgradError):
-    """Raised when a dead letter cannot be requeued; it stays where it is."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from roomgrad.local.launcher import Launcher, last_line
 from roomgrad.local.plan import Plan
 from roomgrad.names import Names, encoded
 from roomgrad.redis.addresses import for_run
-from roomgrad.redis.server import check, connect, named
+from roomgrad.redis.server import check, configured_address, connect
 from roomgrad.runtime import heartbeats, runs
 
 T = TypeVar("T")
@@ -168,7 +168,7 @@ def running_server(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]
 
     The embedded server stops at the end unless another program uses it.
     """
-    if url := named(redis_url):
+    if url := configured_address(redis_url):
         yield url, None
         return
     embedded = EmbeddedServer.start(state.server_directory())

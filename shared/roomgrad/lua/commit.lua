@@ -1,39 +1,38 @@
 -- One message, one commit: check everything, then write everything.
 --
--- KEYS  every key that is touched.
+-- KEYS  every key that is read or written.
 -- ARGV  1   PUBLISH, or SPUBLISH on a Cluster
 --       2   what must hold: how many guards, then the guards
 --       ..  what is written: how many operations, then the operations
 --
--- A guard is   PENDING stream done group entry      the group still owes this entry; one at most
+-- A guard is   PENDING stream done group entry      the group has not acknowledged this entry; one at most
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
---              ABSENT  hash field                   the field is not there
---              ONCE    zset member               what this commit writes does not stand already
+--              ABSENT  hash field                   the field does not exist
+--              ONCE    zset member               no commit with this token was applied before
 -- An operation is  COMMAND key count argument...    one of those described below, or of these:
---              SEND   stream channel header limit count field...   an entry, and its ring
---              LATER  dues bodies ms, then as SEND: the same in so many ms, by `delayed.lua`
+--              SEND   stream channel header limit count field...   an entry, and its notification
+--              LATER  dues bodies ms, then as SEND: the same in so many ms, delivered by `delayed.lua`
 --              MARK   stream done group entry       an entry that was skipped
 --              RETAIN, RELEASE  kept version        one open root more, or less, needs these weights
 --              STEP   model kept version step weights optimizer
 --              LEDGER ledger counters root step
 --
--- Returns {"ok", entry ids...}, {"gone"} when somebody else committed this entry, {"stale", number}
--- when guard `number` does not hold, {"refused", reason} while something on the server is in the
--- way, or {"wrong", reason} when these arguments can never be committed. Scripts do not roll back, so
--- whatever can fail is tried before the first write: types by TYPE, permissions by acl_check_cmd,
--- numbers and counts by looking at them.
+-- Returns {"ok", entry ids...}, {"gone"} if another replica has committed this entry, {"stale", number}
+-- if guard `number` fails, {"refused", reason} if the server cannot apply the commit now, or
+-- {"wrong", reason} if it can never be applied. Scripts do not roll back, so whatever can fail is
+-- checked before the first write: types by TYPE, permissions by acl_check_cmd, numbers by their text.
 
 local MOST = 7000 -- arguments of a command: unpack takes less than 8,000
 local MOST_OPERATIONS = 1000000
 
-local ring = ARGV[1]
+local publish = ARGV[1]
 local at = 2
 local function take() local value = ARGV[at]; at = at + 1; return value end
 local function key() return KEYS[tonumber(take())] end
 
 local commands
-local function described(command) -- what it changes, how many arguments it takes, and some for a try
-  if not commands then -- made here, as a commit of every day needs none of them
+local function described(command) -- its type of key, its number of arguments, and some for a check
+  if not commands then -- made here, since an ordinary commit needs none of them
     local function two(count) return count == 2 end
     commands = {
       HSET = {kind = 'hash', takes = function(count) return count % 2 == 0 end, try = {'f', ''}},
@@ -53,7 +52,7 @@ local function fits(name, kind)
   local found = types[name]
   if not found then
     found = redis.call('TYPE', name).ok
-    types[name] = found ~= 'none' and found or kind -- one that is made here is made once
+    types[name] = found ~= 'none' and found or kind -- a new key has one type
   end
   if found ~= kind and found ~= 'none' then
     return 'key ' .. name .. ' is a ' .. found .. ', expected a ' .. kind
@@ -67,14 +66,14 @@ local function allowed(command, name, ...)
   if not tried[what] then return 'no permission for ' .. command .. ' on ' .. name end
 end
 
--- A whole number as Redis reads it, of so few digits that no sum of them overflows.
+-- A whole number as Redis reads it, with so few digits that no sum of them overflows.
 local function whole(text, digits)
   return text and (text == '0' or text:match('^-?[1-9]%d*$')) and #text <= digits
 end
 
 local function countable(name, field)
   if not whole(redis.call('HGET', name, field) or '0', 15) then
-    return 'counter ' .. field .. ' of ' .. name .. ' is no whole number, or above 15 digits'
+    return 'counter ' .. field .. ' of ' .. name .. ' is not a whole number of at most 15 digits'
   end
 end
 
@@ -82,7 +81,7 @@ local full = {}
 local function room_in(stream)
   if full[stream] == nil then full[stream] = used_up(stream) end
   if full[stream] then
-    return 'stream ' .. stream .. ' has used up its IDs, somebody XADDed the highest: delete the key'
+    return 'stream ' .. stream .. ' has used up its IDs, since an entry has the highest: delete the key'
   end
 end
 
@@ -91,10 +90,10 @@ local function addable(stream)
 end
 
 local function sendable(stream, channel)
-  return addable(stream) or allowed(ring, channel, '')
+  return addable(stream) or allowed(publish, channel, '')
 end
 
--- Passes over the header, the limit and the fields of an entry.
+-- Skips the header, the limit and the fields of an entry; returns what is wrong with them.
 local function misfit()
   take()
   local limit, fields = take(), take()
@@ -108,7 +107,7 @@ local function misfit()
   at = at + tonumber(fields)
 end
 
-local function owable(stream, done, group, entry)
+local function acknowledgeable(stream, done, group, entry)
   return fits(stream, 'stream') or fits(done, 'zset')
     or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
 end
@@ -117,32 +116,34 @@ local function is_entry(text)
   return text and #text <= 41 and text:match('^%d+%-%d+$') ~= nil
 end
 
--- 1. only read
+-- 1. Only read.
 
-if ring ~= 'PUBLISH' and ring ~= 'SPUBLISH' then return {'wrong', 'ring: ' .. tostring(ring)} end
+if publish ~= 'PUBLISH' and publish ~= 'SPUBLISH' then
+  return {'wrong', 'expected PUBLISH or SPUBLISH, got ' .. tostring(publish)}
+end
 
--- While the slot moves to another node, whatever is not there is asked for in vain: this script would
--- end half done at a key that it has emptied itself. A key that is never there tells before.
-local tag = ring == 'SPUBLISH' and KEYS[1] and KEYS[1]:match('^{[^}]+}')
+-- While the slot moves to another node, a key that does not exist cannot be read: this script would
+-- end half done at a key that it has emptied itself. A key that never exists tells this in advance.
+local tag = publish == 'SPUBLISH' and KEYS[1] and KEYS[1]:match('^{[^}]+}')
 local here = tag and redis.pcall('EXISTS', tag .. ':here')
 if type(here) == 'table' and here.err then
   if not here.err:match('non local key') then return {'refused', here.err} end
   return redis.error_reply('TRYAGAIN the slot of ' .. tag .. ' is moving to another node')
 end
 
-local owed -- the entry that this commit answers
+local pending -- the entry that this commit acknowledges
 for number = 1, tonumber(take()) do
   local guard = take()
   if guard == 'PENDING' then
     local stream, done, group, entry = key(), key(), take(), take()
-    if owed or not is_entry(entry) then return {'wrong', 'PENDING ' .. tostring(entry)} end
-    local wrong = owable(stream, done, group, entry)
+    if pending or not is_entry(entry) then return {'wrong', 'PENDING ' .. tostring(entry)} end
+    local wrong = acknowledgeable(stream, done, group, entry)
     if wrong then return {'refused', wrong} end
     if redis.call('ZSCORE', done, entry) then
       redis.pcall('XACK', stream, group, entry)
       return {'gone'}
     end
-    owed = {stream, done, group, entry}
+    pending = {stream, done, group, entry}
   elseif guard == 'ONCE' then
     local once = key()
     local wrong = fits(once, 'zset')
@@ -169,7 +170,7 @@ local count = tonumber(take())
 if count > MOST_OPERATIONS then
   return {'wrong', count .. ' writes, expected at most ' .. MOST_OPERATIONS}
 end
-local time -- for what is due later
+local time -- for delayed messages
 for _ = 1, count do
   local command = take()
   local wrong, never
@@ -188,7 +189,7 @@ for _ = 1, count do
   elseif command == 'MARK' then
     local stream, done, group, entry = key(), key(), take(), take()
     never = not is_entry(entry) and 'MARK ' .. tostring(entry) or nil
-    wrong = not never and owable(stream, done, group, entry)
+    wrong = not never and acknowledgeable(stream, done, group, entry)
   elseif command == 'RETAIN' or command == 'RELEASE' then
     local kept, version = key(), take()
     wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
@@ -219,12 +220,12 @@ for _ = 1, count do
     wrong = fits(name, what.kind) or allowed(command, name, unpack(what.try))
     if command == 'HINCRBY' then
       wrong = wrong or countable(name, ARGV[at])
-      if not whole(ARGV[at + 1], 12) then -- a million of them do not overflow either
+      if not whole(ARGV[at + 1], 12) then -- a million of them do not overflow
         never = 'counter ' .. ARGV[at] .. ' cannot grow by ' .. tostring(ARGV[at + 1])
           .. ', expected a whole number of at most 12 digits'
       end
     elseif command == 'ZADD' or command == 'ZREMRANGEBYRANK' then
-      local last = command == 'ZADD' and at or at + 1 -- a member may be anything
+      local last = command == 'ZADD' and at or at + 1 -- a member may be any text
       for number = at, last do
         if not whole(ARGV[number], 15) then
           never = command .. ' with ' .. tostring(ARGV[number]) .. ', expected a whole number'
@@ -245,11 +246,11 @@ for _ = 1, count do
 end
 if at ~= #ARGV + 1 then return {'wrong', #ARGV .. ' arguments, expected ' .. at - 1} end
 
--- 2. only write
+-- 2. Only write.
 
-if owed then -- XACK tells whether the entry was still owed: until here nothing is written
-  if redis.call('XACK', owed[1], owed[3], owed[4]) == 0 then return {'gone'} end
-  redis.call('ZADD', owed[2], owed[4]:match('^%d+'), owed[4])
+if pending then -- XACK tells whether the entry was pending; nothing is written until here
+  if redis.call('XACK', pending[1], pending[3], pending[4]) == 0 then return {'gone'} end
+  redis.call('ZADD', pending[2], pending[4]:match('^%d+'), pending[4])
 end
 at = first_write + 1
 local answer = {'ok'}
@@ -264,14 +265,14 @@ for _ = 1, count do
     else
       entry = redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(ARGV, at, at + fields - 1))
     end
-    redis.call(ring, channel, head .. entry .. '"}')
+    redis.call(publish, channel, head .. entry .. '"}')
     answer[#answer + 1] = entry
     at = at + fields
   elseif command == 'LATER' then
     local dues, bodies, wait = key(), key(), take()
     local body = {key(), take(), take(), take()} -- stream, channel, header, limit, then the fields
     for _ = 1, tonumber(take()) do body[#body + 1] = take() end
-    -- counted: no two are one, and what is due in the same ms goes out in the order of staging
+    -- numbered: names are unique, and messages that are due in the same ms keep their order
     local name = string.format('%016d', redis.call('HINCRBY', bodies, 'count', 1))
     redis.call('ZADD', dues, time[1] * 1000 + math.ceil(time[2] / 1000) + wait, name)
     redis.call('HSET', bodies, name, cmsgpack.pack(body))
@@ -303,7 +304,7 @@ for _ = 1, count do
     end
   else
     local name, arguments = key(), tonumber(take())
-    local call = command == 'XACK' and redis.pcall or redis.call -- an entry ID may be too large
+    local call = command == 'XACK' and redis.pcall or redis.call -- an entry id may be too large
     call(command, name, unpack(ARGV, at, at + arguments - 1))
     at = at + arguments
   end

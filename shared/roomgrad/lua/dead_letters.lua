@@ -1,10 +1,10 @@
--- Dead letters, the newest first, without what is large in them.
+-- Returns dead letters, the newest first, with large values cut.
 --
 -- KEYS  1 the dead letters
 -- ARGV  1 where to begin ("+", an entry id, or "(" and an entry id), 2 where to end ("-" or an entry
 --       id), 3 how many at most, 4 bytes to which a value is cut
--- Returns {entry id, bytes, {field, value...}} of each. Fewer than asked for are no sign of the end:
--- some 8 MiB are read in one call, so that a server with large letters is not held up.
+-- Returns {entry id, bytes, {field, value...}} of each. Fewer than asked for do not mean the end:
+-- one call reads some 8 MiB, so that large dead letters do not block the server.
 
 local found, total, start = {}, 0, ARGV[1]
 local most = tonumber(ARGV[4])

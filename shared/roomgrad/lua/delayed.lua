@@ -1,14 +1,14 @@
--- Delivers what was staged for later and is due now.
+-- Delivers the delayed messages that are due.
 --
--- KEYS  1 when each is due, 2 what is to be sent, then every stream that the component may write
--- ARGV  1 PUBLISH or SPUBLISH, 2 how many to look at
--- Returns {ms until the next one or -1, why the first of those that cannot be sent waits or ""}.
--- The body is read only now, so that a look at the set alone stays cheap, however large messages
--- are. What cannot be sent stays, and holds up nothing behind it unless there is as much of it as
--- one call looks at. Scripts do not roll back: a message is tried by type, permission and size before
--- its first write, so that each is delivered once.
+-- KEYS  1 the due times, 2 the messages, then every stream that the component may write
+-- ARGV  1 PUBLISH or SPUBLISH, 2 how many messages to try
+-- Returns {ms until the next message or -1, why the first message that cannot be sent waits or ""}.
+-- A body is read only when it is due, so that reading the due times stays cheap. A message that
+-- cannot be sent stays, and delays no other unless one call tries nothing else. Scripts do not roll
+-- back: type, permission and size are checked before the first write, so that each message is
+-- delivered once.
 
-local dues, bodies, ring = KEYS[1], KEYS[2], ARGV[1]
+local dues, bodies, publish = KEYS[1], KEYS[2], ARGV[1]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local left, sent, bytes = 0, 0, 0
@@ -23,8 +23,8 @@ local function obstacle(body, stream, channel)
   if not redis.acl_check_cmd('XADD', stream, '*', 'm', '') then
     return 'no permission for XADD on ' .. stream
   end
-  if not redis.acl_check_cmd(ring, channel, '') then
-    return 'no permission for ' .. ring .. ' on ' .. channel
+  if not redis.acl_check_cmd(publish, channel, '') then
+    return 'no permission for ' .. publish .. ' on ' .. channel
   end
   if not (redis.acl_check_cmd('ZREM', dues, 'm') and redis.acl_check_cmd('HDEL', bodies, 'f')) then
     return 'no permission for ZREM on ' .. dues .. ' and HDEL on ' .. bodies
@@ -48,7 +48,7 @@ while left + sent < tonumber(ARGV[2]) and bytes < 8388608 do
   local packed = redis.call('HGET', bodies, name)
   local body = packed and unpacked(packed)
   local wrong = packed and obstacle(body, body and body[1], body and body[2])
-  if not packed then -- somebody deleted it by hand
+  if not packed then -- it was deleted by hand
     redis.call('ZREM', dues, name)
     sent = sent + 1
   elseif wrong then
@@ -61,7 +61,7 @@ while left + sent < tonumber(ARGV[2]) and bytes < 8388608 do
     else
       entry = redis.call('XADD', body[1], 'MAXLEN', '~', body[4], '*', unpack(body, 5))
     end
-    redis.call(ring, body[2], body[3] .. entry .. '"}')
+    redis.call(publish, body[2], body[3] .. entry .. '"}')
     redis.call('ZREM', dues, name)
     redis.call('HDEL', bodies, name)
     sent = sent + 1
@@ -71,5 +71,5 @@ end
 
 local following = redis.call('ZRANGE', dues, left, left, 'WITHSCORES')[2]
 local wait = following and math.max(0, following - now) or -1
-if wait == 0 and sent == 0 then wait = -1 end -- nothing goes on here: look again at the next beat
+if wait == 0 and sent == 0 then wait = -1 end -- nothing can be sent: try again at the next heartbeat
 return {wait, reason}

@@ -1,14 +1,14 @@
--- Creates a group, or creates it again at 0: what it has done before is skipped by its marks.
+-- Creates a group if it is missing. It starts at 0; its done marks skip what it has handled before.
 --
--- KEYS  1 the stream, 2 what the group has done
+-- KEYS  1 the stream, 2 the group's done marks
 -- ARGV  1 the group
--- Returns 1 when the group was created. The run of marked entries at the head of the stream is
--- passed over here; a mark further on is met by the commit, which acknowledges without effect.
+-- Returns 1 if the group was created. Marked entries at the head of the stream are skipped here;
+-- the commit finds a mark further on, and acknowledges the entry without effect.
 
-local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if made.err then
-  if made.err:match('BUSYGROUP') then return 0 end
-  return made
+local created = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if created.err then
+  if created.err:match('BUSYGROUP') then return 0 end
+  return created
 end
 local last, start = nil, '-'
 while true do

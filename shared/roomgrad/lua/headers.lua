@@ -1,10 +1,10 @@
--- Entries of a stream, the oldest first, without their arrays; from "+" on the newest first.
+-- Returns entries of a stream without their arrays, the oldest first; from "+" on, the newest first.
 --
 -- KEYS  1 the stream
--- ARGV  1 where to begin ("-", "+", an entry id, or "(" and an entry id), 2 how many at most, 3 bytes to
---       which a value is cut, 4.. the fields that are wanted
--- Returns {entry id, {field, value...}, bytes of all its fields} of each. Fewer than asked for are no sign of the end: some
--- 4 MiB are read in one call, so that a server with large messages is not held up.
+-- ARGV  1 where to begin ("-", "+", an entry id, or "(" and an entry id), 2 how many at most,
+--       3 bytes to which a value is cut, 4.. the fields to return
+-- Returns {entry id, {field, value...}, bytes of all its fields} of each. Fewer than asked for do
+-- not mean the end: one call reads some 4 MiB, so that large messages do not block the server.
 
 local wanted = {}
 for at = 4, #ARGV do wanted[ARGV[at]] = true end

@@ -1,12 +1,12 @@
--- Takes a message that somebody PUBLISHed by hand into its stream, once by its ID.
+-- Adds a message that a user published by hand to its stream, once by its ID.
 --
--- KEYS  1 the IDs taken so far, 2 the stream
+-- KEYS  1 the IDs added so far, 2 the stream
 -- ARGV  1 room, TYPE and ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "", then the fields
--- Returns the entry id, nothing when it was taken before, or an error when it cannot be taken: what
--- can fail is tried before the first write. The newest 10,000 IDs are remembered.
+-- Returns the entry id, nothing if it was added before, or an error if it cannot be added: whatever
+-- can fail is checked before the first write. The newest 10,000 IDs are remembered.
 
--- Components hold back what opens roots; who publishes by hand is held back here. What waits for a
--- client of the gateway is the gateway's to bound.
+-- Components check the backlog before they open roots; messages by hand are checked here. The
+-- gateway limits the backlog of its own clients.
 local MOST_WAITING = 10000
 local function behind(stream)
   if redis.call('EXISTS', stream) == 0 then return end
@@ -29,7 +29,7 @@ local function obstacle(taken, stream)
     and redis.acl_check_cmd('ZREMRANGEBYRANK', taken, '0', '0')
     and redis.acl_check_cmd('XADD', stream, '*', 'm', '')
     and redis.acl_check_cmd(ARGV[2], ARGV[3], '')) then
-    return 'no permission to write ' .. taken .. ' and ' .. stream .. ', and to ring'
+    return 'no permission to write ' .. taken .. ' and ' .. stream .. ', and to publish'
   end
   if #ARGV > 7000 then return 'the message has ' .. #ARGV .. ' fields' end
   if used_up(stream) then return 'stream ' .. stream .. ' has used up its IDs: delete the key' end

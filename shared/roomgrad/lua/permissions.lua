@@ -1,8 +1,8 @@
--- Which of some commands this user may not run.
+-- Finds which of some commands this user may not run.
 --
--- KEYS  a key of the run, for its pattern's sake
+-- KEYS  a key of the run, which selects the node
 -- ARGV  the commands, each as a JSON list of its words
--- Returns the numbers of those that are forbidden, or that this server does not know.
+-- Returns the numbers of those that are forbidden or unknown to this server.
 
 local forbidden = {}
 for number, text in ipairs(ARGV) do

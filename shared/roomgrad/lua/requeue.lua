@@ -1,12 +1,12 @@
--- Puts the message of a dead letter back into its stream, for the group that gave it up alone.
+-- Puts the message of a dead letter back into its stream, for the group that gave it up only.
 --
 -- KEYS  1 the dead letters, 2 the stream, then what each other group of the stream has done
--- ARGV  1 the letter, 2 the group that gave it up, 3 PUBLISH or SPUBLISH, 4 channel, 5 header
--- Returns {"ok", entry id}, {"gone"} when the letter is not there any more, or {"refused", reason}.
+-- ARGV  1 the dead letter, 2 the group that gave it up, 3 PUBLISH or SPUBLISH, 4 channel, 5 header
+-- Returns {"ok", entry id}, {"gone"} if the dead letter no longer exists, or {"refused", reason}.
 --
 -- The other groups had the message when it first came: the new entry is marked as done for them, and
--- their commits find the mark. Clients of the gateway go by its field `for`. First only read, then
--- only write: scripts do not roll back. XADD is the first write, since a full server refuses it.
+-- their commits find the mark. Clients of the gateway read its field `for`. First only reads, then
+-- only writes: scripts do not roll back. XADD is the first write, since a full server refuses it.
 
 local function fits(name, kind)
   local found = redis.call('TYPE', name).ok
@@ -21,7 +21,7 @@ local function allowed(...)
   end
 end
 
-local function owes(stream, group)
+local function reads(stream, group)
   for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     for i = 1, #info, 2 do
       if info[i] == 'name' and info[i + 1] == group then return true end
@@ -30,9 +30,9 @@ local function owes(stream, group)
 end
 
 local dead, stream = KEYS[1], KEYS[2]
-local letter, group, ring, channel, header = unpack(ARGV)
+local letter, group, publish, channel, header = unpack(ARGV)
 
--- 1. only read
+-- 1. Only read.
 
 local found = redis.call('XRANGE', dead, letter, letter)[1]
 if not found then return {'gone'} end
@@ -42,20 +42,20 @@ if redis.call('EXISTS', stream) == 0 then
   return {'refused', 'there is no stream ' .. stream}
 end
 local wrong = fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '')
-  or allowed('XDEL', dead, letter) or allowed(ring, channel, '')
+  or allowed('XDEL', dead, letter) or allowed(publish, channel, '')
 for i = 3, #KEYS do
   wrong = wrong or fits(KEYS[i], 'zset') or allowed('ZADD', KEYS[i], '0', letter)
 end
 if wrong then return {'refused', wrong} end
-if not owes(stream, group) then
-  return {'refused', group .. ' has no group in ' .. stream .. ', so nobody would handle it'}
+if not reads(stream, group) then
+  return {'refused', group .. ' has no group in ' .. stream .. ', so no component would handle it'}
 end
 
--- 2. only write
+-- 2. Only write.
 
-local first = fields[3] == 'for' and 5 or 3 -- it was put back before
+local first = fields[3] == 'for' and 5 or 3 -- it was requeued before
 local entry = redis.call('XADD', stream, '*', 'for', group, unpack(fields, first))
 redis.call('XDEL', dead, letter)
 for i = 3, #KEYS do redis.call('ZADD', KEYS[i], entry:match('^%d+'), entry) end
-redis.call(ring, channel, header .. entry .. '"}')
+redis.call(publish, channel, header .. entry .. '"}')
 return {'ok', entry}

@@ -1,9 +1,9 @@
--- Forgets the history of one stream that every declared group has acknowledged.
+-- Trims the history of one stream that every declared group has acknowledged.
 --
 -- KEYS  1 the stream, 2 the run's hash, then the sorted sets of what the caller's groups have done
 -- ARGV  1 entries to keep, 2 bytes to keep, then the groups
--- Returns how many entries went. Nothing unacknowledged is ever trimmed: neither for these groups nor
--- for those of the gateway's clients, which come and go and are in no contract.
+-- Returns how many entries were deleted. No unacknowledged entry is ever trimmed: neither for these
+-- groups nor for those of the gateway's clients, which are in no contract.
 
 local function parts(id)
   local ms, sequence = id:match('^(%d+)-(%d+)$')
@@ -25,7 +25,7 @@ if bytes and bytes > tonumber(ARGV[2]) then
   keep = math.min(keep, math.floor(length * tonumber(ARGV[2]) / bytes))
 end
 
--- What others have trimmed away needs no marks any more.
+-- Entries that were trimmed need no marks any more.
 local function forget_marks()
   local oldest
   for i = 3, #KEYS do
@@ -42,36 +42,36 @@ if length <= keep then
   return 0
 end
 
-local known = {}
+local positions = {}
 for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   local fields = {}
   for i = 1, #info, 2 do fields[info[i]] = info[i + 1] end
-  known[fields.name] = fields['last-delivered-id']
+  positions[fields.name] = fields['last-delivered-id']
 end
-local limit -- the oldest entry that some group may still need
-local function heed(group, delivered)
+local limit -- the oldest entry that a group may still need
+local function keep_for(group, delivered)
   local pending = redis.call('XPENDING', stream, group)
   local first = pending[1] > 0 and pending[2] or delivered
   if not limit or less(first, limit) then limit = first end
 end
-for group, delivered in pairs(known) do
-  if group:find('@gateway', 1, true) then heed(group, delivered) end
+for group, delivered in pairs(positions) do
+  if group:find('@gateway', 1, true) then keep_for(group, delivered) end
 end
 for i = 3, #ARGV do
   local group = ARGV[i]
-  local delivered = known[group]
+  local delivered = positions[group]
   if delivered then
-    heed(group, delivered)
+    keep_for(group, delivered)
   elseif redis.call('HEXISTS', KEYS[2], 'forgotten:' .. group) == 0 then
-    return 0 -- destroyed: it will be created again at 0 and owes everything
+    return 0 -- destroyed: it will be created again at 0 and needs every entry
   end
 end
--- Groups that keep up need few entries; what they are done with, which may be large, is not read.
-local gone
+-- Groups without a backlog need few entries; acknowledged entries, which may be large, are not read.
+local deleted
 if limit and #redis.call('XRANGE', stream, limit, '+', 'COUNT', keep + 1) > keep then
-  gone = redis.call('XTRIM', stream, 'MINID', limit)
+  deleted = redis.call('XTRIM', stream, 'MINID', limit)
 else
-  gone = redis.call('XTRIM', stream, 'MAXLEN', keep)
+  deleted = redis.call('XTRIM', stream, 'MAXLEN', keep)
 end
 forget_marks()
-return gone
+return deleted

@@ -1,9 +1,9 @@
-"""What an address of a server says, and which server it means now.
+"""Server addresses: what they say, and to which server they lead now.
 
-An address names a server, `redis://host:6379/0`, or sentinels that know which of several servers is
-the master: `redis+sentinel://host1:26379,host2:26379/NAME/0`, or nodes of a cluster, any of which
-knows which one serves a run: `redis+cluster://host1:7000,host2:7001`. They are asked again for each
-connection that is made.
+An address names a server, `redis://host:6379/0`; or sentinels, which know which of several servers
+is the master, `redis+sentinel://host1:26379,host2:26379/NAME/0`; or nodes of a cluster, each of
+which knows the node that serves a run, `redis+cluster://host1:7000,host2:7001`. Sentinels and nodes
+are asked again for each new connection.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from roomgrad.redis.sentinels import Address, MasterResolver, Sentinels
 
 SENTINEL_PORT = 26379
 NODE_PORT = 6379
-MOST_RESOLVERS = 1000  # runs of clusters that one process has asked for lately
+MAX_RESOLVERS = 1000  # runs of clusters that one process keeps resolvers for
 
 
 def without_password(url: str) -> str:
-    """An address without its password, and without the run that is looked for behind it."""
+    """Return an address without its password, and without the run that it is bound to."""
     url = for_run(url, "")
     return re.sub(r"(//[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
 def for_run(url: str, run: str) -> str:
-    """The address of a cluster, bound to the node that serves a run; any other as it is.
+    """Return the address of a cluster, bound to the node that serves a run; others unchanged.
 
-    An empty run takes the binding away.
+    An empty run removes the binding.
     """
     if not _is_cluster(url):
         return url
@@ -47,38 +47,38 @@ def for_run(url: str, run: str) -> str:
 
 
 def redis_cli(url: str, run: str, password_file: str = "") -> str:
-    """How people begin a redis-cli, which knows no Sentinel, without the password.
+    """Return how a redis-cli command for this address begins, without the password.
 
-    redis-cli takes the file of a CA as a word of its own.
+    redis-cli knows no Sentinel, and takes the file of a CA by an option of its own.
     """
     follows = " -c" if _is_cluster(url) else ""
     url = for_run(url, run)
     with contextlib.suppress(NoServer):  # while none is elected
-        url = located(url, password_file=password_file)
+        url = resolve(url, password_file=password_file)
     plain, ca_file = tls.split_ca(url)
     ca = f" --cacert {shlex.quote(ca_file)}" if ca_file else ""
     return f"redis-cli{follows} -u {without_password(plain)}{ca}"
 
 
 def subscribe_command(url: str) -> str:
-    """The command by which people hear a channel."""
+    """Return the command that subscribes to a channel."""
     return "SSUBSCRIBE" if _is_cluster(url) else "SUBSCRIBE"
 
 
 def publish_command(url: str) -> bytes:
-    """The command that rings: on a cluster, channels belong to slots as keys do."""
+    """Return the command that publishes on a channel: a cluster assigns channels to slots, too."""
     return SPUBLISH if _is_cluster(url) else PUBLISH
 
 
 def options_of(url: str) -> dict[str, Any]:
-    """What an address says: user, password, database, and the host where it names one.
+    """Return what an address says: user, password, database, and the host if it names one.
 
-    Raises ServerError if it is no address, or one that would trust any server.
+    Raises ServerError if it is not an address, or would trust any server.
     """
     try:
         parts = urlsplit(url)
         tls.check(url)
-        if _names_sentinels(parts):
+        if _is_sentinel(parts):
             return _options(parts)
         if _is_cluster(url):
             return _options_of_node(parts)
@@ -86,44 +86,44 @@ def options_of(url: str) -> dict[str, Any]:
     except ValueError as error:
         raise ServerError(
             f"{without_password(url)!r} is not a server address: "
-            f"one looks like redis://localhost:6379/0, "
-            f"or redis+sentinel://host1:26379,host2:26379/NAME/0 where sentinels know it, "
+            f"expected redis://localhost:6379/0, "
+            f"redis+sentinel://host1:26379,host2:26379/NAME/0 for sentinels, "
             f"or redis+cluster://host1:6379,host2:6379 for a cluster"
         ) from error
 
 
-@lru_cache(MOST_RESOLVERS)
+@lru_cache(MAX_RESOLVERS)
 def resolver_of(url: str, password_file: str = "") -> MasterResolver | None:
-    """Who knows where the master is of which an address speaks, or None where it names the server.
+    """Return what finds the master of an address, or None if the address names the server itself.
 
-    All connections of a process ask the same. password_file: nodes of a cluster want a password,
-    too; sentinels have those of the address.
+    All connections of a process share it. password_file: for the nodes of a cluster, which want a
+    password, too; sentinels have those of the address.
     """
     options = options_of(url)
     parts = urlsplit(url)
-    if not (_names_sentinels(parts) or _is_cluster(url)):
+    if not (_is_sentinel(parts) or _is_cluster(url)):
         return None
     secure = {name: value for name, value in options.items() if name.startswith("ssl_")}
     if tls.uses_tls(url):
         secure["connection_class"] = tls.VerifiedConnection
-    who: dict[str, Any] = {
+    credentials: dict[str, Any] = {
         name: options[name] for name in ("username", "password") if name in options
     }
-    if _names_sentinels(parts):
-        return Sentinels(_name(parts), _places(parts, SENTINEL_PORT), who, secure)
-    _, who = with_password_file(url, {**who, **secure}, password_file)
-    return Cluster(unquote(parts.fragment), _places(parts, NODE_PORT), who)
+    if _is_sentinel(parts):
+        return Sentinels(_name(parts), _addresses(parts, SENTINEL_PORT), credentials, secure)
+    _, options = with_password_file(url, {**credentials, **secure}, password_file)
+    return Cluster(unquote(parts.fragment), _addresses(parts, NODE_PORT), options)
 
 
-def located(url: str, at: Address | None = None, password_file: str = "") -> str:
-    """The address of the one server that is meant now, for who knows neither of these.
+def resolve(url: str, server: Address | None = None, password_file: str = "") -> str:
+    """Return the plain address of the one server that is to be used now.
 
-    at: where it is, if that has been asked already. Raises NoServer where there is none now.
+    server: host and port, if they are known already. Raises NoServer if there is none now.
     """
     resolver = resolver_of(url, password_file)
     if resolver is None:
         return url
-    host, port = at or resolver.master()
+    host, port = server or resolver.master()
     parts = urlsplit(url)
     host = f"[{host}]" if ":" in host else host
     return _plain(parts, f"{host}:{port}")
@@ -133,20 +133,23 @@ def _is_cluster(url: str) -> bool:
     return url.startswith(("redis+cluster://", "rediss+cluster://"))
 
 
-def _names_sentinels(parts: SplitResult) -> bool:
+def _is_sentinel(parts: SplitResult) -> bool:
     return parts.scheme in ("redis+sentinel", "rediss+sentinel")
 
 
 def _options(parts: SplitResult) -> dict[str, Any]:
-    """What is said of the server behind sentinels. Raises ValueError."""
+    """Return what an address says of the server behind sentinels. Raises ValueError."""
     _name(parts)
-    _places(parts, SENTINEL_PORT)
+    _addresses(parts, SENTINEL_PORT)
     return _without_host(_plain(parts, "any"))
 
 
 def _options_of_node(parts: SplitResult) -> dict[str, Any]:
-    """What is said of each node of a cluster, which has the database 0 alone. Raises ValueError."""
-    _places(parts, NODE_PORT)
+    """Return what an address says of each node of a cluster, whose only database is 0.
+
+    Raises ValueError.
+    """
+    _addresses(parts, NODE_PORT)
     options = _without_host(_plain(parts, "any"))
     if parts.path not in ("", "/", "/0"):
         raise ValueError("a cluster has no other database than 0")
@@ -160,7 +163,7 @@ def _without_host(url: str) -> dict[str, Any]:
 
 
 def _plain(parts: SplitResult, server: str) -> str:
-    """The same address of one server. Raises ValueError."""
+    """Return the same address for one server. Raises ValueError."""
     user, at, _ = parts.netloc.rpartition("@")
     database = int(parts.path.strip("/").partition("/")[2] or 0)
     question = f"?{parts.query}" if parts.query else ""
@@ -174,8 +177,8 @@ def _name(parts: SplitResult) -> str:
     return name
 
 
-def _places(parts: SplitResult, port: int) -> list[Address]:
-    """The sentinels or nodes that are named."""
+def _addresses(parts: SplitResult, port: int) -> list[Address]:
+    """Return the sentinels or nodes that an address names. Raises ValueError."""
     hosts = parts.netloc.rpartition("@")[2].split(",")
     found = [urlsplit(f"//{host}") for host in hosts]
     if not all(each.hostname for each in found):

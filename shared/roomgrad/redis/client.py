@@ -1,4 +1,4 @@
-"""A one-shot client: it sends a message into a system and waits for the answer. It has no group."""
+"""A client that sends messages into a system and waits for answers. It has no consumer group."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from roomgrad.redis.server import address, connect
 from roomgrad.redis.streams import START, newest_entry, read_after
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 
-# Messages that open a root are held back while so many of their stream are not acknowledged.
+# No new root is opened while so many messages of its stream are not acknowledged.
 BACKLOG_LIMIT = 1000
-LOOK_EVERY, LOOK_EVERY_S = 100, 1.0  # messages, and seconds, between two looks at who is behind
+CHECK_EVERY, CHECK_EVERY_S = 100, 1.0  # messages, and seconds, between checks of the backlog
 RETRY_S = 0.1
 NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Client:
-    """Asks a running system. Use it as a context manager."""
+    """Sends messages into a running system and asks it questions; use it as a context manager."""
 
     def __init__(
         self,
@@ -43,17 +43,23 @@ class Client:
         name: str = "client",
         patience_s: float = 10.0,
     ) -> None:
-        """patience_s: under Sentinel or in a cluster, how long a call waits for the next master."""
+        """Connect to the server of a run; `run` is the system's name if empty.
+
+        redis_url: as `REDIS_URL`, which counts if it is empty.
+        patience_s: under Sentinel or in a cluster, how long a call waits for the next master.
+
+        Raises NoServer, TLSError and ServerError.
+        """
         self.system = system
         self.names = Names(run or system.name)
         self.name = name
         url = for_run(address(redis_url), self.names.run)
         self.redis = connect(url, password_file)
         self._watched = resolver_of(url, password_file) is not None
-        self._ring = publish_command(url)
+        self._publish_command = publish_command(url)
         self._patience_s = patience_s
         self._commit_script = self.redis.register_script(SCRIPT)
-        self._free: dict[str, tuple[int, float]] = {}  # by stream: how many may follow, how long
+        self._free: dict[str, tuple[int, float]] = {}  # per stream: messages that fit, until when
 
     def __enter__(self) -> Client:
         return self
@@ -67,19 +73,19 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         self.redis.close()
 
     def send(self, message: Message) -> str:
-        """Puts a message into its room; answers the entry id.
+        """Add a message to its room's stream and publish it; return the entry id.
 
-        Raises SchemaError when it does not fit the room, and ServerError while the room's consumers
-        are so far behind that nothing new may be opened.
+        Raises SchemaError if it does not fit the room, and ServerError while the room's consumers
+        are so far behind that no new root may be opened.
         """
         token = new_id()
 
         def send(again: bool) -> str:
-            if again and self._stands(token, self.redis):
+            if again and self._was_applied(token, self.redis):
                 return self._entry(message)
             commit = self._commit(token)
             self._stage(message, commit)
@@ -89,21 +95,22 @@ class Client:
         return self._patiently(send)
 
     def commit(self, work: Callable[[Context], T], *, durable: bool = False) -> T:
-        """Reads and writes hashes and sends messages as one, as a handler does; answers `work`'s.
+        """Read and write hashes and send messages in one commit, as a handler does.
 
-        work: reads through the context it is given, and stages there; called again when something
-        that it read has changed before the commit.
-        durable: returns when the server has it on its disk, where the server can tell (WAITAOF).
+        work: reads and stages through the context that it gets; it is called again if something
+            that it read has changed before the commit.
+        durable: return only when the server has written the commit to its disk, if it can tell
+            (WAITAOF).
 
-        Raises what `work` raises, SchemaError, and ServerError.
+        Returns what `work` returns. Raises what it raises, SchemaError, and ServerError.
         """
         client: Any = self.redis
         token = new_id()
         answers: list[T] = []
 
         def attempt(again: bool) -> T:
-            with client.client() as connection:  # WAITAOF speaks of what this connection wrote
-                if not (again and self._stands(token, connection)):
+            with client.client() as connection:  # WAITAOF covers what this connection wrote
+                if not (again and self._was_applied(token, connection)):
                     answers.append(self._work(work, token, connection))
                 if durable:
                     wait_for_disk(connection)
@@ -116,19 +123,19 @@ class Client:
             context = Context(self.names, self.name, None, ClientReads(connection))
             answer = work(context)
             commit = self._commit(token)
-            if context.later:  # nobody would be there to deliver it
-                raise ContractError(f"{self.name} is no component: it cannot send later")
+            if context.delayed:  # no replica would deliver it
+                raise ContractError(f"{self.name} is no component: it cannot delay messages")
             for message in context.sent:
                 self._stage(message, commit)
             context.stage(commit)
             result, *number = self._committed(commit, connection)
-            if result == b"ok" or (self._watched and number == [1]):  # it stands already
+            if result == b"ok" or (self._watched and number == [1]):  # it was applied before
                 return answer
 
-    # a failover may take away the answer of what stands, or what was answered
+    # a failover may lose the reply of a commit that was applied, or a commit that was confirmed
 
     def _patiently(self, attempt: Callable[[bool], T]) -> T:
-        """Where a next master is elected: tries again meanwhile; told whether it does so."""
+        """Call `attempt` until it succeeds; while a master is elected, call it again with True."""
         until = time.monotonic() + self._patience_s
         again = False
         while True:
@@ -141,14 +148,15 @@ class Client:
                 time.sleep(RETRY_S)
 
     def _commit(self, token: str) -> Commit:
-        commit = Commit(self._ring)
+        commit = Commit(self._publish_command)
         if self._watched:
             commit.once(self.names.sent(), token, time.time())
         return commit
 
-    def _stands(self, token: str, connection: redis.Redis) -> bool:
-        """Whether a commit whose answer was lost stands; then it is written down again, so that
-        this connection has written something for the disk to be waited for.
+    def _was_applied(self, token: str, connection: redis.Redis) -> bool:
+        """Return whether a commit whose reply was lost was applied.
+
+        Its token is then written again, so that this connection has written something to wait for.
         """
         if connection.zscore(self.names.sent(), token) is None:
             return False
@@ -156,7 +164,7 @@ class Client:
         return True
 
     def _entry(self, message: Message) -> str:
-        """Where a message stands of which the answer was lost."""
+        """Return the entry id of a message whose reply was lost."""
         key = self.names.stream(message.room, message.type)
         newest: Any = self.redis.xrevrange(key, count=BACKLOG_LIMIT)
         found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
@@ -175,7 +183,7 @@ class Client:
         try:
             reply: list[Any] = self._commit_script(keys, arguments, client=connection)
         except redis.ResponseError as error:
-            if self._watched and str(error).startswith(NOT_NOW):  # nothing was done
+            if self._watched and str(error).startswith(NOT_NOW):  # nothing was written
                 connection.connection_pool.disconnect()
                 raise redis.ConnectionError(str(error)) from error
             raise ServerError(f"the server refused: {error}") from error
@@ -194,16 +202,16 @@ class Client:
         timeout_s: float = 10.0,
         fields: Mapping[str, Any] | None = None,
     ) -> Message:
-        """Sends a new root and waits for the message of the same ROOT_ID in `answer`.
+        """Send a new root and return the message of the same ROOT_ID that arrives in `answer`.
 
-        Raises NoAnswer when none came in time.
+        Raises NoAnswer if none arrived in time.
         """
         stream = self.system.stream(*answer)
         key = self.names.stream(*stream.key)
         positions = {key: self._patiently(lambda _: newest_entry(self.redis, key))}
         message = Message.open(room, data, type=type_, status=status, **(fields or {}))
         sent = self.send(message)
-        question = sent if answer == (room, type_) else ""  # which is no answer to itself
+        question = sent if answer == (room, type_) else ""  # it is not its own answer
         deadline = time.monotonic() + timeout_s
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -231,54 +239,54 @@ class Client:
             raise NoAnswer(f"the answer cannot be read: {error}") from error
 
     def _hold_back(self, key: str) -> None:
-        """Looks who is behind, but not before each message: as many fit as were free just then."""
+        """Check the backlog at most once per batch of messages that are known to fit."""
         left, until = self._free.get(key, (0, 0.0))
         if not left or time.monotonic() > until:
-            left = min(LOOK_EVERY, BACKLOG_LIMIT - self._furthest_behind(key))
-            until = time.monotonic() + LOOK_EVERY_S
+            left = min(CHECK_EVERY, BACKLOG_LIMIT - self._backlog(key))
+            until = time.monotonic() + CHECK_EVERY_S
         self._free[key] = (left - 1, until)
 
-    def _furthest_behind(self, key: str) -> int:
-        furthest = 0
+    def _backlog(self, key: str) -> int:
+        largest = 0
         for group in self.redis.xinfo_groups(key) if self.redis.exists(key) else ():
             name = group["name"].decode(errors="replace")
             if is_client_group(name):
-                continue  # the gateway bounds what waits for its clients
-            furthest = max(furthest, (group["lag"] or 0) + group["pending"])
-            if furthest >= BACKLOG_LIMIT:
+                continue  # the gateway limits the backlog of its clients
+            largest = max(largest, (group["lag"] or 0) + group["pending"])
+            if largest >= BACKLOG_LIMIT:
                 raise ServerError(
-                    f"{name} is {furthest} messages behind in {key}: start it or add replicas, "
+                    f"{name} is {largest} messages behind in {key}: start it or add replicas, "
                     f"then send again"
                 )
-        return furthest
+        return largest
 
 
 class ClientReads:
-    """Hashes read through redis-py."""
+    """Reads hashes through redis-py."""
 
     def __init__(self, connection: redis.Redis) -> None:
         self._connection: Any = connection
 
     def hget(self, key: str, field: bytes) -> bytes | None:
-        """One field, or None."""
+        """Return one field, or None."""
         value: bytes | None = self._connection.hget(key, field)
         return value
 
     def hmget(self, key: str, fields: list[bytes]) -> list[bytes | None]:
-        """Some fields, in one round trip."""
+        """Return some fields, in one round trip."""
         values: list[bytes | None] = self._connection.hmget(key, fields)
         return values
 
     def hgetall(self, key: str) -> dict[bytes, bytes]:
-        """A whole hash."""
+        """Return a whole hash."""
         values: dict[bytes, bytes] = self._connection.hgetall(key)
         return values
 
 
 def wait_for_disk(connection: Any) -> bool:
-    """Waits until what this connection wrote is in the append-only file; False if it cannot tell.
+    """Wait until what this connection wrote is in the append-only file; False if unknown.
 
-    Raises ServerError when the disk takes longer than `DURABLE_S`.
+    Raises ServerError if the disk takes longer than `DURABLE_S`.
     """
     try:
         local, _ = connection.execute_command("WAITAOF", 1, 0, round(DURABLE_S * 1000))

@@ -1,7 +1,7 @@
-"""The hot connection: commands out in one send, replies in as bytes, and nothing in between.
+"""The connection of the hot loop: commands out in one send, replies in as bytes.
 
-redis-py serves everything else. Here its per-command cost (44 us wall a command, of which the
-server needs 10) would be the largest part of a message, so this speaks RESP2 with hiredis itself.
+redis-py serves everything else. Its cost per command (44 us of wall time, of which the server needs
+10) would be the largest part of a message, so this speaks RESP2 through hiredis itself.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from roomgrad.redis.addresses import options_of, publish_command, resolver_of
 from roomgrad.redis.passwords import read_password
 from roomgrad.redis.sentinels import HELLO, NO_MASTER, Address, MasterResolver, is_master
 
-# A server that is away must not hold up the next attempt, of which one may be the first to succeed.
+# A server that is away must not delay the next attempt, which may succeed.
 CONNECT_S = 0.5
-GREETING_S = 1.0  # who takes longer to say hello serves nobody now: frozen, or behind lost packets
+GREETING_S = 1.0  # a server that takes longer for the login is frozen, or its packets are lost
 SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
-GRACE_S = 5.0  # how long after its due time an answer may come before the connection counts as dead
-MOST_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
+REPLY_GRACE_S = 5.0  # how overdue a reply may be before the connection counts as lost
+MAX_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
 _BUFFER = 128 * 1024
-_LARGE = 32 * 1024  # words of so many bytes are sent as they are: copies cost more than the server
+_LARGE = 32 * 1024  # larger words are sent as they are: a copy costs more than the server
 
 Reply = Any
 # The type stubs allow tuples of one item and bytes only.
@@ -36,17 +36,17 @@ _packed: Callable[[tuple[bytes, ...]], bytes] = hiredis.pack_command  # type: ig
 ReplyError = hiredis.ReplyError
 
 
-# The words of a command, or one that `packed` has made ready to be sent again and again.
+# The words of a command, or a command that `packed` has prepared for repeated use.
 Command = Sequence[bytes] | bytes
 
 
 def packed(*words: bytes) -> bytes:
-    """A command as it goes over the wire."""
+    """Return a command as it is sent."""
     return _packed(words)
 
 
 def _pieces(commands: Sequence[Command]) -> list[bytes]:
-    """Commands as they go over the wire, each large word as a piece of its own."""
+    """Return commands as they are sent, each large word as a piece of its own."""
     pieces: list[bytes] = []
     small: list[bytes] = []
     for command in commands:
@@ -73,17 +73,17 @@ class Connection:
     def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
         self._options = options_of(url)
         self._password_file = password_file
-        self.grace_s = GRACE_S
+        self.grace_s = REPLY_GRACE_S
         self._resolver = resolver_of(url, password_file)
-        self.ring = publish_command(url)
+        self.publish_command = publish_command(url)
         self._tls = tls.uses_tls(url)
-        self._heard = False  # whether a server has said anything on this connection
+        self._heard = False  # whether a server has sent anything on this connection
         self._name = name
         self.at: Address | None = None
         """Under Sentinel or in a cluster: the server to which it is, or was, connected."""
 
         self._socket: socket.socket | None = None
-        self._patience_s = 0.0
+        self._timeout_s = 0.0
         self._reader = hiredis.Reader()
         self._waiting = 0
         # one buffer for all: a new one of this size for each recv would be mapped and unmapped
@@ -94,12 +94,12 @@ class Connection:
         return self._socket is not None
 
     def connect(self, at: Address | None = None) -> None:
-        """Opens the connection.
+        """Open the connection.
 
-        Raises OSError or ReplyError (wrong password, loading...), and Untrusted with nothing sent.
+        at: the server, if it is known already; two connections that belong together must not lead
+            to two servers during a failover.
 
-        at: the server, where that has been asked already; two connections that belong together must
-        not go to two servers while a failover is under way.
+        Raises OSError or ReplyError (wrong password, loading...), and TLSError with nothing sent.
         """
         self.close()
         self._reader = hiredis.Reader()
@@ -109,7 +109,7 @@ class Connection:
             self.at = at or self._master(self._resolver)
         try:
             self._socket = self._open()
-            self._patience_s = GREETING_S
+            self._timeout_s = GREETING_S
             self._greet()
         except BaseException:
             self.close()
@@ -124,7 +124,7 @@ class Connection:
             raise ConnectionLost(str(error)) from error
 
     def _greet(self) -> None:
-        """Says who this is, and asks whether a master answers. Soon, or not at all."""
+        """Log in, and ask whether the server is a master. A slow reply counts as none."""
         commands = self._greetings()
         self._send(GREETING_S, *commands)
         replies = [self._read(GREETING_S) for _ in commands]
@@ -141,7 +141,7 @@ class Connection:
             connection.settimeout(GREETING_S)
             connection.connect(path)
             return connection
-        address = self._place()
+        address = self._address()
         connection = socket.create_connection(address, CONNECT_S)
         connection.settimeout(GREETING_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -152,27 +152,27 @@ class Connection:
             return tls.context(options).wrap_socket(connection, server_hostname=address[0])
         except (OSError, TLSError) as error:
             connection.close()
-            raise (self._objection(error) or error) from error
+            raise (self._explain(error) or error) from error
 
-    def _place(self) -> Address:
+    def _address(self) -> Address:
         options = self._options
         return self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
 
-    def _objection(self, error: Exception) -> TLSError | None:
-        """Why a server has never said anything, if TLS is the reason."""
-        place = None if "path" in self._options else self._place()
-        return tls.explain(error, place, self._options, tls=self._tls)
+    def _explain(self, error: Exception) -> TLSError | None:
+        """Return why a server has never answered, if TLS is the reason."""
+        address = None if "path" in self._options else self._address()
+        return tls.explain(error, address, self._options, tls=self._tls)
 
     def _greetings(self) -> list[Sequence[bytes]]:
         options = self._options
         commands: list[Sequence[bytes]] = []
         password = options.get("password")
-        if self._password_file:  # read again each time: it may have been changed
+        if self._password_file:  # read each time, since it may change
             password = read_password(self._password_file)
         if password:
             user = options.get("username")
-            who = [user.encode()] if user else []
-            commands.append([b"AUTH", *who, password.encode()])
+            name = [user.encode()] if user else []
+            commands.append([b"AUTH", *name, password.encode()])
         if database := options.get("db"):
             commands.append((b"SELECT", str(database).encode()))
         if self._name:
@@ -182,38 +182,38 @@ class Connection:
         return commands
 
     def close(self) -> None:
-        """Closes the connection; `connect` opens it again."""
+        """Close the connection; `connect` opens it again."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
                 self._socket.close()
         self._socket = None
 
     def hang_up(self) -> None:
-        """Ends the connection for whoever waits at it; for other threads than the wire's own."""
+        """Shut the connection down while another thread waits for it."""
         connection = self._socket
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def send(self, *commands: Command) -> None:
-        """Sends commands in one go; each is answered by one `read`, in order.
+        """Send commands in one go; each is answered by one `read`, in order.
 
-        Raises MessageError, with nothing sent, for more than any server takes at once.
+        Raises MessageError, with nothing sent, for more than any server accepts at once.
         """
         self._send(self.grace_s, *commands)
 
-    def _send(self, patience_s: float, *commands: Command) -> None:
+    def _send(self, timeout_s: float, *commands: Command) -> None:
         if self._socket is None:
             raise ConnectionLost("not connected")
         pieces = _pieces(commands)
         size = sum(map(len, pieces))
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise MessageError(
-                f"a commit of {size} bytes cannot be sent, {MOST_BYTES} are the most: "
+                f"a commit has {size} bytes, expected at most {MAX_BYTES}: "
                 f"write less with one message"
             )
         try:
-            self._be_patient(patience_s + size / SLOWEST_BYTES_S)
+            self._set_timeout(timeout_s + size / SLOWEST_BYTES_S)
             for piece in pieces:
                 self._socket.sendall(piece)
         except OSError as error:
@@ -221,26 +221,26 @@ class Connection:
         self._waiting += len(commands)
 
     def read(self, due_s: float = 0.0) -> Reply:
-        """The next answer, due in so many seconds. A server's error is returned, not raised."""
+        """Return the next reply, due in so many seconds; a server's error is returned, too."""
         return self._read(due_s + self.grace_s)
 
-    def _read(self, patience_s: float) -> Reply:
+    def _read(self, timeout_s: float) -> Reply:
         try:
             reply = self._reader.gets()
             while reply is False:
-                self._fill(patience_s)
+                self._fill(timeout_s)
                 reply = self._reader.gets()
         except (OSError, hiredis.ProtocolError) as error:
             self._lose(error)
         self._waiting -= 1
         if isinstance(reply, ReplyError) and self._resolver and str(reply).startswith("MOVED"):
-            self._resolver.mark_stale()  # who was asked has not heard of it yet
+            self._resolver.mark_stale()  # the process that was asked does not know yet
         return reply
 
-    def _fill(self, patience_s: float) -> None:
+    def _fill(self, timeout_s: float) -> None:
         if self._socket is None:
             raise ConnectionLost("not connected")
-        self._be_patient(patience_s)
+        self._set_timeout(timeout_s)
         self._feed(self._socket)
 
     def _feed(self, connection: socket.socket) -> None:
@@ -250,19 +250,19 @@ class Connection:
         self._heard = True
         _feed(self._reader, self._buffer, 0, count)
 
-    def _be_patient(self, seconds: float) -> None:
-        """Sets the socket's timeout, unless it is about right: that would be a system call."""
-        if self._socket is not None and not seconds <= self._patience_s <= 2 * seconds:
-            self._patience_s = seconds
+    def _set_timeout(self, seconds: float) -> None:
+        """Set the socket's timeout, unless it is about right: that would cost a system call."""
+        if self._socket is not None and not seconds <= self._timeout_s <= 2 * seconds:
+            self._timeout_s = seconds
             self._socket.settimeout(seconds)
 
     def call(self, command: Command) -> Reply:
-        """One command and its answer."""
+        """Send one command and return its reply."""
         self.send(command)
         return self.read()
 
     def drain(self) -> list[Reply]:
-        """Everything that has come in by now, without waiting (subscriptions)."""
+        """Return everything that a subscription has received by now, without waiting."""
         if self._socket is None:
             raise ConnectionLost("not connected")
         self._socket.setblocking(False)
@@ -280,16 +280,16 @@ class Connection:
 
     @property
     def handle(self) -> socket.socket | None:
-        """The socket, for `select`."""
+        """The socket, for `poll`."""
         return self._socket
 
     @property
     def waiting(self) -> int:
-        """How many answers are still to be read."""
+        """How many replies are still to be read."""
         return self._waiting
 
     def _lose(self, error: Exception) -> None:
         self.close()
-        if not self._heard and (untrusted := self._objection(error)):
-            raise untrusted from error
+        if not self._heard and (reason := self._explain(error)):
+            raise reason from error
         raise ConnectionLost(str(error) or type(error).__name__) from error

@@ -1,4 +1,4 @@
-"""Passwords stand in files, which are read again for each connection: so they can be changed."""
+"""Passwords in files, which are read for each connection, so that they can be changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from roomgrad.errors import ServerError
 
 
 def read_password(path: str) -> str:
-    """The password in a file, without its line end. Raises ServerError."""
+    """Return the password in a file, without its line end. Raises ServerError."""
     try:
         return Path(path).read_text().rstrip("\r\n")
     except OSError as error:
@@ -20,23 +20,23 @@ def read_password(path: str) -> str:
 
 
 class PasswordFile(CredentialProvider):
-    """Who redis-py says that it is: a user, and the password that stands in a file now."""
+    """The credentials that redis-py sends: a user, and the password in a file."""
 
     def __init__(self, path: str, user: str = "") -> None:
         self._path = path
         self._user = user
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """For one more connection."""
+        """Return the credentials for one more connection."""
         password = read_password(self._path)
         return (self._user, password) if self._user else (password,)
 
 
 def with_password_file(url: str, options: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
-    """An address and options for redis-py, with the password of a file in place of any other."""
+    """Return an address and options for redis-py with the password of a file, not any other."""
     if not path:
         return url, options
-    read_password(path)  # what cannot be read is said at once
+    read_password(path)  # fails now if it cannot be read
     parts = urlsplit(url)
     plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     user = options.get("username") or parts.username or ""

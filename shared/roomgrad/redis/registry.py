@@ -10,7 +10,7 @@ import redis
 from roomgrad.errors import ContractError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
-from roomgrad.schema import Declaration, read_contract
+from roomgrad.schema import Declaration, contract_from_json
 from roomgrad.systems import installed
 
 
@@ -28,7 +28,7 @@ def system_of_run(client: redis.Redis, names: Names) -> System | None:
     written: Any = client.hget(names.run_info(), "contract")
     if written is not None:
         with contextlib.suppress(ContractError):
-            return read_contract(written)
+            return contract_from_json(written)
     registered = components_of(client, names) - {GATEWAY}  # it serves any system
     for system in systems().values():
         if registered & set(system.components):
@@ -44,9 +44,9 @@ def components_of(client: redis.Redis, names: Names) -> set[str]:
 def declared_in(client: redis.Redis, names: Names) -> dict[str, Declaration]:
     """Return what each component of a run has declared that it handles and sends."""
     found = {}
-    for component, written in _fields(client, names, "declares:").items():
+    for component, stored in _fields(client, names, "declares:").items():
         with contextlib.suppress(ContractError):
-            found[component] = Declaration.read(written)
+            found[component] = Declaration.from_json(stored)
     return found
 
 

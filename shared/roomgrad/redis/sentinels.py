@@ -1,4 +1,4 @@
-"""Sentinels: who knows which of several servers is the master, and connections to that one."""
+"""Redis Sentinel: which of several servers is the master, and connections to it."""
 
 from __future__ import annotations
 
@@ -14,51 +14,52 @@ from redis.sentinel import SentinelConnectionPool
 
 from roomgrad.errors import NoServer
 
-ASK_S = 0.5  # a sentinel that takes longer is passed over
+ASK_S = 0.5  # a sentinel that takes longer is skipped
 POLL_EVERY_S = 1.0
 
 Address = tuple[str, int]  # host and port
 
 HELLO = (b"HELLO", b"2")
-NO_MASTER = "this server is a replica: who named it has not heard so yet"
+NO_MASTER = "this server is a replica: the process that named it does not know yet"
 
 
 class Sentinels:
-    """Processes that watch over servers and agree on which of them is the master."""
+    """Processes that monitor servers and agree on which of them is the master."""
 
     def __init__(
-        self, name: str, places: list[Address], who: dict[str, Any], tls: dict[str, Any]
+        self, name: str, addresses: list[Address], credentials: dict[str, Any], tls: dict[str, Any]
     ) -> None:
         self.name = name
-        self.places = places
-        self._order = list(places)
+        self.addresses = addresses
+        self._order = list(addresses)
         self._tls = tls
-        self._credentials = [{}, who] if who else [{}]  # those of the servers, if it wants any
+        # Sentinels may want no password, or that of the servers.
+        self._credentials = [{}, credentials] if credentials else [{}]
 
     def master(self) -> Address:
-        """Where the master is now. Raises NoServer when nobody knows one.
+        """Return where the master is now. Raises NoServer if no sentinel knows one.
 
-        The sentinel that answered last is asked first. One that finds the master down is not
-        believed alone: another one may know the next master already.
+        The sentinel that answered last is asked first. If it finds the master down, the others are
+        asked, which may know the next master already.
         """
         silent: list[str] = []
         known: set[str] = set()
-        for place in self._order:
+        for address in self._order:
             try:
-                masters = self._masters(place)
+                masters = self._masters(address)
             except (redis.RedisError, OSError) as error:
-                silent.append(f"{place[0]}:{place[1]} ({error})")
+                silent.append(f"{address[0]}:{address[1]} ({error})")
                 continue
             known |= set(masters)
             if found := self._usable(masters):
-                self._order = [place, *(each for each in self.places if each != place)]
+                self._order = [address, *(each for each in self.addresses if each != address)]
                 return found
         raise NoServer(self._trouble(silent, known))
 
     def poll(self) -> Address | None:
-        """Where the master is as the sentinel says that answered last, asked in bounded time.
+        """Return where the master is by the sentinel that answered last, in bounded time.
 
-        None if it does not know; then another one is asked the next time.
+        Returns None if it does not know; then another one is asked the next time.
         """
         found = None
         with contextlib.suppress(redis.RedisError, OSError):
@@ -68,7 +69,7 @@ class Sentinels:
         return found
 
     def mark_stale(self) -> None:
-        """What was answered last was wrong: another one is asked first the next time."""
+        """Ask another sentinel first the next time, since the last answer was wrong."""
         first, *others = self._order
         self._order = [*others, first]
 
@@ -79,23 +80,23 @@ class Sentinels:
         return str(found["ip"]), int(found["port"])
 
     def discover_master(self, name: str) -> Address:
-        """The same as redis-py's connection pool asks for it: its errors count as an outage."""
+        """Return the master for redis-py's pool, to which an error counts as an outage."""
         try:
             return self.master()
         except NoServer as error:
             raise redis.ConnectionError(str(error)) from error
 
-    def _masters(self, place: Address) -> dict[str, Any]:
-        """What a sentinel says of each master that it knows."""
+    def _masters(self, address: Address) -> dict[str, Any]:
+        """Return what a sentinel reports of each master that it monitors."""
         for credentials in self._credentials:
             try:
-                return self._ask(place, credentials)
+                return self._ask(address, credentials)
             except redis.AuthenticationError as error:
                 refused = error
         raise refused
 
-    def _ask(self, place: Address, credentials: dict[str, Any]) -> dict[str, Any]:
-        host, port = place
+    def _ask(self, address: Address, credentials: dict[str, Any]) -> dict[str, Any]:
+        host, port = address
         pool = redis.ConnectionPool(
             host=host,
             port=port,
@@ -117,34 +118,34 @@ class Sentinels:
                 f"and choose another one, so try again in some seconds"
             )
         if not known and silent:
-            return f"no sentinel answers: asked were {', '.join(silent)}"
+            return f"no sentinel answers; tried: {', '.join(silent)}"
         names = ", ".join(map(repr, sorted(known))) or "none"
         return f"the sentinels know no master {self.name!r}: they know {names}"
 
 
 class MasterResolver(Protocol):
-    """Who knows which of several servers is the master."""
+    """Finds which of several servers is the master."""
 
     name: str
 
     def master(self) -> Address:
-        """Where the master is now. Raises NoServer when nobody knows one."""
+        """Return where the master is now. Raises NoServer if it is unknown."""
 
     def poll(self) -> Address | None:
-        """The same as who answered last says, asked in bounded time; None if it does not know."""
+        """Return the same by the process that answered last, in bounded time; None if unknown."""
 
     def mark_stale(self) -> None:
-        """What was answered last was wrong: another one is asked first the next time."""
+        """Ask another process first the next time, since the last answer was wrong."""
 
     def discover_master(self, name: str) -> Address:
-        """The same as `master` for redis-py's pool. Raises redis.ConnectionError."""
+        """Return `master` for redis-py's pool. Raises redis.ConnectionError."""
 
 
 class MasterPool(SentinelConnectionPool):
-    """Connections of redis-py to the master, asked for with each new one and once a second.
+    """Connections of redis-py to the master, which is looked up for each and once a second.
 
     A master that was replaced while it was frozen or cut off may not know it for seconds, and
-    loses what it is told until then.
+    loses what is written until then.
     """
 
     def __init__(self, resolver: MasterResolver, **options: Any) -> None:
@@ -155,17 +156,17 @@ class MasterPool(SentinelConnectionPool):
         self._asked_at = time.monotonic()
 
     def get_connection(self, *_: Any, **__: Any) -> Any:
-        """One to the master that is named now."""
+        """Return a connection to the current master."""
         now = time.monotonic()
         if now - self._asked_at > POLL_EVERY_S:
             self._asked_at = now
             if self._resolver.poll() not in (None, self.master_address):
-                self.get_master_address()  # type: ignore[no-untyped-call]  # hangs up the idle ones
+                self.get_master_address()  # type: ignore[no-untyped-call]  # closes the idle ones
         return super().get_connection()
 
 
 def _greet(connection: Any) -> None:
-    """A greeting for servers of several: one that was a master is not used any more."""
+    """Log in, and refuse a server that is no longer a master."""
     connection.on_connect()
     connection.send_command(*HELLO)
     if not is_master(connection.read_response()):
@@ -173,6 +174,6 @@ def _greet(connection: Any) -> None:
 
 
 def is_master(hello: Sequence[Any]) -> bool:
-    """Whether a master has answered this to HELLO, which no ACL can forbid, as it can ROLE."""
+    """Return whether a master sent this reply to HELLO, which no ACL can forbid, unlike ROLE."""
     role: bytes = dict(zip(hello[::2], hello[1::2], strict=True))[b"role"]
     return role == b"master"

@@ -1,4 +1,4 @@
-"""Servers: find the one that is meant, connect to it, and check what it is."""
+"""Servers: find the one to use, connect to it, and check its version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from redis.retry import Retry
 from roomgrad import state
 from roomgrad.errors import NoServer, ServerError, TLSError
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import located, options_of, resolver_of, without_password
+from roomgrad.redis.addresses import options_of, resolve, resolver_of, without_password
 from roomgrad.redis.cluster import Cluster, ClusterPool
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import MasterPool, Sentinels
@@ -31,7 +31,7 @@ HOW_TO_START = (
 
 @dataclass(frozen=True)
 class Version:
-    """Which server this is, and how new."""
+    """Which server it is, and which version."""
 
     name: str
     number: tuple[int, ...]
@@ -51,14 +51,15 @@ MASTER_ANSWER_S = 6.0  # under Sentinel or in a cluster, where another one may b
 
 
 def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
-    """A checked connection for commands that people type.
+    """Return a checked connection for commands and pages.
 
-    answer_s: a connection on which an answer takes longer counts as lost; nothing blocks longer.
+    answer_s: a reply that takes longer counts as a lost connection; no command may block longer.
 
-    Raises NoServer when nothing answers, Untrusted when TLS does not prove who does, and
-    ServerError when what answers cannot be used.
+    Raises NoServer if nothing answers, TLSError if the server cannot be verified, and ServerError
+    if it cannot be used.
     """
-    located(url, password_file=password_file)  # who watches over servers says best why not
+    # Sentinels give the best reason for a failure, so ask them first.
+    resolve(url, password_file=password_file)
     client = open_client(url, password_file, answer_s)
     try:
         _wait_loaded(client)
@@ -70,11 +71,11 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         ) from error
     except redis.BusyLoadingError as error:
         raise ServerError(
-            f"the server at {without_password(url)} still loads its data: {error}"
+            f"the server at {without_password(url)} is still loading its data: {error}"
         ) from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
-        if untrusted := explain_tls(error, url):
-            raise untrusted from error
+        if reason := explain_tls(error, url):
+            raise reason from error
         raise NoServer(
             f"no server answers at {without_password(url)} ({error}): {HOW_TO_START}"
         ) from error
@@ -82,15 +83,15 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
 
 
 def explain_tls(error: BaseException, url: str) -> TLSError | None:
-    """Why a connection to this address failed, if TLS is the reason."""
+    """Return why a connection to this address failed, if TLS is the reason, and None otherwise."""
     options = options_of(url)
     known = "path" not in options and resolver_of(url) is None
-    place = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
-    return tls.explain(error, place, options, tls=tls.uses_tls(url))
+    server = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
+    return tls.explain(error, server, options, tls=tls.uses_tls(url))
 
 
 def _wait_loaded(client: redis.Redis) -> None:
-    """A server that has just started refuses everything until its data is in memory."""
+    """Wait until a server that has just started has loaded its data."""
     until = time.monotonic() + LOADING_S
     while True:
         try:
@@ -100,25 +101,28 @@ def _wait_loaded(client: redis.Redis) -> None:
                 raise
             time.sleep(0.1)
         except redis.ResponseError:
-            return  # it answers: who may not PING may do something else, and so may a full disk
+            return  # it answers: a user without PING, or a full disk, may allow other commands
         else:
             return
 
 
 def check(client: redis.Redis) -> Version | None:
-    """The version of a server; None where it may not be asked. Raises ServerError if too old."""
+    """Return the version of a server, or None if it may not be asked.
+
+    Raises ServerError if it is too old.
+    """
     try:
         found = version(client)
     except redis.ResponseError:
         return None
     if not found.new_enough:
         oldest = ".".join(map(str, OLDEST[found.name]))
-        raise ServerError(f"the server is {found}, needed is {found.name} {oldest} or newer")
+        raise ServerError(f"the server is {found}, expected {found.name} {oldest} or newer")
     return found
 
 
 def version(client: redis.Redis) -> Version:
-    """What the server says that it is."""
+    """Return what the server says that it is."""
     info = client.info("server")
     name = str(info.get("server_name") or "redis")
     name = name if name in OLDEST else "redis"
@@ -127,11 +131,11 @@ def version(client: redis.Redis) -> Version:
 
 
 def address(given: str = "", ca_file: str = "") -> str:
-    """The address that is meant: the given one, REDIS_URL, or the embedded server that runs.
+    """Return the address to use: the given one, REDIS_URL, or the running embedded server.
 
-    ca_file: of its CA, for one that speaks TLS; REDIS_CA_FILE when empty.
+    ca_file: the CA of a server that speaks TLS; REDIS_CA_FILE if empty. Raises NoServer.
     """
-    if url := named(given, ca_file):
+    if url := configured_address(given, ca_file):
         return url
     directory = state.server_directory()
     found = embedded_url(directory)
@@ -144,10 +148,10 @@ def address(given: str = "", ca_file: str = "") -> str:
 
 def embedded_url(directory: Path) -> str | None:
     """Return the address of the embedded server that runs in a directory, or None."""
-    kept = read_server_file(directory)
-    url = f"redis://127.0.0.1:{kept.get('port')}/0"
-    # The port may be another server's by now, so the server itself has to confirm it.
-    return url if kept.get("pid") and process_id(url) == kept["pid"] else None
+    stored = read_server_file(directory)
+    url = f"redis://127.0.0.1:{stored.get('port')}/0"
+    # Another server may use the port by now, so the server itself has to confirm it.
+    return url if stored.get("pid") and process_id(url) == stored["pid"] else None
 
 
 def process_id(url: str) -> int | None:
@@ -162,14 +166,14 @@ def process_id(url: str) -> int | None:
 def read_server_file(directory: Path) -> dict[str, int | str | None]:
     """Return what `server.json` says of the embedded server of a directory: pid, port, url."""
     try:
-        kept: dict[str, int | str | None] = json.loads((directory / "server.json").read_text())
+        stored: dict[str, int | str | None] = json.loads((directory / "server.json").read_text())
     except (OSError, ValueError):
         return {}
-    return kept
+    return stored
 
 
-def named(given: str = "", ca_file: str = "") -> str:
-    """The address that is given or that REDIS_URL names, with the file of its CA; or none."""
+def configured_address(given: str = "", ca_file: str = "") -> str:
+    """Return the given address or REDIS_URL, with the file of its CA; empty if there is none."""
     url = given or os.environ.get("REDIS_URL", "")
     return tls.with_ca(url, ca_file or os.environ.get("REDIS_CA_FILE", "")) if url else ""
 
@@ -200,5 +204,5 @@ def open_client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`7.2.5` as numbers that compare."""
+    """Return `7.2.5` as numbers that compare."""
     return tuple(int(part) for part in re.findall(r"\d+", text)[:3])

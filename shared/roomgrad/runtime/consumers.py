@@ -1,4 +1,4 @@
-"""Where a replica's messages come from: its component's group, or, for `everyone`, a position."""
+"""How a replica reads: through its component's group or, if `everyone`, from its own position."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from roomgrad.redis.connection import Command, packed
 from roomgrad.rooms import Stream
 
 READ_COUNT = b"1"
-READS_REMEMBERED = 8  # block times that are used again; retries ask for others
+READS_REMEMBERED = 8  # block times whose command is kept; retries need others
 
 
 @dataclass(slots=True)
 class Delivery:
-    """One stream entry in the hands of this replica. `count`: how often it was delivered."""
+    """One stream entry that was delivered to this replica, `count` times by now."""
 
     stream: Stream
     entry: str
     fields: list[bytes]
     count: int = 1
     at_ns: int = field(default_factory=time.time_ns)
-    """When it came."""
+    """When it arrived."""
 
     def root_id(self) -> str:
-        """ROOT_ID as the entry's own field says it, for letters that cannot be decoded."""
+        """Return ROOT_ID from the entry's own field, which exists even if `m` cannot be decoded."""
         return self._text(b"ROOT_ID")
 
     def message_id(self) -> str:
-        """ID as the entry's own field says it."""
+        """Return ID from the entry's own field."""
         return self._text(b"ID")
 
     def _text(self, name: bytes) -> str:
@@ -41,7 +41,7 @@ class Delivery:
 
 
 class Consumer(Protocol):
-    """How a replica reads, and how its commits say that an entry is done."""
+    """How a replica reads, and how its commits mark an entry as done."""
 
     def read_command(self, block_ms: int) -> Command: ...
 
@@ -49,7 +49,7 @@ class Consumer(Protocol):
 
     def mark(self, commit: Commit, delivery: Delivery) -> None: ...
 
-    def pass_by(self, delivery: Delivery) -> None: ...
+    def advance(self, delivery: Delivery) -> None: ...
 
     def superseded(self, guard: int) -> bool: ...
 
@@ -57,7 +57,7 @@ class Consumer(Protocol):
 
 
 def deliveries(reply: Any, by_key: dict[bytes, Stream]) -> list[Delivery]:
-    """The deliveries in the answer of XREADGROUP or XREAD, without deleted entries."""
+    """Return the deliveries in the reply of XREADGROUP or XREAD, without deleted entries."""
     found = []
     for key, entries in reply or ():
         for entry, fields in entries:
@@ -74,7 +74,7 @@ class GroupConsumer:
         self.consumer = consumer
         self.by_key = {names.stream(*stream.key).encode(): stream for stream in streams}
         self.keys = list(self.by_key)
-        self._owed = {
+        self._names_by_stream = {
             stream.key: (names.stream(*stream.key), names.done(group, *stream.key), group)
             for stream in streams
         }
@@ -82,7 +82,7 @@ class GroupConsumer:
         self._reads: dict[int, bytes] = {}
 
     def read_command(self, block_ms: int) -> Command:
-        """Waits for new messages. The same every time, so it is packed once."""
+        """Return the command that waits for new messages; it is packed once and reused."""
         command = self._reads.get(block_ms)
         if command is None:
             how = [b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
@@ -91,26 +91,26 @@ class GroupConsumer:
                 self._reads[block_ms] = command
         return command
 
-    def own_command(self) -> list[bytes]:
-        """Reads again what this consumer was given and has not committed (the answer was lost)."""
+    def redelivery_command(self) -> list[bytes]:
+        """Return the command that reads again what this consumer has not acknowledged."""
         return [*self._head, b"STREAMS", *self.keys, *[b"0"] * len(self.keys)]
 
     def pending_command(self, delivery: Delivery) -> list[bytes]:
-        """Asks how often an entry was delivered."""
+        """Return the command that tells how often an entry was delivered."""
         entry = delivery.entry.encode()
         return [b"XPENDING", self.key_of(delivery), self.group.encode(), entry, entry, b"1"]
 
-    def in_hand_command(self, key: bytes) -> list[bytes]:
-        """Asks what of a stream this consumer was given and has not committed."""
+    def unacknowledged_command(self, key: bytes) -> list[bytes]:
+        """Return the command that lists what of a stream this consumer has not acknowledged."""
         return [b"XPENDING", key, self.group.encode(), b"-", b"+", b"1000", self.consumer.encode()]
 
     def release_command(self, key: bytes, entries: list[bytes], lease_ms: int) -> list[bytes]:
-        """Lets the leases of these entries be over."""
+        """Return the command that ends the leases of these entries."""
         head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode(), b"0"]
         return [*head, *entries, b"IDLE", b"%d" % lease_ms, b"JUSTID"]
 
     def claim_command(self, key: bytes, entry: str, lease_ms: int) -> list[bytes]:
-        """Takes one entry over, if nobody else did within the lease; the server counts it."""
+        """Return the command that claims one entry, if its lease is over; the server counts it."""
         return [
             b"XCLAIM",
             key,
@@ -121,33 +121,33 @@ class GroupConsumer:
         ]
 
     def guard(self, commit: Commit, delivery: Delivery) -> None:
-        """The commit stands only while the group owes the entry."""
-        commit.pending(*self._owed[delivery.stream.key], delivery.entry)
+        """Make a commit apply only while the group has not acknowledged the entry."""
+        commit.pending(*self._names_by_stream[delivery.stream.key], delivery.entry)
 
     def mark(self, commit: Commit, delivery: Delivery) -> None:
-        """An entry that no handler wanted."""
-        commit.mark(*self._owed[delivery.stream.key], delivery.entry)
+        """Mark an entry as done that no handler wanted."""
+        commit.mark(*self._names_by_stream[delivery.stream.key], delivery.entry)
 
-    def pass_by(self, delivery: Delivery) -> None:
-        """Nothing to keep: the group knows."""
+    def advance(self, delivery: Delivery) -> None:
+        """Do nothing: the server knows the group's position."""
 
     def superseded(self, guard: int) -> bool:
-        """Whether this guard says that the entry is somebody else's; the group says it itself."""
+        """Return False: the guard of the group's entry says GONE, never STALE."""
         return False
 
     def committed(self, delivery: Delivery) -> None:
-        """Nothing to keep: the group knows."""
+        """Do nothing: the server knows the group's position."""
 
     def key_of(self, delivery: Delivery) -> bytes:
-        """The key of the stream that a delivery came from."""
-        return self._owed[delivery.stream.key][0].encode()
+        """Return the key of the stream that a delivery came from."""
+        return self._names_by_stream[delivery.stream.key][0].encode()
 
 
 class EveryoneConsumer:
-    """A position of this replica's own: each replica sees each message, and delays nobody.
+    """A position of this replica's own: each replica reads each message, and delays no other.
 
-    A named replica goes on where its last commit stood; an unnamed one sees what comes from now on.
-    A position is "entry id, how many entries of the stream had passed by then".
+    A named replica continues at its last commit; an unnamed one reads what arrives from now on.
+    A position is "ENTRY N": the last entry, and how many entries had been added up to it.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class EveryoneConsumer:
     def start(
         self, key: bytes, stored: bytes | None, newest: bytes, added: int, length: int
     ) -> int:
-        """Begins at the stored position, else after the newest entry; how many it missed."""
+        """Start at the stored position, else at the end; return how many entries were missed."""
         self._stored[key] = stored
         if stored is None:
             self._at[key] = (newest, added)
@@ -173,23 +173,23 @@ class EveryoneConsumer:
         return missed
 
     def read_command(self, block_ms: int) -> Command:
-        """Waits for messages after the positions."""
+        """Return the command that waits for messages after the positions."""
         head = [b"XREAD", b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
         return head + list(self._at) + [entry for entry, _ in self._at.values()]
 
     def guard(self, commit: Commit, delivery: Delivery) -> None:
-        """The commit stands only if this replica's position is where it was, and moves it."""
-        self.pass_by(delivery)
+        """Make a commit apply only if this replica's stored position is unchanged, and move it."""
+        self.advance(delivery)
         if self.position_key:
             key = self._key(delivery)
             commit.same(self.position_key, key, self._stored[key])
             commit.do(b"HSET", self.position_key, key, b"%s %d" % self._at[key])
 
     def mark(self, commit: Commit, delivery: Delivery) -> None:
-        """Nothing: skipped entries are passed by the position of the next commit."""
+        """Do nothing: the position of the next commit lies behind skipped entries."""
 
-    def pass_by(self, delivery: Delivery) -> None:
-        """Reads on after this entry."""
+    def advance(self, delivery: Delivery) -> None:
+        """Continue after this entry."""
         key = self._key(delivery)
         entry = delivery.entry.encode()
         before, seen = self._at[key]
@@ -197,11 +197,11 @@ class EveryoneConsumer:
             self._at[key] = (entry, seen + 1)
 
     def superseded(self, guard: int) -> bool:
-        """The position is the first guard: where it moved, what was read here is not ours."""
+        """Return whether another replica of this name moved the position, the first guard."""
         return bool(self.position_key) and guard == 1
 
     def committed(self, delivery: Delivery) -> None:
-        """What the position hash holds now."""
+        """Remember the position that the commit has stored."""
         key = self._key(delivery)
         self._stored[key] = b"%s %d" % self._at[key]
 

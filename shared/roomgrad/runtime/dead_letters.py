@@ -1,4 +1,4 @@
-"""Dead letters: what could not be handled, with the reason, and who has to know."""
+"""Dead letters: messages that could not be handled, with the reason, and the notices of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from roomgrad.rooms import MessageType, Room, Stream
 from roomgrad.runtime.consumers import Delivery
 
 ERRORS_KEPT = 1000  # LOG/ERROR messages that stay in room `errors`
-REASON_CHARACTERS = 1000  # an error may quote as much as it likes
-SMALL_LETTER_BYTES = 4096  # letters of up to so many bytes are always kept whole
+REASON_CHARACTERS = 1000  # the text of an error may be of any length
+SMALL_LETTER_BYTES = 4096  # messages of at most so many bytes are always kept whole
 MOST_FIELDS = 200  # names and values of an entry that are kept
 ASK_EVERY_S = 10.0
-HEAD_BYTES = 1024  # kept of each field of a letter that is not kept whole
-ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # no schema: it is for people
+HEAD_BYTES = 1024  # of each field of a message that is not kept whole
+ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # without a schema
 
 
 def dead_letter(
@@ -36,12 +36,13 @@ def dead_letter(
     whole: bool,
     by: str,
 ) -> None:
-    """Stages a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and the notices.
+    """Stage a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and notices.
 
-    `whole`: keeps all of it. Otherwise the beginnings of its fields, with their sizes and SHA-1.
-    `members`: the components with which its root is given up, none where it is not. Each gets a
-    LOG/ERROR with the ROOT_ID in its own room, drops its memory of that root, and the one who
-    opened it may open the next.
+    group, by: the consumer group and the consumer that give the message up.
+    members: the components that give up its root with it; empty if the root goes on. Each gets a
+        LOG/ERROR with the ROOT_ID in its inbox and deletes its memory of the root; the one that
+        opened the root may open the next.
+    whole: keep every byte of the entry, and not only the beginnings of its fields.
     """
     room, type_ = delivery.stream.key
     reason = reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
@@ -55,10 +56,10 @@ def dead_letter(
         "by": by,
         "at": time.time(),
     }
-    kept = delivery.fields
+    fields = delivery.fields
     if not whole:
-        kept, history["shortened"] = beginnings(kept), sizes(kept)
-    commit.do(b"XADD", names.dead(), b"*", b"history", orjson.dumps(history), *kept)
+        fields, history["shortened"] = truncate(fields), describe_sizes(fields)
+    commit.do(b"XADD", names.dead(), b"*", b"history", orjson.dumps(history), *fields)
     root_id = delivery.root_id()
     notice = Message(
         ERRORS,
@@ -81,46 +82,46 @@ def dead_letter(
 
 
 class Quota:
-    """Where dead letters stand: how much they take by now, and what still fits.
+    """How much memory dead letters may take, and how much they take.
 
-    The server has to walk through all of them to say what they take, so it is asked now and then,
-    and when some were deleted. What other replicas put there meanwhile is seen the next time.
+    The server walks through all of them to tell, so it is asked now and then, and when some were
+    deleted. What other replicas add meanwhile is seen the next time.
     """
 
-    def __init__(self, names: Names, most_mib: float, call: Callable[[list[bytes]], Any]) -> None:
+    def __init__(self, names: Names, limit_mib: float, call: Callable[[list[bytes]], Any]) -> None:
         self._key = names.dead().encode()
-        self._most = most_mib * 1024 * 1024
+        self._limit = limit_mib * 1024 * 1024
         self._call = call
-        self._taken, self._length = 0, 0
+        self._used, self._length = 0, 0
         self._ask_at = 0.0
 
-    def takes(self, delivery: Delivery) -> bool:
-        """Whether a letter is kept whole: small ones always, large ones while there is room."""
+    def fits(self, delivery: Delivery) -> bool:
+        """Return whether a message is kept whole: always if small, else while there is room."""
         size = sum(map(len, delivery.fields))
         if size <= SMALL_LETTER_BYTES and len(delivery.fields) <= MOST_FIELDS:
             return True
         if size > codec.MAX_MESSAGE_BYTES or len(delivery.fields) > MOST_FIELDS:
             return False
-        fits = self._now() + size <= self._most
-        self._taken += size if fits else 0
+        fits = self._usage() + size <= self._limit
+        self._used += size if fits else 0
         return fits
 
-    def _now(self) -> int:
+    def _usage(self) -> int:
         length: int = self._call([b"XLEN", self._key])
         if length < self._length or time.monotonic() >= self._ask_at:
             usage = self._call([b"MEMORY", b"USAGE", self._key, b"SAMPLES", b"0"])
-            self._taken, self._ask_at = usage or 0, time.monotonic() + ASK_EVERY_S
+            self._used, self._ask_at = usage or 0, time.monotonic() + ASK_EVERY_S
         self._length = length
-        return self._taken
+        return self._used
 
 
-def beginnings(fields: list[bytes]) -> list[bytes]:
-    """Names and values of an entry, each cut short, and not more than `MOST_FIELDS` of them."""
+def truncate(fields: list[bytes]) -> list[bytes]:
+    """Return the names and values of an entry, each cut short, `MOST_FIELDS` of them at most."""
     return [part[:HEAD_BYTES] for part in fields[:MOST_FIELDS]]
 
 
-def sizes(fields: list[bytes]) -> dict[str, Any]:
-    """What the beginnings do not say: all bytes and fields, and of large fields size and SHA-1."""
+def describe_sizes(fields: list[bytes]) -> dict[str, Any]:
+    """Return bytes and fields of an entry, and size and SHA-1 of each large field."""
     pairs = list(zip(fields[::2], fields[1::2], strict=True))
     large = [pair for pair in pairs[: MOST_FIELDS // 2] if max(map(len, pair)) > HEAD_BYTES]
     return {
@@ -157,5 +158,5 @@ def _notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
 
 
 def inbox_stream(names: Names, component: str) -> Stream:
-    """The stream in which a component learns that a root was given up."""
+    """Return the stream in which a component learns that a root was given up."""
     return Stream(Room(names.inbox(component)), MessageType.LOG_ERROR, {}, (component,))

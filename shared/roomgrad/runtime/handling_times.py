@@ -1,6 +1,6 @@
-"""When a message was handled, as the one knows who sent the reply: the entry field `times`.
+"""When a message was handled: the entry field `times`, which the sender of the reply writes.
 
-The server's clock has milliseconds only, in the entry ids; a hop takes less than one.
+Entry ids hold the server's clock in milliseconds only; handling takes less than one.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 _FORM = re.compile(rb"(\d{1,20}-\d{1,20}) (\d{1,18}) (-?\d{1,15}) (-?\d{1,15}) (-?\d{1,15})")
 
 
-def written(answers: str, delivered_ns: int, began_ns: int, ended_ns: int, sent_ns: int) -> bytes:
-    """The field: the entry that is answered, when it was delivered, and what came how much later.
+def format_times(
+    answers: str, delivered_ns: int, began_ns: int, ended_ns: int, sent_ns: int
+) -> bytes:
+    """Return the field: the entry that is answered, when it was delivered, and what followed.
 
-    All in microseconds of the sender's clock.
+    The first time is in us of Unix time by the sender's clock; the others are us after it.
     """
     return b"%b %d %d %d %d" % (
         answers.encode(),
@@ -27,24 +29,24 @@ def written(answers: str, delivered_ns: int, began_ns: int, ended_ns: int, sent_
 
 @dataclass(frozen=True)
 class Times:
-    """The field read. `delivered` is in us of Unix time; the others are us after it."""
+    """The parsed field. `delivered` is in us of Unix time; the others are us after it."""
 
     answers: str
     """The entry id of the message that was handled."""
 
     delivered: int
     began: int
-    """When its handler was called: until then it was decoded."""
+    """When its handler was called, after decoding."""
 
     ended: int
     """When its handler returned."""
 
     sent: int
-    """When its commit left: until then the replies were encoded, and the model was stepped."""
+    """When its commit was sent, after the replies were encoded and the model was stepped."""
 
     @classmethod
     def read(cls, text: bytes) -> Times | None:
-        """None for anything else: whoever writes to a stream may write what they like."""
+        """Parse the field. Return None for anything else, since any client may write an entry."""
         found = _FORM.fullmatch(text)
         return cls(found[1].decode(), *map(int, found.groups()[1:])) if found else None
 

@@ -22,7 +22,7 @@ import redis
 from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
 from roomgrad.names import Names
 from roomgrad.redis.addresses import without_password
-from roomgrad.redis.cluster import go_to
+from roomgrad.redis.cluster import switch_run
 from roomgrad.redis.server import address, connect
 from roomgrad.runtime import heartbeats
 
@@ -60,7 +60,7 @@ def _trouble(component: str, names: Names, url: str, handler_timeout_s: float) -
     host = socket.gethostname()
     with closing(connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))) as client:
         try:
-            go_to(client, names.run)
+            switch_run(client, names.run)
             return heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise NoServer(f"the server at {without_password(url)} is gone: {error}") from error

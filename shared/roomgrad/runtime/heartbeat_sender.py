@@ -37,7 +37,7 @@ class HeartbeatSender:
         self._keys = [
             names.alive(identity.consumer).encode(),
             names.run_info().encode(),
-            scheduler.dues,
+            scheduler.due_key,
             names.memory(identity.component.name).encode(),
             *self._streams,
         ]
@@ -65,7 +65,7 @@ class HeartbeatSender:
             names.alive("").encode(),
             b"1" if self._count % CLEAN_EVERY == 0 else b"0",
             b"1" if settled else b"0",
-            connection.ring,
+            connection.publish_command,
         ]
         count = b"%d" % len(self._keys)
         reply = connection.call([b"EVAL", self._script, count, *self._keys, *arguments])

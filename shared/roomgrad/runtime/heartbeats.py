@@ -1,4 +1,4 @@
-"""Heartbeats: which replicas live, and whether the loop of each still turns."""
+"""Heartbeats: which replicas live, and whether the loop of each makes progress."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ LONGEST_TURN_S = 10.0
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What one incarnation of a replica last said of itself; times are Unix times."""
+    """The last heartbeat of one replica; times are Unix times."""
 
     component: str
     replica: str
     host: str
     pid: int
     turn: float
-    """The last turn of its main loop."""
+    """When its loop last started an iteration."""
     handling: float | None
-    """Since when it has been inside a handler, or None."""
+    """Since when a handler runs, or None."""
 
     consumer: str = ""
-    """The name by which its groups know it."""
+    """Its name in its consumer groups."""
 
     started: float = 0.0
     version: str = ""
-    """Of the weights that it holds."""
+    """The version of the weights that it has loaded."""
 
     def trouble(self, now: float, handler_timeout_s: float) -> str:
-        """What is wrong with it, or nothing."""
+        """Return what is wrong with the replica, or an empty text."""
         who = f"{self.component} (process {self.pid} on {self.host})"
         if self.handling is not None:
             busy_s = now - self.handling
@@ -49,13 +49,14 @@ class Heartbeat:
         still_s = now - self.turn
         if still_s > LONGEST_TURN_S:
             return (
-                f"{who} last turned its loop {still_s:.0f} s ago, more than {LONGEST_TURN_S:.0f} s"
+                f"the loop of {who} has not advanced for {still_s:.0f} s, allowed are "
+                f"{LONGEST_TURN_S:.0f} s"
             )
         return ""
 
 
 def find(client: redis.Redis, names: Names, component: str = "*") -> list[Heartbeat]:
-    """The heartbeats that are there now."""
+    """Return the heartbeats that exist now."""
     return [each for each in read(client, names, component).values() if each is not None]
 
 
@@ -81,7 +82,7 @@ def read(client: redis.Redis, names: Names, component: str = "*") -> dict[str, H
 def trouble_on(
     client: redis.Redis, names: Names, component: str, host: str, handler_timeout_s: float
 ) -> str:
-    """What is wrong with a component on this host, or nothing."""
+    """Return what is wrong with a component on this host, or an empty text."""
     here = [each for each in find(client, names, component) if each.host == host]
     if not here:
         return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here"
@@ -90,7 +91,7 @@ def trouble_on(
 
 
 def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
-    """A heartbeat, or None for one of a foreign client that says less."""
+    """Parse a heartbeat; return None for one of a foreign client that says less."""
     try:
         fields = json.loads(value)
         handling = fields.get("handling")

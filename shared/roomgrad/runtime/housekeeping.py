@@ -137,7 +137,7 @@ class Housekeeping:
         settled = time.monotonic() - self._connected_at >= lives_s
         lease_s, notified = self._heartbeat.send(self._connection, settled)
         self._notifications.unheard += notified
-        if lease_s is not None:  # look again when the lease of a dead replica is over
+        if lease_s is not None:  # claim its messages when the lease of a dead replica ends
             self._due = min(self._due, time.monotonic() + lease_s)
         if self._history is not None:
             self._history.trim_if_due(self._connection)
@@ -153,7 +153,7 @@ class Housekeeping:
             )
 
     def _end_if_handler_hangs(self) -> None:
-        """End the process if a handler takes too long: another replica takes its message over."""
+        """End the process if a handler takes too long: another replica claims its message."""
         since, limit_s = self._status.handling, self._settings.handler_timeout_s
         if since is not None and time.time() - since > limit_s:
             log.critical("handler ran too long, the process ends itself", limit_s=limit_s)

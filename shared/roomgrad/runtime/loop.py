@@ -104,7 +104,7 @@ class Loop:
 
         Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used.
         """
-        self.consumer.pass_by(delivery)
+        self.consumer.advance(delivery)
         self._status.handling = time.time()
         outcome = Outcome(delivery)
         try:
@@ -170,7 +170,7 @@ class Loop:
             self.consumer.mark(commit, skipped)
         state = self._work.stage(attempt, commit)
         if attempt.began_ns and commit.sends and self._identity.settings.trace_times:
-            commit.times = handling_times.written(
+            commit.times = handling_times.format_times(
                 delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
             )
         return commit, state
@@ -237,7 +237,7 @@ class Loop:
             reason,
             group=component.name,
             members=component.system.components if with_root else (),
-            whole=self._quota.takes(delivery),
+            whole=self._quota.fits(delivery),
             by=self._identity.consumer,
         )
         self._committer.commit(commit)

@@ -1,4 +1,4 @@
-"""The model state of a component between Redis and its trainable."""
+"""Moves the model state of a component between Redis and its trainable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Call = Callable[[list[bytes]], Any]
 
 
 class ModelStore:
-    """Loads a state only when its version changed, and stages the next one."""
+    """Loads a state only when its version has changed, and stages the next one."""
 
     def __init__(self, names: Names, component: str, trainable: Trainable, call: Call) -> None:
         self._key = names.model(component)
@@ -24,7 +24,7 @@ class ModelStore:
         self._ledger = names.ledger(component)
         self._counters = names.counters(component)
         self._trainable = trainable
-        # kept from the start: an emptied server begins at step 0, never with what was learned here
+        # kept for an emptied server, which starts at step 0 and not with what was learned here
         self._initial = trainable.initial()
         self._call = call
         self._loaded: ModelState | None = None
@@ -38,11 +38,11 @@ class ModelStore:
         return cls(identity.names, component.name, component.model(identity.settings), call)
 
     def version_command(self) -> Command:
-        """Reads the version; sent behind the blocking read, to be read after the message."""
+        """Return the command that reads the version; it is sent behind the blocking read."""
         return self._version_command
 
     def model(self, version: bytes | None, training: bool = True) -> Model:
-        """The model of one handler call, whose version is now `version`."""
+        """Return the model of one handler call, at this version."""
         token = (version or b"").decode()
 
         def load() -> ModelState:
@@ -51,15 +51,15 @@ class ModelStore:
                 self._trainable.load(self._loaded)
             return self._loaded
 
-        return Model(self._trainable, token, load, self._kept, training)
+        return Model(self._trainable, token, load, self._retained, training)
 
     @property
     def loaded_version(self) -> str:
-        """The version that this process holds, for its heartbeat."""
+        """The version that this process has loaded, for its heartbeat."""
         return self._loaded.version if self._loaded else ""
 
     def create(self) -> Commit:
-        """The commit that writes the initial state into a run that has none."""
+        """Return the commit that stores the initial state in a run that has none."""
         weights, optimizer = self._initial
         state = ModelState("", 0, weights, optimizer).after(0, weights, optimizer)
         commit = Commit()
@@ -68,7 +68,7 @@ class ModelStore:
         return commit
 
     def stage(self, model: Model, commit: Commit, root_id: str) -> ModelState | None:
-        """Stages the step that a handler asked for; the state that stands if the commit does."""
+        """Stage the step that a handler asked for; return the state if the commit succeeds."""
         if not model.used:
             return None
         state = None
@@ -83,12 +83,12 @@ class ModelStore:
             commit.ledger(self._ledger, self._counters, root_id, state.step)
             if staleness:
                 commit.do(b"HINCRBY", self._counters, b"staleness", b"%d" % staleness)
-            self._loaded = None  # until the commit stands, the trainable is ahead of Redis
+            self._loaded = None  # until the commit succeeds, the trainable is ahead of Redis
         commit.same(self._key, b"version", version.encode())
         return state
 
     def committed(self, state: ModelState | None) -> None:
-        """The staged state stands: the trainable already has it."""
+        """Take note that the staged state is stored; the trainable already holds it."""
         if state is not None:
             self._loaded = state
 
@@ -96,10 +96,12 @@ class ModelStore:
         key = self._key.encode()
         found = self._call([b"HMGET", key, b"version", b"step", b"weights", b"optimizer"])
         if None in found:
-            raise LookupError(f"{self._key} is empty: the server was emptied, the run starts again")
+            raise LookupError(
+                f"{self._key} is empty: the server was emptied, and the run starts again"
+            )
         version, step, weights, optimizer = found
         return ModelState(version.decode(), int(step), weights, optimizer)
 
-    def _kept(self, version: str) -> bytes | None:
+    def _retained(self, version: str) -> bytes | None:
         found: bytes | None = self._call([b"HGET", self._kept_key.encode(), version.encode()])
         return found

@@ -21,8 +21,8 @@ from roomgrad.settings import load
 log = structlog.get_logger("roomgrad")
 
 
-def main(component: Component) -> None:
-    """Runs one replica of a component until SIGTERM or SIGINT; exits 0, or 2 for wrong settings."""
+def run(component: Component) -> None:
+    """Run one replica of a component, and end the process; see `roomgrad.main`."""
     try:
         settings = load(component.settings)
         logs.setup(settings.log_level, settings.log_format)
@@ -36,28 +36,28 @@ def main(component: Component) -> None:
 
 
 def _stop_on_signal(replica: Replica, stop_s: float) -> None:
-    """The first SIGTERM or SIGINT asks the replica to end; its time is short then."""
-    asked: SimpleQueue[None] = SimpleQueue()  # whose `put` a signal handler may call
+    """Ask the replica to stop on the first SIGTERM or SIGINT, and limit the time that it takes."""
+    requested: SimpleQueue[None] = SimpleQueue()  # its `put` is safe in a signal handler
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         replica.stop()
-        asked.put(None)
+        requested.put(None)
 
-    def end_in_time() -> None:
-        asked.get()
+    def end_after_limit() -> None:
+        requested.get()
         threading.Event().wait(stop_s)
-        _end_without(replica, stop_s)
+        _end_now(replica, stop_s)
 
-    threading.Thread(target=end_in_time, name="deadline", daemon=True).start()
+    threading.Thread(target=end_after_limit, name="deadline", daemon=True).start()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
 
 
-def _end_without(replica: Replica, stop_s: float) -> None:
-    """Ends the process while a handler, or a server that is away, still holds its loop."""
-    log.warning("not done in time: what is in hand goes back to the others", limit_s=stop_s)
+def _end_now(replica: Replica, stop_s: float) -> None:
+    """End the process while a handler or an unreachable server still blocks its loop."""
+    log.warning("not done in time: unfinished messages are handed back", limit_s=stop_s)
     try:
         replica.give_up()
     except LOST as error:
-        log.warning("the server is away, the lease has to end by itself", reason=str(error))
+        log.warning("the server cannot be reached, so the leases have to expire", reason=str(error))
     os._exit(0)

@@ -9,8 +9,8 @@ from redis.exceptions import RedisError
 
 from roomgrad.component import Component
 from roomgrad.errors import EmptiedServer, NoServer, TLSError
-from roomgrad.redis.addresses import for_run, located, resolver_of
-from roomgrad.redis.connection import GRACE_S, Connection, ReplyError
+from roomgrad.redis.addresses import for_run, resolve, resolver_of
+from roomgrad.redis.connection import REPLY_GRACE_S, Connection, ReplyError
 from roomgrad.redis.server import connect
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import GroupConsumer
@@ -141,6 +141,6 @@ class Replica:
     def _connect(self) -> None:
         password_file = self.identity.settings.redis_password_file
         self._connections.connect()
-        server = located(self._url, self._connections.at, password_file)
-        with connect(server, password_file, GRACE_S) as client:
+        server = resolve(self._url, self._connections.at, password_file)
+        with connect(server, password_file, REPLY_GRACE_S) as client:
             self._loop.prepare(client)

@@ -1,4 +1,4 @@
-"""What a replica makes sure of when it has connected: run, groups, positions, first messages."""
+"""What a replica ensures after it has connected: run, groups, positions, first messages."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import EveryoneConsumer
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.schema import Declaration, contract
+from roomgrad.schema import Declaration, contract_to_json
 from roomgrad.settings import of_run
 
 log = structlog.get_logger("roomgrad")
 
 
 class Setup:
-    """Idempotent: whoever comes first does it, everybody else finds it done."""
+    """Every step is idempotent: the first replica does it, the others find it done."""
 
     def __init__(self, identity: Identity, work: Work) -> None:
         component = self._component = identity.component
@@ -29,15 +29,17 @@ class Setup:
         self._work = work
         self._settings = of_run(identity.settings)
         self._token = ""
-        self._said = {
-            "contract": contract(component.system),
-            f"declares:{component.name}": Declaration.of(component).write(),
+        self._declarations = {
+            "contract": contract_to_json(component.system),
+            f"declares:{component.name}": Declaration.of(component).to_json(),
         }
 
     def prepare(self, client: redis.Redis) -> str:
-        """Registers the component's settings and creates missing groups; the run's token."""
+        """Register the component's settings and create missing groups; return the run's token."""
         component = self._component
-        token = runs.register(client, self._names, component.name, self._settings, self._said)
+        token = runs.register(
+            client, self._names, component.name, self._settings, self._declarations
+        )
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
@@ -47,7 +49,7 @@ class Setup:
         return token.decode()
 
     def start(self, reads: Reads) -> tuple[Commit, Attempt] | None:
-        """The commit with the first messages, and them; its guard lets it stand once per run."""
+        """Return the commit with the first messages, and them; it applies once per run."""
         info, field = self._names.run_info(), f"started:{self._component.name}".encode()
         if reads.hget(info, field) is not None:
             return None
@@ -60,23 +62,23 @@ class Setup:
         self._work.stage(attempt, commit)
         return commit, attempt
 
-    def find_positions(self, source: EveryoneConsumer, client: redis.Redis) -> int:
-        """Where an `everyone` replica goes on, for each stream; how many entries it missed."""
+    def find_positions(self, consumer: EveryoneConsumer, client: redis.Redis) -> int:
+        """Find where an `everyone` replica continues; return how many entries it missed."""
         missed = 0
-        for key in source.by_key:
+        for key in consumer.by_key:
             newest, added, length = _extent(client, key)
             stored: Any = None
-            if at := source.position_key:  # written at once, so that nothing is missed before
+            if at := consumer.position_key:  # stored at once, so that nothing is missed before
                 client.hsetnx(at, key.decode(), b"%s %d" % (newest, added))  # the first commit
                 stored = client.hget(at, key.decode())
-            missed += source.start(key, stored, newest, added, length)
+            missed += consumer.start(key, stored, newest, added, length)
         if missed:
             log.warning("missed entries that were trimmed meanwhile", count=missed)
         return missed
 
 
 def _extent(client: redis.Redis, key: bytes) -> tuple[bytes, int, int]:
-    """Newest entry, how many were ever added, how many are there. A stream may not exist yet."""
+    """Return newest entry, number of entries ever added, and length. The stream may not exist."""
     if not client.exists(key):
         return b"0-0", 0, 0
     info: Any = client.xinfo_stream(key)

@@ -24,7 +24,7 @@ _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
 
 @dataclass
 class Attempt:
-    """What one run of the handlers wants: to be committed, stepped again, or thrown away."""
+    """What one run of the handlers wants: to be committed, stepped again, or discarded."""
 
     context: Context
     messages: list[Message]
@@ -82,7 +82,7 @@ class Work:
         return attempt
 
     def start(self, reads: Reads) -> Attempt | None:
-        """What a component that speaks first wants to say; None for one that does not."""
+        """Call `on_start`; return None for a component that declares none."""
         if self.component.on_start is None:
             return None
         context = self.context(reads)
@@ -95,7 +95,7 @@ class Work:
         version: bytes | None = None,
         training: bool = True,
     ) -> Context:
-        """A context of one call."""
+        """Return the context of one call."""
         model = self.store.model(version, training) if self.store else None
         return Context(
             self.names,
@@ -109,7 +109,7 @@ class Work:
         )
 
     def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:
-        """A message of this root is dead: what waits for it in memory goes."""
+        """Delete what memory holds of a root, and call `on_dead` with it."""
         context = self.context(reads, notice.root_id)
         records = context.forget_root(notice.root_id)
         messages: list[Message] = []
@@ -118,18 +118,18 @@ class Work:
         return self._attempt_freely(context, messages)
 
     def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:
-        """Where no handler speaks, any stream that one of them declares is allowed."""
+        """Return an attempt whose messages may go to any stream that a handler declares."""
         for message in messages:
             self.component.may_send(message, self._declared)
         return self._attempt(context, messages, None)
 
     def _attempt(self, context: Context, messages: list[Message], model: Model | None) -> Attempt:
-        for message in (*context.sent, *(later for _, later in context.later)):
+        for message in (*context.sent, *(later for _, later in context.delayed)):
             self.component.may_send(message, self._declared)
         return Attempt(context, messages + context.sent, model)
 
     def step_again(self, attempt: Attempt, version: bytes | None) -> Attempt:
-        """The same attempt, its finished parameter gradient applied to newer weights."""
+        """Return the same attempt with its finished parameter gradient applied to newer weights."""
         assert attempt.model is not None
         assert self.store is not None
         model = self.store.model(version)
@@ -137,16 +137,16 @@ class Work:
         return replace(attempt, model=model)
 
     def committed(self, state: ModelState | None) -> None:
-        """What was staged stands."""
+        """Take note that a staged attempt was committed."""
         self.missed = 0
         if self.store is not None:
             self.store.committed(state)
 
     def stage(self, attempt: Attempt, commit: Commit) -> ModelState | None:
-        """Writes the attempt into a commit; the model's guard comes last (see `Replica`)."""
+        """Write an attempt into a commit; the guard of the model comes last, as `Loop` expects."""
         for message in attempt.messages:
             self._send(message, commit)
-        for after_s, message in attempt.context.later:
+        for after_s, message in attempt.context.delayed:
             self._send(message, commit, after_s)
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:
@@ -166,6 +166,6 @@ class Work:
         if after_s:
             name = self.component.name
             dues, bodies = self.names.later(name), self.names.later_bodies(name)
-            commit.later(dues, bodies, after_s, key, channel, header, fields, limit)
+            commit.delay(dues, bodies, after_s, key, channel, header, fields, limit)
         else:
             commit.send(key, channel, header, fields, limit)

@@ -16,7 +16,7 @@ from roomgrad import ModelStatus, RuntimeSettings
 from roomgrad.names import Names
 from roomgrad.ops.check.differences import slope
 from roomgrad.redis.client import Client
-from roomgrad.schema import contract
+from roomgrad.schema import contract_to_json
 from roomgrad.testing import running
 from tests.docs import pages
 from tests.integration.commands import squares
@@ -134,7 +134,7 @@ def test_a_slope_is_found_between_rounding_and_curvature() -> None:
 def foreign(echo: EchoRun, behaviour: str = "") -> tuple[str, ...]:
     """A squarer without roomgrad, in a run that says what its rooms carry."""
     names = Names("abroad")
-    echo.client.hset(names.run_info(), "contract", contract(squares.SQUARES))
+    echo.client.hset(names.run_info(), "contract", contract_to_json(squares.SQUARES))
     scripts = ROOT / "shared" / "roomgrad" / "lua"
     program = ROOT / "tests" / "integration" / "commands" / "foreign_squares.py"
     process = subprocess.Popen(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from roomgrad import Component, RuntimeSettings, Stream, System, on
-from roomgrad.errors import ServerError
-from roomgrad.inspect.dead_letters import DeadLetters, NotRequeued
+from roomgrad.errors import NotRequeued, ServerError
+from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.redis.server import connect
 from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, EchoRun, OwnServer

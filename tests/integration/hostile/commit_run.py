@@ -80,7 +80,7 @@ class CommitRun:
         commit.send(key(REPORTS), ring, b'{"ring":1,"entry":"', fields, 1000)
         commit.send(key("@echo:LOG/ERROR"), ring, b'{"ring":1,"entry":"', fields)
         later = (key("later:echo"), key("later:echo:bodies"), 3600.0)
-        commit.later(*later, said, ring, b'{"ring":1,"entry":"', fields)
+        commit.delay(*later, said, ring, b'{"ring":1,"entry":"', fields)
         commit.do(b"HSET", key("memory:echo"), b"new", b"1")
         commit.do(b"HDEL", key("memory:echo"), b"goes")
         commit.do(b"HSET", key("records"), b"last", b"1")

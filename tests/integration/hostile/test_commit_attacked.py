@@ -211,7 +211,7 @@ def test_more_arguments_than_lua_unpacks(commit_run: CommitRun, how: str, count:
         commit.send(commit_run.key(REPLIES), "ring", b"", many)
     elif how == "LATER":
         dues = (commit_run.key("later:echo"), commit_run.key("later:echo:bodies"))
-        commit.later(*dues, 1.0, commit_run.key(REPLIES), "ring", b"", many)
+        commit.delay(*dues, 1.0, commit_run.key(REPLIES), "ring", b"", many)
     elif how == "XADD":
         commit.do(b"XADD", commit_run.key("dead"), b"*", *many)
     else:

@@ -215,7 +215,7 @@ def test_a_commit_that_no_server_takes_is_a_dead_letter(
         count = 8 if message.array[0] < 0 else 1
         return [message.reply(OUTPUT, np.zeros(250_000, "<f4")) for _ in range(count)]
 
-    monkeypatch.setattr("roomgrad.redis.connection.MOST_BYTES", 4_000_000)  # 512 MiB would be slow
+    monkeypatch.setattr("roomgrad.redis.connection.MAX_BYTES", 4_000_000)  # 512 MiB would be slow
     echo.start(echo_component(flood))
     echo.send(-1)
     echo.wait_reply(echo.send(1))

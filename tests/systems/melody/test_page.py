@@ -47,7 +47,7 @@ PATIENCE_MS = 60_000  # for what waits for processes to start, or for the networ
 
 DESK = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-MOST_BYTES = 200_000  # of a picture
+MAX_BYTES = 200_000  # of a picture
 RATED = 15  # before the pictures are taken
 
 PICTURE = """() => document.querySelector('#melody').hidden ? ''
@@ -373,4 +373,4 @@ def take_pictures(page: Page, folder: Path) -> None:
         page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
         path = folder / f"{name}.png"
         page.screenshot(path=path)
-        assert path.stat().st_size < MOST_BYTES, f"{path} is too large for what it is"
+        assert path.stat().st_size < MAX_BYTES, f"{path} is too large for what it is"

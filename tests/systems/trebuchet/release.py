@@ -36,6 +36,6 @@ FORMAT_2 = Format(read, write)
 if __name__ == "__main__":
     module, writes = sys.argv[1:3]
     del sys.argv[1:3]
-    FORMATS.known[2] = FORMAT_2
-    FORMATS.written = int(writes)
+    FORMATS.versions[2] = FORMAT_2
+    FORMATS.current = int(writes)
     main(import_module(module).component)

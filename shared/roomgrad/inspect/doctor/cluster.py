@@ -10,7 +10,7 @@ import redis
 
 from roomgrad.inspect.doctor import server
 from roomgrad.inspect.doctor.findings import Finding, ok, problem
-from roomgrad.redis.addresses import located
+from roomgrad.redis.addresses import resolve
 from roomgrad.redis.cluster import SLOTS, address_of, each_master
 
 
@@ -19,7 +19,7 @@ def findings(client: redis.Redis, url: str) -> list[Finding]:
     found = list(whole(client, url))
     for master in each_master(client):
         host, port = address_of(master)
-        asked = server.Server.ask(master, located(url, (host, port)))
+        asked = server.Server.ask(master, resolve(url, (host, port)))
         where = f"{host}:{port}"
         found += [replace(each, about=f"{where} {each.about}") for each in server.findings(asked)]
     return found

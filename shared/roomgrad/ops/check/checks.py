@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad.errors import CheckFailed
 from roomgrad.messages import new_id
 from roomgrad.ops.check.differences import Slope, slope
-from roomgrad.ops.check.probe import CheckFailed, Probe
+from roomgrad.ops.check.probe import Probe
 from roomgrad.ops.check.settings import CheckSettings
 from roomgrad.ops.check.streams import data_schema
 from roomgrad.rooms import ModelStatus

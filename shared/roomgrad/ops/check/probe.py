@@ -13,7 +13,7 @@ import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
-from roomgrad.errors import MessageError, RoomgradError
+from roomgrad.errors import CheckFailed, MessageError
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.messages import Message
 from roomgrad.names import Names
@@ -23,10 +23,6 @@ from roomgrad.redis.streams import newest_entry, read_after
 from roomgrad.rooms import ModelStatus, Stream
 
 Floats = NDArray[np.floating[Any]]
-
-
-class CheckFailed(RoomgradError):
-    """Raised when a component fails a check; the text says what was expected, and what came."""
 
 
 class Probe:

@@ -87,7 +87,7 @@ def test_the_words_of_a_delayed_message() -> None:
     """Those of SEND behind the two keys and whole milliseconds, rounded up."""
     commit = Commit()
     commit.send("stream", "ring", b"head", [b"m", b"1"])
-    commit.later("dues", "bodies", 0.0121, "stream", "ring", b"head", [b"m", b"2"], 7)
+    commit.delay("dues", "bodies", 0.0121, "stream", "ring", b"head", [b"m", b"2"], 7)
     keys, arguments = commit.parts()
     assert keys == [b"stream", b"dues", b"bodies"]
     assert arguments[3:] == [

@@ -437,6 +437,6 @@ def test_a_client_cannot_send_later(echo: EchoRun) -> None:
     """It may be gone by then, and nobody else would deliver it."""
     with (
         Client(ECHO, echo.names.run, echo.url) as client,
-        pytest.raises(ContractError, match="it cannot send later"),
+        pytest.raises(ContractError, match="it cannot delay messages"),
     ):
         client.commit(lambda context: context.send(Message.open(INPUT, numbers(1)), after_s=1))

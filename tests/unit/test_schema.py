@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from roomgrad.errors import ContractError
 from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad.schema import Declaration, contract, read_contract
+from roomgrad.schema import Declaration, contract_from_json, contract_to_json
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 
@@ -22,11 +22,11 @@ JSON = st.recursive(
 
 @pytest.mark.parametrize("system", systems().values(), ids=lambda system: system.name)
 def test_a_contract_that_was_written_is_read_as_it_was(system: System) -> None:
-    assert read_contract(contract(system)) == system
+    assert contract_from_json(contract_to_json(system)) == system
 
 
 def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
-    written = json.loads(contract(systems()["trebuchet"]))
+    written = json.loads(contract_to_json(systems()["trebuchet"]))
     assert written["streams"][0]["fields"] == {
         "DATA": {"array": "<f4", "shape": ["batch", 2]},
         "FRAMES": {"array": "<i8", "shape": [], "optional": True},
@@ -35,7 +35,7 @@ def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
 
 def test_what_a_component_declares_is_read_as_it_was() -> None:
     declared = Declaration.of(controlmodel)
-    assert Declaration.read(declared.write()) == declared
+    assert Declaration.from_json(declared.to_json()) == declared
     assert (declared.learns, declared.starts) == (True, False)
     assert Declaration.of(trainer).starts
     forward = declared.handlers[0]
@@ -46,7 +46,7 @@ def test_what_a_component_declares_is_read_as_it_was() -> None:
 
 @given(st.binary() | st.text() | JSON.map(json.dumps))
 def test_anything_else_is_refused_in_a_sentence(written: Any) -> None:
-    for read in (read_contract, Declaration.read):
+    for read in (contract_from_json, Declaration.from_json):
         with pytest.raises(ContractError, match="this is no"):
             read(written)
 
@@ -68,7 +68,7 @@ def test_anything_else_is_refused_in_a_sentence(written: Any) -> None:
     ],
 )
 def test_a_field_that_no_contract_can_have_is_refused(part: str, wrong: object) -> None:
-    written = json.loads(contract(systems()["trebuchet"]))
+    written = json.loads(contract_to_json(systems()["trebuchet"]))
     written["streams"][0]["fields"]["DATA"][part] = wrong
     with pytest.raises(ContractError):
-        read_contract(json.dumps(written))
+        contract_from_json(json.dumps(written))
