@@ -1,0 +1,220 @@
+"""Everything works as installed from wheels, also for a system that is not ours.
+
+The wheels are installed in an environment without the checkout, `roomgrad new` makes a system, and
+every command that serves any system is run on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import urllib.request
+import venv
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.waiting import until
+
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        importlib.util.find_spec("hatchling") is None, reason="needs hatchling: run `make install`"
+    ),
+]
+
+ROOT = Path(__file__).resolve().parents[2]
+DISTRIBUTIONS = ("", "roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio")
+NAME = "greenhouse"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """An environment with roomgrad from wheels, and a folder outside of the checkout."""
+
+    environment: Path
+    folder: Path
+    default_run: str = ""
+
+    @property
+    def python(self) -> str:
+        return str(self.environment / "bin" / "python")
+
+    def environ(self) -> dict[str, str]:
+        """The state is in the folder, and the server is the embedded one."""
+        own = {"PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        own |= {"RUN": self.default_run} if self.default_run else {}
+        ours = ("PYTHONPATH", "ROOMGRAD_STATE", "REDIS_URL", "RUN")
+        return {k: v for k, v in os.environ.items() if k not in ours} | own
+
+    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            words, env=self.environ(), cwd=self.folder, text=True, stdout=subprocess.PIPE, **options
+        )
+
+    def run(self, *words: str, code: int = 0) -> str:
+        """What a program prints; it has to end with this exit code."""
+        done = subprocess.run(
+            words, env=self.environ(), cwd=self.folder, capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == code, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    def roomgrad(self, *words: str, code: int = 0) -> str:
+        return self.run("roomgrad", *words, code=code)
+
+    def read(self, *words: str) -> Any:
+        """The JSON that a command prints."""
+        return json.loads(self.roomgrad(*words, "--json"))
+
+    def install(self, *wheels: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "--quiet", "--python", self.python, "install"]
+        flags = ["--no-deps", "--no-index", "--ignore-installed"]
+        subprocess.run([*pip, *flags, *map(str, wheels)], check=True)
+
+
+def build(folder: Path, *projects: Path) -> list[Path]:
+    """The wheels of some projects, built by the packages that are installed here."""
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder)]
+    flags = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, *flags, *map(str, projects)], check=True)
+    return sorted(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """The four distributions and a third system; the packages of others are those of the tests.
+
+    A line in a .pth file adds their folder, whose own .pth files with the checkout are not read.
+    """
+    base = tmp_path_factory.mktemp("wheels")
+    environment, folder = base / "venv", base / "elsewhere"
+    folder.mkdir()
+    venv.create(environment, symlinks=True)
+    found = Installation(environment, folder)
+    found.install(*build(base / "ours", *(ROOT / "shared" / name for name in DISTRIBUTIONS)))
+    [packages] = environment.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    found.roomgrad("new", NAME)
+    found.install(*build(base / "theirs", folder / NAME))
+    shutil.rmtree(folder / NAME)
+    yield found
+    for run in (NAME, "trebuchet", "melody"):
+        with contextlib.suppress(AssertionError):
+            found.roomgrad("down", "--run", run)
+
+
+@pytest.fixture(scope="module")
+def up(installation: Installation) -> Iterator[Installation]:
+    """The third system is up."""
+    said = installation.roomgrad(
+        "up", NAME, "--set", "thermostat.steps=100000", "--replicas=house=2"
+    )
+    assert f"down {NAME}" in said
+    yield replace(installation, default_run=NAME)
+    assert f"{NAME} is down" in installation.roomgrad("down")
+
+
+def test_nothing_comes_from_the_checkout(installation: Installation) -> None:
+    code = (
+        "import roomgrad, roomgrad_melody, roomgrad_trebuchet.trainer as t, greenhouse as g, sys;"
+    )
+    code += "print(roomgrad.__file__, roomgrad_melody.__file__, t.__file__, g.__file__, *sys.path)"
+    for path in installation.run(installation.python, "-c", code).split():
+        assert not Path(path).is_relative_to(ROOT / "shared"), path
+        assert not Path(path).is_relative_to(ROOT / "services"), path
+
+
+def test_the_core_needs_no_package_of_the_command(installation: Installation) -> None:
+    """And the command says what to install."""
+    code = "import sys; sys.modules.update(typer=None, rich=None, yaml=None);"
+    code += "import roomgrad.runtime.process, roomgrad.runtime.health;"
+    code += "from roomgrad.__main__ import main; main()"
+    said = installation.run(installation.python, "-c", code, code=1)
+    assert "pip install 'roomgrad[cli]'" in said
+
+
+def test_a_new_system_runs_in_the_foreground_until_it_is_stopped(
+    installation: Installation,
+) -> None:
+    with installation.start("roomgrad", "run", NAME, "--run", "front", "--fresh") as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(line for line in lines if " messages · " in line)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 130
+
+
+def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
+    found = until(lambda: len(found := up.read("ps")["replicas"]) == 3 and found, timeout_s=60)
+    assert {each["component"] for each in found} == {"house", "thermostat"}
+    assert "house" in up.roomgrad("health", "house")
+    assert "heat" in up.roomgrad("rooms")
+    assert "outside °C" in up.roomgrad("info", "heat")
+    assert "house" in up.roomgrad("lag")
+    assert up.read("top", "--once")["run"] == NAME
+    assert up.read("memory", "thermostat")["run"] == NAME
+    assert "model" in up.roomgrad("model", "house", code=1)
+    assert up.read("trace")["hops"]
+    assert up.read("doctor")["problems"] == 0
+    assert "outside °C" in up.roomgrad("asyncapi")
+    assert "user house on " in up.roomgrad("acl", NAME)
+    assert "user thermostat on " in up.roomgrad("acl", "--run", NAME)
+    assert up.roomgrad("dead", "list")
+
+
+def test_commands_that_send_messages_serve_it(up: Installation) -> None:
+    assert up.roomgrad("echo", "heat", "--count", "1", "--type", "DATA/FORWARD")
+    assert "warmth" in up.roomgrad("request", "heat", "[[5, 0]]", "--answer", "warmth")
+    assert up.roomgrad("pub", "heat", "[[5, 0]]", "--type", "DATA/FORWARD")
+    assert "gradient" in up.roomgrad("check", "house")
+
+
+def test_a_backup_of_it_is_restored_under_another_name(up: Installation) -> None:
+    up.roomgrad("backup", "file.backup", "--run", NAME)
+    up.roomgrad("restore", "file.backup", "--run", "restored")
+    assert "outside °C" in up.roomgrad("info", "heat", "--run", "restored")
+
+
+def test_the_dashboard_shows_it(up: Installation) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with up.start("roomgrad", "dashboard", "--port", str(port), stderr=subprocess.DEVNULL) as page:
+        try:
+            until(lambda: answers(f"http://127.0.0.1:{port}/healthz"), timeout_s=60)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/runs", timeout=20) as answer:
+                assert NAME in json.load(answer)["runs"]
+        finally:
+            page.terminate()
+
+
+def answers(url: str) -> bool:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def test_a_component_of_it_is_forgotten(up: Installation) -> None:
+    assert "house is forgotten in run restored" in up.roomgrad("forget", "house", "--run=restored")
+    said = up.roomgrad("forget", "hose", "--run", NAME, code=2)
+    assert "did you mean house?" in said
+
+
+def test_the_trebuchet_is_up_and_shoots(installation: Installation) -> None:
+    installation.roomgrad("up", "trebuchet", "--steps", "20")
+    shot = installation.read("shoot", "--wind", "3", "--target", "60")
+    assert shot["distance_m"]
+    assert "trebuchet is down" in installation.roomgrad("down", "trebuchet")
