@@ -132,9 +132,14 @@ def installed() -> dict[str, Plugin]:
     return plugins
 
 
-def module_of(component: str) -> str | None:
-    """Return the module that a component of an installed system is started as, or None."""
-    for plugin in installed().values():
+def module_of(component: str, system: str = "") -> str | None:
+    """Return the module that a component is started as, or None if no plug-in names it.
+
+    system: the system whose component is meant, since two systems may use the same name; any if
+    empty or not installed.
+    """
+    plugins = installed()
+    for plugin in (plugins[system],) if system in plugins else plugins.values():
         if component in plugin.modules:
             return plugin.modules[component]
     return PROGRAMS.get(component)

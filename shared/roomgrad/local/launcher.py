@@ -70,6 +70,9 @@ class Launcher:
     say: Callable[[str], object] = log.warning
     """Called with a sentence when a process ends."""
 
+    system: str = ""
+    """The system of the run; empty if the components are of any."""
+
     restarts: int = 0
     _children: list[Child] = field(default_factory=list)
     _error: RoomgradError | None = None
@@ -89,7 +92,7 @@ class Launcher:
 
         Raises SettingsError if no installed system names its module.
         """
-        module = module_of(component)
+        module = module_of(component, self.system)
         if module is None:
             raise SettingsError(f"no installed system names the module of {component!r}")
         # -P: no module is imported from the folder in which the user typed the command.

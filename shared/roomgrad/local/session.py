@@ -157,7 +157,7 @@ def serve(
         if fresh:
             runs.delete(client, plan.names)
         environ = {"REDIS_URL": embedded.local_url if embedded else url}
-        launcher = Launcher(Path.cwd(), directory, environ, say=say)
+        launcher = Launcher(Path.cwd(), directory, environ, say, plan.system)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
 

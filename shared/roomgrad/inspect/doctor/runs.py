@@ -73,7 +73,7 @@ class Run:
 
     def start(self, component: str) -> str:
         """Return how to start a replica of a component."""
-        module = systems.module_of(component)
+        module = systems.module_of(component, self.system.name if self.system else "")
         if module is None:
             return f"by its own command, with --run {self.name}"
         return f"python -m {module} --run {self.name}"

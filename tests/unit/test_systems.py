@@ -1,0 +1,38 @@
+"""The registry of systems: plug-ins by entry points, and the modules of their components."""
+
+from __future__ import annotations
+
+import pytest
+
+from roomgrad import systems
+from roomgrad.errors import ContractError
+from roomgrad.systems import Plugin, module_of
+from roomgrad_melody.contract import MELODY
+from roomgrad_trebuchet.contract import TREBUCHET
+
+
+def test_the_systems_of_this_checkout_are_installed() -> None:
+    """By the names of their contracts."""
+    assert {"melody", "trebuchet"} <= systems.installed().keys()
+
+
+def test_a_component_is_started_as_the_module_of_its_own_system(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two systems may have a component of one name."""
+    plugins = {
+        "melody": Plugin(MELODY, {"house": "one.house"}),
+        "trebuchet": Plugin(TREBUCHET, {"house": "two.house"}),
+    }
+    monkeypatch.setattr(systems, "installed", lambda: plugins)
+    assert module_of("house", "melody") == "one.house"
+    assert module_of("house", "trebuchet") == "two.house"
+    assert module_of("house", "not installed") == "one.house"
+    assert module_of("dashboard") == "roomgrad.web.dashboard"
+    assert module_of("nothing", "melody") is None
+
+
+def test_a_reference_that_leads_nowhere_says_so() -> None:
+    """The plug-in's author reads it."""
+    with pytest.raises(ContractError, match="no_such_module"):
+        systems.load("no_such_module:plugin")
