@@ -156,7 +156,7 @@ def test_a_wrong_password_is_an_error_and_a_password_file_helps(
 
 def test_where_nothing_answers_it_says_how_to_start_one() -> None:
     """The sentence names the address and the ways to a server."""
-    with pytest.raises(NoServer, match=r"127\.0\.0\.1:1.*roomgrad up trebuchet.*REDIS_URL"):
+    with pytest.raises(NoServer, match=r"127\.0\.0\.1:1.*roomgrad up SYSTEM.*REDIS_URL"):
         connect("redis://127.0.0.1:1/0")
 
 

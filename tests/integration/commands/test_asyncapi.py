@@ -70,7 +70,7 @@ def test_a_running_system_is_described_with_what_it_says_of_itself(echo: EchoRun
     messages = [echo.send(1, 2.5), echo.send(*range(100), HOW=3)]
     document = yaml.safe_load(shown(echo, "asyncapi"))
     check(document)
-    assert document["operations"]["echo.repeat"]["summary"].startswith("Says the double")
+    assert document["operations"]["echo.repeat"]["summary"].startswith("Reply with twice the input")
     assert document["operations"]["echo.sends.output.DATA.FORWARD"]["action"] == "send"
     assert json.loads(shown(echo, "asyncapi", "--json")) == document
     channel = document["channels"]["input.DATA.FORWARD"]

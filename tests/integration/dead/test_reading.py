@@ -182,7 +182,7 @@ def test_without_a_server_it_says_how_to_start_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "roomgrad", "dead", "list"]
     ended = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert ended.returncode == 1
-    assert "roomgrad up trebuchet" in ended.stderr
+    assert "roomgrad up SYSTEM" in ended.stderr
 
 
 def test_a_user_who_may_not_is_told_so(own_echo: EchoRun) -> None:

@@ -262,7 +262,7 @@ def test_a_run_that_is_not_there_is_said(client: redis.Redis, own_url: str, name
 def test_without_a_server_it_says_so(tmp_path: Path) -> None:
     """In one sentence."""
     ended = roomgrad("", ROOMGRAD_STATE=str(tmp_path))
-    assert (ended.returncode, "roomgrad up trebuchet" in ended.stderr) == (1, True)
+    assert (ended.returncode, "roomgrad up SYSTEM" in ended.stderr) == (1, True)
     ended = roomgrad("redis://:hidden@127.0.0.1:1/0")
     assert ended.returncode == 1
     assert len(ended.stderr.strip().splitlines()) == 1
