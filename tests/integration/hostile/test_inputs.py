@@ -139,7 +139,7 @@ def assert_told(fed: Fed, each: Hostile) -> None:
     """Who published it finds in `errors` why it is no message, and how it is done."""
     start = each.text[:200].decode(errors="replace")
     found = [error["TEXT"] for error in fed.errors if error.get("PAYLOAD") == start]
-    assert any("what was published is no message" in told for told in found)
+    assert any("what was published is not a message" in told for told in found)
     assert any(each.reason.split(":")[0] in told for told in found)
     assert all(f"PUBLISH '{fed.echo.names.channel('input')}'" in told for told in found)
     assert all(len(told) < 800 for told in found)
