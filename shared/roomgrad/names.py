@@ -159,9 +159,9 @@ class Names:
         return self._key("restoring", token, str(number))
 
     def prefix(self) -> str:
-        """The beginning of every key of the run."""
+        """Return the beginning of every key of the run."""
         return self._key("")
 
     def everything(self) -> str:
-        """The pattern of all keys of the run, for `--fresh`."""
+        """Return the pattern of all keys of the run, for `--fresh`."""
         return self._key("*").replace("[", r"\[").replace("?", r"\?")

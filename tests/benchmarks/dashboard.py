@@ -37,7 +37,7 @@ RUN = "watched"
 COMPONENTS = ("trainer", "controlmodel", "simulator")
 LEARNS = ("trainer", "controlmodel")
 MANY = 10**6
-SETTLING_S = 1.0  # until who came is served, or who left is forgotten
+SETTLING_S = 1.0  # until a new client is served, or a closed one is forgotten
 SCRAPE_S = 5.0
 
 Watching = Callable[[], contextlib.AbstractContextManager[None]]

@@ -51,7 +51,7 @@ def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def theirs() -> Iterator[int]:
-    """Swergio's own server; its port. It says a line about each message, to nobody here."""
+    """Start Swergio's own server and yield its port. Its line per message is discarded."""
     port = free_port()
     nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with started("-c", THEIRS, HOST, str(port), **nowhere):
@@ -73,7 +73,7 @@ def gateway() -> Iterator[int]:
 
 
 def wait_open(port: int) -> None:
-    """Waits until somebody is let in."""
+    """Wait until the port accepts connections."""
 
     def opened() -> bool:
         try:

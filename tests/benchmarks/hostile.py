@@ -121,7 +121,7 @@ class Neighbour:
             while not self._stop.is_set():
                 message = Message.open(self._side, np.ones(4, "<f4"))
                 fields = encode(message, ASKED[self._side])
-                # from when it was due: who waits for a stalled server is not to be left out
+                # from when it was due, so that waiting for a stalled server counts
                 self._sent[message.root_id.encode()] = due
                 client.execute_command("XADD", key, "*", *fields)
                 due += 1 / RATE

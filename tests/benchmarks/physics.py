@@ -103,7 +103,7 @@ def operations_a_shot() -> tuple[float, float, float]:
     for wind, angle, weight in zip(*controls(BATCHES[0]), strict=True):
         one = (np.array([wind]), np.array([angle]), np.array([weight]))
         _, throw_nodes, flight_nodes = physics._shoot_with_nodes(one, physics.MOST_STEPS)
-        throws.append(len(throw_nodes) - 2)  # nodes stand at the ends of steps; lift-off has two
+        throws.append(len(throw_nodes) - 2)  # nodes are at the ends of steps; lift-off has two
         flights.append(len(flight_nodes) - 1)
         total.append(throws[-1] * swing + flights[-1] * flight)
     return statistics.mean(total), statistics.mean(throws), statistics.mean(flights)

@@ -20,7 +20,7 @@ from tests.chaos.rivals import STREAM, Sender, listening
 from tests.waiting import until
 
 PACE_S = 0.01  # between two numbers
-PATIENCE_S = 15.0  # without an effect, until somebody restarts everything
+PATIENCE_S = 15.0  # without an effect, until everything is restarted
 QUIET_S = 8.0  # without an effect, after the last number: nothing more will come
 
 
@@ -66,7 +66,7 @@ def contest(
     with environments(directory, seed, times, make_crew, mine=False) as environment:
         environment.patience_s = PATIENCE_S
         client = redis.Redis.from_url(environment.server.url, socket_timeout=5.0)
-        # Who subscribes late misses what came before: in their favour.
+        # A late subscriber misses earlier messages, so wait for it: in their favour.
         until(lambda: listening(kind, client, environment.names.run), environment.patience_s)
         with client, Sending(Sender(kind, client, environment.names.run)) as sending:
             seen = harm(environment, faults)
@@ -80,7 +80,7 @@ def contest(
 
 
 def harm(environment: Environment, faults: Sequence[str]) -> list[Seen]:
-    """These faults in an order of the seed's; who stands still afterwards is started anew."""
+    """Play the faults in the order of the seed; restart all processes if progress stops."""
     order = list(faults)
     environment.dice.shuffle(order)
     found = []

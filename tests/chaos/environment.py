@@ -118,12 +118,12 @@ class Environment:
         return found
 
     def is_up(self, name: str) -> bool:
-        """Whether a process has a heartbeat; of others than roomgrad nobody can tell."""
+        """Return whether a process has a heartbeat; True for other contestants, which have none."""
         beats = self.names.alive(f"*~{self.crew.pid(name)}~*")
         return not self.mine or any(self.client.scan_iter(beats, count=1000))
 
     def wait_done(self, entry: tuple[str, str, str, str]) -> float:
-        """Waits until somebody has committed an entry; answers when."""
+        """Wait until an entry is committed; return when."""
         room, type_, group, name = entry
         done = self.names.done(group, room, type_)
         until(lambda: self.client.zscore(done, name) is not None, PATIENCE_S)
@@ -158,7 +158,7 @@ def environments(
     """A stage in a directory of its own; whatever was started is gone afterwards."""
     server = EmbeddedServer.start(directory / "server", die_with_parent=True)
     proxy = Proxy(server.port)
-    retry = Retry(ConstantBackoff(0.01), 3)  # of what is killed with everybody else's
+    retry = Retry(ConstantBackoff(0.01), 3)  # CLIENT KILL closes its idle connections, too
     client = redis.Redis.from_url(server.url, protocol=2, socket_timeout=5.0, retry=retry)
     names = Names(f"chaos-{seed}")
     processes = make_crew(proxy.url, names, directory)

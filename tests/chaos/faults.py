@@ -125,7 +125,7 @@ def overflow(environment: Environment, seen: Seen) -> None:
 
 
 def half_open(environment: Environment, seen: Seen) -> None:
-    """Some connections are dead and nobody is told: packets are dropped, no reset comes."""
+    """Make some connections dead without notice: packets are dropped, no reset comes."""
     environment.proxy.forget(lambda: environment.dice.random() < 0.5)
     environment.wait_progress(20)
 
@@ -230,7 +230,7 @@ TURNOVERS: dict[str, Fault] = {
     "Sentinel: SIGSTOP of the master": freeze_master,
     "Sentinel: SENTINEL FAILOVER": fail_over,
 }
-# What can be done to those who know nothing of scripts, marks and groups.
+# Faults for contestants without scripts, marks and groups.
 COMMON = (
     "kill -9 of a component",
     "kill -9 of several at once",

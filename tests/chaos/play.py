@@ -86,10 +86,10 @@ def harm(environment: Environment, faults: Mapping[str, Fault]) -> list[Seen]:
 
 
 def goal(environment: Environment, messages: int) -> int:
-    """Says after how many numbers the run ends: one that none of them has reached yet.
+    """Set and return after how many numbers the run ends: more than it has reached yet.
 
     Each of the window's numbers opens the one that is a window further on. Those that had to wait
-    for somebody to take them over are far behind the others, and catch up now.
+    for redelivery are far behind the others, and catch up now.
     """
     out = environment.client.hvals(environment.names.memory(OPENER))
     farthest = max(unpack(record)["number"] for record in out)

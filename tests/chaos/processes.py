@@ -55,7 +55,7 @@ class Processes:
         return self._processes[name].pid
 
     def check(self) -> None:
-        """Notes, and starts again, what ended although nobody had ended it."""
+        """Note and restart the processes that ended by themselves."""
         for name, process in self._processes.items():
             if process.poll() is not None:
                 self.unexpected.append(f"{name} ended by itself with {process.returncode}")

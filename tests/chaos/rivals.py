@@ -92,7 +92,7 @@ def listening(kind: str, client: redis.Redis, run: str) -> bool:
         return all(count for _, count in subscribers)
     try:
         return all(client.xinfo_groups(room) for room in rooms)
-    except redis.ResponseError:  # a stream that nobody has made yet
+    except redis.ResponseError:  # a stream that does not exist yet
         return False
 
 

@@ -48,7 +48,7 @@ from roomgrad_swergio.gateway import frames
 from roomgrad_trebuchet.contract import TREBUCHET
 from tests.fuzz import examples
 
-APART = b"\x1f\x1e"  # stands between the fields of an entry, where a target takes one
+APART = b"\x1f\x1e"  # separates the fields of an entry, for targets that take one
 MOST_FRAME = 64 * 1024
 
 
@@ -241,7 +241,7 @@ async def _asked(asked: h11.Request, body: bytes) -> None:
 
     async def receive() -> dict[str, Any]:
         if not left:
-            await asyncio.Event().wait()  # who asks stays
+            await asyncio.Event().wait()  # the client stays connected
         return left.pop()
 
     async def send(message: Any) -> None:

@@ -94,7 +94,7 @@ class Reader:
         return is_client_group(self.name)
 
     def has_to_read(self, entry: str) -> bool:
-        """Whether an entry was not delivered yet."""
+        """Return whether an entry was not delivered yet."""
         return entry_id(entry) > self.read
 
 
@@ -108,7 +108,7 @@ class StoredMessages:
     """Unix time of the server, in microseconds."""
 
     def reads(self, component: str, key: StreamKey) -> bool:
-        """Whether a component has a group on a stream."""
+        """Return whether a component has a group on a stream."""
         return any(reader.component == component for reader in self.readers.get(key, ()))
 
     @cached_property

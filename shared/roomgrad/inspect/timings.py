@@ -164,7 +164,7 @@ def build_trace(
 
 
 def _answers_a_lost_message(stored: StoredMessages, message: MessageHeader) -> bool:
-    """The first message of a root answers the last one of another root, or none."""
+    """Return whether what it answers is missing from the streams that its sender reads."""
     if message.times is None:
         return False
     answered = stored.by_entry.get(message.times.answers, ())

@@ -81,7 +81,7 @@ def retained(stage: Stage) -> float:
 
 
 def bystanders(seconds: float, idle: Figures, busy: Figures) -> Figures:
-    """What each replica more costs that hears the room; half of the messages ring there."""
+    """Return the cost of each further subscriber of a room that half of the messages notify."""
     with staged() as stage:
         stage.enter("pairs", 1)
         stage.enter("bystanders", TOGETHER)
@@ -96,7 +96,7 @@ def bystanders(seconds: float, idle: Figures, busy: Figures) -> Figures:
 
 
 def open_root() -> float:
-    """Bytes of a root that waits for an answer: small batches that nobody takes."""
+    """Return the bytes of a root that waits for an answer: small batches without a reader."""
     with staged() as stage:
         begin = stage.memory()
         words = ("tests.chaos.components", "opener", f"--redis-url={stage.server.url}", "--run=w")

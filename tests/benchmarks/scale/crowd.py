@@ -3,9 +3,9 @@
     python -m tests.benchmarks.scale.crowd {pairs,idle,bystanders} URL FIRST COUNT
 
 `pairs` are runs of two components each, between which one message of 4 KiB is under way. `idle`
-are replicas of one run in which nothing happens. `bystanders` stand in the room of the first pair,
-hear what rings there, and are asked nothing. For each line of its input the process answers how
-many messages its replicas have handled, and how much CPU time it has used.
+are replicas of one run in which nothing happens. `bystanders` subscribe to the room of the
+first pair, receive its notifications, and handle no messages. For each line of its input the
+process answers how many messages its replicas have handled, and how much CPU time it has used.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SYSTEM = System(
     ),
     (PING, PONG, BYSTANDER),
 )
-IDLE_STACK = 256 * 1024  # bytes of a thread: thousands of them stand in one machine
+IDLE_STACK = 256 * 1024  # bytes of a thread: thousands of them share one machine
 
 
 def pair(number: int, handled: dict[tuple[str, int], int]) -> tuple[Component, Component]:

@@ -26,7 +26,7 @@ Figures = dict[str, float]
 
 @dataclass
 class Stage:
-    """One server, and whoever is connected to it."""
+    """One server, and the processes that are connected to it."""
 
     server: EmbeddedServer
     client: redis.Redis
@@ -55,7 +55,7 @@ class Stage:
         return sum(1 for _ in self.client.scan_iter(runs, count=5000))
 
     def look(self) -> Figures:
-        """What everybody has used until now. CPU times are in seconds."""
+        """Return what server and clients have used so far. CPU times are in seconds."""
         info: Any = self.client.info("all")
         found = {
             "at": time.monotonic(),

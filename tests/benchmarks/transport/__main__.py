@@ -57,7 +57,7 @@ def measured(contestant: Contestant, seconds: float, warm_up_s: float = WARM_UP_
     """Rounds a second, after some time to warm up."""
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(address(contestant))
-        for component in COMPONENTS:  # the trainer, who speaks first, comes last
+        for component in COMPONENTS:  # the trainer sends first, so it starts last
             _, lines = start(stack, CHAIN, contestant.kind, component, url, heard=True)
         return speed(lines, seconds, warm_up_s)
 

@@ -25,7 +25,7 @@ TRAINER, CONTROL, SIMULATOR = "trainer", "controlmodel", "simulator"
 COMPONENTS = (SIMULATOR, CONTROL, TRAINER)
 FORWARD, GRADIENT = "FORWARD", "GRADIENT"
 
-# Who hears what, and where it goes on. The trainer's last line is the end of a round.
+# What each component receives, and where it sends it. The trainer's last line ends a round.
 WAYS = {
     CONTROL: {("input", FORWARD): ("model", FORWARD), ("model", GRADIENT): ("input", GRADIENT)},
     SIMULATOR: {("model", FORWARD): ("output", FORWARD), ("output", GRADIENT): ("model", GRADIENT)},
@@ -94,7 +94,7 @@ def _connected(port: int) -> socket.socket:
 
 
 def pubsub(component: str, url: str, as_json: bool) -> None:
-    """SUBSCRIBE and PUBLISH: who is away misses it, and nobody knows."""
+    """Use SUBSCRIBE and PUBLISH: a component that is away misses messages without notice."""
     client = redis.Redis.from_url(url)
     ways = {f"{room}:{type_}".encode(): way for (room, type_), way in WAYS[component].items()}
     listener = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
@@ -112,7 +112,7 @@ def pubsub(component: str, url: str, as_json: bool) -> None:
 
 
 def wait_heard(client: redis.Redis, stream: bool) -> None:
-    """Returns when everybody listens: what was said before would be lost."""
+    """Wait until all components listen: an earlier message would be lost."""
     rooms = [":".join(heard) for ways in WAYS.values() for heard in ways]
     while True:
         try:
@@ -120,7 +120,7 @@ def wait_heard(client: redis.Redis, stream: bool) -> None:
                 heard: Any = [client.xinfo_groups(room) for room in rooms]
             else:
                 heard = [count for _, count in client.pubsub_numsub(*rooms)]
-        except redis.ResponseError:  # a stream that nobody has made yet
+        except redis.ResponseError:  # a stream that does not exist yet
             heard = [False]
         if all(heard):
             return

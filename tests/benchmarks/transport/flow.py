@@ -96,7 +96,7 @@ def array(number: int) -> Any:
 
 
 def pubsub(role: str, url: str, count: int) -> None:
-    """Raw bytes, with RESP2; who is too slow misses some."""
+    """Send raw bytes, with RESP2; a subscriber that is too slow misses some."""
     client = redis.Redis.from_url(url, protocol=2)
     if role == SOURCE:
         while not dict(client.pubsub_numsub("flood"))[b"flood"]:
@@ -160,7 +160,7 @@ def ask(url: str, count: int) -> None:
 
 
 def serve(kind: str, role: str, url: str, count: int) -> None:
-    """Does it; who hears goes on until it is killed."""
+    """Run one role; the receiver runs until it is killed."""
     if kind == "pubsub-raw":
         pubsub(role, url, count)
     elif kind == "client" and role == SOURCE:

@@ -1,4 +1,4 @@
-"""What the benchmarks of the transport stand on: fresh servers, processes, medians of ratios."""
+"""Helpers of the transport benchmarks: fresh servers, processes, medians of ratios."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def findings(client: redis.Redis, url: str) -> list[Finding]:
 
 
 def whole(client: redis.Redis, url: str) -> Iterator[Finding]:
-    """A cluster that lacks a slot refuses all commands by default."""
+    """Check that all slots are served; otherwise a cluster refuses all commands by default."""
     info: Any = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
     lines = (line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)
     state = dict(lines)

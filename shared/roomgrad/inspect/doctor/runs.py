@@ -64,7 +64,7 @@ class Run:
         return [group for group in self.snapshot.groups if not is_client_group(group.name)]
 
     def lives(self, component: str) -> bool:
-        """Whether any replica of a component is alive."""
+        """Return whether any replica of a component is alive."""
         return self.snapshot.replicas(component) > 0
 
     def room(self, key: str) -> str:
@@ -100,7 +100,7 @@ def inspect(client: redis.Redis, names: Names, command: str) -> Run:
 
 
 def permissions(run: Run) -> Iterator[Finding]:
-    """Components that connect as this user need all of these commands."""
+    """Check that the user may run all commands that components need."""
     stand_in = {"KEY": run.names.run_info(), "ROOM": run.names.channel(ERRORS)}
     asked = f"{COMMANDS} {SHARDED if on_cluster(run.client) else NOTIFICATIONS}".split()
     lines = [[stand_in.get(word, word) for word in line.split("|")] for line in asked]
@@ -125,14 +125,14 @@ def permissions(run: Run) -> Iterator[Finding]:
 
 
 def types(run: Run) -> Iterator[Finding]:
-    """Keys of the run that hold another Redis type than they should."""
+    """Report the keys of the run that hold another Redis type than they should."""
     for key in run.snapshot.wrong_types:
         do = f"{run.command} RENAME '{key}' '{key}:other'"
         yield problem("key", f"{key} is of another type", "what names.py says", do, run.name)
 
 
 def missing_groups(run: Run) -> Iterator[Finding]:
-    """Groups of the contract that do not exist."""
+    """Report the groups of the contract that do not exist."""
     if run.system is None:
         found = "the run stores none and no installed system has its components"
         yield ok("contract", f"{found}, so its groups cannot be checked", run.name)
@@ -157,7 +157,7 @@ def missing_groups(run: Run) -> Iterator[Finding]:
 
 
 def unknown_groups(run: Run) -> Iterator[Finding]:
-    """Groups that the contract does not have: history is trimmed without regard to them."""
+    """Report groups that are not in the contract: history is trimmed without regard to them."""
     if run.system is None:
         return
     known = {(run.names.stream(r, t), c) for r, t, c in runs.groups(run.system, run.names)}
@@ -174,7 +174,7 @@ def unknown_groups(run: Run) -> Iterator[Finding]:
 
 
 def unserved(run: Run) -> Iterator[Finding]:
-    """Components without a live replica."""
+    """Report the components without a live replica."""
     waiting: dict[str, list[str]] = defaultdict(list)
     for group in run.groups:
         if run.system and group.name not in run.system.components:
@@ -199,7 +199,7 @@ def unserved(run: Run) -> Iterator[Finding]:
 
 
 def loops(run: Run) -> Iterator[Finding]:
-    """Replicas that send heartbeats although their loop is stuck."""
+    """Report the replicas that send heartbeats although their loop is stuck."""
     for beat in run.snapshot.heartbeats.values():
         trouble = beat.trouble(time.time(), DEFAULTS.handler_timeout_s) if beat else ""
         if beat and trouble:
@@ -208,7 +208,7 @@ def loops(run: Run) -> Iterator[Finding]:
 
 
 def pending(run: Run) -> Iterator[Finding]:
-    """Pending messages of dead consumers, and the oldest pending message of all."""
+    """Report pending messages of dead consumers, and the oldest pending message of all."""
     now_s = run.snapshot.now_us / 1e6
     oldest_s, where = now_s, ""
     for group in run.groups:
@@ -256,7 +256,7 @@ def _abandoned(run: Run, group: ConsumerGroup, held: Any) -> Iterator[Finding]:
 
 
 def dead_letters(run: Run) -> Iterator[Finding]:
-    """Messages that were given up."""
+    """Report the number of dead letters."""
     if count := run.snapshot.dead_letters:
         do = f"roomgrad dead list --run {run.name}"
         yield warning("dead letters", str(count), "none", do, run.name)
@@ -265,7 +265,7 @@ def dead_letters(run: Run) -> Iterator[Finding]:
 
 
 def history(run: Run) -> Iterator[Finding]:
-    """Streams that cannot be trimmed because of a slow group."""
+    """Report the streams that cannot be trimmed because of a slow group."""
     known = set(run.system.components) if run.system else None
     for stream in run.snapshot.streams:
         too_many = stream.length > MUCH * DEFAULTS.history_entries
@@ -285,7 +285,7 @@ def history(run: Run) -> Iterator[Finding]:
 
 
 def overdue(run: Run) -> Iterator[Finding]:
-    """Delayed messages that should have been sent."""
+    """Report the delayed messages that should have been sent."""
     for component, (_, late) in sorted(run.snapshot.delayed.items()):
         if late:
             do = f"start it ({run.start(component)}); if it is alive, read its log"
@@ -294,7 +294,7 @@ def overdue(run: Run) -> Iterator[Finding]:
 
 
 def stuck(run: Run) -> Iterator[Finding]:
-    """Memory of open roots while no message of any root is under way."""
+    """Report memory of open roots while no message of any root is under way."""
     delayed = any(count for count, _ in run.snapshot.delayed.values())
     if delayed or any(group.behind for group in run.snapshot.groups):
         return

@@ -60,7 +60,7 @@ def _text(value: bytes | str) -> str:
 
 
 def version(server: Server) -> Iterator[Finding]:
-    """A version that is too old was refused when the server was connected to."""
+    """Report the version; one that is too old was already refused on connecting."""
     oldest = " or ".join(f"{name} {'.'.join(map(str, least))}" for name, least in OLDEST.items())
     found = check_version(server.client)
     if found is None:
@@ -71,7 +71,7 @@ def version(server: Server) -> Iterator[Finding]:
 
 
 def refusals(server: Server) -> Iterator[Finding]:
-    """Commands that the server refused, so that their answers cannot be checked."""
+    """Report the commands that the server refused, so that their answers cannot be checked."""
     rights = {"INFO": "+info", "CONFIG GET": "+config|get"}
     for name, why in server.refused.items():
         yield warning(
@@ -84,12 +84,12 @@ def refusals(server: Server) -> Iterator[Finding]:
 
 
 def configuration(server: Server) -> Iterator[Finding]:
-    """The settings that would lose data."""
+    """Check the settings that can lose data."""
     return settings.check(server.config, server.command)
 
 
 def memory(server: Server) -> Iterator[Finding]:
-    """A server that is full refuses all commits."""
+    """Check the memory: a server that is full refuses all commits."""
     most, used = int(server.info.get("maxmemory", 0)), int(server.info.get("used_memory", 0))
     if not most:
         yield ok("memory", f"{used:,} bytes, without a limit")
@@ -104,7 +104,7 @@ def memory(server: Server) -> Iterator[Finding]:
 
 
 def disk(server: Server) -> Iterator[Finding]:
-    """Whether the last writes to the disk succeeded."""
+    """Check whether the last writes to the disk succeeded."""
     stops = server.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
     stops = stops and bool(server.config.get("save", "yes"))
     for field, about, level, do in (
@@ -126,7 +126,7 @@ def disk(server: Server) -> Iterator[Finding]:
 
 
 def acknowledged(server: Server) -> Iterator[Finding]:
-    """Labels are acknowledged when WAITAOF says that they are on disk."""
+    """Check WAITAOF: labels are acknowledged when it says that they are on disk."""
     if server.info.get("role") == "slave":
         return  # a replica accepts no writes
     try:
@@ -139,7 +139,7 @@ def acknowledged(server: Server) -> Iterator[Finding]:
 
 
 def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Finding]:
-    """Leases and delayed messages use the server's clock; heartbeats use both clocks."""
+    """Compare the clocks: leases and delays use the server's, heartbeats use both."""
     before = now()
     try:
         seconds, micros = server.client.time()
@@ -161,7 +161,7 @@ def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Find
 
 
 def replication(server: Server) -> Iterator[Finding]:
-    """A replica refuses commits; a failover loses writes that no replica has."""
+    """Check replication: a replica refuses commits; a failover loses unreplicated writes."""
     info = server.info
     if info.get("role") == "slave":
         master = f"redis://{info.get('master_host')}:{info.get('master_port')}"
