@@ -278,7 +278,7 @@ class Store:
         return {each["name"].decode(errors="replace"): each for each in found}
 
     async def is_alive(self, component: str) -> bool:
-        """Whether a replica of this component has a heartbeat."""
+        """Return whether a replica of this component has a heartbeat."""
         pattern = re.sub(r"([\[\]?*])", r"\\\1", self.names.alive(component)) + "~*"
 
         async def attempt(client: Client) -> bool:

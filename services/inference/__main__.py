@@ -19,7 +19,7 @@ from .settings import InferenceSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Ask, print, and answer the exit code."""
+    """Ask, print the answer, and return the exit code."""
     try:
         settings = load(InferenceSettings, argv)
         with _client(settings) as client:

@@ -1,4 +1,4 @@
-"""The trebuchet: rooms, payloads and who listens, on one page.
+"""The trebuchet: rooms, payloads and consumers, on one page.
 
 trainer -FORWARD->  input  - controlmodel -FORWARD->  model - simulator    -FORWARD->  output
 trainer -GRADIENT-> output - simulator    -GRADIENT-> model - controlmodel -GRADIENT-> input

@@ -1,4 +1,4 @@
-"""What the ledgers in Redis say of a training: how far it is, what was lost or doubled."""
+"""The ledgers of a training in Redis: its progress, and what was lost or doubled."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Loss(NamedTuple):
     step: int
     loss: float
     miss_m: float = math.nan
-    """Of a trebuchet alone."""
+    """NaN if the system records no miss."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Ledger:
 
     @property
     def mean_staleness(self) -> float:
-        """Steps between the weights that made a forward and those its gradient was applied to."""
+        """Mean steps between the weights of a forward and those its gradient was applied to."""
         return self.staleness / self.applied if self.applied else 0.0
 
 
 def read(client: redis.Redis, names: Names) -> Ledger:
-    """The counters now, all of one moment."""
+    """Return the counters, read in one transaction."""
     with client.pipeline(transaction=True) as together:
         together.hmget(names.counters(TRAINER), "sent", "finished", "dead")
         together.hmget(names.counters(CONTROLMODEL), "applied", "distinct", "staleness")
@@ -81,25 +81,25 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
 
 
 def losses(client: redis.Redis, names: Names) -> list[Loss]:
-    """The losses of all batches that are kept, by step."""
+    """Return the stored losses of all batches, by step."""
     return sorted(_loss(value) for value in client.hvals(names.table(LOSSES)))
 
 
 def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMODEL) -> str:
-    """The SHA-256 of the parameters, by `hash_parameters`; empty where there is no model yet."""
+    """Return the `hash_parameters` of the model; empty if there is no model yet."""
     stored = client.hget(names.model(component), "weights")
     return hash_parameters(stored) if isinstance(stored, bytes) else ""
 
 
 def hash_parameters(safetensors: bytes) -> str:
-    """The SHA-256 of the parameter bytes alone, in the order of their names."""
+    """Return the SHA-256 of the parameter bytes alone, in the order of their names."""
     from roomgrad.inspect import weights  # needs the package safetensors, of `roomgrad[cli]`
 
     return weights.sha256(weights.read(safetensors))
 
 
 def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
-    """Batches are numbered from 0, and the loss of one is known before it is finished."""
+    """Return the newest loss: batches count from 0, and store theirs before they finish."""
     near = [finished + ahead for ahead in (1, 0, -1, -2)]
     found = client.hmget(names.table(LOSSES), [str(number) for number in near])
     return next((_loss(value) for value in found if value), None)

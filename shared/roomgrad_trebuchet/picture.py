@@ -1,4 +1,4 @@
-"""Draws what was learned: the learning curve, and shots before and after.
+"""Draw what was learned: the learning curve, and shots before and after.
 
 python -m roomgrad_trebuchet.picture measured.npz trebuchet.png
 """
@@ -47,7 +47,7 @@ def draw(measured: Measured, path: str | Path) -> None:
     """Write the picture.
 
     `measured` holds step, loss, miss of shape `(steps,)`, wind and target `(shots,)`, and the
-    trajectories after, and before where they are known, `(shots, frames, 2)` in m from the pivot.
+    trajectories after, and before if they are known, `(shots, frames, 2)` in m from the pivot.
     """
     with plt.rc_context(STYLE):
         rows = [name for name in ("before", "after") if name in measured]
@@ -108,7 +108,7 @@ def _share_limits(panels: Sequence[Axes]) -> None:
 
 
 def _smooth(values: Array, half_width: int = 12) -> Array:
-    """A running geometric mean, which is a running mean on a log axis; shorter at the ends."""
+    """Return a running geometric mean (a mean on a log axis), shorter at the ends."""
     logs = np.log(np.maximum(values, 1e-9))
     totals = np.concatenate([[0.0], np.cumsum(logs)])
     index = np.arange(len(logs))

@@ -1,4 +1,4 @@
-"""What the system brings to roomgrad."""
+"""The plugin of the system for roomgrad."""
 
 from __future__ import annotations
 

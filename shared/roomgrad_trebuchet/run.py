@@ -59,7 +59,7 @@ class Training:
     first_loss_s: float
     """From the start of the command until the first loss."""
     steps: int
-    """How many batches were finished meanwhile; fewer than in all if the run was continued."""
+    """Batches finished in that time; fewer than in all if the run was continued."""
 
 
 def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:

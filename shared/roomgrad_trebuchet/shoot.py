@@ -1,4 +1,4 @@
-"""Asks a running system to shoot: pairs of wind and target in, shots out."""
+"""Ask a running system to shoot: pairs of wind and target in, shots out."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ class Shots:
     distance: Float32
     """m"""
     status: NDArray[np.int8]
-    """0, or the simulator's reason why the trebuchet did not shoot."""
+    """0, or the simulator's code for why the trebuchet did not shoot."""
     trajectories: Float32 | None = None
     """`(batch, frames, 2)`: x and y in m from the pivot."""
 
     @property
     def miss(self) -> Float32:
-        """How far from the target each shot lands, in m."""
+        """Distance between each shot and its target, in m."""
         miss: Float32 = np.abs(self.distance - self.target)
         return miss
 
     def row(self, index: int) -> dict[str, float | int]:
-        """One shot as a person or a CSV file names it."""
+        """Return one shot by the names in the printed answer and the CSV file."""
         return {
             "angle_deg": round(float(self.angle[index]), 3),
             "weight_kg": round(float(self.weight[index]), 3),
@@ -56,7 +56,7 @@ class Shots:
 
 
 def ask(client: Client, pairs: Float32, *, frames: int = 0, timeout_s: float = 10.0) -> Shots:
-    """Shots at `pairs`, `(batch, 2)` of wind in m/s and target in m. Raises NoAnswer."""
+    """Return shots at `pairs`, `(batch, 2)` of wind in m/s and target in m. Raises NoAnswer."""
     fields = {"FRAMES": np.array(frames, dtype="<i8")} if frames else {}
     answer = client.ask(
         INPUT,
@@ -71,13 +71,13 @@ def ask(client: Client, pairs: Float32, *, frames: int = 0, timeout_s: float = 1
 
 
 def ask_many(client: Client, pairs: Float32, *, timeout_s: float = 10.0) -> list[Shots]:
-    """As `ask`, in batches that stay small on the wire."""
+    """Ask in batches, so that the messages stay small."""
     starts = range(0, len(pairs), BATCH)
     return [ask(client, pairs[at : at + BATCH], timeout_s=timeout_s) for at in starts]
 
 
 def held_out(count: int = 1000) -> Float32:
-    """Pairs `(count, 2)` that no training sees, always the same."""
+    """Return pairs `(count, 2)` that no training sees, always the same."""
     random = np.random.default_rng(HELD_OUT_SEED)
     wind = random.standard_normal(count) * 5.0
     target = random.uniform(20.0, 100.0, count)
@@ -85,14 +85,14 @@ def held_out(count: int = 1000) -> Float32:
 
 
 def spread(pairs: Float32, count: int = 8) -> Float32:
-    """A few of the pairs, `(count, 2)`, whose targets lie far apart, the nearest first."""
+    """Return a few pairs, `(count, 2)`, with targets far apart, the nearest first."""
     wanted = np.linspace(24.0, 96.0, count)
     chosen = [int(np.abs(pairs[:, 1] - each).argmin()) for each in wanted]
     return pairs[chosen]
 
 
 def shots_of(pairs: Float32, distance: Any, fields: Any) -> Shots:
-    """The shots that an answer describes. Raises NoAnswer when it says too little."""
+    """Return the shots in an answer. Raises NoAnswer if a field is missing."""
     if missing := [name for name in ("ANGLE", "WEIGHT", "STATUS") if name not in fields]:
         raise NoAnswer(f"the simulator's answer has no {', '.join(missing)}: update or replace it")
     return Shots(

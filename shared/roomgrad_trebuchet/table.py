@@ -1,4 +1,4 @@
-"""Reads pairs of wind and target from a CSV file, and writes them back with their shots."""
+"""Read pairs of wind and target from a CSV file, and write them back with their shots."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file as they stand there, and the numbers in them."""
+    """The rows of a file, unchanged, and the numbers in them."""
 
     columns: Sequence[str]
     rows: Sequence[dict[str, str]]
@@ -30,7 +30,7 @@ class Table:
 
 
 def read(path: str) -> Table:
-    """The table in a file, or on stdin for `-`. Raises SettingsError with line and column."""
+    """Return the table of a file, or stdin for `-`. Raises SettingsError with line and column."""
     try:
         if path == "-":
             return _read(sys.stdin, "stdin")
@@ -43,7 +43,7 @@ def read(path: str) -> Table:
 
 
 def write(table: Table, shots: Iterable[Shots], file: TextIO) -> None:
-    """The rows of the table with the results of their shots."""
+    """Write the rows of the table with the results of their shots."""
     results = [each.row(index) for each in shots for index in range(len(each.wind))]
     columns = list(dict.fromkeys([*table.columns, *(results[0] if results else ())]))
     writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
@@ -71,7 +71,7 @@ def _read(file: TextIO, path: str) -> Table:
 
 
 def _number(text: str | None, path: str, line: int, column: str) -> float:
-    """A number that is finite in float32, as the rooms carry it."""
+    """Return a number that is finite in float32. Raises SettingsError."""
     try:
         number = float(text or "")
     except ValueError:

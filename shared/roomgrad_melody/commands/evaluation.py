@@ -1,4 +1,4 @@
-"""How well the network predicts a rater. Pure functions of arrays."""
+"""Scores of the network's predictions of a rater. Pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from roomgrad_melody.genome import Genomes, random_genomes
 
 MELODIES = 2000
 SEED, DRAW = 20, 2**41
-"""Of the random melodies on which every run is evaluated, whatever its own seed is."""
+"""Fixed, so that all runs are evaluated on the same random melodies."""
 
 BINS = 10
 
 
 @dataclass(frozen=True)
 class Scores:
-    """How well ratings are predicted."""
+    """Scores of predicted ratings."""
 
     accuracy: float
     """Share of the melodies whose likeliest rating is the rater's."""
@@ -27,18 +27,18 @@ class Scores:
     """Mean distance of the expected rating from the rater's."""
 
     ece: float
-    """Expected calibration error: how far the chance that the network gives its likeliest rating
-    is from how often that is right, mean over ten bins of that chance, weighed by their melodies.
+    """Expected calibration error: distance between the probability of the likeliest rating and
+    the share of melodies where it is right, mean over ten bins, weighted by their melodies.
     """
 
 
 def melodies() -> Genomes:
-    """The melodies on which runs are evaluated, `(2000, 128)`."""
+    """Return the melodies on which runs are evaluated, `(2000, 128)`."""
     return random_genomes(SEED, DRAW, MELODIES)
 
 
 def scores(probs: NDArray[np.float64], ratings: NDArray[np.int64]) -> Scores:
-    """The scores of `(n, 6)` probabilities against the ratings `(n,)` of the rater."""
+    """Return the scores of `(n, 6)` probabilities against the ratings `(n,)` of the rater."""
     probs = np.asarray(probs, np.float64)
     right = probs.argmax(axis=1) == ratings
     expected = probs @ np.arange(probs.shape[1])

@@ -24,7 +24,7 @@ STDOUT = "-"
 
 
 def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -> None:
-    """Write the ratings of a run; a file is there as a whole, or not at all."""
+    """Write the ratings of a run; the file is replaced as a whole, or not at all."""
     names = Names(run or MELODY.name)
     format = format or ("csv" if file == STDOUT else formats.format_of(Path(file)))
     with (
@@ -43,10 +43,10 @@ def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -
 
 
 def rows(entries: Iterable[dict[str, Any]], latest: bool = False) -> list[Row]:
-    """The revisions of labels that count, in their order.
+    """Return the revisions of labels that count, in their order.
 
-    Whoever takes a rating back takes all earlier ones of that melody along: it has no label then.
-    latest: of each melody the last one alone.
+    If a rating is taken back, all earlier ratings of that melody are dropped with it.
+    latest: keep the last revision of each melody only.
     """
     kept: dict[str, list[tuple[int, Row]]] = {}
     for place, entry in enumerate(entries):

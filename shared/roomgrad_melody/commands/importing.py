@@ -1,4 +1,4 @@
-"""`roomgrad labels import`: labels of a file go to the learner, all of them or none."""
+"""`roomgrad labels import`: send the labels of a file to the learner, all or none."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
 from roomgrad_melody.formats import Row
 from roomgrad_melody.genome import texts
 
-OUTCOME_S = 60.0  # how long the learner may take
-LOOK_S = 1.0  # between two looks whether it lives
-SHOWN = 20  # of what is wrong
+OUTCOME_S = 60.0  # limit for the learner's outcome
+LOOK_S = 1.0  # between two checks that the learner is alive
+SHOWN = 20  # problems or conflicts that are printed
 
 Records = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Import:
-    """An import as it was asked for."""
+    """The options of an import."""
 
     file: Path
     format: str | None
@@ -45,18 +45,18 @@ class Import:
 
 @dataclass(frozen=True)
 class Sorted:
-    """The rows of a file, by what would become of them; all revisions of a melody together."""
+    """The rows of a file by their result; all revisions of a melody have the same one."""
 
     new: list[Row]
     same: list[Row]
-    """Melodies whose last rating in the file is the one that they have."""
+    """Melodies whose last rating in the file equals the stored one."""
 
     other: list[Row]
-    """Melodies that have another rating: conflicts."""
+    """Conflicts: melodies whose stored rating differs."""
 
 
 def run(asked: Import, run: str, redis_url: str) -> None:
-    """Import, or say what would happen. Raises RoomgradError with nothing imported."""
+    """Import the file, or print what would be imported. Raises RoomgradError."""
     rows = _read(asked)
     with Client(MELODY, run, redis_url, password_file(), name="import") as client:
         if not client.redis.exists(client.names.run_info()):
@@ -76,7 +76,7 @@ def run(asked: Import, run: str, redis_url: str) -> None:
 
 
 def _read(asked: Import) -> list[Row]:
-    """The rows of the file. Raises RoomgradError when some lines are wrong and must not be."""
+    """Return the rows of the file. Raises RoomgradError for wrong lines, unless skipped."""
     found = formats.read(asked.file, asked.format)
     for problem in found.problems[:SHOWN]:
         print(f"{asked.file}: {problem}", file=sys.stderr)
@@ -92,13 +92,13 @@ def _read(asked: Import) -> list[Row]:
 
 
 def labels(client: Client) -> Records:
-    """The labels that stand, by melody."""
+    """Return the stored labels by melody."""
     found: Any = client.redis.hgetall(client.names.table("labels"))
     return {name.decode(): unpack(value) for name, value in found.items()}
 
 
 def sort(rows: Sequence[Row], standing: Records) -> Sorted:
-    """What each row meets."""
+    """Sort the rows by whether a label of their melody is stored, and which."""
     names = _melodies(rows)
     last = dict(zip(names, rows, strict=True))
     found = Sorted([], [], [])
@@ -113,7 +113,7 @@ def sort(rows: Sequence[Row], standing: Records) -> Sorted:
 
 
 def chosen_of(rows: Sequence[Row], found: Sorted, on_conflict: str) -> list[Row]:
-    """The rows that are sent, in their order."""
+    """Return the rows to send, in their order."""
     wanted = {id(row) for row in found.new}
     if on_conflict == "replace":
         wanted |= {id(row) for row in found.other}
@@ -125,7 +125,7 @@ def _melodies(rows: Sequence[Row]) -> list[str]:
 
 
 def _refuse(asked: Import, found: Sorted, standing: Records, names: Names) -> None:
-    """Raises RoomgradError when ratings differ and nobody has said which ones count."""
+    """Raise RoomgradError if ratings differ and `on_conflict` is "error"."""
     if asked.on_conflict != "error" or not found.other:
         return
     for row, name in list(zip(found.other, _melodies(found.other), strict=True))[:SHOWN]:
@@ -156,7 +156,7 @@ def _left(asked: Import, found: Sorted) -> int:
 
 
 def _send(client: Client, rows: Sequence[Row], asked: Import) -> None:
-    """One message, of which the learner takes all or nothing; returns when it has."""
+    """Send the rows as one message, and return when the learner has stored all of them."""
     message = Message.open(
         USER,
         type=CUSTOM,
@@ -186,7 +186,7 @@ def _send(client: Client, rows: Sequence[Row], asked: Import) -> None:
 
 
 def _outcome(client: Client, message: Message, after: dict[str, bytes]) -> bool:
-    """Whether the labels are stored by now; waits a moment. Raises RoomgradError if refused."""
+    """Wait a moment, return whether the labels are stored. Raises RoomgradError if refused."""
     found: Any = client.redis.xread(after, count=1000, block=round(LOOK_S * 1000))  # type: ignore[arg-type]
     for key, entries in found or ():
         for entry, fields in entries:

@@ -1,4 +1,4 @@
-"""Keys of a person at a terminal, or lines where the input is none."""
+"""Keys of a person at a terminal, or lines if standard input is no terminal."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ END = Key("q")
 
 
 class Keys(Protocol):
-    """Where the keys of a person come from."""
+    """A source of a person's keys."""
 
     def next(self, seconds: float) -> Key | None:
-        """The next key, or None if none came in time."""
+        """Return the next key, or None if none came in time."""
 
     def next_of(self, wanted: Collection[str], seconds: float) -> Key | None:
-        """The next key if it is one of these or quits; None if it is another, or none came."""
+        """Return the next key if it is wanted or quits; None if it is another, or none came."""
 
 
 @contextmanager
 def source() -> Iterator[Keys]:
-    """The keys of standard input."""
+    """Yield the keys of standard input."""
     if sys.stdin.isatty():
         with _unbuffered() as descriptor:
             yield Terminal(descriptor)
@@ -51,30 +51,30 @@ def source() -> Iterator[Keys]:
 
 
 class Terminal:
-    """Keys as they are pressed; what is pressed too early is lost."""
+    """Keys as they are pressed; `next_of` discards keys that are not wanted."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._pressed: list[Key] = []
 
     def next(self, seconds: float) -> Key | None:
-        """The next key, or None if none came in time."""
+        """Return the next key, or None if none came in time."""
         if not self._pressed:
             if not _readable(self._descriptor, seconds):
                 return None
             text = os.read(self._descriptor, BYTES).decode(errors="replace").lower()
-            # Arrows and the like come as several characters, of which the first is that of Esc.
+            # Arrow keys and the like arrive as several characters, the first of which is Esc.
             self._pressed = [Key(each) for each in ([text] if text[:1] == ESC else text)] or [END]
         return self._pressed.pop(0)
 
     def next_of(self, wanted: Collection[str], seconds: float) -> Key | None:
-        """The next key if it is one of these or quits; None if it is another, or none came."""
+        """Return the next key if it is wanted or quits; None if it is another, or none came."""
         key = self.next(seconds)
         return key if key is not None and (key.quits or key.text in wanted) else None
 
 
 class Lines:
-    """Lines of a file or a pipe, each as good as a key; its end quits."""
+    """Lines of a file or a pipe, each treated as a key; the end of the input quits."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -83,13 +83,13 @@ class Lines:
         self._ahead: Key | None = None
 
     def next(self, seconds: float) -> Key | None:
-        """The next line that is not blank, or None if none came in time."""
+        """Return the next line that is not blank, or None if none came in time."""
         key = self._peek(seconds)
         self._ahead = None
         return key
 
     def next_of(self, wanted: Collection[str], seconds: float) -> Key | None:
-        """The next line if it is one of these or quits; any other stays for `next`."""
+        """Return the next line if it is wanted or quits; keep any other line for `next`."""
         early = self._ahead is not None
         key = self._peek(seconds)
         if key is None or key.quits or key.text in wanted:
@@ -119,7 +119,7 @@ class Lines:
 
 @contextmanager
 def _unbuffered() -> Iterator[int]:
-    """Keys as they are pressed, and not shown; Ctrl+C still interrupts."""
+    """Deliver keys as they are pressed, without echo; Ctrl+C still interrupts."""
     import termios
     import tty
 

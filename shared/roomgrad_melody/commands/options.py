@@ -15,7 +15,7 @@ from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan, Value, counted
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LABELLING, LEARNER, MELODY
 
-RATER = "rater"  # answers the questions in a person's place; in no contract
+RATER = "rater"  # a program that answers the questions; in no contract
 QUESTIONS = 5  # in a round
 FIRST_ROUND = 2  # the generation by which there are enough candidates for questions
 NEVER = 1_000_000
@@ -26,7 +26,7 @@ LabelsFile = Annotated[str, Option(metavar="FILE", help="Labels with which a new
 
 @dataclass(frozen=True)
 class Melody:
-    """`roomgrad up melody`: for people, who rate on its page or in a terminal. It has no end."""
+    """`roomgrad up melody`: for people; they rate on its page or in a terminal. It has no end."""
 
     seed: typed.Seed = 0
     strategy: Strategy = ""
@@ -74,12 +74,12 @@ class Unattended:
 
     @property
     def given(self) -> int:
-        """How many random melodies are rated before the run begins."""
+        """Number of random melodies that are rated before the run begins."""
         return min(self.seed_labels, self.labels)
 
     @property
     def rounds(self) -> int:
-        """How often questions are asked."""
+        """Number of rounds of questions."""
         return -(-(self.labels - self.given) // QUESTIONS)
 
     @property

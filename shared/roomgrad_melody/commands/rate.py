@@ -19,24 +19,24 @@ from roomgrad_melody.genome import from_text
 from roomgrad_melody.questions import Given, Question
 from roomgrad_melody.rows import counted
 
-LOOK_S = 0.3  # between two looks whether there is something to rate
-BACK_S = 10.0  # until the learner has taken a rating back
-EVERYTHING = 1000  # questions, more than are ever open
-SKIPPED = 20  # melodies that come last, as somebody skipped them
+LOOK_S = 0.3  # between two checks for a question
+BACK_S = 10.0  # limit for the learner to take a rating back
+EVERYTHING = 1000  # more questions than are ever open
+SKIPPED = 20  # newest skipped melodies, which are asked last
 
 HELP = "0-5 rates · s skips · u takes the last rating back · q quits"
 
 
 def own_name() -> str:
-    """The name of the account, under which somebody rates who names no other."""
+    """Return the name of the account, the default name of the rater."""
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no account has this number, as in some containers
+    except (KeyError, OSError):  # no account has this user ID, as in some containers
         return "somebody"
 
 
 def run(rater: str, run: str, redis_url: str) -> None:
-    """Ask until the rater has had enough, or the input ends."""
+    """Ask until the rater quits or the input ends."""
     rater = questions.checked_name(rater)
     with Client(MELODY, run, redis_url, password_file(), name="rate") as client:
         if not heartbeats.find(client.redis, client.names, LEARNER):
@@ -53,7 +53,7 @@ def run(rater: str, run: str, redis_url: str) -> None:
 
 
 class Table:
-    """Where somebody sits and rates."""
+    """A session of one rater."""
 
     def __init__(self, client: Client, rater: str, keys: Keys) -> None:
         self._client = client
@@ -63,7 +63,7 @@ class Table:
         self._given = 0
 
     def sit(self) -> None:
-        """One question after the other."""
+        """Ask one question after the other."""
         for question in self._questions():
             print(f"\n{roll(from_text(question.melody))}", flush=True)
             if question.again:
@@ -90,10 +90,10 @@ class Table:
                 self._take_back()
 
     def _answered(self, question: Question) -> bool:
-        """Whether to go on: the question was answered, skipped, or another one is wanted."""
+        """Handle keys until the question is done; return False if the rater quits."""
         while True:
             key = self._keys.next(questions.LEASE_S / 2)
-            if key is None:  # still here: the question stays theirs
+            if key is None:  # no key yet: renew the lease
                 questions.lease(self._client, self._rater, 1, skipped=self._skipped)
                 continue
             if key.quits:
@@ -135,15 +135,15 @@ class Table:
         self._wait_for(last[0].melody)
 
     def _wait_for(self, melody: str) -> None:
-        """Until the learner asks for this melody again."""
+        """Wait until the learner asks for this melody again."""
         self._skipped = [each for each in self._skipped if each != melody]
         until = time.monotonic() + BACK_S
         while time.monotonic() < until:
             leased = questions.lease(self._client, self._rater, EVERYTHING, skipped=self._skipped)
             taken = {question.melody for question in leased}
-            # who holds another question is asked that one first
+            # a question that is held is asked first, so release the others
             questions.release(self._client, self._rater, sorted(taken - {melody}))
-            # before the learner has seen what was taken back, the question is the old one
+            # until the learner has taken the rating back, the question is the old one
             if melody in taken and questions.is_open(self._client, melody):
                 return
             time.sleep(0.02)

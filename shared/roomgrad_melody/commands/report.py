@@ -1,4 +1,4 @@
-"""What an unattended run came to."""
+"""The report of an unattended run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-GUESSES = 20  # answers at the beginning and at the end
+GUESSES = 20  # first and last answers that are compared
 
 
 @dataclass(frozen=True)
 class Point:
-    """One generation: how many labels there were, and what the rater says of it."""
+    """One generation: the number of labels then, and its mean rating by the rater."""
 
     generation: int
     labels: int
@@ -29,7 +29,7 @@ class Report:
 
     run: str
     labels: int
-    """All labels; `seed_labels` of them stood before the run began."""
+    """All labels; `seed_labels` of them were stored before the run began."""
 
     seed_labels: int
     generations: int
@@ -40,7 +40,7 @@ class Report:
     """Mean rating of the last generation by the rater itself."""
 
     first_true_mean_rating: float
-    """That of the generation with which breeding began."""
+    """Mean rating of the first generation by the rater itself."""
 
     mean_rating: float
     """Mean expected rating of the last generation, by the network."""
@@ -52,10 +52,10 @@ class Report:
     mae: float
     ece: float
     lost: int
-    """Batches and answers that are nowhere; see `standing.Account`."""
+    """Batches and answers that were lost; see `standing.Account`."""
 
     duplicates: int
-    """Steps and revisions of labels that stand twice; see `standing.Account`."""
+    """Steps and revisions of labels that were applied twice; see `standing.Account`."""
 
     dead: int
     training_runs: int
@@ -73,12 +73,12 @@ class Report:
     """Mean expected rating of each generation."""
 
     guesses: list[tuple[int, float]] = field(default_factory=list)
-    """For each answer: how many labels there were, and how far the network's guess was off."""
+    """For each answer: the number of labels then, and the error of the network's guess."""
 
     logs: str = ""
 
     def json(self) -> str:
-        """The figures as one line."""
+        """Return the figures as one line of JSON."""
         figures = asdict(self)
         for name in ("curve", "means", "guesses", "logs"):
             del figures[name]

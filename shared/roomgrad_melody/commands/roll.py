@@ -8,7 +8,7 @@ NOTE, HELD, REST, BAR = "██", "▓▓", " ·", "│"
 
 
 def roll(genome: Genomes) -> str:
-    """One `(128,)`, the highest degree on top; a note that goes on is lighter than its begin."""
+    """Draw one `(128,)`, the highest degree on top; a held note is lighter than its start."""
     notes = degrees(genome).tolist()
     lines = []
     for degree in reversed(range(8)):

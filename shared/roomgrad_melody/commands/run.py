@@ -46,7 +46,7 @@ class MelodyRun:
 
     @property
     def chosen(self) -> Melody | Unattended:
-        """The run for people or the unattended one. Raises SettingsError for mixed options."""
+        """Options for people or unattended. Raises SettingsError for mixed options."""
         numbers = {
             "labels": self.labels,
             "seed_labels": self.seed_labels,

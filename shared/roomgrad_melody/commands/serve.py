@@ -49,7 +49,7 @@ def _welcome(console: Console, session: Session, page: str) -> None:
 
 
 def _watch(console: Console, session: Session) -> None:
-    """Show one line about what happens."""
+    """Show the state of the run in one line."""
     with StatusLine(console) as status:
         while True:
             now = session.poll(standing.read)

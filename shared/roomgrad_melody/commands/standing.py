@@ -1,4 +1,4 @@
-"""How far a melody maker is, and whether anything was lost or doubled, by what Redis holds."""
+"""The state of a run in Redis: its progress, and what was lost or doubled."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHUNK = 1000  # entries of a stream that are read at once
 
 @dataclass(frozen=True)
 class Standing:
-    """One moment of a run."""
+    """The state of a run at one moment."""
 
     generation: int = -1
-    """-1 before there is one."""
+    """-1 before the first one."""
 
     rated: bool = False
     allowed: int = -1
-    """In lock-step: the last generation behind which nothing is left to do."""
+    """In lock-step: the last generation that has no work left."""
 
     mean: float = 0.0
     """Expected rating of the generation that was rated last, by the network."""
@@ -42,7 +42,7 @@ class Standing:
 
     batch: int = 0
     batches: int = 0
-    """Of the training run that is open; 0 while there is none."""
+    """Batches of the open training run; 0 if none is open."""
 
     sent: int = 0
     finished: int = 0
@@ -54,7 +54,7 @@ class Standing:
 
 
 def read(client: redis.Redis, names: Names) -> Standing:
-    """How far the run is now, all of one moment."""
+    """Return the state of the run, read in one transaction."""
     with client.pipeline(transaction=True) as together:
         together.hget(names.table("population"), "now")
         together.hget(names.table("learning"), "now")
@@ -94,7 +94,7 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
 
 
 def population(client: redis.Redis, names: Names) -> tuple[int, Genomes]:
-    """Number and genomes `(n, 128)` of the generation now; -1 and none before there is one."""
+    """Return number and genomes `(n, 128)` of this generation; -1 and none before the first."""
     found = client.hget(names.table("population"), "now")
     if not isinstance(found, bytes):
         return -1, np.empty((0, 128), np.uint8)
@@ -103,7 +103,7 @@ def population(client: redis.Redis, names: Names) -> tuple[int, Genomes]:
 
 
 def best(client: redis.Redis, names: Names) -> tuple[int, Genomes, NDArray[np.float64]]:
-    """The best melodies of the last rated generation: its number, `(n, 128)`, ratings `(n,)`."""
+    """Return the best of the last rated generation: its number, `(n, 128)`, ratings `(n,)`."""
     found = client.hget(names.table("population"), "best")
     if not isinstance(found, bytes):
         return -1, np.empty((0, 128), np.uint8), np.empty(0)
@@ -120,19 +120,19 @@ def weights_sha256(client: redis.Redis, names: Names) -> str:
 
 
 def means(client: redis.Redis, names: Names) -> dict[int, float]:
-    """The mean expected rating of each generation, by the network as it was then."""
+    """Return the mean expected rating of each generation, by the network as it was then."""
     found: Any = client.hgetall(names.table("generations"))
     return {int(number): float(unpack(value)["mean"]) for number, value in found.items()}
 
 
 def guesses(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
-    """What was answered and what the network had guessed, in the order of the answers."""
+    """Return the answers and the network's guesses, in the order of the answers."""
     found: Any = client.hgetall(names.table("curve"))
     return [unpack(found[number]) for number in sorted(found, key=int)]
 
 
 def log(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
-    """Every revision of every label, in the order in which they were stored."""
+    """Return every revision of every label, in the order in which they were stored."""
     return [unpack(fields[b"m"]) for _, fields in _entries(client, names.log(LABELS_LOG))]
 
 
@@ -149,26 +149,26 @@ def _entries(client: redis.Redis, key: str) -> list[tuple[bytes, dict[bytes, byt
 
 @dataclass(frozen=True)
 class Account:
-    """What became of batches and answers.
+    """Batches and answers that were lost or doubled.
 
     A batch is one message `traininput` DATA/FORWARD of the learner. An answer is one melody of a
     message in `user` that has FITNESS; it is acknowledged when the stream holds the message.
     """
 
     batches_lost: int
-    """Sent, and neither finished nor dead nor open: 0 unless a batch has vanished."""
+    """Batches sent that are neither finished nor dead nor open; 0 unless one was lost."""
 
     batches_doubled: int
-    """Optimizer steps less the batches that they were made of."""
+    """Optimizer steps minus the distinct batches that they applied."""
 
     answers_lost: int
-    """Answers that the stream `user` holds, and of which no revision stands in the labels' log.
+    """Answers in the stream `user` that have no revision in the labels' log.
 
-    The stream keeps all that is not handled, and the newest 1,000 messages that are.
+    The stream keeps all unhandled messages, and the newest 1,000 handled ones.
     """
 
     answers_doubled: int
-    """Revisions in the labels' log less the answers that they came from."""
+    """Revisions in the labels' log minus the distinct answers that they came from."""
 
     @property
     def lost(self) -> int:
@@ -180,7 +180,7 @@ class Account:
 
 
 def account(client: redis.Redis, names: Names) -> Account:
-    """What became of all that was sent, once nothing is under way any more."""
+    """Return what was lost or doubled; exact when no message is in flight."""
     counted: Any = client.hmget(names.counters(LEARNER), "sent", "finished", "dead")
     sent, finished, dead = (int(value or 0) for value in counted)
     steps: Any = client.hmget(names.counters(EVALNET), "applied", "distinct")
@@ -198,7 +198,7 @@ def account(client: redis.Redis, names: Names) -> Account:
 
 
 def _answers(client: redis.Redis, names: Names) -> set[tuple[str, str]]:
-    """ID and melody of the answers in the stream `user` that were not refused."""
+    """Return ID and melody of the answers in the stream `user` that were not refused."""
     refused = {fields.get(b"ID", b"").decode() for _, fields in _entries(client, names.dead())}
     stream = MELODY.stream(USER, CUSTOM)
     found = set()
@@ -207,7 +207,7 @@ def _answers(client: redis.Redis, names: Names) -> set[tuple[str, str]]:
         try:
             message = decode(entry.decode(), flat, stream)
         except MessageError:
-            continue  # nobody could read it, so it is with the dead letters
+            continue  # it cannot be decoded, so it is a dead letter
         if "FITNESS" in message.fields and message.id not in refused:
             found |= {(message.id, melody) for melody in texts(message.fields["GENOMES"])}
     return found

@@ -57,7 +57,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def genome_in(path: Path) -> str:
-    """The genome of a MIDI file, as 128 characters with the silent bits. Raises FormatError."""
+    """Return the 128 characters of a MIDI file, with the silent bits. Raises FormatError."""
     from roomgrad_melody.midi import from_midi
 
     try:
@@ -71,7 +71,7 @@ def genome_in(path: Path) -> str:
 
 
 def drawn(melody: str) -> str:
-    """A piano roll of a melody, given by its 128 characters or by a MIDI file."""
+    """Draw a piano roll of a melody, given by its 128 characters or by a MIDI file."""
     text = genome_in(Path(melody)) if melody.lower().endswith((".mid", ".midi")) else melody
     try:
         return roll(from_text(text))

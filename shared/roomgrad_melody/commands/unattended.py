@@ -1,4 +1,4 @@
-"""`roomgrad run melody --rater NAME`: breeds and learns without people, and reports."""
+"""`roomgrad run melody --rater NAME`: breed and learn without people, and report."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from roomgrad_melody.contract import CUSTOM, EVALNET, EVOLUTION, EVOLUTION_ROOM,
 from roomgrad_melody.genome import Genomes, distinct, packed, random_genomes
 
 ANSWER_S = 60.0
-POINTS = 8  # of the curve in the report, about
+POINTS = 8  # of the curve in the report, approximately
 STUCK_S = 60.0  # without any progress
 GIVEN = 2**40
-"""The draw of the melodies that are rated before the run begins; others have smaller numbers."""
+"""Draw of the melodies that are rated before the run begins; others have smaller numbers."""
 
 Rate = Callable[[Genomes], NDArray[np.int64]]
 
 
 def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
-    """Run to the last generation, evaluate and report; whatever was started is stopped."""
+    """Run to the last generation, evaluate and report; stop all that was started."""
     began = time.monotonic()
     rate = rater(options.rater)
     say = partial(console.print, markup=False)
@@ -48,7 +48,7 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
         about = f"{options.labels} labels by {options.rater}, {options.generations} generations"
         greet(console, session, f"{about}, seed {options.seed}")
         _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
-        # It answers only questions that are asked after its start.
+        # The rater answers only questions that are asked after its start.
         session.start(RATER, environ=_paths())
         session.wait_alive(RATER)
         session.start(EVALNET, LEARNER, EVOLUTION)
@@ -63,7 +63,7 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
 
 
 def rater(name: str) -> Rate:
-    """What rates genomes `(n, 128)`, by its name. Raises SettingsError for an unknown one."""
+    """Return the rater of this name, for genomes `(n, 128)`. Raises SettingsError if unknown."""
     from roomgrad_melody.rater.handlers import rater_of  # type: ignore[import-untyped]
 
     if os.getcwd() not in sys.path:
@@ -73,7 +73,7 @@ def rater(name: str) -> Rate:
     def rate(genomes: Genomes) -> NDArray[np.int64]:
         try:
             return found(genomes)
-        except Exception as error:  # of any kind: it is somebody else's function
+        except Exception as error:  # of any kind: it is the user's function
             raise RoomgradError(
                 f"the rater {name} failed with {type(error).__name__}: {error}; expected is a "
                 f"function that takes a list of 128 ints, 0 or 1, and returns a whole number 0 to 5"
@@ -83,13 +83,13 @@ def rater(name: str) -> Rate:
 
 
 def _paths() -> dict[str, str]:
-    """Lets the rater's process find a function in the folder in which the command was given."""
+    """Return a PYTHONPATH with which the rater's process imports from the current folder."""
     before = os.environ.get("PYTHONPATH", "")
     return {"PYTHONPATH": os.pathsep.join(filter(None, [before, os.getcwd()]))}
 
 
 def _write_labels(path: Path, options: Unattended, rate: Rate) -> None:
-    """The labels with which the run begins: random melodies, rated by this rater."""
+    """Write the first labels of the run: random melodies, rated by this rater."""
     genomes = random_genomes(options.seed, GIVEN, options.given)
     ratings = rate(genomes) if len(genomes) else ()
     rows = [formats.Row(*pair) for pair in zip(genomes, map(int, ratings), strict=True)]
@@ -97,7 +97,7 @@ def _write_labels(path: Path, options: Unattended, rate: Rate) -> None:
 
 
 class Watch:
-    """Looks on until the last generation is rated and nothing is left to do."""
+    """Watches a run until the last generation is rated and no work is left."""
 
     def __init__(self, session: Session, options: Unattended, rate: Rate) -> None:
         self.curve: list[Point] = []
@@ -108,9 +108,9 @@ class Watch:
         self._moved = time.monotonic()
 
     def to_the_end(self, console: Console) -> Standing:
-        """Show the progress until it is done; how things stand then.
+        """Show the progress until the run is done, and return its final state.
 
-        Raises RoomgradError for a dead letter, and when nothing moves any more.
+        Raises RoomgradError for a dead letter, or if the run makes no progress.
         """
         last = self._options.generations
         waiting = "waiting for the first generation"
@@ -135,7 +135,7 @@ class Watch:
         return now
 
     def _note(self, now: Standing) -> None:
-        """Some generations, for the report: what the rater says of them."""
+        """Add some generations to the curve of the report, with their mean by the rater."""
         step = self._options.generations / (POINTS - 1)
         if now.allowed < len(self.curve) * step:
             return
@@ -150,7 +150,7 @@ def _numbers(now: Standing) -> str:
 
 
 def _dead(session: Session) -> str:
-    """The sentence about the first dead letter."""
+    """Describe the first dead letter."""
     letters: Any = session.client.xrange(session.plan.names.dead(), count=1)
     _, fields = letters[0]
     history = orjson.loads(fields.get(b"history", b"{}"))
@@ -230,7 +230,7 @@ def _strategy(options: Unattended) -> str:
 
 
 def _evaluate(session: Session, rate: Rate) -> evaluation.Scores:
-    """Asks the network about melodies that it has not seen."""
+    """Score the network on melodies that it has not seen."""
     genomes = evaluation.melodies()
     with Client(MELODY, session.plan.run, session.url, password_file()) as client:
         answer = client.ask(
