@@ -119,7 +119,7 @@ class Environment:
 
     def is_up(self, name: str) -> bool:
         """Return whether a process has a heartbeat; True for other contestants, which have none."""
-        beats = self.names.alive(f"*~{self.crew.pid(name)}~*")
+        beats = self.names.alive(f"*~{self.processes.pid(name)}~*")
         return not self.mine or any(self.client.scan_iter(beats, count=1000))
 
     def wait_done(self, entry: tuple[str, str, str, str]) -> float:

@@ -57,10 +57,10 @@ SHOWS_ANOTHER = f"before => ![before, ''].includes(({PICTURE})())"
 DRAWN_ANEW = """([chart, before]) =>
     ![before, undefined].includes(document.querySelector(chart + ' .curve')?.getAttribute('d'))"""
 WATCH_TRAINING = """() => {
-    const chain = document.querySelector('#chain');
+    const element = document.querySelector('#training-run');
     window.said = [];
-    new MutationObserver(() => window.said.push(chain.textContent))
-        .observe(chain, { childList: true });
+    new MutationObserver(() => window.said.push(element.textContent))
+        .observe(element, { childList: true });
 }"""
 
 
