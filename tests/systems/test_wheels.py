@@ -182,10 +182,11 @@ def test_commands_that_send_messages_serve_it(up: Installation) -> None:
     assert "gradient" in up.roomgrad("check", "house")
 
 
-def test_a_backup_of_it_is_restored_under_another_name(up: Installation) -> None:
+def test_a_backup_of_it_is_restored_and_a_component_forgotten(up: Installation) -> None:
     up.roomgrad("backup", "file.backup", "--run", NAME)
     up.roomgrad("restore", "file.backup", "--run", "restored")
     assert "outside °C" in up.roomgrad("info", "heat", "--run", "restored")
+    assert "house is forgotten in run restored" in up.roomgrad("forget", "house", "--run=restored")
 
 
 def test_the_dashboard_shows_it(up: Installation) -> None:
@@ -207,8 +208,7 @@ def answers(url: str) -> bool:
     return False
 
 
-def test_a_component_of_it_is_forgotten(up: Installation) -> None:
-    assert "house is forgotten in run restored" in up.roomgrad("forget", "house", "--run=restored")
+def test_a_component_that_does_not_exist_is_not_forgotten(up: Installation) -> None:
     said = up.roomgrad("forget", "hose", "--run", NAME, code=2)
     assert "did you mean house?" in said
 
