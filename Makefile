@@ -55,7 +55,7 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(SYSTEM_WORKERS) --dist loadgroup \
+	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(SYSTEM_WORKERS) --dist loadfile \
 		tests/docs tests/pages tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/systems
 
