@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from roomgrad.codec import array_from, from_body, not_json, parse_body
+from roomgrad.display import is_displayable
 from roomgrad.errors import DecodeError, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, LOGGING, TYPE
@@ -44,7 +45,7 @@ def parse(text: bytes, encoding: str) -> dict[str, Any]:
 def text_field(body: Mapping[str, Any], name: str, max_length: int = MAX_NAME_LENGTH) -> str:
     """Return a field that holds a name. Raises DecodeError."""
     value = body.get(name)
-    if isinstance(value, str) and 0 < len(value) <= max_length and value.isprintable():
+    if isinstance(value, str) and len(value) <= max_length and is_displayable(value):
         return value
     raise DecodeError(
         f"{name}: expected a text of 1 to {max_length} characters, got {format_value(value)}"

@@ -8,7 +8,6 @@ The end of a lease is a time of the server's clock, as the clocks of the raters'
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from roomgrad.codec import unpack
 from roomgrad.context import Context
+from roomgrad.display import is_displayable, one_spelling
 from roomgrad.errors import Rejected, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.redis.client import Client
@@ -61,9 +61,12 @@ class Given:
 
 
 def checked_name(name: object) -> str:
-    """Return the name of a rater. Raises Rejected unless it is 1 to 40 printable characters."""
-    text = unicodedata.normalize("NFC", name).strip() if isinstance(name, str) else ""
-    if not 1 <= len(text) <= LONGEST_NAME or not text.isprintable():
+    """Return the name of a rater, in one spelling.
+
+    Raises Rejected unless it is 1 to 40 characters that can be shown in a line.
+    """
+    text = one_spelling(name) if isinstance(name, str) else ""
+    if len(text) > LONGEST_NAME or not is_displayable(text):
         raise Rejected(
             f"a rater's name has 1 to {LONGEST_NAME} printable characters, got {format_value(name)}"
         )

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from roomgrad.display import is_displayable
 from roomgrad.errors import FormatError
 from roomgrad_melody.genome import BITS, Genomes, check, from_text
 
@@ -159,7 +160,11 @@ def rating_of(value: object) -> int:
 
 def rater_of(value: object) -> str:
     """Return the name of a rater, "" if unknown. Raises InvalidValue."""
-    if not isinstance(value, str) or len(value) > MAX_RATER or not value.isprintable():
+    if (
+        not isinstance(value, str)
+        or len(value) > MAX_RATER
+        or (value and not is_displayable(value))
+    ):
         raise InvalidValue(
             describe_value(value), f"the rater as a text of up to {MAX_RATER} printable characters"
         )

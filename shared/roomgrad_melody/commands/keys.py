@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+import unicodedata
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Terminal:
         if not self._pressed:
             if not _readable(self._descriptor, seconds):
                 return None
-            text = os.read(self._descriptor, BYTES).decode(errors="replace").lower()
+            text = _plain(os.read(self._descriptor, BYTES))
             # Arrow keys and the like arrive as several characters, the first of which is Esc.
             self._pressed = [Key(each) for each in ([text] if text[:1] == ESC else text)] or [END]
         return self._pressed.pop(0)
@@ -104,7 +105,7 @@ class Lines:
             line, found, rest = self._rest.partition(b"\n")
             if found or (self._ended and line):
                 self._rest = rest
-                text = line.decode(errors="replace").strip()
+                text = _plain(line).strip()
                 self._ahead = Key(text) if text else None
             elif self._ended:
                 return END
@@ -130,6 +131,12 @@ def _unbuffered() -> Iterator[int]:
         yield descriptor
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _plain(data: bytes) -> str:
+    """Return what was typed in small letters, and digits of any script as 0 to 9."""
+    text = unicodedata.normalize("NFKC", data.decode(errors="replace")).lower()
+    return "".join(str(unicodedata.decimal(each, each)) for each in text)
 
 
 def _readable(descriptor: int, seconds: float) -> bool:

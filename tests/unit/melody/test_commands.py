@@ -117,12 +117,19 @@ def test_a_line_that_comes_too_early_waits_for_its_question(pipe: tuple[Lines, i
     os.close(writing)
 
 
+@pytest.mark.parametrize("digit", ["4", "٤", "۴", "४", "４"])
+def test_a_digit_of_any_script_rates(pipe: tuple[Lines, int], digit: str) -> None:
+    lines, writing = pipe
+    os.write(writing, f"{digit}\n".encode())
+    assert lines.next(0.0) == Key("4")
+
+
 def test_keys_of_a_terminal_count_one_by_one() -> None:
     """However fast they are pressed; an arrow is one key, and none that quits."""
     reading, writing = os.pipe()
     keys = Terminal(reading)
-    os.write(writing, b"3U")
-    assert [keys.next(0.0), keys.next(0.0), keys.next(0.0)] == [Key("3"), Key("u"), None]
+    os.write(writing, "3U٤".encode())
+    assert [keys.next(0.0) for _ in range(4)] == [Key("3"), Key("u"), Key("4"), None]
     os.write(writing, b"\x1b[A")
     arrow = keys.next(0.0)
     assert arrow is not None
