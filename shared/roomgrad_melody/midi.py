@@ -6,11 +6,12 @@ A slot is a quarter note, so a bar of the melody is a bar of 4/4.
 from __future__ import annotations
 
 import io
+import re
 
 import mido
 
 from roomgrad.errors import FormatError
-from roomgrad_melody.genome import ROOT, SLOTS, SLOTS_PER_BAR, Genomes, notes
+from roomgrad_melody.genome import BITS, ROOT, SLOTS, SLOTS_PER_BAR, Genomes, notes
 from roomgrad_melody.rows import InvalidValue, as_given, genome_of
 from roomgrad_melody.sound import BPM, checked_bpm
 
@@ -20,8 +21,8 @@ GENOME = "roomgrad:genome="
 TICKS = 480  # of a slot
 VELOCITY = 80
 
-MAX_BYTES = 64 * 1024
-"""Limit of a file that is read: a melody has 500, and mido takes quadratic time for some input."""
+MAX_BYTES = 16 * 1024 * 1024
+"""Limit of a file that is read; a melody alone has 500 bytes."""
 
 
 def to_midi(
@@ -61,24 +62,45 @@ def to_midi(
 def from_midi(data: bytes) -> Genomes:
     """Return the genome `(128,)` that `to_midi` wrote into a file, as it was given.
 
-    The notes are ignored: they lack the silent bits of rests. Raises FormatError if the data are
-    not a MIDI file, or contain no genome or a damaged one.
+    The file may have been saved by any program since: only the event with the genome has to be
+    whole. The notes are ignored: they lack the silent bits of rests. Raises FormatError if the data
+    are not a MIDI file, or contain no genome or a damaged one.
     """
     if len(data) > MAX_BYTES:
         raise FormatError(f"expected a MIDI file of at most {MAX_BYTES} bytes, got {len(data)}")
-    try:
-        # clip: some programs write velocities above 127, which do not concern the genome.
-        file = mido.MidiFile(file=io.BytesIO(data), clip=True)
-    except Exception as error:  # of any kind: mido does not validate its input
-        reason = f"{type(error).__name__} {error}".strip()
+    if b"MThd" not in data:
+        raise FormatError(f"expected a Standard MIDI File, got {data[:4]!r}...")
+    # A title may begin like a genome, so text events come first.
+    events = sorted(_EVENT.finditer(data), key=lambda event: event["kind"] != b"\x01")
+    if not events:
         raise FormatError(
-            f"expected a Standard MIDI File, got {data[:4]!r}... ({reason})"
-        ) from error
-    texts = (event.text for track in file.tracks for event in track if event.type == "text")
-    found = next((text for text in texts if text.startswith(GENOME)), None)
-    if found is None:
-        raise FormatError(f"the MIDI file has no text event that begins with {GENOME}")
-    try:
-        return genome_of(found.removeprefix(GENOME))
-    except InvalidValue as wrong:
-        raise FormatError(f"the genome of the MIDI file is damaged: {wrong}") from wrong
+            f"the MIDI file has no text event with {GENOME}, and its notes alone lack the bits of "
+            "rests: use a file as `roomgrad melody export` or the page wrote it"
+        )
+    wrong = []
+    for event in events:
+        try:
+            return genome_of(_rest(event))
+        except InvalidValue as error:
+            wrong.append(error)
+    raise FormatError(f"the genome of the MIDI file is damaged: {wrong[0]}") from wrong[0]
+
+
+# Found by its bytes. mido parses whole files, and fails at what programs really write: key
+# signatures beyond its table, shortened events, chunks between tracks, tracks without an end.
+# The kinds 1 to 15 are texts; some programs change the kind or put a language tag before a text.
+_EVENT = re.compile(
+    rb"\xff(?P<kind>[\x01-\x0f])(?=(?P<length>[\x80-\xff]{0,3}[\x00-\x7f])[^\xff]{0,32}?"
+    + GENOME.encode()
+    + rb"(?P<bits>.{0,%d}))" % (2 * BITS),
+    re.DOTALL,
+)
+
+
+def _rest(event: re.Match[bytes]) -> str:
+    """Return what an event has after `GENOME`, without the zero bytes and spaces that pad it."""
+    length = 0
+    for byte in event["length"]:
+        length = length << 7 | byte & 0x7F
+    end = event.end("length") + length
+    return event["bits"][: max(0, end - event.start("bits"))].decode("latin-1").strip("\0 \r\n")

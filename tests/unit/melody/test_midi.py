@@ -119,17 +119,28 @@ def test_what_cannot_be_played(others: dict[str, Any], sentence: str) -> None:
 
 # files of others
 
+HEADER = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\x40"
+SAVED = melody(3, 15, 2, 7)
+WRITTEN = to_midi(SAVED)
+TEXT = WRITTEN.index(b"\xff\x01\x81\x10")  # the event with the genome, 128 + 16 bytes long
+LONGER = WRITTEN[:TEXT] + b"\xff\x01\x81"  # without the last byte of the length
+
+
+def before(*event: int) -> bytes:
+    """The file with another event before the one with the genome."""
+    return WRITTEN[:TEXT] + bytes(event) + b"\0" + WRITTEN[TEXT:]
+
 
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
         (b"", "expected a Standard MIDI File"),
         (b"RIFF....", "expected a Standard MIDI File, got b'RIFF'"),
-        (to_midi(melody(0))[:-30], "expected a Standard MIDI File"),
-        (b"\0" * (MAX_BYTES + 1), "expected a MIDI file of at most 65536 bytes, got 65537"),
-        (file_with("hello"), "no text event that begins with roomgrad:genome="),
-        (file_with(" " + GENOME + "0" * 128), "no text event that begins with"),
-        (file_with(GENOME + "0" * 128, "lyrics"), "no text event that begins with"),
+        (to_midi(melody(0))[10:], "expected a Standard MIDI File"),
+        (to_midi(melody(0))[:100], "damaged: .* got 57 characters"),
+        (b"\0" * (MAX_BYTES + 1), "expected a MIDI file of at most 16777216 bytes"),
+        (file_with("hello"), "no text event with roomgrad:genome="),
+        (HEADER + GENOME.encode() + b"0" * 128, "no text event with roomgrad:genome="),
         (file_with(GENOME), "damaged: .* got 0 characters"),
         (file_with(GENOME + "0" * 127), "damaged: .* got 127 characters"),
         (file_with(GENOME + "0" * 127 + "2"), "damaged: .* got '2' as character 128"),
@@ -139,6 +150,41 @@ def test_what_cannot_be_played(others: dict[str, Any], sentence: str) -> None:
 def test_a_file_without_a_melody(data: bytes, sentence: str) -> None:
     with pytest.raises(FormatError, match=sentence):
         from_midi(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        before(0xFF, 0x59, 2, 0, 255),
+        before(0xFF, 0x59, 2, 8, 0),
+        before(0xFF, 0x59, 1, 0),
+        before(0xFF, 0x51, 0),
+        before(0xFF, 0x58, 2, 4, 2),
+        before(0xFF, 0x54, 5, 255, 0, 0, 0, 0),
+        before(0xFF, 0x20, 0),
+        before(0x90, 60, 64, 0, 0xFF, 1, 1, 97, 0, 60, 0),
+        before(0xF0, 4, 0x43, 255, 1, 0xF7),
+        WRITTEN[:14] + b"XFIH\0\0\0\2ab" + WRITTEN[14:],
+        b"RIFF\xff\1\0\0RMIDdata\xff\1\0\0" + WRITTEN,
+        b"\0" * 128 + WRITTEN + b"\0" * 512,
+        WRITTEN[:10] + b"\0\7" + WRITTEN[12:],
+        WRITTEN[:12] + b"\xe7\x28" + WRITTEN[14:],
+        WRITTEN[:-4],
+        WRITTEN[: TEXT + 148],
+        WRITTEN + b"MTrk\0\0\0\x09\0" * 100_000,
+        LONGER + b"\x11" + WRITTEN[TEXT + 4 : TEXT + 148] + b"\0" + WRITTEN[TEXT + 148 :],
+        LONGER + b"\x18{@LATIN}" + WRITTEN[TEXT + 4 :],
+        WRITTEN[: TEXT + 148] + b"0" + WRITTEN[TEXT + 149 :],
+        *(WRITTEN[: TEXT + 1] + bytes([kind]) + WRITTEN[TEXT + 2 :] for kind in range(1, 16)),
+    ],
+)
+def test_the_genome_is_found_however_a_program_saved_the_rest(data: bytes) -> None:
+    """Other events as they occur, chunks, headers, lengths, padding, and kinds of the text."""
+    assert (from_midi(data) == SAVED).all()
+
+
+def test_a_title_is_not_taken_for_the_genome() -> None:
+    assert (from_midi(to_midi(SAVED, title=GENOME + "1" * 128)) == SAVED).all()
 
 
 def test_a_file_that_another_program_saved() -> None:
@@ -155,9 +201,6 @@ def test_a_file_with_a_velocity_that_there_is_not() -> None:
     data = to_midi(melody(0))
     assert data.count(b"\x90\x30\x50") == 1
     assert (from_midi(data.replace(b"\x90\x30\x50", b"\x90\x30\xff")) == melody(0)).all()
-
-
-HEADER = b"MThd\0\0\0\6\0\0\0\1\1\xe0MTrk\0\0\0\x40"
 
 
 @given(st.binary() | st.binary().map(HEADER.__add__))
