@@ -16,7 +16,7 @@ from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    pass
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -194,6 +194,114 @@ def test_the_last_ten_are_changed_and_taken_back_after_a_reload(
     shows(page, last[4])
     page.keyboard.press("0")
     until(lambda: ratings(labelling).get(last[4]) == 0)
+
+
+# keyboards of other countries
+
+PRESS = """([key, code, modifiers]) => document.body.dispatchEvent(
+    new KeyboardEvent('keydown', { key, code, ...modifiers, bubbles: true, cancelable: true }))"""
+
+
+def press(page: Page, key: str, code: str, **modifiers: bool) -> bool:
+    """Press a key as a layout sends it; return whether the page took it."""
+    return not page.evaluate(PRESS, [key, code, modifiers])
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "shift"),
+    [
+        ("'", "Digit4", False),  # AZERTY
+        ("4", "Digit4", True),  # AZERTY with Shift
+        ("č", "Digit4", False),  # Czech
+        ("٤", "Digit4", False),  # Arabic
+        ("۴", "Digit4", False),  # Persian
+        ("४", "Digit4", False),  # Devanagari
+        ("４", "Digit4", False),  # Japanese, full width
+        ("4", "Numpad4", False),
+        ("٤", "Numpad4", False),
+        ("4", "KeyR", False),  # a layout with its digits among the letters
+    ],
+)
+def test_digits_rate_on_every_layout(
+    labelling: LabellingRun, visit: Open, key: str, code: str, shift: bool
+) -> None:
+    """The printed digit of any script, or the key at its place in the digit row."""
+    labelling.ask(A, B)
+    page = visit(labelling.page().url, "Ada")
+    shows(page, A)
+    assert press(page, key, code, shiftKey=shift)
+    shows(page, B)
+    until(lambda: [m.fields["FITNESS"][0] for m in labelling.sent()] == [4.0])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"s": "ы", "r": "к", "z": "я", "?": "?"},  # Russian
+        {"s": "σ", "r": "ρ", "z": "ζ", "?": "?"},  # Greek
+        {"s": "ד", "r": "ר", "z": "ז", "?": "?"},  # Hebrew
+        {"s": "س", "r": "ق", "z": "ئ", "?": "؟"},  # Arabic
+        {"s": "े", "r": "ी", "z": "ॆ", "?": "?"},  # Devanagari, signs of vowels
+        {"s": "ㄴ", "r": "ㄱ", "z": "ㅋ", "?": "?"},  # Korean
+        {"s": "ｓ", "r": "ｒ", "z": "ｚ", "?": "？"},  # Japanese, full width
+    ],
+    ids=lambda keys: keys["s"],
+)
+def test_letters_work_on_layouts_without_latin_letters(
+    labelling: LabellingRun, visit: Open, keys: dict[str, str]
+) -> None:
+    """By the place of the key; Ctrl and its place take back."""
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
+    shows(page, A)
+    assert press(page, keys["r"], "KeyR")
+    page.wait_for_selector("#play.playing")
+    assert press(page, keys["s"], "KeyS")
+    shows(page, B)
+    page.keyboard.press("3")
+    shows(page, C)
+    assert press(page, keys["z"], "KeyZ", ctrlKey=True)
+    shows(page, B)
+    assert press(page, keys["?"], "Slash", shiftKey=True)
+    page.wait_for_selector("#help-dialog[open]")
+
+
+def test_the_printed_letter_decides_where_there_is_one(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    """On QWERTZ, AZERTY and Dvorak, letters are in other places."""
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
+    shows(page, A)
+    assert not press(page, "o", "KeyS"), "Dvorak"
+    assert press(page, "s", "Semicolon"), "Dvorak"
+    shows(page, B)
+    page.keyboard.press("3")
+    shows(page, C)
+    assert not press(page, "y", "KeyZ", ctrlKey=True), "QWERTZ"
+    assert not press(page, "w", "KeyZ", metaKey=True), "AZERTY"
+    assert press(page, "z", "KeyY", metaKey=True), "QWERTZ"
+    shows(page, B)
+
+
+def test_keys_that_mean_something_else_are_left_to_the_browser(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    """With a modifier, while a word is composed, and the arrows of the numeric keypad."""
+    labelling.ask(A)
+    page = visit(labelling.page().url, "Ada")
+    shows(page, A)
+    for modifier in ("ctrlKey", "altKey", "metaKey"):
+        assert not press(page, "4", "Digit4", **{modifier: True})
+        assert not press(page, "ы", "KeyS", **{modifier: True})
+    assert not press(page, "{", "Digit4", modifierAltGraph=True)
+    assert not press(page, "$", "Digit4", shiftKey=True)
+    assert not press(page, "ArrowLeft", "Numpad4")
+    assert not press(page, "4", "Digit4", isComposing=True)
+    assert not press(page, "Process", "Digit4")
+    assert not press(page, "Dead", "KeyS")
+    page.evaluate("document.body.dispatchEvent(new Event('keydown', { bubbles: true }))")
+    assert labelling.sent() == []
 
 
 # what is shown
