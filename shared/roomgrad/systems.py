@@ -3,20 +3,23 @@
 [project.entry-points."roomgrad.systems"]
 trebuchet = "roomgrad_trebuchet.plugin:plugin"
 
-A plug-in is data: whatever takes long to import is named as "module:object" and loaded when it is
-needed, so that `roomgrad --help` and health checks stay fast.
+The entry point has the name of the system. A plug-in is data: whatever takes long to import, like
+a contract with its arrays, is named as "module:object" and loaded when it is needed, so that
+`roomgrad --help` and health checks stay fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roomgrad.errors import ContractError
-from roomgrad.rooms import System
+
+if TYPE_CHECKING:
+    from roomgrad.rooms import System
 
 GROUP = "roomgrad.systems"
 
@@ -78,8 +81,8 @@ class Plugin:
     `roomgrad run`, `up`, `top`, the dashboard and so on serve a system without the others, too.
     """
 
-    system: System
-    """Its contract."""
+    contract: str | System
+    """Its contract, best as "module:object"."""
 
     modules: Mapping[str, str]
     """The module of each component, started as `python -m MODULE`; also those of programs that are
@@ -106,12 +109,18 @@ class Plugin:
     whose default export is called as `panel(element)` and returns `{show(found)}`, called with each
     new object."""
 
-    metrics: tuple[Gauge, ...] = ()
-    """Gauges of its tables, exported by its components."""
+    metrics: str | tuple[Gauge, ...] = ()
+    """Gauges of its tables, exported by its components; or "module:object"."""
 
-    clients: Mapping[str, Access] = field(default_factory=dict)
-    """Programs among `modules` that take part as clients, and what they need, for `roomgrad acl`.
-    """
+    clients: str | Mapping[str, Access] = field(default_factory=dict)
+    """Programs among `modules` that take part as clients, and what they need, for `roomgrad acl`;
+    or "module:object"."""
+
+    @cached_property
+    def system(self) -> System:
+        """The contract. Raises ContractError if it cannot be loaded."""
+        found: System = load(self.contract)
+        return found
 
 
 @cache
@@ -128,7 +137,7 @@ def installed() -> dict[str, Plugin]:
                 f"the entry point {entry.name} = {entry.value} of {GROUP} is "
                 f"{type(plugin).__name__}, expected a roomgrad.systems.Plugin"
             )
-        plugins[plugin.system.name] = plugin
+        plugins[entry.name] = plugin
     return plugins
 
 
@@ -145,8 +154,13 @@ def module_of(component: str, system: str = "") -> str | None:
     return PROGRAMS.get(component)
 
 
-def load(reference: str) -> Any:
-    """Return the object that "module:object" names. Raises ContractError if there is none."""
+def load(reference: Any) -> Any:
+    """Return the object that "module:object" names, or what a plug-in gives in its place.
+
+    Raises ContractError if there is no such object.
+    """
+    if not isinstance(reference, str):
+        return reference
     try:
         return EntryPoint(reference, reference, GROUP).load()
     except (ImportError, AttributeError, ValueError) as error:

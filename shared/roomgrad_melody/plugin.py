@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from roomgrad.systems import Plugin
-from roomgrad_melody.contract import MELODY
 
 PROGRAMS = ("evolution", "evalnet", "learner", "labelling", "rater")
 
 plugin = Plugin(
-    MELODY,
+    "roomgrad_melody.contract:MELODY",
     {name: f"roomgrad_melody.{name}" for name in PROGRAMS},
     run="roomgrad_melody.commands.run:MelodyRun",
     up="roomgrad_melody.commands.options:Melody",

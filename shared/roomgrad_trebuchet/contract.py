@@ -7,6 +7,7 @@ trainer -GRADIENT-> output - simulator    -GRADIENT-> model - controlmodel -GRAD
 from __future__ import annotations
 
 from roomgrad.rooms import Array, MessageType, Room, Stream, System
+from roomgrad.systems import Access, Gauge
 
 INPUT = Room("input")
 MODEL = Room("model")
@@ -79,3 +80,17 @@ TREBUCHET = System(
         ),
     ),
 )
+
+METRICS = (
+    Gauge(
+        "roomgrad_miss_metres",
+        "Mean distance of its shots from their targets, in m.",
+        TRAINER,
+        "losses",
+        "miss_m",
+    ),
+)
+
+CLIENTS = {
+    "inference": Access(sends=((INPUT.name, FORWARD.value),), reads=((OUTPUT.name, FORWARD.value),))
+}

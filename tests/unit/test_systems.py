@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from roomgrad import systems
@@ -30,6 +33,18 @@ def test_a_component_is_started_as_the_module_of_its_own_system(
     assert module_of("house", "not installed") == "one.house"
     assert module_of("dashboard") == "roomgrad.web.dashboard"
     assert module_of("nothing", "melody") is None
+
+
+def test_systems_and_their_commands_are_listed_without_numpy() -> None:
+    """`roomgrad --help` loads no contract, as those import numpy, and those of others may more."""
+    code = (
+        "import sys, typer.main; from roomgrad.cli.main import app; from roomgrad import systems;"
+    )
+    code += "group = typer.main.get_command(app); print(*group.list_commands(None));"
+    code += "assert systems.installed()['trebuchet'].metrics and 'numpy' not in sys.modules"
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert listed.returncode == 0, listed.stderr
+    assert {"run", "up", "shoot", "rate", "labels", "melody"} <= set(listed.stdout.split())
 
 
 def test_a_reference_that_leads_nowhere_says_so() -> None:

@@ -61,10 +61,12 @@ def declarations(plugin: Plugin) -> dict[str, Declaration]:
 
     from roomgrad.component import Component
     from roomgrad.schema import Declaration
+    from roomgrad.systems import load
 
     found = {}
+    clients = load(plugin.clients)
     for name, module in plugin.modules.items():
-        if name not in plugin.clients:
+        if name not in clients:
             loaded = import_module(module)
             if not hasattr(loaded, "component"):
                 loaded = import_module(f"{module}.handlers")
@@ -89,7 +91,7 @@ def _grants(served: Sequence[Served]) -> dict[str, Grants]:
     """Return the grants of each user; a component of several systems has those of all."""
     from roomgrad.names import GATEWAY
     from roomgrad.ops import acl as access
-    from roomgrad.systems import installed
+    from roomgrad.systems import installed, load
 
     found: dict[str, Grants] = {}
     for system, names, declared in served:
@@ -100,7 +102,7 @@ def _grants(served: Sequence[Served]) -> dict[str, Grants]:
         }
         by_name[GATEWAY] = access.of_gateway(system, names)
         plugin = installed().get(system.name)
-        for name, needs in plugin.clients.items() if plugin else ():
+        for name, needs in load(plugin.clients).items() if plugin else ():
             by_name[name] = access.of_client(system, needs.sends, needs.reads, names)
         for name, grants in by_name.items():
             found[name] = found[name] | grants if name in found else grants

@@ -136,9 +136,9 @@ def _lines_to_add(name: str, project: Project) -> Iterator[str]:
     yield f"    components=(..., {constant}),"
     numbers = '{"DATA": Array("<f4", ("batch",))}'
     yield f"    streams=(..., Stream({constant}_ROOM, FORWARD, {numbers}, ({constant},))),"
+    yield f"  {project.package / 'plugin.py'}"
+    yield f'    PROGRAMS = (..., "{name}")'
     if project.is_checkout:
-        yield f"  {project.package / 'plugin.py'}"
-        yield f'    PROGRAMS = (..., "{name}")'
         yield f"  {project.package / 'pyproject.toml'}"
         yield f'    "../../services/{name}" = "{name}"'
         yield f"  docker-compose.yml: a service {name} like its neighbors"

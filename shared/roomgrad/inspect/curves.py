@@ -9,7 +9,7 @@ import redis
 from roomgrad.inspect.series import Series, downsample
 from roomgrad.names import Names
 from roomgrad.redis import registry
-from roomgrad.systems import installed
+from roomgrad.systems import installed, load
 
 LOSSES = "losses"
 
@@ -37,5 +37,5 @@ class Curves:
         """Return what the run's system measures beside the loss: title by field of the table."""
         system = registry.system_of_run(client, self._names)
         plugin = installed().get(system.name) if system else None
-        gauges = plugin.metrics if plugin else ()
+        gauges = load(plugin.metrics) if plugin else ()
         return {gauge.field: gauge.about.rstrip(".") for gauge in gauges if gauge.table == LOSSES}

@@ -58,6 +58,9 @@ def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(contract, "),\n    streams=(", ", GAUGE")
     add(contract, "    ),\n)\n", f"        {stream.removeprefix('streams=(..., ')[:-2]},\n")
     assert 'GAUGE = "gauge"' in lines
+    [programs] = [line for line in lines if line.startswith("PROGRAMS = (..., ")]
+    plugin = folder / "garden/garden/plugin.py"
+    add(plugin, ")\n\nplugin = ", f", {programs.removeprefix('PROGRAMS = (..., ')[:-1]}")
     return folder / "garden"
 
 

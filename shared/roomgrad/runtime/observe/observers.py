@@ -16,7 +16,7 @@ from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
 from roomgrad.runtime.observe.outcome import Observer, Outcome
 from roomgrad.settings import RuntimeSettings
-from roomgrad.systems import Gauge, installed
+from roomgrad.systems import Gauge, installed, load
 
 log = structlog.get_logger("roomgrad")
 
@@ -64,7 +64,8 @@ def observers(
     if settings.metrics_port:
         streams = [stream.key for stream in component.streams]
         plugin = installed().get(component.system.name)
-        gauges = [g for g in plugin.metrics if g.component == component.name] if plugin else []
+        all_gauges = load(plugin.metrics) if plugin else ()
+        gauges = [each for each in all_gauges if each.component == component.name]
         found.append(_metrics(component.name, settings, names, url, streams, gauges))
     if asked := otel_env.spans(os.environ):
         found.append(_spans(asked, component, names, consumer))
