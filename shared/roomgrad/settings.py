@@ -5,7 +5,7 @@
         train_steps: Annotated[int, Field(ge=1), OfRun] = 1000
         \"\"\"How many batches are sent in all.\"\"\"
 
-    settings = load(TrainerSettings)    # --train-steps 5 beats TRAIN_STEPS=5 beats 1000
+    settings = load(TrainerSettings)    # --train-steps 5 beats ROOMGRAD_TRAIN_STEPS=5 beats 1000
 
 A field has a default, and a sentence under it. `OfRun` marks what belongs to a run's identity: a
 run is continued only with the same value.
@@ -34,6 +34,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from pydantic.fields import FieldInfo
 
+from roomgrad import variables
 from roomgrad.errors import SettingsError
 
 S = TypeVar("S")
@@ -141,7 +142,8 @@ class Given:
     """A value as it was given, by a flag or a variable."""
 
     text: str
-    by_flag: bool
+    variable: str = ""
+    """Empty if it was given by a flag."""
 
 
 def load(
@@ -156,6 +158,8 @@ def load(
     if "-h" in argv or "--help" in argv:
         print(help_text(cls))
         raise SystemExit(0)
+    for name in variables.ignored(_infos(cls), environ):
+        print(f"{name} is not read: the variable is {variables.variable(name)}", file=sys.stderr)
     given = {**_from_environment(cls, environ), **_from_flags(cls, argv)}
     try:
         return cls(**{name: each.text for name, each in given.items()})
@@ -212,7 +216,9 @@ def _setting(cls: type[object], name: str) -> Setting:
     declared = (vars(base).get("__pydantic_fields__", {}).get(name) for base in cls.__mro__)
     sentence = next((each.description for each in declared if each and each.description), "")
     sentence = " ".join(sentence.split())
-    return Setting(_flag(name), name.upper(), _values(info), _format(info.default), sentence)
+    return Setting(
+        _flag(name), variables.variable(name), _values(info), _format(info.default), sentence
+    )
 
 
 def _format(value: object) -> str:
@@ -222,12 +228,9 @@ def _format(value: object) -> str:
 
 
 def _from_environment(cls: type[object], environ: Mapping[str, str]) -> dict[str, Given]:
-    """Return the given variables; an empty one counts as absent, as compose passes it on."""
-    return {
-        name: Given(environ[name.upper()], by_flag=False)
-        for name in _infos(cls)
-        if environ.get(name.upper())
-    }
+    """Return the settings that variables give."""
+    found = {name: variables.find(name, environ) for name in _infos(cls)}
+    return {name: Given(each.value, each.name) for name, each in found.items() if each}
 
 
 def _from_flags(cls: type[object], argv: Sequence[str]) -> dict[str, Given]:
@@ -243,7 +246,7 @@ def _from_flags(cls: type[object], argv: Sequence[str]) -> dict[str, Given]:
             value = value if equals else "true"
         elif not equals:
             value = _next_value(words, flag, info)
-        given[name] = Given(value, by_flag=True)
+        given[name] = Given(value)
     return given
 
 
@@ -278,9 +281,9 @@ def _error_text(cls: type[object], error: ValidationError, given: Mapping[str, G
         reason = first["msg"].removeprefix("Value error, ")
         return f"{_flag(name)}: {reason}." if name else f"{reason}."
     each = given[name]
-    where = f"{_flag(name)} (variable {name.upper()})"
-    if not each.by_flag:
-        where = f"variable {name.upper()} (flag {_flag(name)})"
+    where = f"{_flag(name)} (variable {variables.variable(name)})"
+    if each.variable:
+        where = f"variable {each.variable} (flag {_flag(name)})"
     allowed = _values(_infos(cls)[name])
     if first["type"] == "value_error":
         allowed += f", and {first['msg'].removeprefix('Value error, ')}"

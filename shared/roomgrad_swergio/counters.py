@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
@@ -24,7 +23,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import redis
 
-from roomgrad import scripts
+from roomgrad import scripts, variables
 from roomgrad.errors import NoServer, ServerError, SettingsError, format_value
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
@@ -51,7 +50,7 @@ class _Stored(ABC, Generic[V]):
     def __init__(
         self, value: V, *, name: str, component: str, run: str = "", redis_url: str = ""
     ) -> None:
-        run = run or os.environ.get("RUN", "")
+        run = run or variables.get("run")
         if not (name and component and run):
             raise SettingsError(
                 f"the counter {name!r} of component {component!r} in run {run!r}: expected a name "
@@ -257,7 +256,7 @@ class MutableNumber(_Stored[Number]):
 @cache
 def _client(url: str) -> redis.Redis:
     """Return the client that all counters of a process share."""
-    return connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))
+    return connect(url, variables.get("redis_password_file"))
 
 
 def _plain(other: object) -> Any:

@@ -39,7 +39,7 @@ class Processes:
                 self._processes[name] = subprocess.Popen(
                     children.bound_to_parent(command),
                     cwd=ROOT,
-                    env={**os.environ, "PYTHONPATH": paths, "LOG_FORMAT": "json"},
+                    env={**os.environ, "PYTHONPATH": paths, "ROOMGRAD_LOG_FORMAT": "json"},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

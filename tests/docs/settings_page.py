@@ -43,9 +43,12 @@ HEAD = """\
 
 Each setting is a flag and an environment variable:
 `python -m roomgrad_trebuchet.trainer --train-steps 300`, or
-`TRAIN_STEPS=300 python -m roomgrad_trebuchet.trainer`. A flag overrides a variable, and a variable
-the default; `--help` prints the same. A value that is not allowed ends the component with one
-sentence and exit code 2.
+`ROOMGRAD_TRAIN_STEPS=300 python -m roomgrad_trebuchet.trainer`. A flag overrides a variable, and a
+variable the default; `--help` prints the same. A value that is not allowed ends the component with
+one sentence and exit code 2.
+
+Without the prefix, `RUN` and names of several words, like `REDIS_URL`, are read, too; others are
+not, because conda, shells, Kubernetes and build tools export HOST, PORT, SYSTEM and the like.
 
 Settings *of the run* are marked with a star. The first start stores them, and a run is continued
 only with the same values; other values need another `--run` name, or `roomgrad run --fresh`.

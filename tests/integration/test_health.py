@@ -65,7 +65,7 @@ def test_a_server_that_does_not_answer_fails_unless_the_check_is_patient() -> No
 @pytest.mark.parametrize(
     ("words", "given", "error"),
     [
-        (["stranger"], {"RUN": ""}, "name the run that it serves in RUN"),
+        (["stranger"], {"RUN": ""}, "name the run that it serves in ROOMGRAD_RUN"),
         (["trainer"], {"HANDLER_TIMEOUT_S": "long"}, "HANDLER_TIMEOUT_S is 'long', expected"),
         (["trainer", "--patiently"], {}, "unrecognized arguments"),
         ([], {"COMPONENT": ""}, "name a component, or set COMPONENT"),

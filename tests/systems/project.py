@@ -16,11 +16,6 @@ from typing import Any
 from tests.pages.melody.labelling_run import free_port
 
 ROOT = Path(__file__).parents[2]
-UNSET = (
-    *("LOG_LEVEL", "MELODY_RUN", "METRICS_PORT", "PAUSE_S", "PRESET", "RUN", "SEED"),
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    *("THREADS", "WEIGHT_HEAD", "WINDOW"),
-)
 PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
 
 
@@ -44,13 +39,14 @@ class Project:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run `docker compose WORDS` with the settings of this test and no others."""
-        own = {"TRAIN_STEPS": str(self.steps), "BATCH_SIZE": "20"}
-        own |= {"PORT": str(self.port), "GATEWAY_PORT": str(self.gateway_port)}
-        own |= {"DASHBOARD_PORT": str(self.dashboard_port)}
-        own |= {"PROMETHEUS_PORT": str(self.prometheus_port)}
+        own = {"ROOMGRAD_TRAIN_STEPS": str(self.steps), "ROOMGRAD_BATCH_SIZE": "20"}
+        own |= {"ROOMGRAD_PORT": str(self.port), "ROOMGRAD_GATEWAY_PORT": str(self.gateway_port)}
+        own |= {"ROOMGRAD_DASHBOARD_PORT": str(self.dashboard_port)}
+        own |= {"ROOMGRAD_PROMETHEUS_PORT": str(self.prometheus_port)}
         own |= {"REGISTRY": self.name, "TAG": "latest"}
         own |= {"COMPOSE_PROFILES": "tools,gateway,observe", **self.settings}
-        others = dict.fromkeys(UNSET, "")
+        ours = (name for name in os.environ if name.startswith("ROOMGRAD_"))
+        others = dict.fromkeys([*ours, "OTEL_EXPORTER_OTLP_ENDPOINT"], "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
         return subprocess.run(
             ["docker", "compose", *files, "--project-name", self.name, *words],

@@ -75,7 +75,7 @@ def test_keys_are_where_they_are_needed(project: Project) -> None:
 
 def test_a_component_without_the_ca_ends_with_the_reason(project: Project) -> None:
     """It trusts only the CAs of its image, which have not signed the certificate."""
-    flags = ("--rm", "--no-deps", "-e", "REDIS_CA_FILE=")
+    flags = ("--rm", "--no-deps", "-e", "ROOMGRAD_REDIS_CA_FILE=")
     done = project.run("run", *flags, "trainer")
     assert done.returncode == 1
     said = " ".join(done.stderr.split())

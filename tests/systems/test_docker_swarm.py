@@ -65,7 +65,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     own["simulator"]["environment"] = {"SHOT_PAUSE_S": str(STEP_S)}
     changes.write_text(json.dumps({"version": "3.9", "services": none | own}))
     stack = Stack(
-        {"TRAIN_STEPS": str(STEPS), "BATCH_SIZE": "20"}, (ROOT / "deploy/swarm.yml", changes)
+        {"ROOMGRAD_TRAIN_STEPS": str(STEPS), "ROOMGRAD_BATCH_SIZE": "20"},
+        (ROOT / "deploy/swarm.yml", changes),
     )
     with swarm(), removed_afterwards(stack):
         build_releases(stack, folder / "images")

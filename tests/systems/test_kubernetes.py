@@ -15,6 +15,7 @@ import yaml
 
 from roomgrad.names import Names
 from roomgrad.runtime.runs import groups
+from roomgrad.variables import variable
 from roomgrad_melody.contract import MELODY
 from roomgrad_trebuchet.contract import TREBUCHET
 from tests.systems.kubernetes import (
@@ -234,7 +235,7 @@ def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
     """A misspelled name would be ignored silently."""
     page = (ROOT / "docs" / "settings.md").read_text()
     known = {
-        flag.replace("-", "_").upper() for flag in re.findall(r"^\| `--([a-z-]+)`", page, re.M)
+        variable(flag.replace("-", "_")) for flag in re.findall(r"^\| `--([a-z-]+)`", page, re.M)
     }
     for config in of_kind(everything, "ConfigMap").values():
         if "redis.conf" not in config["data"]:
@@ -242,7 +243,7 @@ def test_every_variable_is_a_setting(everything: list[Manifest]) -> None:
     for name in of_kind(everything, "Deployment"):
         env = [each["name"] for each in container(templates(everything)[name])["env"]]
         assert set(env) - {"COMPONENT"} <= known
-        assert env.index("COMPONENT") < env.index("REDIS_URL")  # REDIS_URL refers to it
+        assert env.index("COMPONENT") < env.index("ROOMGRAD_REDIS_URL")  # it refers to it
 
 
 def test_features_change_only_what_they_name() -> None:

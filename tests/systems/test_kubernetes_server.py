@@ -119,7 +119,10 @@ def test_a_training_runs_with_the_settings_and_rights_of_the_pods(
     with ExitStack() as stack:
         pods = {}
         for name in TREBUCHET.components:
-            pods[name] = environment(everything, name) | {"TRAIN_STEPS": "20", "METRICS_PORT": "0"}
+            pods[name] = environment(everything, name) | {
+                "ROOMGRAD_TRAIN_STEPS": "20",
+                "ROOMGRAD_METRICS_PORT": "0",
+            }
             started = server.start(name, pods[name])
             stack.callback(started.wait, 20)
             stack.callback(started.terminate)

@@ -83,9 +83,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         own = {
             "REDIS_URL": server.url,
             "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)]),
-            "TRAIN_STEPS": str(STEPS),
-            "BATCH_SIZE": "10",
-            "METRICS_PORT": str(port),
+            "ROOMGRAD_TRAIN_STEPS": str(STEPS),
+            "ROOMGRAD_BATCH_SIZE": "10",
+            "ROOMGRAD_METRICS_PORT": str(port),
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }

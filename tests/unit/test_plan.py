@@ -85,9 +85,9 @@ def test_the_run_of_the_gateway_is_that_of_the_system_it_serves(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It reads the same variable; a component's run is that of its system."""
-    monkeypatch.delenv("SYSTEM", raising=False)
+    monkeypatch.delenv("ROOMGRAD_SYSTEM", raising=False)
     assert [default_run_of("gateway"), default_run_of("learner")] == ["", "melody"]
-    monkeypatch.setenv("SYSTEM", "melody")
+    monkeypatch.setenv("ROOMGRAD_SYSTEM", "melody")
     assert [default_run_of("gateway"), default_run_of("trainer")] == ["melody", "trebuchet"]
     assert default_run_of("somebody") == ""
 

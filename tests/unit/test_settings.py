@@ -17,6 +17,10 @@ from roomgrad.settings import (
     of_run,
     settings,
 )
+from roomgrad.variables import exported
+from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_swergio.gateway.settings import GatewaySettings
 
 
 @settings
@@ -36,9 +40,61 @@ class Example(RuntimeSettings):
     """Say more."""
 
 
+@pytest.mark.parametrize(
+    ("variables", "steps"),
+    [
+        ({"ROOMGRAD_TRAIN_STEPS": "20", "TRAIN_STEPS": "30"}, 20),
+        ({"ROOMGRAD_TRAIN_STEPS": "", "TRAIN_STEPS": "30"}, 30),
+        ({"TRAIN_STEPS": "30"}, 30),
+    ],
+)
+def test_a_variable_with_prefix_beats_one_without(variables: dict[str, str], steps: int) -> None:
+    """Names of releases before the prefix are read as long as nothing else uses them."""
+    assert load(Example, [], variables).train_steps == steps
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HOST": "x86_64-conda-linux-gnu"},  # conda's compilers
+        {"HOST": "laptop.local"},  # tcsh
+        {"PORT": "3000"},
+        {"SYSTEM": "Linux", "ROOT": "/", "SCALE": "2", "FORMAT": "pdf", "ALLOW": "all"},
+        {"THREADS": "auto", "REPLICA": "3", "LOG_LEVEL": "INFO", "LOG_FORMAT": "gelf"},
+        {"METRICS_PORT": "tcp://10.0.0.5:9100"},  # the service metrics, in Kubernetes
+        {"ROOMGRAD_PORT": "tcp://10.0.0.5:80"},  # the service roomgrad
+    ],
+    ids=lambda variables: ",".join(variables),
+)
+@pytest.mark.parametrize("cls", [LabellingSettings, DashboardSettings, GatewaySettings])
+def test_variables_of_other_programs_are_no_settings(
+    cls: type[RuntimeSettings], variables: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What conda, shells, orchestrators and build tools export changes nothing."""
+    assert load(cls, [], variables) == load(cls, [], {})
+    said = capsys.readouterr().err
+    names = {each.variable.removeprefix("ROOMGRAD_") for each in describe(cls)}
+    for name in names & variables.keys():
+        assert f"{name} is not read: the variable is ROOMGRAD_{name}" in said
+
+
+def test_the_run_is_named_with_or_without_prefix() -> None:
+    """No program is known that exports RUN."""
+    assert load(Example, [], {"RUN": "mine"}).run == "mine"
+    assert load(Example, [], {"RUN": "mine", "ROOMGRAD_RUN": "ours"}).run == "ours"
+
+
+def test_another_program_gets_a_variable_under_both_names() -> None:
+    """A program without roomgrad reads REDIS_URL, and one with it reads ROOMGRAD_REDIS_URL first."""
+    assert exported(redis_url="redis://a", run="") == {
+        "REDIS_URL": "redis://a",
+        "ROOMGRAD_REDIS_URL": "redis://a",
+    }
+
+
 def test_a_flag_beats_a_variable_and_a_variable_beats_the_default() -> None:
     """The nearer to the command, the stronger."""
-    environ = {"TRAIN_STEPS": "20", "PRESET": "original"}
+    environ = {"ROOMGRAD_TRAIN_STEPS": "20", "ROOMGRAD_PRESET": "original"}
     loaded = load(Example, ["--train-steps", "30"], environ)
     assert (loaded.train_steps, loaded.preset, loaded.learning_rate) == (30, "original", 0.01)
 
@@ -50,7 +106,7 @@ def test_a_value_may_stand_behind_an_equals_sign() -> None:
 
 def test_an_empty_variable_counts_as_not_given() -> None:
     """Compose files pass on variables that are not set as empty ones."""
-    assert load(Example, [], {"TRAIN_STEPS": ""}).train_steps == 10
+    assert load(Example, [], {"ROOMGRAD_TRAIN_STEPS": ""}).train_steps == 10
 
 
 @pytest.mark.parametrize(
@@ -59,16 +115,20 @@ def test_an_empty_variable_counts_as_not_given() -> None:
 )
 def test_a_switch_needs_no_value(argv: list[str], verbose: bool) -> None:
     """A flag of true or false turns on, and with --no- off."""
-    assert load(Example, argv, {"VERBOSE": "1"}).verbose is verbose
+    assert load(Example, argv, {"ROOMGRAD_VERBOSE": "1"}).verbose is verbose
 
 
 @pytest.mark.parametrize(
     ("argv", "environ", "words"),
     [
-        (["--train-steps", "0"], {}, ["--train-steps", "TRAIN_STEPS", "'0'", "at least 1"]),
+        (
+            ["--train-steps", "0"],
+            {},
+            ["--train-steps", "ROOMGRAD_TRAIN_STEPS", "'0'", "at least 1"],
+        ),
         ([], {"TRAIN_STEPS": "101"}, ["--train-steps", "TRAIN_STEPS", "'101'", "at most 100"]),
         (["--train-steps", "many"], {}, ["'many'", "whole number"]),
-        (["--preset", "best"], {}, ["--preset", "PRESET", "'best'", "learn or original"]),
+        (["--preset", "best"], {}, ["--preset", "ROOMGRAD_PRESET", "'best'", "learn or original"]),
         (["--learning-rate", "nan"], {}, ["'nan'", "number", "above 0"]),
         (["--train-step", "3"], {}, ["--train-step", "did you mean --train-steps?"]),
         (["--colour", "red"], {}, ["--colour", "--preset", "--train-steps"]),

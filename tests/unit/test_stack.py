@@ -19,7 +19,11 @@ SERVICES = sorted(STACK["services"])
 
 # What a stack cannot express, or docker-compose.yml expresses in another way.
 INSTEAD_OF_DNS_OPT = "timeout:1 attempts:1"
-DIFFERENT = {"gateway": {"RUN"}, "labelling": {"HOSTS"}, "dashboard": {"HOSTS"}}
+DIFFERENT = {
+    "gateway": {"ROOMGRAD_RUN"},
+    "labelling": {"ROOMGRAD_HOSTS"},
+    "dashboard": {"ROOMGRAD_HOSTS"},
+}
 PORTS = {"labelling", "dashboard", "gateway"}
 
 

@@ -104,9 +104,11 @@ def test_the_profile_in_containers_leaves_nobody_without_tls() -> None:
         yaml.safe_load((ROOT / name).read_text())["services"]
         for name in ("docker-compose.yml", "deploy/compose.tls.yml")
     )
-    given = {name: each.get("environment", {}).get("REDIS_URL") for name, each in plain.items()}
+    given = {
+        name: each.get("environment", {}).get("ROOMGRAD_REDIS_URL") for name, each in plain.items()
+    }
     wanted = {name: url.replace("redis:", "rediss:", 1) for name, url in given.items() if url}
     assert wanted
     for name, url in wanted.items():
-        environment = {"REDIS_URL": url, "REDIS_CA_FILE": "/run/ca/ca.crt"}
+        environment = {"ROOMGRAD_REDIS_URL": url, "ROOMGRAD_REDIS_CA_FILE": "/run/ca/ca.crt"}
         assert secure[name] == {"environment": environment, "volumes": ["ca:/run/ca:ro"]}

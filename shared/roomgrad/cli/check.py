@@ -16,6 +16,7 @@ import typer
 from rich.text import Text
 from typer import Argument, Option
 
+from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import tables, target
 from roomgrad.errors import RoomgradError, SettingsError
@@ -157,8 +158,8 @@ def _running(client: redis.Redis, settings: CheckSettings, url: str) -> Iterator
 
 def _start(settings: CheckSettings, names: Names, url: str) -> subprocess.Popen[bytes]:
     command = shlex.split(settings.command) or [sys.executable, "-m", _module(settings)]
-    environ = {**os.environ, "REDIS_URL": url, "RUN": names.run}
-    environ.setdefault("LOG_LEVEL", "error")  # the checks provoke warnings
+    environ = {**os.environ, **variables.exported(redis_url=url, run=names.run)}
+    environ.setdefault(variables.variable("log_level"), "error")  # the checks provoke warnings
     try:
         return subprocess.Popen(
             [*command, f"--run={names.run}"], env=environ, stdout=subprocess.DEVNULL

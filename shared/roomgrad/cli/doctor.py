@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 from typer import Option
 
+from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import tables, target
 
@@ -29,7 +29,7 @@ def doctor(
 ) -> None:
     """Find what loses data or is stuck, and say what to do; exit code 1 if there is a problem."""
     with target.connected(redis) as (client, url):
-        found = examine(client, url, run or os.environ.get("RUN", ""))
+        found = examine(client, url, run or variables.get("run"))
     problems, warnings = _count(found, "problem"), _count(found, "warning")
     if as_json:
         from roomgrad.redis.addresses import without_password

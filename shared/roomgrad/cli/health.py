@@ -14,7 +14,11 @@ def health(
     run: typed.Run = "",
     redis: typed.Redis = "",
     handler_timeout_s: Annotated[
-        float, Option(envvar="HANDLER_TIMEOUT_S", help="How long a handler may take.")
+        float,
+        Option(
+            envvar=["ROOMGRAD_HANDLER_TIMEOUT_S", "HANDLER_TIMEOUT_S"],
+            help="How long a handler may take.",
+        ),
     ] = 600.0,
     patient: Annotated[
         bool, Option("--patient", help="Also succeed while no server answers.")

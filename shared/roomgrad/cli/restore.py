@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument, Option
 
+from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import tables, target
 from roomgrad.cli.backup import count, to_json
@@ -25,7 +25,7 @@ def restore(
     from roomgrad.local.session import running_server
     from roomgrad.ops.backup import restore as backups
 
-    run = run or os.environ.get("RUN", "")
+    run = run or variables.get("run")
     with (
         backups.opened(Path(file)) as source,
         running_server(redis) as (url, _),

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
+from roomgrad import variables
+
 REDIS_FLAG = "--redis-url"
 
 
@@ -20,9 +22,9 @@ def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) 
     flags = [f"--{flag}={value}" for flag, value in given.items() if value]
     command = [sys.executable, "-m", PROGRAMS[name], *flags, *more]
     # The server's address is no flag, as it may hold a password.
-    environ = {**os.environ, **({"REDIS_URL": redis} if redis else {})}
+    environ = {**os.environ, **variables.exported(redis_url=redis)}
     named = any(word.partition("=")[0] == REDIS_FLAG for word in more)
-    if named or environ.get("REDIS_URL"):
+    if named or variables.find("redis_url", environ):
         os.execve(sys.executable, command, environ)
     return _beside_embedded(command, environ)
 
@@ -36,7 +38,10 @@ def _beside_embedded(command: list[str], environ: Mapping[str, str]) -> int:
         running_server("") as (url, embedded),
         subprocess.Popen(
             children.bound_to_parent(command),
-            env={**environ, "REDIS_URL": embedded.local_url if embedded else url},
+            env={
+                **environ,
+                **variables.exported(redis_url=embedded.local_url if embedded else url),
+            },
             start_new_session=True,  # Ctrl+C reaches only this process, which terminates it
         ) as process,
     ):

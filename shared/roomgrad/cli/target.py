@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
+from roomgrad import variables
 from roomgrad.errors import NoServer, ServerError, SettingsError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
     from roomgrad.names import Names
     from roomgrad.redis.cluster import switch_run
 
-    name = run or os.environ.get("RUN", "") or (find_system(system).name if system else "")
+    name = run or variables.get("run") or (find_system(system).name if system else "")
     name = name or _only(runs_on(client))
     names = Names(name)
     switch_run(client, name)
@@ -83,7 +83,7 @@ def run_of(component: str, run: str, redis_url: str) -> str:
     from roomgrad.redis.registry import components_of
     from roomgrad.systems import installed
 
-    if found := run or os.environ.get("RUN", "") or default_run_of(component):
+    if found := run or variables.get("run") or default_run_of(component):
         return found
     with connected(redis_url) as (client, _):
         by_run = {each: components_of(client, Names(each)) for each in runs_on(client)}
@@ -103,7 +103,7 @@ def default_run_of(component: str) -> str:
     from roomgrad.systems import installed
 
     if component == GATEWAY:  # it reads the same variable
-        return os.environ.get("SYSTEM", "")
+        return variables.get("system")
     systems = (name for name, plugin in installed().items() if component in plugin.modules)
     return next(systems, "")
 

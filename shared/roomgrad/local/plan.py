@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
+from roomgrad import variables
 from roomgrad.errors import SettingsError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
@@ -77,7 +77,7 @@ class Plan:
         """Host and port of the gateway on this machine, if the plan has one."""
         if GATEWAY not in self.components:
             return None
-        host = os.environ.get("HOST", "") or "127.0.0.1"  # as the gateway reads it
+        host = variables.get("host", "127.0.0.1")  # as the gateway reads it
         return host, int(self.settings[GATEWAY]["port"])
 
     def flags(self, component: str) -> list[str]:

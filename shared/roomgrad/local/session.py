@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import redis
 
-from roomgrad import state
+from roomgrad import state, variables
 from roomgrad.errors import RoomgradError, RunMismatch
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher, last_line
@@ -65,7 +65,7 @@ class Session:
             self.launcher.start_command(
                 encoded(name),
                 program["command"],
-                {"RUN": self.plan.run},
+                variables.exported(run=self.plan.run),
                 folder=Path(self.plan.file).parent,
                 may_end=True,
             )
@@ -156,7 +156,7 @@ def serve(
         stack.callback(client.close)
         if fresh:
             runs.delete(client, plan.names)
-        environ = {"REDIS_URL": embedded.local_url if embedded else url}
+        environ = variables.exported(redis_url=embedded.local_url if embedded else url)
         launcher = Launcher(Path.cwd(), directory, environ, say, plan.system)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
@@ -182,7 +182,7 @@ def running_server(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]
 
 def password_file() -> str:
     """Return the file with the server's password, by the variable that components read too."""
-    return os.environ.get("REDIS_PASSWORD_FILE", "")
+    return variables.get("redis_password_file")
 
 
 def serving_process(directory: Path) -> int | None:

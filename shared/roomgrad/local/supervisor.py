@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 import structlog
 
-from roomgrad import log
+from roomgrad import log, variables
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.local import children
 from roomgrad.local.launcher import last_line
@@ -118,7 +118,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, "REDIS_URL": redis_url} if redis_url else dict(os.environ)
+    environ = {**os.environ, **variables.exported(redis_url=redis_url)}
     log.shorten(directory / "supervisor.log")
     with open(directory / "supervisor.log", "ab") as output:
         return subprocess.Popen(

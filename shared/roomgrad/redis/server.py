@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from roomgrad import state
+from roomgrad import state, variables
 from roomgrad.errors import NoServer, ServerError, TLSError
 from roomgrad.redis import tls
 from roomgrad.redis.addresses import options_of, resolve, resolver_of, without_password
@@ -174,8 +173,8 @@ def read_server_file(directory: Path) -> dict[str, int | str | None]:
 
 def configured_address(given: str = "", ca_file: str = "") -> str:
     """Return the given address or REDIS_URL, with the file of its CA; empty if there is none."""
-    url = given or os.environ.get("REDIS_URL", "")
-    return tls.with_ca(url, ca_file or os.environ.get("REDIS_CA_FILE", "")) if url else ""
+    url = given or variables.get("redis_url")
+    return tls.with_ca(url, ca_file or variables.get("redis_ca_file")) if url else ""
 
 
 def open_client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:

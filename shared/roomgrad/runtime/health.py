@@ -19,6 +19,7 @@ if __name__ == "__main__":
 
 import redis
 
+from roomgrad import variables
 from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
 from roomgrad.names import Names
 from roomgrad.redis.addresses import without_password
@@ -58,7 +59,7 @@ def check(
 
 def _trouble(component: str, names: Names, url: str, handler_timeout_s: float) -> str:
     host = socket.gethostname()
-    with closing(connect(url, os.environ.get("REDIS_PASSWORD_FILE", ""))) as client:
+    with closing(connect(url, variables.get("redis_password_file"))) as client:
         try:
             switch_run(client, names.run)
             return heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
@@ -69,8 +70,8 @@ def _trouble(component: str, names: Names, url: str, handler_timeout_s: float) -
 
 
 def _run_of(component: str) -> str:
-    """Return RUN, or else the run that the component serves by default: that of its system."""
-    if run := os.environ.get("RUN", ""):
+    """Return ROOMGRAD_RUN, or else the run that a component serves by default: its system's."""
+    if run := variables.get("run"):
         return run
     from roomgrad.systems import installed  # slow: it imports the contracts
 
@@ -78,17 +79,20 @@ def _run_of(component: str) -> str:
         if component in plugin.modules:
             return system
     raise SettingsError(
-        f"no installed system has a component {component!r}: name the run that it serves in RUN"
+        f"no installed system has a component {component!r}: name the run that it serves in "
+        "ROOMGRAD_RUN"
     )
 
 
 def _handler_timeout_s() -> float:
-    given = os.environ.get("HANDLER_TIMEOUT_S", "") or HANDLER_TIMEOUT_S
+    given = variables.find("handler_timeout_s")
+    if given is None:
+        return HANDLER_TIMEOUT_S
     try:
-        return float(given)
+        return float(given.value)
     except ValueError as error:
         raise SettingsError(
-            f"HANDLER_TIMEOUT_S is {given!r}, expected seconds, like 600"
+            f"{given.name} is {given.value!r}, expected seconds, like 600"
         ) from error
 
 

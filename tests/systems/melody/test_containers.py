@@ -175,7 +175,7 @@ class MelodyContainers:
 def melody() -> Iterator[MelodyContainers]:
     """The melody maker in containers, with a rater that answers all questions."""
     port = free_port()
-    settings = {"REDIS_PORT": str(port), "PAUSE_S": "0.2"}
+    settings = {"ROOMGRAD_REDIS_PORT": str(port), "ROOMGRAD_PAUSE_S": "0.2"}
     with removed_afterwards(Project(SCALES, 1, FILES, settings)) as project:
         project.compose("build", *SCALES, RATER)
         project.start()

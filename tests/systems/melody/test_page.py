@@ -141,7 +141,7 @@ def serve(browser: Browser, tmp_path: Path) -> Iterator[Serve]:
 
 def environ(state: Path) -> dict[str, str]:
     """What the command finds around it: an empty folder of its own, and no other server."""
-    others = ("REDIS_URL", "REDIS_PASSWORD_FILE", "PORT", "RUN")
+    others = ("REDIS_URL", "REDIS_PASSWORD_FILE", "ROOMGRAD_PORT", "RUN")
     found = {name: value for name, value in os.environ.items() if name not in others}
     found["PYTHONPATH"] = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
     found["ROOMGRAD_STATE"] = str(state)

@@ -101,12 +101,12 @@ class Training:
 @pytest.fixture(scope="module")
 def training() -> Iterator[Training]:
     """The trebuchet while it trains in containers."""
-    settings = {"REDIS_PORT": str(free_port()), "THREADS": "1"}
+    settings = {"ROOMGRAD_REDIS_PORT": str(free_port()), "ROOMGRAD_THREADS": "1"}
     with removed_afterwards(Project(SCALES, STEPS, FILES, settings)) as project:
         project.compose("build", *SCALES)
         project.start()
         password = project.inside("redis", "cat /run/secrets/redis-password").stdout.strip()
-        port = int(settings["REDIS_PORT"])
+        port = int(settings["ROOMGRAD_REDIS_PORT"])
         with redis.Redis("127.0.0.1", port, password=password, socket_timeout=2) as client:
             yield Training(project, client)
 

@@ -102,8 +102,8 @@ def _serve(settings: RuntimeSettings, registry: CollectorRegistry) -> Any:
             if error.errno != errno.EADDRINUSE:
                 raise SettingsError(
                     f"metrics cannot be served at {host}:{port}: {error.strerror}; set "
-                    f"METRICS_HOST and METRICS_PORT."
+                    f"ROOMGRAD_METRICS_HOST and ROOMGRAD_METRICS_PORT."
                 ) from error
     raise SettingsError(
-        f"the ports {first} to {last} of {host} are all taken: set another METRICS_PORT."
+        f"the ports {first} to {last} of {host} are all taken: set another ROOMGRAD_METRICS_PORT."
     )
