@@ -85,7 +85,7 @@ def test_the_run_is_named_with_or_without_prefix() -> None:
 
 
 def test_another_program_gets_a_variable_under_both_names() -> None:
-    """A program without roomgrad reads REDIS_URL, and one with it reads ROOMGRAD_REDIS_URL first."""
+    """One without roomgrad reads REDIS_URL; others read ROOMGRAD_REDIS_URL first."""
     assert exported(redis_url="redis://a", run="") == {
         "REDIS_URL": "redis://a",
         "ROOMGRAD_REDIS_URL": "redis://a",

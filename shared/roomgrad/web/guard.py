@@ -86,9 +86,7 @@ class Guard:
             return refuse(431, f"address and headers may have {MOST_HEADER_BYTES} bytes at most")
         if not self._is_own_name(request.headers.get("host", "")):
             # Otherwise a foreign page could point its own name here (DNS rebinding) and read all.
-            return refuse(
-                403, "the page is not known by this name: see the setting --hosts (ROOMGRAD_HOSTS)"
-            )
+            return refuse(403, "the page is not known by this name: see the setting ROOMGRAD_HOSTS")
         if not _is_of_own_page(request):
             return refuse(403, "only the page itself may do this, not a page of another site")
         if request.url.path in OPEN:
