@@ -23,6 +23,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP page.test 127.0.0.1",
 ]
 PATIENCE_MS = 15_000
 

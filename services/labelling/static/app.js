@@ -3,7 +3,7 @@
 import { Problem, ask } from "/shared/api.js";
 import { Dashboard } from "./dashboard.js";
 import { Events } from "./events.js";
-import { recall, remember } from "/shared/kept.js";
+import { isForgetful, recall, remember } from "/shared/kept.js";
 import { listen } from "./keys.js";
 import { Outbox } from "./outbox.js";
 import { Player } from "/panels/melody/player.js";
@@ -30,6 +30,9 @@ const player = new Player({
     stage.showPlaying(key !== null && key === session.current?.melody);
     recent.showPlaying(key);
   },
+  onSilent: (reason) => {
+    stage.limit("sound", reason && `No sound in this browser: ${reason}. You can rate without it.`);
+  },
 });
 const view = {
   showMelody(question, reason) {
@@ -41,6 +44,7 @@ const view = {
     });
   },
   showAnswers() {
+    warnIfForgetful();
     afterPaint(() => {
       recent.show(session.answers);
       dashboard.showPace(session.times);
@@ -52,6 +56,9 @@ const view = {
 const outbox = new Outbox({
   onSaved: (answer, given) => session.onSaved(answer, given),
   onRefused: (answer, reason) => session.onRefused(answer, reason),
+  onDamaged: (place) => {
+    stage.limit("outbox", `Ratings that waited here are damaged, and put aside as ${place}.`);
+  },
   onWaiting: (reason) => {
     if (reason) stage.say(`Your ratings are kept here until they can be saved: ${reason}.`);
   },
@@ -67,8 +74,7 @@ const dashboard = new Dashboard({ onPlay: (key, notes) => player.toggle(key, not
 function playCurrent(from = 0) {
   const question = session.current;
   if (!question) return;
-  question.plays += 1;
-  player.play(question.melody, question.notes, from);
+  if (player.play(question.melody, question.notes, from)) question.plays += 1;
 }
 
 const actions = {
@@ -128,28 +134,45 @@ function onConnection(now) {
 
 let begun = false;
 
-function begin() {
+// Starts as the person whose name is stored; asks for it if there is none, or the server refuses it.
+async function begin() {
+  if (begun || !state || find("name-dialog").open) return;
+  begun = true;
   const name = recall("name", "");
-  if (begun || !state) return;
-  if (!name) {
-    if (!find("name-dialog").open) find("name-dialog").showModal();
+  const reason = name && (await refusal(name));
+  begun = Boolean(name && !reason);
+  if (!begun) {
+    askName(reason);
     return;
   }
-  begun = true;
   find("name-button").textContent = name;
+  warnIfForgetful();
   session.begin(name);
 }
 
-find("name-button").addEventListener("click", () => {
+async function refusal(name) {
+  const refused = (problem) => (problem.status === 422 ? problem.message : "");
+  return ask(`/api/answers?${new URLSearchParams({ rater: name })}`).then(() => "", refused);
+}
+
+function askName(reason = "") {
+  find("name-reason").textContent = reason && `${reason}.`;
   find("name").value = recall("name", "");
   find("name-dialog").showModal();
-});
+}
+
+function warnIfForgetful() {
+  if (!isForgetful()) return;
+  stage.limit("storage", "This browser stores nothing for this page: it forgets your name, and "
+    + "ratings that are not saved yet, when you close it.");
+}
+
+find("name-button").addEventListener("click", () => askName());
 find("name-form").addEventListener("submit", (event) => {
-  const name = find("name").value.normalize("NFC").trim();
-  if (!name) {
-    event.preventDefault();
-    return;
-  }
+  event.preventDefault();
+  const name = find("name").value.trim();
+  if (!name) return;
+  find("name-dialog").close();
   remember("name", name);
   player.unlock();
   begun = false;

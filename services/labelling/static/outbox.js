@@ -1,16 +1,17 @@
 // Answers that are being sent. localStorage has them until they are on the server's disk, so a
-// reload or an outage loses none; an answer that is sent again under its ID counts once.
+// reload or an outage loses none; an answer that is sent again under its ID counts once. Where the
+// browser stores nothing, closing the page would lose them, so it asks first.
 
 import { Problem, ask } from "/shared/api.js";
-import { recall, remember } from "/shared/kept.js";
+import { isForgetful, recallItems, remember } from "/shared/kept.js";
 
 const AT_ONCE = 4;
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
 
 export class Outbox {
-  // onSaved(answer, given), onRefused(answer, reason), onWaiting(reason or "")
-  constructor({ onSaved, onRefused, onWaiting }) {
-    this.answers = recall("outbox", []);
+  // onSaved(answer, given), onRefused(answer, reason), onWaiting(reason or ""), onDamaged(place)
+  constructor({ onSaved, onRefused, onWaiting, onDamaged }) {
+    this.answers = recallItems("outbox", isAnswer, onDamaged);
     this.onSaved = onSaved;
     this.onRefused = onRefused;
     this.onWaiting = onWaiting;
@@ -19,6 +20,9 @@ export class Outbox {
     this.failures = 0;
     // Answers are sent one after the other, so that the last rating is stored last.
     this.inOrder = this.answers.length > 0;
+    addEventListener("beforeunload", (event) => {
+      if (isForgetful() && this.answers.length) event.preventDefault();
+    });
   }
 
   get melodies() {
@@ -27,7 +31,7 @@ export class Outbox {
 
   add(answer) {
     this.answers.push(answer);
-    remember("outbox", [...recall("outbox", []), answer]); // another tab may have put some there
+    remember("outbox", [...stored(), answer]); // another tab may have put some there
     this.send();
   }
 
@@ -76,7 +80,7 @@ export class Outbox {
   #done(answer) {
     this.underWay.delete(answer.id);
     this.answers = this.answers.filter((each) => each.id !== answer.id);
-    remember("outbox", recall("outbox", []).filter((each) => each.id !== answer.id));
+    remember("outbox", stored().filter((each) => each.id !== answer.id));
   }
 
   #later(answer, problem) {
@@ -91,4 +95,14 @@ export class Outbox {
     };
     this.waiting.set(answer.id, setTimeout(again, pause));
   }
+}
+
+function stored() {
+  return recallItems("outbox", isAnswer);
+}
+
+function isAnswer(value) {
+  const { id, rater, melody, root, notes, rating } = value ?? {};
+  const texts = [id, rater, melody, root].every((each) => typeof each === "string");
+  return texts && Array.isArray(notes) && (rating === null || Number.isInteger(rating));
 }

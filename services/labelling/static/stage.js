@@ -15,6 +15,7 @@ export class Stage {
     this.pitches = [];
     this.question = null;
     this.idle = "";
+    this.limits = new Map();
     find("scale").append(...WORDS.map((word, rating) => choice(word, rating)));
     new ResizeObserver(() => this.#draw()).observe(find("roll"));
     find("idle-bars").append(...Array.from({ length: 12 }, (_, index) => bar(index)));
@@ -41,6 +42,14 @@ export class Stage {
   warn(text) {
     find("notice").hidden = !text;
     find("notice").textContent = text;
+  }
+
+  // Shows what this browser cannot do, for as long as that lasts. kind: of limit; text: "" if none.
+  limit(kind, text) {
+    if (this.limits.get(kind) === text) return;
+    this.limits.set(kind, text);
+    find("limits").textContent = [...this.limits.values()].filter(Boolean).join(" ");
+    find("limits").hidden = !find("limits").textContent;
   }
 
   say(text) {

@@ -15,6 +15,7 @@ export default function panel(element) {
   const histogram = picture("histogram", "histogram", "Ratings");
   const generations = picture("generations", "chart", "Expected ratings");
   const best = html("ol", { id: "best", class: "best" });
+  const silence = html("p", { class: "hint", role: "status" });
   const card = html(
     "section",
     { class: "card", id: "melody-card", "aria-labelledby": "melody-title" },
@@ -28,9 +29,16 @@ export default function panel(element) {
     generations,
     html("h3", {}, "Best melodies"),
     best,
+    silence,
   );
   element.append(stylesheet("melody.css"), stylesheet("panel.css"), card);
-  const player = new Player({ onMove: () => {}, onChange: () => showPlaying(best, player) });
+  const player = new Player({
+    onMove: () => {},
+    onChange: () => showPlaying(best, player),
+    onSilent: (reason) => {
+      silence.textContent = reason && `No sound in this browser: ${reason}.`;
+    },
+  });
 
   return {
     show(found) {

@@ -4,16 +4,19 @@ import { SLOTS, renderMelody, slotSeconds } from "./sound.js";
 
 const LEAD = 0.03; // s between key press and sound, so that the first note is complete
 const END = 0.15; // s after the last slot
+const STUCK_MS = 2000; // without progress, after which the browser makes no sound
 
 export class Player {
   // onMove(slot or null, key): the position, once per frame. onChange(): playing began or ended.
-  constructor({ onMove, onChange }) {
+  // onSilent(reason): why there is no sound, or "" as soon as there is.
+  constructor({ onMove, onChange, onSilent }) {
     this.onMove = onMove;
     this.onChange = onChange;
+    this.onSilent = onSilent;
     this.bpm = 120;
     this.rate = 1;
     this.context = null;
-    this.playing = null; // {key, notes, sound, at, from}
+    this.playing = null; // {key, notes, sound, at, from, heard, since}
   }
 
   // Whether sound is allowed: browsers require a key press or click first.
@@ -21,24 +24,33 @@ export class Player {
     return this.context !== null;
   }
 
-  // Called on a key press or click.
+  // Called on a key press or click. Everything but sound works without it.
   unlock() {
-    this.context ??= new AudioContext({ latencyHint: "interactive" });
-    if (this.context.state !== "running") this.context.resume();
+    try {
+      this.context ??= new AudioContext({ latencyHint: "interactive" });
+      if (this.context.state === "running") return;
+      this.context.resume().catch((error) => this.onSilent(error.message));
+    } catch (error) {
+      this.onSilent(window.AudioContext ? error.message : "it has no Web Audio");
+    }
   }
 
   isPlaying(key) {
     return this.playing?.key === key;
   }
 
+  // Returns whether the melody plays.
   play(key, notes, from = 0) {
     this.stop();
     this.unlock();
-    const at = this.context.currentTime + LEAD;
+    if (!this.unlocked) return false;
+    const heard = this.context.currentTime;
+    const at = heard + LEAD;
     const sound = renderMelody(this.context, notes, { bpm: this.bpm, rate: this.rate, at, from });
-    this.playing = { key, notes, sound, at, from };
+    this.playing = { key, notes, sound, at, from, heard, since: performance.now() };
     this.onChange();
     requestAnimationFrame(() => this.#move(this.playing));
+    return true;
   }
 
   stop() {
@@ -70,6 +82,11 @@ export class Player {
 
   #move(which) {
     if (this.playing !== which || which === null) return;
+    if (this.#isStuck(which)) {
+      this.stop();
+      this.onSilent("it has not started its sound");
+      return;
+    }
     if (this.context.currentTime > which.sound.ends + END) {
       this.playing = null;
       this.onMove(null);
@@ -78,5 +95,13 @@ export class Player {
     }
     this.onMove(Math.min(SLOTS, Math.max(0, this.#slot())), which.key);
     requestAnimationFrame(() => this.#move(which));
+  }
+
+  // The clock of a context that the browser has suspended stands still.
+  #isStuck(which) {
+    if (this.context.currentTime === which.heard) return performance.now() - which.since > STUCK_MS;
+    Object.assign(which, { heard: this.context.currentTime, since: performance.now() });
+    this.onSilent("");
+    return false;
   }
 }
