@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import struct
-import time
 import uuid
 from pathlib import Path
 
@@ -68,7 +67,7 @@ for stream in HANDLERS:
         server.xgroup_create(stream, ME, "0", mkstream=True)
 
 while True:
-    alive = {"component": ME, "host": "foreign", "pid": os.getpid(), "turn": time.time()}
+    alive = {"component": ME, "host": "foreign", "pid": os.getpid(), "turn": server.time()[0]}
     server.set(f"{RUN}:alive:{CONSUMER}", json.dumps(alive), px=5000)
     found = server.xreadgroup(ME, CONSUMER, dict.fromkeys(HANDLERS, ">"), count=1, block=1000)
     for key, entries in found or ():

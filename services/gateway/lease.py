@@ -35,7 +35,7 @@ class LeaderLease:
         self._names = names
         self._store = store
         self._redis = store.redis
-        self._started = time.time()
+        self._started = time.monotonic()
 
     async def acquire(self) -> None:
         """Wait until no other gateway serves this run, and become the leader."""
@@ -82,14 +82,15 @@ class LeaderLease:
             await asyncio.sleep(self._settings.heartbeat_interval_s)
 
     async def _heartbeat(self) -> None:
+        now = await self._store.now_ms() / 1000
         value = orjson.dumps(
             {
                 "component": GATEWAY,
                 "replica": "",
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": self._started,
-                "turn": time.time(),
+                "started": now - (time.monotonic() - self._started),
+                "turn": now,
                 "handling": None,
                 "version": "",
             }

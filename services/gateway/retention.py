@@ -173,12 +173,10 @@ class Retention:
                 commit,
                 self._names,
                 Given(stream, entry, flat),
-                reason,
-                group=group,
+                dead_letters.Verdict(reason, group, self._store.me, self._store.clock.time()),
                 members=system.components if serves and system else (),
                 whole=sum(map(len, flat)) <= dead_letters.SMALL_LETTER_BYTES
                 or await self._has_space(),
-                by=self._store.me,
             )
         subscription.dead_letters += len(reads)
         log.warning("dead letters", client=subscription.name, count=len(reads), reason=reason)

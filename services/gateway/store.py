@@ -21,6 +21,7 @@ import redis
 import structlog
 
 from roomgrad import scripts
+from roomgrad.clock import ServerClock
 from roomgrad.codec import encode, header, pack, unpack
 from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
@@ -54,6 +55,7 @@ class Store:
         self.names = names
         self.redis = redis_client
         self.me = me
+        self.clock = ServerClock()
         self.table = names.table(GATEWAY)
 
     # messages
@@ -73,7 +75,7 @@ class Store:
         Raises SchemaError or MessageError for a message that can never be committed.
         """
         commit = self.guarded_commit()
-        commit.once(self.names.sent(), new_id(), time.time())
+        commit.once(self.names.sent(), new_id(), self.clock.time())
         for message, stream, more in sends:
             self._stage(commit, message, stream, more)
         for key, entries in _by_stream(answered).items():
@@ -236,8 +238,10 @@ class Store:
 
     async def now_ms(self) -> int:
         """Return the server's time in Unix ms."""
-        seconds, micros = await self.redis.do(lambda client: client.time())
-        return int(seconds) * 1000 + int(micros) // 1000
+        sent_ns = time.monotonic_ns()
+        reply = await self.redis.do(lambda client: client.time())
+        self.clock.adjust(reply, sent_ns)
+        return int(reply[0]) * 1000 + int(reply[1]) // 1000
 
     async def create_group(self, key: StreamKey, group: str, after: str) -> None:
         """Create a group that reads after an entry, or from now on (`$`), unless it exists."""

@@ -8,6 +8,7 @@ import time
 import orjson
 import structlog
 
+from roomgrad.clock import server_time
 from roomgrad.codec import pack
 from roomgrad.errors import Unavailable
 from roomgrad.redis.client import Client
@@ -112,7 +113,9 @@ class LabellingServer:
         """Store the address of the page, for commands that show it; again if the run is new."""
         table = self.names.table(LABELLING)
         if not self._announced or not client.redis.hexists(table, "now"):
-            client.redis.hset(table, "now", pack({"url": self.url, "at": time.time()}))
+            client.redis.hset(
+                table, "now", pack({"url": self.url, "at": server_time(client.redis)})
+            )
             self._announced = True
 
     def _snapshot(self) -> bytes:
@@ -123,7 +126,7 @@ class LabellingServer:
         return orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _trouble(self) -> str:
-        stalled_s = time.time() - self._replica.status.turn
+        stalled_s = time.monotonic() - self._replica.status.turn
         if stalled_s > STALLED_S:
             return f"the page has not heard of the server for {stalled_s:.0f} s"
         return ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +40,11 @@ class Answer:
     """Unix seconds."""
 
 
-def parse(message: Message) -> list[Answer]:
-    """Return the answers of a message. Raises Rejected unless each is 0 to 5, whole, or null."""
+def parse(message: Message, now: float) -> list[Answer]:
+    """Return the answers of a message. Raises Rejected unless each is 0 to 5, whole, or null.
+
+    now: the time of an answer without AT, in Unix seconds.
+    """
     fields, n = message.fields, len(message.fields["GENOMES"])
     rater = str(fields.get("RATER") or message.sent_by or "somebody")
     columns = {
@@ -54,7 +56,6 @@ def parse(message: Message) -> list[Answer]:
     for name, column in columns.items():
         if len(column) != n:
             raise Rejected(f"{n} genomes came with {len(column)} {name}; expected as many of each")
-    now = time.time()
     return [
         Answer(
             genome,
@@ -81,7 +82,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
 
     Raises Rejected, with nothing stored, if one of them answers no question.
     """
-    answers = parse(message)
+    answers = parse(message, context.time())
     if len({answer.melody for answer in answers}) < len(answers):
         raise Rejected("the same melody was answered twice in one message")
     labels = context.table("labels").get_many(a.melody for a in answers)
@@ -147,7 +148,7 @@ def _store(
     if answer.rating is None:
         labels.delete(answer.melody)
         state.answered -= 1
-        questions.put(answer.melody, **_open_again(asked, message.root_id, rater))
+        questions.put(answer.melody, **_open_again(asked, message.root_id, rater, context.time()))
         return
     if about["again"] and former is not None and former["rater"] == rater:
         _compare(state, former["rating"], answer.rating)
@@ -173,19 +174,19 @@ def _compare(state: State, before: int, now: int) -> None:
     state.agreement.absolute += abs(before - now)
 
 
-def _open_again(asked: dict[str, Any], root: str, rater: str) -> dict[str, Any]:
+def _open_again(asked: dict[str, Any], root: str, rater: str, now: float) -> dict[str, Any]:
     """Return the question of a melody whose rating was taken back, held by the same rater."""
     names = ("version", "strategy", "guess", "probs")
     return {
         **{name: asked.get(name) for name in names},
         "root": root,
-        "asked": time.time(),
+        "asked": now,
         "rank": -1.0,
         "again": False,
         "by": "",
         "open": True,
         "rater": rater,
-        "until": time.time() + KEEP_OPEN_S,
+        "until": now + KEEP_OPEN_S,
     }
 
 
@@ -194,7 +195,7 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
 
     Raises Rejected, with nothing stored, for `CONFLICT: error` if a label differs.
     """
-    answers = parse(message)
+    answers = parse(message, context.time())
     policy = message.fields["CONFLICT"]
     if any(answer.rating is None for answer in answers):
         raise Rejected("an import holds null; expected ratings from 0 to 5")

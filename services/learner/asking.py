@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ class Asking:
         self._table = context.table("questions")
         # Each is a guard of the commit: no rater may lease one while it is withdrawn here.
         self._questions = self._table.get_many(self._table.peek())
-        self._now = time.time()
+        self._now = context.time()
         self._candidates = pool.only(pool.scored).without(self.open - self._free())
 
     @property

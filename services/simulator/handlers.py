@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -90,12 +89,12 @@ def store_picture(message: Message, controls: head.Controls, context: Context) -
     _pictured_at = context.now()
     table = context.table("trajectories")
     before = table.get("last")
-    if before is not None and time.time() - before["at"] < PICTURE_EVERY_S:
+    if before is not None and 0 <= context.time() - before["at"] < PICTURE_EVERY_S:
         return
     filmed = film(controls, rows, PICTURE_FRAMES)
     table.put(
         "last",
-        at=time.time(),
+        at=context.time(),
         root=message.root_id,
         entry=message.entry,
         way=filmed.projectile.round(2).tolist(),

@@ -101,6 +101,10 @@ class Context:
         )
         self.sent.append(message)
 
+    def time(self) -> float:
+        """Return the Unix time in seconds by the server's clock, the same on every machine."""
+        return self._reads.time()
+
     def now(self) -> float:
         """Return the seconds of a monotonic clock, for limits on how often something is done."""
         return time.monotonic()

@@ -25,6 +25,9 @@ class Reads(Protocol):
     def hgetall(self, key: str) -> dict[bytes, bytes]:
         """Return a whole hash."""
 
+    def time(self) -> float:
+        """Return the Unix time in seconds by the server's clock."""
+
 
 class Cache:
     """Values that this process committed last, so that reading them again costs no round trip.
@@ -68,6 +71,7 @@ class CachedReads:
         self._cache = cache
         self.hmget = reads.hmget
         self.hgetall = reads.hgetall
+        self.time = reads.time
 
     def hget(self, key: str, field: bytes) -> bytes | None:
         """Return one field, or None."""

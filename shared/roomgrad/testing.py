@@ -40,6 +40,7 @@ from typing import Any
 import redis
 
 from roomgrad import codec
+from roomgrad.clock import ServerClock
 from roomgrad.commit import Commit
 from roomgrad.component import Component
 from roomgrad.errors import ContractError, NoAnswer
@@ -177,6 +178,7 @@ class _Bench:
             self._put_model(self.state, kept)
             self.store = ModelStore(self.names, component.name, trainable, self._answer)
         self.work = Work(component, self.names, self.settings, self.store)
+        self.time = ServerClock().time
 
     def hget(self, key: str, name: bytes) -> bytes | None:
         return self.hashes.get(key, {}).get(name)

@@ -96,12 +96,6 @@ def checked_melody(melody: object) -> str:
     return melody
 
 
-def server_time(client: Client) -> float:
-    """Return the time of the server's clock in Unix seconds."""
-    moment: Any = client.redis.time()
-    return float(moment[0] + moment[1] / 1e6)
-
-
 # leasing questions, and releasing them
 
 
@@ -122,7 +116,7 @@ def lease(
     rater = checked_name(rater)
 
     def work(context: Context) -> list[Question]:
-        now = server_time(client)
+        now = context.time()
         table = context.table("questions")
         found = {melody: record for melody, record in table.peek().items() if melody not in without}
         taken: list[Question] = []
@@ -148,7 +142,7 @@ def release(client: Client, rater: str, melodies: Sequence[str] | None = None) -
     def work(context: Context) -> None:
         found = context.table("questions").peek().items() if melodies is None else ()
         held = [melody for melody, record in found if record["rater"] == rater]
-        _release(context, rater, held if melodies is None else melodies, server_time(client))
+        _release(context, rater, held if melodies is None else melodies, context.time())
 
     client.commit(work)
 
@@ -226,7 +220,7 @@ def answer(
 
 
 def _answered(client: Client, context: Context, rater: str, given: Given) -> Given:
-    now = server_time(client)
+    now = context.time()
     questions = context.table("questions")
     question = questions.get(given.melody)
     label = context.table("labels").get(given.melody)

@@ -92,6 +92,14 @@ def hang(message: Message, context: Context) -> Message:
     return repeat(message, context)
 
 
+def jump(message: Message, context: Context) -> Message:
+    """Set this machine's clock forward by an hour meanwhile, as far as this process can tell."""
+    real = time.time
+    time.time = lambda: real() + 3600
+    time.sleep(1.5)
+    return repeat(message, context)
+
+
 def later(message: Message, context: Context) -> None:
     """Send the input after as many seconds as its first number says, and count it."""
     context.counters.add("received")
@@ -99,5 +107,12 @@ def later(message: Message, context: Context) -> None:
 
 
 if __name__ == "__main__":
-    behaviours = {"repeat": repeat, "die": die, "crash": crash, "hang": hang, "later": later}
+    behaviours = {
+        "repeat": repeat,
+        "die": die,
+        "crash": crash,
+        "hang": hang,
+        "jump": jump,
+        "later": later,
+    }
     main(echo_component(behaviours[sys.argv.pop(1)]))

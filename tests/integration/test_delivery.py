@@ -205,6 +205,13 @@ def test_a_handler_that_hangs_ends_its_process(echo: EchoRun) -> None:
     assert victim.wait(30) == 70
 
 
+def test_a_clock_that_jumps_does_not_end_a_handler(echo: EchoRun) -> None:
+    """Durations are measured by the monotonic clock, ages by the server's."""
+    process = echo.spawn("jump", handler_timeout_s=60)
+    assert echo.wait_reply(echo.send(1)).array.tolist() == [2.0]
+    assert process.poll() is None
+
+
 # dead letters reach everybody who waits
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from roomgrad import Component, Message, MessageType, Room, RuntimeSettings, Stream, System, on
+from roomgrad.clock import server_time
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
+from roomgrad.runtime import heartbeats
 from roomgrad.testing import running
 from tests.waiting import until
 
@@ -49,6 +52,24 @@ def test_a_component_is_healthy_while_it_runs_here(embedded_url: str) -> None:
         code, _, stderr = health("idler", "--patient", REDIS_URL=embedded_url)
     assert code == 1
     assert "no heartbeat of idler" in stderr
+
+
+@pytest.mark.parametrize("ahead_s", [3600, -3600])
+def test_a_clock_that_disagrees_with_the_servers_does_no_harm(
+    embedded_url: str, monkeypatch: pytest.MonkeyPatch, ahead_s: int
+) -> None:
+    """The replica believes that it is an hour earlier or later than the check does."""
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
+    with (
+        connect(embedded_url) as client,
+        running(IDLER, RuntimeSettings(run=NAMES.run), embedded_url) as replica,
+    ):
+        until(lambda: client.exists(NAMES.alive(replica.consumer)))
+        assert health("idler", REDIS_URL=embedded_url) == (0, "idler is well.\n", "")
+        [beat] = heartbeats.find(client, NAMES)
+        assert beat.turn == pytest.approx(server_time(client), abs=60)
+        assert beat.started == pytest.approx(server_time(client), abs=60)
 
 
 def test_a_server_that_does_not_answer_fails_unless_the_check_is_patient() -> None:

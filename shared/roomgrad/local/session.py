@@ -15,6 +15,7 @@ from typing import TypeVar
 import redis
 
 from roomgrad import state, variables
+from roomgrad.clock import server_time
 from roomgrad.errors import RoomgradError, RunMismatch
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher, last_line
@@ -39,7 +40,11 @@ class Session:
     embedded: EmbeddedServer | None
     client: redis.Redis
     launcher: Launcher
-    began: float = field(default_factory=time.time)
+    began: float = field(init=False)
+    """Unix time by the server's clock."""
+
+    def __post_init__(self) -> None:
+        self.began = server_time(self.client)
 
     def start(self, *components: str, environ: Mapping[str, str] | None = None) -> None:
         """Start components as the plan says, with additional environment variables."""

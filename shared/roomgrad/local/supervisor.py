@@ -45,7 +45,7 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
         _check_same(plan, state["plan"].get("file", ""))
         return False, state
     directory.mkdir(parents=True, exist_ok=True)
-    wanted = {"plan": asdict(plan), "fresh": fresh, "began": time.time(), "ready": False}
+    wanted = {"plan": asdict(plan), "fresh": fresh, "ready": False}
     _write(directory, wanted)
     supervisor = _spawn(directory, redis_url)
     until = time.monotonic() + UP_S + 10 + sum(each["delay_s"] for each in plan.programs.values())
@@ -91,7 +91,7 @@ def main(directory: Path) -> int:
         with serve(plan, "", fresh=state["fresh"], say=structlog.get_logger().warning) as session:
             session.start_all()
             served = {"ready": True, "pid": os.getpid(), "server": session.server_name()}
-            _write(directory, {**state, **served, "url": session.url})
+            _write(directory, {**state, **served, "url": session.url, "began": session.began})
             while True:
                 session.check()
                 time.sleep(0.5)

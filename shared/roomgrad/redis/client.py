@@ -11,6 +11,7 @@ import redis
 from numpy.typing import NDArray
 
 from roomgrad import codec
+from roomgrad.clock import server_time
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
@@ -87,7 +88,7 @@ class Client:
         def send(again: bool) -> str:
             if again and self._was_applied(token, self.redis):
                 return self._entry(message)
-            commit = self._commit(token)
+            commit = self._commit(token, self.redis)
             self._stage(message, commit)
             result, *entries = self._committed(commit, self.redis)
             return entries[0].decode() if result == b"ok" else self._entry(message)
@@ -122,7 +123,7 @@ class Client:
         while True:
             context = Context(self.names, self.name, None, ClientReads(connection))
             answer = work(context)
-            commit = self._commit(token)
+            commit = self._commit(token, connection)
             if context.delayed:  # no replica would deliver it
                 raise ContractError(f"{self.name} is no component: it cannot delay messages")
             for message in context.sent:
@@ -147,10 +148,10 @@ class Client:
                 again = True
                 time.sleep(RETRY_S)
 
-    def _commit(self, token: str) -> Commit:
+    def _commit(self, token: str, connection: redis.Redis) -> Commit:
         commit = Commit(self._publish_command)
         if self._watched:
-            commit.once(self.names.sent(), token, time.time())
+            commit.once(self.names.sent(), token, server_time(connection))
         return commit
 
     def _was_applied(self, token: str, connection: redis.Redis) -> bool:
@@ -160,7 +161,7 @@ class Client:
         """
         if connection.zscore(self.names.sent(), token) is None:
             return False
-        connection.zadd(self.names.sent(), {token: time.time()}, xx=True)
+        connection.zadd(self.names.sent(), {token: server_time(connection)}, xx=True)
         return True
 
     def _entry(self, message: Message) -> str:
@@ -281,6 +282,10 @@ class ClientReads:
         """Return a whole hash."""
         values: dict[bytes, bytes] = self._connection.hgetall(key)
         return values
+
+    def time(self) -> float:
+        """Return the Unix time in seconds by the server's clock."""
+        return server_time(self._connection)
 
 
 def wait_for_disk(connection: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from roomgrad.clock import ServerClock
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import ConnectionLost, MessageError
 from roomgrad.redis.cluster import REDIRECTS
@@ -22,17 +23,20 @@ class Connections:
     command goes over the second connection.
     """
 
-    def __init__(self, open_connection: Callable[[str], Connection]) -> None:
+    def __init__(self, open_connection: Callable[[str], Connection], clock: ServerClock) -> None:
         self._reader = open_connection("loop")
         self._side = open_connection("side")
         self.reading = False
+        self.time = clock.time
+        self._clock = clock
 
     def connect(self) -> None:
-        """Open both connections, to one server, and load the commit script."""
+        """Open both connections, to one server; load the commit script and read the clock."""
         self._reader.connect()
         self._side.connect(self._reader.at)
         self.reading = False
         self.load_script()
+        self._clock.read(self._side.call)
 
     @property
     def at(self) -> Address | None:

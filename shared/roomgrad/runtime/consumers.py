@@ -24,8 +24,8 @@ class Delivery:
     entry: str
     fields: list[bytes]
     count: int = 1
-    at_ns: int = field(default_factory=time.time_ns)
-    """When it arrived."""
+    at_ns: int = field(default_factory=time.monotonic_ns)
+    """When it arrived, by the monotonic clock."""
 
     def root_id(self) -> str:
         """Return ROOT_ID from the entry's own field, which exists even if `m` cannot be decoded."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -25,36 +25,47 @@ HEAD_BYTES = 1024  # of each field of a message that is not kept whole
 ERROR_STREAM = Stream(Room(ERRORS), MessageType.LOG_ERROR, {})  # without a schema
 
 
+class Verdict(NamedTuple):
+    """Why, by which consumer and when a message is given up."""
+
+    reason: str
+    group: str
+    """The consumer group."""
+
+    by: str
+    """The consumer."""
+
+    at: float
+    """Unix time in seconds by the server's clock."""
+
+
 def dead_letter(
     commit: Commit,
     names: Names,
     delivery: Delivery,
-    reason: str,
+    verdict: Verdict,
     *,
-    group: str,
     members: Sequence[str],
     whole: bool,
-    by: str,
 ) -> None:
     """Stage a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and notices.
 
-    group, by: the consumer group and the consumer that give the message up.
     members: the components that give up its root with it; empty if the root goes on. Each gets a
         LOG/ERROR with the ROOT_ID in its inbox and deletes its memory of the root; the one that
         opened the root may open the next.
     whole: keep every byte of the entry, and not only the beginnings of its fields.
     """
     room, type_ = delivery.stream.key
-    reason = reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
+    reason = verdict.reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
     history: dict[str, Any] = {
         "reason": reason,
         "stream": names.stream(room, type_),
         "entry": delivery.entry,
-        "group": group,
+        "group": verdict.group,
         "deliveries": delivery.count,
         "root_given_up": bool(members and delivery.root_id()),
-        "by": by,
-        "at": time.time(),
+        "by": verdict.by,
+        "at": verdict.at,
     }
     fields = delivery.fields
     if not whole:
@@ -66,8 +77,8 @@ def dead_letter(
         MessageType.LOG_ERROR.value,
         new_id(),
         root_id or "unknown",
-        sent_by=group,
-        fields={**history, "TEXT": f"{group} gave up a message: {reason}"},
+        sent_by=verdict.group,
+        fields={**history, "TEXT": f"{verdict.group} gave up a message: {reason}"},
     )
     commit.send(
         names.stream(ERRORS, MessageType.LOG_ERROR.value),

@@ -16,7 +16,7 @@ def format_times(
 ) -> bytes:
     """Return the field: the entry that is answered, when it was delivered, and what followed.
 
-    The first time is in us of Unix time by the sender's clock; the others are us after it.
+    The first time is in us of Unix time by the server's clock; the others are us after it.
     """
     return b"%b %d %d %d %d" % (
         answers.encode(),

@@ -42,7 +42,7 @@ class HeartbeatSender:
             *self._streams,
         ]
         self._script = scripts.load("heartbeat").encode()
-        self._started = time.time()
+        self._started = time.monotonic()
         self._count = 0
 
     def send(self, connection: Connection, settled: bool) -> tuple[float | None, int]:
@@ -55,6 +55,7 @@ class HeartbeatSender:
         heartbeat was published on its channel, else 0. Raises ReplyError.
         """
         self._count += 1
+        self._status.clock.read(connection.call)
         settings, names = self._identity.settings, self._identity.names
         arguments = [
             self._value(),
@@ -83,15 +84,17 @@ class HeartbeatSender:
         return (lease_ms + 1) / 1000 if lease_ms >= 0 else None, published
 
     def _value(self) -> bytes:
+        status, clock = self._status, self._status.clock
+        handling = status.handling
         return orjson.dumps(
             {
                 "component": self._identity.component.name,
                 "replica": self._identity.settings.replica,
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": self._started,
-                "turn": self._status.turn,
-                "handling": self._status.handling,
-                "version": self._status.version,
+                "started": clock.unix_s(self._started),
+                "turn": clock.unix_s(status.turn),
+                "handling": None if handling is None else clock.unix_s(handling),
+                "version": status.version,
             }
         )

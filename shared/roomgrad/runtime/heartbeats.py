@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections import Counter
 from dataclasses import dataclass
 
 import redis
 
+from roomgrad.clock import server_time
 from roomgrad.names import Names
 
 LONGEST_TURN_S = 10.0
@@ -17,7 +17,7 @@ LONGEST_TURN_S = 10.0
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last heartbeat of one replica; times are Unix times."""
+    """The last heartbeat of one replica; times are Unix times by the server's clock."""
 
     component: str
     replica: str
@@ -36,7 +36,10 @@ class Heartbeat:
     """The version of the weights that it has loaded."""
 
     def trouble(self, now: float, handler_timeout_s: float) -> str:
-        """Return what is wrong with the replica, or an empty text."""
+        """Return what is wrong with the replica, or an empty text.
+
+        now: Unix time in seconds by the server's clock.
+        """
         who = f"{self.component} (process {self.pid} on {self.host})"
         if self.handling is not None:
             busy_s = now - self.handling
@@ -86,7 +89,8 @@ def trouble_on(
     here = [each for each in find(client, names, component) if each.host == host]
     if not here:
         return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here"
-    troubles = (each.trouble(time.time(), handler_timeout_s) for each in here)
+    now = server_time(client)
+    troubles = (each.trouble(now, handler_timeout_s) for each in here)
     return next((trouble for trouble in troubles if trouble), "")
 
 

@@ -155,7 +155,7 @@ class Housekeeping:
     def _end_if_handler_hangs(self) -> None:
         """End the process if a handler takes too long: another replica claims its message."""
         since, limit_s = self._status.handling, self._settings.handler_timeout_s
-        if since is not None and time.time() - since > limit_s:
+        if since is not None and time.monotonic() - since > limit_s:
             log.critical("handler ran too long, the process ends itself", limit_s=limit_s)
             os._exit(70)
 

@@ -21,7 +21,7 @@ from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import GONE, OK, Committer
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
-from roomgrad.runtime.dead_letters import Quota, dead_letter, inbox_stream
+from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter, inbox_stream
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model_store import ModelStore
 from roomgrad.runtime.observe import outcome as outcomes
@@ -94,7 +94,7 @@ class Loop:
 
     def receive(self) -> Delivery | None:
         """Return the next message, or None if none came within the block time."""
-        self._status.turn = time.time()
+        self._status.turn = time.monotonic()
         if self._status.token_seen != self._status.token:
             raise EmptiedServer("the server was emptied: the run starts again")
         return self._receiver.next()
@@ -105,7 +105,7 @@ class Loop:
         Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used.
         """
         self.consumer.advance(delivery)
-        self._status.handling = time.time()
+        self._status.handling = time.monotonic()
         outcome = Outcome(delivery)
         try:
             if delivery.count > self._identity.settings.max_deliveries:
@@ -170,8 +170,10 @@ class Loop:
             self.consumer.mark(commit, skipped)
         state = self._work.stage(attempt, commit)
         if attempt.began_ns and commit.sends and self._identity.settings.trace_times:
+            since = self._status.clock.unix_ns(0)
+            moments = (delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.monotonic_ns())
             commit.times = handling_times.format_times(
-                delivery.entry, delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.time_ns()
+                delivery.entry, *(since + moment for moment in moments)
             )
         return commit, state
 
@@ -230,15 +232,14 @@ class Loop:
         with_root = with_root and not component.everyone and delivery.stream != self._inbox
         commit = Commit()
         self.consumer.guard(commit, delivery)
+        now = self._status.clock.time()
         dead_letter(
             commit,
             self._identity.names,
             delivery,
-            reason,
-            group=component.name,
+            Verdict(reason, component.name, self._identity.consumer, now),
             members=component.system.components if with_root else (),
             whole=self._quota.fits(delivery),
-            by=self._identity.consumer,
         )
         self._committer.commit(commit)
         self.consumer.committed(delivery)

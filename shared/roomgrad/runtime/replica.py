@@ -42,9 +42,9 @@ class Replica:
         self._url = for_run(url, self.names.run)
         self._opened: list[Connection] = []
         self._shutdown = ShutdownEvent()
-        self._connections = Connections(self._open)
+        self._connections = Connections(self._open, self.status.clock)
         self._scheduler = Scheduler(self.names, component)
-        self._observers = observers(component, settings, self.names, self.consumer, self._url)
+        self._observers = observers(self.identity, self._url, self.status.clock)
         self._loop = Loop(
             self.identity,
             self.status,
@@ -124,7 +124,7 @@ class Replica:
                     raise
                 self._loop.abandon()
                 if not self._lost_at:
-                    self._lost_at = time.time()
+                    self._lost_at = time.monotonic()
                     log.warning("lost the server, trying again", reason=str(error))
                 self._shutdown.wait(self._pause_s)
                 self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
@@ -135,7 +135,7 @@ class Replica:
         A connection alone does not prove that the server lets the replica read.
         """
         if self._lost_at:
-            log.info("the server answers again", after_s=round(time.time() - self._lost_at, 2))
+            log.info("the server answers again", after_s=round(time.monotonic() - self._lost_at, 2))
             self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
 
     def _connect(self) -> None:

@@ -6,13 +6,16 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from roomgrad.clock import ServerClock
+
 
 @dataclass
 class Status:
     """The state that both threads share; each attribute has one writer."""
 
-    turn: float = field(default_factory=time.time)  # Unix time of the loop's last turn
-    handling: float | None = None  # Unix time since which a handler runs
+    turn: float = field(default_factory=time.monotonic)  # when the loop's last turn began
+    handling: float | None = None  # since when a handler runs, by the monotonic clock
+    clock: ServerClock = field(default_factory=ServerClock)
     version: str = ""  # of the weights that this replica has loaded
     commits: int = 0
     handled_bytes: int = 0  # of the messages that were committed

@@ -31,7 +31,7 @@ class Attempt:
     model: Model | None
     began_ns: int = 0
     ended_ns: int = 0
-    """When the handlers were called, and when the last of them returned."""
+    """When the handlers were called and when the last of them returned, by the monotonic clock."""
 
     @property
     def steps(self) -> bool:
@@ -71,12 +71,12 @@ class Work:
         context = self.context(reads, message.root_id, version, message.is_training)
         context.missed = self.missed
         messages: list[Message] = []
-        began = time.time_ns()
+        began = time.monotonic_ns()
         for handler in handlers:
             for reply in as_messages(handler.function(message, context)):
                 self.component.may_send(reply, handler.replies)
                 messages.append(reply)
-        ended = time.time_ns()
+        ended = time.monotonic_ns()
         attempt = self._attempt(context, messages, context.optional_model)
         attempt.began_ns, attempt.ended_ns = began, ended
         return attempt

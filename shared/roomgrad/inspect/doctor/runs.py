@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,7 +200,9 @@ def unserved(run: Run) -> Iterator[Finding]:
 def loops(run: Run) -> Iterator[Finding]:
     """Report the replicas that send heartbeats although their loop is stuck."""
     for beat in run.snapshot.heartbeats.values():
-        trouble = beat.trouble(time.time(), DEFAULTS.handler_timeout_s) if beat else ""
+        trouble = (
+            beat.trouble(run.snapshot.now_us / 1e6, DEFAULTS.handler_timeout_s) if beat else ""
+        )
         if beat and trouble:
             do = f"read its log, then kill {beat.pid} on {beat.host}: its message is redelivered"
             yield warning(beat.component, trouble, "a loop that turns", do, run.name)

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 
 import structlog
 
-from roomgrad.component import Component
+from roomgrad.clock import ServerClock
 from roomgrad.errors import SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
+from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
 from roomgrad.runtime.observe.outcome import Observer, Outcome
@@ -54,10 +55,9 @@ class Observers:
             each.close()
 
 
-def observers(
-    component: Component, settings: RuntimeSettings, names: Names, consumer: str, url: str
-) -> Observers:
+def observers(identity: Identity, url: str, clock: ServerClock) -> Observers:
     """Return the observers that settings and environment ask for. Raises SettingsError."""
+    component, settings, names = identity.component, identity.settings, identity.names
     found: list[Observer] = []
     if settings.log_level == "debug":
         found.append(Lines())
@@ -68,7 +68,7 @@ def observers(
         gauges = [each for each in all_gauges if each.component == component.name]
         found.append(_metrics(component.name, settings, names, url, streams, gauges))
     if asked := otel_env.spans(os.environ):
-        found.append(_spans(asked, component, names, consumer))
+        found.append(_spans(asked, identity, clock))
     return Observers(found)
 
 
@@ -103,10 +103,10 @@ def _metrics(
     return Metrics(component, settings, names, url, streams, gauges)
 
 
-def _spans(asked: str, component: Component, names: Names, consumer: str) -> Observer:
+def _spans(asked: str, identity: Identity, clock: ServerClock) -> Observer:
     try:
         from roomgrad.runtime.observe.spans import Spans
     except ImportError:
         package = "opentelemetry-exporter-otlp-proto-http"
         raise SettingsError(MISSING.format(asked=asked, what="spans", package=package)) from None
-    return Spans(component, names, consumer)
+    return Spans(identity, clock)

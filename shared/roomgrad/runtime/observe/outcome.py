@@ -24,7 +24,7 @@ class Outcome:
     """One message and how far its handling came."""
 
     delivery: Delivery
-    began_ns: int = field(default_factory=time.time_ns)
+    began_ns: int = field(default_factory=time.monotonic_ns)
     outcome: str = ""
     """One of `OUTCOMES`; empty until then, and if the connection to the server was lost."""
 
@@ -42,7 +42,7 @@ class Outcome:
         """Seconds in the handlers; if they failed, seconds from the beginning until now."""
         if self.attempt is not None:
             return (self.attempt.ended_ns - self.attempt.began_ns) / 1e9
-        return (time.time_ns() - self.began_ns) / 1e9 if self.outcome != SKIPPED else 0.0
+        return (time.monotonic_ns() - self.began_ns) / 1e9 if self.outcome != SKIPPED else 0.0
 
     @property
     def sent(self) -> list[Message]:

@@ -23,9 +23,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from roomgrad.component import Component
+from roomgrad.clock import ServerClock
 from roomgrad.messages import Message
-from roomgrad.names import ERRORS, LOGGING, Names
+from roomgrad.names import ERRORS, LOGGING
+from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.observe.outcome import DEAD, RETRIED, Outcome
 
 PATIENCE_S = 2.0  # for the collector, when the component ends
@@ -69,7 +70,9 @@ class Ids(IdGenerator):
 class Spans:
     """Makes the spans of one replica. A thread of its own exports them to the collector."""
 
-    def __init__(self, component: Component, names: Names, consumer: str) -> None:
+    def __init__(self, identity: Identity, clock: ServerClock) -> None:
+        component, names = identity.component, identity.names
+        self._clock = clock
         self._component = component
         self._inbox = names.inbox(component.name)
         self._handlers: dict[tuple[str, str], list[str]] = {}
@@ -80,7 +83,7 @@ class Spans:
             {
                 "service.name": component.name,
                 "service.namespace": names.run,
-                "service.instance.id": consumer,
+                "service.instance.id": identity.consumer,
             }
         )
         self._ids = Ids()
@@ -102,7 +105,7 @@ class Spans:
             SpanKind.CONSUMER,
             (root_id, own, self._parent(outcome)),
             (room, type_, delivery.message_id()),
-            outcome.began_ns,
+            self._clock.unix_ns(outcome.began_ns),
         )
         span.set_attribute("messaging.consumer.group.name", self._component.name)
         span.set_attribute("code.function.name", ", ".join(self._handlers.get((room, type_), ())))
@@ -111,13 +114,14 @@ class Spans:
         if dead or outcome.outcome == RETRIED:
             span.set_status(Status(StatusCode.ERROR, outcome.reason))
             span.add_event("exception", {"exception.message": outcome.reason})
-        span.end()
+        span.end(self._clock.unix_ns(time.monotonic_ns()))
         if outcome.attempt is not None:
-            self._send(outcome.sent, span.get_span_context(), root_id, outcome.attempt.ended_ns)
+            ended_ns = self._clock.unix_ns(outcome.attempt.ended_ns)
+            self._send(outcome.sent, span.get_span_context(), root_id, ended_ns)
 
     def sent(self, messages: Sequence[Message]) -> None:
         """Make the spans of the first messages of a run."""
-        self._send(messages, None, "", time.time_ns())
+        self._send(messages, None, "", self._clock.unix_ns(time.monotonic_ns()))
 
     def close(self) -> None:
         """Export the remaining spans, for at most 2 s if the collector is unavailable."""
