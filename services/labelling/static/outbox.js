@@ -5,7 +5,6 @@
 import { Problem, ask } from "/shared/api.js";
 import { isForgetful, recallItems, remember } from "/shared/kept.js";
 
-const AT_ONCE = 4;
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
 
 export class Outbox {
@@ -15,11 +14,9 @@ export class Outbox {
     this.onSaved = onSaved;
     this.onRefused = onRefused;
     this.onWaiting = onWaiting;
-    this.underWay = new Set();
-    this.waiting = new Map(); // of those under way: what waits for its next attempt
+    this.sending = false;
+    this.pause = null; // the timer of the next attempt
     this.failures = 0;
-    // Answers are sent one after the other, so that the last rating is stored last.
-    this.inOrder = this.answers.length > 0;
     addEventListener("beforeunload", (event) => {
       if (isForgetful() && this.answers.length) event.preventDefault();
     });
@@ -38,27 +35,19 @@ export class Outbox {
   // Sends waiting answers now instead of after the pause.
   hurry() {
     this.failures = 0;
-    for (const [id, timer] of this.waiting) {
-      clearTimeout(timer);
-      this.underWay.delete(id);
-    }
-    this.waiting.clear();
+    clearTimeout(this.pause);
+    this.pause = null;
     this.send();
   }
 
+  // Sends one answer after the other, so that the last rating is stored last.
   send() {
-    if (!this.answers.length) this.inOrder = false;
-    const most = this.inOrder ? 1 : AT_ONCE;
-    const melodies = new Set(); // the answers about one melody go one after the other
-    for (const answer of this.answers) {
-      const free = !this.underWay.has(answer.id) && !melodies.has(answer.melody);
-      melodies.add(answer.melody);
-      if (free && this.underWay.size < most) this.#post(answer);
-    }
+    const [answer] = this.answers;
+    if (answer && !this.sending && this.pause === null) this.#post(answer);
   }
 
   async #post(answer) {
-    this.underWay.add(answer.id);
+    this.sending = true;
     const { rater, melody, root, rating, plays, id } = answer;
     try {
       const given = await ask("/api/answers", { rater, melody, root, rating, plays, id });
@@ -68,32 +57,29 @@ export class Outbox {
       this.onSaved(answer, given);
     } catch (problem) {
       if (!(problem instanceof Problem)) throw problem;
-      if (problem.passes) this.#later(answer, problem);
+      if (problem.passes) this.#later(problem);
       else {
         this.#done(answer);
         this.onRefused(answer, problem.message);
       }
     }
+    this.sending = false;
     this.send();
   }
 
   #done(answer) {
-    this.underWay.delete(answer.id);
     this.answers = this.answers.filter((each) => each.id !== answer.id);
     remember("outbox", stored().filter((each) => each.id !== answer.id));
   }
 
-  #later(answer, problem) {
+  #later(problem) {
     this.onWaiting(problem.message);
-    this.inOrder = true;
     const pause = PAUSES[Math.min(this.failures, PAUSES.length - 1)];
     this.failures += 1;
-    const again = () => {
-      this.waiting.delete(answer.id);
-      this.underWay.delete(answer.id);
+    this.pause = setTimeout(() => {
+      this.pause = null;
       this.send();
-    };
-    this.waiting.set(answer.id, setTimeout(again, pause));
+    }, pause);
   }
 }
 

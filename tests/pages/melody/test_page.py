@@ -196,6 +196,39 @@ def test_the_last_ten_are_changed_and_taken_back_after_a_reload(
     until(lambda: ratings(labelling).get(last[4]) == 0)
 
 
+def test_the_last_ratings_are_stored_in_the_order_in_which_they_were_given(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    """Also if the request of the first one takes longest."""
+    labelling.learn()
+    labelling.ask(A, B, C)
+    slow: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        if slow or route.request.method != "POST":
+            route.continue_()
+        else:
+            slow.append(route)
+
+    page = visit(
+        labelling.page().url,
+        "Ada",
+        prepare=lambda page: page.route("**/api/answers", hold_the_first),
+    )
+    for melody in (A, B, C):
+        shows(page, melody)
+        page.keyboard.press("3")
+    page.wait_for_selector("#idle:not([hidden])")
+    page.wait_for_timeout(300)  # the others would have overtaken it by now
+    slow[0].continue_()
+    saved(page, C, B, A)
+    page.unroute_all(behavior="wait")
+    page.reload()
+    saved(page, C, B, A)
+    page.keyboard.press("Backspace")
+    until(lambda: ratings(labelling).keys() == {A, B})
+
+
 # keyboards of other countries
 
 PRESS = """([key, code, modifiers]) => document.body.dispatchEvent(
