@@ -16,11 +16,12 @@ from redis.backoff import NoBackoff
 from roomgrad.commit import SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import for_run, options_of, publish_command, resolve, resolver_of
+from roomgrad.redis.addresses import for_run, publish_command, resolve, resolver_of
 from roomgrad.redis.cluster import REDIRECT_ERRORS
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address
 from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, explain_tls
+from roomgrad.redis.server_address import AnyAddress, ServerAddress
 
 log = structlog.get_logger("roomgrad")
 
@@ -50,11 +51,12 @@ def raise_lost_cancellation(before: int) -> None:
         raise asyncio.CancelledError
 
 
-def _client(url: str, options: dict[str, Any]) -> Client:
+def _client(where: ServerAddress, options: dict[str, Any]) -> Client:
     """Return a client of one server; redis-py's own TLS trusts more CAs than the one named."""
-    if not tls.uses_tls(url):
-        return redis.asyncio.Redis.from_url(url, **options)
-    options |= {**options_of(url), "connection_class": tls.VerifiedAsyncConnection}
+    if where.tls:
+        options["connection_class"] = tls.VerifiedAsyncConnection
+    elif where.kind == "socket":
+        options["connection_class"] = redis.asyncio.UnixDomainSocketConnection
     return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(**options))
 
 
@@ -65,7 +67,7 @@ class RedisClient:
     replies to commands sent just then may be lost, too.
     """
 
-    def __init__(self, url: str, password_file: str, run: str) -> None:
+    def __init__(self, url: AnyAddress, password_file: str, run: str) -> None:
         self._url = for_run(url, run)
         self._password_file = password_file
         self._resolver = resolver_of(self._url, password_file)
@@ -104,18 +106,19 @@ class RedisClient:
         if self._client is None:
             where = await asyncio.to_thread(self._locate)
             options: dict[str, Any] = {
+                **where.options(),
                 "protocol": 2,
                 "decode_responses": False,
                 "socket_timeout": MASTER_ANSWER_S if self._resolver else ANSWER_S,
                 "socket_connect_timeout": CONNECT_TIMEOUT_S,
                 "retry": Retry(NoBackoff(), 0),
             }
-            where, options = with_password_file(where, options, self._password_file)
+            options = with_password_file(options, self._password_file)
             if self._client is None:  # no other task was faster
                 self._client = _client(where, options)
         return self._client
 
-    def _locate(self) -> str:
+    def _locate(self) -> ServerAddress:
         if self._resolver is None:
             return self._url
         self._master = self._resolver.master()

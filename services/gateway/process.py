@@ -18,6 +18,7 @@ from roomgrad.names import GATEWAY, Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.registry import system_of_run, systems
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.runtime.observe.observers import metrics
@@ -44,7 +45,7 @@ GRACE_S = 3.0  # from the signal to the end: subscriptions are stored, the serve
 class Gateway:
     """One gateway, from its connection to the server until its end."""
 
-    def __init__(self, settings: GatewaySettings, url: str) -> None:
+    def __init__(self, settings: GatewaySettings, url: AnyAddress) -> None:
         self._settings = settings
         self._names = Names(settings.run_name)
         self._system = _installed(settings.system)
@@ -136,7 +137,7 @@ def _installed(name: str) -> System | None:
     return known.get(name)
 
 
-async def serve(settings: GatewaySettings, url: str) -> int:
+async def serve(settings: GatewaySettings, url: AnyAddress) -> int:
     """Run a gateway until SIGTERM or SIGINT, and return the exit code."""
     gateway = Gateway(settings, url)
     task = asyncio.current_task()

@@ -13,6 +13,7 @@ from roomgrad.codec import pack
 from roomgrad.errors import Unavailable
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import address
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.replica import Replica
 from roomgrad.web import serving
 from roomgrad.web.events import Events
@@ -36,7 +37,7 @@ STALLED_S = 10.0  # without a turn of the replica's loop, after which the page i
 class LabellingServer:
     """One page. `serve` blocks until `stop`, which a signal handler may call."""
 
-    def __init__(self, settings: LabellingSettings, url: str) -> None:
+    def __init__(self, settings: LabellingSettings, url: AnyAddress) -> None:
         self.settings = settings
         self._url = url
         self._changed = threading.Event()

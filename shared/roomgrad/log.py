@@ -55,7 +55,11 @@ def shorten(path: Path) -> None:
 
 def _renderers(pretty: bool, colors: bool) -> list[structlog.typing.Processor]:
     if pretty:
-        return [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=28)]
+        # structlog's own choice, if rich is installed, prints local variables: passwords, too.
+        plain = structlog.dev.plain_traceback
+        return [
+            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=28, exception_formatter=plain)
+        ]
     return [
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,

@@ -264,6 +264,7 @@ def _unknown(flag: str, flags: list[str]) -> str:
     close = difflib.get_close_matches(flag, flags, n=1)
     hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(sorted(flags))}."
     kind = "unknown flag" if flag.startswith("-") else "unexpected word"
+    flag = flag.partition("://")[0]  # an address of a server may hold a password
     return f"{kind} {flag!r}: {hint}"
 
 

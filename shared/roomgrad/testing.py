@@ -48,6 +48,7 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import MessageType, Stream
 from roomgrad.runtime.model_store import ModelStore
 from roomgrad.runtime.replica import Replica
@@ -296,7 +297,7 @@ def wait_for(
 def running(
     component: Component,
     settings: RuntimeSettings,
-    url: str,
+    url: AnyAddress,
 ) -> Iterator[Replica]:
     """Run a replica of a component in a thread; it is stopped and drained after the block.
 

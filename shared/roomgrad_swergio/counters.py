@@ -27,8 +27,8 @@ from roomgrad import scripts, variables
 from roomgrad.errors import NoServer, ServerError, SettingsError, format_value
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
-from roomgrad.redis.addresses import without_password as without_password
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import ServerAddress
 
 Number = int | float
 V = TypeVar("V", bound=Number)
@@ -104,9 +104,8 @@ class _Stored(ABC, Generic[V]):
         try:
             return work(_client(self._url))
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            where = without_password(self._url)
             raise NoServer(
-                f"the server at {where} does not answer ({error}): start it and try again"
+                f"the server at {self._url} does not answer ({error}): start it and try again"
             ) from error
         except redis.ResponseError as error:
             raise ServerError(
@@ -254,7 +253,7 @@ class MutableNumber(_Stored[Number]):
 
 
 @cache
-def _client(url: str) -> redis.Redis:
+def _client(url: ServerAddress) -> redis.Redis:
     """Return the client that all counters of a process share."""
     return connect(url, variables.get("redis_password_file"))
 

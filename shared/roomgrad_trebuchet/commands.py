@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
+from roomgrad import variables
 from roomgrad.cli import options as typed
 
 app = typer.Typer()
@@ -25,9 +26,11 @@ def shoot(
     as_json: typed.AsJson = False,
 ) -> None:
     """Ask the running trebuchet how to hit a target, and where that shot lands."""
-    given = {"wind": wind, "target": target, "csv": csv, "redis-url": redis, "run": run}
+    given = {"wind": wind, "target": target, "csv": csv, "run": run}
     flags = [f"--{name}={value}" for name, value in given.items() if value]
     flags += ["--json"] if as_json else []
     # The program replaces this process, so that its exit code becomes the command's.
     command = [sys.executable, "-m", "roomgrad_trebuchet.inference", *flags, *context.args]
-    os.execv(sys.executable, command)
+    # The server's address is no flag, as it may hold a password.
+    environ = {**os.environ, **variables.exported(redis_url=redis)}
+    os.execve(sys.executable, command, environ)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from roomgrad.cli import options as typed
 from roomgrad.local.plan import Plan, Value, counted
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad_trebuchet.contract import CONTROLMODEL, SIMULATOR, TRAINER, TREBUCHET
 
 WEIGHT_HEADS = {"learn": "smooth", "original": "plus200"}
@@ -41,7 +42,7 @@ class Trebuchet:
         counts = counted(TREBUCHET.components, replicas, least)
         return Plan(TREBUCHET.name, run or TREBUCHET.name, counts, settings)
 
-    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
         """Return commands for a training that is up."""
         from roomgrad_trebuchet.report import where_to_look
 

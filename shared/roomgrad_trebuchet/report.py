@@ -15,6 +15,7 @@ from roomgrad.cli.hints import program, run_option
 from roomgrad.local.session import password_file
 from roomgrad.names import Names
 from roomgrad.redis.addresses import redis_cli, subscribe_command
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad_trebuchet.contract import INPUT, TRAINER, TREBUCHET
 
 
@@ -43,7 +44,7 @@ class Report:
     restarts: int
     shots: list[dict[str, Any]] = field(default_factory=list)
     logs: str = ""
-    url: str = ""
+    url: AnyAddress = ""
 
     def json(self) -> str:
         """Return the figures as one line of JSON."""
@@ -65,7 +66,7 @@ def show(console: Console, report: Report, picture: str) -> None:
         console.print(line, soft_wrap=True, markup=False)
 
 
-def where_to_look(run: str, url: str, *, up: bool) -> list[str]:
+def where_to_look(run: str, url: AnyAddress, *, up: bool) -> list[str]:
     """Return commands for a run; if it is not up, the first one starts it again."""
     cli = redis_cli(url, run, password_file())
     me, names = program(), Names(run)

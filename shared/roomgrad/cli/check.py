@@ -68,7 +68,7 @@ def check(
         raise SettingsError("--run and --command: probe one that runs, or start one")
     rows = _rows(probes)
     with running_server(redis) as (url, embedded):
-        address = embedded.local_url if embedded else url
+        address = embedded.local_url if embedded else url.url
         with (
             target.connected(address) as (client, _),
             _running(client, settings, address) as names,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import redis
 
     from roomgrad.inspect.doctor.findings import Finding
+    from roomgrad.redis.server_address import ServerAddress
 
 COLORS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -32,11 +33,9 @@ def doctor(
         found = examine(client, url, run or variables.get("run"))
     problems, warnings = _count(found, "problem"), _count(found, "warning")
     if as_json:
-        from roomgrad.redis.addresses import without_password
-
         counts = {"problems": problems, "warnings": warnings}
         findings = [_to_json(finding) for finding in found]
-        tables.print_json({"server": without_password(url), **counts, "findings": findings})
+        tables.print_json({"server": str(url), **counts, "findings": findings})
     else:
         console = Console(highlight=False, soft_wrap=True)
         for finding in found:
@@ -46,7 +45,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(client: redis.Redis, url: str, run: str = "") -> list[Finding]:
+def examine(client: redis.Redis, url: ServerAddress, run: str = "") -> list[Finding]:
     """Return what is found on a server, and in one run or in all. Raises SettingsError."""
     from redis import ResponseError
 

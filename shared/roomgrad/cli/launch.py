@@ -18,6 +18,7 @@ from typer import Option
 
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan, Value, counted, find_system, hint
+from roomgrad.redis.server_address import AnyAddress
 
 
 class Options(Protocol):
@@ -41,7 +42,7 @@ class RunOptions(Options, Protocol):
 class UpOptions(Options, Protocol):
     """The options of `roomgrad up SYSTEM`."""
 
-    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
         """Return lines for a person: what to do with a run that has been up since `began`."""
 
 

@@ -22,7 +22,6 @@ from roomgrad.inspect import snapshot
 from roomgrad.local.plan import SWARM_FILES, Plan, find_system
 from roomgrad.local.session import Session, serve
 from roomgrad.names import Names
-from roomgrad.redis.addresses import without_password
 from roomgrad.systems import Progress, installed, load
 
 POLL_S = 0.2
@@ -69,7 +68,7 @@ def greet(console: Console, session: Session, about: str = "") -> None:
     """Print what is about to be started, and on which server."""
     plan = session.plan
     console.print(f"[bold]{escape(plan.run)}[/]{': ' if about else ''}{escape(about)}")
-    console.print(f"  server   {session.server_name()} at {without_password(session.url)}")
+    console.print(f"  server   {session.server_name()} at {session.url}")
     counts = [f"{name} x{plan.replicas[name]}" for name in plan.components]
     console.print(f"  started  {', '.join(counts)}")
 

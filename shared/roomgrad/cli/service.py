@@ -40,7 +40,7 @@ def _beside_embedded(command: list[str], environ: Mapping[str, str]) -> int:
             children.bound_to_parent(command),
             env={
                 **environ,
-                **variables.exported(redis_url=embedded.local_url if embedded else url),
+                **variables.exported(redis_url=embedded.local_url if embedded else url.url),
             },
             start_new_session=True,  # Ctrl+C reaches only this process, which terminates it
         ) as process,

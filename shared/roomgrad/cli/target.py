@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
     from roomgrad.names import Names
     from roomgrad.redis.client import Client
+    from roomgrad.redis.server_address import AnyAddress, ServerAddress
     from roomgrad.rooms import System
 
 
 @contextmanager
-def connected(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
+def connected(redis_url: AnyAddress) -> Iterator[tuple[redis.Redis, ServerAddress]]:
     """Connect to a server; yield the client and its address.
 
     Raises NoServer or ServerError if the server is away, or refuses something in the block.
@@ -26,11 +27,10 @@ def connected(redis_url: str) -> Iterator[tuple[redis.Redis, str]]:
     import redis
 
     from roomgrad.local.session import password_file
-    from roomgrad.redis.addresses import without_password
     from roomgrad.redis.server import address, connect
 
     url = address(redis_url)
-    server = f"the server at {without_password(url)}"
+    server = f"the server at {url}"
     with closing(connect(url, password_file())) as client:
         try:
             yield client, url
@@ -154,7 +154,7 @@ def contract_of(client: redis.Redis, names: Names) -> System:
     return system
 
 
-def sender(names: Names, url: str, system: System) -> Client:
+def sender(names: Names, url: AnyAddress, system: System) -> Client:
     """Return a client that sends into the rooms of a run."""
     from roomgrad.local.session import password_file
     from roomgrad.redis.client import Client

@@ -14,6 +14,8 @@ from roomgrad.cli import options as typed
 from roomgrad.errors import SettingsError
 from roomgrad.local import supervisor
 from roomgrad.local.plan import SWARM_FILES, Plan, default_run, find_system, with_gateway
+from roomgrad.redis.server import configured_address
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.systems import installed, load
 
 
@@ -21,7 +23,7 @@ from roomgrad.systems import installed, load
 class AnyUp(launch.AnySystem):
     """`roomgrad up` of a system that declares no options of its own."""
 
-    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
         """Return commands for a run of any system."""
         return hints.where_to_look(plan)
 
@@ -50,7 +52,7 @@ class Swarm:
         found = programs(path, [name for name in self.only.split(",") if name])
         return Plan("", run or default_run(self.file), {}, {}, file=str(path), programs=found)
 
-    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
         """Return where its programs write."""
         return hints.where_to_look_of_swarm(plan, self.file)
 
@@ -83,5 +85,6 @@ def up_here(
         print(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
         served = Plan(**state["plan"])
-        lines = asked.where_to_look(served, state["url"], state["began"])
+        address = configured_address(redis) or state["url"]  # the state holds no password
+        lines = asked.where_to_look(served, address, state["began"])
         print("\n".join([*lines, *hints.where_to_connect(served)]))

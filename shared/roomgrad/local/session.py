@@ -23,6 +23,7 @@ from roomgrad.local.plan import Plan
 from roomgrad.names import Names, encoded
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import check, configured_address, connect
+from roomgrad.redis.server_address import AnyAddress, ServerAddress, parse
 from roomgrad.runtime import heartbeats, runs
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class Session:
     """A run while this process serves it."""
 
     plan: Plan
-    url: str
+    url: ServerAddress
     embedded: EmbeddedServer | None
     client: redis.Redis
     launcher: Launcher
@@ -161,14 +162,16 @@ def serve(
         stack.callback(client.close)
         if fresh:
             runs.delete(client, plan.names)
-        environ = variables.exported(redis_url=embedded.local_url if embedded else url)
+        environ = variables.exported(redis_url=embedded.local_url if embedded else url.url)
         launcher = Launcher(Path.cwd(), directory, environ, say, plan.system)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
 
 
 @contextlib.contextmanager
-def running_server(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]]:
+def running_server(
+    redis_url: AnyAddress,
+) -> Iterator[tuple[ServerAddress, EmbeddedServer | None]]:
     """Yield the server's address. Without an address, start the embedded server and yield it too.
 
     The embedded server stops at the end unless another program uses it.
@@ -178,7 +181,7 @@ def running_server(redis_url: str) -> Iterator[tuple[str, EmbeddedServer | None]
         return
     embedded = EmbeddedServer.start(state.server_directory())
     try:
-        yield embedded.url, embedded
+        yield parse(embedded.url), embedded
     finally:  # it may have been restarted meanwhile, so it is looked up again
         running = EmbeddedServer.running(embedded.directory)
         if running is not None:

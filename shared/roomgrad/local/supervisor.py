@@ -91,7 +91,7 @@ def main(directory: Path) -> int:
         with serve(plan, "", fresh=state["fresh"], say=structlog.get_logger().warning) as session:
             session.start_all()
             served = {"ready": True, "pid": os.getpid(), "server": session.server_name()}
-            _write(directory, {**state, **served, "url": session.url, "began": session.began})
+            _write(directory, {**state, **served, "url": str(session.url), "began": session.began})
             while True:
                 session.check()
                 time.sleep(0.5)
@@ -147,7 +147,7 @@ def _state(directory: Path) -> dict[str, Any]:
 
 
 def _write(directory: Path, state: dict[str, Any]) -> None:
-    """Write the state for this user alone, as the server's address may hold a password."""
+    """Write the state, which only this user can read."""
     partial = directory / f"{STATE}.partial"
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(state, file)

@@ -19,6 +19,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.redis.streams import START, newest_entry, read_after
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 
@@ -39,7 +40,7 @@ class Client:
         self,
         system: System,
         run: str = "",
-        redis_url: str = "",
+        redis_url: AnyAddress = "",
         password_file: str = "",
         name: str = "client",
         patience_s: float = 10.0,

@@ -16,9 +16,10 @@ import hiredis
 
 from roomgrad.errors import ConnectionLost, MessageError, NoServer, TLSError
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import options_of, publish_command, resolver_of
+from roomgrad.redis.addresses import publish_command, resolver_of
 from roomgrad.redis.passwords import read_password
 from roomgrad.redis.sentinels import HELLO, NO_MASTER, Address, MasterResolver, is_master
+from roomgrad.redis.server_address import AnyAddress, parse
 
 # A server that is away must not delay the next attempt, which may succeed.
 CONNECT_S = 0.5
@@ -70,13 +71,14 @@ def _pieces(commands: Sequence[Command]) -> list[bytes]:
 class Connection:
     """One connection to Redis. Not safe to share between threads."""
 
-    def __init__(self, url: str, password_file: str = "", name: str = "") -> None:
-        self._options = options_of(url)
+    def __init__(self, url: AnyAddress, password_file: str = "", name: str = "") -> None:
+        address = parse(url)
+        self._options = address.options()
         self._password_file = password_file
         self.grace_s = REPLY_GRACE_S
-        self._resolver = resolver_of(url, password_file)
-        self.publish_command = publish_command(url)
-        self._tls = tls.uses_tls(url)
+        self._resolver = resolver_of(address, password_file)
+        self.publish_command = publish_command(address)
+        self._tls = address.tls
         self._heard = False  # whether a server has sent anything on this connection
         self._name = name
         self.at: Address | None = None
@@ -156,7 +158,7 @@ class Connection:
 
     def _address(self) -> Address:
         options = self._options
-        return self.at or (options.get("host", "localhost"), int(options.get("port", 6379)))
+        return self.at or (options["host"], options["port"])
 
     def _explain(self, error: Exception) -> TLSError | None:
         """Return why a server has never answered, if TLS is the reason."""

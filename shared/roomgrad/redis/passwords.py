@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from redis.credentials import CredentialProvider
 
@@ -32,13 +31,10 @@ class PasswordFile(CredentialProvider):
         return (self._user, password) if self._user else (password,)
 
 
-def with_password_file(url: str, options: dict[str, Any], path: str) -> tuple[str, dict[str, Any]]:
-    """Return an address and options for redis-py with the password of a file, not any other."""
+def with_password_file(options: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return options for redis-py with the password of a file, not any other."""
     if not path:
-        return url, options
+        return options
     read_password(path)  # fails now if it cannot be read
-    parts = urlsplit(url)
-    plain = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    user = options.get("username") or parts.username or ""
     rest = {name: options[name] for name in options if name not in ("username", "password")}
-    return plain, {**rest, "credential_provider": PasswordFile(path, user)}
+    return {**rest, "credential_provider": PasswordFile(path, options.get("username", ""))}

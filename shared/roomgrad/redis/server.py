@@ -17,10 +17,11 @@ from redis.retry import Retry
 from roomgrad import state, variables
 from roomgrad.errors import NoServer, ServerError, TLSError
 from roomgrad.redis import tls
-from roomgrad.redis.addresses import options_of, resolve, resolver_of, without_password
+from roomgrad.redis.addresses import resolve, resolver_of
 from roomgrad.redis.cluster import Cluster, ClusterPool
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import MasterPool, Sentinels
+from roomgrad.redis.server_address import AnyAddress, ServerAddress, parse
 
 OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
 HOW_TO_START = (
@@ -49,7 +50,7 @@ ANSWER_S = 30.0  # a large commit takes a server some seconds
 MASTER_ANSWER_S = 6.0  # under Sentinel or in a cluster, where another one may be master by then
 
 
-def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
+def connect(url: AnyAddress, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
     """Return a checked connection for commands and pages.
 
     answer_s: a reply that takes longer counts as a lost connection; no command may block longer.
@@ -57,6 +58,7 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
     Raises NoServer if nothing answers, TLSError if the server cannot be verified, and ServerError
     if it cannot be used.
     """
+    url = parse(url)
     # Sentinels give the best reason for a failure, so ask them first.
     resolve(url, password_file=password_file)
     client = open_client(url, password_file, answer_s)
@@ -65,28 +67,22 @@ def connect(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> re
         check(client)
     except redis.AuthenticationError as error:
         raise ServerError(
-            f"the server at {without_password(url)} refuses the password ({error}): "
+            f"the server at {url} refuses the password ({error}): "
             "put it into the file that REDIS_PASSWORD_FILE names"
         ) from error
     except redis.BusyLoadingError as error:
-        raise ServerError(
-            f"the server at {without_password(url)} is still loading its data: {error}"
-        ) from error
+        raise ServerError(f"the server at {url} is still loading its data: {error}") from error
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if reason := explain_tls(error, url):
             raise reason from error
-        raise NoServer(
-            f"no server answers at {without_password(url)} ({error}): {HOW_TO_START}"
-        ) from error
+        raise NoServer(f"no server answers at {url} ({error}): {HOW_TO_START}") from error
     return client
 
 
-def explain_tls(error: BaseException, url: str) -> TLSError | None:
+def explain_tls(error: BaseException, address: ServerAddress) -> TLSError | None:
     """Return why a connection to this address failed, if TLS is the reason, and None otherwise."""
-    options = options_of(url)
-    known = "path" not in options and resolver_of(url) is None
-    server = (options.get("host", "localhost"), options.get("port", 6379)) if known else None
-    return tls.explain(error, server, options, tls=tls.uses_tls(url))
+    server = address.hosts[0] if address.kind == "server" else None
+    return tls.explain(error, server, dict(address.files), tls=address.tls)
 
 
 def _wait_loaded(client: redis.Redis) -> None:
@@ -129,7 +125,7 @@ def version(client: redis.Redis) -> Version:
     return Version(name, numbers(text))
 
 
-def address(given: str = "", ca_file: str = "") -> str:
+def address(given: AnyAddress = "", ca_file: str = "") -> ServerAddress:
     """Return the address to use: the given one, REDIS_URL, or the running embedded server.
 
     ca_file: the CA of a server that speaks TLS; REDIS_CA_FILE if empty. Raises NoServer.
@@ -142,7 +138,7 @@ def address(given: str = "", ca_file: str = "") -> str:
         raise NoServer(
             f"no server: REDIS_URL is not set and none runs in {directory}; {HOW_TO_START}"
         )
-    return found
+    return parse(found)
 
 
 def embedded_url(directory: Path) -> str | None:
@@ -171,35 +167,39 @@ def read_server_file(directory: Path) -> dict[str, int | str | None]:
     return stored
 
 
-def configured_address(given: str = "", ca_file: str = "") -> str:
-    """Return the given address or REDIS_URL, with the file of its CA; empty if there is none."""
+def configured_address(given: AnyAddress = "", ca_file: str = "") -> ServerAddress | None:
+    """Return the given address or REDIS_URL, with the file of its CA; None if there is none."""
     url = given or variables.get("redis_url")
-    return tls.with_ca(url, ca_file or variables.get("redis_ca_file")) if url else ""
+    return parse(url).with_ca(ca_file or variables.get("redis_ca_file")) if url else None
 
 
-def open_client(url: str, password_file: str = "", answer_s: float = ANSWER_S) -> redis.Redis:
+def open_client(
+    url: AnyAddress, password_file: str = "", answer_s: float = ANSWER_S
+) -> redis.Redis:
     """Return a connection that is not checked; it connects with its first command."""
+    address = parse(url)
+    resolver = resolver_of(address, password_file)
     options: dict[str, Any] = {
+        **address.options(),
         "protocol": 2,
         "decode_responses": False,
-        "socket_timeout": answer_s,
+        "socket_timeout": answer_s if resolver is None else min(answer_s, MASTER_ANSWER_S),
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "retry": Retry(NoBackoff(), 0),
     }
-    resolver = resolver_of(url, password_file)
-    if tls.uses_tls(url):
+    if address.tls:
         watched = isinstance(resolver, Sentinels)
         options["connection_class"] = (
             tls.VerifiedMasterConnection if watched else tls.VerifiedConnection
         )
-    if resolver is None:
-        plain, options = with_password_file(url, options, password_file)
-        return redis.Redis.from_url(plain, **options)
-    options["socket_timeout"] = min(answer_s, MASTER_ANSWER_S)
-    _, options = with_password_file(url, {**options_of(url), **options}, password_file)
+    elif address.kind == "socket":
+        options["connection_class"] = redis.UnixDomainSocketConnection
+    options = with_password_file(options, password_file)
     if isinstance(resolver, Cluster):
         return redis.Redis.from_pool(ClusterPool(resolver, **options))
-    return redis.Redis.from_pool(MasterPool(resolver, **options))
+    if resolver is not None:
+        return redis.Redis.from_pool(MasterPool(resolver, **options))
+    return redis.Redis.from_pool(redis.ConnectionPool(**options))
 
 
 def numbers(text: str) -> tuple[int, ...]:

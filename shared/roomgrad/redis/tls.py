@@ -8,21 +8,19 @@ The file is read for each new connection, so that a new CA needs no restart.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
 from redis.sentinel import SentinelManagedConnection
 
-from roomgrad.errors import ServerError, SettingsError, TLSError
+from roomgrad.errors import ServerError, TLSError
 
-CA, CERT, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
+FILES = CA, CERT, KEY = "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"
 # Options of redis-py that only say what always holds here.
 IMPLIED = {"ssl_cert_reqs": "required", "ssl_check_hostname": "true"}
 
@@ -37,65 +35,21 @@ UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)
 Address = tuple[str, int]  # host and port
 
 
-def uses_tls(url: str) -> bool:
-    """Return whether an address asks for TLS."""
-    return url.startswith("rediss")
+def check(options: Sequence[tuple[str, str]], *, secure: bool) -> None:
+    """Raise ServerError if the options of an address ask for less than full verification.
 
-
-def check(url: str) -> None:
-    """Raise ServerError if an address asks for less than full verification, or for the unknown."""
-    for name, value in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+    secure: whether the address asks for TLS.
+    """
+    for name, value in options:
         if not name.startswith("ssl"):
             continue
-        if not uses_tls(url):
+        if not secure:
             raise ServerError(f"{name} has no effect in an address without TLS: write rediss://")
         if name in IMPLIED and value.lower() != IMPLIED[name]:
             raise ServerError(
                 f"the address says {name}={value}, but the certificate of a server is always "
                 f"verified: leave it out, and name the server's CA in REDIS_CA_FILE"
             )
-        if name not in (CA, CERT, KEY, *IMPLIED):
-            raise ServerError(
-                f"the address says {name}, which is unknown: expected {CA}, {CERT} or {KEY}"
-            )
-
-
-def with_ca(url: str, file: str) -> str:
-    """Return an address with the file of its CA, unless it names one or needs none.
-
-    Raises SettingsError if the address leaves this machine without TLS, which naming a CA implies.
-    """
-    if not file:
-        return url
-    parts = urlsplit(url)
-    if uses_tls(url):
-        if CA in dict(parse_qsl(parts.query)):
-            return url
-        query = "&".join(filter(None, [parts.query, urlencode({CA: file}, safe="/")]))
-        return urlunsplit(parts._replace(query=query))
-    if parts.scheme.startswith("redis") and not _is_local(parts.netloc.rpartition("@")[2]):
-        scheme = parts.scheme.replace("redis", "rediss", 1)
-        raise SettingsError(
-            f"REDIS_CA_FILE is {file}, but the address of the server begins with "
-            f"{parts.scheme}://, which is without TLS: write {scheme}://"
-        )
-    return url
-
-
-def _is_local(host: str) -> bool:
-    name = str(urlsplit(f"//{host}").hostname or "localhost")
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
-
-
-def split_ca(url: str) -> tuple[str, str]:
-    """Return an address without its TLS options, and the file of its CA."""
-    parts = urlsplit(url)
-    options = parse_qsl(parts.query)
-    query = urlencode([(name, value) for name, value in options if not name.startswith("ssl")])
-    return urlunsplit(parts._replace(query=query)), dict(options).get(CA, "")
 
 
 def context(options: Mapping[str, Any]) -> ssl.SSLContext:

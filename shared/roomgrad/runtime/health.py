@@ -22,9 +22,9 @@ import redis
 from roomgrad import variables
 from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
 from roomgrad.names import Names
-from roomgrad.redis.addresses import without_password
 from roomgrad.redis.cluster import switch_run
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import ServerAddress
 from roomgrad.runtime import heartbeats
 
 HANDLER_TIMEOUT_S = 600.0
@@ -57,16 +57,16 @@ def check(
     return f"{component} is well."
 
 
-def _trouble(component: str, names: Names, url: str, handler_timeout_s: float) -> str:
+def _trouble(component: str, names: Names, url: ServerAddress, handler_timeout_s: float) -> str:
     host = socket.gethostname()
     with closing(connect(url, variables.get("redis_password_file"))) as client:
         try:
             switch_run(client, names.run)
             return heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
         except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise NoServer(f"the server at {without_password(url)} is gone: {error}") from error
+            raise NoServer(f"the server at {url} is gone: {error}") from error
         except redis.RedisError as error:
-            raise ServerError(f"the server at {without_password(url)} refuses: {error}") from error
+            raise ServerError(f"the server at {url} refuses: {error}") from error
 
 
 def _run_of(component: str) -> str:

@@ -12,6 +12,7 @@ from roomgrad.errors import EmptiedServer, NoServer, TLSError
 from roomgrad.redis.addresses import for_run, resolve, resolver_of
 from roomgrad.redis.connection import REPLY_GRACE_S, Connection, ReplyError
 from roomgrad.redis.server import connect
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.failover import FailoverWatch
@@ -34,7 +35,7 @@ LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer)
 class Replica:
     """One process of a component. `run` serves and returns the exit code; `stop` ends it."""
 
-    def __init__(self, component: Component, settings: RuntimeSettings, url: str) -> None:
+    def __init__(self, component: Component, settings: RuntimeSettings, url: AnyAddress) -> None:
         self.identity = Identity.create(component, settings)
         self.names = self.identity.names
         self.consumer = self.identity.consumer

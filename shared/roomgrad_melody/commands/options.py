@@ -13,6 +13,7 @@ from roomgrad import state
 from roomgrad.cli import options as typed
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan, Value, counted
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LABELLING, LEARNER, MELODY
 
 RATER = "rater"  # a program that answers the questions; in no contract
@@ -52,7 +53,7 @@ class Melody:
         counts = counted((LABELLING, EVALNET, LEARNER, EVOLUTION), replicas, least)
         return Plan(MELODY.name, run, counts, settings, new_runs_only=new_runs_only)
 
-    def where_to_look(self, plan: Plan, url: str, began: float) -> list[str]:
+    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
         """Return the address of the page, and commands for a run that is up."""
         from roomgrad_melody.commands import page
 

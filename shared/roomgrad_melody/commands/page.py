@@ -16,6 +16,7 @@ from roomgrad.local.session import Session, password_file
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run, redis_cli, subscribe_command
 from roomgrad.redis.server import connect
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad_melody.contract import LABELLING, LABELS_LOG, LEARNER, MELODY
 
 PAGE_S = 60.0
@@ -37,7 +38,7 @@ def wait_for_page(session: Session) -> str:
     return _waited(read, f"its log is {session.launcher.log_path(f'{LABELLING}-0')}")
 
 
-def address_and_commands(plan: Plan, url: str, since: float) -> list[str]:
+def address_and_commands(plan: Plan, url: AnyAddress, since: float) -> list[str]:
     """Return the page of a run that is up, and commands for it."""
     names = plan.names
     if LABELLING not in plan.components:
@@ -58,7 +59,7 @@ def _waited(read: Callable[[], str], otherwise: str) -> str:
     return found
 
 
-def where_to_look(names: Names, url: str, *, up: bool) -> list[str]:
+def where_to_look(names: Names, url: AnyAddress, *, up: bool) -> list[str]:
     """Return commands for a run."""
     me, cli = program(), redis_cli(url, names.run, password_file())
     option = run_option(names.run, MELODY.name)

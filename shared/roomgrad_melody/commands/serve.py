@@ -11,7 +11,6 @@ from rich.markup import escape
 from roomgrad.cli.progress import StatusLine
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
-from roomgrad.redis.addresses import without_password
 from roomgrad_melody.commands import standing
 from roomgrad_melody.commands.page import wait_for_page, where_to_look
 from roomgrad_melody.commands.standing import Standing
@@ -53,7 +52,7 @@ def _watch(console: Console, session: Session) -> None:
     with StatusLine(console) as status:
         while True:
             now = session.poll(standing.read)
-            away = f"the server at {without_password(session.url)} is away ..."
+            away = f"the server at {session.url} is away ..."
             status.show(line(now) if now else away)
             time.sleep(POLL_S)
 

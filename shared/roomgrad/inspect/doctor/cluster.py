@@ -12,9 +12,10 @@ from roomgrad.inspect.doctor import server
 from roomgrad.inspect.doctor.findings import Finding, ok, problem
 from roomgrad.redis.addresses import resolve
 from roomgrad.redis.cluster import SLOTS, address_of, each_master
+from roomgrad.redis.server_address import ServerAddress
 
 
-def findings(client: redis.Redis, url: str) -> list[Finding]:
+def findings(client: redis.Redis, url: ServerAddress) -> list[Finding]:
     """Return what all checks find; findings about a master begin with its address."""
     found = list(whole(client, url))
     for master in each_master(client):
@@ -25,7 +26,7 @@ def findings(client: redis.Redis, url: str) -> list[Finding]:
     return found
 
 
-def whole(client: redis.Redis, url: str) -> Iterator[Finding]:
+def whole(client: redis.Redis, url: ServerAddress) -> Iterator[Finding]:
     """Check that all slots are served; otherwise a cluster refuses all commands by default."""
     info: Any = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
     lines = (line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)

@@ -14,6 +14,7 @@ from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
 from roomgrad.redis.addresses import redis_cli
 from roomgrad.redis.server import OLDEST
 from roomgrad.redis.server import check as check_version
+from roomgrad.redis.server_address import ServerAddress
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory
 CLOCK_S = 1.0
@@ -25,14 +26,14 @@ class Server:
     """What a server tells about itself."""
 
     client: redis.Redis
-    url: str
+    url: ServerAddress
     info: dict[str, Any]
     config: dict[str, str]
     refused: dict[str, str]
     """The commands that it refused, and why."""
 
     @classmethod
-    def ask(cls, client: redis.Redis, url: str) -> Server:
+    def ask(cls, client: redis.Redis, url: ServerAddress) -> Server:
         """Read what the checks need; note what is refused."""
         refused: dict[str, str] = {}
 

@@ -16,6 +16,7 @@ from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime import heartbeats
 from roomgrad.systems import Gauge
 
@@ -49,7 +50,7 @@ class RunCollector(Collector):
         self,
         component: str,
         names: Names,
-        url: str,
+        url: AnyAddress,
         password_file: str,
         streams: Sequence[tuple[str, str]] = (),
         gauges: Sequence[Gauge] = (),

@@ -18,6 +18,7 @@ from prometheus_client import (
 from roomgrad.errors import SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.observe.collectors import RunCollector
 from roomgrad.runtime.observe.outcome import SKIPPED, Outcome
 from roomgrad.settings import RuntimeSettings
@@ -37,7 +38,7 @@ class Metrics:
         component: str,
         settings: RuntimeSettings,
         names: Names,
-        url: str,
+        url: AnyAddress,
         streams: Sequence[tuple[str, str]] = (),
         gauges: Sequence[Gauge] = (),
     ) -> None:

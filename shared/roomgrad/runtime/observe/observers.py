@@ -12,6 +12,7 @@ from roomgrad.clock import ServerClock
 from roomgrad.errors import SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
@@ -55,7 +56,7 @@ class Observers:
             each.close()
 
 
-def observers(identity: Identity, url: str, clock: ServerClock) -> Observers:
+def observers(identity: Identity, url: AnyAddress, clock: ServerClock) -> Observers:
     """Return the observers that settings and environment ask for. Raises SettingsError."""
     component, settings, names = identity.component, identity.settings, identity.names
     found: list[Observer] = []
@@ -73,7 +74,9 @@ def observers(identity: Identity, url: str, clock: ServerClock) -> Observers:
 
 
 @contextlib.contextmanager
-def metrics(component: str, settings: RuntimeSettings, names: Names, url: str) -> Iterator[None]:
+def metrics(
+    component: str, settings: RuntimeSettings, names: Names, url: AnyAddress
+) -> Iterator[None]:
     """Serve metrics of a program without a replica within the block, if the settings ask for them.
 
     Raises SettingsError if they cannot be served.
@@ -89,7 +92,7 @@ def _metrics(
     component: str,
     settings: RuntimeSettings,
     names: Names,
-    url: str,
+    url: AnyAddress,
     streams: Sequence[tuple[str, str]] = (),
     gauges: Sequence[Gauge] = (),
 ) -> Observer:

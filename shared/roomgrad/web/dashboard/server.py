@@ -10,6 +10,7 @@ import structlog
 from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import AnyAddress, ServerAddress
 from roomgrad.web import serving
 from roomgrad.web.dashboard.page import Page
 from roomgrad.web.dashboard.settings import PORT, DashboardSettings
@@ -25,11 +26,11 @@ MOST_STORES = 100  # servers of a cluster to which connections are kept
 class DashboardServer:
     """One dashboard. `serve` blocks until `stop`, which a signal handler may call."""
 
-    def __init__(self, settings: DashboardSettings, url: str) -> None:
+    def __init__(self, settings: DashboardSettings, url: AnyAddress) -> None:
         self._settings = settings
         self._url = url
         self._ending = threading.Event()
-        self._stores: dict[str, Store[redis.Redis]] = {}
+        self._stores: dict[ServerAddress, Store[redis.Redis]] = {}
         self.listener = Listener(settings, PORT)
         self.page = Page(self._store, settings.run, self._watch)
 
