@@ -47,6 +47,7 @@ def _commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     context = typer.Context(command)
     for word in command.list_commands(context):
         each = command.get_command(context, word)
+        each = getattr(each, "command", each)
         if not each.hidden:
             yield from _commands(f"{name} {word}", each)
 

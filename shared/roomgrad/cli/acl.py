@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from importlib import import_module
+from typing import Annotated
 
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import target
+from roomgrad.component import Component
+from roomgrad.local.plan import find_system
+from roomgrad.names import GATEWAY, Names
+from roomgrad.ops import acl as access
+from roomgrad.ops.acl import Grants
+from roomgrad.redis import registry
+from roomgrad.rooms import System
+from roomgrad.schema import Declaration
+from roomgrad.systems import Plugin, installed, load
 
-if TYPE_CHECKING:
-    from roomgrad.names import Names
-    from roomgrad.ops.acl import Grants
-    from roomgrad.rooms import System
-    from roomgrad.schema import Declaration
-    from roomgrad.systems import Plugin
-
-    Served = tuple[System, Names, Mapping[str, Declaration]]
+Served = tuple[System, Names, Mapping[str, Declaration]]
 
 ABOUT = """\
 # Redis users, one for each component, with the rights that it needs and no others, as printed by
@@ -32,20 +35,13 @@ def acl(
     ] = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Print an ACL for Redis: one user per component, with the rights that it declares."""
-    from roomgrad.local.plan import find_system
-    from roomgrad.names import Names
-    from roomgrad.redis import registry
-    from roomgrad.systems import installed
-
     served: list[Served]
     if system or not run:
         names = [find_system(system).name] if system else sorted(installed())
         plugins = [installed()[name] for name in names]
         served = [(p.system, Names(run or p.system.name), declarations(p)) for p in plugins]
     else:
-        with target.connected(redis) as (client, _):
-            of_run = target.choose_run(client, run)
+        with target.opened(run, redis) as (client, of_run, _):
             contract = target.contract_of(client, of_run)
             served = [(contract, of_run, registry.declared_in(client, of_run))]
     print(ABOUT + "\n".join(users(served)))
@@ -57,12 +53,6 @@ def declarations(plugin: Plugin) -> dict[str, Declaration]:
     The `component` of its module is asked, or of the module's `handlers` if it is a package; it may
     be a function that is called with a callback.
     """
-    from importlib import import_module
-
-    from roomgrad.component import Component
-    from roomgrad.schema import Declaration
-    from roomgrad.systems import load
-
     found = {}
     clients = load(plugin.clients)
     for name, module in plugin.modules.items():
@@ -78,8 +68,6 @@ def declarations(plugin: Plugin) -> dict[str, Declaration]:
 
 def users(served: Sequence[Served]) -> Iterator[str]:
     """Yield the lines of an ACL file, by name of the user."""
-    from roomgrad.ops import acl as access
-
     rules = {"default": access.of_operator()}
     rules["dashboard"] = access.of_viewer([names for _, names, _ in served])
     rules |= {name: grants.rules() for name, grants in _grants(served).items()}
@@ -89,10 +77,6 @@ def users(served: Sequence[Served]) -> Iterator[str]:
 
 def _grants(served: Sequence[Served]) -> dict[str, Grants]:
     """Return the grants of each user; a component of several systems has those of all."""
-    from roomgrad.names import GATEWAY
-    from roomgrad.ops import acl as access
-    from roomgrad.systems import installed, load
-
     found: dict[str, Grants] = {}
     for system, names, declared in served:
         by_name = {

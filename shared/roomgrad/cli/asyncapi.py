@@ -7,7 +7,11 @@ from typing import Annotated
 from typer import Argument
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
+from roomgrad.inspect.asyncapi import as_yaml, document
+from roomgrad.local.plan import find_system
+from roomgrad.names import Names
+from roomgrad.redis import registry
 
 
 def asyncapi(
@@ -18,20 +22,13 @@ def asyncapi(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Print the rooms of a run, and what sends and receives, as AsyncAPI 3.0 (YAML)."""
-    from roomgrad.inspect.asyncapi import as_yaml, document
-    from roomgrad.local.plan import find_system
-    from roomgrad.names import Names
-    from roomgrad.redis import registry
-
     if system:
         found = document(find_system(system), Names(run or system), {})
     else:
-        with target.connected(redis) as (client, _):
-            names = target.choose_run(client, run)
+        with target.opened(run, redis) as (client, names, _):
             contract = target.contract_of(client, names)
             found = document(contract, names, registry.declared_in(client, names))
     if as_json:
-        tables.print_json(found)
+        output.print_json(found)
     else:
         print(as_yaml(found), end="")

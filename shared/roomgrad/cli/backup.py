@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from typer import Argument
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.ops.backup.archive import Origin, Totals
+from roomgrad.cli import output, target
+from roomgrad.local.session import running_server
+from roomgrad.ops.backup.archive import Origin, Totals
+from roomgrad.ops.backup.save import save
 
 
 def backup(
@@ -21,28 +22,22 @@ def backup(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Save a whole run to a file: labels, models, populations, and messages under way."""
-    from roomgrad.local.session import running_server
-    from roomgrad.ops.backup.save import save
-
-    with running_server(redis) as (url, _), target.connected(url) as (client, _):
-        saved = save(client, target.choose_run(client, run), Path(file))
+    with running_server(redis) as (url, _), target.opened(run, url) as (client, names, _):
+        saved = save(client, names, Path(file))
     origin, totals = saved.origin, saved.totals
     if as_json:
         sizes = {"bytes": saved.bytes, "unpacked": saved.unpacked}
         times = {"moment_s": saved.snapshot_s, "seconds": saved.seconds}
-        tables.print_json({**to_json(origin.run, file, origin, totals), **sizes, **times})
+        output.print_json({**to_json(origin.run, file, origin, totals), **sizes, **times})
         return
     print(
-        f"Run {origin.run} is saved in {file}: {count(totals)}, {tables.format_size(saved.bytes)}. "
+        f"Run {origin.run} is saved in {file}: {count(totals)}, {output.format_size(saved.bytes)}. "
         f"The snapshot took {1000 * saved.snapshot_s:,.1f} ms."
     )
 
 
 def to_json(run: str, file: str, origin: Origin, totals: Totals) -> dict[str, Any]:
     """Return what a file contains, for JSON."""
-    from datetime import UTC, datetime
-
     at = datetime.fromtimestamp(origin.at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     where = {"run": run, "file": file, "at": at}
     return {**where, "server": origin.server, "roomgrad": origin.roomgrad, **asdict(totals)}

@@ -10,24 +10,31 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import numpy as np
+import redis
 import typer
 from rich.text import Text
 from typer import Argument, Option
 
 from roomgrad import variables
+from roomgrad.cli import arrays, output, target
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
 from roomgrad.errors import RoomgradError, SettingsError
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.names import Names
-    from roomgrad.ops.check.checks import CheckResult, Floats
-    from roomgrad.ops.check.settings import CheckSettings
-    from roomgrad.rooms import System
+from roomgrad.local.plan import find_system, hint
+from roomgrad.local.session import running_server
+from roomgrad.messages import new_id
+from roomgrad.names import Names
+from roomgrad.ops.check.checks import CheckResult, Checks, Floats
+from roomgrad.ops.check.probe import Probe
+from roomgrad.ops.check.settings import CheckSettings
+from roomgrad.ops.check.streams import training_streams
+from roomgrad.redis import registry
+from roomgrad.redis.cluster import switch_run
+from roomgrad.rooms import System
+from roomgrad.runtime import heartbeats, runs
+from roomgrad.systems import installed
 
 START_S = 60.0  # the first start of a component may compile
 
@@ -52,15 +59,6 @@ def check(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Check a component by its rooms: gradients against finite differences, IDs, shapes, errors.
-
-    It is started in a run of its own, which is deleted afterwards. To check a component in another
-    language, start it yourself and name its run by --run; if it learns, the probes make it take a
-    few steps.
-    """
-    from roomgrad.local.session import running_server
-    from roomgrad.ops.check.settings import CheckSettings
-
     settings = CheckSettings(
         component, command, run, system, probes, count, tolerance, seed, timeout
     )
@@ -76,7 +74,7 @@ def check(
             found = list(_checked(client, names, settings, address, rows))
     passed = all(each.passed for each in found)
     if as_json:
-        tables.print_json({"component": component, "passed": passed, "checks": found})
+        output.print_json({"component": component, "passed": passed, "checks": found})
     else:
         _print(component, found)
     if not passed:
@@ -86,12 +84,6 @@ def check(
 def _checked(
     client: redis.Redis, names: Names, settings: CheckSettings, url: str, rows: Floats | None
 ) -> Iterator[CheckResult]:
-    from roomgrad.ops.check.checks import Checks
-    from roomgrad.ops.check.probe import Probe
-    from roomgrad.ops.check.streams import training_streams
-    from roomgrad.redis import registry
-    from roomgrad.runtime import runs
-
     system = _system(client, names, settings)
     declared = registry.declared_in(client, names)
     streams = training_streams(system, settings.component, declared)
@@ -102,9 +94,6 @@ def _checked(
 
 
 def _system(client: redis.Redis, names: Names, settings: CheckSettings) -> System:
-    from roomgrad.local.plan import find_system
-    from roomgrad.redis import registry
-
     found = (
         find_system(settings.system) if settings.system else registry.system_of_run(client, names)
     )
@@ -117,10 +106,6 @@ def _system(client: redis.Redis, names: Names, settings: CheckSettings) -> Syste
 
 
 def _rows(file: str) -> Floats | None:
-    import numpy as np
-
-    from roomgrad.cli import arrays
-
     if not file:
         return None
     found = arrays.read(Path(file), "--probes")
@@ -132,11 +117,6 @@ def _rows(file: str) -> Floats | None:
 @contextmanager
 def _running(client: redis.Redis, settings: CheckSettings, url: str) -> Iterator[Names]:
     """Yield the run that the component serves: the named one, or one that is deleted afterwards."""
-    from roomgrad.messages import new_id
-    from roomgrad.names import Names
-    from roomgrad.redis.cluster import switch_run
-    from roomgrad.runtime import runs
-
     if settings.run:
         yield target.choose_run(client, settings.run)
         return
@@ -170,9 +150,6 @@ def _start(settings: CheckSettings, names: Names, url: str) -> subprocess.Popen[
 
 def _module(settings: CheckSettings) -> str:
     """Return the module of a component of an installed system. Raises SettingsError."""
-    from roomgrad.local.plan import find_system, hint
-    from roomgrad.systems import installed
-
     names = [find_system(settings.system).name] if settings.system else list(installed())
     plugins = [installed()[name] for name in names]
     for plugin in plugins:
@@ -190,8 +167,6 @@ def _wait(
     client: redis.Redis, names: Names, settings: CheckSettings, process: subprocess.Popen[bytes]
 ) -> None:
     """Wait for the heartbeat of the component. Raises RoomgradError."""
-    from roomgrad.runtime import heartbeats
-
     until = time.monotonic() + START_S
     while not heartbeats.read(client, names, settings.component):
         if process.poll() is not None:
@@ -207,7 +182,7 @@ def _wait(
 
 
 def _print(component: str, found: Sequence[CheckResult]) -> None:
-    console = tables.console()
+    console = output.console()
     for each in found:
         text = Text()
         text.append(

@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import service
 
 
 def dashboard(
@@ -16,10 +17,4 @@ def dashboard(
     run: Annotated[str, Option(help="The run that is shown first; any if empty.")] = "",
     redis: typed.Redis = "",
 ) -> int:
-    """Show the runs of a server on a page, until Ctrl+C. It only reads.
-
-    All other flags are passed on: python -m roomgrad.web.dashboard --help lists them.
-    """
-    from roomgrad.cli import service
-
     return service.serve("dashboard", {"port": port, "run": run}, context.args, redis)

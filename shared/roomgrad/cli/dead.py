@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from itertools import islice
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -13,15 +14,14 @@ from rich.text import Text
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-from roomgrad.errors import SettingsError
+from roomgrad.cli import output, target
+from roomgrad.errors import NotRequeued, SettingsError
+from roomgrad.inspect import format
+from roomgrad.inspect.dead_letters import DeadLetter, DeadLetters
+from roomgrad.local.plan import find_system
+from roomgrad.redis import registry
 
-if TYPE_CHECKING:
-    from roomgrad.inspect.dead_letters import DeadLetter, DeadLetters
-
-dead = typer.Typer(
-    name="dead", help="Dead letters: what was given up, and why.", no_args_is_help=True
-)
+dead = typer.Typer(no_args_is_help=True, add_completion=False)
 ROOT_GONE = "its root was given up, so it will usually come back as a stray reply"
 
 Entries = Annotated[
@@ -46,23 +46,18 @@ def list_(
     as_json: typed.AsJson = False,
 ) -> None:
     """List what was given up, the newest last."""
-    from itertools import islice
-
-    from roomgrad.inspect.dead_letters import DeadLetters
-    from roomgrad.local.plan import find_system
-
     system = find_system(system).name if system else ""  # an error before a server is searched
-    with target.connected(redis) as (client, _):
-        letters = DeadLetters(client, target.choose_run(client, run, system))
+    with target.opened(run, redis, system) as (client, names, _):
+        letters = DeadLetters(client, names)
         total = letters.count()
         found = list(islice(letters.newest_first(reason, component), limit))[::-1]
     name = letters.names.run
     if as_json:
         rows = [_to_json(letter) for letter in found]
-        tables.print_json({"run": name, "total": total, "letters": rows})
+        output.print_json({"run": name, "total": total, "letters": rows})
         return
     if found:
-        tables.console().print(_table(found))
+        output.console().print(_table(found))
     print(_summary(name, total, len(found), filtered=bool(component or reason)))
 
 
@@ -111,7 +106,7 @@ def _table(found: Sequence[DeadLetter]) -> Table:
         for letter in found
     ]
     columns = ("entry", "when", "component", "<room and type", "deliveries", "reason")
-    return tables.table(columns, rows)
+    return output.table(columns, rows)
 
 
 @dead.command()
@@ -121,11 +116,8 @@ def show(
     redis: typed.Redis = "",
 ) -> None:
     """Show one dead letter whole, and what to do with it."""
-    from roomgrad.inspect import format
-    from roomgrad.inspect.dead_letters import DeadLetters
-
-    with target.connected(redis) as (client, _):
-        letters = DeadLetters(client, target.choose_run(client, run))
+    with target.opened(run, redis) as (client, names, _):
+        letters = DeadLetters(client, names)
         found = letters.get(entry)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="bold")
@@ -138,7 +130,7 @@ def show(
     table.add_row()
     for name, text in format.format_fields(found.pairs):
         table.add_row(Text(name), Text(text))
-    console = tables.console()
+    console = output.console()
     console.print(table)
     console.print(Text("\n" + _advice(letters, found)))
 
@@ -191,13 +183,9 @@ def requeue(
     redis: typed.Redis = "",
 ) -> None:
     """Put messages back into their streams, for the component that gave them up; each once."""
-    from roomgrad.inspect.dead_letters import DeadLetters
-    from roomgrad.redis import registry
-
     choice = _Choice(entries or [], all_, component, reason)
     choice.check("requeue")
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         letters = DeadLetters(client, names, registry.system_of_run(client, names))
         ids = choice.ids(letters)
         done = [_requeue(letters, entry) for entry in ids]
@@ -208,13 +196,11 @@ def requeue(
 
 def _requeue(letters: DeadLetters, entry: str) -> int | None:
     """Return 1 if it was requeued, 0 if it did not exist any more, None if it has to stay."""
-    from roomgrad.errors import NotRequeued
-
     letter = letters.find(entry)
     try:
         new = letters.requeue(letter) if letter else ""
     except NotRequeued as error:
-        tables.warn(str(error))
+        output.warn(str(error))
         return None
     if letter is None or not new:
         print(f"{entry} does not exist any more: it was requeued or deleted meanwhile.")
@@ -235,14 +221,12 @@ def drop(
     redis: typed.Redis = "",
 ) -> None:
     """Delete dead letters for good."""
-    from roomgrad.inspect.dead_letters import DeadLetters
-
     choice = _Choice(entries or [], all_, component, reason)
     choice.check("drop")
     if not yes and not sys.stdin.isatty():
         raise SettingsError("roomgrad dead drop asks first, and no terminal can answer: add --yes")
-    with target.connected(redis) as (client, _):
-        letters = DeadLetters(client, target.choose_run(client, run))
+    with target.opened(run, redis) as (client, names, _):
+        letters = DeadLetters(client, names)
         ids = choice.ids(letters)
         of_run = f"of run {letters.names.run}"
         if ids and not yes:

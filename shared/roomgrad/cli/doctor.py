@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import redis
 import typer
+from redis import ResponseError
 from rich.console import Console
 from rich.text import Text
 from typer import Option
 
 from roomgrad import variables
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.inspect.doctor.findings import Finding
-    from roomgrad.redis.server_address import ServerAddress
+from roomgrad.cli import output, target
+from roomgrad.inspect.doctor import cluster, runs, server
+from roomgrad.inspect.doctor.findings import Finding
+from roomgrad.inspect.format import printable
+from roomgrad.inspect.keys import runs_on
+from roomgrad.names import Names
+from roomgrad.redis.addresses import redis_cli
+from roomgrad.redis.cluster import on_cluster, switch_run
+from roomgrad.redis.server_address import ServerAddress
 
 COLORS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -28,14 +32,13 @@ def doctor(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Find what loses data or is stuck, and say what to do; exit code 1 if there is a problem."""
     with target.connected(redis) as (client, url):
         found = examine(client, url, run or variables.get("run"))
     problems, warnings = _count(found, "problem"), _count(found, "warning")
     if as_json:
         counts = {"problems": problems, "warnings": warnings}
         findings = [_to_json(finding) for finding in found]
-        tables.print_json({"server": str(url), **counts, "findings": findings})
+        output.print_json({"server": str(url), **counts, "findings": findings})
     else:
         console = Console(highlight=False, soft_wrap=True)
         for finding in found:
@@ -47,14 +50,6 @@ def doctor(
 
 def examine(client: redis.Redis, url: ServerAddress, run: str = "") -> list[Finding]:
     """Return what is found on a server, and in one run or in all. Raises SettingsError."""
-    from redis import ResponseError
-
-    from roomgrad.inspect.doctor import cluster, runs, server
-    from roomgrad.inspect.keys import runs_on
-    from roomgrad.names import Names
-    from roomgrad.redis.addresses import redis_cli
-    from roomgrad.redis.cluster import on_cluster, switch_run
-
     asked = server.Server.ask(client, url)
     found = cluster.findings(client, url) if on_cluster(client) else server.findings(asked)
     try:
@@ -88,8 +83,6 @@ def _to_json(finding: Finding) -> dict[str, str]:
 
 
 def _line(finding: Finding) -> Text:
-    from roomgrad.inspect.format import printable
-
     level, where = _level(finding), f"{finding.run}: " if finding.run else ""
     text = Text()
     text.append(f"{level:<9}", COLORS[level])

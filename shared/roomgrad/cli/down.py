@@ -8,6 +8,8 @@ from typer import Argument
 
 from roomgrad.cli import options as typed
 from roomgrad.errors import SettingsError
+from roomgrad.local import supervisor
+from roomgrad.local.plan import default_run
 
 
 def down(
@@ -16,10 +18,6 @@ def down(
     ] = "",
     run: typed.Run = "",
 ) -> None:
-    """Stop what `roomgrad up` or `run` serves; its data stays."""
-    from roomgrad.local import supervisor
-    from roomgrad.local.plan import default_run
-
     served = supervisor.served_runs()
     name = run or (default_run(system) if system else _only(served))
     if name and supervisor.down(name):

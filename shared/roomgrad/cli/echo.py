@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
+from rich.console import Console
 from rich.text import Text
 from typer import Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
 from roomgrad.errors import DecodeError
-
-if TYPE_CHECKING:
-    from roomgrad.inspect.follow import Entry
+from roomgrad.inspect.follow import Entry, follow
+from roomgrad.inspect.format import VALUES, format_array, format_fields, format_json, printable
 
 # Names of the envelope that the heading contains, or that only programs need.
 LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS"})
@@ -31,13 +32,9 @@ def echo(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Show each message of a room as it comes; --json writes one object per line."""
-    from roomgrad.inspect.follow import follow
-
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         room = target.choose_room(client, names, room)
-        entries = filter(None, follow(client, names, room, type_, last=last, warn=tables.warn))
+        entries = filter(None, follow(client, names, room, type_, last=last, warn=output.warn))
         try:
             for number, entry in enumerate(entries, 1):
                 print_entry(entry, full=full, as_json=bool(as_json))
@@ -51,10 +48,8 @@ def echo(
 
 def print_entry(entry: Entry, *, full: bool, as_json: bool) -> None:
     """Print one message."""
-    from rich.console import Console
-
     if as_json:
-        tables.print_json(to_json(entry, full=full))
+        output.print_json(to_json(entry, full=full))
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(_heading(entry), "bold"))
@@ -63,8 +58,6 @@ def print_entry(entry: Entry, *, full: bool, as_json: bool) -> None:
 
 
 def _heading(entry: Entry) -> str:
-    from roomgrad.inspect.format import printable
-
     try:
         body = entry.body()
     except DecodeError:
@@ -78,8 +71,6 @@ def _heading(entry: Entry) -> str:
 
 def _lines(entry: Entry, *, full: bool) -> Iterator[tuple[str, str]]:
     """Yield name and text of each field."""
-    from roomgrad.inspect.format import format_fields, printable
-
     try:
         body = entry.body()
     except DecodeError as error:
@@ -92,10 +83,6 @@ def _lines(entry: Entry, *, full: bool) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: Any, *, full: bool) -> str:
-    import numpy as np
-
-    from roomgrad.inspect.format import format_array, format_json
-
     if not isinstance(value, np.ndarray):
         return format_json(value)
     if not full:
@@ -106,8 +93,6 @@ def _text(value: Any, *, full: bool) -> str:
 
 def to_json(entry: Entry, *, full: bool) -> dict[str, Any]:
     """Return a message as one object: its entry, envelope and fields."""
-    from roomgrad.inspect.format import format_fields
-
     where = {"entry": entry.entry, "room": entry.room, "type": entry.type}
     try:
         body = entry.body()
@@ -117,10 +102,6 @@ def to_json(entry: Entry, *, full: bool) -> dict[str, Any]:
 
 
 def _plain(value: Any, *, full: bool) -> Any:
-    import numpy as np
-
-    from roomgrad.inspect.format import VALUES
-
     if not isinstance(value, np.ndarray):
         return value
     if full:

@@ -7,7 +7,12 @@ from typing import Annotated
 from typer import Argument
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import target
 from roomgrad.errors import SettingsError
+from roomgrad.local.plan import hint
+from roomgrad.names import GATEWAY
+from roomgrad.redis.registry import system_of_run
+from roomgrad.runtime import runs
 
 
 def forget(
@@ -15,21 +20,13 @@ def forget(
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Remove a component's consumer groups for good, so that no message waits for it."""
-    from roomgrad.cli.target import choose_run, connected, run_of
-    from roomgrad.local.plan import hint
-    from roomgrad.names import GATEWAY
-    from roomgrad.redis.registry import system_of_run
-    from roomgrad.runtime import runs
-
     if component == GATEWAY:
         raise SettingsError(
             f"{GATEWAY} is a component of no system, and no message waits for it: its flag "
             "--wait-s says for how long messages wait for its clients"
         )
-    name = run_of(component, run, redis)
-    with connected(redis) as (client, _):
-        names = choose_run(client, name)
+    name = target.run_of(component, run, redis)
+    with target.opened(name, redis) as (client, names, _):
         system = system_of_run(client, names)
         known = list(system.components) if system else []
         if system is None or component not in known:

@@ -8,6 +8,7 @@ import typer
 from typer import Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import service
 
 
 def gateway(
@@ -16,10 +17,4 @@ def gateway(
     run: Annotated[str, Option(help="Name of the run that they take part in.")] = "",
     redis: typed.Redis = "",
 ) -> int:
-    """Let clients of swergio take part in a run, until Ctrl+C.
-
-    All other flags are passed on: python -m roomgrad_swergio.gateway --help lists them.
-    """
-    from roomgrad.cli import service
-
     return service.serve("gateway", {"port": port, "run": run}, context.args, redis)

@@ -7,6 +7,8 @@ from typing import Annotated
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli.target import run_of
+from roomgrad.runtime.health import check
 
 
 def health(
@@ -24,9 +26,5 @@ def health(
         bool, Option("--patient", help="Also succeed while no server answers.")
     ] = False,
 ) -> None:
-    """Succeed if a replica of this component on this host handles messages; for containers."""
-    from roomgrad.cli.target import run_of
-    from roomgrad.runtime import health
-
     name = run_of(component, run, redis)
-    print(health.check(component, name, redis, handler_timeout_s, patient=patient))
+    print(check(component, name, redis, handler_timeout_s, patient=patient))

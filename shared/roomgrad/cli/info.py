@@ -8,8 +8,12 @@ from typing import Any
 from rich.text import Text
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
 from roomgrad.cli.rooms import table
+from roomgrad.inspect import rooms
+from roomgrad.inspect.format import format_fields
+from roomgrad.redis import registry
+from roomgrad.redis.cluster import on_cluster
 
 NEWEST = 3  # messages that are shown
 
@@ -20,12 +24,7 @@ def info(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Show one room: what it carries, who sends and reads, and its newest messages."""
-    from roomgrad.inspect import rooms
-    from roomgrad.redis import registry
-
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         room = target.choose_room(client, names, room)
         carries = rooms.described_by_contract(registry.system_of_run(client, names), room)
         streams = [each for each in rooms.inspect(client, names, 0.5) if each.room == room]
@@ -34,9 +33,9 @@ def info(
         newest = _newest(client, {each.key: each.type for each in streams})
     found = {"run": names.run, "room": room, "channel": channel, "subscribers": subscribers}
     if as_json:
-        tables.print_json({**found, "carries": carries, "streams": streams, "newest": newest})
+        output.print_json({**found, "carries": carries, "streams": streams, "newest": newest})
         return
-    console = tables.console()
+    console = output.console()
     console.print(Text(f"Room {room} notifies {subscribers} subscribers on {channel}.\n"))
     for each in carries:
         console.print(Text(f"{each['type']}  {each['about']}"))
@@ -49,16 +48,12 @@ def info(
 
 
 def _subscribers(client: Any, channel: str) -> int:
-    from roomgrad.redis.cluster import on_cluster
-
     count = "SHARDNUMSUB" if on_cluster(client) else "NUMSUB"
     return int(client.execute_command("PUBSUB", count, channel)[1])
 
 
 def _newest(client: Any, types: dict[str, str]) -> list[dict[str, Any]]:
     """Return the newest messages of some streams. types: TYPE by key."""
-    from roomgrad.inspect.format import format_fields
-
     found = [
         {"entry": entry.decode(), "type": type_, "fields": dict(format_fields([*pairs.items()]))}
         for key, type_ in types.items()
@@ -68,7 +63,7 @@ def _newest(client: Any, types: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def _print(newest: Sequence[dict[str, Any]]) -> None:
-    console = tables.console()
+    console = output.console()
     for each in newest:
         console.print(Text(f"\n{each['entry']} {each['type']}"))
         for name, text in each["fields"].items():

@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import redis
 from rich.text import Text
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.inspect.snapshot import ConsumerGroup
-    from roomgrad.names import Names
+from roomgrad.cli import output, target
+from roomgrad.inspect import snapshot
+from roomgrad.inspect.snapshot import ConsumerGroup
+from roomgrad.names import Names
 
 COLUMNS = ("component", "replicas", "room", "TYPE", "waiting", "pending", "oldest")
 
 
 def lag(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = False) -> None:
-    """Show how far each component is behind: its waiting and pending messages."""
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         rows = behind(client, names)
     if as_json:
-        tables.print_json({"run": names.run, "groups": rows})
+        output.print_json({"run": names.run, "groups": rows})
         return
-    console = tables.console()
-    console.print(tables.table(COLUMNS, [_cells(row) for row in rows]))
+    console = output.console()
+    console.print(output.table(COLUMNS, [_cells(row) for row in rows]))
     total = sum(row["waiting"] + row["pending"] for row in rows)
     several = f"{total:,} messages are" if total > 1 else "One message is"
     console.print(Text(f"{several} not done yet." if total else "Nothing waits."))
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:
-    oldest = tables.format_age(row["oldest_s"]) if row["oldest_s"] is not None else ""
+    oldest = output.format_age(row["oldest_s"]) if row["oldest_s"] is not None else ""
     where = row["component"], row["replicas"], row["room"], row["type"]
     return *where, row["waiting"], row["pending"], oldest
 
 
 def behind(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
     """Return for each group of a run what is waiting and pending, and since when."""
-    from roomgrad.inspect import snapshot
-
     now = snapshot.take(client, names)
     rows = [
         {

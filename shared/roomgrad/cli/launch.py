@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Protocol, get_type_hints
 
-import typer
 from rich.console import Console
 from typer import Option
 
+from roomgrad.cli.groups import command_of
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan, Value, counted, find_system, hint
 from roomgrad.redis.server_address import AnyAddress
@@ -103,6 +103,4 @@ def command(
     run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [*own.values(), *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in common)]
     )
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name, help=about)(run)
-    return typer.main.get_command(app)
+    return command_of(name, run, about)

@@ -1,53 +1,17 @@
-"""The command `roomgrad`.
-
-Whatever a command needs is imported when it runs, so that all the others start fast.
-"""
+"""The command `roomgrad`; `commands` lists its commands."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable
 from typing import NoReturn
 
 import typer
 from typer import Exit
 
-from roomgrad.cli.acl import acl
-from roomgrad.cli.asyncapi import asyncapi
-from roomgrad.cli.backup import backup
-from roomgrad.cli.check import check
-from roomgrad.cli.dashboard import dashboard
-from roomgrad.cli.dead import dead
-from roomgrad.cli.doctor import doctor
-from roomgrad.cli.down import down
-from roomgrad.cli.echo import echo
-from roomgrad.cli.forget import forget
-from roomgrad.cli.gateway import gateway
+from roomgrad.cli.commands import RUN, UP
 from roomgrad.cli.groups import Commands, RunCommands, UpCommands
-from roomgrad.cli.health import health
-from roomgrad.cli.info import info
-from roomgrad.cli.lag import lag
-from roomgrad.cli.memory import memory
-from roomgrad.cli.model import model
-from roomgrad.cli.new import new
-from roomgrad.cli.ps import ps
-from roomgrad.cli.pub import pub
-from roomgrad.cli.rates import bw, delay, hz
-from roomgrad.cli.replay import replay
-from roomgrad.cli.request import request
-from roomgrad.cli.restore import restore
-from roomgrad.cli.rooms import rooms
-from roomgrad.cli.top import top
-from roomgrad.cli.trace import trace
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
-
-PANELS: dict[str, tuple[Callable[..., object], ...]] = {
-    "Inspect a run": (ps, rooms, info, lag, memory, model, top, trace, doctor),
-    "Read and send messages": (echo, hz, bw, delay, pub, request, replay),
-    "Save and restore": (backup, restore),
-    "Your own components": (new, check, asyncapi, acl),
-}
 
 app = typer.Typer(
     cls=Commands,
@@ -59,40 +23,34 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def before() -> None:
+    """Set up what all commands need."""
+    from roomgrad import log  # which `roomgrad --help` does without
+
+    log.setup("warning")
+
+
 run = typer.Typer(
     name="run",
     cls=RunCommands,
     no_args_is_help=True,
     subcommand_metavar="SYSTEM [OPTIONS]",
-    help="Run a system in the foreground until it is done, or until Ctrl+C.",
+    help=RUN,
 )
 up = typer.Typer(
     name="up",
     cls=UpCommands,
     no_args_is_help=True,
     subcommand_metavar="SYSTEM|swarm.yaml [OPTIONS]",
-    help="Serve a system, or the programs of a swarm file, in the background until `down`.",
+    help=UP,
 )
-
 app.add_typer(run)
 app.add_typer(up)
-for common in (down, health, forget):
-    app.command()(common)
-for program in (gateway, dashboard):
-    app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
-        program
-    )
-for panel, commands in PANELS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(command)
-app.add_typer(dead)
 
 
 def main() -> NoReturn:
     """Run the command; an error of ours becomes one sentence on stderr and the exit code 1 or 2."""
-    from roomgrad import log
-
-    log.setup("warning")
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, _terminated)  # which a shell's background job would ignore
     try:

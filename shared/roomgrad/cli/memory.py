@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import islice
 from typing import Annotated, Any
 
+import numpy as np
 from rich.text import Text
 from typer import Argument
 
+from roomgrad import codec
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
 from roomgrad.errors import DecodeError, RoomgradError
+from roomgrad.inspect.format import escape_bytes, format_array, format_json
 
 MOST = 50  # records of a listing
 
@@ -24,9 +27,7 @@ def memory(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Show what a component remembers of the roots that are open."""
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         key = names.memory(target.choose_component(client, names, component))
         total = int(client.hlen(key))
         records = _records(client, key, root)
@@ -38,15 +39,15 @@ def memory(
     fields = {name: _fields(value) for name, value in sorted(records.items())}
     if as_json:
         found = {"run": names.run, "component": component, "total": total, "records": fields}
-        tables.print_json(found)
+        output.print_json(found)
         return
     rows = [
         (name if not at else "", field, text)
         for name, texts in fields.items()
         for at, (field, text) in enumerate(texts.items())
     ]
-    console = tables.console()
-    console.print(tables.table(("record", "field", "<value"), rows))
+    console = output.console()
+    console.print(output.table(("record", "field", "<value"), rows))
     count = f"{total:,} record{'' if total == 1 else 's'}"
     console.print(Text(f"{component} of run {names.run} remembers {count}."))
 
@@ -62,11 +63,6 @@ def _records(client: Any, key: str, root: str) -> dict[str, bytes]:
 
 def _fields(record: bytes) -> dict[str, str]:
     """Return the fields of a record as text."""
-    import numpy as np
-
-    from roomgrad import codec
-    from roomgrad.inspect.format import escape_bytes, format_array, format_json
-
     try:
         found = codec.unpack(record)
     except DecodeError as error:

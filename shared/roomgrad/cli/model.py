@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import redis
 from rich.text import Text
 from typer import Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
+from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import DecodeError, RoomgradError, ServerError, SettingsError
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.inspect.weights import Tensor
-    from roomgrad.models import ModelState
-    from roomgrad.names import Names
+from roomgrad.inspect import weights
+from roomgrad.inspect.weights import MAX_FILE_BYTES, Tensor
+from roomgrad.models import ModelState
+from roomgrad.names import Names
 
 TRIES = 200  # a training takes a step every few ms, and each changes the version
 
@@ -34,13 +33,9 @@ def model(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Show a component's model, write its weights into a file, or load others from one."""
-    from roomgrad.inspect import weights
-
     if export and import_:
         raise SettingsError("--export and --import: one at a time")
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         target.choose_component(client, names, component)
         if import_:
             state = _replace(client, names, component, import_)
@@ -50,13 +45,13 @@ def model(
     if export:
         _write(export, state.weights)
     if as_json:
-        tables.print_json(_to_json(names, component, state, tensors))
+        output.print_json(_to_json(names, component, state, tensors))
         return
-    console = tables.console()
+    console = output.console()
     if import_:
         console.print(Text(f"{component} of run {names.run} continues with {import_}:"))
     rows = [(each.name, each.dtype, str(each.shape), len(each.data)) for each in tensors]
-    console.print(tables.table(("parameter", "dtype", "shape", "bytes"), rows))
+    console.print(output.table(("parameter", "dtype", "shape", "bytes"), rows))
     count = sum(len(each.data) for each in tensors)
     text = (
         f"Version {state.version}, step {state.step:,}; {count:,} bytes of parameters, "
@@ -69,8 +64,6 @@ def model(
 
 def _stored(client: redis.Redis, names: Names, component: str) -> ModelState:
     """Return the model, all of one moment. Raises RoomgradError if there is none."""
-    from roomgrad.models import ModelState
-
     fields = ("version", "step", "weights", "optimizer")
     found: Any = client.hmget(names.model(component), fields)
     if None in found:
@@ -89,9 +82,6 @@ def _replace(client: redis.Redis, names: Names, component: str, file: str) -> Mo
 
     Raises SettingsError if the file does not fit.
     """
-    from roomgrad.commit import SCRIPT
-    from roomgrad.inspect import weights
-
     stored = _read(file)
     try:
         tensors = weights.read(stored)
@@ -111,8 +101,6 @@ def _replace(client: redis.Redis, names: Names, component: str, file: str) -> Mo
 def _commit(
     script: Any, names: Names, component: str, before: ModelState, after: ModelState
 ) -> bool:
-    from roomgrad.commit import Commit
-
     key = names.model(component)
     commit = Commit()
     commit.same(key, b"version", before.version.encode())
@@ -124,8 +112,6 @@ def _commit(
 
 
 def _read(name: str) -> bytes:
-    from roomgrad.inspect.weights import MAX_FILE_BYTES
-
     try:
         with Path(name).open("rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
@@ -143,8 +129,6 @@ def _write(name: str, stored: bytes) -> None:
 def _to_json(
     names: Names, component: str, state: ModelState, tensors: tuple[Tensor, ...]
 ) -> dict[str, Any]:
-    from roomgrad.inspect import weights
-
     return {
         "run": names.run,
         "component": component,

@@ -30,7 +30,6 @@ def new(
         Option(help="Make a component of this system, in its folder.", metavar="SYSTEM"),
     ] = "",
 ) -> None:
-    """Make a small system of your own that runs and learns at once, or one more component."""
     if system:
         make_component(name, find_project(system))
     else:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.inspect.replicas import ReplicaState
+from roomgrad.cli import output, target
+from roomgrad.inspect import replicas, snapshot
+from roomgrad.inspect.replicas import ReplicaState
 
 LONG_S = 3.0  # a busy replica is in some handler at each heartbeat, which means nothing
 STUCK_S = 10.0
@@ -20,29 +18,25 @@ COLUMNS = ("component", "state", "host", "pid", "up", "pending", "weights")
 
 
 def ps(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = False) -> None:
-    """Show the replicas: which are alive, since when, their pending messages and weights."""
-    from roomgrad.inspect import replicas, snapshot
-
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         found = replicas.inspect(client, snapshot.take(client, names))
     if as_json:
-        tables.print_json({"run": names.run, "replicas": found})
+        output.print_json({"run": names.run, "replicas": found})
     elif found:
-        tables.console().print(table(found))
+        output.console().print(table(found))
     else:
-        tables.console().print(Text(f"No component has ever run in {names.run}."))
+        output.console().print(Text(f"No component has ever run in {names.run}."))
 
 
 def table(found: Sequence[ReplicaState]) -> Table:
     """Return a line for each replica, and for each component without one."""
-    return tables.table(COLUMNS, [_row(each) for each in found])
+    return output.table(COLUMNS, [_row(each) for each in found])
 
 
 def _row(each: ReplicaState) -> tuple[object, ...]:
     if not each.alive:
         return each.component, "no replica", "", "", "", "", _step(each.model)
-    up = tables.format_age(each.up_s) if each.up_s else ""
+    up = output.format_age(each.up_s) if each.up_s else ""
     where = each.host, str(each.pid)
     return each.component, _state(each), *where, up, each.pending, _step(each.version)
 
@@ -50,8 +44,8 @@ def _row(each: ReplicaState) -> tuple[object, ...]:
 def _state(each: ReplicaState) -> str:
     """Return the state of a replica at its last heartbeat, about a second ago."""
     if each.handling_s is not None and each.handling_s > LONG_S:
-        return f"in one handler for {tables.format_age(each.handling_s)}"
-    return "alive" if each.turn_s < STUCK_S else f"stuck for {tables.format_age(each.turn_s)}"
+        return f"in one handler for {output.format_age(each.handling_s)}"
+    return "alive" if each.turn_s < STUCK_S else f"stuck for {output.format_age(each.turn_s)}"
 
 
 def _step(version: str) -> str:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from typer import Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.messages import Message
-    from roomgrad.names import Names
+from roomgrad.cli import output, target
+from roomgrad.cli.draft import Draft
+from roomgrad.messages import Message, new_id
+from roomgrad.names import Names
 
 
 def pub(
@@ -30,13 +29,8 @@ def pub(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Put a message into a room; one that does not fit the contract is refused."""
-    from roomgrad.cli.draft import Draft
-    from roomgrad.messages import new_id
-
     draft = Draft(room, type_, body, file, status, root, to)
-    with target.connected(redis) as (client, url):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, url):
         system = target.contract_of(client, names)
         message = draft.message(system)
         began = time.monotonic()
@@ -57,7 +51,7 @@ def _report(names: Names, message: Message, *, as_json: bool) -> None:
     if as_json:
         where = {"run": names.run, "room": message.room, "type": message.type}
         sent = {"ID": message.id, "ROOT_ID": message.root_id, "entry": message.entry}
-        tables.print_json({**where, **sent})
+        output.print_json({**where, **sent})
     else:
         print(
             f"{message.type} {message.entry} to {message.room}, root {message.root_id}: "

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 from typer import Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.inspect.entries import MessageHeader
+from roomgrad.cli import output, target
+from roomgrad.inspect.entries import MessageHeader
+from roomgrad.inspect.follow import follow_headers
+from roomgrad.names import ERRORS, LOGGING
 
 KEPT = 20_000  # messages whose reply, and so their delay, is still awaited
 
@@ -36,11 +37,7 @@ def _command(measure: Callable[[str, str], Measure], about: str, name: str) -> C
         redis: typed.Redis = "",
         as_json: typed.AsJson = False,
     ) -> None:
-        from roomgrad.inspect.follow import follow_headers
-        from roomgrad.names import ERRORS, LOGGING
-
-        with target.connected(redis) as (client, _):
-            names = target.choose_run(client, run)
+        with target.opened(run, redis) as (client, names, _):
             room = target.choose_room(client, names, room)
             numbers_of = measure(room, type_)
             console = Console(highlight=False, soft_wrap=True)
@@ -48,12 +45,12 @@ def _command(measure: Callable[[str, str], Measure], about: str, name: str) -> C
             def wanted(other: str) -> bool:  # a reply comes in another room
                 return other == room or (name == "delay" and other not in (ERRORS, LOGGING))
 
-            intervals = follow_headers(client, names, wanted, every, tables.warn)
+            intervals = follow_headers(client, names, wanted, every, output.warn)
             try:
                 for number, (seconds, headers) in enumerate(intervals, 1):
                     numbers = numbers_of(headers, seconds)
                     if as_json:
-                        tables.print_json({"room": room, "seconds": round(seconds, 3), **numbers})
+                        output.print_json({"room": room, "seconds": round(seconds, 3), **numbers})
                     else:
                         console.print(Text(TEXTS[name](numbers)))
                     if number == count:
@@ -79,8 +76,6 @@ class Rate:
 
     def __call__(self, headers: Sequence[MessageHeader], seconds: float) -> Numbers:
         """Return the numbers of what came in so many seconds."""
-        import numpy as np
-
         times = [each.at_us for each in _of_room(headers, self.room, self.type)]
         known = times if self.last_us is None else [self.last_us, *times]
         gaps = np.diff(np.sort(np.array(known))) / 1000
@@ -97,8 +92,6 @@ class Bandwidth:
 
     def __call__(self, headers: Sequence[MessageHeader], seconds: float) -> Numbers:
         """Return the numbers of what came in so many seconds."""
-        import numpy as np
-
         found = _of_room(headers, self.room, self.type)
         sizes = np.array([each.size for each in found], dtype=float)
         rate = round(int(sizes.sum()) / seconds, 1)
@@ -115,8 +108,6 @@ class Delay:
 
     def __call__(self, headers: Sequence[MessageHeader], seconds: float) -> Numbers:
         """Return the numbers of what came in so many seconds."""
-        import numpy as np
-
         for each in _of_room(headers, self.room, self.type):
             self.waiting[each.entry, each.root_id] = each
         while len(self.waiting) > KEPT:
@@ -153,10 +144,10 @@ def _hz(numbers: Numbers) -> str:
 
 
 def _bw(numbers: Numbers) -> str:
-    line = f"{tables.format_size(numbers['rate'] or 0):>12}/s   {numbers['messages']:,} messages"
+    line = f"{output.format_size(numbers['rate'] or 0):>12}/s   {numbers['messages']:,} messages"
     if numbers["mean"] is None:
         return line
-    mean, low, high = (tables.format_size(numbers[name] or 0) for name in ("mean", "min", "max"))
+    mean, low, high = (output.format_size(numbers[name] or 0) for name in ("mean", "min", "max"))
     return f"{line} of {mean}, {low} to {high}"
 
 

@@ -11,18 +11,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, Annotated, Any
 
+import orjson
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
+from roomgrad.cli.draft import STATUS, find_stream
 from roomgrad.errors import MessageError, SettingsError
-
-if TYPE_CHECKING:
-    from roomgrad.messages import Message
-    from roomgrad.redis.client import Client
-    from roomgrad.rooms import System
+from roomgrad.messages import Message, new_id
+from roomgrad.redis.client import Client
+from roomgrad.rooms import ENVELOPE, ModelStatus, System
 
 WHERE = frozenset({"entry", "room", "type"})  # what `echo` writes beside the message
 
@@ -41,11 +41,7 @@ def replay(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Send recorded messages again, with new IDs and at their recorded pace."""
-    from roomgrad.cli.draft import STATUS
-
-    with _open(file) as lines, target.connected(redis) as (client, url):
-        names = target.choose_run(client, run)
+    with _open(file) as lines, target.opened(run, redis) as (client, names, url):
         recording = _Recording(file, target.contract_of(client, names), into)
         count = 0
         with target.sender(names, url, recording.system) as sender:
@@ -55,7 +51,7 @@ def replay(
                 count += 1
                 if as_json:
                     sent = {"ID": message.id, "ROOT_ID": message.root_id, "entry": message.entry}
-                    tables.print_json({"room": message.room, "type": message.type, **sent})
+                    output.print_json({"room": message.room, "type": message.type, **sent})
     if not as_json:
         print(f"{count:,} messages were sent again, into run {names.run}.")
 
@@ -107,12 +103,6 @@ class _Recording:
                 yield self._message(line, f"{self.file}, line {number}")
 
     def _message(self, line: bytes, where: str) -> tuple[float, Message]:
-        import orjson
-
-        from roomgrad.cli.draft import find_stream
-        from roomgrad.messages import Message
-        from roomgrad.rooms import ENVELOPE, ModelStatus
-
         try:
             found = orjson.loads(line)
             at_s = int(found["entry"].partition("-")[0]) / 1000
@@ -137,8 +127,6 @@ class _Recording:
         return at_s, message
 
     def _new_id(self, old: str) -> str:
-        from roomgrad.messages import new_id
-
         return self.new_ids.setdefault(old, new_id())
 
 

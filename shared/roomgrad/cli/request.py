@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from rich.console import Console
 from rich.text import Text
 from typer import Option
 
+from roomgrad import codec
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
+from roomgrad.cli.draft import Draft, find_stream
 from roomgrad.cli.echo import print_entry, to_json
 from roomgrad.errors import SettingsError
-
-if TYPE_CHECKING:
-    from roomgrad.messages import Message
-    from roomgrad.rooms import Stream, System
-    from roomgrad.schema import Declaration
+from roomgrad.inspect.follow import Entry
+from roomgrad.messages import Message
+from roomgrad.redis import registry
+from roomgrad.rooms import MessageType, Room, Stream, System
+from roomgrad.schema import Declaration
 
 
 def request(
@@ -35,15 +37,9 @@ def request(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Send a forward message, and show the answer of the same ROOT_ID."""
-    from roomgrad.cli.draft import Draft, find_stream
-    from roomgrad.redis import registry
-    from roomgrad.rooms import MessageType, Room
-
     forward = MessageType.FORWARD
     draft = Draft(room, forward.value, body, file, status)
-    with target.connected(redis) as (client, url):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, url):
         system = target.contract_of(client, names)
         message = draft.message(system)
         answer = answer or _answer_room(system, registry.declared_in(client, names), message)
@@ -64,14 +60,11 @@ def request(
 
 
 def _report(answer: Message, stream: Stream, took_s: float, *, full: bool, as_json: bool) -> None:
-    from roomgrad import codec
-    from roomgrad.inspect.follow import Entry
-
     fields = codec.encode(answer, stream)
     pairs = list(zip(fields[::2], fields[1::2], strict=True))
     entry = Entry(answer.entry, answer.room, answer.type, pairs)
     if as_json:
-        tables.print_json({**to_json(entry, full=full), "seconds": round(took_s, 6)})
+        output.print_json({**to_json(entry, full=full), "seconds": round(took_s, 6)})
         return
     print_entry(entry, full=full, as_json=False)
     Console(highlight=False).print(Text(f"answered after {took_s * 1000:,.1f} ms", "dim"))

@@ -10,8 +10,10 @@ from typer import Argument, Option
 
 from roomgrad import variables
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
+from roomgrad.cli import output, target
 from roomgrad.cli.backup import count, to_json
+from roomgrad.local.session import running_server
+from roomgrad.ops.backup import restore as backups
 
 
 def restore(
@@ -21,10 +23,6 @@ def restore(
     fresh: typed.Fresh = False,
     as_json: typed.AsJson = False,
 ) -> None:
-    """Put the run of a file onto a server, where it continues as if nothing had happened."""
-    from roomgrad.local.session import running_server
-    from roomgrad.ops.backup import restore as backups
-
     run = run or variables.get("run")
     with (
         backups.opened(Path(file)) as source,
@@ -35,7 +33,7 @@ def restore(
     origin, totals = restored.origin, restored.totals
     if as_json:
         more = {"backup_of": origin.run, "seconds": restored.seconds}
-        tables.print_json({**to_json(restored.run, file, origin, totals), **more})
+        output.print_json({**to_json(restored.run, file, origin, totals), **more})
         return
     at = datetime.fromtimestamp(origin.at_ms / 1000, UTC)
     print(

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.inspect.rooms import RoomState
+from roomgrad.cli import output, target
+from roomgrad.inspect.rooms import RoomState, inspect
 
 COLUMNS = ("room", "TYPE", "<from", "<to", "msgs/s", "waiting", "pending", "dead", "kept")
 
@@ -22,22 +19,18 @@ def rooms(
     seconds: typed.Seconds = 1.0,
     as_json: typed.AsJson = False,
 ) -> None:
-    """Show the rooms: members, messages per second, and what is waiting, pending and dead."""
-    from roomgrad.inspect import rooms
-
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
-        found = rooms.inspect(client, names, seconds)
+    with target.opened(run, redis) as (client, names, _):
+        found = inspect(client, names, seconds)
     if as_json:
-        tables.print_json({"run": names.run, "rooms": found})
+        output.print_json({"run": names.run, "rooms": found})
     else:
-        tables.console().print(table(found))
+        output.console().print(table(found))
 
 
 def table(found: Sequence[RoomState]) -> Table:
     """Return a line for each room and TYPE, without inboxes that never got a message."""
     used = [each for each in found if each.added or not each.room.startswith("@")]
-    return tables.table(COLUMNS, [_row(each) for each in used])
+    return output.table(COLUMNS, [_row(each) for each in used])
 
 
 def _row(each: RoomState) -> tuple[object, ...]:

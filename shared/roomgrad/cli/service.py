@@ -8,6 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from roomgrad import variables
+from roomgrad.local import children
+from roomgrad.local.session import running_server
+from roomgrad.systems import PROGRAMS
 
 REDIS_FLAG = "--redis-url"
 
@@ -17,8 +20,6 @@ def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) 
 
     given: flags by name, left out if empty. more: other flags of the program, as they were typed.
     """
-    from roomgrad.systems import PROGRAMS
-
     flags = [f"--{flag}={value}" for flag, value in given.items() if value]
     command = [sys.executable, "-m", PROGRAMS[name], *flags, *more]
     # The server's address is no flag, as it may hold a password.
@@ -31,9 +32,6 @@ def serve(name: str, given: Mapping[str, str], more: Sequence[str], redis: str) 
 
 def _beside_embedded(command: list[str], environ: Mapping[str, str]) -> int:
     """Run it on the embedded server, which stops with its last user; return the exit code."""
-    from roomgrad.local import children
-    from roomgrad.local.session import running_server
-
     with (
         running_server("") as (url, embedded),
         subprocess.Popen(

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+
+import redis
 
 from roomgrad import variables
 from roomgrad.errors import NoServer, ServerError, SettingsError
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.names import Names
-    from roomgrad.redis.client import Client
-    from roomgrad.redis.server_address import AnyAddress, ServerAddress
-    from roomgrad.rooms import System
+from roomgrad.inspect.keys import parse_stream_key, runs_on, stream_keys
+from roomgrad.local.plan import find_system, hint
+from roomgrad.local.session import password_file
+from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
+from roomgrad.redis import registry
+from roomgrad.redis.client import Client
+from roomgrad.redis.cluster import switch_run
+from roomgrad.redis.registry import components_of
+from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import AnyAddress, ServerAddress
+from roomgrad.rooms import System
+from roomgrad.systems import installed
 
 
 @contextmanager
@@ -24,11 +29,6 @@ def connected(redis_url: AnyAddress) -> Iterator[tuple[redis.Redis, ServerAddres
 
     Raises NoServer or ServerError if the server is away, or refuses something in the block.
     """
-    import redis
-
-    from roomgrad.local.session import password_file
-    from roomgrad.redis.server import address, connect
-
     url = address(redis_url)
     server = f"the server at {url}"
     with closing(connect(url, password_file())) as client:
@@ -49,6 +49,18 @@ def connected(redis_url: AnyAddress) -> Iterator[tuple[redis.Redis, ServerAddres
             raise ServerError(f"{server} refuses: {error}") from error
 
 
+@contextmanager
+def opened(
+    run: str, redis_url: AnyAddress, system: str = ""
+) -> Iterator[tuple[redis.Redis, Names, ServerAddress]]:
+    """Connect to the server of a run; yield the client, the run and the server's address.
+
+    The run is chosen as by `choose_run`. Raises what `connected` and `choose_run` raise.
+    """
+    with connected(redis_url) as (client, url):
+        yield client, choose_run(client, run, system), url
+
+
 def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
     """Return the run by its name, by the environment's RUN, by its system, or the only one.
 
@@ -56,11 +68,6 @@ def choose_run(client: redis.Redis, run: str, system: str = "") -> Names:
 
     Raises SettingsError with the runs that exist.
     """
-    from roomgrad.inspect.keys import runs_on
-    from roomgrad.local.plan import find_system, hint
-    from roomgrad.names import Names
-    from roomgrad.redis.cluster import switch_run
-
     name = run or variables.get("run") or (find_system(system).name if system else "")
     name = name or _only(runs_on(client))
     names = Names(name)
@@ -77,12 +84,6 @@ def run_of(component: str, run: str, redis_url: str) -> str:
 
     Raises SettingsError if no run on the server has had this component, or several have.
     """
-    from roomgrad.inspect.keys import runs_on
-    from roomgrad.local.plan import hint
-    from roomgrad.names import Names
-    from roomgrad.redis.registry import components_of
-    from roomgrad.systems import installed
-
     if found := run or variables.get("run") or default_run_of(component):
         return found
     with connected(redis_url) as (client, _):
@@ -99,9 +100,6 @@ def run_of(component: str, run: str, redis_url: str) -> str:
 
 def default_run_of(component: str) -> str:
     """Return the system of a component, after which its run is named; empty if none is known."""
-    from roomgrad.names import GATEWAY
-    from roomgrad.systems import installed
-
     if component == GATEWAY:  # it reads the same variable
         return variables.get("system")
     systems = (name for name, plugin in installed().items() if component in plugin.modules)
@@ -118,10 +116,6 @@ def _only(known: list[str]) -> str:
 
 def choose_room(client: redis.Redis, names: Names, name: str) -> str:
     """Return the name of a room of a run. Raises SettingsError with the rooms that exist."""
-    from roomgrad.inspect.keys import parse_stream_key, stream_keys
-    from roomgrad.local.plan import hint
-    from roomgrad.names import ERRORS, LOGGING
-
     rooms = {parse_stream_key(names, key)[0] for key in stream_keys(client, names)}
     known = sorted(rooms | {ERRORS, LOGGING})
     if name not in known:
@@ -131,9 +125,6 @@ def choose_room(client: redis.Redis, names: Names, name: str) -> str:
 
 def choose_component(client: redis.Redis, names: Names, name: str) -> str:
     """Return the name of a component of a run. Raises SettingsError with those that exist."""
-    from roomgrad.local.plan import hint
-    from roomgrad.redis.registry import components_of
-
     known = sorted(components_of(client, names))
     if name not in known:
         more = hint(name, known) if known else "none has ever run in it."
@@ -143,8 +134,6 @@ def choose_component(client: redis.Redis, names: Names, name: str) -> str:
 
 def contract_of(client: redis.Redis, names: Names) -> System:
     """Return the contract of a run. Raises SettingsError if it is unknown."""
-    from roomgrad.redis import registry
-
     system = registry.system_of_run(client, names)
     if system is None:
         raise SettingsError(
@@ -156,7 +145,4 @@ def contract_of(client: redis.Redis, names: Names) -> System:
 
 def sender(names: Names, url: AnyAddress, system: System) -> Client:
     """Return a client that sends into the rooms of a run."""
-    from roomgrad.local.session import password_file
-    from roomgrad.redis.client import Client
-
     return Client(system, names.run, url, password_file(), name="roomgrad")

@@ -6,22 +6,24 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import redis
 from rich.console import Group
+from rich.live import Live
 from rich.text import Text
 from typer import Option
 
+from roomgrad import systems
 from roomgrad.cli import options as typed
-from roomgrad.cli import ps, rooms, tables, target
-
-if TYPE_CHECKING:
-    import redis
-
-    from roomgrad.inspect.replicas import ReplicaState
-    from roomgrad.inspect.rooms import RoomState
-    from roomgrad.names import Names
-    from roomgrad.systems import Progress
+from roomgrad.cli import output, ps, rooms, target
+from roomgrad.inspect import replicas, snapshot
+from roomgrad.inspect.keys import stream_keys
+from roomgrad.inspect.replicas import ReplicaState
+from roomgrad.inspect.rooms import RoomState, compare
+from roomgrad.names import Names
+from roomgrad.redis import registry
+from roomgrad.systems import Progress
 
 KEYS_EVERY = 10  # snapshots between two searches for new streams, which scan all keys
 
@@ -50,22 +52,18 @@ def top(
     once: Annotated[bool, Option("--once", help="Print one table, and end.")] = False,
     as_json: typed.AsJson = False,
 ) -> None:
-    """Watch a run live: components, rooms, rates, and its progress."""
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         views = _views(client, names, seconds)
         if as_json:
-            tables.print_json(next(views).to_json())
+            output.print_json(next(views).to_json())
         elif once or not sys.stdout.isatty():
-            tables.console().print(_page(next(views)))
+            output.console().print(_page(next(views)))
         else:
             _watch(views, names)
 
 
 def _watch(views: Iterator[View], names: Names) -> None:
     """Redraw until Ctrl+C."""
-    from rich.live import Live
-
     waiting = Text(f"reading {names.run} …")
     try:
         with Live(waiting, auto_refresh=False, screen=True) as live:
@@ -77,9 +75,6 @@ def _watch(views: Iterator[View], names: Names) -> None:
 
 def _views(client: redis.Redis, names: Names, seconds: float) -> Iterator[View]:
     """Yield a view every so many seconds."""
-    from roomgrad.inspect import replicas, rooms, snapshot
-    from roomgrad.inspect.keys import stream_keys
-
     keys = stream_keys(client, names)
     before, count = snapshot.take(client, names, keys), 0
     while True:
@@ -91,7 +86,7 @@ def _views(client: redis.Redis, names: Names, seconds: float) -> Iterator[View]:
         yield View(
             names.run,
             replicas.inspect(client, now),
-            rooms.compare(client, before, now),
+            compare(client, before, now),
             now.dead_letters,
             _progress(client, names),
         )
@@ -100,9 +95,6 @@ def _views(client: redis.Redis, names: Names, seconds: float) -> Iterator[View]:
 
 def _progress(client: redis.Redis, names: Names) -> Progress | None:
     """Return the progress by the ledger of the run's system, or else its components' counters."""
-    from roomgrad import systems
-    from roomgrad.redis import registry
-
     system = registry.system_of_run(client, names)
     plugin = systems.installed().get(system.name) if system else None
     if plugin and plugin.progress:
@@ -113,8 +105,6 @@ def _progress(client: redis.Redis, names: Names) -> Progress | None:
 
 def _counted(client: Any, names: Names, components: Sequence[str]) -> Progress | None:
     """Return the counters of the components as progress; None if they count nothing."""
-    from roomgrad.systems import Progress
-
     counted = {
         component: {name.decode(): int(value) for name, value in sorted(found.items())}
         for component in components

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from rich.table import Table
 from rich.text import Text
 from typer import Argument
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import tables, target
-
-if TYPE_CHECKING:
-    from roomgrad.inspect.entries import StoredMessages
-    from roomgrad.inspect.timings import Hop, Total, Trace
-    from roomgrad.names import Names
+from roomgrad.cli import output, target
+from roomgrad.inspect import traces
+from roomgrad.inspect.entries import StoredMessages
+from roomgrad.inspect.format import printable
+from roomgrad.inspect.timings import Hop, Total, Trace
+from roomgrad.inspect.traces import format_time
+from roomgrad.names import Names
+from roomgrad.runtime import heartbeats
 
 COLUMNS = ("room", "TYPE", "from", "to", "waited", "decoded", "handler", "commit", "took")
 STYLES = {"pending": "yellow", "waiting": "yellow", "dead": "bold red"}
@@ -29,19 +31,13 @@ def trace(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    """Follow one root: which component had each message, for how long, and where it is now."""
-    from roomgrad.inspect import traces
-    from roomgrad.inspect.format import printable
-    from roomgrad.runtime import heartbeats
-
-    with target.connected(redis) as (client, _):
-        names = target.choose_run(client, run)
+    with target.opened(run, redis) as (client, names, _):
         trace, stored = traces.find(client, names, root)
         alive = heartbeats.read(client, names)
     if as_json:
-        tables.print_json(traces.to_json(names, trace))
+        output.print_json(traces.to_json(names, trace))
         return
-    console = tables.console()
+    console = output.console()
     console.print(Text(printable(_heading(names, trace))))
     if trace.hops:
         console.print(_table(trace))
@@ -50,8 +46,6 @@ def trace(
 
 
 def _heading(names: Names, trace: Trace) -> str:
-    from roomgrad.inspect.traces import format_time
-
     took = (trace.ended_us - trace.began_us) / 1000
     state = {
         "finished": f"finished after {took:,.3f} ms",
@@ -80,8 +74,6 @@ def _table(trace: Trace) -> Table:
 
 
 def _cells(hop: Hop, began_us: int) -> Iterator[Text]:
-    from roomgrad.inspect.format import printable
-
     message, timing = hop.message, hop.timing
     sender = f"{message.sent_by} (gateway)" if message.client else message.sent_by
     yield Text(milliseconds(message.at_us - began_us, about=not message.exact))

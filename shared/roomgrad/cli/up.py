@@ -14,6 +14,7 @@ from roomgrad.cli import options as typed
 from roomgrad.errors import SettingsError
 from roomgrad.local import supervisor
 from roomgrad.local.plan import SWARM_FILES, Plan, default_run, find_system, with_gateway
+from roomgrad.local.swarm.programs import programs
 from roomgrad.redis.server import configured_address
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.systems import installed, load
@@ -42,8 +43,6 @@ class Swarm:
 
         Raises SettingsError, and what `programs` raises.
         """
-        from roomgrad.local.swarm.programs import programs
-
         if replicas:
             raise SettingsError(
                 f"--replicas {replicas[0]} belongs to systems: write another entry into {self.file}"

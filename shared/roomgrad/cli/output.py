@@ -6,9 +6,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import orjson
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from roomgrad.inspect.format import printable
 
 WIDE = 160  # columns if the output is no terminal
 
@@ -40,8 +43,6 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 
 def _text(cell: object) -> str:
-    from roomgrad.inspect.format import printable
-
     if isinstance(cell, float):
         return f"{cell:,.1f}"
     return f"{cell:,}" if isinstance(cell, int) else printable(str(cell))
@@ -53,8 +54,6 @@ def _is_number(text: str) -> bool:
 
 def print_json(found: Any) -> None:
     """Print one JSON object on a line of its own; dataclasses by their fields."""
-    import orjson
-
     sys.stdout.write(orjson.dumps(found, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode())
     sys.stdout.write("\n")
     sys.stdout.flush()
