@@ -19,6 +19,12 @@ ROOT = Path(__file__).parents[2]
 PARTNERS = {"trebuchet": ("trainer", "controlmodel"), "melody": ("learner", "evalnet")}
 
 
+def emptied() -> dict[str, str]:
+    """Return the settings of this shell, all empty: a test has its own and no others."""
+    ours = (name for name in os.environ if name.startswith("ROOMGRAD_"))
+    return dict.fromkeys([*ours, "OTEL_EXPORTER_OTLP_ENDPOINT"], "")
+
+
 @dataclass
 class Project:
     """A compose project under a random name, so that several can run side by side."""
@@ -45,13 +51,11 @@ class Project:
         own |= {"ROOMGRAD_PROMETHEUS_PORT": str(self.prometheus_port)}
         own |= {"REGISTRY": self.name, "TAG": "latest"}
         own |= {"COMPOSE_PROFILES": "tools,gateway,observe", **self.settings}
-        ours = (name for name in os.environ if name.startswith("ROOMGRAD_"))
-        others = dict.fromkeys([*ours, "OTEL_EXPORTER_OTLP_ENDPOINT"], "")
         files = [*(f"--file={name}" for name in self.files), "--env-file", os.devnull]
         return subprocess.run(
             ["docker", "compose", *files, "--project-name", self.name, *words],
             cwd=ROOT,
-            env={**os.environ, **others, **own},
+            env={**os.environ, **emptied(), **own},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

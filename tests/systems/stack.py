@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.systems.project import ROOT, UNSET
+from tests.systems.project import ROOT, emptied
 from tests.waiting import until
 
 until_docker = partial(until, every_s=0.5)  # each poll starts programs
@@ -47,7 +47,7 @@ class Stack:
     @property
     def variables(self) -> dict[str, str]:
         own = {"STACK": self.name, "REGISTRY": self.name, "TAG": "1", "USERS": "", "SECRETS": ""}
-        return dict.fromkeys(UNSET, "") | own | self.settings
+        return emptied() | own | self.settings
 
     def make_secrets(self, number: int = 1) -> None:
         """Make the secrets as an operator does."""

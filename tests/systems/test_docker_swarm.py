@@ -43,9 +43,10 @@ exec python -m tests.systems.trebuchet.release "$@"
 
 def build_releases(stack: Stack, folder: Path) -> None:
     """Build two images of each component, tagged with the format that they write."""
-    (folder / "tests/systems").mkdir(parents=True)
+    programs = Path("tests/systems/trebuchet")
+    (folder / programs).mkdir(parents=True)
     for name in ("release.py", "slow_simulator.py"):
-        shutil.copy(ROOT / "tests/systems" / name, folder / "tests/systems")
+        shutil.copy(ROOT / programs / name, folder / programs)
     (folder / "release.sh").write_text(RELEASE_SH)
     for component, module in MODULES.items():
         stack.build(component)
