@@ -16,6 +16,7 @@ export class Player {
     this.bpm = 120;
     this.rate = 1;
     this.context = null;
+    this.refusal = ""; // why the browser did not start the sound, if it said so
     this.playing = null; // {key, notes, sound, at, from, heard, since}
   }
 
@@ -29,7 +30,10 @@ export class Player {
     try {
       this.context ??= new AudioContext({ latencyHint: "interactive" });
       if (this.context.state === "running") return;
-      this.context.resume().catch((error) => this.onSilent(error.message));
+      this.context.resume().catch((error) => {
+        this.refusal = error.message;
+        this.onSilent(this.refusal);
+      });
     } catch (error) {
       this.onSilent(window.AudioContext ? error.message : "it has no Web Audio");
     }
@@ -84,7 +88,7 @@ export class Player {
     if (this.playing !== which || which === null) return;
     if (this.#isStuck(which)) {
       this.stop();
-      this.onSilent("it has not started its sound");
+      this.onSilent(this.refusal || "it has not started its sound");
       return;
     }
     if (this.context.currentTime > which.sound.ends + END) {
@@ -101,6 +105,7 @@ export class Player {
   #isStuck(which) {
     if (this.context.currentTime === which.heard) return performance.now() - which.since > STUCK_MS;
     Object.assign(which, { heard: this.context.currentTime, since: performance.now() });
+    this.refusal = "";
     this.onSilent("");
     return false;
   }

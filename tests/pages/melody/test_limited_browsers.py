@@ -26,6 +26,9 @@ NO_STORAGE = {
     "full": """Storage.prototype.setItem = () => {
         throw new DOMException('The quota is exceeded.', 'QuotaExceededError'); }""",
 }
+# The clock of a context that the browser has suspended stands still.
+SUSPENDED = """Object.defineProperty(AudioContext.prototype, 'currentTime', { get: () => 0 });
+    Object.defineProperty(AudioContext.prototype, 'state', { get: () => 'suspended' });"""
 NO_SOUND = {
     "missing": ("delete window.AudioContext", "it has no Web Audio"),
     "none left": (
@@ -33,12 +36,12 @@ NO_SOUND = {
         "too many contexts",
     ),
     "refused": (
-        "AudioContext.prototype.resume = () => Promise.reject(new Error('not allowed'));"
-        "Object.defineProperty(AudioContext.prototype, 'state', { get: () => 'suspended' })",
+        f"{SUSPENDED} AudioContext.prototype.resume = async () => {{"
+        " throw new Error('not allowed'); }",
         "not allowed",
     ),
     "suspended": (
-        "Object.defineProperty(AudioContext.prototype, 'currentTime', { get: () => 0 });",
+        SUSPENDED,
         "it has not started its sound",
     ),
 }
