@@ -72,6 +72,7 @@ class RedisClient:
         self._password_file = password_file
         self._resolver = resolver_of(self._url, password_file)
         self.publish = publish_command(url)
+        self.database = self._url.database
         self.is_sharded = self.publish == SPUBLISH
         self._client: Client = None
         self._master: Address | None = None

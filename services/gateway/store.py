@@ -84,13 +84,16 @@ class Store:
             commit.do(b"HSET", self.table, self._answered_field(key).encode(), entry.encode())
         await self.commit(commit)
 
-    async def ingest(self, message: Message, stream: Stream) -> None:
-        """Add a message that was published by hand to its stream, once by its ID."""
-        keys = [self.names.taken(), self.names.stream(*stream.key)]
+    async def ingest(self, message: Message, stream: Stream, database: int) -> None:
+        """Add a message that was published by hand to its stream, once by its ID.
+
+        database: of this run; 0 if the message names it.
+        """
+        keys = [self.names.taken(), self.names.stream(*stream.key), self.names.run_info()]
         token = f"{message.room} {message.type} {message.id}"
         channel = self.names.channel(message.room)
         notification = [self.redis.publish, channel, header(message), b""]
-        arguments = [token, *notification, *encode(message, stream)]
+        arguments = [token, *notification, database, *encode(message, stream)]
 
         async def attempt(client: Client) -> None:
             await client.eval(scripts.load("ingest"), len(keys), *keys, *arguments)

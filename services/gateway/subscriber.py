@@ -156,10 +156,14 @@ class Subscriber:
             return
         try:
             body = codec.parse(payload, codec.UTF_8)
+            own = self._redis.database
+            named = body.pop("DATABASE", None)
+            if named not in (None, own):
+                return
             stream = codec.stream_of(None, room, codec.type_of(body))
             message = codec.message_of({"TO_ROOM": room, **body}, stream)
             await self._rooms.ensure(stream.key)
-            await self._store.ingest(message, stream)
+            await self._store.ingest(message, stream, own if named is None else 0)
         except MessageError as error:
             log.warning("not a message", room=room, reason=str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 from typing import Any
@@ -11,6 +12,7 @@ import orjson
 import pytest
 
 from roomgrad import Context, Message, scripts
+from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM, inbox_stream
 from roomgrad.testing import wait_for
@@ -373,6 +375,37 @@ def test_a_message_published_by_hand_is_taken_once(echo: EchoRun, replicas: int)
     wait_for(echo.client, echo.names, REPLIES, root_id="mine", after=reply.entry)
     assert echo.client.xlen(echo.names.stream(*REQUESTS.key)) == 2
     assert echo.counter("received") == 2
+
+
+def test_a_published_message_enters_one_of_two_databases(echo: EchoRun) -> None:
+    """Channels ignore databases. The lowest one adds a message, unless it names another one."""
+    url = echo.url.removesuffix("/0") + "/1"
+    with contextlib.closing(connect(url)) as client:
+        twin = EchoRun(url, client, echo.names, echo.stack)
+        for run in (echo, twin):
+            run.start(echo_component())
+        channel = echo.names.channel("input")
+        until(lambda: client.pubsub_numsub(channel)[0][1] == 2)
+        body = {"ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]}
+        client.publish(channel, orjson.dumps({"ID": "unnamed", **body}))
+        client.publish(channel, b"rubbish")
+        for number, run in enumerate((echo, twin)):
+            named = {"ID": f"for-{number}", "DATABASE": number, **body}
+            client.publish(channel, orjson.dumps(named))
+            until(lambda number=number, run=run: f"for-{number}" in ids(run))
+        assert ids(echo) == ["unnamed", "for-0"]
+        assert ids(twin) == ["for-1"]
+        errors = echo.names.stream(*ERROR_STREAM.key)
+        assert (echo.client.xlen(errors), client.xlen(errors)) == (1, 0)
+        echo.client.delete(echo.names.run_info())
+        client.publish(channel, orjson.dumps({"ID": "alone", **body}))
+        until(lambda: "alone" in ids(twin))
+
+
+def ids(run: EchoRun) -> list[str]:
+    """Return the IDs of the messages in room `input`."""
+    entries = run.client.xrange(run.names.stream(*REQUESTS.key))
+    return [fields[b"ID"].decode() for _, fields in entries]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 -- Adds a message that a user published by hand to its stream, once by its ID.
 --
--- KEYS  1 the IDs added so far, 2 the stream
--- ARGV  1 room, TYPE and ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "", then the fields
--- Returns the entry id, nothing if it was added before, or an error if it cannot be added: whatever
+-- KEYS  1 the IDs added so far, 2 the stream, 3 the run's hash
+-- ARGV  1 room, TYPE and ID, 2 PUBLISH or SPUBLISH, 3 channel, 4 header, 5 MAXLEN or "",
+--       6 the number of the database, or 0 if the message names it, then the fields
+-- Returns the entry id, nothing if it was added before or is for another database, or an error if it cannot be added: whatever
 -- can fail is checked before the first write. The newest 10,000 IDs are remembered.
 
 -- Components check the backlog before they open roots; messages by hand are checked here. The
@@ -36,6 +37,15 @@ local function obstacle(taken, stream)
   return behind(stream)
 end
 
+-- Channels ignore databases: of runs of one name, the one in the lowest database adds the message.
+local database = tonumber(ARGV[6])
+for lower = 0, database - 1 do
+  redis.call('SELECT', lower)
+  local found = redis.call('EXISTS', KEYS[3]) == 1
+  redis.call('SELECT', database)
+  if found then return false end
+end
+
 local wrong = obstacle(KEYS[1], KEYS[2])
 if wrong then return redis.error_reply('ERR ' .. wrong) end
 
@@ -44,9 +54,9 @@ if redis.call('ZADD', KEYS[1], 'NX', now[1], ARGV[1]) == 0 then return false end
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -10001)
 local entry
 if ARGV[5] == '' then
-  entry = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 6))
+  entry = redis.call('XADD', KEYS[2], '*', unpack(ARGV, 7))
 else
-  entry = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', unpack(ARGV, 6))
+  entry = redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[5], '*', unpack(ARGV, 7))
 end
 redis.call(ARGV[2], ARGV[3], ARGV[4] .. entry .. '"}')
 return entry

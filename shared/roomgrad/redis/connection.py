@@ -79,6 +79,7 @@ class Connection:
         self._resolver = resolver_of(address, password_file)
         self.publish_command = publish_command(address)
         self._tls = address.tls
+        self.database = address.database
         self._heard = False  # whether a server has sent anything on this connection
         self._name = name
         self.at: Address | None = None

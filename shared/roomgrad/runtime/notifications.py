@@ -74,8 +74,14 @@ class Notifications:
         self.unheard, self._heard_at = 0, time.monotonic()
 
     def _ingest(self, room: str, payload: bytes, connection: Connection) -> None:
+        own = connection.database
+        named = None
         try:
-            message, stream = self._read(room, payload)
+            body = codec.parse_body(payload)
+            named = body.pop("DATABASE", None)
+            if named not in (None, own):
+                return
+            message, stream = self._read(room, body)
             fields = codec.encode(message, stream)
             token = f"{room} {message.type} {message.id}"  # forward and gradient share an ID
         except MessageError as error:
@@ -83,10 +89,10 @@ class Notifications:
             message = self._refusal(room, payload, error, connection.publish_command)
             fields = codec.encode(message, stream)
             token = "refused:" + hashlib.sha1(payload, usedforsecurity=False).hexdigest()
-        self._store(token, message, stream, fields, connection)
+        database = own if named is None else 0
+        self._store(token, message, stream, [b"%d" % database, *fields], connection)
 
-    def _read(self, room: str, payload: bytes) -> tuple[Message, Stream]:
-        body = codec.parse_body(payload)
+    def _read(self, room: str, body: dict[str, Any]) -> tuple[Message, Stream]:
         body.setdefault("TO_ROOM", room)
         type_ = body.get("TYPE")
         stream = self._system.find(room, type_) if isinstance(type_, str) else None
@@ -120,7 +126,7 @@ class Notifications:
         connection: Connection,
     ) -> None:
         limit = b"%d" % ERRORS_KEPT if stream.room.name == ERRORS else b""
-        keys = [self._names.taken().encode(), self._names.stream(*stream.key).encode()]
+        keys = [self._names.taken(), self._names.stream(*stream.key), self._names.run_info()]
         arguments = [
             token.encode(),
             connection.publish_command,
@@ -129,7 +135,9 @@ class Notifications:
             limit,
             *fields,
         ]
-        reply = connection.call([b"EVAL", self._ingest_script, b"2", *keys, *arguments])
+        reply = connection.call(
+            [b"EVAL", self._ingest_script, b"3", *(key.encode() for key in keys), *arguments]
+        )
         if isinstance(reply, ReplyError) and str(reply).startswith("NOPERM"):
             log.debug(
                 "a published message is left to other components",

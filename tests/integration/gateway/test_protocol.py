@@ -197,10 +197,12 @@ def test_redis_cli_talks_to_clients(gateway: GatewayProcess, room: str) -> None:
     ann = gateway.peer(f"ann-{room}", room)
     body = {"ID": "my-1", "ROOT_ID": "my-1", "TYPE": "DATA/TEXT", "DATA": "by hand"}
     channel = gateway.names.channel(room)
-    for text in (b"rubbish", b'{"TYPE":"DATA/TEXT"}', json.dumps(body), json.dumps(body)):
+    elsewhere = json.dumps({**body, "ID": "my-0", "DATABASE": 3})
+    one = json.dumps({**body, "DATABASE": 0})
+    for text in (b"rubbish", b'{"TYPE":"DATA/TEXT"}', elsewhere, one, json.dumps(body)):
         gateway.client.publish(channel, text)
     heard = ann.receive()
-    assert (heard["DATA"], heard["TO_ROOM"]) == ("by hand", room)
+    assert (heard["ID"], heard["DATA"], heard["TO_ROOM"]) == ("my-1", "by hand", room)
     ann.hears_nothing_before(gateway.peer(f"bob-{room}", room), room, "end")
     gateway.client.publish(gateway.names.channel("input"), b"rubbish")  # a room of the contract
     ann.hears_nothing_before(gateway.peer(f"cat-{room}", room), room, "still here")

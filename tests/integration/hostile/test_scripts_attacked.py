@@ -33,11 +33,19 @@ def call(client: redis.Redis, script: str, keys: list[str], *arguments: Any) -> 
 
 
 def take(commit_run: CommitRun, by: redis.Redis | None = None, fields: int = 2) -> str:
-    words = ["output DATA/FORWARD i", "PUBLISH", commit_run.key("output"), "{", "", *["f"] * fields]
+    words = [
+        "output DATA/FORWARD i",
+        "PUBLISH",
+        commit_run.key("output"),
+        "{",
+        "",
+        "0",
+        *["f"] * fields,
+    ]
     return call(
         by or commit_run.client,
         "ingest",
-        [commit_run.key("taken"), commit_run.key(REPLIES)],
+        [commit_run.key("taken"), commit_run.key(REPLIES), commit_run.key("run")],
         *words,
     )
 
