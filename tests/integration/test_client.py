@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from roomgrad import Context, Message, ModelStatus
 from roomgrad.errors import NoAnswer, NoServer, SchemaError, ServerError
@@ -94,3 +95,15 @@ def test_nothing_new_is_opened_while_a_thousand_wait(echo: EchoRun) -> None:
     echo.start(echo_component())
     until(lambda: echo.reply_count() == BACKLOG_LIMIT)
     echo.send(1)
+
+
+@pytest.mark.parametrize("on_disk", ["yes", "no"])
+def test_a_durable_commit_warns_once_if_the_server_cannot_tell(on_disk: str) -> None:
+    """Without an append-only file nothing is on the disk, and nothing claims that it is."""
+    with throwaway_server() as server, Client(ECHO, "run", server.url) as client:
+        client.redis.config_set("appendonly", on_disk)
+        with capture_logs() as lines:
+            for _ in range(2):
+                client.commit(lambda context: context.table("kept").put("a", b=1), durable=True)
+        told = [line for line in lines if "does not tell what is on its disk" in line["event"]]
+        assert len(told) == (1 if on_disk == "no" else 0)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import redis
+import structlog
 from numpy.typing import NDArray
 
 from roomgrad import codec
@@ -31,6 +32,7 @@ NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
 
 T = TypeVar("T")
+log = structlog.get_logger("roomgrad")
 
 
 class Client:
@@ -60,6 +62,7 @@ class Client:
         self._watched = resolver_of(url, password_file) is not None
         self._publish_command = publish_command(url)
         self._patience_s = patience_s
+        self._told_of_disk = False
         self._commit_script = self.redis.register_script(SCRIPT)
         self._free: dict[str, tuple[int, float]] = {}  # per stream: messages that fit, until when
 
@@ -114,8 +117,12 @@ class Client:
             with client.client() as connection:  # WAITAOF covers what this connection wrote
                 if not (again and self._was_applied(token, connection)):
                     answers.append(self._work(work, token, connection))
-                if durable:
-                    wait_for_disk(connection)
+                if durable and not wait_for_disk(connection) and not self._told_of_disk:
+                    self._told_of_disk = True
+                    log.warning(
+                        "the server does not tell what is on its disk: what it confirms is lost if "
+                        "it fails now; `roomgrad doctor` says why"
+                    )
             return answers[-1]
 
         return self._patiently(attempt)

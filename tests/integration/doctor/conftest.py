@@ -6,7 +6,8 @@ import contextlib
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ import redis
 from roomgrad.cli import doctor
 from roomgrad.inspect.doctor import settings
 from roomgrad.inspect.doctor.findings import Finding, Level
+from roomgrad.local.embedded import find_binary
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
@@ -21,6 +23,7 @@ from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet.contract import TREBUCHET
 from tests import roomgrad_command
 from tests.integration.conftest import ROOT, answers
+from tests.ports import neighbours
 from tests.waiting import until
 
 OK, WARNING, PROBLEM = Level
@@ -108,3 +111,22 @@ def begin(client: redis.Redis, names: Names) -> None:
     for component in TREBUCHET.components:
         runs.register(client, names, component, {})
     runs.create_groups(client, TREBUCHET, names)
+
+
+TAKEN_AWAY = ("CONFIG", "BGREWRITEAOF", "BGSAVE", "SAVE", "DEBUG", "SHUTDOWN", "ACL", "MONITOR")
+
+
+@contextlib.contextmanager
+def managed(folder: Path, *options: str, without: Sequence[str] = TAKEN_AWAY) -> Iterator[str]:
+    """Start a server as providers offer it: some commands do not exist, and options are theirs."""
+    port = neighbours()
+    renamed = [word for name in without for word in ("--rename-command", name, "")]
+    command = [find_binary(), "--port", str(port), "--dir", str(folder), *options, *renamed]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    url = f"redis://127.0.0.1:{port}/0"
+    try:
+        until(lambda: answers(url))
+        yield url
+    finally:
+        process.kill()
+        process.wait()

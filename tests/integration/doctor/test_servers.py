@@ -7,6 +7,7 @@ import os
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import redis
@@ -25,6 +26,7 @@ from tests.integration.doctor.conftest import (
     configured,
     do,
     examined,
+    managed,
     only,
     redis8,
     roomgrad,
@@ -211,3 +213,54 @@ def test_a_permission_that_is_missing_is_a_finding(
         (finding,) = [finding for finding in found if finding.about == about]
         do(client, replace(finding, do=finding.do.replace("NAME", "guest")))
         assert not [each for each in bad(examined(url)) if each.about == about]
+
+
+def test_a_managed_server_without_an_append_only_file_is_a_problem(tmp_path: Path) -> None:
+    """INFO tells it where CONFIG is refused; no file counts as written, and no command is named
+    that the server lacks.
+    """
+    with managed(tmp_path, "--save", "", "--appendonly", "no") as url:
+        found = examined(url)
+        by_name = {finding.about: finding for finding in found}
+        assert by_name["appendonly"].level is PROBLEM
+        assert by_name["maxmemory-policy"].level is OK
+        assert by_name["CONFIG GET"].level is WARNING
+        assert "unknown" in by_name["CONFIG GET"].found
+        assert not {"append-only file", "rewriting the file", "WAITAOF"} & by_name.keys()
+        assert not [each for each in found if "CONFIG SET" in each.do or "ACL SETUSER" in each.do]
+        assert roomgrad(url).returncode == 1
+
+
+def test_a_managed_server_that_keeps_its_data_has_no_problem(tmp_path: Path) -> None:
+    """What it refuses is unknown, which is a warning."""
+    with managed(tmp_path, "--appendonly", "yes") as url:
+        found = examined(url)
+        assert {finding.about for finding in bad(found)} == {"CONFIG GET"}
+        assert {"appendonly", "append-only file", "WAITAOF"} <= {each.about for each in found}
+
+
+@pytest.mark.parametrize("on_disk", ["yes", "no"])
+def test_a_server_without_info_has_no_good_facts(tmp_path: Path, on_disk: str) -> None:
+    """Neither its memory nor its disk nor its replicas are good; WAITAOF tells of the file."""
+    options = ("--appendonly", on_disk)
+    with managed(tmp_path, *options, without=("INFO", "CONFIG", "ACL")) as url:
+        found = examined(url)
+        good = {finding.about for finding in found if finding.level is OK}
+        assert good == {"clock"} | ({"WAITAOF"} if on_disk == "yes" else set())
+        problems = [finding.about for finding in found if finding.level is PROBLEM]
+        assert problems == ([] if on_disk == "yes" else ["appendonly"])
+
+
+def test_a_policy_that_evicts_is_found_without_config(tmp_path: Path) -> None:
+    """INFO tells the policy."""
+    options = ("--appendonly", "yes", "--maxmemory-policy", "allkeys-lru")
+    with managed(tmp_path, *options) as url:
+        assert ("maxmemory-policy", PROBLEM) in {(f.about, f.level) for f in bad(examined(url))}
+
+
+def test_a_managed_server_without_waitaof_says_so(tmp_path: Path) -> None:
+    """A label counts there before it is on disk."""
+    with managed(tmp_path, "--appendonly", "yes", without=("WAITAOF", "ACL")) as url:
+        finding = only(examined(url))
+        assert (finding.about, finding.level) == ("WAITAOF", WARNING)
+        assert "ACL" not in finding.do

@@ -9,15 +9,19 @@ from typing import Any
 import redis
 
 from roomgrad.inspect.doctor import server
-from roomgrad.inspect.doctor.findings import Finding, ok, problem
-from roomgrad.redis.addresses import resolve
+from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
+from roomgrad.redis.addresses import redis_cli, resolve
 from roomgrad.redis.cluster import SLOTS, address_of, each_master
 from roomgrad.redis.server_address import ServerAddress
 
 
 def findings(client: redis.Redis, url: ServerAddress) -> list[Finding]:
     """Return what all checks find; findings about a master begin with its address."""
-    found = list(whole(client, url))
+    try:
+        found = list(whole(client))
+    except redis.ResponseError as error:
+        do = f"{redis_cli(url, '')} ACL SETUSER NAME +cluster|info"
+        found = [warning("cluster", f"unknown: {error}", "an answer to CLUSTER INFO", do)]
     for master in each_master(client):
         host, port = address_of(master)
         asked = server.Server.ask(master, resolve(url, (host, port)))
@@ -26,7 +30,7 @@ def findings(client: redis.Redis, url: ServerAddress) -> list[Finding]:
     return found
 
 
-def whole(client: redis.Redis, url: ServerAddress) -> Iterator[Finding]:
+def whole(client: redis.Redis) -> Iterator[Finding]:
     """Check that all slots are served; otherwise a cluster refuses all commands by default."""
     info: Any = client.execute_command("CLUSTER", "INFO")  # type: ignore[no-untyped-call]
     lines = (line.split(":", 1) for line in info.decode().split("\r\n") if ":" in line)

@@ -18,42 +18,51 @@ from roomgrad.redis.server_address import ServerAddress
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory
 CLOCK_S = 1.0
-MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "replica-read-only")
+MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write")
+RIGHTS = {"INFO": "+info", "CONFIG GET": "+config|get"}
 
 
 @dataclass(frozen=True)
 class Server:
-    """What a server tells about itself."""
+    """What a server tells about itself. What it does not tell is missing, and never assumed."""
 
     client: redis.Redis
     url: ServerAddress
     info: dict[str, Any]
     config: dict[str, str]
-    refused: dict[str, str]
+    """Its settings, by CONFIG GET or, where that is refused, by what INFO tells of them."""
+
+    refused: dict[str, redis.ResponseError]
     """The commands that it refused, and why."""
 
     @classmethod
     def ask(cls, client: redis.Redis, url: ServerAddress) -> Server:
         """Read what the checks need; note what is refused."""
-        refused: dict[str, str] = {}
+        refused: dict[str, redis.ResponseError] = {}
 
         def read(name: str, ask: Callable[[], Any]) -> dict[str, Any]:
             try:
                 return dict(ask())
-            except redis.ResponseError as error:  # forbidden, or renamed
-                refused[name] = str(error)
+            except redis.ResponseError as error:  # forbidden, or a command that it does not have
+                refused[name] = error
                 return {}
 
         names = settings.NAMES + MORE_CONFIG
         info = read("INFO", client.info)
         config = read("CONFIG GET", lambda: client.config_get(*names))
         texts = {_text(name): _text(value) for name, value in config.items()}
-        return cls(client, url, info, texts, refused)
+        return cls(client, url, info, settings.by_info(info) | texts, refused)
 
     @property
     def command(self) -> str:
         """How to run a command on it; redis-cli takes a password from REDISCLI_AUTH."""
         return redis_cli(self.url, "")
+
+    def set(self, name: str, value: object) -> str:
+        """Return how to change a setting."""
+        if "CONFIG GET" in self.refused:
+            return f"set {name} to {value} where this server is configured; it refuses CONFIG"
+        return f"{self.command} CONFIG SET {name} {value}"
 
 
 def _text(value: bytes | str) -> str:
@@ -73,30 +82,30 @@ def version(server: Server) -> Iterator[Finding]:
 
 def refusals(server: Server) -> Iterator[Finding]:
     """Report the commands that the server refused, so that their answers cannot be checked."""
-    rights = {"INFO": "+info", "CONFIG GET": "+config|get"}
-    for name, why in server.refused.items():
-        yield warning(
-            name,
-            f"it is refused ({why})",
-            "an answer; what it would tell is not checked",
-            f"{server.command} ACL SETUSER NAME {rights[name]}; or connect as another user by "
-            f"--redis",
-        )
+    for name, error in server.refused.items():
+        do = f"{server.command} ACL SETUSER NAME {RIGHTS[name]}; or connect as another user"
+        if not isinstance(error, redis.exceptions.NoPermissionError):  # as managed servers do
+            do = "compare its settings with deploy/redis/redis.conf where it is configured"
+        found = f"it is refused ({error}): what it would tell is unknown"
+        yield warning(name, found, "an answer", do)
 
 
 def configuration(server: Server) -> Iterator[Finding]:
     """Check the settings that can lose data."""
-    return settings.check(server.config, server.command)
+    return settings.check(server.config, server.set)
 
 
 def memory(server: Server) -> Iterator[Finding]:
     """Check the memory: a server that is full refuses all commits."""
-    most, used = int(server.info.get("maxmemory", 0)), int(server.info.get("used_memory", 0))
+    if not {"maxmemory", "used_memory"} <= server.info.keys():
+        yield from unknown(server, "memory")
+        return
+    most, used = int(server.info["maxmemory"]), int(server.info["used_memory"])
     if not most:
         yield ok("memory", f"{used:,} bytes, without a limit")
         return
     found = f"{used:,} of {most:,} bytes"
-    do = f"{server.command} CONFIG SET maxmemory {2 * most}; or delete runs that are not needed"
+    do = f"{server.set('maxmemory', 2 * most)}; or delete runs that are not needed"
     if used >= ALMOST_FULL * most:
         level = problem if used >= FULL * most else warning
         yield level("memory", found, f"less than {ALMOST_FULL:.0%} of maxmemory", do)
@@ -104,19 +113,26 @@ def memory(server: Server) -> Iterator[Finding]:
         yield ok("memory", found)
 
 
+def unknown(server: Server, about: str) -> Iterator[Finding]:
+    """Report what INFO does not tell, unless INFO itself is refused, which is a finding already."""
+    if server.info:
+        yield warning(about, "unknown: INFO does not tell", "an answer", "ask who runs the server")
+
+
 def disk(server: Server) -> Iterator[Finding]:
-    """Check whether the last writes to the disk succeeded."""
+    """Check whether the last writes to the disk succeeded; a file that is off has no status."""
     stops = server.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
     stops = stops and bool(server.config.get("save", "yes"))
-    for field, about, level, do in (
-        ("aof_last_write_status", "append-only file", problem, "INFO persistence"),
-        ("aof_last_bgrewrite_status", "rewriting the file", warning, "BGREWRITEAOF"),
-        ("rdb_last_bgsave_status", "snapshot", problem if stops else warning, "BGSAVE"),
+    writes = server.config.get("appendonly") != "no"
+    for field, about, written, level, do in (
+        ("aof_last_write_status", "append-only file", writes, problem, "INFO persistence"),
+        ("aof_last_bgrewrite_status", "rewriting the file", writes, warning, "BGREWRITEAOF"),
+        ("rdb_last_bgsave_status", "snapshot", True, problem if stops else warning, "BGSAVE"),
     ):
         status = server.info.get(field)
-        if status == "ok":
-            yield ok(about, "written")
-        elif status is not None:
+        if status == "ok" and written:
+            yield ok(about, "no write has failed")
+        elif status not in ("ok", None):
             refuses = ", and it refuses all commits until one succeeds" if level is problem else ""
             yield level(
                 about,
@@ -130,11 +146,18 @@ def acknowledged(server: Server) -> Iterator[Finding]:
     """Check WAITAOF: labels are acknowledged when it says that they are on disk."""
     if server.info.get("role") == "slave":
         return  # a replica accepts no writes
+    expected = "an answer, which tells when a label is on disk"
     try:
-        server.client.waitaof(0, 0, 0)
-    except redis.ResponseError as error:
+        server.client.waitaof(1, 0, 1)
+    except redis.exceptions.NoPermissionError as error:
         do = f"{server.command} ACL SETUSER NAME +waitaof"
-        yield warning("WAITAOF", str(error), "an answer, which tells when a label is on disk", do)
+        yield warning("WAITAOF", str(error), expected, do)
+    except redis.ResponseError as error:
+        if "appendonly" not in str(error):
+            do = "a label counts before it is on disk: use a server that has the command"
+            yield warning("WAITAOF", str(error), expected, do)
+        elif "appendonly" not in server.config:
+            yield from settings.check({"appendonly": "no"}, server.set)
     else:
         yield ok("WAITAOF", "allowed")
 
@@ -172,16 +195,18 @@ def replication(server: Server) -> Iterator[Finding]:
             "a master",
             f"connect to its master: REDIS_URL={master}/0",
         )
-    elif info.get("connected_slaves") and server.config.get("min-replicas-to-write") == "0":
+    elif "connected_slaves" not in info:
+        yield from unknown(server, "replication")
+    elif info["connected_slaves"] and server.config.get("min-replicas-to-write") == "0":
         yield warning(
             "replication",
             f"{info['connected_slaves']} replicas, and commits wait for none of them (min-replicas-"
             f"to-write is 0): a failover may lose what was acknowledged",
             "min-replicas-to-write 1 or more",
-            f"{server.command} CONFIG SET min-replicas-to-write 1",
+            server.set("min-replicas-to-write", 1),
         )
-    elif info:
-        yield ok("replication", f"{info.get('connected_slaves', 0)} replicas")
+    else:
+        yield ok("replication", f"{info['connected_slaves']} replicas")
 
 
 CHECKS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from roomgrad.codec import MAX_MESSAGE_BYTES
 from roomgrad.inspect.doctor.findings import Finding, Level, ok
@@ -96,8 +97,20 @@ TABLE = (
 NAMES = tuple(dict.fromkeys(setting.name for setting in TABLE))
 
 
-def check(config: Mapping[str, str], command: str) -> Iterator[Finding]:
-    """Yield a finding for each setting that the server tells. command: `redis-cli -u ...`."""
+def by_info(info: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that INFO tells, for a server that refuses CONFIG."""
+    found: dict[str, str] = {}
+    if "aof_enabled" in info:
+        found["appendonly"] = "yes" if info["aof_enabled"] else "no"
+    if "maxmemory_policy" in info:
+        found["maxmemory-policy"] = str(info["maxmemory_policy"])
+    if "connected_slaves" in info and "min_slaves_good_slaves" not in info:
+        found["min-replicas-to-write"] = "0"  # INFO counts good replicas only if some are demanded
+    return found
+
+
+def check(config: Mapping[str, str], remedy: Callable[[str, str], str]) -> Iterator[Finding]:
+    """Yield a finding for each setting that is known. remedy: how to set one to a value."""
     for setting in TABLE:
         value = config.get(setting.name)
         if value is None:
@@ -110,5 +123,5 @@ def check(config: Mapping[str, str], command: str) -> Iterator[Finding]:
                 setting.name,
                 f"{value or 'empty'}: {setting.why}",
                 setting.expected,
-                f"{command} CONFIG SET {setting.name} {setting.value}",
+                remedy(setting.name, setting.value),
             )
