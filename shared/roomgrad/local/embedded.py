@@ -20,6 +20,7 @@ from pathlib import Path
 
 import redis
 
+from roomgrad import state
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.local import children
 from roomgrad.local.binaries import find_binary
@@ -68,7 +69,6 @@ class EmbeddedServer:
         NoServer if it does not start, ServerError if another server uses the directory.
         """
         directory = Path(directory).resolve()
-        directory.mkdir(parents=True, exist_ok=True)
         with _locked(directory / "start.lock"):
             running = cls.running(directory)
             if running is not None and running._wait_ready():
@@ -149,8 +149,9 @@ class EmbeddedServer:
         kept = {"pid": pid, "port": self.port, "url": self.url}
         path = self.directory / "server.json"
         partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(kept))
-        partial.replace(path)
+        with state.writing(path):
+            partial.write_text(json.dumps(kept))
+            partial.replace(path)
 
     def _wait_ready(self) -> bool:
         """Wait until the server has loaded its data; return False if it ended meanwhile."""
@@ -191,7 +192,7 @@ def _spawn(
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     command = [str(binary), *words]
     shorten(directory / "server.log")
-    with open(directory / "server.log", "ab") as output:
+    with state.opened(directory / "server.log", "ab") as output:
         return subprocess.Popen(
             children.bound_to_parent(command) if die_with_parent else command,
             cwd=directory,
@@ -212,7 +213,7 @@ def _socket(directory: Path) -> Path | None:
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock, so that simultaneous commands start a single server."""
-    with open(path, "w") as file:
+    with state.opened(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -223,7 +224,7 @@ def _owned(directory: Path) -> Iterator[int]:
 
     The lock ends with the last process that has the file open: the server.
     """
-    with open(directory / "server.lock", "w") as file:
+    with state.opened(directory / "server.lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import structlog
 
+from roomgrad import state
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.local import children
 from roomgrad.log import shorten
@@ -114,7 +115,6 @@ class Launcher:
         folder: its current directory, if not the launcher's.
         may_end: do not restart it when it ends with exit code 0.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         shorten(self.log_path(name))
         with self._lock:
             child = Child(name, list(command), environ or {}, folder, may_end)
@@ -175,7 +175,7 @@ class Launcher:
                 for child in self._children:
                     try:
                         self._keep_running(child)
-                    except OSError as error:
+                    except (OSError, RoomgradError) as error:
                         self._fail(RoomgradError(f"{child.name} cannot be started: {error}"))
 
     def _shorten_logs(self) -> None:
@@ -224,7 +224,7 @@ class Launcher:
         self._failed.set()
 
     def _spawn(self, child: Child) -> None:
-        with open(self.log_path(child.name), "ab") as output:
+        with state.opened(self.log_path(child.name), "ab") as output:
             child.process = subprocess.Popen(
                 children.bound_to_parent(child.command),
                 cwd=child.folder or self.folder,

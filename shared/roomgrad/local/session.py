@@ -163,7 +163,7 @@ def serve(
         if fresh:
             runs.delete(client, plan.names)
         environ = variables.exported(redis_url=embedded.local_url if embedded else url.url)
-        launcher = Launcher(Path.cwd(), directory, environ, say, plan.system)
+        launcher = Launcher(state.current_directory(), directory, environ, say, plan.system)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)
 
@@ -198,18 +198,19 @@ def serving_process(directory: Path) -> int | None:
     try:
         with open(directory / LOCK, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except BlockingIOError:
         return int((directory / LOCK).read_text() or 0)
+    except OSError as error:  # of another user, or on a read-only disk
+        raise state.unusable(directory / LOCK, error) from error
     return None
 
 
 @contextlib.contextmanager
 def _locked(directory: Path, run: str) -> Iterator[None]:
     """Hold the run's lock, which contains this process's ID and ends with the process."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / LOCK, "a+") as file:
+    with state.opened(directory / LOCK, "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -217,7 +218,7 @@ def _locked(directory: Path, run: str) -> Iterator[None]:
                 f"run {run} is already served by process {serving_process(directory)}: stop it "
                 f"with `roomgrad down --run {run}`, or choose another name by --run"
             ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with state.writing(directory / LOCK):
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())
         yield

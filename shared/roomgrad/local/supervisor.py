@@ -6,6 +6,7 @@ whether all of it has started; the lock beside it says whether the supervisor li
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -25,7 +26,7 @@ from roomgrad.local import children
 from roomgrad.local.launcher import last_line
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import LOCK, UP_S, serve, serving_process
-from roomgrad.state import run_directory, state_directory
+from roomgrad.state import opened, run_directory, state_directory, writing
 
 STATE = "launcher.json"
 DOWN_S = 40.0
@@ -44,7 +45,6 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
             return False, {"pid": pid}
         _check_same(plan, state["plan"].get("file", ""))
         return False, state
-    directory.mkdir(parents=True, exist_ok=True)
     wanted = {"plan": asdict(plan), "fresh": fresh, "ready": False}
     _write(directory, wanted)
     supervisor = _spawn(directory, redis_url)
@@ -99,7 +99,9 @@ def main(directory: Path) -> int:
         return 0
     except RoomgradError as error:
         final = isinstance(error, SettingsError | RunMismatch)
-        _write(directory, {**state, "error": str(error), "final": final})
+        structlog.get_logger().error(str(error))  # also where the state cannot be written
+        with contextlib.suppress(RoomgradError):
+            _write(directory, {**state, "error": str(error), "final": final})
         return 2 if final else 1
 
 
@@ -119,8 +121,9 @@ def _interrupt(*_: object) -> None:
 
 def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
     environ = {**os.environ, **variables.exported(redis_url=redis_url)}
-    log.shorten(directory / "supervisor.log")
-    with open(directory / "supervisor.log", "ab") as output:
+    path = directory / "supervisor.log"
+    log.shorten(path)
+    with opened(path, "ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "roomgrad.local.supervisor", str(directory)],
             env=environ,
@@ -148,10 +151,11 @@ def _state(directory: Path) -> dict[str, Any]:
 
 def _write(directory: Path, state: dict[str, Any]) -> None:
     """Write the state, which only this user can read."""
-    partial = directory / f"{STATE}.partial"
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(state, file)
-    partial.replace(directory / STATE)
+    partial, flags = directory / f"{STATE}.partial", os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with writing(directory / STATE):
+        with os.fdopen(os.open(partial, flags, 0o600), "w") as file:
+            json.dump(state, file)
+        partial.replace(directory / STATE)
 
 
 if __name__ == "__main__":
