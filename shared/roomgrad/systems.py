@@ -26,6 +26,9 @@ GROUP = "roomgrad.systems"
 # Programs that serve any system and are components of none.
 PROGRAMS = {"dashboard": "roomgrad.web.dashboard", "gateway": "roomgrad_swergio.gateway"}
 
+# `roomgrad up swarm.yaml`; a class as `Plugin.up` names one.
+SWARM = "roomgrad_swergio.swarm.options:Swarm"
+
 
 @dataclass(frozen=True)
 class Progress:

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from roomgrad import strict_json
 from roomgrad.errors import FormatError
 from roomgrad_melody import label_studio
 from roomgrad_melody.genome import BITS
@@ -213,12 +214,11 @@ def _csv_line(row: Row) -> str:
 
 def _jsonl_row(number: int, line: str) -> Row:
     try:
-        body = orjson.loads(line)
+        body = strict_json.loads(line)
     except orjson.JSONDecodeError as error:
         rest = line[error.pos :]
-        raise _InvalidLine(
-            error.pos + 1, describe_value(rest) if rest else "the end of the line", "valid JSON"
-        ) from error
+        value = describe_value(rest) if rest else "the end of the line"
+        raise _InvalidLine(error.pos + 1, value, strict_json.expected(error)) from error
     if not isinstance(body, dict):
         raise _InvalidLine(1, describe_value(body), 'an object with "genome" and "rating"')
     name = "genome"

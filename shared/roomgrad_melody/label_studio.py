@@ -32,6 +32,7 @@ from typing import Any
 import orjson
 
 from roomgrad.errors import FormatError
+from roomgrad.strict_json import expected, unique
 from roomgrad_melody.genome import Genomes
 from roomgrad_melody.rows import (
     MISSING,
@@ -55,7 +56,7 @@ TYPES = ("rating", "number")  # of results with a rating, which has the same nam
 MAX_VALUES = 4_000_000
 """Limit of a file, counted by commas and brackets: 64 MiB of brackets alone would need 2 GiB."""
 
-_DECODER = json.JSONDecoder()
+_DECODER = json.JSONDecoder(object_pairs_hook=unique)
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -114,7 +115,7 @@ def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
         try:
             task, offset = _DECODER.raw_decode(text, offset)
         except json.JSONDecodeError as error:
-            return problem(error.pos, "valid JSON")
+            return problem(max(error.pos, offset), expected(error))
         except (RecursionError, ValueError):  # the latter for numbers of thousands of digits
             return problem(offset, "JSON that is nested less deeply and has no endless numbers")
         yield line, column, task

@@ -28,7 +28,6 @@ from roomgrad import (
 from roomgrad.cli import arrays
 from roomgrad.errors import DecodeError, FormatError, MessageError, ServerError, SettingsError
 from roomgrad.inspect import weights
-from roomgrad.local.swarm import file as swarm
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.rooms import Text
@@ -45,6 +44,7 @@ from roomgrad_melody.labelling.settings import LabellingSettings
 from roomgrad_melody.midi import from_midi
 from roomgrad_swergio.gateway import codec as gateway_codec
 from roomgrad_swergio.gateway import frames
+from roomgrad_swergio.swarm import file as swarm
 from roomgrad_trebuchet.contract import TREBUCHET
 from tests.fuzz import examples
 

@@ -16,12 +16,12 @@ from roomgrad import Array, Message, MessageType, Room, Stream, codec, memory
 from roomgrad.cli import arrays
 from roomgrad.errors import MessageError, RoomgradError, SchemaError
 from roomgrad.inspect import weights
-from roomgrad.local.swarm import file as swarm
 from roomgrad.memory import Memory
 from roomgrad_melody import formats, midi, rows
 from roomgrad_swergio.gateway import codec as gateway_codec
 from roomgrad_swergio.gateway import frames
 from roomgrad_swergio.gateway.settings import GatewaySettings
+from roomgrad_swergio.swarm import file as swarm
 
 ROOM = Room("room")
 FREE = Stream(ROOM, MessageType.FORWARD, {})

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.cli.up import Swarm
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
 from roomgrad.local.plan import Plan, with_gateway
-from roomgrad.local.swarm.programs import programs
+from roomgrad_swergio.swarm.options import Swarm
+from roomgrad_swergio.swarm.programs import programs
 
 Write = Callable[[str], Path]
 
@@ -123,8 +123,8 @@ def test_without_julia_only_the_others_start(write: Write, monkeypatch: pytest.M
         ("components: {it: {filepath: a.rb}}", "filepath 'a.rb': expected a .py or .jl file"),
         ("components: {it: {filepath: d.py}}", "filepath 'd.py', and there is no file .*/d.py"),
         ("components: {it: {filepath: a.py, delay: soon}}", "delay is 'soon', .* seconds from 0"),
-        ("components: {it: {filepath: a.py, delay: -1}}", "delay is -1, .* seconds from 0"),
-        ("components: {it: {filepath: a.py, delay: .inf}}", "delay is inf, .* seconds from 0"),
+        ("components: {it: {filepath: a.py, delay: -1}}", "delay is '-1', .* seconds from 0"),
+        ("components: {it: {filepath: a.py, delay: .inf}}", r"delay is '\.inf', .* seconds from 0"),
         ("components: {it: {filepath: a.py, dellay: 1}}", "it.dellay is unknown: .* delay?"),
         (
             "components: {it: {filepath: a.py, envpath: e}}",
@@ -134,6 +134,10 @@ def test_without_julia_only_the_others_start(write: Write, monkeypatch: pytest.M
         ("components: {it: {filepath: a.py, python_cmd: [p]}}", "python_cmd is .*expected a text"),
         ("components: {it: {filepath: a.py, terminal_cmd: t -e}}", "terminal_cmd 't -e', .* t:"),
         ('components: {it: {filepath: a.py, terminal_cmd: "\'t"}}', "close every quotation mark"),
+        ("components: {it: {filepath: a.py, delay: 1:30}}", "delay is '1:30', .* seconds from 0"),
+        ("components: {it: {filepath: a.py, delay: yes}}", "delay is 'yes', .* seconds from 0"),
+        ("components: {it: {filepath: a.py, python_cmd: off}}", "python_cmd 'off', .* no such"),
+        ("components: {it: {filepath: a.py, python_cmd: 3.10}}", "python_cmd '3.10', .* no such"),
         ("setings: {}\ncomponents: {it: {filepath: a.py}}", "setings is unknown: .* settings?"),
         ("settings: {env: e}\ncomponents: {it: {filepath: a.py}}", "settings.env is unknown"),
     ],
@@ -147,7 +151,39 @@ def test_what_is_wrong_in_a_file_is_one_sentence(write: Write, text: str, said: 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["a: [", "a: b: c", "a: 2026-13-45", "a: \x01"])
+@pytest.mark.parametrize("name", ["no", "on", "y", "null", "~", "1", "1.10", "010", "2026-01-01"])
+def test_a_name_is_what_is_written(write: Write, name: str) -> None:
+    """YAML 1.1 reads some words as truth values, numbers in base 8 and 60, or dates."""
+    found = programs(write(f"components: {{{name}: {{filepath: a.py, delay: 010}}}}"))
+    assert {each: program["delay_s"] for each, program in found.items()} == {name: 10.0}
+
+
+def test_values_that_entries_share_may_be_merged(write: Write) -> None:
+    path = write("""
+        components:
+          first: &first {filepath: a.py, delay: 1}
+          second: {<<: *first, delay: 2}
+    """)
+    delays = {name: each["delay_s"] for name, each in programs(path).items()}
+    assert delays == {"first": 1.0, "second": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("components:\n  it: {filepath: a.py}\n  it: {filepath: b.py}", "'it' is there .* line 3"),
+        ("components:\n  1: {filepath: a.py}\n  '1': {filepath: b.py}", "'1' is there .* line 3"),
+        ("components:\n  it: {filepath: a.py, filepath: b.py}", "'filepath' is there .* line 2"),
+        ("settings: {}\ncomponents: {}\nsettings: {}", "'settings' is there .* line 3"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_refused(write: Write, text: str, said: str) -> None:
+    """A component would be missing without a word."""
+    with pytest.raises(FormatError, match=f"the key {said}"):
+        programs(write(text))
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: b: c", "a: *nothing", "a: \x01"])
 def test_a_file_that_is_no_yaml_is_refused(write: Write, text: str) -> None:
     with pytest.raises(FormatError, match=r"swarm.yaml is not YAML \(.*\): correct it"):
         programs(write(text))

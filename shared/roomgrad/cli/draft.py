@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from roomgrad import strict_json
 from roomgrad.cli import arrays
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import hint
@@ -54,7 +55,7 @@ class Draft:
         if not text.strip():
             return {}
         try:
-            found = orjson.loads(text)
+            found = strict_json.loads(text)
         except orjson.JSONDecodeError as error:
             raise SettingsError(
                 f"the message is no JSON: {error}; expected DATA, like '[[3, 60]]', or an object "

@@ -8,9 +8,7 @@ import shutil
 import socket
 import sys
 
-from roomgrad import state
-from roomgrad.local.plan import Plan, default_run
-from roomgrad.names import encoded
+from roomgrad.local.plan import Plan
 
 ANY = ("0.0.0.0", "::")  # all addresses of this machine
 
@@ -38,17 +36,6 @@ def where_to_look(plan: Plan) -> list[str]:
         f"  {program()} top{option}",
         f"  {program()} echo ROOM{option}",
         f"  {program()} down {plan.system}{run_option(plan.run, plan.system)}",
-    ]
-
-
-def where_to_look_of_swarm(plan: Plan, file: str) -> list[str]:
-    """Return where the programs of a swarm file write, and what stops them."""
-    logs = [f"{encoded(name)}.log" for name in plan.programs]
-    folder = os.path.relpath(state.run_directory(plan.run))
-    return [
-        "Where to look:",
-        f"  {shlex.quote(folder)}: {', '.join(logs)}",
-        f"  {program()} down {shlex.quote(file)}{run_option(plan.run, default_run(file))}",
     ]
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, Any
 
-import orjson
 from typer import Argument, Option
 
+from roomgrad import strict_json
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.cli.draft import STATUS, find_stream
@@ -104,7 +104,7 @@ class _Recording:
 
     def _message(self, line: bytes, where: str) -> tuple[float, Message]:
         try:
-            found = orjson.loads(line)
+            found = strict_json.loads(line)
             at_s = int(found["entry"].partition("-")[0]) / 1000
             room, type_, id_, root = (
                 str(found[each]) for each in ("room", "type", "ID", "ROOT_ID")

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any
-
-from typer import Option
+from typing import Any
 
 from roomgrad.cli import hints, launch
 from roomgrad.cli import options as typed
-from roomgrad.errors import SettingsError
 from roomgrad.local import supervisor
-from roomgrad.local.plan import SWARM_FILES, Plan, default_run, find_system, with_gateway
-from roomgrad.local.swarm.programs import programs
+from roomgrad.local.plan import SWARM_FILES, Plan, find_system, with_gateway
 from roomgrad.redis.server import configured_address
 from roomgrad.redis.server_address import AnyAddress
-from roomgrad.systems import installed, load
+from roomgrad.systems import SWARM, installed, load
 
 
 @dataclass(frozen=True)
@@ -29,38 +23,11 @@ class AnyUp(launch.AnySystem):
         return hints.where_to_look(plan)
 
 
-@dataclass(frozen=True)
-class Swarm:
-    """`roomgrad up swarm.yaml`."""
-
-    file: str
-    only: Annotated[
-        str, Option(metavar="NAME,...", help="Start these components, and no others.")
-    ] = ""
-
-    def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
-        """Return what is started, in a run that is named after the file.
-
-        Raises SettingsError, and what `programs` raises.
-        """
-        if replicas:
-            raise SettingsError(
-                f"--replicas {replicas[0]} belongs to systems: write another entry into {self.file}"
-            )
-        path = Path(self.file).absolute()
-        found = programs(path, [name for name in self.only.split(",") if name])
-        return Plan("", run or default_run(self.file), {}, {}, file=str(path), programs=found)
-
-    def where_to_look(self, plan: Plan, url: AnyAddress, began: float) -> list[str]:
-        """Return where its programs write."""
-        return hints.where_to_look_of_swarm(plan, self.file)
-
-
 def command_of(name: str) -> Any:
     """Return the command `roomgrad up NAME`, of a system or a swarm file. Raises SettingsError."""
     about = f"Serve {name} in the background until `roomgrad down {name}`."
     if name.endswith(SWARM_FILES):
-        return launch.command(name, up_here, Swarm, about, file=name)
+        return launch.command(name, up_here, load(SWARM), about, file=name)
     plugin = installed()[find_system(name).name]
     if plugin.up:
         return launch.command(name, up_here, load(plugin.up), about)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.local.plan import Program, hint
-from roomgrad.local.swarm.file import Entry, SwarmFile, read
+from roomgrad_swergio.swarm.file import Entry, SwarmFile, read
 
 PYTHON = "python"
 

@@ -11,20 +11,20 @@ components:
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from yaml.constructor import ConstructorError
 
 from roomgrad.errors import FormatError, SettingsError, format_value
 from roomgrad.local.plan import hint
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Defaults(_Part):
@@ -83,6 +83,33 @@ MAX_DEPTH = 100
 """Maximum nesting; 3 levels are needed. The parser takes quadratic time for nested brackets."""
 
 
+NULL, MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads a name or a value as it is written, and refuses a key that a mapping has twice.
+
+    YAML 1.1 would read `no` as False, 010 as 8 and 1:30 as 90, and keep the last of two entries.
+    """
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.value in keys:
+                raise ConstructorError(
+                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            keys.add(key.value)
+        self.flatten_mapping(node)
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] in (NULL, MERGE)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read(path: Path) -> SwarmFile:
     """Return the content. Raises FormatError if it is not YAML, SettingsError if it is wrong."""
     try:
@@ -102,7 +129,7 @@ def parse(text: bytes, path: Path) -> SwarmFile:
             f"{path} is not YAML of programs (more than {MAX_DEPTH} levels): correct it"
         )
     try:
-        found = yaml.safe_load(text)
+        found = yaml.load(text, _Loader)
     except Exception as error:  # of any class: a tag may not fit its value
         raise FormatError(f"{path} is not YAML ({_reason(error)}): correct it") from error
     if not isinstance(found, dict):
