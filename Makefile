@@ -11,8 +11,6 @@ BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchma
 # The tests run in this many processes. Those that compare durations (marker `alone`) come last, one
 # after another.
 WORKERS ?= 2
-# Tests of documents, pages and whole systems; 0: in one process.
-SYSTEM_WORKERS ?= $(WORKERS)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run of pytest adds here what it left out, so that the last one can show all of it.
@@ -55,9 +53,9 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(SYSTEM_WORKERS) --dist loadfile \
+	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) --dist loadfile \
 		tests/docs tests/pages tests/systems
-	$(BIN)/python -m pytest -m 'not slow and alone' tests/systems
+	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
 test-all: test coverage ## and the slow ones, and the coverage of each layer
 	$(BIN)/python -m pytest -m slow tests

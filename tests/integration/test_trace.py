@@ -121,7 +121,7 @@ def test_a_root_in_somebodys_hands_is_open(echo: EchoRun) -> None:
     assert (found["state"], hop["state"]) == ("open", "pending")
     assert hop["held"]["consumer"] == replica.consumer
     assert hop["held"]["deliveries"] == 1
-    assert hop["held"]["since_us"] >= hop["sent_us"] - 50_000  # by two clocks
+    assert hop["held"]["since_us"] >= hop["sent_us"]
     said = f"input DATA/FORWARD {message.entry} has been pending at {replica.consumer} for"
     assert said in shown.replace("\n", " ")
 

@@ -154,7 +154,7 @@ def read(client: redis.Redis, names: Names) -> StoredMessages:
     ]
     now = snapshot.take(client, names, keys, ())
     readers = {
-        stream.stream_key: tuple(_reader(client, group, now.now_us) for group in stream.groups)
+        stream.stream_key: tuple(_reader(client, group) for group in stream.groups)
         for stream in now.streams
     }
     script = ReadScript(client, "headers")
@@ -162,19 +162,26 @@ def read(client: redis.Redis, names: Names) -> StoredMessages:
     return StoredMessages(tuple(found), readers, now.now_us)
 
 
-def _reader(client: redis.Redis, group: ConsumerGroup, now_us: int) -> Reader:
-    pending: Any = []
-    if group.pending:
-        pending = client.xpending_range(group.key, group.name, "-", "+", MOST_PENDING)
-    held = {
+def _reader(client: redis.Redis, group: ConsumerGroup) -> Reader:
+    held = _pending(client, group) if group.pending else {}
+    return Reader(group.name, entry_id(group.last_delivered), held)
+
+
+def _pending(client: redis.Redis, group: ConsumerGroup) -> dict[str, PendingEntry]:
+    """Read the pending entries and the time in one transaction: the server tells how long ago."""
+    with client.pipeline(transaction=True) as pipeline:
+        pipeline.time()
+        pipeline.xpending_range(group.key, group.name, "-", "+", MOST_PENDING)
+        (seconds, microseconds), entries = pipeline.execute()
+    now_us = seconds * 1_000_000 + microseconds
+    return {
         each["message_id"].decode(): PendingEntry(
             each["consumer"].decode(errors="replace"),
             now_us - int(each["time_since_delivered"]) * 1000,
             int(each["times_delivered"]),
         )
-        for each in pending
+        for each in entries
     }
-    return Reader(group.name, entry_id(group.last_delivered), held)
 
 
 def read_headers(

@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 import threading
+import time
+from bisect import bisect
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +128,19 @@ def test_measures_count_what_comes(echo: EchoRun) -> None:
     """Rate, bytes, and how long messages waited and were handled."""
     echo.start(echo_component())
     echo.start(listener(hear))
-    stop = threading.Event()
+    stop, sent = threading.Event(), []
 
     def talk() -> None:
         while not stop.is_set():
             echo.send(*range(1000))
+            sent.append(time.monotonic())
             stop.wait(0.02)
+
+    def counted(messages: int, seconds: float) -> bool:
+        """Compare with what was sent in so many seconds, as fast as this machine was then."""
+        begins = range(bisect(sent, sent[-1] - seconds))
+        counts = [bisect(sent, sent[begin] + seconds) - begin for begin in begins]
+        return min(counts) / 2 <= messages <= max(counts) * 2
 
     talker = threading.Thread(target=talk)
     talker.start()
@@ -143,11 +152,13 @@ def test_measures_count_what_comes(echo: EchoRun) -> None:
     finally:
         stop.set()
         talker.join()
-    assert 0.5 < rate["rate"] < 50
+    assert rate["rate"] == pytest.approx(rate["messages"] / rate["seconds"], rel=0.01)
+    assert all(counted(each["messages"], each["seconds"]) for each in (rate, bytes_, delay))
     assert rate["min"] >= 15 <= rate["mean"]
     assert 4000 < bytes_["min"] <= bytes_["max"] < 5000
-    assert bytes_["rate"] > 0.5 * 4000
-    assert delay["messages"] > 0
+    assert bytes_["rate"] == pytest.approx(
+        bytes_["messages"] * bytes_["mean"] / bytes_["seconds"], rel=0.01
+    )
     assert 0 <= delay["min"] <= delay["mean"] <= delay["max"] < 1000
     assert delay["handler"] > 0
     assert "messages/s   every" in texts[0]
