@@ -45,7 +45,7 @@ $(VENV)/installed: shared/pyproject.toml $(wildcard shared/*/pyproject.toml) con
 	@touch $@
 
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
-	@$(BIN)/roomgrad run trebuchet --fresh --picture trebuchet.png
+	@$(BIN)/roomgrad run trebuchet --fresh --picture trebuchet.png --force
 
 melody: install ## breed melodies, and open the page on which you rate them; Ctrl+C ends it
 	@$(BIN)/roomgrad run melody

@@ -14,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from typer import Option
 
+from roomgrad import files
 from roomgrad.cli import options as typed
 from roomgrad.cli.progress import progress
 from roomgrad.cli.run import greet, stopped_by_user
@@ -42,6 +43,7 @@ class TrebuchetRun(Trebuchet):
     picture: Annotated[
         str, Option(help="Draw what was learned into this file.", metavar="FILE")
     ] = ""
+    force: typed.Force = False
     json: typed.AsJson = False
 
     def run(self, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
@@ -65,7 +67,7 @@ class Training:
 def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
     began = time.monotonic()
     picture = options.picture
-    _check_picture(picture)
+    _check_picture(picture, options.force)
     say = partial(console.print, markup=False)
     with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
         about = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
@@ -77,7 +79,7 @@ def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console
         session.wait_alive(CONTROLMODEL, SIMULATOR)
         report = _report(session, options, training)
         if picture:
-            _draw(session, before, Path(picture))
+            _draw(session, before, Path(picture), options.force)
         show(console, report, picture)
     if options.json:
         print(report.json(), flush=True)
@@ -168,7 +170,7 @@ def _client(session: Session) -> Client:
     )
 
 
-def _check_picture(picture: str) -> None:
+def _check_picture(picture: str, force: bool) -> None:
     """Raise SettingsError before the training if the picture could not be written."""
     path = Path(picture)
     if picture and path.suffix not in PICTURES:
@@ -177,9 +179,11 @@ def _check_picture(picture: str) -> None:
         )
     if picture and not path.resolve().parent.is_dir():
         raise SettingsError(f"--picture {picture}: there is no folder {path.resolve().parent}")
+    if picture:
+        files.refuse_existing(path, force)
 
 
-def _draw(session: Session, before: Shots | None, path: Path) -> None:
+def _draw(session: Session, before: Shots | None, path: Path, force: bool) -> None:
     """Draw in a separate process, the only one that imports matplotlib."""
     after = _ask_spread(session)
     curve = np.array(ledger.losses(session.client, session.plan.names), dtype=np.float64)
@@ -195,5 +199,7 @@ def _draw(session: Session, before: Shots | None, path: Path) -> None:
     if before is not None:
         measured["before"] = before.trajectories
     np.savez(source, **measured)
-    command = [sys.executable, "-m", "roomgrad_trebuchet.picture", str(source), str(path.resolve())]
+    drawn = source.with_suffix(path.suffix)
+    command = [sys.executable, "-m", "roomgrad_trebuchet.picture", str(source), str(drawn)]
     subprocess.run(command, check=True)
+    files.write(path, drawn.read_bytes(), force=force)

@@ -28,6 +28,7 @@ def roomgrad(*words: str, state: Path, cwd: Path | None = None) -> subprocess.Co
         ("run trebuchet --replicas simulator=0", ["simulator=0", "from 1 to 64"]),
         ("run trebuchet --picture shots.gif", ["shots.gif", ".png"]),
         ("run trebuchet --picture nowhere/shots.png", ["nowhere/shots.png", "no folder"]),
+        ("run trebuchet --picture docs/trebuchet.png", ["docs/trebuchet.png exists", "--force"]),
         ("run melody --steps 3", ["No such option: --steps", "roomgrad run melody --help"]),
         ("run melody --labels 3", ["--labels belongs to melody with --rater", "not to melody:"]),
         ("run melody --json", ["--json belongs to melody with --rater"]),

@@ -19,11 +19,12 @@ from roomgrad.ops.backup.save import save
 def backup(
     file: Annotated[str, Argument(help="The file to write.", metavar="FILE")],
     run: typed.AnyRun = "",
+    force: typed.Force = False,
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
     with running_server(redis) as (url, _), target.opened(run, url) as (client, names, _):
-        saved = save(client, names, Path(file))
+        saved = save(client, names, Path(file), force=force)
     origin, totals = saved.origin, saved.totals
     if as_json:
         sizes = {"bytes": saved.bytes, "unpacked": saved.unpacked}

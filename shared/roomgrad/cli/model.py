@@ -9,6 +9,7 @@ import redis
 from rich.text import Text
 from typer import Option
 
+from roomgrad import files
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.commit import SCRIPT, Commit
@@ -29,6 +30,7 @@ def model(
     import_: Annotated[
         str, Option("--import", help="Continue with the weights of this file.", metavar="FILE")
     ] = "",
+    force: typed.Force = False,
     run: typed.AnyRun = "",
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
@@ -43,7 +45,7 @@ def model(
             state = _stored(client, names, component)
     tensors = weights.read(state.weights)
     if export:
-        _write(export, state.weights)
+        files.write(Path(export), state.weights, force=force)
     if as_json:
         output.print_json(_to_json(names, component, state, tensors))
         return
@@ -117,13 +119,6 @@ def _read(name: str) -> bytes:
             return file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
-
-
-def _write(name: str, stored: bytes) -> None:
-    try:
-        Path(name).write_bytes(stored)
-    except OSError as error:
-        raise SettingsError(f"--export {name}: it cannot be written: {error.strerror}") from error
 
 
 def _to_json(

@@ -45,6 +45,7 @@ def word(flag: str, words: tuple[str, ...], about: str) -> Any:
 Redis = Annotated[str, Option(help="Address of a server; REDIS_URL or an embedded one if empty.")]
 Run = Annotated[str, Option(help="Name of the run; the system's name if empty.")]
 Fresh = Annotated[bool, Option("--fresh", help="Delete the run first.")]
+Force = Annotated[bool, Option("--force", help="Replace files that exist.")]
 AsJson = Annotated[bool, Option("--json", help="Print the result as one JSON object.")]
 
 # of commands that read a run, or send into it

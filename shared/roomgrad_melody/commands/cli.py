@@ -74,13 +74,14 @@ def export_labels(
     latest: Annotated[
         bool, Option("--latest", help="Write the last rating of each melody only.")
     ] = False,
+    force: typed.Force = False,
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
     """Write all ratings in the order in which they were given, without those taken back."""
     from roomgrad_melody.commands import exporting
 
-    exporting.run(file, format, latest, run, redis)
+    exporting.run(file, format, latest, run, redis, force=force)
 
 
 @melody.command("export")
@@ -91,13 +92,14 @@ def export_melodies(
     ] = "midi",
     bpm: Annotated[float, Option(help="Notes of a bar per minute, of which a bar has 4.")] = 128,
     scale: Annotated[str, Option(help="major, minor, dorian, pentatonic...")] = "major",
+    force: typed.Force = False,
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
     """Write the best melodies of the current generation, one file for each."""
     from roomgrad_melody.commands import tunes
 
-    tunes.export(folder, format, bpm, scale, run, redis)
+    tunes.export(tunes.Export(folder, format, bpm, scale, force), run, redis)
 
 
 @melody.command("import")

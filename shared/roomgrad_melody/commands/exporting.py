@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from roomgrad.errors import RoomgradError
-from roomgrad.local.session import password_file, running_server
-from roomgrad.names import Names
-from roomgrad.redis.addresses import for_run
-from roomgrad.redis.server import connect
+from roomgrad import files
 from roomgrad_melody import formats
-from roomgrad_melody.commands import standing
-from roomgrad_melody.contract import MELODY
+from roomgrad_melody.commands import standing, target
 from roomgrad_melody.formats import Row
 from roomgrad_melody.genome import from_text
 
 STDOUT = "-"
 
 
-def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -> None:
-    """Write the ratings of a run; the file is replaced as a whole, or not at all."""
-    names = Names(run or MELODY.name)
+def run(
+    file: str, format: str | None, latest: bool, run: str, redis_url: str, *, force: bool
+) -> None:
+    """Write the ratings of a run. Raises SettingsError if there is no such run."""
     format = format or ("csv" if file == STDOUT else formats.format_of(Path(file)))
-    with (
-        running_server(redis_url) as (url, _),
-        closing(connect(for_run(url, names.run), password_file())) as client,
-    ):
+    with target.opened(run, redis_url) as (client, names):
         entries = standing.log(client, names)
     found = rows(entries, latest)
     text = formats.write(found, format)
@@ -38,7 +29,7 @@ def run(file: str, format: str | None, latest: bool, run: str, redis_url: str) -
         sys.stdout.write(text)
         sys.stdout.flush()
         return
-    _write(Path(file), text)
+    files.write(Path(file), text.encode(), force=force)
     print(f"wrote {len(found)} ratings of run {names.run} to {file}.")
 
 
@@ -60,12 +51,3 @@ def rows(entries: Iterable[dict[str, Any]], latest: bool = False) -> list[Row]:
 
 def _place(pair: tuple[int, Row]) -> int:
     return pair[0]
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_bytes(text.encode())
-        os.replace(partial, path)
-    except OSError as error:
-        raise RoomgradError(f"{path} cannot be written: {error.strerror}") from error

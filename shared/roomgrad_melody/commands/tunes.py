@@ -2,58 +2,64 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
+from roomgrad import files
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
-from roomgrad.local.session import password_file, running_server
-from roomgrad.names import Names
-from roomgrad.redis.addresses import for_run
-from roomgrad.redis.server import connect
-from roomgrad_melody.commands import standing
+from roomgrad_melody.commands import standing, target
 from roomgrad_melody.commands.roll import roll
-from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import Genomes, from_text
 from roomgrad_melody.rows import as_given
 
 
-def export(folder: Path, format: str, bpm: float, scale: str, run: str, redis_url: str) -> None:
-    """Write the best melodies of the last generation that was rated."""
-    names = Names(run or MELODY.name)
-    with (
-        running_server(redis_url) as (url, _),
-        closing(connect(for_run(url, names.run), password_file())) as client,
-    ):
+@dataclass(frozen=True)
+class Export:
+    """The options of an export; bpm: notes of a quarter of a bar per minute."""
+
+    folder: Path
+    format: str
+    bpm: float
+    scale: str
+    force: bool
+
+
+def export(asked: Export, run: str, redis_url: str) -> None:
+    """Write the best melodies of the last generation that was rated: all of them, or none."""
+    with target.opened(run, redis_url) as (client, names):
         generation, genomes, ratings = standing.best(client, names)
     if not len(genomes):
         raise RoomgradError(
             f"run {names.run} has no rated generation yet: `roomgrad run melody` breeds some"
         )
-    ending = "mid" if format == "midi" else "wav"
-    for place, (genome, rating) in enumerate(zip(genomes, ratings, strict=True), 1):
-        path = folder / f"generation-{generation:05d}-{place:02d}.{ending}"
-        _write(path, _bytes(genome, format, bpm, scale, path.stem))
+    ending = "mid" if asked.format == "midi" else "wav"
+    places = range(1, len(genomes) + 1)
+    paths = [asked.folder / f"generation-{generation:05d}-{n:02d}.{ending}" for n in places]
+    for path in paths:
+        files.refuse_existing(path, asked.force)
+    for path, genome, rating in zip(paths, genomes, ratings, strict=True):
+        _write(path, _bytes(genome, asked, path.stem), asked.force)
         print(f"{path}  expected rating {rating:.2f}")
 
 
-def _bytes(genome: Genomes, format: str, bpm: float, scale: str, title: str) -> bytes:
+def _bytes(genome: Genomes, asked: Export, title: str) -> bytes:
     from roomgrad_melody.midi import to_midi
     from roomgrad_melody.sound import to_wav
 
     try:
-        if format == "midi":
-            return to_midi(genome, bpm=bpm, scale=scale, title=title)
-        return to_wav(genome, bpm=bpm, scale=scale)
+        if asked.format == "midi":
+            return to_midi(genome, bpm=asked.bpm, scale=asked.scale, title=title)
+        return to_wav(genome, bpm=asked.bpm, scale=asked.scale)
     except ValueError as error:
         raise SettingsError(str(error)) from error
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes, force: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
     except OSError as error:
-        raise RoomgradError(f"{path} cannot be written: {error.strerror}") from error
+        raise SettingsError(f"{path} cannot be written: {error.strerror}") from error
+    files.write(path, data, force=force)
 
 
 def genome_in(path: Path) -> str:

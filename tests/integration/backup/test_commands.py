@@ -23,6 +23,7 @@ def test_a_run_goes_into_a_file_and_back(echo: EchoRun, tmp_path: Path) -> None:
     saved = found(echo, "backup", path)
     assert (saved["run"], saved["keys"], saved["items"]) == (run, 1, 1)
     assert "exists" in refused(echo, "backup", path)
+    shown(echo, "backup", path, "--force")
     assert "exists on this server" in refused(echo, "restore", path, code=1)
     assert f"Run {run} is restored to the state of {run} on " in shown(
         echo, "restore", path, "--fresh"

@@ -195,6 +195,8 @@ def test_a_model_is_exported_and_imported(echo: EchoRun, tmp_path: Path) -> None
     assert file.read_bytes() == stored
     (tensor,) = weights.read(stored)
     assert before["parameters"][0]["name"] == tensor.name
+    assert "exists" in refused(echo, "model", "echo", "--export", str(file))
+    shown(echo, "model", "echo", "--export", str(file), "--force")
     other = stored[: -len(tensor.data)] + bytes(len(tensor.data))  # all of it 0
     file.write_bytes(other)
     after = found(echo, "model", "echo", "--import", str(file))

@@ -23,6 +23,7 @@ from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.midi import from_midi
 from roomgrad_melody.rows import as_given
 from tests.integration.conftest import EchoRun, make_echo_run
+from tests.integration.echo import echo_component
 from tests.roomgrad_command import roomgrad
 from tests.waiting import until
 
@@ -212,6 +213,7 @@ def test_somebody_rates_in_a_terminal(rating_files: RatingFiles) -> None:
 
 def test_the_best_melodies_become_files(rating_files: RatingFiles) -> None:
     """MIDI holds the genome; what is read back is what stands in the run."""
+    rating_files.learns(nr_of_unlabeled_data=20)
     early = rating_files.types("melody", "export", "tunes")
     assert early.returncode == 1
     assert "no rated generation yet" in early.stderr
@@ -227,3 +229,36 @@ def test_the_best_melodies_become_files(rating_files: RatingFiles) -> None:
     slow = rating_files.types("melody", "export", "slow", "--bpm", "1")
     assert slow.returncode == 2
     assert "20 to 400" in slow.stderr
+
+
+def test_an_export_of_a_run_that_is_not_there_leaves_the_old_files(
+    rating_files: RatingFiles,
+) -> None:
+    """Also if the file may be replaced; a run of another system has no labels either."""
+    old = rating_files.file("labels.csv", "yesterday")
+    absent = rating_files.types("labels", "export", old, "--force")
+    assert absent.returncode == 2
+    assert f"there is no run '{rating_files.run}'" in absent.stderr
+    assert rating_files.types("labels", "export").returncode == 2
+    tunes = rating_files.types("melody", "export", "tunes")
+    assert tunes.returncode == 2
+    assert f"there is no run '{rating_files.run}'" in tunes.stderr
+    rating_files.echo.start(echo_component())
+    other = rating_files.types("labels", "export", old, "--force")
+    assert other.returncode == 2
+    assert "of echo breeds no melodies" in other.stderr
+    assert rating_files.types("melody", "export", "tunes").returncode == 2
+    assert [each.name for each in rating_files.folder.iterdir()] == [old]
+    assert (rating_files.folder / old).read_text() == "yesterday"
+
+
+def test_exports_replace_files_on_request_only(rating_files: RatingFiles) -> None:
+    rating_files.learns(nr_of_unlabeled_data=20)
+    rating_files.breeds()
+    old = rating_files.file("labels.csv", "yesterday")
+    refused = rating_files.types("labels", "export", old)
+    assert refused.returncode == 2
+    assert "labels.csv exists: name another file, or replace it by --force" in refused.stderr
+    assert (rating_files.folder / old).read_text() == "yesterday"
+    assert rating_files.types("labels", "export", old, "--force").returncode == 0
+    assert (rating_files.folder / old).read_text() == ""
