@@ -1,4 +1,14 @@
-"""roomgrad: train a model through other programs, in Redis rooms."""
+"""roomgrad: train a model through other programs, in Redis rooms.
+
+A component is a `Component` with handlers: `on` makes a `Handler` of a function, and `main` serves
+them. A handler takes a `Message` and a `Context`. A `System` is the contract of a run: its rooms
+(`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`).
+`Client` sends messages and asks questions from outside. `RuntimeSettings` are the settings of every
+component; `OfRun` marks those that belong to a run. Errors descend from `RoomgradError`.
+
+More is in modules: `roomgrad.models` and `roomgrad.learning` (torch), `roomgrad.testing`,
+`roomgrad.errors`, `roomgrad.backprop`. The documentation begins in README.md.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +55,11 @@ _HOME = {
     "settings": ("OfRun", "RuntimeSettings"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+
+def __dir__() -> list[str]:
+    """Return the public names, which `help` and completion show."""
+    return sorted([*__all__, *(name for name in globals() if name.startswith("__"))])
 
 
 def __getattr__(name: str) -> Any:

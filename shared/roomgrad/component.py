@@ -73,7 +73,7 @@ class Component:
     """
 
     name: str
-    system: System
+    system: System = field(repr=False)
     settings: type[RuntimeSettings]
     handlers: Sequence[Handler]
     model: Callable[[Any], Trainable] | None = None
@@ -84,7 +84,7 @@ class Component:
     reads: Sequence[str] = ()
     logs: Sequence[str] = ()
     sends: Sequence[tuple[Room, MessageType]] = ()
-    streams: tuple[Stream, ...] = field(init=False)
+    streams: tuple[Stream, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for handler in self.handlers:

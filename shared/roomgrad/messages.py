@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad.display import short_repr
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
 _TRAIN = ModelStatus.TRAIN  # Python 3.11 takes a microsecond for an attribute of an Enum
@@ -20,7 +21,7 @@ def new_id() -> str:
     return os.urandom(16).hex()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Message:
     """One message. `data` is the DATA array; `fields` are the system's own (GENOMES, ANGLE...)."""
 
@@ -34,6 +35,8 @@ class Message:
     to: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     entry: str = ""  # the stream's entry id, once it has one
+
+    __repr__ = short_repr
 
     @classmethod
     def open(

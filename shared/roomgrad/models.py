@@ -12,12 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad.display import short_repr
 from roomgrad.messages import new_id
 
 Float32 = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ModelState:
     """One version of a model: its weights and its optimizer's state as safetensors bytes."""
 
@@ -25,6 +26,8 @@ class ModelState:
     step: int
     weights: bytes
     optimizer: bytes
+
+    __repr__ = short_repr
 
     def after(self, step: int, weights: bytes, optimizer: bytes) -> ModelState:
         """Return the next version. Its token is unique: a server may fall back to an older step."""

@@ -59,7 +59,7 @@ class RuntimeSettings:
     run: str = ""
     """Name of the run; the system's name when empty."""
 
-    redis_url: str = ""
+    redis_url: str = Field(default="", repr=False)  # it may hold a password
     """Address of the server, like redis://localhost:6379/0, or of the sentinels that know it, like
     redis+sentinel://host1:26379,host2:26379/NAME/0, or of nodes of a cluster, like
     redis+cluster://host1:6379,host2:6379; the embedded server when empty."""

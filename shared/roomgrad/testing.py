@@ -43,6 +43,7 @@ from roomgrad import codec
 from roomgrad.clock import ServerClock
 from roomgrad.commit import Commit
 from roomgrad.component import Component
+from roomgrad.display import short_repr
 from roomgrad.errors import ContractError, NoAnswer
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.messages import Message, new_id
@@ -60,7 +61,7 @@ BLOCK_S = 5.0  # shorter than a client waits for an answer
 Records = Mapping[str, Mapping[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Called:
     """What a call wants, and what its component would store if it were committed."""
 
@@ -93,6 +94,8 @@ class Called:
 
     skipped: bool = False
     """Whether no handler wanted the message."""
+
+    __repr__ = short_repr
 
 
 def call(

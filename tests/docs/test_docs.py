@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pydoc
 import re
 import runpy
 import shlex
@@ -105,6 +106,22 @@ def test_a_component_without_roomgrad_replaces_the_simulator(example: ExampleRun
         errors = process.communicate()[1].decode()
     assert not errors
     assert example.client.xlen(example.names.dead()) == before
+
+
+NAMES = re.compile(
+    r"(?<![\w.{/-])(roomgrad(?:_trebuchet|_melody|_swergio)?(?:\.\w+)+)(?![\w-]*=|-)"
+)
+OTHER_NAMES = ("docs/observe.md", "roomgrad.json")  # attributes of spans, a file
+
+
+@pytest.mark.parametrize("page", [page for page in pages() if page not in OTHER_NAMES])
+def test_names_of_python_on_a_page_exist(page: str) -> None:
+    """Modules, and what they contain; of a table of old and new names, the new ones."""
+    lines = [
+        line.split("|")[-2] if line.startswith("| `") else line for line in text(page).split("\n")
+    ]
+    for name in set(NAMES.findall("\n".join(lines))) - set(OTHER_NAMES):
+        assert pydoc.locate(name) is not None, f"{page} names {name}"
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)

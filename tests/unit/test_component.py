@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import pydoc
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,6 +108,23 @@ def test_every_public_name_is_there() -> None:
         roomgrad.__all__
     )
     assert MessageType is roomgrad.MessageType
+
+
+def test_public_names_are_what_dir_and_help_show() -> None:
+    """And what the first text names, without a module that the name `roomgrad` does not need."""
+    shown = {name for name in dir(roomgrad) if not name.startswith("_")}
+    assert shown == set(roomgrad.__all__)
+    text = pydoc.render_doc(roomgrad, renderer=pydoc.plaintext)
+    for name in roomgrad.__all__:
+        assert f"`{name}`" in (roomgrad.__doc__ or "")
+        assert re.search(rf"^    (class )?{name}\(", text, re.MULTILINE), name
+    script = (
+        "import sys, roomgrad; dir(roomgrad); print(sorted({'numpy', 'redis'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
 
 
 def imports(path: Path) -> set[str]:
