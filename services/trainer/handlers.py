@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import structlog
+
 from roomgrad import Component, Context, Message, on
 from roomgrad.errors import SchemaError, StrayMessage
 from roomgrad_trebuchet.contract import FORWARD, GRADIENT, INPUT, OUTPUT, TRAINER, TREBUCHET
 
 from .batches import batch, squared_error
 from .settings import TrainerSettings
+
+log = structlog.get_logger()
 
 LOSSES_KEPT = 10_000  # in the table `losses`; older steps are deleted
 
@@ -59,6 +63,9 @@ def next_batch(message: Message, context: Context) -> Message | None:
     """Finish a root when the gradient of its batch has returned, and send another batch."""
     asked = context.memory.pop(message.root_id)
     context.counters.add("finished")
+    steps = context.settings.train_steps
+    if asked["batch"] == steps - 1:
+        log.info("the last batch is done", batches=f"{steps} of {steps}")
     return open_batch(asked["batch"] + context.settings.window, context)
 
 

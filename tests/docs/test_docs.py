@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import typer
 
 from roomgrad.cli.main import app
@@ -65,12 +66,17 @@ def test_the_control_model_learns_through_the_cannon(example: ExampleRun) -> Non
     steps, run = 150, "cannon"
     counters, losses = Names(run).counters("trainer"), Names(run).table("losses")
     with (
+        structlog.testing.capture_logs() as lines,
         running(cannon, cannon.settings(run=run), example.url),
         running(controlmodel, ControlModelSettings(run=run, train_steps=steps), example.url),
         running(trainer, TrainerSettings(run=run, train_steps=steps), example.url),
     ):
         until(lambda: example.client.hget(counters, "finished") == b"150", TIMEOUT_S)
     first, last = (_miss(example, losses, number) for number in (0, steps - 1))
+    assert [each["batches"] for each in lines if "batches" in each] == ["150 of 150"]
+    said = [each for each in lines if each["event"] == "working"]
+    assert {each["component"] for each in said} == {"trainer", "controlmodel", "simulator"}
+    assert [each for each in said if "loss" in each and each["step"] == steps - 1]
     assert last < first / 3, f"the miss fell from {first} m to {last} m only"
 
 

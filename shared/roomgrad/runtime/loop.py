@@ -97,7 +97,10 @@ class Loop:
         self._status.turn = time.monotonic()
         if self._status.token_seen != self._status.token:
             raise EmptiedServer("the server was emptied: the run starts again")
-        return self._receiver.next()
+        delivery = self._receiver.next()
+        if delivery is None:
+            self._observers.idle()
+        return delivery
 
     def handle(self, delivery: Delivery) -> None:
         """Bring one message to its end: a commit, another try later, or the dead letters.

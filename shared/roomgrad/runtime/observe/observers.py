@@ -17,6 +17,7 @@ from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.observe import otel_env
 from roomgrad.runtime.observe.log_lines import Lines
 from roomgrad.runtime.observe.outcome import Observer, Outcome
+from roomgrad.runtime.observe.progress_lines import ProgressLines
 from roomgrad.settings import RuntimeSettings
 from roomgrad.systems import Gauge, installed, load
 
@@ -31,8 +32,9 @@ MISSING = (
 class Observers:
     """Calls each observer, and logs what they raise."""
 
-    def __init__(self, observers: Sequence[Observer] = ()) -> None:
-        self._all = tuple(observers)
+    def __init__(self, component: str, observers: Sequence[Observer] = ()) -> None:
+        self._lines = ProgressLines(component)
+        self._all = (*observers, self._lines)
 
     def handled(self, outcome: Outcome) -> None:
         """Pass on the outcome of a message."""
@@ -49,6 +51,10 @@ class Observers:
                 each.sent(messages)
             except Exception as error:
                 log.error("a message could not be observed", exc_info=error)
+
+    def idle(self) -> None:
+        """Note that no message has come for a while."""
+        self._lines.idle()
 
     def close(self) -> None:
         """Close each observer."""
@@ -70,7 +76,7 @@ def observers(identity: Identity, url: AnyAddress, clock: ServerClock) -> Observ
         found.append(_metrics(component.name, settings, names, url, streams, gauges))
     if asked := otel_env.spans(os.environ):
         found.append(_spans(asked, identity, clock))
-    return Observers(found)
+    return Observers(component.name, found)
 
 
 @contextlib.contextmanager
