@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 
 from roomgrad import Context, Message, ModelStatus
 from roomgrad.errors import NoAnswer, NoServer, SchemaError, ServerError
+from roomgrad.redis import heartbeats
 from roomgrad.redis.client import BACKLOG_LIMIT, Client
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server, wait_for
@@ -34,6 +35,50 @@ def test_a_question_that_nobody_answers_says_so(echo: EchoRun) -> None:
         pytest.raises(NoAnswer, match=r"no answer in room output .* are its components running"),
     ):
         client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=0.2)
+
+
+def test_a_question_whose_component_is_away_says_which(echo: EchoRun) -> None:
+    """Its message waits for it."""
+    runs.create_groups(echo.client, ECHO, echo.names)
+    with (
+        Client(ECHO, echo.names.run, echo.url) as client,
+        pytest.raises(NoAnswer, match=r"messages wait for echo, of which no replica is alive"),
+    ):
+        client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=0.2)
+
+
+def test_a_question_whose_handler_raises_names_the_exception(echo: EchoRun) -> None:
+    """While it is tried again, and when it was given up."""
+
+    def fail(message: Message, context: Context) -> Message:
+        raise IndexError("list index out of range")
+
+    replica = echo.start(echo_component(fail))
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        with pytest.raises(NoAnswer, match=r"echo raises IndexError: list index out of range"):
+            client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=4)
+        echo.stop(replica)
+        echo.start(echo_component(fail), max_deliveries=1)
+        given_up = r"echo gave up a message: IndexError: list index out of range.*dead list"
+        with pytest.raises(NoAnswer, match=given_up):
+            client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=4)
+
+
+def test_a_handler_that_raised_once_is_no_longer_reported(echo: EchoRun) -> None:
+    """Its heartbeat names the exception until the message is handled."""
+    raised = []
+
+    def recover(message: Message, context: Context) -> Message:
+        if len(raised) < 4:
+            raised.append(message.id)
+            raise KeyError("first")
+        return message.reply(OUTPUT, message.array)
+
+    echo.start(echo_component(recover))
+    root = echo.send(1)
+    until(lambda: any(beat.error for beat in heartbeats.find(echo.client, echo.names)))
+    echo.wait_reply(root)
+    until(lambda: not any(beat.error for beat in heartbeats.find(echo.client, echo.names)))
 
 
 def test_a_question_that_does_not_fit_its_room_is_not_sent(echo: EchoRun) -> None:

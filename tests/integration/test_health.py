@@ -13,8 +13,8 @@ import pytest
 from roomgrad import Component, Message, MessageType, Room, RuntimeSettings, Stream, System, on
 from roomgrad.clock import server_time
 from roomgrad.names import Names
+from roomgrad.redis import heartbeats
 from roomgrad.redis.server import connect
-from roomgrad.runtime import heartbeats
 from roomgrad.testing import running
 from tests.waiting import until
 

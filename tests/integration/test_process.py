@@ -15,7 +15,7 @@ import pytest
 import structlog
 
 from roomgrad import Context, Message
-from roomgrad.runtime import heartbeats
+from roomgrad.redis import heartbeats
 from tests.integration.conftest import EchoRun, OwnServer
 from tests.integration.echo import REQUESTS, echo_component
 from tests.waiting import until

@@ -30,10 +30,10 @@ from roomgrad.ops.check.checks import CheckResult, Checks, Floats
 from roomgrad.ops.check.probe import Probe
 from roomgrad.ops.check.settings import CheckSettings
 from roomgrad.ops.check.streams import training_streams
-from roomgrad.redis import registry
+from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.cluster import switch_run
 from roomgrad.rooms import System
-from roomgrad.runtime import heartbeats, runs
+from roomgrad.runtime import runs
 from roomgrad.systems import installed
 
 START_S = 60.0  # the first start of a component may compile

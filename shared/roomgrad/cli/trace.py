@@ -17,7 +17,7 @@ from roomgrad.inspect.format import printable
 from roomgrad.inspect.timings import Hop, Total, Trace
 from roomgrad.inspect.traces import format_time
 from roomgrad.names import Names
-from roomgrad.runtime import heartbeats
+from roomgrad.redis import heartbeats
 
 COLUMNS = ("room", "TYPE", "from", "to", "waited", "decoded", "handler", "commit", "took")
 STYLES = {"pending": "yellow", "waiting": "yellow", "dead": "bold red"}

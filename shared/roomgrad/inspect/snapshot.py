@@ -14,9 +14,8 @@ import redis
 from roomgrad.inspect.keys import StreamKey, parse_stream_key
 from roomgrad.inspect.keys import stream_keys as find_stream_keys
 from roomgrad.names import GATEWAY, Names, is_client_group
-from roomgrad.redis import registry
-from roomgrad.runtime import heartbeats
-from roomgrad.runtime.heartbeats import Heartbeat
+from roomgrad.redis import heartbeats, registry
+from roomgrad.redis.heartbeats import Heartbeat
 
 OVERDUE_S = 10.0  # a component that is alive sends a delayed message sooner than so late
 

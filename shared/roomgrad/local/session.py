@@ -21,10 +21,11 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher, last_line
 from roomgrad.local.plan import Plan
 from roomgrad.names import Names, encoded
+from roomgrad.redis import heartbeats
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import check, configured_address, connect
 from roomgrad.redis.server_address import AnyAddress, ServerAddress, parse
-from roomgrad.runtime import heartbeats, runs
+from roomgrad.runtime import runs
 
 T = TypeVar("T")
 

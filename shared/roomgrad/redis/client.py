@@ -18,6 +18,7 @@ from roomgrad.context import Context
 from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
+from roomgrad.redis import unanswered
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import AnyAddress
@@ -237,7 +238,7 @@ class Client:
                     return self._decoded(entry, values, stream)
         raise NoAnswer(
             f"no answer in room {stream.room} of run {self.names.run!r} within {timeout_s:g} s: "
-            f"are its components running? `roomgrad up {self.system.name}` starts them"
+            f"{unanswered.reason(self.redis, self.names, self.system, message.root_id)}"
         )
 
     def _decoded(self, entry: str, values: dict[bytes, bytes], stream: Stream) -> Message:

@@ -22,10 +22,10 @@ import redis
 from roomgrad import variables
 from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
 from roomgrad.names import Names
+from roomgrad.redis import heartbeats
 from roomgrad.redis.cluster import switch_run
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import ServerAddress
-from roomgrad.runtime import heartbeats
 
 HANDLER_TIMEOUT_S = 600.0
 

@@ -96,5 +96,6 @@ class HeartbeatSender:
                 "turn": clock.unix_s(status.turn),
                 "handling": None if handling is None else clock.unix_s(handling),
                 "version": status.version,
+                "error": next(iter([*status.failing.values()][-1:]), ""),
             }
         )

@@ -86,6 +86,7 @@ class Loop:
         self._receiver.clear()
         self._cache.clear()
         self._skipped.clear()
+        self._status.failing.clear()
 
     @property
     def ended(self) -> bool:
@@ -122,6 +123,8 @@ class Loop:
             self._retry_later(delivery, outcome, error)
         finally:
             self._status.handling = None
+        if outcome.outcome != outcomes.RETRIED:
+            self._status.failing.pop(delivery.entry, None)
         self._observers.handled(outcome)
 
     def _process(self, delivery: Delivery, outcome: Outcome) -> None:
@@ -220,6 +223,7 @@ class Loop:
             return
         pause_s = redelivery.retry_later(delivery)
         log.info("the handler is tried again", entry=delivery.entry, in_s=pause_s)
+        self._status.failing[delivery.entry] = reason
         outcome.outcome, outcome.reason = outcomes.RETRIED, reason
 
     def _give_up(

@@ -64,7 +64,10 @@ class Redelivery:
                 yield delivery
         while self._retries and self._retries[0][0] <= time.monotonic():
             _, key, entry = heapq.heappop(self._retries)
-            yield from self._claim(key, entry, 0)
+            claimed = self._claim(key, entry, 0)
+            if not claimed:  # another replica has it, or it was deleted
+                self._status.failing.pop(entry, None)
+            yield from claimed
 
     def unacknowledged(self) -> list[Delivery]:
         """Return what was delivered to this consumer over a connection that broke."""

@@ -17,6 +17,9 @@ class Status:
     handling: float | None = None  # since when a handler runs, by the monotonic clock
     clock: ServerClock = field(default_factory=ServerClock)
     version: str = ""  # of the weights that this replica has loaded
+    failing: dict[str, str] = field(default_factory=dict)
+    """Why the handler raised on each message that is tried again later, by entry ID."""
+
     commits: int = 0
     handled_bytes: int = 0  # of the messages that were committed
     open_roots: int = 0  # in the component's memory, once a heartbeat

@@ -16,9 +16,9 @@ from roomgrad.errors import RoomgradError
 from roomgrad.local.session import password_file
 from roomgrad.messages import Message
 from roomgrad.names import ERRORS, Names
+from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
 from roomgrad.rooms import MessageType
-from roomgrad.runtime import heartbeats
 from roomgrad_melody import formats
 from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
 from roomgrad_melody.formats import Row

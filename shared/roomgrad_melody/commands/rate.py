@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from roomgrad.errors import Rejected, RoomgradError
 from roomgrad.local.session import password_file
+from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
-from roomgrad.runtime import heartbeats
 from roomgrad_melody import questions
 from roomgrad_melody.commands import keys
 from roomgrad_melody.commands.keys import Keys

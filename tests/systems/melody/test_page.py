@@ -21,8 +21,8 @@ from roomgrad.codec import unpack
 from roomgrad.local import children
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
+from roomgrad.redis import heartbeats
 from roomgrad.redis.server import connect
-from roomgrad.runtime import heartbeats
 from roomgrad.testing import throwaway_server
 from roomgrad_melody.contract import MELODY
 from roomgrad_melody.genome import from_text, notes, pitches

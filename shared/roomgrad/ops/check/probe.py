@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from roomgrad import codec
 from roomgrad.errors import CheckFailed, MessageError
-from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.ops.check.streams import TrainingStreams
+from roomgrad.redis import unanswered
 from roomgrad.redis.client import Client
 from roomgrad.redis.streams import newest_entry, read_after
 from roomgrad.rooms import ModelStatus, Stream
@@ -48,7 +48,6 @@ class Probe:
         self.streams = streams
         self.timeout_s = timeout_s
         self._roots: list[bytes] = []  # opened by this probe; others may train in the same run
-        self._last_dead_letter = newest_entry(client, names.dead())
 
     # requests
 
@@ -118,9 +117,12 @@ class Probe:
                         f"{int(request.status)}, got {int(found.status)}"
                     )
                 return found
+        why = unanswered.reason(self._client, self.names, self._sender.system, request.root_id)
+        if self.newest(stream) != after:
+            why += "; other roots came: a reply inherits the ROOT_ID of what it answers"
         raise CheckFailed(
             f"no {stream.type} of root {request.root_id} came into room {stream.room} within "
-            f"{self.timeout_s:g} s: a reply inherits the ROOT_ID of what it answers{self._reason()}"
+            f"{self.timeout_s:g} s: {why}"
         )
 
     def _entries(
@@ -131,13 +133,6 @@ class Probe:
         while (left := until - time.monotonic()) > 0:
             for _, entry, pairs in read_after(self._client, positions, min(0.5, left)):
                 yield entry, pairs
-
-    def _reason(self) -> str:
-        """Return the reason in the newest dead letter, if there is a new one."""
-        newest = next(DeadLetters(self._client, self.names).newest_first(), None)
-        if newest is None or newest.entry == self._last_dead_letter:
-            return ""
-        return f"; the newest dead letter says: {newest.reason}"
 
     # state
 

@@ -13,11 +13,10 @@ from prometheus_client.registry import Collector
 from roomgrad.codec import unpack
 from roomgrad.errors import RoomgradError
 from roomgrad.names import Names
-from roomgrad.redis import registry
+from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad.redis.server_address import AnyAddress
-from roomgrad.runtime import heartbeats
 from roomgrad.systems import Gauge
 
 PATIENCE_S = 2.0  # for an unavailable server; Prometheus itself waits for ten seconds

@@ -35,6 +35,9 @@ class Heartbeat:
     version: str = ""
     """The version of the weights that it has loaded."""
 
+    error: str = ""
+    """Why its handler raised on a message that is tried again, or an empty text."""
+
     def trouble(self, now: float, handler_timeout_s: float) -> str:
         """Return what is wrong with the replica, or an empty text.
 
@@ -109,6 +112,7 @@ def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
             consumer=consumer,
             started=float(fields.get("started", 0.0)),
             version=str(fields.get("version", "")),
+            error=str(fields.get("error", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
