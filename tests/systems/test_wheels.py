@@ -9,22 +9,17 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
-import sysconfig
 import urllib.request
-import venv
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.systems.installation import NAME, ROOT, Installation, installed
 from tests.waiting import until
 
 pytestmark = [
@@ -34,96 +29,19 @@ pytestmark = [
     ),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = ("", "roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio")
-NAME = "greenhouse"
-
-
-@dataclass(frozen=True)
-class Installation:
-    """An environment with roomgrad from wheels, and a folder outside of the checkout."""
-
-    environment: Path
-    folder: Path
-    default_run: str = ""
-
-    @property
-    def python(self) -> str:
-        return str(self.environment / "bin" / "python")
-
-    def environ(self) -> dict[str, str]:
-        """The state is in the folder, and the server is the embedded one."""
-        own = {"PATH": f"{self.environment / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        own |= {"RUN": self.default_run} if self.default_run else {}
-        ours = ("PYTHONPATH", "ROOMGRAD_STATE", "REDIS_URL", "RUN")
-        return {k: v for k, v in os.environ.items() if k not in ours} | own
-
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            words, env=self.environ(), cwd=self.folder, text=True, stdout=subprocess.PIPE, **options
-        )
-
-    def run(self, *words: str, code: int = 0) -> str:
-        """What a program prints; it has to end with this exit code."""
-        done = subprocess.run(
-            words, env=self.environ(), cwd=self.folder, capture_output=True, text=True, timeout=120
-        )
-        assert done.returncode == code, f"{' '.join(words)}: {done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def roomgrad(self, *words: str, code: int = 0) -> str:
-        return self.run("roomgrad", *words, code=code)
-
-    def read(self, *words: str) -> Any:
-        """The JSON that a command prints."""
-        return json.loads(self.roomgrad(*words, "--json"))
-
-    def install(self, *wheels: Path) -> None:
-        pip = [sys.executable, "-m", "pip", "--quiet", "--python", self.python, "install"]
-        flags = ["--no-deps", "--no-index", "--ignore-installed"]
-        subprocess.run([*pip, *flags, *map(str, wheels)], check=True)
-
-
-def build(folder: Path, *projects: Path) -> list[Path]:
-    """The wheels of some projects, built by the packages that are installed here."""
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(folder)]
-    flags = ["--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*pip, *flags, *map(str, projects)], check=True)
-    return sorted(folder.glob("*.whl"))
-
 
 @pytest.fixture(scope="module")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """The four distributions and a third system; the packages of others are those of the tests.
-
-    A line in a .pth file adds their folder, whose own .pth files with the checkout are not read.
-    """
-    base = tmp_path_factory.mktemp("wheels")
-    environment, folder = base / "venv", base / "elsewhere"
-    folder.mkdir()
-    venv.create(environment, symlinks=True)
-    found = Installation(environment, folder)
-    found.install(*build(base / "ours", *(ROOT / "shared" / name for name in DISTRIBUTIONS)))
-    [packages] = environment.glob("lib/python*/site-packages")
-    (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    found.roomgrad("new", NAME)
-    found.install(*build(base / "theirs", folder / NAME))
-    shutil.rmtree(folder / NAME)
-    yield found
-    for run in (NAME, "trebuchet", "melody"):
-        with contextlib.suppress(AssertionError):
-            found.roomgrad("down", "--run", run)
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    return installed(tmp_path_factory.mktemp("wheels"))
 
 
 @pytest.fixture(scope="module")
 def up(installation: Installation) -> Iterator[Installation]:
     """The third system is up."""
-    said = installation.roomgrad(
-        "up", NAME, "--set", "thermostat.steps=100000", "--replicas=house=2"
-    )
-    assert f"down {NAME}" in said
-    yield replace(installation, default_run=NAME)
-    assert f"{NAME} is down" in installation.roomgrad("down")
+    words = ("--set", "thermostat.steps=100000", "--replicas=house=2")
+    with installation.up(NAME, *words) as said:
+        assert f"down {NAME}" in said
+        yield replace(installation, default_run=NAME)
 
 
 def test_nothing_comes_from_the_checkout(installation: Installation) -> None:
@@ -214,7 +132,17 @@ def test_a_component_that_does_not_exist_is_not_forgotten(up: Installation) -> N
 
 
 def test_the_trebuchet_is_up_and_shoots(installation: Installation) -> None:
-    installation.roomgrad("up", "trebuchet", "--steps", "20")
-    shot = installation.read("shoot", "--wind", "3", "--target", "60")
-    assert shot["distance_m"]
-    assert "trebuchet is down" in installation.roomgrad("down", "trebuchet")
+    with installation.up("trebuchet", "--steps", "20"):
+        assert installation.read("shoot", "--wind", "3", "--target", "60")["distance_m"]
+        assert installation.read("doctor", "--run", "trebuchet")["problems"] == 0
+        assert "gradient" in installation.roomgrad("check", "simulator", "--run", "trebuchet")
+
+
+def test_the_trebuchet_is_trained_in_the_foreground(installation: Installation) -> None:
+    said = installation.roomgrad("run", "trebuchet", "--steps=10", "--run=short", "--json")
+    assert '"restarts": 0' in said
+
+
+def test_the_melody_maker_is_up_and_rated(installation: Installation) -> None:
+    with installation.up("melody"):
+        assert "1 rating given." in installation.roomgrad("rate", "--rater=Ada", input="4\n")
