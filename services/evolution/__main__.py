@@ -1,8 +1,7 @@
 """`python -m roomgrad_melody.evolution`."""
 
 from roomgrad import main
-
-from .handlers import component
+from roomgrad_melody.evolution.handlers import component
 
 if __name__ == "__main__":
     main(component)

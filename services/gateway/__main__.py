@@ -1,6 +1,6 @@
 """`python -m roomgrad_swergio.gateway`."""
 
-from .process import main
+from roomgrad_swergio.gateway.process import main
 
 if __name__ == "__main__":
     main()

@@ -14,8 +14,7 @@ from roomgrad.redis.server import address
 from roomgrad.settings import load
 from roomgrad_trebuchet import shoot, table
 from roomgrad_trebuchet.contract import TREBUCHET
-
-from .settings import InferenceSettings
+from roomgrad_trebuchet.inference.settings import InferenceSettings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """`python -m roomgrad_melody.labelling`."""
 
-from .server import main
+from roomgrad_melody.labelling.server import main
 
 if __name__ == "__main__":
     main()

@@ -1,8 +1,7 @@
 """`python -m roomgrad_melody.learner`."""
 
 from roomgrad import main
-
-from .handlers import component
+from roomgrad_melody.learner.handlers import component
 
 if __name__ == "__main__":
     main(component)

@@ -1,8 +1,7 @@
 """`python -m roomgrad_trebuchet.simulator`."""
 
 from roomgrad import main
-
-from .handlers import component
+from roomgrad_trebuchet.simulator.handlers import component
 
 if __name__ == "__main__":
     main(component)

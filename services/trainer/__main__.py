@@ -1,8 +1,7 @@
 """`python -m roomgrad_trebuchet.trainer`."""
 
 from roomgrad import main
-
-from .handlers import component
+from roomgrad_trebuchet.trainer.handlers import component
 
 if __name__ == "__main__":
     main(component)

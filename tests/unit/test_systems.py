@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,8 @@ from roomgrad.errors import ContractError
 from roomgrad.systems import Plugin, module_of
 from roomgrad_melody.contract import MELODY
 from roomgrad_trebuchet.contract import TREBUCHET
+
+SERVICES = Path(__file__).parents[2] / "services"
 
 
 def test_the_systems_of_this_checkout_are_installed() -> None:
@@ -51,3 +55,12 @@ def test_a_reference_that_leads_nowhere_says_so() -> None:
     """The plug-in's author reads it."""
     with pytest.raises(ContractError, match="no_such_module"):
         systems.load("no_such_module:plugin")
+
+
+@pytest.mark.parametrize(
+    "main", sorted(SERVICES.glob("*/__main__.py")), ids=lambda path: path.parent.name
+)
+def test_a_component_has_one_name_however_it_is_started(main: Path) -> None:
+    """A relative import would load it as `services.NAME`, too, whose numba cache is another's."""
+    nodes = ast.walk(ast.parse(main.read_text()))
+    assert not [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level]

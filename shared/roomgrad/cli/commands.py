@@ -12,6 +12,7 @@ UP = "Serve a system, or the programs of a swarm file, in the background until `
 PANELS = {
     "Commands": {
         "down": "Stop what `roomgrad up` or `run` serves; its data stays.",
+        "runs": "List the runs of a server with their sizes; `runs delete` deletes some for good.",
         "health": "Succeed if a replica of this component on this host handles messages; for "
         "containers.",
         "forget": "Remove a component's consumer groups for good, so that no message waits for it.",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import NoReturn
+from importlib import metadata
+from typing import Annotated, NoReturn
 
 import typer
-from typer import Exit
+from typer import Exit, Option
 
 from roomgrad.cli.commands import RUN, UP
 from roomgrad.cli.groups import Commands, RunCommands, UpCommands
@@ -17,14 +18,24 @@ app = typer.Typer(
     cls=Commands,
     help="Train a model through other programs: components in rooms, Redis between them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"roomgrad {metadata.version('roomgrad')}")
+        raise Exit
+
+
 @app.callback()
-def before() -> None:
+def before(
+    version: Annotated[
+        bool,
+        Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
     """Set up what all commands need."""
     from roomgrad import log  # which `roomgrad --help` does without
 
@@ -54,7 +65,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, _terminated)  # which a shell's background job would ignore
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="roomgrad", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except Exit as leaving:
         sys.exit(leaving.exit_code)

@@ -64,7 +64,7 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
 
 def rater(name: str) -> Rate:
     """Return the rater of this name, for genomes `(n, 128)`. Raises SettingsError if unknown."""
-    from roomgrad_melody.rater.handlers import rater_of  # type: ignore[import-untyped]
+    from roomgrad_melody.rater.handlers import rater_of
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
