@@ -10,9 +10,9 @@ import redis
 from roomgrad.clock import server_time
 from roomgrad.inspect.keys import runs_on, scan_keys
 from roomgrad.names import Names
+from roomgrad.redis import heartbeats
 from roomgrad.redis.cluster import switch_run
 from roomgrad.redis.registry import system_of_run
-from roomgrad.runtime import heartbeats
 
 SAMPLES = 5  # elements of a key that the server measures
 
