@@ -25,6 +25,13 @@ def is_safe(character: str) -> bool:
     return unicodedata.category(character) not in _DANGEROUS and character not in _REORDER
 
 
+def printable(text: str) -> str:
+    """Return a text with what would control a terminal escaped, as in a Python literal."""
+    if text.isprintable():
+        return text
+    return "".join(each if is_safe(each) else repr(each)[1:-1] for each in text)
+
+
 def is_displayable(text: str) -> bool:
     """Return whether a text is safe to show in a line, and something of it can be seen."""
     seen = any(unicodedata.category(each) not in ("Cf", "Zs") for each in text)

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from roomgrad.cli import output
 from roomgrad.cli.hints import program, run_option
 from roomgrad.local.session import password_file
 from roomgrad.names import Names
@@ -59,11 +59,12 @@ def show(console: Console, report: Report, picture: str) -> None:
     console.print()
     console.print(_table(report))
     console.print()
-    for line in _summary(report, picture):
-        console.print(line, soft_wrap=True)
-    console.print()
-    for line in where_to_look(report.run, report.url, up=False):
-        console.print(line, soft_wrap=True, markup=False)
+    mean, median = f"Mean miss {report.mean_miss_m:.2f} m", f"median {report.median_miss_m:.2f} m"
+    output.say_marked(mean, "bold", f" ({median}) over 1,000 held-out pairs.")
+    if report.dead:
+        output.say(f"{report.dead} batches became dead letters.", style="bold red")
+    output.say(*_summary(report, picture), "")
+    output.say(*where_to_look(report.run, report.url, up=False))
 
 
 def where_to_look(run: str, url: AnyAddress, *, up: bool) -> list[str]:
@@ -103,18 +104,14 @@ def _pace(report: Report) -> str:
 
 def _summary(report: Report, picture: str) -> list[str]:
     lines = [
-        f"[bold]Mean miss {report.mean_miss_m:.2f} m[/] (median {report.median_miss_m:.2f} m) over "
-        f"1,000 held-out pairs.",
         f"{_pace(report)}; {report.lost} lost, {report.duplicates} applied twice.",
         f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
     ]
     if report.mean_staleness:
         lines.append(f"Gradients were {report.mean_staleness:.1f} steps old on average.")
-    if report.dead:
-        lines.append(f"[bold red]{report.dead} batches became dead letters.[/]")
     if report.restarts:
         lines.append(f"Components were restarted {report.restarts} times.")
     if picture:
-        lines.append(f"Picture: {escape(picture)}")
-    lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")
+        lines.append(f"Picture: {picture}")
+    lines.append(f"Logs: {os.path.relpath(report.logs)}")
     return lines

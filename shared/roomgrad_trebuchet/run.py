@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +15,7 @@ from typer import Option
 
 from roomgrad import files
 from roomgrad.cli import options as typed
+from roomgrad.cli import output
 from roomgrad.cli.progress import progress
 from roomgrad.cli.run import greet, stopped_by_user
 from roomgrad.errors import SettingsError
@@ -68,10 +68,9 @@ def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console
     began = time.monotonic()
     picture = options.picture
     _check_picture(picture, options.force)
-    say = partial(console.print, markup=False)
-    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
+    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=output.say) as session:
         about = f"{options.steps} steps, seed {options.seed}, preset {options.preset}"
-        greet(console, session, about)
+        greet(session, about)
         session.start(CONTROLMODEL, SIMULATOR)
         before = _before(session) if picture else None
         session.start(TRAINER)
@@ -82,7 +81,7 @@ def _run(options: TrebuchetRun, plan: Plan, redis_url: str, fresh: bool, console
             _draw(session, before, Path(picture), options.force)
         show(console, report, picture)
     if options.json:
-        print(report.json(), flush=True)
+        output.say(report.json())
 
 
 def _before(session: Session) -> Shots | None:
@@ -100,7 +99,7 @@ def _watch(session: Session, steps: int, console: Console, began: float) -> Trai
     """
     first: Ledger | None = None
     started = first_loss_s = 0.0
-    with progress(console, "step", steps, "waiting for the first loss") as shows:
+    with progress(console, "step", steps, "waiting for the first loss") as show_progress:
         while True:
             now = session.poll(ledger.read) or Ledger()
             if first is None and now.sent and session.all_alive(*session.plan.components):
@@ -108,7 +107,7 @@ def _watch(session: Session, steps: int, console: Console, began: float) -> Trai
             if now.newest is not None:
                 first_loss_s = first_loss_s or time.monotonic() - began
                 numbers = f"loss {now.newest.loss:9.2f}   mean miss {now.newest.miss_m:6.2f} m"
-                shows.show(now.finished + now.dead, numbers)
+                show_progress(now.finished + now.dead, numbers)
             if now.sent and now.finished + now.dead >= steps:
                 first, started = first or now, started or time.monotonic()
                 seconds = time.monotonic() - started

@@ -13,9 +13,9 @@ from roomgrad.cli import progress
 def lines_of(total: int) -> list[str]:
     """What is printed while something is done from its beginning to its end."""
     console = Console(file=io.StringIO(), force_terminal=False, width=100)
-    with progress.progress(console, "step", total, "waiting") as shows:
+    with progress.progress(console, "step", total, "waiting") as show:
         for done in range(total + 1):
-            shows.show(done, "loss 1.5")
+            show(done, "loss 1.5")
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 

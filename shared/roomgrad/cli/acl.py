@@ -9,7 +9,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import target
+from roomgrad.cli import output, target
 from roomgrad.component import Component
 from roomgrad.local.plan import find_system
 from roomgrad.names import GATEWAY, Names
@@ -44,7 +44,7 @@ def acl(
         with target.opened(run, redis) as (client, of_run, _):
             contract = target.contract_of(client, of_run)
             served = [(contract, of_run, registry.declared_in(client, of_run))]
-    print(ABOUT + "\n".join(users(served)))
+    output.say(*ABOUT.splitlines(), *users(served))
 
 
 def declarations(plugin: Plugin) -> dict[str, Declaration]:

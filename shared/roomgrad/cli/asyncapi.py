@@ -31,4 +31,4 @@ def asyncapi(
     if as_json:
         output.print_json(found)
     else:
-        print(as_yaml(found), end="")
+        output.say(*as_yaml(found).splitlines())

@@ -31,7 +31,7 @@ def backup(
         times = {"moment_s": saved.snapshot_s, "seconds": saved.seconds}
         output.print_json({**to_json(origin.run, file, origin, totals), **sizes, **times})
         return
-    print(
+    output.say(
         f"Run {origin.run} is saved in {file}: {count(totals)}, {output.format_size(saved.bytes)}. "
         f"The snapshot took {1000 * saved.snapshot_s:,.1f} ms."
     )

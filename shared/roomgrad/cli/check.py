@@ -15,7 +15,6 @@ from typing import Annotated
 import numpy as np
 import redis
 import typer
-from rich.text import Text
 from typer import Argument, Option
 
 from roomgrad import variables
@@ -182,14 +181,9 @@ def _wait(
 
 
 def _print(component: str, found: Sequence[CheckResult]) -> None:
-    console = output.console()
     for each in found:
-        text = Text()
-        text.append(
-            "passed  " if each.passed else "FAILED  ", "green" if each.passed else "bold red"
-        )
-        text.append(f"{each.name}: {each.said}")
-        console.print(text, soft_wrap=True)
+        mark = ("passed  ", "green") if each.passed else ("FAILED  ", "bold red")
+        output.say_marked(*mark, f"{each.name}: {each.said}")
     failed = sum(not each.passed for each in found)
     failures = f"{failed} of {len(found)} checks failed."
-    console.print(Text(failures if failed else f"{component} passed all checks."))
+    output.say(failures if failed else f"{component} passed all checks.")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
@@ -22,6 +20,7 @@ from roomgrad.local.plan import find_system
 from roomgrad.redis import registry
 
 dead = typer.Typer(no_args_is_help=True, add_completion=False)
+COLUMNS = ("entry", "?when", "component", "?<room and type", "?deliveries", "<reason")
 ROOT_GONE = "its root was given up, so it will usually come back as a stray reply"
 
 Entries = Annotated[
@@ -57,8 +56,8 @@ def list_(
         output.print_json({"run": name, "total": total, "letters": rows})
         return
     if found:
-        output.console().print(_table(found))
-    print(_summary(name, total, len(found), filtered=bool(component or reason)))
+        output.print_table(COLUMNS, map(_row, found))
+    output.say(_summary(name, total, len(found), filtered=bool(component or reason)))
 
 
 def _summary(run: str, total: int, found: int, *, filtered: bool) -> str:
@@ -93,20 +92,10 @@ def _to_json(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _table(found: Sequence[DeadLetter]) -> Table:
-    rows = [
-        (
-            letter.entry,
-            letter.when,
-            letter.component,
-            " ".join(letter.stream_key).strip(),
-            "" if letter.deliveries is None else letter.deliveries,
-            letter.reason,
-        )
-        for letter in found
-    ]
-    columns = ("entry", "when", "component", "<room and type", "deliveries", "reason")
-    return output.table(columns, rows)
+def _row(letter: DeadLetter) -> tuple[object, ...]:
+    stream = " ".join(letter.stream_key).strip()
+    deliveries = "" if letter.deliveries is None else letter.deliveries
+    return letter.entry, letter.when, letter.component, stream, deliveries, letter.reason
 
 
 @dead.command()
@@ -119,32 +108,32 @@ def show(
     with target.opened(run, redis) as (client, names, _):
         letters = DeadLetters(client, names)
         found = letters.get(entry)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for name, text in [("entry", entry), ("given up", found.when), ("bytes", f"{found.size:,}")]:
-        table.add_row(name, text)
-    for name, value in list(found.history.items())[: format.FIELDS]:
-        text = format.printable(value) if isinstance(value, str) else format.format_json(value)
-        table.add_row(Text(format.printable(name)), Text(text))
-    table.add_row()
-    for name, text in format.format_fields(found.pairs):
-        table.add_row(Text(name), Text(text))
-    console = output.console()
-    console.print(table)
-    console.print(Text("\n" + _advice(letters, found)))
+    output.print_fields(_fields(found))
+    output.say("", *_advice(letters, found))
 
 
-def _advice(letters: DeadLetters, letter: DeadLetter) -> str:
+def _fields(letter: DeadLetter) -> Iterator[tuple[str, str]]:
+    """Yield name and text of all that is known of a dead letter: its history, then the message."""
+    yield "entry", letter.entry
+    yield "given up", letter.when
+    yield "bytes", f"{letter.size:,}"
+    for name, value in list(letter.history.items())[: format.FIELDS]:
+        if name == "at" and isinstance(value, float | int):
+            yield name, format.format_time(value * 1e6)
+        else:
+            yield name, value if isinstance(value, str) else format.format_json(value)
+    yield "", ""
+    yield from format.format_fields(letter.pairs)
+
+
+def _advice(letters: DeadLetters, letter: DeadLetter) -> list[str]:
     which = f"{letter.entry} --run {letters.names.run}"
     drop = f"`roomgrad dead drop {which}` deletes it."
     if obstacle := letters.obstacle(letter):
-        return f"It cannot be requeued: {obstacle}. {drop}"
+        return [f"It cannot be requeued: {obstacle}. {drop}"]
     note = f" {ROOT_GONE.capitalize()}." if letter.root_given_up else ""
-    return (
-        f"Once {letter.component} can handle it, `roomgrad dead requeue {which}` puts it back."
-        f"{note}\n{drop}"
-    )
+    requeue = f"`roomgrad dead requeue {which}` puts it back"
+    return [f"Once {letter.component} can handle it, {requeue}.{note}", drop]
 
 
 @dataclass(frozen=True)
@@ -189,7 +178,7 @@ def requeue(
         letters = DeadLetters(client, names, registry.system_of_run(client, names))
         ids = choice.ids(letters)
         done = [_requeue(letters, entry) for entry in ids]
-    print(f"{done.count(1)} of {_count(len(ids))} of run {names.run} were requeued.")
+    output.say(f"{done.count(1)} of {_count(len(ids))} of run {names.run} were requeued.")
     if None in done:
         raise typer.Exit(1)
 
@@ -203,10 +192,10 @@ def _requeue(letters: DeadLetters, entry: str) -> int | None:
         output.warn(str(error))
         return None
     if letter is None or not new:
-        print(f"{entry} does not exist any more: it was requeued or deleted meanwhile.")
+        output.say(f"{entry} does not exist any more: it was requeued or deleted meanwhile.")
         return 0
     note = f"; {ROOT_GONE}" if letter.root_given_up else ""
-    print(f"{letter.entry} is {new} of {letter.stream} for {letter.component}{note}.")
+    output.say(f"{letter.entry} is {new} of {letter.stream} for {letter.component}{note}.")
     return 1
 
 
@@ -232,4 +221,4 @@ def drop(
         if ids and not yes:
             typer.confirm(f"Delete {_count(len(ids))} {of_run} for good?", abort=True)
         dropped = letters.drop(ids)
-    print(f"{_count(dropped)} {of_run} {'is' if dropped == 1 else 'are'} deleted.")
+    output.say(f"{_count(dropped)} {of_run} {'is' if dropped == 1 else 'are'} deleted.")

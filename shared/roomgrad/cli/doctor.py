@@ -8,8 +8,6 @@ from typing import Annotated
 import redis
 import typer
 from redis import ResponseError
-from rich.console import Console
-from rich.text import Text
 from typer import Option
 
 from roomgrad import variables
@@ -17,7 +15,6 @@ from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.inspect.doctor import cluster, runs, server
 from roomgrad.inspect.doctor.findings import Finding
-from roomgrad.inspect.format import printable
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
 from roomgrad.redis.addresses import redis_cli
@@ -40,10 +37,9 @@ def doctor(
         findings = [_to_json(finding) for finding in found]
         output.print_json({"server": str(url), **counts, "findings": findings})
     else:
-        console = Console(highlight=False, soft_wrap=True)
         for finding in found:
-            console.print(_line(finding))
-        console.print(Text(_summary(found, problems, warnings)))
+            _print(finding)
+        output.say(_summary(found, problems, warnings))
     if problems:
         raise typer.Exit(1)
 
@@ -82,15 +78,14 @@ def _to_json(finding: Finding) -> dict[str, str]:
     }
 
 
-def _line(finding: Finding) -> Text:
+def _print(finding: Finding) -> None:
     level, where = _level(finding), f"{finding.run}: " if finding.run else ""
-    text = Text()
-    text.append(f"{level:<9}", COLORS[level])
-    text.append(printable(f"{where}{finding.about}: {finding.found}"))
-    if level != "ok":
-        text.append(printable(f"; expected {finding.expected}"))
-        text.append(f"\n{'':9}{printable(finding.do)}", "bold")
-    return text
+    needed = "" if level == "ok" else f"; expected {finding.expected}"
+    output.say_marked(
+        f"{level:<9}", COLORS[level], f"{where}{finding.about}: {finding.found}{needed}"
+    )
+    if needed:
+        output.say(f"{'':9}{finding.do}", style="bold")
 
 
 def _summary(found: Sequence[Finding], problems: int, warnings: int) -> str:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 from typer import Option
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.errors import DecodeError
 from roomgrad.inspect.follow import Entry, follow
-from roomgrad.inspect.format import VALUES, format_array, format_fields, format_json, printable
+from roomgrad.inspect.format import VALUES, format_array, format_fields, format_json
 
 # Names of the envelope that the heading contains, or that only programs need.
 LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS"})
@@ -35,15 +32,11 @@ def echo(
     with target.opened(run, redis) as (client, names, _):
         room = target.choose_room(client, names, room)
         entries = filter(None, follow(client, names, room, type_, last=last, warn=output.warn))
-        try:
+        with output.until_reader_leaves():
             for number, entry in enumerate(entries, 1):
                 print_entry(entry, full=full, as_json=bool(as_json))
                 if number == count:
                     return
-        except KeyboardInterrupt:
-            return
-        except BrokenPipeError:  # `| head` ended
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_entry(entry: Entry, *, full: bool, as_json: bool) -> None:
@@ -51,10 +44,8 @@ def print_entry(entry: Entry, *, full: bool, as_json: bool) -> None:
     if as_json:
         output.print_json(to_json(entry, full=full))
         return
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(_heading(entry), "bold"))
-    for name, text in _lines(entry, full=full):
-        console.print(Text(f"  {name}  {text}"))
+    output.say(_heading(entry), style="bold")
+    output.say(*(f"  {name}  {text}" for name, text in _lines(entry, full=full)))
 
 
 def _heading(entry: Entry) -> str:
@@ -66,7 +57,7 @@ def _heading(entry: Entry) -> str:
     if body.get("MODEL_STATUS") == 2:
         parts.append("validate")
     parts.append(f"root {body['ROOT_ID']}" if "ROOT_ID" in body else "")
-    return printable("  ".join(str(part) for part in parts if part))
+    return "  ".join(str(part) for part in parts if part)
 
 
 def _lines(entry: Entry, *, full: bool) -> Iterator[tuple[str, str]]:
@@ -74,12 +65,12 @@ def _lines(entry: Entry, *, full: bool) -> Iterator[tuple[str, str]]:
     try:
         body = entry.body()
     except DecodeError as error:
-        yield "unreadable", printable(str(error))
+        yield "unreadable", str(error)
         yield from format_fields(entry.pairs)
         return
     for name, value in body.items():
         if full or name not in LEFT_OUT:
-            yield printable(name), _text(value, full=full)
+            yield name, _text(value, full=full)
 
 
 def _text(value: Any, *, full: bool) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 from typer import Argument
 
 from roomgrad.cli import options as typed
-from roomgrad.cli import target
+from roomgrad.cli import output, target
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import hint
 from roomgrad.names import GATEWAY
@@ -34,4 +34,4 @@ def forget(
                 f"run {names.run} has no component {component!r}: {hint(component, known)}"
             )
         removed = runs.forget(client, system, names, component)
-    print(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
+    output.say(f"{component} is forgotten in run {names.run}: {removed} groups removed.")

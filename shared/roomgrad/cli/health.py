@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import output
 from roomgrad.cli.target import run_of
 from roomgrad.runtime.health import check
 
@@ -27,4 +28,4 @@ def health(
     ] = False,
 ) -> None:
     name = run_of(component, run, redis)
-    print(check(component, name, redis, handler_timeout_s, patient=patient))
+    output.say(check(component, name, redis, handler_timeout_s, patient=patient))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
-
-from rich.text import Text
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
@@ -35,16 +32,16 @@ def info(
     if as_json:
         output.print_json({**found, "carries": carries, "streams": streams, "newest": newest})
         return
-    console = output.console()
-    console.print(Text(f"Room {room} notifies {subscribers} subscribers on {channel}.\n"))
+    output.say(f"Room {room} notifies {subscribers} subscribers on {channel}.", "")
     for each in carries:
-        console.print(Text(f"{each['type']}  {each['about']}"))
-        for name, what in each["fields"].items():
-            console.print(Text(f"  {name}: {what}"))
+        output.say(f"{each['type']}  {each['about']}")
+        output.say(*(f"  {name}: {what}" for name, what in each["fields"].items()))
     if carries:
-        console.print()
-    console.print(table(streams))
-    _print(newest)
+        output.say("")
+    output.console().print(table(streams))
+    for message in newest:
+        output.say("", f"{message['entry']} {message['type']}")
+        output.say(*(f"  {name}  {text}" for name, text in message["fields"].items()))
 
 
 def _subscribers(client: Any, channel: str) -> int:
@@ -60,11 +57,3 @@ def _newest(client: Any, types: dict[str, str]) -> list[dict[str, Any]]:
         for entry, pairs in client.xrevrange(key, count=NEWEST)
     ]
     return sorted(found, key=lambda each: each["entry"], reverse=True)[:NEWEST]
-
-
-def _print(newest: Sequence[dict[str, Any]]) -> None:
-    console = output.console()
-    for each in newest:
-        console.print(Text(f"\n{each['entry']} {each['type']}"))
-        for name, text in each["fields"].items():
-            console.print(Text(f"  {name}  {text}"), overflow="fold")

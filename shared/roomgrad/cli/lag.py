@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import redis
-from rich.text import Text
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
@@ -13,7 +12,7 @@ from roomgrad.inspect import snapshot
 from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import Names
 
-COLUMNS = ("component", "replicas", "room", "TYPE", "waiting", "pending", "oldest")
+COLUMNS = ("component", "?replicas", "room", "TYPE", "waiting", "pending", "oldest")
 
 
 def lag(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = False) -> None:
@@ -22,11 +21,10 @@ def lag(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson =
     if as_json:
         output.print_json({"run": names.run, "groups": rows})
         return
-    console = output.console()
-    console.print(output.table(COLUMNS, [_cells(row) for row in rows]))
+    output.print_table(COLUMNS, [_cells(row) for row in rows])
     total = sum(row["waiting"] + row["pending"] for row in rows)
     several = f"{total:,} messages are" if total > 1 else "One message is"
-    console.print(Text(f"{several} not done yet." if total else "Nothing waits."))
+    output.say(f"{several} not done yet." if total else "Nothing waits.")
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import Annotated, NoReturn
 
 import typer
 from typer import Exit, Option
 
+from roomgrad.cli import output
 from roomgrad.cli.commands import RUN, UP
 from roomgrad.cli.groups import Commands, RunCommands, UpCommands
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
@@ -25,7 +27,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"roomgrad {metadata.version('roomgrad')}")
+        output.say(f"roomgrad {metadata.version('roomgrad')}")
         raise Exit
 
 
@@ -64,23 +66,33 @@ def main() -> NoReturn:
     """Run the command; an error of ours becomes one sentence on stderr and the exit code 1 or 2."""
     signal.signal(signal.SIGTERM, _terminated)
     signal.signal(signal.SIGINT, _terminated)  # which a shell's background job would ignore
+    output.guard_output()
+    code = _code_of(lambda: app(prog_name="roomgrad", standalone_mode=False))
+    sys.exit(_code_of(sys.stdout.flush) or code)
+
+
+def _code_of(call: Callable[[], object]) -> int:
+    """Call something and return the exit code; say what went wrong."""
     try:
-        code = app(prog_name="roomgrad", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        code = call()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # what reads the output has read enough, like `| head`
+        output.discard_output()
+        return 1
     except Exit as leaving:
-        sys.exit(leaving.exit_code)
+        return leaving.exit_code
     except RoomgradError as error:
-        _say(str(error))
-        sys.exit(2 if isinstance(error, SettingsError | RunMismatch) else 1)
+        output.warn(str(error))
+        return 2 if isinstance(error, SettingsError | RunMismatch) else 1
     except typer.TyperException as error:
-        sys.exit(_usage(error))
+        return _usage(error)
     except (KeyboardInterrupt, typer.Abort):
-        sys.exit(130)
+        return 130
     except Exception as error:
         if not type(error).__module__.startswith("redis."):  # which is slow to import
             raise
-        _say(f"the server was lost meanwhile ({error}): try again")
-        sys.exit(1)
+        output.warn(f"the server was lost meanwhile ({error}): try again")
+        return 1
 
 
 def _terminated(*_: object) -> None:
@@ -97,12 +109,8 @@ def _usage(error: typer.TyperException) -> int:
         return 2  # the help has been shown already
     if context is not None and not sentence.endswith("."):
         sentence += f"; {context.command_path} --help shows what there is"
-    _say(sentence)
+    output.warn(sentence)
     return code
-
-
-def _say(sentence: str) -> None:
-    print(f"roomgrad: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

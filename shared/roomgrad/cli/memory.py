@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Annotated, Any
 
 import numpy as np
-from rich.text import Text
 from typer import Argument
 
 from roomgrad import codec
@@ -46,10 +45,9 @@ def memory(
         for name, texts in fields.items()
         for at, (field, text) in enumerate(texts.items())
     ]
-    console = output.console()
-    console.print(output.table(("record", "field", "<value"), rows))
+    output.print_table(("record", "field", "<value"), rows)
     count = f"{total:,} record{'' if total == 1 else 's'}"
-    console.print(Text(f"{component} of run {names.run} remembers {count}."))
+    output.say(f"{component} of run {names.run} remembers {count}.")
 
 
 def _records(client: Any, key: str, root: str) -> dict[str, bytes]:

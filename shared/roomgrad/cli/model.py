@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import redis
-from rich.text import Text
 from typer import Option
 
 from roomgrad import files
@@ -49,19 +48,18 @@ def model(
     if as_json:
         output.print_json(_to_json(names, component, state, tensors))
         return
-    console = output.console()
     if import_:
-        console.print(Text(f"{component} of run {names.run} continues with {import_}:"))
+        output.say(f"{component} of run {names.run} continues with {import_}:")
     rows = [(each.name, each.dtype, str(each.shape), len(each.data)) for each in tensors]
-    console.print(output.table(("parameter", "dtype", "shape", "bytes"), rows))
+    output.print_table(("parameter", "dtype", "shape", "bytes"), rows)
     count = sum(len(each.data) for each in tensors)
     text = (
         f"Version {state.version}, step {state.step:,}; {count:,} bytes of parameters, "
         f"{len(state.optimizer):,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
     )
-    console.print(Text(text), soft_wrap=True)
+    output.say(text)
     if export:
-        console.print(Text(f"Written to {export}."))
+        output.say(f"Written to {export}.")
 
 
 def _stored(client: redis.Redis, names: Names, component: str) -> ModelState:

@@ -16,6 +16,7 @@ from typing import Annotated, NamedTuple
 
 from typer import Argument, Option
 
+from roomgrad.cli import output
 from roomgrad.errors import SettingsError
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -50,8 +51,10 @@ def make_system(name: str) -> None:
         )
     made = contents("system", {"name": name})
     _write(folder, made)
-    print(f"{name}/ contains {', '.join(made)}. Next:")
-    print(f"  cd {name} && pip install -e . && roomgrad up {name} && roomgrad top --run {name}")
+    output.say(
+        f"{name}/ contains {', '.join(made)}. Next:",
+        f"  cd {name} && pip install -e . && roomgrad up {name} && roomgrad top --run {name}",
+    )
 
 
 def _is_taken(name: str) -> bool:
@@ -115,8 +118,8 @@ def make_component(name: str, project: Project) -> None:
     if project.is_checkout:
         del made[f"{name}/__init__.py"]  # a container's folder is no package of its own
     _write(project.components, made)
-    print(f"{folder}/ contains {', '.join(each.partition('/')[2] for each in made)}. Next:")
-    print("\n".join(_lines_to_add(name, project)))
+    output.say(f"{folder}/ contains {', '.join(each.partition('/')[2] for each in made)}. Next:")
+    output.say(*_lines_to_add(name, project))
 
 
 def _constant_of(contract: Path) -> str:

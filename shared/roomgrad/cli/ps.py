@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.inspect import replicas, snapshot
@@ -14,7 +11,7 @@ from roomgrad.inspect.replicas import ReplicaState
 
 LONG_S = 3.0  # a busy replica is in some handler at each heartbeat, which means nothing
 STUCK_S = 10.0
-COLUMNS = ("component", "state", "host", "pid", "up", "pending", "weights")
+COLUMNS = ("component", "state", "?host", "?pid", "up", "pending", "weights")
 
 
 def ps(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = False) -> None:
@@ -25,10 +22,10 @@ def ps(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = 
     elif found:
         output.console().print(table(found))
     else:
-        output.console().print(Text(f"No component has ever run in {names.run}."))
+        output.say(f"No component has ever run in {names.run}.")
 
 
-def table(found: Sequence[ReplicaState]) -> Table:
+def table(found: Sequence[ReplicaState]) -> output.Table:
     """Return a line for each replica, and for each component without one."""
     return output.table(COLUMNS, [_row(each) for each in found])
 

@@ -44,7 +44,7 @@ def pub(
                 if times == 1 or as_json:
                     _report(names, message, as_json=bool(as_json))
     if times > 1 and not as_json:
-        print(f"{times:,} messages were sent to {room}.")
+        output.say(f"{times:,} messages were sent to {room}.")
 
 
 def _report(names: Names, message: Message, *, as_json: bool) -> None:
@@ -53,7 +53,7 @@ def _report(names: Names, message: Message, *, as_json: bool) -> None:
         sent = {"ID": message.id, "ROOT_ID": message.root_id, "entry": message.entry}
         output.print_json({**where, **sent})
     else:
-        print(
+        output.say(
             f"{message.type} {message.entry} to {message.room}, root {message.root_id}: "
             f"`roomgrad trace {message.root_id} --run {names.run}` follows it."
         )

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 from typer import Option
 
 from roomgrad.cli import options as typed
@@ -40,23 +38,20 @@ def _command(measure: Callable[[str, str], Measure], about: str, name: str) -> C
         with target.opened(run, redis) as (client, names, _):
             room = target.choose_room(client, names, room)
             numbers_of = measure(room, type_)
-            console = Console(highlight=False, soft_wrap=True)
 
             def wanted(other: str) -> bool:  # a reply comes in another room
                 return other == room or (name == "delay" and other not in (ERRORS, LOGGING))
 
             intervals = follow_headers(client, names, wanted, every, output.warn)
-            try:
+            with output.until_reader_leaves():
                 for number, (seconds, headers) in enumerate(intervals, 1):
                     numbers = numbers_of(headers, seconds)
                     if as_json:
                         output.print_json({"room": room, "seconds": round(seconds, 3), **numbers})
                     else:
-                        console.print(Text(TEXTS[name](numbers)))
+                        output.say(TEXTS[name](numbers))
                     if number == count:
                         return
-            except KeyboardInterrupt:
-                return
 
     command.__name__, command.__doc__ = name, about
     return command

@@ -53,7 +53,7 @@ def replay(
                     sent = {"ID": message.id, "ROOT_ID": message.root_id, "entry": message.entry}
                     output.print_json({"room": message.room, "type": message.type, **sent})
     if not as_json:
-        print(f"{count:,} messages were sent again, into run {names.run}.")
+        output.say(f"{count:,} messages were sent again, into run {names.run}.")
 
 
 def _open(file: str) -> IO[bytes]:

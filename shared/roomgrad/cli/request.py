@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Annotated
 
-from rich.console import Console
-from rich.text import Text
 from typer import Option
 
 from roomgrad import codec
@@ -67,7 +65,7 @@ def _report(answer: Message, stream: Stream, took_s: float, *, full: bool, as_js
         output.print_json({**to_json(entry, full=full), "seconds": round(took_s, 6)})
         return
     print_entry(entry, full=full, as_json=False)
-    Console(highlight=False).print(Text(f"answered after {took_s * 1000:,.1f} ms", "dim"))
+    output.say(f"answered after {took_s * 1000:,.1f} ms", style="dim")
 
 
 def _answer_room(system: System, declared: Mapping[str, Declaration], message: Message) -> str:

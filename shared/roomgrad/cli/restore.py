@@ -36,7 +36,7 @@ def restore(
         output.print_json({**to_json(restored.run, file, origin, totals), **more})
         return
     at = datetime.fromtimestamp(origin.at_ms / 1000, UTC)
-    print(
+    output.say(
         f"Run {restored.run} is restored to the state of {origin.run} on {at:%Y-%m-%d %H:%M:%S} "
         f"UTC ({origin.server}): {count(totals)}. Start its components to continue."
     )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.inspect.rooms import RoomState, inspect
 
-COLUMNS = ("room", "TYPE", "<from", "<to", "msgs/s", "waiting", "pending", "dead", "kept")
+COLUMNS = ("room", "TYPE", "?<from", "<to", "msgs/s", "waiting", "pending", "dead", "?kept")
 
 
 def rooms(
@@ -27,7 +25,7 @@ def rooms(
         output.console().print(table(found))
 
 
-def table(found: Sequence[RoomState]) -> Table:
+def table(found: Sequence[RoomState]) -> output.Table:
     """Return a line for each room and TYPE, without inboxes that never got a message."""
     used = [each for each in found if each.added or not each.room.startswith("@")]
     return output.table(COLUMNS, [_row(each) for each in used])

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import redis
 from rich.console import Console
-from rich.markup import escape
 
-from roomgrad.cli import launch
+from roomgrad.cli import launch, output
 from roomgrad.cli import options as typed
-from roomgrad.cli.progress import StatusLine, progress
+from roomgrad.cli.progress import progress, status_line
 from roomgrad.errors import SettingsError
 from roomgrad.inspect import snapshot
 from roomgrad.local.plan import SWARM_FILES, Plan, find_system
@@ -33,12 +30,11 @@ class AnyRun(launch.AnySystem):
 
     def run(self, plan: Plan, redis_url: str, fresh: bool, console: Console) -> None:
         """Serve it until its ledger says that it is done; without a ledger until Ctrl+C."""
-        say = partial(console.print, markup=False)
-        with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
-            greet(console, session)
+        with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=output.say) as session:
+            greet(session)
             session.start_all()
             _watch(console, session)
-        console.print("done; its data is kept.")
+        output.say("done; its data is kept.")
 
 
 def command_of(name: str) -> Any:
@@ -61,16 +57,16 @@ def run_here(
 ) -> None:
     """Serve a run in this process."""
     plan = asked.plan(run, replicas or [], 1)
-    asked.run(plan, redis, fresh, Console(highlight=False))
+    asked.run(plan, redis, fresh, output.console())
 
 
-def greet(console: Console, session: Session, about: str = "") -> None:
+def greet(session: Session, about: str = "") -> None:
     """Print what is about to be started, and on which server."""
     plan = session.plan
-    console.print(f"[bold]{escape(plan.run)}[/]{': ' if about else ''}{escape(about)}")
-    console.print(f"  server   {session.server_name()} at {session.url}")
+    output.say_marked(plan.run, "bold", f": {about}" if about else "")
+    output.say(f"  server   {session.server_name()} at {session.url}")
     counts = [f"{name} x{plan.replicas[name]}" for name in plan.components]
-    console.print(f"  started  {', '.join(counts)}")
+    output.say(f"  started  {', '.join(counts)}")
 
 
 @contextlib.contextmanager
@@ -79,10 +75,8 @@ def stopped_by_user() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(
-            "roomgrad: stopped; what was learned is kept, and the same command without --fresh "
-            "goes on.",
-            file=sys.stderr,
+        output.warn(
+            "stopped; what was learned is kept, and the same command without --fresh goes on."
         )
         raise
 
@@ -108,10 +102,10 @@ def _shown(
 ) -> Callable[[Progress], None]:
     """Return what shows the progress: a bar for a run with an end, else one line."""
     if first.total is None:
-        line = stack.enter_context(StatusLine(console))
-        return lambda now: line.show(" · ".join([f"{now.done:,} {now.unit}", *now.details]))
+        line = stack.enter_context(status_line(console))
+        return lambda now: line(" · ".join([f"{now.done:,} {now.unit}", *now.details]))
     bar = stack.enter_context(progress(console, first.unit, first.total, ""))
-    return lambda now: bar.show(now.done, "   ".join(now.details))
+    return lambda now: bar(now.done, "   ".join(now.details))
 
 
 def _traffic(client: redis.Redis, names: Names) -> Progress:

@@ -17,6 +17,7 @@ from typer import Argument, Option
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.display import printable
 from roomgrad.errors import SettingsError
 from roomgrad.inspect import run_list
 from roomgrad.inspect.run_list import RunState
@@ -28,7 +29,7 @@ from roomgrad.redis.cluster import switch_run
 from roomgrad.runtime import runs as lifecycle
 from roomgrad.state import run_directory, server_directory
 
-COLUMNS = ("run", "system", "replicas", "last message", "keys", "memory", "logs")
+COLUMNS = ("run", "?system", "replicas", "last message", "?keys", "memory", "?logs")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 runs = typer.Typer(add_completion=False)
@@ -48,11 +49,11 @@ def list_(context: typer.Context, redis: typed.Redis = "", as_json: typed.AsJson
         output.print_json({"runs": rows, "memory": used, "disk": disk})
         return
     if found:
-        output.console().print(output.table(COLUMNS, [_row(each) for each in found]))
+        output.print_table(COLUMNS, map(_row, found))
     on_disk = f", {output.format_size(disk)} on disk in {server_directory()}" if embedded else ""
     count = f"{len(found)} run{'' if len(found) == 1 else 's'}"
     memory = f"; the server uses {output.format_size(used)}{on_disk}" if used else ""
-    print(f"{count}{memory}.")
+    output.say(f"{count}{memory}.")
 
 
 @runs.command()
@@ -80,13 +81,13 @@ def delete(
         chosen = _named(found, names) if names else _stopped(found, oldest_s)
         if chosen and not yes:
             size = output.format_size(sum(each.bytes for each in chosen))
-            listed = ", ".join(each.run for each in chosen)
+            listed = printable(", ".join(each.run for each in chosen))
             typer.confirm(f"Delete {listed} ({size}) for good?", abort=True)
         for each in chosen:
             _delete(client, each)
         if chosen and embedded:
             compact(client)
-    print(f"{', '.join(each.run for each in chosen) or 'no run'} deleted.")
+    output.say(f"{', '.join(each.run for each in chosen) or 'no run'} deleted.")
 
 
 @contextmanager

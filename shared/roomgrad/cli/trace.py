@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Annotated
 
-from rich.table import Table
-from rich.text import Text
 from typer import Argument
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.inspect import traces
 from roomgrad.inspect.entries import StoredMessages
-from roomgrad.inspect.format import printable
+from roomgrad.inspect.format import format_time
 from roomgrad.inspect.timings import Hop, Total, Trace
-from roomgrad.inspect.traces import format_time
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats
 
-COLUMNS = ("room", "TYPE", "from", "to", "waited", "decoded", "handler", "commit", "took")
+COLUMNS = (
+    *("at", "<room", "?<TYPE", "<from", "<to"),
+    *("waited", "?decoded", "?handler", "?commit", "took"),
+)
 STYLES = {"pending": "yellow", "waiting": "yellow", "dead": "bold red"}
 
 
@@ -37,12 +37,10 @@ def trace(
     if as_json:
         output.print_json(traces.to_json(names, trace))
         return
-    console = output.console()
-    console.print(Text(printable(_heading(names, trace))))
+    output.say(_heading(names, trace))
     if trace.hops:
-        console.print(_table(trace))
-    for sentence in _remarks(names, trace, stored, alive):
-        console.print(Text(printable(sentence)), soft_wrap=True)
+        output.console().print(_table(trace))
+    output.say(*_remarks(names, trace, stored, alive))
 
 
 def _heading(names: Names, trace: Trace) -> str:
@@ -57,39 +55,33 @@ def _heading(names: Names, trace: Trace) -> str:
     return f"Root {trace.root_id} of run {names.run}: {state}{began}. Times in ms."
 
 
-def _table(trace: Trace) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("at", justify="right", no_wrap=True)
-    for name in COLUMNS[:4]:
-        table.add_column(name, overflow="fold")
-    for name in COLUMNS[4:]:
-        table.add_column(name, justify="right", no_wrap=True)
-    for hop in trace.hops:
-        table.add_row(*_cells(hop, trace.began_us), style=STYLES.get(hop.state.value))
-    for name, total in trace.totals.items():
-        messages = f"{total.hops} message{'s' if total.hops > 1 else ''}"
-        cells = [Text(""), Text(name), Text(messages), Text(""), Text("")]
-        table.add_row(*cells, *map(Text, _total_cells(total)), style="bold")
-    return table
+def _table(trace: Trace) -> output.Table:
+    hops = [(_cells(each, trace.began_us), STYLES.get(each.state.value, "")) for each in trace.hops]
+    totals = [(_total_cells(*each), "bold") for each in trace.totals.items()]
+    rows, styles = zip(*hops, *totals, strict=True)
+    return output.table(COLUMNS, rows, styles)
 
 
-def _cells(hop: Hop, began_us: int) -> Iterator[Text]:
+def _cells(hop: Hop, began_us: int) -> list[str]:
     message, timing = hop.message, hop.timing
     sender = f"{message.sent_by} (gateway)" if message.client else message.sent_by
-    yield Text(milliseconds(message.at_us - began_us, about=not message.exact))
-    for text in (*message.stream_key, sender, hop.by):
-        yield Text(printable(text))
-    yield Text(milliseconds(timing.waited, about=timing.about))
-    for part in (timing.decoded, timing.handled, timing.committed):
-        yield Text(milliseconds(part))
     timed = timing.took is not None or not hop.by
-    yield Text(milliseconds(timing.took, about=timing.about) if timed else hop.state.value)
+    return [
+        milliseconds(message.at_us - began_us, about=not message.exact),
+        *message.stream_key,
+        sender,
+        hop.by,
+        milliseconds(timing.waited, about=timing.about),
+        *map(milliseconds, (timing.decoded, timing.handled, timing.committed)),
+        milliseconds(timing.took, about=timing.about) if timed else hop.state.value,
+    ]
 
 
-def _total_cells(total: Total) -> list[str]:
+def _total_cells(name: str, total: Total) -> list[str]:
+    messages = f"{total.hops} message{'s' if total.hops > 1 else ''}"
     parts = [total.waited, total.decoded, total.handled, total.committed]
     cells = [milliseconds(part if total.timed else None) for part in parts]
-    return [*cells, milliseconds(total.took, about=total.about)]
+    return ["", name, messages, "", "", *cells, milliseconds(total.took, about=total.about)]
 
 
 def milliseconds(us: int | None, *, about: bool = False) -> str:

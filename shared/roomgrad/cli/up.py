@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from roomgrad.cli import hints, launch
+from roomgrad.cli import hints, launch, output
 from roomgrad.cli import options as typed
 from roomgrad.local import supervisor
 from roomgrad.local.plan import SWARM_FILES, Plan, find_system, with_gateway
@@ -46,11 +46,11 @@ def up_here(
     plan = with_gateway(asked.plan(run, replicas or [], 0), gateway or 0)
     started, state = supervisor.up(plan, redis, fresh=fresh)
     if started:
-        print(f"{plan.run} is up: {state['server']}, process {state['pid']}.")
+        output.say(f"{plan.run} is up: {state['server']}, process {state['pid']}.")
     else:
-        print(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
+        output.say(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
         served = Plan(**state["plan"])
         address = configured_address(redis) or state["url"]  # the state holds no password
         lines = asked.where_to_look(served, address, state["began"])
-        print("\n".join([*lines, *hints.where_to_connect(served)]))
+        output.say(*lines, *hints.where_to_connect(served))

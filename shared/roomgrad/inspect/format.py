@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import orjson
 
-from roomgrad import codec
+from roomgrad import codec, display
 from roomgrad.errors import DecodeError
 
 LONGEST = 400  # characters of one value
@@ -93,5 +94,13 @@ def truncate(text: str, whole: int, unit: str = "characters") -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without anything that controls a terminal."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text[:2000])
+    """Return the beginning of a text, without anything that controls a terminal."""
+    return display.printable(text[:2000])
+
+
+def format_time(us: float) -> str:
+    """Return a Unix time in microseconds in this machine's time zone."""
+    try:
+        return datetime.fromtimestamp(us / 1e6).isoformat(sep=" ", timespec="milliseconds")
+    except (OverflowError, OSError, ValueError):  # an entry ID that a program chose itself
+        return "an unknown time"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
 from typing import Any
 
@@ -12,6 +11,7 @@ from roomgrad.errors import RoomgradError
 from roomgrad.inspect import entries, timings
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.inspect.entries import StoredMessages
+from roomgrad.inspect.format import format_time
 from roomgrad.inspect.timings import Failure, Hop, Trace
 from roomgrad.names import Names
 from roomgrad.redis import registry
@@ -83,14 +83,6 @@ def _unknown(names: Names, root_id: str, stored: StoredMessages) -> str:
         f"as a stream keeps the newest 1,000 messages (setting history_entries); "
         f"`roomgrad trace --run {names.run}` shows the newest finished root"
     )
-
-
-def format_time(us: int) -> str:
-    """Return a Unix time in microseconds in this machine's time zone."""
-    try:
-        return datetime.fromtimestamp(us / 1e6).isoformat(sep=" ", timespec="milliseconds")
-    except (OverflowError, OSError, ValueError):  # an entry ID that a program chose itself
-        return "an unknown time"
 
 
 def _failures(client: redis.Redis, names: Names, root_id: str) -> list[Failure]:

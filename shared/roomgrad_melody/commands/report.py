@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from roomgrad.cli import output
 
 GUESSES = 20  # first and last answers that are compared
 
@@ -88,11 +89,17 @@ class Report:
 def show(console: Console, report: Report) -> None:
     """Print the report for a person."""
     console.print()
-    console.print("[bold]Mean ratings of a generation[/]")
+    output.say("Mean ratings of a generation", style="bold")
     console.print(_table(report))
     console.print()
-    for line in _summary(report):
-        console.print(line, soft_wrap=True)
+    last = f"The last generation rates {report.true_mean_rating:.2f} of 5"
+    output.say_marked(
+        last,
+        "bold",
+        f" by {report.rater}, the first {report.first_true_mean_rating:.2f}; {report.distinct} of "
+        f"its melodies differ by sound.",
+    )
+    output.say(*_summary(report))
 
 
 def _table(report: Report) -> Table:
@@ -113,9 +120,6 @@ def _table(report: Report) -> Table:
 
 def _summary(report: Report) -> list[str]:
     lines = [
-        f"[bold]The last generation rates {report.true_mean_rating:.2f} of 5[/] by "
-        f"{escape(report.rater)}, the first {report.first_true_mean_rating:.2f}; "
-        f"{report.distinct} of its melodies differ by sound.",
         f"On 2,000 random melodies the network is right {report.accuracy:.0%} of the time, off by "
         f"{report.mae:.2f} on average, calibrated to {report.ece:.3f}.",
         *_guesses(report.guesses),
@@ -126,7 +130,7 @@ def _summary(report: Report) -> list[str]:
     ]
     if report.restarts:
         lines.append(f"Components were started again {report.restarts} times.")
-    lines.append(f"Logs: {escape(os.path.relpath(report.logs))}")
+    lines.append(f"Logs: {os.path.relpath(report.logs)}")
     return lines
 
 

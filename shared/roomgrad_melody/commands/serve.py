@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 
 from rich.console import Console
-from rich.markup import escape
 
-from roomgrad.cli.progress import StatusLine
+from roomgrad.cli import output
+from roomgrad.cli.progress import status_line
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
 from roomgrad_melody.commands import standing
@@ -21,39 +20,40 @@ POLL_S = 0.5
 def run(plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
     """Serve until Ctrl+C or SIGTERM; the data is kept."""
     try:
-        with serve(
-            plan, redis_url, fresh=fresh, say=partial(console.print, markup=False)
-        ) as session:
-            console.print(f"[bold]{escape(plan.run)}[/]: {session.server_name()}")
+        with serve(plan, redis_url, fresh=fresh, say=output.say) as session:
+            output.say_marked(plan.run, "bold", f": {session.server_name()}")
             session.check_new()
             session.start(*plan.components)
-            _welcome(console, session, wait_for_page(session))
+            _welcome(session, wait_for_page(session))
             session.wait_alive(*plan.components)
             _watch(console, session)
     except KeyboardInterrupt:
-        console.print("\nstopped; labels, melodies and network are kept, and the same command")
-        console.print("without --fresh goes on with them.")
+        output.say(
+            "",
+            "stopped; labels, melodies and network are kept, and the same command",
+            "without --fresh goes on with them.",
+        )
 
 
-def _welcome(console: Console, session: Session, page: str) -> None:
-    console.print()
-    console.print(f"  Listen and rate:  [bold cyan]{escape(page)}[/]", soft_wrap=True)
-    console.print()
-    console.print("Rate what you hear from 0 to 5. The network learns what you like, and breeding")
-    console.print("follows the network. Ctrl+C stops it; everything is kept.")
-    console.print()
-    for line in where_to_look(session.plan.names, session.url, up=False):
-        console.print(line, soft_wrap=True, markup=False)
-    console.print()
+def _welcome(session: Session, page: str) -> None:
+    output.say("", f"  Listen and rate:  {page}", style="bold cyan")
+    output.say(
+        "",
+        "Rate what you hear from 0 to 5. The network learns what you like, and breeding",
+        "follows the network. Ctrl+C stops it; everything is kept.",
+        "",
+        *where_to_look(session.plan.names, session.url, up=False),
+        "",
+    )
 
 
 def _watch(console: Console, session: Session) -> None:
     """Show the state of the run in one line."""
-    with StatusLine(console) as status:
+    with status_line(console) as show:
         while True:
             now = session.poll(standing.read)
             away = f"the server at {session.url} is away ..."
-            status.show(line(now) if now else away)
+            show(line(now) if now else away)
             time.sleep(POLL_S)
 
 

@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import orjson
 from numpy.typing import NDArray
 from rich.console import Console
 
+from roomgrad.cli import output
 from roomgrad.cli.progress import progress
 from roomgrad.cli.run import greet, stopped_by_user
 from roomgrad.errors import RoomgradError
@@ -43,10 +43,9 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
     """Run to the last generation, evaluate and report; stop all that was started."""
     began = time.monotonic()
     rate = rater(options.rater)
-    say = partial(console.print, markup=False)
-    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=say) as session:
+    with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=output.say) as session:
         about = f"{options.labels} labels by {options.rater}, {options.generations} generations"
-        greet(console, session, f"{about}, seed {options.seed}")
+        greet(session, f"{about}, seed {options.seed}")
         _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
         # The rater answers only questions that are asked after its start.
         session.start(RATER, environ=_paths())
@@ -59,7 +58,7 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
         report = _report(session, options, seen, watch.curve, rate, seconds)
         show(console, report)
     if options.json:
-        print(report.json(), flush=True)
+        output.say(report.json())
 
 
 def rater(name: str) -> Rate:
@@ -114,11 +113,11 @@ class Watch:
         """
         last = self._options.generations
         waiting = "waiting for the first generation"
-        with progress(console, "generation", last, waiting) as shows:
+        with progress(console, "generation", last, waiting) as show_progress:
             while True:
                 now = self._look()
                 if now.allowed >= 0:
-                    shows.show(now.allowed, _numbers(now))
+                    show_progress(now.allowed, _numbers(now))
                     self._note(now)
                 if now.rated and now.allowed >= last:
                     return now
