@@ -12,7 +12,7 @@ import orjson
 import redis
 
 from roomgrad.codec import unpack
-from roomgrad.inspect.series import Point, Series, downsample, moving_mean
+from roomgrad.inspect.series import Point, Series, curve, downsample, moving_mean
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType
 from roomgrad_melody.contract import CUSTOM, USER
@@ -124,7 +124,7 @@ class SnapshotReader:
         records = list(self._losses.records.values())
         points: list[Point] = [[each["step"], each["loss"]] for each in records]
         starts = {each["chain"]: each["step"] for each in reversed(records)}
-        return {"points": downsample(points), "runs": sorted(starts.values())[-RUNS_SHOWN:]}
+        return {**curve(points), "runs": sorted(starts.values())[-RUNS_SHOWN:]}
 
     def _errors_over_labels(self) -> Record:
         records = list(self._curve.records.values())

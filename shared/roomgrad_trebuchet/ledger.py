@@ -77,7 +77,16 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
         details.append(f"loss {now.newest.loss:,.2f}")
         if not math.isnan(now.newest.miss_m):
             details.append(f"mean miss {now.newest.miss_m:.2f} m")
-    return Progress(now.finished, now.sent, "batches", tuple(details), figures=now)
+    return Progress(
+        now.finished, _planned(client, names) or now.sent, "batches", tuple(details), figures=now
+    )
+
+
+def _planned(client: redis.Redis, names: Names) -> int:
+    """Return how many batches the trainer sends in all; 0 if its settings do not tell."""
+    stored = client.hget(names.run_info(), f"settings:{TRAINER}")
+    settings = json.loads(stored) if isinstance(stored, bytes) else {}
+    return int(settings.get("train_steps", 0))
 
 
 def losses(client: redis.Redis, names: Names) -> list[Loss]:

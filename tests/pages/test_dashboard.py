@@ -14,6 +14,7 @@ import pytest
 
 from roomgrad import Message, RuntimeSettings, codec
 from roomgrad.errors import ServerError
+from roomgrad.inspect.keys import newest_run
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
@@ -30,7 +31,7 @@ from roomgrad_trebuchet.simulator.settings import SimulatorSettings
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.conftest import OwnServer
-from tests.integration.echo import ECHO, INPUT, echo_component, numbers
+from tests.integration.echo import ECHO, INPUT, OUTPUT, echo_component, numbers
 from tests.integration.gateway.gateway_process import GatewayProcess
 from tests.pages.conftest import Open
 from tests.pages.http_client import HttpClient
@@ -139,6 +140,95 @@ def test_it_shows_how_the_training_goes(dashboard: DashboardServer, visit: Open)
     page.get_by_label("other", exact=True).check()
     page.locator("#curve-loss .curve1").wait_for()
     says(page, "#curve-loss", "other")
+
+
+def fact(page: Page, name: str) -> str:
+    """The figure with this name in the card on the progress."""
+    row = page.locator("#progress-facts div").filter(has=page.get_by_text(name, exact=True))
+    return row.locator("dd").inner_text()
+
+
+def test_it_tells_how_far_the_run_is_and_when_it_ends(
+    dashboard: DashboardServer, visit: Open
+) -> None:
+    """Batches, pace, time left, restarts, the server's memory, and the slowest component."""
+    page = visit(dashboard.url)
+    page.wait_for_function(
+        "() => /\\d (d|h|min|s)/.test(document.querySelector('#progress-facts').innerText)"
+    )
+    assert fact(page, "batches").endswith("of 1,000,000")
+    assert float(fact(page, "batches a second").replace(",", "")) > 0
+    assert fact(page, "restarts, as seen here") == "0"
+    assert fact(page, "memory of the server").endswith("MiB")
+    assert fact(page, "slowest component").split(",")[0] in ("controlmodel", "simulator", "trainer")
+    assert page.locator("#progress-bar").get_attribute("max") == str(MANY)
+    says(page, "#progress-details", "loss")
+    says(page, "#replicas", "alive for")
+
+
+def test_a_replica_that_took_the_place_of_another_is_a_restart(
+    own_server: OwnServer, visit: Open
+) -> None:
+    settings = RuntimeSettings(run="birds", heartbeat_interval_s=0.1, heartbeat_lives_s=0.5)
+    with serving(own_server.url) as site:
+        with running(echo_component(), settings, own_server.url):
+            page = visit(site.url, expected=AWAY)
+            page.locator("#replicas tr[data-alive=true]").first.wait_for()
+            assert fact(page, "restarts, as seen here") == "0"
+        with running(echo_component(), settings, own_server.url):
+            page.wait_for_function(
+                "() => /restarts, as seen here\\s*1/"
+                ".test(document.querySelector('#progress-facts').innerText)"
+            )
+
+
+def test_it_opens_on_the_run_that_is_alive_and_moved_last(
+    own_server: OwnServer, visit: Open
+) -> None:
+    """Whatever the names: a dead run that comes first in the alphabet has to be chosen."""
+    with contextlib.closing(connect(own_server.url)) as client:
+        assert newest_run(client) == ""
+        with running(echo_component(), RuntimeSettings(run="a-dead-one"), own_server.url):
+            until(lambda: newest_run(client) == "a-dead-one")
+        until(lambda: not client.keys("{a-dead-one}:alive:*"))
+        assert newest_run(client) == "a-dead-one", "the only one there is"
+        with (
+            running(echo_component(), RuntimeSettings(run="b-alive"), own_server.url),
+            running(echo_component(), RuntimeSettings(run="c-alive"), own_server.url),
+            serving(own_server.url) as site,
+        ):
+            for run in ("b-alive", "c-alive"):
+                with Client(ECHO, run, own_server.url) as c:
+                    c.send(Message.open(INPUT, numbers(1)))
+                answers = Names(run).stream(OUTPUT.name, MessageType.FORWARD.value)
+                until(lambda key=answers: client.xlen(key) == 1)
+            assert newest_run(client) == "c-alive"
+            page = visit(site.url, expected=AWAY)
+            page.wait_for_function("() => document.querySelector('#run').value === 'c-alive'")
+            page.locator("#run").select_option("a-dead-one")
+            page.reload()
+            page.wait_for_function("() => document.querySelector('#run').value === 'a-dead-one'")
+
+
+def test_the_figure_at_a_curve_is_its_trend(own_server: OwnServer, visit: Open) -> None:
+    """The mean of the last 50 steps, as it says; a loss that is not a number is named."""
+    table = Names("birds").table("losses")
+    with (
+        running(echo_component(), RuntimeSettings(run="birds"), own_server.url),
+        serving(own_server.url) as site,
+        contextlib.closing(connect(own_server.url)) as client,
+    ):
+        for step in range(100):
+            client.hset(table, str(step), codec.pack({"step": step, "loss": 1.0 + step % 2}))
+        page = visit(site.url, expected=AWAY)
+        page.locator("#curve-loss .curve0").wait_for()
+        says(page, "#curves", "mean of 50 steps")
+        assert page.locator("#curve-loss .value0").text_content() == "1.50"
+        assert page.locator("#curve-loss .raw").count() == 1
+        client.hset(table, "100", codec.pack({"step": 100, "loss": float("nan")}))
+        says(page, "#curve-loss", "not a number")
+        label = page.locator("#curve-loss").get_attribute("aria-label") or ""
+        assert "to not a number" in label
 
 
 def test_it_shoots_the_last_batch(dashboard: DashboardServer, visit: Open) -> None:

@@ -73,8 +73,9 @@ export class Dashboard {
     drawChart(find("errors"), {
       title: "Held-out error", series: [{ points: errors.points }], unit: "ratings", low: 0,
     });
+    put("losses-note", `mean of ${losses.width} batches`);
     drawChart(find("losses"), {
-      title: "Loss", series: [{ points: losses.points }], marks: losses.runs, unit: "batches", low: 0,
+      title: "Loss", series: [losses], marks: losses.runs, unit: "batches", low: 0,
     });
   }
 

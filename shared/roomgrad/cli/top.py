@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,15 +14,13 @@ from rich.live import Live
 from rich.text import Text
 from typer import Option
 
-from roomgrad import systems
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, ps, rooms, target
-from roomgrad.inspect import replicas, snapshot
+from roomgrad.inspect import progress, replicas, snapshot
 from roomgrad.inspect.keys import stream_keys
 from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.rooms import RoomState, compare
 from roomgrad.names import Names
-from roomgrad.redis import registry
 from roomgrad.systems import Progress
 
 KEYS_EVERY = 10  # snapshots between two searches for new streams, which scan all keys
@@ -88,32 +86,9 @@ def _views(client: redis.Redis, names: Names, seconds: float) -> Iterator[View]:
             replicas.inspect(client, now),
             compare(client, before, now),
             now.dead_letters,
-            _progress(client, names),
+            progress.read(client, names),
         )
         before = now
-
-
-def _progress(client: redis.Redis, names: Names) -> Progress | None:
-    """Return the progress by the ledger of the run's system, or else its components' counters."""
-    system = registry.system_of_run(client, names)
-    plugin = systems.installed().get(system.name) if system else None
-    if plugin and plugin.progress:
-        found: Progress | None = systems.load(plugin.progress)(client, names)
-        return found
-    return _counted(client, names, sorted(registry.components_of(client, names)))
-
-
-def _counted(client: Any, names: Names, components: Sequence[str]) -> Progress | None:
-    """Return the counters of the components as progress; None if they count nothing."""
-    counted = {
-        component: {name.decode(): int(value) for name, value in sorted(found.items())}
-        for component in components
-        if (found := client.hgetall(names.counters(component)))
-    }
-    if not counted:
-        return None
-    details = (f"{c} {n} {value:,}" for c, each in counted.items() for n, value in each.items())
-    return Progress(0, None, "", tuple(details), counted)
 
 
 def _page(view: View) -> Group:
@@ -125,10 +100,10 @@ def _heading(view: View) -> str:
     alive = sum(each.alive for each in view.replicas)
     rate = sum(each.rate for each in view.rooms)
     parts = [view.run, f"{alive} replicas", f"{rate:,.0f} messages/s"]
-    if progress := view.progress:
-        of = "" if progress.total is None else f" of {progress.total:,}"
-        parts += [f"{progress.done:,}{of} {progress.unit} done"] if progress.unit else []
-        parts += progress.details
+    if done := view.progress:
+        of = "" if done.total is None else f" of {done.total:,}"
+        parts += [f"{done.done:,}{of} {done.unit} done"] if done.unit else []
+        parts += done.details
     if view.dead:
         parts.append(f"{view.dead} dead letters")
     return " · ".join(parts)

@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.series import Series, downsample
+from roomgrad.inspect.series import Series, curve
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.systems import installed, load
@@ -22,7 +22,7 @@ class Curves:
         self._series = Series(names.table(LOSSES))
 
     def read(self, client: redis.Redis) -> dict[str, Any]:
-        """Return the curves of the run, each with points `[step, value]`, thinned out."""
+        """Return the curves of the run, each as `series.curve` returns it, over steps."""
         self._series.update(client)
         records = [each for each in self._series.records.values() if "loss" in each]
         titles = {**self._metrics(client), "loss": "Loss"}
@@ -30,7 +30,7 @@ class Curves:
         for field, title in titles.items():
             points = [[each["step"], each[field]] for each in records if field in each]
             if points:
-                curves.append({"name": field, "title": title, "points": downsample(points)})
+                curves.append({"name": field, "title": title, **curve(points)})
         return {"run": self._names.run, "curves": curves}
 
     def _metrics(self, client: redis.Redis) -> dict[str, str]:

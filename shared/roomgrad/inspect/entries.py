@@ -195,6 +195,14 @@ def read_headers(
     return found
 
 
+def newest_headers(
+    script: ReadScript, key: str, stream_key: StreamKey, count: int
+) -> list[MessageHeader]:
+    """Return the headers of the newest messages of a stream."""
+    page = script(keys=[key], args=["+", count, HEAD_BYTES, *FIELDS])
+    return [_header(stream_key, entry.decode(), fields, size) for entry, fields, size in page]
+
+
 def _header(stream_key: StreamKey, entry: str, fields: Sequence[bytes], size: int) -> MessageHeader:
     pairs = dict(zip(fields[::2], fields[1::2], strict=False))
     head = pairs.get(b"m", b"")

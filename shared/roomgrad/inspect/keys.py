@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,7 +34,39 @@ def scan_keys(client: redis.Redis, pattern: str, kind: str | None = None) -> lis
 def runs_on(client: redis.Redis) -> list[str]:
     """Return the names of the runs on a server, or on all masters of a cluster."""
     found = {key for each in each_master(client) for key in scan_keys(each, "{*}:run", "hash")}
-    return [unquote(key[1 : -len("}:run")]) for key in sorted(found)]
+    return [_run_of(key) for key in sorted(found)]
+
+
+def newest_run(client: redis.Redis) -> str:
+    """Return the run that was sent a message last, of those with a live replica if there are any.
+
+    Empty if the server holds no run.
+    """
+    masters = list(each_master(client))
+    alive = {_run_of(key) for each in masters for key in scan_keys(each, "{*}:alive:*", "string")}
+    runs = alive & set(runs_on(client)) or set(runs_on(client))
+    if len(runs) < 2:
+        return next(iter(runs), "")
+    moved = [found for each in masters for found in _moves(each, runs)]
+    return max(moved, default=(0, min(runs)))[1]
+
+
+def _moves(client: redis.Redis, runs: Collection[str]) -> list[tuple[int, str]]:
+    """Return for each stream of some runs the Unix time in ms of its newest entry, and its run."""
+    keys = [key for key in scan_keys(client, "{*}:*", "stream") if _run_of(key) in runs]
+    with client.pipeline(transaction=False) as pipeline:
+        for key in keys:
+            pipeline.xinfo_stream(key)
+        answers: list[Any] = pipeline.execute(raise_on_error=False)
+    return [
+        (int(answer["last-generated-id"].partition(b"-")[0]), _run_of(key))
+        for key, answer in zip(keys, answers, strict=True)
+        if isinstance(answer, dict)  # a stream may be deleted meanwhile
+    ]
+
+
+def _run_of(key: str) -> str:
+    return unquote(key[1:].partition("}:")[0])
 
 
 def stream_keys(client: redis.Redis, names: Names) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
 import redis
 
 from roomgrad.inspect.dead_letters import DeadLetters
-from roomgrad.inspect.entries import FIELDS, HEAD_BYTES
+from roomgrad.inspect.entries import MessageHeader, newest_headers
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import ERRORS, LOGGING, Names
@@ -18,21 +19,33 @@ ROOTS = 10
 LETTERS = 20
 
 
-def newest_roots(client: redis.Redis, now: RunSnapshot) -> list[dict[str, Any]]:
-    """Return the roots with the newest messages, newest first. Arrays are not read."""
-    read = ReadScript(client, "headers")
-    found: dict[str, dict[str, Any]] = {}
-    for flow in now.streams:
-        if not flow.added or flow.room in (ERRORS, LOGGING) or flow.room.startswith("@"):
-            continue
-        for entry, fields, _ in read([flow.key], ["+", MESSAGES, HEAD_BYTES, *FIELDS]):
-            pairs = dict(zip(fields[::2], fields[1::2], strict=False))
-            root = pairs.get(b"ROOT_ID", b"").decode(errors="replace")[:128]
-            at_ms = int(entry.partition(b"-")[0])
-            if root and at_ms >= found.get(root, {"at_ms": -1})["at_ms"]:
-                about = {"root": root, "at_ms": at_ms, "room": flow.room, "type": flow.type}
-                found[root] = about
-    return sorted(found.values(), key=lambda each: each["at_ms"], reverse=True)[:ROOTS]
+def newest_messages(client: redis.Redis, now: RunSnapshot) -> list[MessageHeader]:
+    """Return the headers of the newest messages of each stream. Arrays are not read."""
+    script = ReadScript(client, "headers")
+    return [
+        each
+        for flow in now.streams
+        if flow.added and flow.room not in (ERRORS, LOGGING) and not flow.room.startswith("@")
+        for each in newest_headers(script, flow.key, flow.stream_key, MESSAGES)
+    ]
+
+
+def newest_roots(messages: Iterable[MessageHeader]) -> list[dict[str, Any]]:
+    """Return the roots of the newest messages, newest first."""
+    newest: dict[str, MessageHeader] = {}
+    for each in sorted(messages, key=lambda each: each.order):
+        if each.root_id:
+            newest[each.root_id] = each
+    found = sorted(newest.values(), key=lambda each: each.order, reverse=True)[:ROOTS]
+    return [
+        {
+            "root": each.root_id,
+            "at_ms": each.order[0],
+            "room": each.stream_key[0],
+            "type": each.stream_key[1],
+        }
+        for each in found
+    ]
 
 
 def newest_letters(client: redis.Redis, names: Names) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ READ_AHEAD = 64  # fields beyond the last known one; some numbers are missing
 KEPT = 10_000
 RELOAD_S = 5.0  # between two reads of the whole table
 POINTS = 160  # of a curve on a page
+TREND_WIDTH = 50  # values over which a trend is averaged
 
 Point = list[float]
 
@@ -53,8 +54,21 @@ class Series:
         return any(value is not None for value in found)
 
 
+def curve(points: list[Point], width: int = TREND_WIDTH) -> dict[str, Any]:
+    """Return a curve for a page: its points, and its trend, the mean of the last `width` values.
+
+    The values of single batches jump, so a page shows the last value of the trend.
+    """
+    means = moving_mean([value for _, value in points], width)
+    trend = [[x, mean] for (x, _), mean in zip(points, means, strict=True)]
+    return {"points": downsample(points), "trend": downsample(trend), "width": width}
+
+
 def downsample(points: list[Point], most: int = POINTS) -> list[Point]:
-    """Return at most so many points: means of neighbors, and the last point unchanged."""
+    """Return at most so many points: means of neighbors, and the last point unchanged.
+
+    A value that is not a number makes the mean of its neighbors none, so that a page shows it.
+    """
     if len(points) <= most:
         return points
     values = np.array(points[:-1])
@@ -65,8 +79,16 @@ def downsample(points: list[Point], most: int = POINTS) -> list[Point]:
 
 
 def moving_mean(values: list[float], width: int) -> list[float]:
-    """Return for each value the mean of the last `width` values, or of as many as there are."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
+    """Return for each value the mean of the last `width` values, or of as many as there are.
+
+    Infinity and NaN are left out; where nothing else remains, the mean is NaN.
+    """
+    array = np.array(values, dtype=float)
+    known = np.isfinite(array)
+    sums = np.concatenate([[0.0], np.cumsum(np.where(known, array, 0.0))])
+    counts = np.concatenate([[0], np.cumsum(known)])
+    ends = np.arange(1, len(array) + 1)
     starts = np.maximum(ends - width, 0)
-    return [round(float(mean), 4) for mean in (sums[ends] - sums[starts]) / (ends - starts)]
+    with np.errstate(invalid="ignore"):
+        means = (sums[ends] - sums[starts]) / (counts[ends] - counts[starts])
+    return [round(float(mean), 4) for mean in means]

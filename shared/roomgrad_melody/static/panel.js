@@ -31,7 +31,7 @@ export default function panel(element) {
     best,
     silence,
   );
-  element.append(stylesheet("melody.css"), stylesheet("panel.css"), card);
+  element.append(stylesheet("melody.css"), card);
   const player = new Player({
     onMove: () => {},
     onChange: () => showPlaying(best, player),
@@ -84,7 +84,7 @@ function row({ melody, notes, fitness }, place, pitches, player) {
   play.dataset.melody = melody;
   play.setAttribute("aria-pressed", "false");
   play.addEventListener("click", () => player.toggle(melody, notes));
-  return html("li", {}, play, html("span", {}, fitness.toFixed(2)));
+  return html("li", {}, play, html("span", { class: "fitness" }, fitness.toFixed(2)));
 }
 
 function showPlaying(list, player) {

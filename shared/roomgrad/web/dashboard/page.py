@@ -20,7 +20,7 @@ from starlette.routing import Route
 from roomgrad.errors import RoomgradError, Unavailable
 from roomgrad.inspect import traces
 from roomgrad.inspect.curves import Curves
-from roomgrad.inspect.keys import runs_on
+from roomgrad.inspect.keys import newest_run, runs_on
 from roomgrad.names import Names
 from roomgrad.web import serving
 from roomgrad.web.dashboard import panels
@@ -69,10 +69,11 @@ class Page:
         """Return 200: the page works. Its events tell whether the Redis server does."""
         return JSONResponse({"well": True})
 
-    async def show_runs(self, _request: Request) -> Response:
-        """Return the runs on the server, and the one to show first."""
+    async def show_runs(self, request: Request) -> Response:
+        """Return the runs on the server, and the one to show first, if none is shown yet."""
         runs = await self.store("").ask(runs_on)
-        first = self.run or next(iter(runs), "")
+        first = request.query_params.get("shown", "") or self.run
+        first = first or await self.store("").ask(newest_run)
         return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
 
     async def show_events(self, request: Request) -> Response:

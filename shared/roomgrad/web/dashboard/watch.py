@@ -15,7 +15,8 @@ from roomgrad.inspect import replicas, snapshot
 from roomgrad.inspect.curves import Curves
 from roomgrad.inspect.graph import graph
 from roomgrad.inspect.keys import stream_keys
-from roomgrad.inspect.newest import newest_letters, newest_roots
+from roomgrad.inspect.newest import newest_letters, newest_messages, newest_roots
+from roomgrad.inspect.progress import ProgressReader
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
@@ -96,6 +97,7 @@ class RunReader:
         self._reads = 0
         self._before: RunSnapshot | None = None
         self._curves = Curves(names)
+        self._progress = ProgressReader(names)
         self._panel: Panel | None = None
         self._system = ""
 
@@ -124,7 +126,9 @@ class RunReader:
             news["panel"] = self._panel.read(client) if self._panel else None
         if slow:
             news["replicas"] = self._replicas
-            news["roots"] = newest_roots(client, now)
+            messages = newest_messages(client, now)
+            news["roots"] = newest_roots(messages)
+            news["progress"] = self._progress.read(client, now, self._replicas, messages)
             letters = newest_letters(client, self._names)
             news["dead"] = {"count": now.dead_letters, "letters": letters}
         return {topic: found for topic, found in news.items() if found is not None}

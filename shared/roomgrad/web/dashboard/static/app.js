@@ -5,6 +5,7 @@ import { drawChart, short } from "/shared/chart.js";
 import { recall, remember } from "/shared/kept.js";
 import { html, svg } from "/shared/svg.js";
 import { Graph, inWords } from "./graph.js";
+import { duration, showProgress } from "./progress.js";
 import { Roots, showDead } from "./roots.js";
 
 const find = (id) => document.getElementById(id);
@@ -44,6 +45,7 @@ const shows = {
     drawTraining();
   },
   panel: (found) => panel?.shown.then((each) => each?.show(found)),
+  progress: showProgress,
   replicas: showReplicas,
   roots: (found) => roots.show(found),
   dead: showDead,
@@ -88,17 +90,18 @@ function drawTraining() {
   if (find("curves").dataset.shown !== names) {
     find("curves").dataset.shown = names;
     find("curves").replaceChildren(
-      ...training.curves.flatMap(({ name, title }) => [
-        html("h3", {}, title), svg("svg", { id: `curve-${name}`, class: "chart", role: "img" }),
+      ...training.curves.flatMap(({ name, title, width }) => [
+        html("h3", {}, title, html("small", {}, ` mean of ${width} steps`)),
+        svg("svg", { id: `curve-${name}`, class: "chart", role: "img" }),
       ]),
     );
   }
   for (const { name, title } of training.curves) {
-    const series = all.map(({ run: of, curves }) => ({
-      name: all.length > 1 ? of : "",
-      points: curves.find((each) => each.name === name)?.points ?? [],
-    }));
-    const log = series.every(({ points }) => points.every(([, value]) => value > 0));
+    const series = all.map(({ run: of, curves }) => {
+      const { points = [], trend = [] } = curves.find((each) => each.name === name) ?? {};
+      return { name: all.length > 1 ? of : "", points, trend };
+    });
+    const log = series.every(({ points }) => points.every(([, value]) => value === null || value > 0));
     drawChart(find(`curve-${name}`), { title, series, unit: "steps", log });
   }
 }
@@ -158,7 +161,7 @@ function showReplicas(replicas) {
   const rows = replicas.map((each) => {
     const state = !each.alive
       ? "no replica alive"
-      : each.handling_s > 3 ? `in one handler for ${each.handling_s.toFixed(0)} s` : "alive";
+      : each.handling_s > 3 ? `in one handler for ${each.handling_s.toFixed(0)} s` : each.up_s ? `alive for ${duration(each.up_s)}` : "alive";
     const where = each.alive ? `${each.host}, ${each.pid}` : "";
     const weights = each.version || each.model;
     const step = weights ? `step ${short(Number(weights.split("-")[0]))}` : "";
@@ -172,7 +175,7 @@ function showReplicas(replicas) {
 
 async function loadRuns() {
   try {
-    const { runs, first } = await ask("/api/runs");
+    const { runs, first } = await ask(`/api/runs?${new URLSearchParams({ shown: run })}`);
     const asked = new URLSearchParams(location.hash.slice(1)).get("run");
     if (!run) chooseRun(runs.includes(asked) ? asked : first);
     const names = runs.join();
