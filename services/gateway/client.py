@@ -28,7 +28,8 @@ log = structlog.get_logger("roomgrad")
 RETRY_S = (0.05, 0.25)  # first and longest pause between two attempts
 POLL_S = 0.5  # between two questions for the master
 
-TEMPORARY = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY")
+TEMPORARY = ("NOREPLICAS", "BUSY")
+FULL_RETRY_S = 1.0
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError, NoServer, TimeoutError)
 
 T = TypeVar("T")
@@ -80,8 +81,11 @@ class RedisClient:
         self._lost = False
         self.losses = 0
 
-    async def do(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Return the result of `work`, which is called again after each loss of the server."""
+    async def do(self, work: Callable[[Client], Awaitable[T]], *, patient: bool = True) -> T:
+        """Return the result of `work`, which is called again after each loss of the server.
+
+        patient: call it again also while memory or disk of the server is full.
+        """
         before = cancellations()
         while True:
             raise_lost_cancellation(before)
@@ -92,9 +96,13 @@ class RedisClient:
             except LOST as error:
                 await self._lose(client, error)
             except redis.ResponseError as error:
-                if not _is_temporary(error):
+                if patient and _is_full(error):
+                    log.error("the server refuses; trying again", reason=str(error))
+                    await asyncio.sleep(FULL_RETRY_S)
+                elif _is_temporary(error):
+                    await self._lose(client, error)
+                else:
                     raise
-                await self._lose(client, error)
             else:
                 raise_lost_cancellation(before)
                 if self._lost:
@@ -156,4 +164,10 @@ class RedisClient:
 
 
 def _is_temporary(error: redis.ResponseError) -> bool:
-    return isinstance(error, REDIRECT_ERRORS) or str(error).startswith(TEMPORARY)
+    kinds = (redis.ReadOnlyError, *REDIRECT_ERRORS)
+    return isinstance(error, kinds) or str(error).startswith(TEMPORARY)
+
+
+def _is_full(error: redis.ResponseError) -> bool:
+    """Return whether memory or disk of the server is full."""
+    return isinstance(error, redis.OutOfMemoryError) or str(error).startswith("MISCONF")

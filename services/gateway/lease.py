@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import structlog
 
+from roomgrad import scripts
 from roomgrad.commit import Commit
 from roomgrad.names import GATEWAY, Names
 from roomgrad.settings import RuntimeSettings
@@ -62,7 +63,8 @@ class LeaderLease:
                 return False
         commit = Commit()
         commit.same(table, b"holder", holder)
-        commit.do(b"HSET", table, b"holder", me)
+        commit.do(b"HDEL", table, b"holder")  # after a deletion a script may write, also while
+        commit.do(b"HSET", table, b"holder", me)  # memory is full
         await self._store.commit(commit, guarded=False)
         await self._heartbeat()
         return await self._holder() == me
@@ -95,14 +97,14 @@ class LeaderLease:
                 "version": "",
             }
         )
+        names, me = self._names, self._store.me
+        keys = (names.alive(me), names.run_info(), names.later(GATEWAY), names.memory(GATEWAY))
         lifetime_ms = round(self._settings.heartbeat_lives_s * 1000)
-        name = self._names.alive(self._store.me)
+        # no group, no lease of messages, no consumers to delete or search
+        arguments = (value, lifetime_ms, "", 0, me, names.alive(""), 0, 0, self._redis.publish)
 
         async def attempt(client: Client) -> Any:
-            async with client.pipeline(transaction=False) as pipe:
-                pipe.set(name, value, px=lifetime_ms)
-                pipe.execute_command(self._redis.publish.decode(), name, self._store.me)
-                return await pipe.execute()
+            return await client.eval(scripts.load("heartbeat"), len(keys), *keys, *arguments)
 
         await self._redis.do(attempt)
 

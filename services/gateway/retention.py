@@ -163,7 +163,7 @@ class Retention:
         system = self._rooms.system
         for key, entry, fields in reads:
             name, group = self._names.stream(*key), subscription.group
-            commit.do(b"XACK", name, group.encode(), entry.encode())
+            commit.acknowledge(name, group, entry.encode())
             stream = codec.stream_of(system, *key)
             flat = [part for pair in fields.items() for part in pair]
             # The root is given up only if the contract names this client as a consumer: a client

@@ -79,7 +79,7 @@ class Store:
         for message, stream, more in sends:
             self._stage(commit, message, stream, more)
         for key, entries in _by_stream(answered).items():
-            commit.do(b"XACK", self.names.stream(*key), group.encode(), *entries)
+            commit.acknowledge(self.names.stream(*key), group, *entries)
         for key, entry in newest_answered:
             commit.do(b"HSET", self.table, self._answered_field(key).encode(), entry.encode())
         await self.commit(commit)
@@ -99,7 +99,7 @@ class Store:
             await client.eval(scripts.load("ingest"), len(keys), *keys, *arguments)
 
         try:
-            await self.redis.do(attempt)
+            await self.redis.do(attempt, patient=False)
         except redis.ResponseError as error:
             log.error("a published message cannot be stored", token=token, reason=str(error))
 
@@ -339,7 +339,10 @@ class Store:
         await self._set(f"room:{room}", pack({"types": sorted(types)}))
 
     async def _set(self, field: str, value: bytes) -> None:
-        await self.redis.do(lambda client: client.hset(self.table, field, value))
+        commit = Commit()
+        commit.do(b"HDEL", self.table, field.encode())  # after a deletion a script may write, also
+        commit.do(b"HSET", self.table, field.encode(), value)  # while memory is full
+        await self.commit(commit, guarded=False)
 
 
 def parts(entry: str) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ class Commit:
     publish_command: bytes = PUBLISH
     keys: dict[str, bytes] = field(default_factory=dict)
     guards: list[list[bytes]] = field(default_factory=list)
+    acknowledged: list[list[bytes]] = field(default_factory=list)
     operations: list[list[bytes]] = field(default_factory=list)
     sends: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
     times: bytes = b""  # the sender's `roomgrad.runtime.handling_times`, for each entry it sends
@@ -56,6 +57,10 @@ class Commit:
         self.guards.append(
             [b"PENDING", self._key(stream), self._key(done), group.encode(), entry.encode()]
         )
+
+    def memory(self) -> None:
+        """Require that the server's memory is not full; to be called after `pending`."""
+        self.guards.append([b"MEMORY"])
 
     def same(self, hash_: str, name: bytes, value: bytes | None) -> None:
         """Require that a field of a hash is as it was read; None: that it does not exist."""
@@ -77,6 +82,11 @@ class Commit:
         self.operations.append(
             [b"MARK", self._key(stream), self._key(done), group.encode(), entry.encode()]
         )
+
+    def acknowledge(self, stream: str, group: str, *entries: bytes) -> None:
+        """Acknowledge entries. They come before all other writes: see `lua/commit.lua`."""
+        count = b"%d" % (1 + len(entries))
+        self.acknowledged.append([b"XACK", self._key(stream), count, group.encode(), *entries])
 
     def do(self, command: bytes, key: str, *arguments: bytes) -> None:
         """Write one key: HSET, HDEL, HINCRBY, XADD, XACK..."""
@@ -145,11 +155,14 @@ class Commit:
         )
 
     def parts(self) -> tuple[list[bytes], list[bytes]]:
-        """Return KEYS and ARGV of the script. The sends come first, since they fail soonest."""
+        """Return KEYS and ARGV of the script. Sends come early, since they fail soonest."""
         arguments = [self.publish_command, b"%d" % len(self.guards)]
         for guard in self.guards:
             arguments += guard
-        arguments.append(b"%d" % (len(self.sends) + len(self.operations)))
+        count = len(self.acknowledged) + len(self.sends) + len(self.operations)
+        arguments.append(b"%d" % count)
+        for operation in self.acknowledged:
+            arguments += operation
         more = [TIMES_FIELD, self.times] if self.times else []
         for to, fields in self.sends:
             arguments += to

@@ -335,7 +335,7 @@ def test_a_count_that_is_no_number_refuses_the_whole_commit(echo: EchoRun) -> No
 
 
 def held(replica: Replica) -> bool:
-    return replica.status.handling is not None
+    return bool(replica.status.refused)
 
 
 def test_what_cannot_be_sent_waits_and_holds_up_nobody(

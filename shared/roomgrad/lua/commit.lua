@@ -6,6 +6,7 @@
 --       ..  what is written: how many operations, then the operations
 --
 -- A guard is   PENDING stream done group entry      the group has not acknowledged this entry; one at most
+--              MEMORY                               the server's memory is not full; behind PENDING
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field does not exist
 --              ONCE    zset member               no commit with this token was applied before
@@ -18,8 +19,10 @@
 --              LEDGER ledger counters root step
 --
 -- Returns {"ok", entry ids...}, {"gone"} if another replica has committed this entry, {"stale", number}
--- if guard `number` fails, {"refused", reason} if the server cannot apply the commit now, or
--- {"wrong", reason} if it can never be applied. Scripts do not roll back, so whatever can fail is
+-- if guard `number` fails, {"full", reason} if MEMORY does, {"refused", reason} if the server cannot
+-- apply the commit now, or {"wrong", reason} if it can never be applied. While memory is full, a server
+-- lets a script write if its first write acknowledges or deletes: PENDING and MARK acknowledge first.
+-- Scripts do not roll back, so whatever can fail is
 -- checked before the first write: types by TYPE, permissions by acl_check_cmd, numbers by their text.
 
 local MOST = 7000 -- arguments of a command: unpack takes less than 8,000
@@ -144,6 +147,13 @@ for number = 1, tonumber(take()) do
       return {'gone'}
     end
     pending = {stream, done, group, entry}
+  elseif guard == 'MEMORY' then
+    if not pending then return {'wrong', 'MEMORY without PENDING'} end
+    -- changes nothing, as the entry has no mark, and is refused like any command that takes memory
+    local probe = redis.pcall('ZADD', pending[2], 'XX', '0', pending[4])
+    if type(probe) == 'table' and probe.err then
+      return probe.err:match('^OOM') and {'full', probe.err} or probe
+    end
   elseif guard == 'ONCE' then
     local once = key()
     local wrong = fits(once, 'zset')
@@ -278,8 +288,8 @@ for _ = 1, count do
     redis.call('HSET', bodies, name, cmsgpack.pack(body))
   elseif command == 'MARK' then
     local stream, done, group, entry = key(), key(), take(), take()
-    redis.call('ZADD', done, entry:match('^%d+'), entry)
     redis.pcall('XACK', stream, group, entry)
+    redis.call('ZADD', done, entry:match('^%d+'), entry)
   elseif command == 'RETAIN' then
     local kept, version = key(), take()
     redis.call('HINCRBY', kept, version .. ':open', 1)

@@ -5,7 +5,12 @@
 -- Returns 1 if the group was created. Marked entries at the head of the stream are skipped here;
 -- the commit finds a mark further on, and acknowledges the entry without effect.
 
-local created = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+local function create() return redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM') end
+local created = create()
+if created.err and created.err:match('^OOM') then -- memory is full; the group may exist
+  redis.pcall('XACK', KEYS[1], ARGV[1], '0-1') -- a script whose first write acknowledges may go on
+  created = create()
+end
 if created.err then
   if created.err:match('BUSYGROUP') then return 0 end
   return created

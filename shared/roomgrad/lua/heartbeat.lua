@@ -6,12 +6,19 @@
 --       6 prefix of heartbeat keys, 7 "1" to delete consumers of dead replicas,
 --       8 "1" to search for messages of dead replicas, 9 PUBLISH or SPUBLISH
 -- Returns {run token, ms until a delayed message is due or -1, ms until the next lease of a dead
--- replica ends or -1, 1 if the heartbeat was published, number of records in memory or -1,
--- {stream number, entry id}...}: entries whose lease is over and whose owner has no heartbeat, or
+-- replica ends or -1, 1 if the heartbeat was published, number of records in memory or -1, 1 if the
+-- server's memory is full, {stream number, entry id}...}: entries whose lease is over and whose owner has no heartbeat, or
 -- is this consumer. It uses XPENDING and the owner's heartbeat, never XAUTOCLAIM, which would also
 -- claim messages of living replicas.
 
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+local full = 0
+local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if stored.err then
+  if not stored.err:match('^OOM') then return stored end
+  full = 1
+  redis.call('DEL', KEYS[1]) -- a script whose first write deletes may go on while memory is full
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+end
 -- a replica that misses its own heartbeat misses its rooms, too; publishing may be forbidden
 local published = type(redis.pcall(ARGV[9], KEYS[1], ARGV[5])) == 'number' and 1 or 0
 local first = redis.pcall('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
@@ -22,7 +29,7 @@ if first then
 end
 local records = redis.pcall('HLEN', KEYS[4]) -- a component without memory may lack the permission
 if type(records) ~= 'number' then records = -1 end
-local found = {redis.call('HGET', KEYS[2], 'token') or '', wait, -1, published, records}
+local found = {redis.call('HGET', KEYS[2], 'token') or '', wait, -1, published, records, full}
 local group, lease, me, prefix = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local alive = {}
 local function is_alive(consumer)

@@ -20,7 +20,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis import unanswered
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
-from roomgrad.redis.server import address, connect
+from roomgrad.redis.server import address, connect, explain_refusal
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.redis.streams import START, newest_entry, read_after
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
@@ -29,7 +29,7 @@ from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 BACKLOG_LIMIT = 1000
 CHECK_EVERY, CHECK_EVERY_S = 100, 1.0  # messages, and seconds, between checks of the backlog
 RETRY_S = 0.1
-NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN")
+NOT_NOW = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
 
 T = TypeVar("T")
@@ -193,10 +193,12 @@ class Client:
         try:
             reply: list[Any] = self._commit_script(keys, arguments, client=connection)
         except redis.ResponseError as error:
-            if self._watched and str(error).startswith(NOT_NOW):  # nothing was written
+            not_now = isinstance(error, NOT_NOW) or str(error).startswith("NOREPLICAS")
+            if self._watched and not_now:  # nothing was written
                 connection.connection_pool.disconnect()
                 raise redis.ConnectionError(str(error)) from error
-            raise ServerError(f"the server refused: {error}") from error
+            reason = explain_refusal(error, self.redis)
+            raise ServerError(f"the server refused: {reason}") from error
         if reply[0] not in (b"ok", b"stale"):
             raise ServerError(f"the server refused: {b' '.join(reply).decode(errors='replace')}")
         return reply

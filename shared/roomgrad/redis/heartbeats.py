@@ -38,6 +38,9 @@ class Heartbeat:
     error: str = ""
     """Why its handler raised on a message that is tried again, or an empty text."""
 
+    waits: str = ""
+    """What it waits for that an operator has to mend, like room in the server's memory."""
+
     def trouble(self, now: float, handler_timeout_s: float) -> str:
         """Return what is wrong with the replica, or an empty text.
 
@@ -85,16 +88,16 @@ def read(client: redis.Redis, names: Names, component: str = "*") -> dict[str, H
     return {consumer: _heartbeat(value, consumer) for consumer, value in pairs if value is not None}
 
 
-def trouble_on(
+def on_host(
     client: redis.Redis, names: Names, component: str, host: str, handler_timeout_s: float
-) -> str:
-    """Return what is wrong with a component on this host, or an empty text."""
+) -> tuple[str, str]:
+    """Return what is wrong with a component on a host and what it waits for, or empty texts."""
     here = [each for each in find(client, names, component) if each.host == host]
     if not here:
-        return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here"
+        return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here", ""
     now = server_time(client)
     troubles = (each.trouble(now, handler_timeout_s) for each in here)
-    return next((trouble for trouble in troubles if trouble), "")
+    return next(filter(None, troubles), ""), next(filter(None, (each.waits for each in here)), "")
 
 
 def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
@@ -113,6 +116,7 @@ def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
             started=float(fields.get("started", 0.0)),
             version=str(fields.get("version", "")),
             error=str(fields.get("error", "")),
+            waits=str(fields.get("waits", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

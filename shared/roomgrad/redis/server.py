@@ -116,6 +116,21 @@ def check(client: redis.Redis) -> Version | None:
     return found
 
 
+def explain_refusal(error: redis.ResponseError, client: redis.Redis) -> str:
+    """Return why the server refuses a command, and what helps if its memory is full."""
+    if not isinstance(error, redis.exceptions.OutOfMemoryError):
+        return str(error)
+    try:
+        memory = client.info("memory")
+        used = f": {memory['used_memory']:,} of {memory['maxmemory']:,} bytes"
+    except redis.RedisError:
+        used = ""
+    return (
+        f"its memory is full{used}; nothing new is begun until some is free: delete runs that are "
+        f"not needed, or raise maxmemory"
+    )
+
+
 def version(client: redis.Redis) -> Version:
     """Return what the server says that it is."""
     info = client.info("server")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -13,6 +14,7 @@ from roomgrad.redis.connection import Command, Reply, ReplyError
 from roomgrad.runtime.connections import Connections, outcome
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.shutdown import ShutdownEvent
+from roomgrad.runtime.status import Status
 
 log = structlog.get_logger("roomgrad")
 
@@ -21,20 +23,27 @@ REFUSED_PAUSE_S = 1.0  # between two attempts of a commit that the server does n
 OK = "ok"  # the commit was applied
 GONE = "gone"  # another replica has committed the message
 STALE = "stale"  # what a handler read has changed since
+FULL = "full"  # it opens a root, and the server's memory is full
+_DECIDED = frozenset({OK, GONE, STALE, FULL})
 
 
 class Committer:
     """Sends one commit at a time."""
 
     def __init__(
-        self, connections: Connections, shutdown: ShutdownEvent, scheduler: Scheduler
+        self,
+        connections: Connections,
+        shutdown: ShutdownEvent,
+        scheduler: Scheduler,
+        status: Status,
     ) -> None:
         self._connections = connections
         self._shutdown = shutdown
         self._scheduler = scheduler
+        self._status = status
 
     def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> tuple[str, int]:
-        """Send a commit, and the next read in the same send; return OK, GONE or STALE.
+        """Send a commit, and the next read in the same send; return OK, GONE, STALE or FULL.
 
         The number is that of the guard that failed, counted from 1, or 0. While the server refuses
         the commit, for example for want of a permission, it is sent again and again.
@@ -42,8 +51,9 @@ class Committer:
         Raises MessageError if no server would ever take it, and ConnectionLost.
         """
         reply = self._connections.commit(commit, then_read)
-        while (result := self._result(reply)) not in (OK, GONE, STALE):
+        while (result := self._result(reply)) not in _DECIDED:
             reply = self._connections.commit(commit)
+        self._status.refused = ""
         if result == OK and commit.soonest_s < math.inf:  # may be before the next heartbeat
             self._scheduler.expect(commit.soonest_s)
         return result, int(reply[1]) if result == STALE else 0
@@ -57,12 +67,14 @@ class Committer:
         result = outcome(reply)
         if result == "noscript":
             self._connections.load_script()
-        elif result not in (OK, GONE, STALE):
+        elif result not in _DECIDED:
             self._refused(result)
         return result
 
     def _refused(self, reason: str) -> None:
         """Log why the server refuses, which an operator has to mend, and wait."""
         log.error("the server refuses, nothing was written; trying again", reason=reason)
+        status = self._status
+        status.refused, status.turn, status.handling = reason, time.monotonic(), None
         if self._shutdown.wait(REFUSED_PAUSE_S):
             raise ConnectionLost("stopped while the server refused")

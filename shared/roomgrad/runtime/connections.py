@@ -13,7 +13,7 @@ from roomgrad.redis.connection import Command, Connection, Reply, ReplyError
 from roomgrad.redis.sentinels import Address
 
 # Errors after which the connection is closed and opened again.
-_NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", *REDIRECTS)
+NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", *REDIRECTS)
 
 
 class Connections:
@@ -107,7 +107,7 @@ def _checked(reply: Reply) -> Any:
 
 
 def outcome(reply: Reply) -> str:
-    """Return what became of a commit: ok, gone, stale, noscript, or why the server refused it.
+    """Return what became of a commit: ok, gone, stale, full, noscript, or why it was refused.
 
     Raises MessageError if no server would ever accept the commit, and ConnectionLost if this
     connection cannot be used any more.
@@ -116,7 +116,7 @@ def outcome(reply: Reply) -> str:
         text = str(reply)
         if text.startswith("NOSCRIPT"):
             return "noscript"
-        if text.startswith(_NOT_NOW):
+        if text.startswith(NOT_NOW):
             raise ConnectionLost(text)
         return text
     kind: str = reply[0].decode()

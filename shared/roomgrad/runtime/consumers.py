@@ -109,16 +109,16 @@ class GroupConsumer:
         head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode(), b"0"]
         return [*head, *entries, b"IDLE", b"%d" % lease_ms, b"JUSTID"]
 
-    def claim_command(self, key: bytes, entry: str, lease_ms: int) -> list[bytes]:
-        """Return the command that claims one entry, if its lease is over; the server counts it."""
-        return [
-            b"XCLAIM",
-            key,
-            self.group.encode(),
-            self.consumer.encode(),
-            b"%d" % lease_ms,
-            entry.encode(),
-        ]
+    def claim_command(
+        self, key: bytes, entry: str, lease_ms: int, count: int | None = None
+    ) -> list[bytes]:
+        """Return the command that claims one entry, if its lease is over.
+
+        count: how often it was delivered; by default the server counts one more.
+        """
+        head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode()]
+        kept = [] if count is None else [b"RETRYCOUNT", b"%d" % count]
+        return [*head, b"%d" % lease_ms, entry.encode(), *kept]
 
     def guard(self, commit: Commit, delivery: Delivery) -> None:
         """Make a commit apply only while the group has not acknowledged the entry."""

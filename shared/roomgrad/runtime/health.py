@@ -40,33 +40,47 @@ def check(
 ) -> str:
     """Return a sentence that says that the component's loop turns on this host.
 
-    patient: an unreachable server counts as healthy, because a restarted component could only wait
-    for it as well.
+    patient: a server that is unreachable or refuses to write counts as healthy, because a restarted
+        component could only wait for it as well.
 
-    Raises RoomgradError if the component is not healthy, NoServer if no server answers, and
-    ServerError if the server refuses the check.
+    Raises RoomgradError if the component is not healthy, NoServer if no server answers or writes,
+    and ServerError if the server refuses the check.
     """
     try:
-        trouble = _trouble(component, Names(run), address(redis_url), handler_timeout_s)
+        trouble, waits = _state(component, Names(run), address(redis_url), handler_timeout_s)
     except NoServer as error:
         if not patient:
             raise
         return f"{component} waits for its server: {error}"
     if trouble:
         raise RoomgradError(trouble)
-    return f"{component} is well."
+    return f"{component} lives, and waits: {waits}." if waits else f"{component} is well."
 
 
-def _trouble(component: str, names: Names, url: ServerAddress, handler_timeout_s: float) -> str:
+def _state(
+    component: str, names: Names, url: ServerAddress, handler_timeout_s: float
+) -> tuple[str, str]:
     host = socket.gethostname()
     with closing(connect(url, variables.get("redis_password_file"))) as client:
         try:
             switch_run(client, names.run)
-            return heartbeats.trouble_on(client, names, component, host, handler_timeout_s)
+            found = heartbeats.on_host(client, names, component, host, handler_timeout_s)
+            if found[0] and (reason := _refuses_to_write(client)):
+                raise NoServer(f"the server at {url} refuses to write: {reason}")
         except (redis.ConnectionError, redis.TimeoutError) as error:
             raise NoServer(f"the server at {url} is gone: {error}") from error
         except redis.RedisError as error:
             raise ServerError(f"the server at {url} refuses: {error}") from error
+    return found
+
+
+def _refuses_to_write(client: redis.Redis) -> str:
+    """Return why the server can write nothing to its disk, or an empty text."""
+    try:
+        client.ping()
+    except redis.ResponseError as error:  # MISCONF, to any client that may run PING
+        return "" if isinstance(error, redis.exceptions.NoPermissionError) else str(error)
+    return ""
 
 
 def _run_of(component: str) -> str:

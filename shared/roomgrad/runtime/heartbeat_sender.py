@@ -72,8 +72,9 @@ class HeartbeatSender:
         reply = connection.call([b"EVAL", self._script, count, *self._keys, *arguments])
         if isinstance(reply, ReplyError):
             raise reply
-        token, delayed_ms, lease_ms, published, records, *orphans = reply
+        token, delayed_ms, lease_ms, published, records, full, *orphans = reply
         self._status.token_seen = token.decode()
+        self._status.note_memory(full=bool(full))
         if not self._status.orphans:
             found = ((self._streams[number - 1], entry.decode()) for number, entry in orphans)
             self._status.orphans.extend(found)
@@ -97,5 +98,6 @@ class HeartbeatSender:
                 "handling": None if handling is None else clock.unix_s(handling),
                 "version": status.version,
                 "error": next(iter([*status.failing.values()][-1:]), ""),
+                "waits": status.waits,
             }
         )

@@ -49,8 +49,11 @@ class History:
         few = commits < self._entries // 4 and size < self._bytes / 4
         if few and (not commits or self._heartbeats % TRIM_EVERY):
             return
-        self._trimmed_at, self._trimmed_bytes = self._status.commits, self._status.handled_bytes
+        handled = self._status.commits, self._status.handled_bytes
+        refused = None
         for command in self._commands:
             reply = connection.call(command)
-            if isinstance(reply, ReplyError):
-                raise reply
+            refused = reply if isinstance(reply, ReplyError) else refused
+        if refused is not None:  # the other streams are trimmed nevertheless
+            raise refused
+        self._trimmed_at, self._trimmed_bytes = handled

@@ -14,6 +14,7 @@ import structlog
 
 from roomgrad.errors import ConnectionLost, TLSError
 from roomgrad.redis.connection import Connection, ReplyError
+from roomgrad.runtime.connections import NOT_NOW
 from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.heartbeat_sender import HeartbeatSender
 from roomgrad.runtime.history import History
@@ -61,8 +62,9 @@ class Housekeeping:
         lives_s = self._settings.heartbeat_lives_s
         self._connection.grace_s = min(self._connection.grace_s, lives_s / 3)
         self._due = 0.0  # when to send the next heartbeat
-        self._connected_at = 0.0
+        self._beating_since: float | None = None  # since when no heartbeat has failed
         self._failing: set[Connection] = set()
+        self._refused: dict[str, str] = {}  # by action, why the server refuses it
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_reader.setblocking(False)
@@ -101,6 +103,8 @@ class Housekeeping:
                 self._due = now + self._settings.heartbeat_interval_s
                 self._end_if_handler_hangs()
                 self._attempt(self._send_heartbeat, self._connection)
+                if self._history is not None and self._connection.connected:
+                    self._attempt(self._trim, self._connection)
             if time.monotonic() >= self._scheduler.due:
                 self._attempt(self._deliver, self._connection)
             self._attempt(self._read_notifications, self._subscriber)
@@ -110,37 +114,55 @@ class Housekeeping:
                 return
 
     def _attempt(self, action: Callable[[], None], connection: Connection) -> None:
-        """Run an action on a connection, which is opened first if it was lost."""
+        """Run an action on a connection, which is opened first if it was lost.
+
+        What the server refuses, for want of a permission for example, delays no other action.
+        """
         try:
             if not connection.connected:
-                connection.connect()
-                if connection is self._subscriber:
-                    self._notifications.subscribe(connection)
-                else:
-                    self._connected_at = time.monotonic()
+                self._connect(connection)
             action()
             self._failing.discard(connection)
-        except (OSError, ReplyError, TLSError) as error:
-            connection.close()
-            if connection is self._connection:  # a subscriber does not notice that its server died
-                self._subscriber.close()
-            if connection not in self._failing:
-                log.warning("housekeeping lost the server, trying again", reason=str(error))
-            self._failing.add(connection)
+            self._refused.pop(action.__name__, None)
+        except (OSError, TLSError) as error:
+            self._lost(connection, error)
+        except ReplyError as error:
+            if not connection.connected or str(error).startswith(NOT_NOW):
+                self._lost(connection, error)
+            elif self._refused.get(action.__name__) != str(error):
+                self._refused[action.__name__] = str(error)
+                log.error("the server refuses housekeeping, trying again", reason=str(error))
         except Exception as error:  # without this thread the replica would count as dead
             log.error("housekeeping continues after an error", exc_info=error)
 
+    def _connect(self, connection: Connection) -> None:
+        connection.connect()
+        if connection is self._subscriber:
+            self._notifications.subscribe(connection)
+        else:
+            self._beating_since = None
+
+    def _lost(self, connection: Connection, error: Exception) -> None:
+        connection.close()
+        if connection is self._connection:  # a subscriber does not notice that its server died
+            self._subscriber.close()
+        if connection not in self._failing:
+            log.warning("housekeeping lost the server, trying again", reason=str(error))
+        self._failing.add(connection)
+
     def _send_heartbeat(self) -> None:
-        """Send a heartbeat, and trim the history if that is due."""
         # After an outage all heartbeats have expired: living replicas get time to send theirs.
-        lives_s = self._settings.heartbeat_lives_s
-        settled = time.monotonic() - self._connected_at >= lives_s
+        since, self._beating_since = self._beating_since, None
+        settled = since is not None and time.monotonic() - since >= self._settings.heartbeat_lives_s
         lease_s, notified = self._heartbeat.send(self._connection, settled)
+        self._beating_since = time.monotonic() if since is None else since
         self._notifications.unheard += notified
         if lease_s is not None:  # claim its messages when the lease of a dead replica ends
             self._due = min(self._due, time.monotonic() + lease_s)
-        if self._history is not None:
-            self._history.trim_if_due(self._connection)
+
+    def _trim(self) -> None:
+        assert self._history is not None
+        self._history.trim_if_due(self._connection)
 
     def _deliver(self) -> None:
         self._scheduler.deliver(self._connection)

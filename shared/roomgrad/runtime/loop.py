@@ -18,7 +18,7 @@ from roomgrad.memory import Cache, CachedReads
 from roomgrad.models import ModelState
 from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime import handling_times
-from roomgrad.runtime.committer import GONE, OK, Committer
+from roomgrad.runtime.committer import FULL, GONE, OK, Committer
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter, inbox_stream
@@ -62,7 +62,7 @@ class Loop:
         self._work = Work(identity.component, identity.names, identity.settings, self._store)
         self._setup = Setup(identity, self._work)
         self._receiver = Receiver(identity, status, shutdown, connections, self._store)
-        self._committer = Committer(connections, shutdown, scheduler)
+        self._committer = Committer(connections, shutdown, scheduler, status)
         self._quota = Quota(identity.names, identity.settings.dead_mib, connections.call)
         self._inbox = inbox_stream(identity.names, identity.component.name)
         self._skipped: list[Delivery] = []
@@ -109,7 +109,6 @@ class Loop:
         Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used.
         """
         self.consumer.advance(delivery)
-        self._status.handling = time.monotonic()
         outcome = Outcome(delivery)
         try:
             if delivery.count > self._identity.settings.max_deliveries:
@@ -125,7 +124,8 @@ class Loop:
             self._status.handling = None
         if outcome.outcome != outcomes.RETRIED:
             self._status.failing.pop(delivery.entry, None)
-        self._observers.handled(outcome)
+        if outcome.outcome:
+            self._observers.handled(outcome)
 
     def _process(self, delivery: Delivery, outcome: Outcome) -> None:
         """Run the handlers and commit what they want; run them again on fresh state if it is stale.
@@ -139,6 +139,7 @@ class Loop:
             if attempt is None:
                 hits = self._cache.hits
                 self._work.open_roots = self._status.open_roots
+                self._status.handling = time.monotonic()
                 try:
                     attempt = self._work.attempt(message, self._reads, self._receiver.version)
                 except MessageError:
@@ -156,6 +157,9 @@ class Loop:
             result, guard = self._committer.commit(commit, self._receiver.next_read())
             if result in (OK, GONE):
                 break
+            if result == FULL:
+                self._hold(delivery)
+                return
             if self.consumer.superseded(guard):
                 raise ConnectionLost("another replica of the same name has read on")
             self._cache.clear()
@@ -172,6 +176,8 @@ class Loop:
     def _stage(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
         commit = Commit()
         self.consumer.guard(commit, delivery)
+        if attempt.opens_root and self._receiver.redelivery is not None:
+            commit.memory()
         for skipped in self._skipped:
             self.consumer.mark(commit, skipped)
         state = self._work.stage(attempt, commit)
@@ -191,6 +197,11 @@ class Loop:
         self._status.commits += 1
         self._status.handled_bytes += sum(map(len, delivery.fields))
         self._status.version = self._store.loaded_version if self._store else ""
+
+    def _hold(self, delivery: Delivery) -> None:
+        """Put a message aside that opens a root, until the server's memory has room for it."""
+        assert self._receiver.redelivery is not None
+        self._receiver.redelivery.hold(delivery)
 
     # messages that no handler wants
 

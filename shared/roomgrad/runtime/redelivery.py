@@ -1,9 +1,10 @@
-"""Messages that are delivered again: those of dead replicas, and those due for another try."""
+"""Messages that are delivered again: of dead replicas, due for another try, or held back."""
 
 from __future__ import annotations
 
 import heapq
 import time
+from collections import deque
 from collections.abc import Iterator
 
 import structlog
@@ -34,6 +35,9 @@ class Redelivery:
         self._status = status
         self._lease_ms = round(settings.lease_s * 1000)
         self._retries: list[tuple[float, bytes, str]] = []
+        self._held: deque[tuple[bytes, str, int]] = deque()  # stream key, entry, deliveries
+        self._held_until = 0.0
+        self._hold_s = settings.heartbeat_interval_s
 
     def retry_later(self, delivery: Delivery) -> float:
         """Schedule another try of a message; return in how many seconds."""
@@ -42,11 +46,18 @@ class Redelivery:
         heapq.heappush(self._retries, (time.monotonic() + pause, key, delivery.entry))
         return pause
 
+    def hold(self, delivery: Delivery) -> None:
+        """Hold a message back until memory is free. The first of them is tried every heartbeat."""
+        self._held.append((self._consumer.key_of(delivery), delivery.entry, delivery.count))
+        self._held_until = time.monotonic() + self._hold_s
+
     def due_in_s(self) -> float | None:
-        """Return the seconds until a retry is due, or None; orphaned messages are due now."""
+        """Return the seconds until a message is due, or None; orphaned messages are due now."""
         if self._status.orphans:
             return 0.0
-        return max(0.0, self._retries[0][0] - time.monotonic()) if self._retries else None
+        due = [self._retries[0][0]] if self._retries else []
+        due += [self._held_until] if self._held else []
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def due(self) -> Iterator[Delivery]:
         """Yield what is due, claimed. The server checks the lease again, so that one replica wins.
@@ -56,6 +67,8 @@ class Redelivery:
         while self._status.orphans:
             key, entry = self._status.orphans.popleft()
             if any((key, entry) == waiting[1:] for waiting in self._retries):
+                continue
+            if any((key, entry) == held[:2] for held in self._held):
                 continue
             for delivery in self._claim(key, entry, self._lease_ms):
                 log.info(
@@ -68,6 +81,9 @@ class Redelivery:
             if not claimed:  # another replica has it, or it was deleted
                 self._status.failing.pop(entry, None)
             yield from claimed
+        while self._held and self._held_until <= time.monotonic():
+            key, entry, count = self._held.popleft()
+            yield from self._claim(key, entry, 0, count)
 
     def unacknowledged(self) -> list[Delivery]:
         """Return what was delivered to this consumer over a connection that broke."""
@@ -81,9 +97,13 @@ class Redelivery:
     def clear(self) -> None:
         """Forget the scheduled retries; `unacknowledged` finds them after a reconnect."""
         self._retries.clear()
+        self._held.clear()
 
-    def _claim(self, key: bytes, entry: str, lease_ms: int) -> list[Delivery]:
-        claimed = self._connections.call(self._consumer.claim_command(key, entry, lease_ms))
+    def _claim(
+        self, key: bytes, entry: str, lease_ms: int, count: int | None = None
+    ) -> list[Delivery]:
+        command = self._consumer.claim_command(key, entry, lease_ms, count)
+        claimed = self._connections.call(command)
         found = deliveries([[key, claimed]], self._consumer.by_key)
         for delivery in found:
             delivery.count = self._count(delivery)

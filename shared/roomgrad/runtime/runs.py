@@ -10,7 +10,8 @@ import redis
 import structlog
 
 from roomgrad import scripts
-from roomgrad.errors import RunMismatch
+from roomgrad.commit import SCRIPT, Commit
+from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.rooms import MessageType, System
@@ -81,16 +82,31 @@ def register(
     """
     info, field = names.run_info(), f"settings:{component}"
     own = orjson.dumps(dict(settings), option=orjson.OPT_SORT_KEYS)
+    declared = dict(declarations or {})
+    fields = ["token", field, f"forgotten:{component}", *declared]
+    known: list[Any] = client.hmget(info, fields)
+    token, before, was_forgotten, *stored = known
+    # A component that comes back writes nothing, since the server's memory may be full.
+    if token is None or before is None or was_forgotten is not None:
+        token, before = _create(client, names, component, own)
+    compare(names, component, orjson.loads(before), settings)
+    if stored != list(declared.values()):  # only after the comparison, which may refuse it
+        client.hset(info, mapping=declared)  # type: ignore[arg-type]
+    return bytes(token)
+
+
+def _create(
+    client: redis.Redis, names: Names, component: str, settings: bytes
+) -> tuple[bytes, bytes]:
+    """Store the settings unless there are some; return the run's token and its settings."""
+    info, field = names.run_info(), f"settings:{component}"
     with client.pipeline(transaction=True) as pipeline:  # the server may be emptied at any time
         pipeline.hsetnx(info, "token", new_id())
-        pipeline.hsetnx(info, field, own)
+        pipeline.hsetnx(info, field, settings)
         pipeline.hdel(info, f"forgotten:{component}")
         pipeline.hmget(info, "token", field)
         *_, (token, before) = pipeline.execute()
-    compare(names, component, orjson.loads(before), settings)
-    if declarations:  # only after the comparison, which may refuse the component
-        client.hset(info, mapping=dict(declarations))  # type: ignore[arg-type]
-    return bytes(token)
+    return token, before
 
 
 def compare(
@@ -121,7 +137,13 @@ def delete(client: redis.Redis, names: Names) -> int:
 
 def forget(client: redis.Redis, system: System, names: Names, component: str) -> int:
     """Remove a component's groups for good, so that no history is kept for it any more."""
-    client.hset(names.run_info(), f"forgotten:{component}", "1")
+    mark, commit = f"forgotten:{component}".encode(), Commit()
+    commit.do(b"HDEL", names.run_info(), mark)  # after a deletion a script may write, also while
+    commit.do(b"HSET", names.run_info(), mark, b"1")  # memory is full
+    keys, arguments = commit.parts()
+    outcome, *reason = client.register_script(SCRIPT)(keys, arguments)
+    if outcome != b"ok":
+        raise ServerError(f"the server refused: {b' '.join(reason).decode(errors='replace')}")
     removed = 0
     for room, type_, group in groups(system, names):
         if group == component:

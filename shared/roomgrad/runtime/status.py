@@ -6,7 +6,13 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+import structlog
+
 from roomgrad.clock import ServerClock
+
+log = structlog.get_logger("roomgrad")
+
+FREE_BEATS = 5  # heartbeats that find memory free before it counts as free again
 
 
 @dataclass
@@ -22,9 +28,34 @@ class Status:
 
     commits: int = 0
     handled_bytes: int = 0  # of the messages that were committed
+    refused: str = ""  # why the server refuses the commit that the loop repeats
+    memory_full: bool = False  # whether the server's memory was full with a recent heartbeat
+    _free_beats: int = 0  # since then
     open_roots: int = 0  # in the component's memory, once a heartbeat
     token: str = ""  # of the run that the loop is connected to
     token_seen: str = ""  # of the run that exists on the server now
     orphans: deque[tuple[bytes, str]] = field(
         default_factory=deque
     )  # messages of dead replicas: stream key, entry
+
+    @property
+    def waits(self) -> str:
+        """What the replica waits for that an operator has to mend, or an empty text."""
+        return self.refused or ("the server's memory is full" if self.memory_full else "")
+
+    def note_memory(self, *, full: bool) -> None:
+        """Note with each heartbeat whether the server's memory is full, and log changes.
+
+        At its limit memory is full at one moment and not at the next, so that it counts as free
+        only after some heartbeats.
+        """
+        self._free_beats = 0 if full else self._free_beats + 1
+        if full and not self.memory_full:
+            self.memory_full = True
+            log.warning(
+                "the server's memory is full: messages that open a root wait, begun work goes on",
+                command="roomgrad doctor",
+            )
+        elif self.memory_full and self._free_beats >= FREE_BEATS:
+            self.memory_full = False
+            log.info("the server has memory again")

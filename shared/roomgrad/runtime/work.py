@@ -38,6 +38,13 @@ class Attempt:
         """Whether it takes an optimizer step."""
         return self.model is not None and self.model.gradient is not None
 
+    @property
+    def opens_root(self) -> bool:
+        """Whether it sends a message of another root than the one that it handles."""
+        root_id = self.context.root_id
+        sent = (*self.messages, *(message for _, message in self.context.delayed))
+        return any(each.root_id != root_id and each.room not in _UNGROUPED for each in sent)
+
 
 class Work:
     """Runs the handlers of a component on a message and stages what they want."""

@@ -343,7 +343,7 @@ def test_a_reply_waits_while_its_stream_has_no_ids(
     with structlog.testing.capture_logs() as lines:
         message = echo.send(1)
         until(lambda: [each for each in lines if "used up its IDs" in str(each)])
-    assert replica.status.handling is not None
+    assert "used up its IDs" in replica.status.refused
     assert echo.pending() == 1
     assert echo.counter("received") == 0
     echo.client.delete(key)

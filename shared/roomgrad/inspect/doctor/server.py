@@ -104,7 +104,8 @@ def memory(server: Server) -> Iterator[Finding]:
     if not most:
         yield ok("memory", f"{used:,} bytes, without a limit")
         return
-    found = f"{used:,} of {most:,} bytes"
+    full = "full: messages that open a root wait, begun work goes on; " if used >= most else ""
+    found = f"{full}{used:,} of {most:,} bytes"
     do = f"{server.set('maxmemory', 2 * most)}; or delete runs that are not needed"
     if used >= ALMOST_FULL * most:
         level = problem if used >= FULL * most else warning
