@@ -46,7 +46,7 @@ def parse(message: Message, now: float) -> list[Answer]:
     now: the time of an answer without AT, in Unix seconds.
     """
     fields, n = message.fields, len(message.fields["GENOMES"])
-    rater = str(fields.get("RATER") or message.sent_by or "somebody")
+    rater = str(fields.get("RATER") or message.sent_by or "anonymous")
     columns = {
         "FITNESS": fields["FITNESS"],
         "PLAYS": fields.get("PLAYS", [0] * n),

@@ -80,6 +80,23 @@ def test_the_control_model_learns_through_the_cannon(example: ExampleRun) -> Non
     assert last < first / 3, f"the miss fell from {first} m to {last} m only"
 
 
+def test_the_network_of_the_torch_page_learns_in_place_of_ours(example: ExampleRun) -> None:
+    """It takes the control model's place, beside our trainer and the cannon of the README."""
+    cannon, aim = (
+        runpy.run_path(str(example.folder / name))["component"] for name in ("cannon.py", "aim.py")
+    )
+    steps, run = 150, "aim"
+    counters, losses = Names(run).counters("trainer"), Names(run).table("losses")
+    with (
+        running(cannon, cannon.settings(run=run), example.url),
+        running(aim, aim.settings(run=run), example.url),
+        running(trainer, TrainerSettings(run=run, train_steps=steps), example.url),
+    ):
+        until(lambda: example.client.hget(counters, "finished") == b"150", TIMEOUT_S)
+    first, last = (_miss(example, losses, number) for number in (0, steps - 1))
+    assert last < first / 3, f"the miss fell from {first} m to {last} m only"
+
+
 def _miss(example: ExampleRun, losses: str, number: int) -> float:
     record: Any = example.client.hget(losses, str(number))
     found = re.search(rb'"miss_m":([\d.]+)', record)

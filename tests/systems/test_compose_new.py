@@ -68,12 +68,13 @@ def test_every_replica_is_healthy(compose: Compose) -> None:
     assert states == [(name, "healthy") for name in replicas]
 
 
-def test_it_learns_to_the_end(compose: Compose) -> None:
+def test_it_learns(compose: Compose) -> None:
     """Two houses share the work, and nothing is lost on the way."""
     key = f"{{{compose.name}}}"
-    until(lambda: compose.redis("HGET", f"{key}:counters:thermostat", "steps") == "1000", 120)
+    steps = ("HGET", f"{key}:counters:thermostat", "steps")
+    until(lambda: int(compose.redis(*steps) or 0) > 1000, 120)
     assert compose.redis("XLEN", f"{key}:dead") == "0"
-    assert compose.redis("HLEN", f"{key}:memory:house") == "0"
+    assert int(compose.redis("HLEN", f"{key}:memory:house")) <= 1  # of the open batch
 
 
 def test_a_stop_ends_everything_gracefully(compose: Compose) -> None:

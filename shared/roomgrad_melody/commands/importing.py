@@ -144,9 +144,9 @@ def _refuse(asked: Import, found: Sorted, standing: Records, names: Names) -> No
 def _what(asked: Import, found: Sorted, chosen: Sequence[Row]) -> str:
     parts = [f"{len(chosen)} of {len(chosen) + _left(asked, found)} ratings of {asked.file}"]
     if found.same:
-        parts.append(f"{len(found.same)} stand already")
+        parts.append(f"{len(found.same)} are stored already")
     if found.other:
-        done = "are kept as they stand" if asked.on_conflict == "keep" else "replace others"
+        done = "are kept unchanged" if asked.on_conflict == "keep" else "replace others"
         parts.append(f"{len(found.other)} {done}")
     return ", ".join(parts)
 

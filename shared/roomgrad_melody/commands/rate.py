@@ -32,7 +32,7 @@ def own_name() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # no account has this user ID, as in some containers
-        return "somebody"
+        return "anonymous"
 
 
 def run(rater: str, run: str, redis_url: str) -> None:
@@ -41,8 +41,8 @@ def run(rater: str, run: str, redis_url: str) -> None:
     with Client(MELODY, run, redis_url, password_file(), name="rate") as client:
         if not heartbeats.find(client.redis, client.names, LEARNER):
             raise RoomgradError(
-                f"no learner of run {client.names.run} runs, so nobody asks: `roomgrad up melody` "
-                f"or `roomgrad run melody` starts it"
+                f"the learner of run {client.names.run}, which asks the questions, does not run: "
+                f"`roomgrad up melody` or `roomgrad run melody` starts it"
             )
         print(f"You are {rater}. {HELP}", flush=True)
         try:

@@ -101,7 +101,7 @@ def test_what_is_imported_is_exported_to_the_byte(rating_files: RatingFiles) -> 
     assert "wrote 7 ratings" in rating_files.types("labels", "export", "out.csv").stdout
     assert (rating_files.folder / "out.csv").read_bytes() == REVISED.encode()
     again = rating_files.types("labels", "import", name)
-    assert "imported 0 of 7 ratings of labels.csv, 7 stand already." in again.stdout
+    assert "imported 0 of 7 ratings of labels.csv, 7 are stored already." in again.stdout
     assert rating_files.types("labels", "export").stdout == REVISED
     latest = line(2, 0) + line(4, 1) + line(3, 5) + line(1, 2)
     assert rating_files.types("labels", "export", "--latest").stdout == latest
@@ -118,7 +118,7 @@ def test_other_formats_hold_the_same_labels(rating_files: RatingFiles, format: s
     assert text.count('"anna"') == 7
     name = rating_files.file(f"labels.{format}", text)
     again = rating_files.types("labels", "import", name)
-    assert "7 stand already" in again.stdout, again.stderr
+    assert "7 are stored already" in again.stdout, again.stderr
 
 
 @pytest.mark.parametrize("format", ["jsonl", "json"])
