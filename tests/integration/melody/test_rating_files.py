@@ -193,7 +193,7 @@ def test_somebody_rates_in_a_terminal(rating_files: RatingFiles) -> None:
     """Lines are as good as keys; what is taken back is asked again."""
     alone = rating_files.types("rate")
     assert alone.returncode == 1
-    assert "no learner of run" in alone.stderr
+    assert "the learner of run" in alone.stderr
     rating_files.learns(nr_of_unlabeled_data=20, again=0)
     rating_files.breeds()
     said = rating_files.types("rate", "--rater", "anna", given="3\n9\n4\nu\n0\ns\n5\n").stdout
