@@ -1,4 +1,4 @@
-"""`roomgrad dead ...`: list, show, requeue and delete dead letters."""
+"""`roomgrad dead ...`: list, show, requeue and delete dead letters; give up roots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from roomgrad.cli import output, target
 from roomgrad.errors import NotRequeued, SettingsError
 from roomgrad.inspect import format
 from roomgrad.inspect.dead_letters import DeadLetter, DeadLetters
+from roomgrad.inspect.doctor.run import STILL_S
+from roomgrad.inspect.lost import find as find_lost
 from roomgrad.local.plan import find_system
+from roomgrad.ops.give_up import give_up
 from roomgrad.redis import registry
 
 dead = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -222,3 +225,27 @@ def drop(
             typer.confirm(f"Delete {_count(len(ids))} {of_run} for good?", abort=True)
         dropped = letters.drop(ids)
     output.say(f"{_count(dropped)} {of_run} {'is' if dropped == 1 else 'are'} deleted.")
+
+
+@dead.command("give-up")
+def give_up_(
+    roots: Annotated[
+        list[str] | None,
+        Argument(metavar="[ROOT_ID]...", help="Open roots.", show_default=False),
+    ] = None,
+    lost: Annotated[
+        bool, Option("--lost", help="The roots that `roomgrad doctor` calls lost.")
+    ] = False,
+    run: typed.Run = "",
+    redis: typed.Redis = "",
+) -> None:
+    """Give up open roots: components forget them, and the one that opened them goes on."""
+    if bool(roots) == lost:
+        raise SettingsError("which roots? roomgrad dead give-up takes ROOT_IDs, or --lost")
+    with target.opened(run, redis) as (client, names, _):
+        system = target.contract_of(client, names)
+        if lost:
+            found = find_lost(client, names, system.components, STILL_S).roots
+            roots = [each.root_id for each in found]
+        give_up(client, names, system, roots or [])
+    output.say(f"{len(roots or [])} roots of run {names.run} were given up.")

@@ -15,6 +15,7 @@ from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.inspect.doctor import cluster, runs, server
 from roomgrad.inspect.doctor.findings import Finding
+from roomgrad.inspect.doctor.run import Server
 from roomgrad.inspect.keys import runs_on
 from roomgrad.names import Names
 from roomgrad.redis.addresses import redis_cli
@@ -30,7 +31,8 @@ def doctor(
     as_json: typed.AsJson = False,
 ) -> None:
     with target.connected(redis) as (client, url):
-        found = examine(client, url, run or variables.get("run"))
+        option = f" --redis {url}" if redis else ""
+        found = examine(client, url, run or variables.get("run"), option)
     problems, warnings = _count(found, "problem"), _count(found, "warning")
     if as_json:
         counts = {"problems": problems, "warnings": warnings}
@@ -44,18 +46,23 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(client: redis.Redis, url: ServerAddress, run: str = "") -> list[Finding]:
-    """Return what is found on a server, and in one run or in all. Raises SettingsError."""
+def examine(
+    client: redis.Redis, url: ServerAddress, run: str = "", option: str = ""
+) -> list[Finding]:
+    """Return what is found on a server, and in one run or in all. Raises SettingsError.
+
+    option: ` --redis ADDRESS`, if commands of roomgrad do not find the server without it.
+    """
     asked = server.Server.ask(client, url)
     found = cluster.findings(client, url) if on_cluster(client) else server.findings(asked)
     try:
         names = [target.choose_run(client, run)] if run else [*map(Names, runs_on(client))]
     except ResponseError as error:
-        return [*found, runs.refused(run, "runs", error, asked.command)]
+        return [*found, runs.refused(run, "runs", error, Server(asked.command))]
     for each in names:
         switch_run(client, each.run)
         command = redis_cli(url, each.run) if on_cluster(client) else asked.command
-        found += runs.findings(client, each, command)
+        found += runs.findings(client, each, Server(command, option))
     return found
 
 

@@ -59,6 +59,9 @@ class StreamState:
     bytes: int = 0
     """The memory that it takes on the server; 0 unless the snapshot is detailed."""
 
+    newest_ms: int = 0
+    """When its newest entry was added, Unix time of the server."""
+
     groups: tuple[ConsumerGroup, ...] = ()
 
     @property
@@ -219,19 +222,26 @@ def _stream_state(names: Names, key: str, found: Mapping[tuple[str, str], Any]) 
         length=int(info["length"]),
         added=int(info["entries-added"]),
         bytes=_number(found.get(("bytes", key))),
+        newest_ms=int(info["last-generated-id"].partition(b"-")[0]),
         groups=tuple(
-            _group(key, each, info["last-generated-id"])
-            for each in (groups if isinstance(groups, list) else ())
+            _group(key, each, info) for each in (groups if isinstance(groups, list) else ())
         ),
     )
 
 
-def _group(key: str, found: Mapping[str, Any], newest: bytes) -> ConsumerGroup:
+def _order(entry: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition(b"-")
+    return int(milliseconds), int(number)
+
+
+def _group(key: str, found: Mapping[str, Any], stream: Mapping[str, Any]) -> ConsumerGroup:
     delivered, lag = found["last-delivered-id"], found.get("lag")
+    newest = stream["last-entry"][0] if stream["last-entry"] else b"0-0"
+    some = int(_order(delivered) < _order(newest))  # trimmed and deleted entries wait for no group
     return ConsumerGroup(
         found["name"].decode(errors="replace"),
         key,
-        waiting=int(delivered != newest) if lag is None else int(lag),
+        waiting=some if lag is None else some * min(int(lag), int(stream["length"])),
         pending=int(found["pending"]),
         last_delivered=delivered.decode(),
     )

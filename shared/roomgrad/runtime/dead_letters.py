@@ -89,7 +89,7 @@ def dead_letter(
     )
     if root_id:
         for member in members:
-            _notify(commit, names, member, notice)
+            notify(commit, names, member, notice)
 
 
 class Quota:
@@ -149,7 +149,8 @@ def describe_sizes(fields: list[bytes]) -> dict[str, Any]:
     }
 
 
-def _notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
+def notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
+    """Stage the notice that a root is given up, for the inbox of a component."""
     inbox = inbox_stream(names, member)
     message = Message(
         inbox.room.name,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from roomgrad.codec import pack
 from roomgrad.names import GATEWAY, Names
 from roomgrad.runtime import runs
 from roomgrad.testing import running
@@ -142,8 +143,14 @@ def test_a_message_that_is_never_committed_is_found(
     client.set(names.alive("controlmodel~host~1~a"), "{}")
     client.xadd(key, {"m": "x"}, id=f"{old}-0")
     client.xreadgroup("controlmodel", "controlmodel~host~1~a", {key: ">"})
-    finding = only(examined(own_url))
-    assert (finding.about, finding.level) == ("oldest pending", WARNING)
+    finding = only(examined(own_url))  # nothing else goes on
+    assert (finding.about, finding.level) == ("controlmodel", PROBLEM)
+    assert re.search(
+        r"does not handle 1 in input .*nothing has moved for 3,[56]\d\d s", finding.found
+    )
+    client.xadd(names.stream(MODEL.name, FORWARD.value), {"m": "x"})
+    finding = next(each for each in bad(examined(own_url)) if each.about == "oldest pending")
+    assert finding.level is WARNING
     assert re.search(r"controlmodel in input DATA/FORWARD was given 3[56]\d\d s ago", finding.found)
 
 
@@ -191,12 +198,14 @@ def test_roots_that_nobody_works_on_are_found(
     client: redis.Redis, own_url: str, names: Names
 ) -> None:
     """Memory without a message that is under way."""
-    client.hset(names.memory("trainer"), "root", "{}")
+    client.hset(names.memory("trainer"), "root", pack({"ROOT_ID": "root-7"}))
     client.set(names.alive("controlmodel~host~1~a"), "{}")
     finding = only(examined(own_url))
-    assert (finding.about, finding.level) == ("trainer", WARNING)
-    assert "remembers 1 open roots" in finding.found
-    client.xadd(names.stream(*ASKED), {"m": "x"})
+    assert (finding.about, finding.level) == ("lost", WARNING)
+    assert "1 open roots, remembered by trainer, have no message under way" in finding.found
+    client.set(names.alive("trainer~host~1~a"), "{}")
+    assert only(examined(own_url)).level is PROBLEM
+    client.xadd(names.stream(*ASKED), {"ROOT_ID": "root-7", "m": "x"})
     assert not bad(examined(own_url))
 
 
