@@ -384,6 +384,9 @@ def listened(page_client: HttpClient, run: str) -> dict[str, str] | None:
 
 
 def test_the_melody_maker_is_shown_with_its_melodies(labelling: LabellingRun, visit: Open) -> None:
+    """Styled as the labelling page is, in both color schemes."""
+    from axe_playwright_python.sync_playwright import Axe
+
     labelling.learn()
     history(labelling)
     with serving(labelling.url, run=labelling.names.run) as site:
@@ -393,6 +396,21 @@ def test_the_melody_maker_is_shown_with_its_melodies(labelling: LabellingRun, vi
         says(page, "#histogram", "34")
         page.get_by_label("Play melody 1").click()
         assert page.get_by_label("Play melody 1").get_attribute("aria-pressed") == "true"
+        for scheme in ("dark", "light"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(Axe().run(page)) == [], scheme
+            unstyled = page.evaluate(UNSTYLED, "#melody-card")
+            assert unstyled == [], f"black, as without a style: {unstyled}"
+        sizes = (
+            "selector => parseFloat(getComputedStyle(document.querySelector(selector)).fontSize)"
+        )
+        assert page.evaluate(sizes, "#melody-facts dd") < page.evaluate(sizes, "#melody-title")
+
+
+# Shapes and texts of pictures, whose colors axe does not check. Black is what SVG begins with.
+UNSTYLED = """selector => [...document.querySelectorAll(`${selector} :is(svg text, svg rect)`)]
+    .filter((each) => getComputedStyle(each).fill === 'rgb(0, 0, 0)')
+    .map((each) => each.outerHTML)"""
 
 
 @pytest.mark.parametrize("size", [(390, 844), (820, 1180), DESK], ids=str)
