@@ -12,7 +12,7 @@ import orjson
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -20,7 +20,7 @@ from roomgrad import Message
 from roomgrad.errors import Rejected, format_value
 from roomgrad.redis.client import Client
 from roomgrad.web import serving
-from roomgrad.web.events import MOST_STREAMS, Events
+from roomgrad.web.changes import Changes
 from roomgrad.web.guard import refuse
 from roomgrad.web.store import Store
 from roomgrad_melody import questions
@@ -48,7 +48,7 @@ class Page:
 
     settings: LabellingSettings
     store: Store[Client]
-    events: Events
+    changes: Changes
     snapshot: Callable[[], bytes]
     """Reads the run and returns all that the page shows, as JSON."""
 
@@ -60,7 +60,7 @@ class Page:
         routes = [
             Route("/healthz", self.health),
             Route("/api/state", self.show_state),
-            Route("/api/events", self.show_events),
+            Route("/api/changes", self.show_changes),
             Route("/api/questions", self.take_questions, methods=["POST"]),
             Route("/api/answers", self.show_answers),
             Route("/api/answers", self.take_answer, methods=["POST"]),
@@ -81,12 +81,10 @@ class Page:
         snapshot = await self.store.ask(lambda _client: self.snapshot())
         return Response(snapshot, media_type="application/json")
 
-    async def show_events(self, request: Request) -> Response:
-        """Stream all that the page shows, again whenever it has changed."""
-        if self.events.listeners >= MOST_STREAMS:
-            return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
-        last_id = request.headers.get("last-event-id", "")
-        return StreamingResponse(self.events.stream(last_id), media_type="text/event-stream")
+    async def show_changes(self, request: Request) -> Response:
+        """Return all that the page shows if it has changed since the response that is named."""
+        news = self.changes.since(request.query_params.get("since", ""))
+        return Response(news, media_type="application/json")
 
     async def take_questions(self, request: Request) -> Response:
         """Lease questions to a rater; with `count` 0, release all that the rater holds."""

@@ -16,7 +16,7 @@ from roomgrad.redis.server import address
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.replica import Replica
 from roomgrad.web import serving
-from roomgrad.web.events import Events
+from roomgrad.web.changes import Changes
 from roomgrad.web.serving import LAST_RESORT_S, Listener
 from roomgrad.web.store import Store
 from roomgrad_melody.contract import LABELLING, MELODY
@@ -28,8 +28,8 @@ from .settings import PORT, LabellingSettings
 
 log = structlog.get_logger("roomgrad")
 
-REFRESH_S = 0.25  # the shortest time between two events
-READ_S = 1.0  # the longest time between two reads of the tables, also without a message
+REFRESH_S = 0.25  # the shortest time between two reads of the tables
+READ_S = 1.0  # the longest time between two reads, also without a message
 PATIENCE_S = 2.0
 STALLED_S = 10.0  # without a turn of the replica's loop, after which the page is not healthy
 
@@ -48,9 +48,9 @@ class LabellingServer:
         self.names = self._replica.names
         self._store = Store(self._client)
         self._reader = SnapshotReader(self.names, settings.sound)
-        self.events = Events(self._changed.set)
+        self.changes = Changes(self._changed.set)
         self.listener = Listener(settings, PORT)
-        self._page = Page(settings, self._store, self.events, self._snapshot, self._trouble)
+        self._page = Page(settings, self._store, self.changes, self._snapshot, self._trouble)
 
     @property
     def url(self) -> str:
@@ -72,7 +72,6 @@ class LabellingServer:
             return self._replica.run()
         finally:
             self._ending.set()
-            self.events.close()
             self._changed.set()
             self.listener.stop()
             publisher.join(LAST_RESORT_S)
@@ -94,17 +93,19 @@ class LabellingServer:
         )
 
     def _publish(self) -> None:
-        """Read the tables when a message came, once for all connected pages."""
+        """Read the tables when a message came, once for all pages that ask."""
         while not self._ending.is_set():
             self._changed.clear()
             try:
                 self._store.do(self._announce)
-                if self.events.listeners:
-                    self.events.publish(self._snapshot())
+                if self.changes.is_followed:
+                    self.changes.publish(self._snapshot())
+                else:
+                    self.changes.forget()
             except Unavailable as error:
                 self._announced = False
                 server = {"connected": False, "reason": str(error)}
-                self.events.publish(orjson.dumps({"server": server}))
+                self.changes.publish(orjson.dumps({"server": server}))
             except Exception as error:
                 log.error("the page could not be brought up to date", exc_info=error)
             self._ending.wait(REFRESH_S)

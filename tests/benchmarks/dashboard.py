@@ -3,7 +3,7 @@
     python -m tests.benchmarks.dashboard [--rounds 8] [--seconds 6] [--metrics] [--json]
 
 One training goes on all the time, on one server. The dashboard runs beside it, too; in every second
-window a client reads its events as a page does. The ratio is the median of the ratios of
+window a client asks for its changes as a page does. The ratio is the median of the ratios of
 neighbouring windows, so that a machine that gets slower meanwhile does not count.
 
 With --metrics it measures what Prometheus costs instead: the components serve metrics, which are
@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import redis
 from rich.console import Console
@@ -39,6 +40,7 @@ LEARNS = ("trainer", "controlmodel")
 MANY = 10**6
 SETTLING_S = 1.0  # until a new client is served, or a closed one is forgotten
 SCRAPE_S = 5.0
+PAGE_ASKS_S = 0.5  # as changes.js
 
 Watching = Callable[[], contextlib.AbstractContextManager[None]]
 
@@ -92,25 +94,25 @@ def rate(client: redis.Redis, seconds: float) -> float:
 
 @contextlib.contextmanager
 def listening(port: int) -> Iterator[None]:
-    """A client that reads the events as a page does."""
-    link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
-    link.request("GET", f"/api/events?run={RUN}", headers={"Host": f"127.0.0.1:{port}"})
-    answer = link.getresponse()
+    """Ask for the changes as a page does."""
     ended = threading.Event()
 
-    def read() -> None:
-        with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
-            while not ended.is_set():
-                answer.readline()
+    def ask() -> None:
+        since = ""
+        while not ended.wait(PAGE_ASKS_S):
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+                link.request("GET", f"/api/changes?{urlencode({'run': RUN, 'since': since})}")
+                since = json.loads(link.getresponse().read())["since"]
+            link.close()
 
-    thread = threading.Thread(target=read, daemon=True)
+    thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join(20)
-        link.close()
 
 
 @contextlib.contextmanager

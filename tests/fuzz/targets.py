@@ -33,8 +33,8 @@ from roomgrad.redis.client import Client
 from roomgrad.rooms import Text
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.notifications import Notifications
+from roomgrad.web.changes import Changes
 from roomgrad.web.connections import MOST_HEADER_BYTES
-from roomgrad.web.events import Events
 from roomgrad.web.guard import Guard
 from roomgrad.web.rates import Rates
 from roomgrad.web.store import Store
@@ -205,7 +205,7 @@ def _closed() -> Client:
     raise ServerError("there is none here")
 
 
-PAGE = Page(LabellingSettings(), Store(_closed), Events(lambda: None), lambda: b"{}", lambda: "")
+PAGE = Page(LabellingSettings(), Store(_closed), Changes(lambda: None), lambda: b"{}", lambda: "")
 GUARD = Guard(PAGE.app(), "", local=True)
 GUARD._requests = Rates(1e9, 10**9)  # all of them at once
 
@@ -219,7 +219,7 @@ def request(data: bytes) -> None:
         body = wire.next_event()
     except h11.RemoteProtocolError:
         return
-    if not isinstance(asked, h11.Request) or asked.target.startswith(b"/api/events"):
+    if not isinstance(asked, h11.Request):
         return
     LOOP.run_until_complete(_asked(asked, body.data if isinstance(body, h11.Data) else b""))
 

@@ -6,8 +6,10 @@ import contextlib
 import http.client
 import json
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 from roomgrad.web.serving import Listener
+from tests.waiting import until
 
 
 class Served(Protocol):
@@ -48,21 +50,11 @@ class HttpClient:
         status, _, found = self.ask("POST", path, text, {**own, **headers})
         return status, json.loads(found)
 
-    def listen(self, path: str, topic: str, last_id: str = "") -> dict[str, str]:
-        """Return the first event of a topic: its ID, data, and the topics before it."""
-        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        with contextlib.closing(link):
-            headers = {"Host": self.name, **({"Last-Event-ID": last_id} if last_id else {})}
-            link.request("GET", path, headers=headers)
-            found: dict[str, str] = {}
-            before: list[str] = []
-            for line in link.getresponse():
-                name, _, value = line.decode().rstrip("\n").partition(": ")
-                if name:
-                    found[name] = value
-                elif found.get("event") == topic:
-                    return {**found, "before": " ".join(before)}
-                else:
-                    before += [found["event"]] if "event" in found else []
-                    found = {}
-        raise AssertionError(f"no event {topic} came")
+    def changes(self, topic: str, run: str = "", since: str = "") -> dict[str, Any]:
+        """Wait for a response that holds a topic; return it."""
+
+        def read() -> dict[str, Any] | None:
+            _, found = self.get(f"/api/changes?{urlencode({'run': run, 'since': since})}")
+            return found if topic in found["topics"] else None
+
+        return until(read)

@@ -264,9 +264,9 @@ def test_a_method_is_what_the_request_says(page: str, page_client: HttpClient, n
 
 @pytest.mark.parametrize("where", ["cross-site", "same-site"])
 def test_other_sites_cannot_even_ask(page: str, page_client: HttpClient, where: str) -> None:
-    """A picture or a script of theirs would hold a connection; a link to the page is a link."""
+    """Not by a picture or a script; a link to the page is a link."""
     foreign = {"Sec-Fetch-Site": where, "Sec-Fetch-Mode": "no-cors"}
-    for path in (API[page], "/api/events?run=x", "/static/app.js"):
+    for path in (API[page], "/api/changes?run=x", "/static/app.js"):
         assert page_client.ask("GET", path, headers=foreign)[0] == 403
     link = {"Sec-Fetch-Site": where, "Sec-Fetch-Mode": "navigate"}
     assert page_client.ask("GET", "/", headers=link)[0] == 200
@@ -306,7 +306,7 @@ def test_nothing_of_a_request_gets_into_the_headers(page: str, page_client: Http
     """No line of one's own: in the address, in a name, in what is asked for again."""
     evil = "%0d%0aSet-Cookie:%20evil=1"
     paths = [f"/?token=x{evil}", f"/static/x{evil}", f"{API[page]}/{evil}", f"/static{evil}"]
-    paths += [f"/api/melodies/{'01' * 64}.mid{evil}", f"/api/events?run=x{evil}&run="]
+    paths += [f"/api/melodies/{'01' * 64}.mid{evil}", f"/api/changes?run=x{evil}&run="]
     for path in paths[:-1]:
         _, headers, _ = page_client.ask("GET", path)
         assert "set-cookie" not in headers
@@ -398,20 +398,14 @@ def test_an_upgrade_is_a_request_like_any_other(page_client: HttpClient) -> None
 def test_who_is_too_slow_is_left(
     page: str, labelling: LabellingRun, server_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With half a header, half a body, or nothing at all; who listens may be silent for longer."""
+    """With half a header, half a body, or nothing at all."""
     monkeypatch.setattr(connections, "REQUEST_S", 0.2)
     with site(page, labelling, server_url) as made:
         page_client = HttpClient(made)
         post = head(page_client, "Content-Length: 100", first="POST /api/breeding HTTP/1.1")
-        with socket.create_connection(("127.0.0.1", page_client.port), 10) as link:
-            link.sendall(
-                head(page_client, first=f"GET /api/events?run={labelling.names.run} HTTP/1.1")
-            )
-            assert b"text/event-stream" in link.recv(4096)
-            for data in (b"", b"GET / HT", head(page_client)[:-2], post, post + b"{"):
-                answer = sent(page_client, data)
-                assert answer == b"" or answer.startswith(b"HTTP/1.1 403")
-            assert link.recv(4096)  # an event, or the sign of life
+        for data in (b"", b"GET / HT", head(page_client)[:-2], post, post + b"{"):
+            answer = sent(page_client, data)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 403")
         assert page_client.ask("GET", "/")[0] == 200
 
 
@@ -580,9 +574,9 @@ def labels(labelling: LabellingRun, server_url: str) -> Iterator[HttpClient]:
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/api/events", 422),
-        ("/api/events?run=", 422),
-        ("/api/events?run=" + "x" * 201, 422),
+        ("/api/changes", 422),
+        ("/api/changes?run=", 422),
+        ("/api/changes?run=" + "x" * 201, 422),
         ("/api/training?run=" + "x" * 201, 422),
         ("/api/training?run=%ff%00%2a", 200),
         ("/api/roots/x", 422),
@@ -610,13 +604,8 @@ def board(labelling: LabellingRun, server_url: str) -> Iterator[HttpClient]:
 def test_what_was_seen_last_is_any_text(
     page: str, labelling: LabellingRun, page_client: HttpClient
 ) -> None:
-    """Of an event that there never was, everything is new."""
-    topic = "state" if page == "labelling" else "server"
-    instance = page_client.listen(f"/api/events?run={labelling.names.run}", topic)["id"].partition(
-        "-"
-    )[0]
-    for last in (f"{instance}-" + "9" * 5000, f"{instance}-\xb2", "-", "x" * 1000):
-        assert (
-            page_client.listen(f"/api/events?run={labelling.names.run}", topic, last)["event"]
-            == topic
-        )
+    """Of a mark that there never was, everything is new."""
+    topic, run = "state" if page == "labelling" else "server", labelling.names.run
+    instance = page_client.changes(topic, run)["since"].partition("-")[0]
+    for mark in (f"{instance}-" + "9" * 5000, f"{instance}-\xb2", "-", "x" * 1000):
+        assert topic in page_client.changes(topic, run, mark)["topics"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.rooms import MessageType
 from roomgrad.testing import running, throwaway_server
-from roomgrad.web.dashboard import page, watch
+from roomgrad.web import changes
+from roomgrad.web.dashboard import page
 from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
 from roomgrad_trebuchet.contract import MODEL, TREBUCHET
@@ -266,20 +266,18 @@ def test_what_was_given_up_is_shown_with_its_reason(
     says(page, "#dead-title", "Dead letters: 1")
 
 
-def test_a_page_that_comes_back_gets_only_what_is_new(dashboard: DashboardServer) -> None:
-    """By the last event that it names; a number of another process means nothing."""
+def test_a_page_gets_only_what_has_changed(dashboard: DashboardServer) -> None:
+    """By the mark of the response before; a mark of another process means nothing."""
     page_client = HttpClient(dashboard)
-    first = page_client.listen("/api/events?run=trebuchet", "server")
-    events = dashboard.page.watches["trebuchet"].events
-    instance, _, number = first["id"].partition("-")
+    first = page_client.changes("server", "trebuchet")
+    instance, _, number = first["since"].partition("-")
     assert int(number) > 0
-    until(lambda: events.number > int(number))
-    again = page_client.listen("/api/events?run=trebuchet", "graph", last_id=first["id"])
-    assert again["id"].startswith(instance)
-    assert int(again["id"].partition("-")[2]) > int(number)
-    assert "server" not in again["before"], "it has not changed"
-    fresh = page_client.listen("/api/events?run=trebuchet", "server", last_id="ffffffff-999999")
-    assert json.loads(fresh["data"])["connected"] is True
+    again = page_client.changes("graph", "trebuchet", first["since"])
+    assert again["since"].startswith(instance)
+    assert int(again["since"].partition("-")[2]) > int(number)
+    assert "server" not in again["topics"], "it has not changed"
+    fresh = page_client.changes("server", "trebuchet", "ffffffff-999999")
+    assert fresh["topics"]["server"]["connected"] is True
 
 
 def test_it_says_that_the_server_is_away_and_goes_on(own_server: OwnServer, visit: Open) -> None:
@@ -359,12 +357,12 @@ def test_runs_that_nobody_watches_any_more_make_room(
     dashboard: DashboardServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever names visitors try: what nobody looks at is forgotten."""
-    monkeypatch.setattr(watch, "LINGER_S", 0.0)
+    monkeypatch.setattr(changes, "FOLLOWED_S", 0.3)
     monkeypatch.setattr(page, "MOST_WATCHED", 3)
     page_client = HttpClient(dashboard)
     for number in range(8):
         found = until(lambda n=number: listened(page_client, f"nothing{n}"))
-        assert json.loads(found["data"])["connected"] is True
+        assert found["topics"]["server"]["connected"] is True
         assert page_client.get(f"/api/training?run=nothing{number}")[0] == 200
     assert len(dashboard.page.watches) <= 3
     assert len(dashboard.page.curves) <= 3
@@ -373,14 +371,12 @@ def test_runs_that_nobody_watches_any_more_make_room(
     )
 
 
-def listened(page_client: HttpClient, run: str) -> dict[str, str] | None:
-    """The first event of a run; None while too many are watched."""
+def listened(page_client: HttpClient, run: str) -> dict[str, Any] | None:
+    """Return the first changes of a run; None while too many are watched."""
     if page_client.get(f"/api/roots/x?run={run}")[0] != 404:
         return None
-    try:
-        return page_client.listen(f"/api/events?run={run}", "server")
-    except AssertionError:
-        return None
+    status, found = page_client.get(f"/api/changes?run={run}")
+    return found if status == 200 and "server" in found["topics"] else None
 
 
 def test_the_melody_maker_is_shown_with_its_melodies(labelling: LabellingRun, visit: Open) -> None:

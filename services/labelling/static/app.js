@@ -1,12 +1,12 @@
 // Creates the parts of the page and connects them.
 
-import { Problem, ask } from "/shared/api.js";
+import { Problem, ask } from "../shared/api.js";
 import { Dashboard } from "./dashboard.js";
-import { Events } from "./events.js";
-import { isForgetful, recall, remember } from "/shared/kept.js";
+import { follow } from "../shared/changes.js";
+import { isForgetful, recall, remember } from "../shared/kept.js";
 import { listen } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { Player } from "/panels/melody/player.js";
+import { Player } from "../panels/melody/player.js";
 import { Recent } from "./recent.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
@@ -92,7 +92,7 @@ const actions = {
 
 async function breed(command) {
   try {
-    await ask("/api/breeding", { command });
+    await ask("api/breeding", { command });
     stage.say(command === "START" ? "Breeding goes on." : "Breeding stops.");
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
@@ -152,7 +152,7 @@ async function begin() {
 
 async function refusal(name) {
   const refused = (problem) => (problem.status === 422 ? problem.message : "");
-  return ask(`/api/answers?${new URLSearchParams({ rater: name })}`).then(() => "", refused);
+  return ask(`api/answers?${new URLSearchParams({ rater: name })}`).then(() => "", refused);
 }
 
 function askName(reason = "") {
@@ -240,4 +240,4 @@ function beat() {
 setTimeout(beat, 5000);
 setInterval(() => session.look(), LOOK_MS);
 outbox.send();
-new Events({ onState, onConnection });
+follow("api/changes", {}, { state: onState }, onConnection);

@@ -1,9 +1,9 @@
-// The cards on progress, learning and breeding. All data comes with the events.
+// The cards on progress, learning and breeding. All data comes with the state of the run.
 
-import { drawGenerations, drawHistogram } from "/panels/melody/charts.js";
-import { drawChart, short } from "/shared/chart.js";
-import { smallRoll } from "/panels/melody/roll.js";
-import { html } from "/shared/svg.js";
+import { drawGenerations, drawHistogram } from "../panels/melody/charts.js";
+import { drawChart, short } from "../shared/chart.js";
+import { smallRoll } from "../panels/melody/roll.js";
+import { html } from "../shared/svg.js";
 
 const find = (id) => document.getElementById(id);
 const put = (id, text) => {
@@ -105,7 +105,7 @@ export class Dashboard {
     play.setAttribute("aria-label", `Play melody ${place}`);
     play.addEventListener("click", () => this.actions.onPlay(`best:${melody}`, notes));
     const link = (kind) => {
-      const href = `/api/melodies/${melody}.${kind}`;
+      const href = `api/melodies/${melody}.${kind}`;
       const name = kind === "mid" ? "MIDI" : "WAV";
       return html("a", { href, download: "", "aria-label": `Melody ${place} as ${name}` }, name);
     };

@@ -2,8 +2,8 @@
 // reload or an outage loses none; an answer that is sent again under its ID counts once. Where the
 // browser stores nothing, closing the page would lose them, so it asks first.
 
-import { Problem, ask } from "/shared/api.js";
-import { isForgetful, recallItems, remember } from "/shared/kept.js";
+import { Problem, ask } from "../shared/api.js";
+import { isForgetful, recallItems, remember } from "../shared/kept.js";
 
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
 
@@ -50,7 +50,7 @@ export class Outbox {
     this.sending = true;
     const { rater, melody, root, rating, plays, id } = answer;
     try {
-      const given = await ask("/api/answers", { rater, melody, root, rating, plays, id });
+      const given = await ask("api/answers", { rater, melody, root, rating, plays, id });
       this.failures = 0;
       this.#done(answer);
       this.onWaiting("");

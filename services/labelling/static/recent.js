@@ -1,7 +1,7 @@
 // The last ratings: each can be played, changed and taken back.
 
-import { smallRoll } from "/panels/melody/roll.js";
-import { html } from "/shared/svg.js";
+import { smallRoll } from "../panels/melody/roll.js";
+import { html } from "../shared/svg.js";
 
 const find = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
 // What a person rates: the current melody, the next one, and the answers given. It has no elements;
 // it calls `view`.
 
-import { Problem, ask, newId } from "/shared/api.js";
+import { Problem, ask, newId } from "../shared/api.js";
 
 const AHEAD = 2; // questions that are held: the one that is shown, and the next
 const REMEMBERED = 10; // answers
@@ -42,7 +42,7 @@ export class Session {
       this.queue = [];
       this.times = [];
       this.#show();
-      await ask("/api/questions", { rater: former, count: 0 }).catch(() => {});
+      await ask("api/questions", { rater: former, count: 0 }).catch(() => {});
     }
     await Promise.all([this.loadAnswers(), this.fill()]);
   }
@@ -51,7 +51,7 @@ export class Session {
   async loadAnswers() {
     const { saves } = this;
     try {
-      const { answers } = await ask(`/api/answers?rater=${encodeURIComponent(this.rater)}`);
+      const { answers } = await ask(`api/answers?rater=${encodeURIComponent(this.rater)}`);
       // Answers that were saved in between are in neither list.
       if (saves !== this.saves) return this.loadAnswers();
       this.answers = answers.map((each) => ({ ...each, at: each.at * 1000, state: "old" }));
@@ -79,7 +79,7 @@ export class Session {
     const { skipped } = this;
     const began = Date.now();
     try {
-      const { questions } = await ask("/api/questions", { rater, count: AHEAD, skipped, without });
+      const { questions } = await ask("api/questions", { rater, count: AHEAD, skipped, without });
       if (rater === this.rater) this.#take(questions, began);
     } catch (problem) {
       this.#failed(problem);
@@ -121,7 +121,7 @@ export class Session {
     if (this.state.questions.open) this.fill();
     else if (this.state.learning?.asked && now - this.begged > ASK_PAUSE) {
       this.begged = now;
-      ask("/api/breeding", { command: "ASK" }).catch(() => {});
+      ask("api/breeding", { command: "ASK" }).catch(() => {});
     }
   }
 

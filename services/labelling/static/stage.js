@@ -1,7 +1,7 @@
 // The card with the melody: its piano roll, its buttons, its messages.
 
-import { drawRoll, inWords, movePlayhead } from "/panels/melody/roll.js";
-import { html, svg } from "/shared/svg.js";
+import { drawRoll, inWords, movePlayhead } from "../panels/melody/roll.js";
+import { html, svg } from "../shared/svg.js";
 
 const WORDS = ["noise", "poor", "so-so", "fine", "good", "lovely"];
 

@@ -1,7 +1,7 @@
 // Charts of ratings in SVG, each with a text for screen readers.
 
-import { drawChart } from "/shared/chart.js";
-import { svg } from "/shared/svg.js";
+import { drawChart } from "../../shared/chart.js";
+import { svg } from "../../shared/svg.js";
 
 // Draws bars for the ratings 0 to 5. counts: how often each was given.
 export function drawHistogram(picture, counts) {

@@ -1,8 +1,8 @@
 // The melody maker's card on the dashboard: what the network has learned to like.
 
-import { drawChart, short } from "/shared/chart.js";
-import { showFacts } from "/shared/facts.js";
-import { html, svg } from "/shared/svg.js";
+import { drawChart, short } from "../../shared/chart.js";
+import { showFacts } from "../../shared/facts.js";
+import { html, svg } from "../../shared/svg.js";
 import { drawGenerations, drawHistogram } from "./charts.js";
 import { Player } from "./player.js";
 import { smallRoll } from "./roll.js";

@@ -1,6 +1,6 @@
 // A melody as a piano roll of 8 bars, and as text for screen readers.
 
-import { svg } from "/shared/svg.js";
+import { svg } from "../../shared/svg.js";
 
 const NAMES = ["C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B"];
 const SPOKEN = NAMES.map((name) => name.replace("♯", " sharp"));

@@ -1,8 +1,8 @@
 // The trebuchet's card on the dashboard: its ledger, and the last batch as it was shot.
 
-import { short } from "/shared/chart.js";
-import { showFacts } from "/shared/facts.js";
-import { html, svg } from "/shared/svg.js";
+import { short } from "../../shared/chart.js";
+import { showFacts } from "../../shared/facts.js";
+import { html, svg } from "../../shared/svg.js";
 import { Shots } from "./shots.js";
 
 export default function panel(element) {

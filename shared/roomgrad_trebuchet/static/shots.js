@@ -1,6 +1,6 @@
 // The last shots: their trajectories and targets, and the trebuchet that throws the first.
 
-import { svg } from "/shared/svg.js";
+import { svg } from "../../shared/svg.js";
 
 const WIDTH = 640;
 const HIGH = 300;

@@ -7,16 +7,14 @@ import io
 import json
 import re
 import secrets
-import socket
 import wave
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from roomgrad.web import changes
 from roomgrad_melody.genome import from_text
-from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
 from tests.pages.http_client import HttpClient
@@ -243,26 +241,30 @@ def test_health_says_whether_it_hears_the_server(shared_page_client: HttpClient)
     assert shared_page_client.get("/healthz") == (200, {"well": True})
 
 
-# news
+# changes
 
 
-def events(site: LabellingServer) -> Iterator[dict[str, str]]:
-    """The events of a page, as they come; comments have only an empty name."""
-    host, port = site.listener.socket.getsockname()[:2]
-    with socket.create_connection((host, port), timeout=20) as link:
-        link.sendall(f"GET /api/events HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-        data = b""
-        while chunk := link.recv(65536):
-            data += chunk
-            for block in re.findall(rb"event: state\ndata: (.*)\n\n", data):
-                yield json.loads(block)
-            data = data[data.rfind(b"\n\n") + 2 :] if b"\n\n" in data else data
-
-
-def test_events_come_when_something_changes(labelling: LabellingRun) -> None:
-    """Each is the whole state; the first one comes at once."""
-    stream = events(labelling.page())
-    assert next(stream)["learning"] is None
+def test_a_change_is_seen_by_the_next_request(labelling: LabellingRun) -> None:
+    """Each response holds the whole state, and nothing if it is the same as before."""
+    page_client = HttpClient(labelling.page())
+    first = page_client.changes("state")
+    assert first["topics"]["state"]["learning"] is None
+    assert page_client.get(f"/api/changes?since={first['since']}")[1] == {**first, "topics": {}}
     history(labelling)
-    caller_sees = until(lambda: next(stream)["learning"])
-    assert caller_sees["labels"] == 120
+    later = page_client.changes("state", since=first["since"])
+    learning = until(lambda: page_client.changes("state")["topics"]["state"]["learning"])
+    assert learning["labels"] == 120
+    assert later["since"] != first["since"]
+
+
+def test_the_run_is_read_only_while_a_page_asks(
+    labelling: LabellingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that comes back sees nothing old."""
+    monkeypatch.setattr(changes, "FOLLOWED_S", 0.5)
+    site = labelling.page()
+    page_client = HttpClient(site)
+    first = page_client.changes("state")
+    until(lambda: not site.changes.holds_states)
+    again = page_client.changes("state", since=first["since"])
+    assert again["topics"]["state"] == first["topics"]["state"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import redis
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from roomgrad.errors import RoomgradError, Unavailable
@@ -25,7 +24,6 @@ from roomgrad.names import Names
 from roomgrad.web import serving
 from roomgrad.web.dashboard import panels
 from roomgrad.web.dashboard.watch import Watch
-from roomgrad.web.events import MOST_STREAMS
 from roomgrad.web.guard import refuse
 from roomgrad.web.store import Store
 
@@ -57,7 +55,7 @@ class Page:
         routes = [
             Route("/healthz", self.health),
             Route("/api/runs", self.show_runs),
-            Route("/api/events", self.show_events),
+            Route("/api/changes", self.show_changes),
             Route("/api/training", self.show_training),
             Route("/api/roots/{root}", self.show_root),
             *serving.files(STATIC),
@@ -66,7 +64,7 @@ class Page:
         return Starlette(routes=routes, exception_handlers=serving.EXCEPTION_HANDLERS)
 
     async def health(self, _request: Request) -> Response:
-        """Return 200: the page works. Its events tell whether the Redis server does."""
+        """Return 200: the page works. Its changes tell whether the Redis server does."""
         return JSONResponse({"well": True})
 
     async def show_runs(self, request: Request) -> Response:
@@ -76,25 +74,16 @@ class Page:
         first = first or await self.store("").ask(newest_run)
         return JSONResponse({"runs": sorted({*runs, *filter(None, [self.run])}), "first": first})
 
-    async def show_events(self, request: Request) -> Response:
-        """Stream what is new in a run."""
+    async def show_changes(self, request: Request) -> Response:
+        """Return what has changed in a run since the response that is named."""
         names = _names(request)
-        if sum(each.events.listeners for each in self.watches.values()) >= MOST_STREAMS:
-            return refuse(503, f"{MOST_STREAMS} pages are connected, more are too many")
         self.watches = {run: each for run, each in self.watches.items() if not each.is_idle}
         if names.run not in self.watches and len(self.watches) >= MOST_WATCHED:
             return refuse(503, f"{MOST_WATCHED} runs are watched, more are too many")
-        last_id = request.headers.get("last-event-id", "")
-        return StreamingResponse(self._events(names, last_id), media_type="text/event-stream")
-
-    async def _events(self, names: Names, last_id: str) -> AsyncIterator[bytes]:
-        # Nothing is awaited between the choice of a watch and its first stream: another request
-        # would take the watch for idle and drop it.
         watch = self.watches.get(names.run) or self.watch(names)
         self.watches[names.run] = watch
-        async with aclosing(watch.events.stream(last_id)) as events:
-            async for event in events:
-                yield event
+        news = watch.changes.since(request.query_params.get("since", ""))
+        return Response(news, media_type="application/json")
 
     async def show_training(self, request: Request) -> Response:
         """Return the curves of any run, to be drawn over those of another one."""
@@ -123,7 +112,7 @@ class Page:
             raise HTTPException(404, str(error)) from error
 
     def close(self) -> None:
-        """End all streams."""
+        """End all threads."""
         for watch in self.watches.values():
             watch.stop()
 

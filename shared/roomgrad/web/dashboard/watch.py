@@ -20,23 +20,22 @@ from roomgrad.inspect.progress import ProgressReader
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
+from roomgrad.web.changes import Changes
 from roomgrad.web.dashboard.panels import Panel, panel_of
-from roomgrad.web.events import Events
 from roomgrad.web.store import Store
 
 log = structlog.get_logger("roomgrad")
 
 SLOW = 4  # reads per read of what changes slowly or needs a scan of all keys
 CURVES = 2  # reads per read of curves and panel
-LINGER_S = 5.0  # after the last page has left, so that a reload finds the run still watched
 
 
 class Watch:
-    """Publishes the topics of a run as events, by a thread that runs while pages listen."""
+    """Publishes the topics of a run, by a thread that runs while pages ask for them."""
 
     def __init__(self, names: Names, store: Store[redis.Redis], every_s: float) -> None:
         self.names = names
-        self.events = Events(self._start)
+        self.changes = Changes(self._start)
         self._store = store
         self._every_s = every_s
         self._ending = threading.Event()
@@ -45,13 +44,12 @@ class Watch:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no page listens, and the thread has ended."""
-        return self._thread is None and not self.events.listeners
+        """Whether no page asks, and the thread has ended."""
+        return self._thread is None and not self.changes.is_followed
 
     def stop(self) -> None:
-        """End all streams."""
+        """End the thread."""
         self._ending.set()
-        self.events.close()
 
     def _start(self) -> None:
         with self._lock:
@@ -62,18 +60,16 @@ class Watch:
 
     def _end_if_unwatched(self) -> bool:
         with self._lock:
-            if not self.events.listeners:
+            if not self.changes.is_followed:
                 self._thread = None
+                self.changes.forget()
             return self._thread is None
 
     def _run(self) -> None:
-        watched_at = time.monotonic()
         reader = RunReader(self.names)
         while not self._ending.is_set():
             began = time.monotonic()
-            if self.events.listeners:
-                watched_at = began
-            elif began - watched_at > LINGER_S and self._end_if_unwatched():
+            if self._end_if_unwatched():
                 return
             try:
                 for topic, found in self._store.do(reader.read).items():
@@ -86,7 +82,7 @@ class Watch:
             self._ending.wait(max(0.05, self._every_s - (time.monotonic() - began)))
 
     def _publish(self, topic: str, found: Any) -> None:
-        self.events.publish(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), topic)
+        self.changes.publish(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), topic)
 
 
 class RunReader:

@@ -1,9 +1,10 @@
-// Puts the dashboard together. All data comes with the events of one run.
+// Puts the dashboard together. All data comes with the changes of one run.
 
-import { ask } from "/shared/api.js";
-import { drawChart, short } from "/shared/chart.js";
-import { recall, remember } from "/shared/kept.js";
-import { html, svg } from "/shared/svg.js";
+import { ask } from "../shared/api.js";
+import { follow } from "../shared/changes.js";
+import { drawChart, short } from "../shared/chart.js";
+import { recall, remember } from "../shared/kept.js";
+import { html, svg } from "../shared/svg.js";
 import { Graph, inWords } from "./graph.js";
 import { duration, showProgress } from "./progress.js";
 import { Roots, showDead } from "./roots.js";
@@ -16,7 +17,7 @@ const OVERLAY_MS = 3000;
 const RUNS_MS = 5000;
 
 let run = "";
-let source = null;
+let unfollow = () => {};
 let training = null;
 let panel = null; // {system, shown}: shown is a promise of what panel.js returns
 const others = new Map(); // by run: its curves, drawn over those of this one
@@ -52,16 +53,9 @@ const shows = {
 };
 
 function listen() {
-  source?.close();
-  const from = new EventSource(`/api/events?${new URLSearchParams({ run })}`);
-  source = from;
-  for (const [topic, show] of Object.entries(shows)) {
-    from.addEventListener(topic, (event) => show(JSON.parse(event.data)));
-  }
-  from.addEventListener("error", () => {
-    showConnection("lost", "reconnecting");
-    // The browser comes back by itself, with the last event it got, unless it was refused.
-    if (from.readyState === EventSource.CLOSED && from === source) setTimeout(listen, 1000);
+  unfollow();
+  unfollow = follow("api/changes", { run }, shows, (connected) => {
+    if (!connected) showConnection("lost", "reconnecting");
   });
 }
 
@@ -77,7 +71,7 @@ function loadPanel(system) {
   find("panel").replaceChildren();
   panel = null;
   if (!system) return;
-  const shown = import(`/panels/${encodeURIComponent(system)}/panel.js`)
+  const shown = import(`../panels/${encodeURIComponent(system)}/panel.js`)
     .then(({ default: create }) => (panel?.shown === shown ? create(find("panel")) : null));
   panel = { system, shown };
 }
@@ -109,7 +103,7 @@ function drawTraining() {
 async function overlay() {
   for (const name of others.keys()) {
     try {
-      others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
+      others.set(name, await ask(`api/training?${new URLSearchParams({ run: name })}`));
     } catch {
       // The next round asks again, and the badge shows that the server is unavailable.
     }
@@ -119,7 +113,7 @@ async function overlay() {
 }
 
 async function choose(name, checked) {
-  if (checked) others.set(name, await ask(`/api/training?${new URLSearchParams({ run: name })}`));
+  if (checked) others.set(name, await ask(`api/training?${new URLSearchParams({ run: name })}`));
   else others.delete(name);
   if (training) drawTraining();
 }
@@ -175,7 +169,7 @@ function showReplicas(replicas) {
 
 async function loadRuns() {
   try {
-    const { runs, first } = await ask(`/api/runs?${new URLSearchParams({ shown: run })}`);
+    const { runs, first } = await ask(`api/runs?${new URLSearchParams({ shown: run })}`);
     const asked = new URLSearchParams(location.hash.slice(1)).get("run");
     if (!run) chooseRun(runs.includes(asked) ? asked : first);
     const names = runs.join();

@@ -1,7 +1,7 @@
 // The graph as a circle, in the order in which messages pass; pulses move along its edges.
 
-import { short } from "/shared/chart.js";
-import { svg } from "/shared/svg.js";
+import { short } from "../shared/chart.js";
+import { svg } from "../shared/svg.js";
 
 const WIDTH = 960;
 const HIGH = 520;

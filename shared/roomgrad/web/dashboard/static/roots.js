@@ -1,7 +1,7 @@
 // The newest roots, the trace of one of them, and the dead letters.
 
-import { ask } from "/shared/api.js";
-import { html, svg } from "/shared/svg.js";
+import { ask } from "../shared/api.js";
+import { html, svg } from "../shared/svg.js";
 
 const find = (id) => document.getElementById(id);
 
@@ -32,7 +32,7 @@ export class Roots {
     if (!find("trace").open) find("trace").showModal();
     try {
       const query = new URLSearchParams({ run: this.run() });
-      draw(await ask(`/api/roots/${encodeURIComponent(root)}?${query}`));
+      draw(await ask(`api/roots/${encodeURIComponent(root)}?${query}`));
     } catch (problem) {
       find("trace-words").textContent = problem.message;
     }
