@@ -1,1 +1,1 @@
-"""What all pages share: access checks, events, the web server, and common styles and scripts."""
+"""What all pages share: access checks, changes, the web server, and common styles and scripts."""

@@ -1,7 +1,7 @@
 // How far the run is: figures that any system has.
 
-import { short } from "/shared/chart.js";
-import { showFacts } from "/shared/facts.js";
+import { short } from "../shared/chart.js";
+import { showFacts } from "../shared/facts.js";
 
 const find = (id) => document.getElementById(id);
 const UNITS = [[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
