@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from roomgrad import exact_json
 from roomgrad.codec import array_from, from_body, not_json, parse_body
 from roomgrad.display import is_displayable
 from roomgrad.errors import DecodeError, format_value
@@ -32,7 +33,7 @@ def parse(text: bytes, encoding: str) -> dict[str, Any]:
     """Return a body as a dict. Raises DecodeError if it is not a JSON object."""
     try:
         plain = text if encoding == UTF_8 else text.decode(encoding)
-        body = orjson.loads(plain)
+        body = exact_json.loads(plain)
     except UnicodeDecodeError as error:
         raise DecodeError(f"not {encoding}: {error.reason} at byte {error.start}", text) from error
     except orjson.JSONDecodeError as error:
@@ -157,11 +158,11 @@ def notification_of(payload: bytes) -> Notification:
 
 
 def encode(body: Mapping[str, Any], encoding: str) -> bytes:
-    """Return a body as bytes for clients of this encoding."""
-    text = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    """Return a body as bytes for clients of this encoding; NaN and infinity are null for them."""
+    text = exact_json.dumps(body, nulls=True)
     if encoding == UTF_8:
         return text
-    return json.dumps(orjson.loads(text)).encode(encoding)  # escapes all that is not ASCII
+    return json.dumps(exact_json.loads(text)).encode(encoding)  # escapes all that is not ASCII
 
 
 def refusal(sender: str, reason: str, answered: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 
 import numpy as np
 
+from roomgrad import exact_json
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import address
@@ -41,7 +41,7 @@ def _one(client: Client, settings: InferenceSettings) -> int:
     pairs = np.array([[settings.wind, settings.target]], dtype=np.float32)
     shots = shoot.ask(client, pairs, timeout_s=settings.timeout_s)
     answer = {"wind": settings.wind, "target": settings.target, **shots.row(0)}
-    print(json.dumps(answer) if settings.json else _sentence(answer))
+    print(_json(answer) if settings.json else _sentence(answer))
     return 0
 
 
@@ -51,10 +51,14 @@ def _csv(client: Client, settings: InferenceSettings) -> int:
     if settings.json:
         results = [each.row(index) for each in shots for index in range(len(each.wind))]
         both = zip(given.pairs.tolist(), results, strict=True)
-        print(json.dumps([{"wind": wind, "target": target, **row} for (wind, target), row in both]))
+        print(_json([{"wind": wind, "target": target, **row} for (wind, target), row in both]))
     else:
         table.write(given, shots, sys.stdout)
     return 0
+
+
+def _json(found: object) -> str:
+    return exact_json.dumps(found, nulls=True).decode()
 
 
 def _sentence(answer: dict[str, float | int | None]) -> str:

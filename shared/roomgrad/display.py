@@ -1,4 +1,4 @@
-"""What may be shown in a line among other texts: names of people and of clients, and objects.
+"""What may be shown in a line among other texts: names of people and of clients, numbers, objects.
 
 `str.isprintable` is too strict for names: it refuses the joiners that Persian, Hindi and emoji are
 written with, the no-break space, and letters that are newer than this Python.
@@ -6,6 +6,7 @@ written with, the no-break space, and letters that are newer than this Python.
 
 from __future__ import annotations
 
+import math
 import reprlib
 import unicodedata
 from dataclasses import MISSING, Field, fields
@@ -80,3 +81,10 @@ def _is_default(instance: Any, field: Field[Any]) -> bool:
     if field.default_factory is not MISSING:
         return bool(value == field.default_factory())
     return value is field.default
+
+
+def format_number(value: float) -> str:
+    """Return a number with two decimal places; in words if it is none, or infinite."""
+    if math.isnan(value):
+        return "not a number"
+    return f"{value:,.2f}" if math.isfinite(value) else f"{'minus ' * (value < 0)}infinity"

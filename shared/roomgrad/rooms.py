@@ -125,6 +125,8 @@ class Array:
             value = _nulls_as_nan(value, len(self.shape))
         try:
             given = np.array(value)
+            if given.dtype.kind == "O" and all(type(each) in (int, float) for each in given.flat):
+                given = given.astype("<f8")  # integers of more than 64 bits
             if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
                 raise TypeError(f"{given.dtype} is not {self.dtype}")  # neither texts nor fractions
             with np.errstate(over="ignore"):  # `check` refuses infinity

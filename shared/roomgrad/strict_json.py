@@ -7,13 +7,15 @@ from typing import Any
 
 import orjson
 
+from roomgrad import exact_json
+
 
 def loads(text: bytes | str) -> Any:
     """Return the value of a text.
 
     Raises orjson.JSONDecodeError, a ValueError, if it is no JSON or an object has a key twice.
     """
-    found = orjson.loads(text)  # which is strict, and knows no NaN
+    found = exact_json.loads(text)  # which is strict, and knows no NaN
     try:
         json.loads(text, object_pairs_hook=unique)
     except RecursionError as error:

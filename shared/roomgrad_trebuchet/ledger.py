@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import redis
 
+from roomgrad import exact_json
+from roomgrad.display import format_number
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
@@ -74,7 +75,7 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
         return None
     details = []
     if now.newest is not None:
-        details.append(f"loss {now.newest.loss:,.2f}")
+        details.append(f"loss {format_number(now.newest.loss)}")
         if not math.isnan(now.newest.miss_m):
             details.append(f"mean miss {now.newest.miss_m:.2f} m")
     return Progress(
@@ -115,5 +116,10 @@ def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
 
 
 def _loss(value: bytes | str) -> Loss:
-    fields = json.loads(value)
-    return Loss(int(fields["step"]), float(fields["loss"]), float(fields.get("miss_m", math.nan)))
+    fields = exact_json.loads(value)
+    return Loss(int(fields["step"]), _number(fields["loss"]), _number(fields.get("miss_m")))
+
+
+def _number(value: float | None) -> float:
+    """Return a number; NaN for null, as which other programs write it."""
+    return math.nan if value is None else float(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from roomgrad import exact_json
 from roomgrad.cli import output
 from roomgrad.cli.hints import program, run_option
 from roomgrad.local.session import password_file
@@ -51,7 +51,7 @@ class Report:
         figures = asdict(self)
         for name in ("shots", "logs", "url"):
             del figures[name]
-        return json.dumps(figures)
+        return exact_json.dumps(figures, nulls=True).decode()
 
 
 def show(console: Console, report: Report, picture: str) -> None:

@@ -18,6 +18,7 @@ from roomgrad.cli import options as typed
 from roomgrad.cli import output
 from roomgrad.cli.progress import progress
 from roomgrad.cli.run import greet, stopped_by_user
+from roomgrad.display import format_number
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, password_file, serve
@@ -106,7 +107,8 @@ def _watch(session: Session, steps: int, console: Console, began: float) -> Trai
                 first, started = now, time.monotonic()
             if now.newest is not None:
                 first_loss_s = first_loss_s or time.monotonic() - began
-                numbers = f"loss {now.newest.loss:9.2f}   mean miss {now.newest.miss_m:6.2f} m"
+                loss, miss = format_number(now.newest.loss), format_number(now.newest.miss_m)
+                numbers = f"loss {loss:>9}   mean miss {miss:>6} m"
                 show_progress(now.finished + now.dead, numbers)
             if now.sent and now.finished + now.dead >= steps:
                 first, started = first or now, started or time.monotonic()

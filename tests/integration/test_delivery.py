@@ -39,6 +39,29 @@ def letter(echo: EchoRun) -> dict[str, Any]:
     return history
 
 
+# runs of a handler
+
+
+@pytest.mark.parametrize("size", [4, 17])
+def test_a_handler_that_runs_again_gets_the_message_as_it_was_sent(
+    echo: EchoRun, size: int
+) -> None:
+    """Although it has changed the array in place before another replica changed what it read."""
+    table, runs_of_handler = echo.names.table("shared"), []
+
+    def double(message: Message, context: Context) -> Message:
+        message.array[...] *= 2
+        context.table("shared").get("now")
+        runs_of_handler.append(message.array[0])
+        if len(runs_of_handler) == 1:
+            echo.client.hset(table, "now", b'{"n":1}')
+        return message.reply(OUTPUT, message.array)
+
+    echo.start(echo_component(double))
+    assert echo.wait_reply(echo.send(*size * [3])).array.tolist() == size * [6]
+    assert runs_of_handler == [6, 6]
+
+
 # take-over
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tracemalloc
 from typing import Any
 
@@ -20,8 +21,10 @@ from roomgrad.codec import (
     MAX_MESSAGE_BYTES,
     decode,
     encode,
+    from_body,
     header,
     pack,
+    parse_body,
     unpack,
 )
 from roomgrad.errors import DecodeError, MessageError, SchemaError
@@ -103,6 +106,42 @@ def test_a_record_refuses_arrays_that_would_not_come_back(dtype: str) -> None:
 def test_float_records_keep_nan() -> None:
     """Memory is the component's own: NaN there is no error of a message."""
     assert np.isnan(unpack(pack({"x": np.array([np.nan], "<f4")}))["x"]).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [0, 1, INLINE_VALUES, INLINE_VALUES + 1, 1000])
+def test_every_array_that_is_read_may_be_changed_in_place(dtype: str, size: int) -> None:
+    """In messages and in records; what was read before stays as it was."""
+    array = np.zeros(size, dtype)
+    fields, packed = encode(Message.open(ROOM, array), any_shape(array)), pack({"x": array})
+    for read in (
+        lambda: decode("1-1", fields, any_shape(array)).array,
+        lambda: unpack(packed)["x"],
+    ):
+        changed = read()
+        changed[...] = 1
+        assert not read().any()
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, 2**64 + 1, -(2**63) - 1, 0.0])
+def test_any_number_comes_back_where_no_schema_forbids_it(number: float) -> None:
+    """In fields of a message without a schema, and in records, also in lists and in numpy."""
+    given = {"A": number, "B": [1.0, {"c": [number]}], "C": None, "D": np.float64(number)}
+    message = Message.open(ROOM, **given)
+    expected = repr({**given, "D": float(number)})
+    assert repr(dict(decode("1-1", encode(message, FREE), FREE).fields)) == expected
+    assert repr(unpack(pack(given))) == expected
+
+
+def test_long_integers_are_numbers_for_an_array_of_floats() -> None:
+    """As JavaScript writes 1e20; integers do not get them."""
+    body = b'{"v":1,"ID":"a","ROOT_ID":"b","TYPE":"DATA/FORWARD","DATA":[100000000000000000000,1]}'
+    floats = Stream(ROOM, MessageType.FORWARD, {"DATA": Array("<f4", ("n",))})
+    whole = Stream(ROOM, MessageType.FORWARD, {"DATA": Array("<i8", ("n",))})
+    for parsed in (parse_body(body), parse_body(body, exact=False)):
+        assert from_body(parsed, floats, {}).array.tolist() == [np.float32(1e20), 1]
+        with pytest.raises(SchemaError, match="expected numbers"):
+            from_body(parsed, whole, {})
 
 
 # what an entry looks like

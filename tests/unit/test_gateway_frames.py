@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from roomgrad_trebuchet.contract import TREBUCHET
 values: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(2**53), 2**53)
+    | st.integers()
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
     lambda inner: st.lists(inner) | st.dictionaries(st.text("abc", min_size=1), inner),
@@ -134,3 +135,24 @@ def test_a_message_in_streams_that_is_none_is_an_error() -> None:
     for found in ({}, {b"m": b"rubbish"}, {b"m": b"[]"}):
         with pytest.raises(DecodeError):
             gateway_codec.entry_of("cave", "DATA/CUSTOM", "1-0", found)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("number", [2**53 + 1, 2**64 - 1, 2**64 + 1, -(2**63) - 1, 10**30])
+def test_integers_of_any_size_arrive_as_they_were_sent(number: int, encoding: str) -> None:
+    """Also as IDs, which are texts from then on."""
+    sent = {"ID": number, "ROOT_ID": "r", "TYPE": "DATA/CUSTOM", "TO_ROOM": "cave", "X": [number]}
+    body = gateway_codec.parse(json.dumps(sent).encode(encoding), encoding)
+    gateway_codec.complete(body, "ann")
+    stream = gateway_codec.stream_of(None, "cave", "DATA/CUSTOM")
+    pairs = codec.encode(gateway_codec.message_of(body, stream), stream)
+    entry = gateway_codec.entry_of(
+        "cave", "DATA/CUSTOM", "1-0", dict(zip(pairs[::2], pairs[1::2], strict=True))
+    )
+    got = json.loads(gateway_codec.encode(entry.body, encoding))
+    assert (got["ID"], got["X"]) == (str(number), [number])
+
+
+def test_numbers_that_json_does_not_have_reach_clients_as_null() -> None:
+    body = {"LOSS": math.nan, "BEST": np.array([1, np.inf])}
+    assert gateway_codec.encode(body, "utf-8") == b'{"LOSS":null,"BEST":[1.0,null]}'

@@ -61,6 +61,30 @@ def test_a_call_checks_message_and_replies() -> None:
         call(rock(wide), Message.open(CAVE, np.zeros((2, 2), "<f4")))
 
 
+@pytest.mark.parametrize("size", [4, 17])
+def test_a_handler_may_change_its_array_in_place(size: int) -> None:
+    """It is the handler's own: another one of the same message gets it as it was sent."""
+
+    def clip(message: Message, context: Context) -> Message:
+        message.array[message.array > 1] = 1
+        return message.reply(HILL, message.array)
+
+    sent = Message.open(CAVE, np.full(size, 2, "<f4"))
+    two = [on(CAVE, FORWARD, replies=[(HILL, FORWARD)])(clip) for _ in range(2)]
+    called = call(Component("rock", ECHO, RuntimeSettings, two), sent)
+    assert [reply.array.tolist() for reply in called.replies] == 2 * [size * [1]]
+    assert sent.array.tolist() == size * [2]
+    called.replies[0].array[0] = 5
+
+    def double(message: Message, context: Context) -> Message:
+        message.array[...] *= 2
+        return message.reply(HILL, message.array)
+
+    two = [on(CAVE, FORWARD, replies=[(HILL, FORWARD)])(double) for _ in range(2)]
+    called = call(Component("rock", ECHO, RuntimeSettings, two), sent)
+    assert [reply.array[0] for reply in called.replies] == [4, 4]
+
+
 def test_memory_and_tables_go_from_call_to_call() -> None:
     """What one call leaves is what the next one finds."""
 

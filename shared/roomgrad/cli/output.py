@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import orjson
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from roomgrad import exact_json
 from roomgrad.display import is_safe, printable
 from roomgrad.errors import RoomgradError
 
@@ -57,7 +57,7 @@ def warn(line: str) -> None:
 
 def print_json(found: Any) -> None:
     """Print one JSON object on a line of its own; dataclasses by their fields."""
-    text = orjson.dumps(found, default=str, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+    text = exact_json.dumps(found, nulls=True, default=str).decode()
     sys.stdout.write(text if text.isprintable() else escape_json(text))
     sys.stdout.write("\n")
     sys.stdout.flush()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import numpy as np
-import orjson
 
 from roomgrad import codec, display
 from roomgrad.errors import DecodeError
@@ -75,10 +75,10 @@ def format_array(array: np.ndarray[Any, Any]) -> str:
 
 
 def format_json(value: Any) -> str:
-    """Return a value as JSON, cut off."""
+    """Return a value as JSON, cut off; NaN and infinity as Python writes them."""
     try:
-        text = orjson.dumps(value).decode()
-    except TypeError:  # orjson reads deeper nesting than it writes
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
         return "nested too deeply to be shown"
     return truncate(printable(text), len(text))
 

@@ -133,10 +133,11 @@ class Loop:
         If only the model has moved on, the finished parameter gradient is applied to the new
         weights and not computed again.
         """
-        message = outcome.message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
         attempt: Attempt | None = None
         while True:
-            if attempt is None:
+            if attempt is None:  # handlers may have changed the arrays of the message before
+                fields = delivery.fields
+                message = outcome.message = codec.decode(delivery.entry, fields, delivery.stream)
                 hits = self._cache.hits
                 self._work.open_roots = self._status.open_roots
                 self._status.handling = time.monotonic()

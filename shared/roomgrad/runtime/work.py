@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -80,7 +81,8 @@ class Work:
         messages: list[Message] = []
         began = time.monotonic_ns()
         for handler in handlers:
-            for reply in as_messages(handler.function(message, context)):
+            own = message if len(handlers) == 1 else deepcopy(message)
+            for reply in as_messages(handler.function(own, context)):
                 self.component.may_send(reply, handler.replies)
                 messages.append(reply)
         ended = time.monotonic_ns()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from roomgrad import exact_json
 from roomgrad.cli import output
 
 GUESSES = 20  # first and last answers that are compared
@@ -83,7 +83,7 @@ class Report:
         figures = asdict(self)
         for name in ("curve", "means", "guesses", "logs"):
             del figures[name]
-        return json.dumps(figures)
+        return exact_json.dumps(figures, nulls=True).decode()
 
 
 def show(console: Console, report: Report) -> None:

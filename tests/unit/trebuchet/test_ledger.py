@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from contextlib import closing
 
 import numpy as np
+import pytest
+import redis
 from safetensors.numpy import save
 
-from roomgrad_trebuchet.ledger import Ledger, hash_parameters
+from roomgrad.codec import pack
+from roomgrad.names import Names
+from roomgrad.testing import throwaway_server
+from roomgrad_trebuchet.contract import TRAINER
+from roomgrad_trebuchet.ledger import Ledger, hash_parameters, progress
 
 
 def test_batches_that_are_nowhere_are_lost() -> None:
@@ -29,3 +37,18 @@ def test_weights_are_hashed_in_the_order_of_their_names() -> None:
     assert hash_parameters(save({"b": second, "a": first})) == expected
     assert hash_parameters(save({"a": first, "b": second}, metadata={"step": "3"})) == expected
     assert hash_parameters(save({"a": first + 1, "b": second})) != expected
+
+
+@pytest.mark.parametrize("stored", [b'{"step":3,"loss":null,"miss_m":null}', None])
+def test_a_loss_that_is_not_a_number_is_said_in_words(stored: bytes | None) -> None:
+    """As components store it now, and as null, which they stored before."""
+    record = stored or pack({"step": 3, "loss": math.nan, "miss_m": math.nan})
+    with throwaway_server() as server, closing(redis.Redis.from_url(server.url)) as client:
+        names = Names("diverged")
+        client.hset(names.counters(TRAINER), "sent", 5)
+        client.hset(names.table("losses"), "1", record)
+        found = progress(client, names)
+        assert found is not None
+        assert found.details == ("loss not a number",)
+        client.hset(names.table("losses"), "1", pack({"step": 3, "loss": math.inf, "miss_m": 2.5}))
+        assert progress(client, names).details == ("loss infinity", "mean miss 2.50 m")

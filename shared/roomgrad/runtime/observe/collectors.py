@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -145,7 +146,9 @@ class RunCollector(Collector):
             newest = next((dict(unpack(value)) for value in values if value is not None), {})
             for gauge in self._gauges:
                 if gauge.table == table and gauge.field in newest:
-                    found[gauge.name].add_metric(self._labels, float(newest[gauge.field]))
+                    value = newest[gauge.field]  # null as other programs write NaN
+                    number = math.nan if value is None else float(value)
+                    found[gauge.name].add_metric(self._labels, number)
 
     def _families(self) -> dict[str, Any]:
         named = {gauge.name: (gauge.about, COMPONENT) for gauge in self._gauges}

@@ -6,10 +6,10 @@ import threading
 import time
 from typing import Any
 
-import orjson
 import redis
 import structlog
 
+from roomgrad import exact_json
 from roomgrad.errors import Unavailable
 from roomgrad.inspect import replicas, snapshot
 from roomgrad.inspect.curves import Curves
@@ -82,7 +82,7 @@ class Watch:
             self._ending.wait(max(0.05, self._every_s - (time.monotonic() - began)))
 
     def _publish(self, topic: str, found: Any) -> None:
-        self.changes.publish(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY), topic)
+        self.changes.publish(exact_json.dumps(found, nulls=True), topic)
 
 
 class RunReader:
