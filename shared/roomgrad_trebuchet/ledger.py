@@ -86,7 +86,7 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
 def _planned(client: redis.Redis, names: Names) -> int:
     """Return how many batches the trainer sends in all; 0 if its settings do not tell."""
     stored = client.hget(names.run_info(), f"settings:{TRAINER}")
-    settings = json.loads(stored) if isinstance(stored, bytes) else {}
+    settings = exact_json.loads(stored) if isinstance(stored, bytes) else {}
     return int(settings.get("train_steps", 0))
 
 

@@ -71,7 +71,7 @@ def downsample(points: list[Point], most: int = POINTS) -> list[Point]:
     """
     if len(points) <= most:
         return points
-    values = np.array(points[:-1])
+    values = np.array(points[:-1], dtype=float)  # null is NaN
     starts = np.linspace(0, len(values), most - 1, endpoint=False).astype(int)
     counts = np.diff([*starts, len(values)])
     means = np.add.reduceat(values, starts) / counts[:, None]
