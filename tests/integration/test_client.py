@@ -47,6 +47,29 @@ def test_a_question_whose_component_is_away_says_which(echo: EchoRun) -> None:
         client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=0.2)
 
 
+def test_a_question_that_was_given_up_waits_no_longer(echo: EchoRun) -> None:
+    """No replica and no `roomgrad doctor` finds it; what waited before goes on waiting."""
+    runs.create_groups(echo.client, ECHO, echo.names)
+    key = echo.names.stream(str(INPUT), FORWARD)
+
+    def waiting() -> list[int]:
+        return [group["lag"] for group in echo.client.xinfo_groups(key)]
+
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        for _ in range(2):
+            with pytest.raises(NoAnswer):
+                client.ask(INPUT, FORWARD, numbers(1), answer=(OUTPUT, FORWARD), timeout_s=0.2)
+            assert waiting() == [0]
+        client.send(Message.open(INPUT, numbers(2)))
+        with pytest.raises(NoAnswer):
+            client.ask(INPUT, FORWARD, numbers(3), answer=(OUTPUT, FORWARD), timeout_s=0.2)
+        assert waiting() == [2]
+        echo.start(echo_component())
+        answer = client.ask(INPUT, FORWARD, numbers(4), answer=(OUTPUT, FORWARD))
+        assert answer.array.tolist() == [8.0]
+    assert echo.counter("received") == 3
+
+
 def test_a_question_whose_handler_raises_names_the_exception(echo: EchoRun) -> None:
     """While it is tried again, and when it was given up."""
 

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 import venv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class Installation:
     environment: Path
     folder: Path
     default_run: str = ""
+    started: list[str] = field(default_factory=list)
+    """The command lines of all programs that were started."""
 
     @property
     def python(self) -> str:
@@ -41,6 +43,7 @@ class Installation:
         return {k: v for k, v in os.environ.items() if k not in ours} | own
 
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
+        self.started.append(" ".join(words))
         return subprocess.Popen(
             words, env=self.environ(), cwd=self.folder, text=True, stdout=subprocess.PIPE, **options
         )
@@ -52,6 +55,7 @@ class Installation:
         return done.stdout + done.stderr
 
     def _ended(self, words: Sequence[str], input: str = "") -> subprocess.CompletedProcess[str]:
+        self.started.append(" ".join(words))
         return subprocess.run(
             words,
             env=self.environ(),

@@ -16,9 +16,13 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
+from roomgrad.cli.groups import OfSystems
+from roomgrad.cli.main import app
 from tests.systems.installation import NAME, ROOT, Installation, installed
 from tests.waiting import until
 
@@ -89,8 +93,15 @@ def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
     assert up.read("doctor")["problems"] == 0
     assert "outside °C" in up.roomgrad("asyncapi")
     assert "user house on " in up.roomgrad("acl", NAME)
+    assert "user trainer on " in up.roomgrad("acl", "trebuchet")
+    assert "user trainer on " in replace(up, default_run="").roomgrad("acl")
     assert "user thermostat on " in up.roomgrad("acl", "--run", NAME)
     assert up.roomgrad("dead", "list")
+    for word in ("show", "requeue", "drop --yes"):
+        assert "no dead letter 1-0" in up.roomgrad("dead", *word.split(), "1-0", code=1)
+    assert NAME in {each["run"] for each in up.read("runs")["runs"]}
+    for rate in ("hz", "bw", "delay"):
+        assert up.read(rate, "heat", "--count", "1", "--every", "0.2")["room"] == "heat"
 
 
 def test_commands_that_send_messages_serve_it(up: Installation) -> None:
@@ -98,6 +109,10 @@ def test_commands_that_send_messages_serve_it(up: Installation) -> None:
     assert "warmth" in up.roomgrad("request", "heat", "[[5, 0]]", "--answer", "warmth")
     assert up.roomgrad("pub", "heat", "[[5, 0]]", "--type", "DATA/FORWARD")
     assert "gradient" in up.roomgrad("check", "house")
+    recorded = up.folder / "recorded.jsonl"
+    one = ("--count", "1", "--type", "DATA/FORWARD", "--json", "--full")
+    recorded.write_text(up.roomgrad("echo", "heat", "--last", "1", *one))
+    assert "1 messages were sent again" in up.roomgrad("replay", str(recorded))
 
 
 def test_a_backup_of_it_is_restored_and_a_component_forgotten(up: Installation) -> None:
@@ -105,6 +120,7 @@ def test_a_backup_of_it_is_restored_and_a_component_forgotten(up: Installation) 
     up.roomgrad("restore", "file.backup", "--run", "restored")
     assert "outside °C" in up.roomgrad("info", "heat", "--run", "restored")
     assert "house is forgotten in run restored" in up.roomgrad("forget", "house", "--run=restored")
+    assert "restored deleted" in up.roomgrad("runs", "delete", "restored", "--yes")
 
 
 def test_the_dashboard_shows_it(up: Installation) -> None:
@@ -146,3 +162,49 @@ def test_the_trebuchet_is_trained_in_the_foreground(installation: Installation) 
 def test_the_melody_maker_is_up_and_rated(installation: Installation) -> None:
     with installation.up("melody"):
         assert "1 rating given." in installation.roomgrad("rate", "--rater=Ada", input="4\n")
+        labels = json.dumps({"genome": "01" * 64, "rating": 3})
+        (installation.folder / "labels.jsonl").write_text(f"{labels}\n")
+        assert "imported 1 " in installation.roomgrad("labels", "import", "labels.jsonl")
+        assert '"rater":"Ada"' in installation.roomgrad("labels", "export", "--format=jsonl")
+        file, *_ = installation.roomgrad("melody", "export", "tunes").splitlines()
+        genome = installation.roomgrad("melody", "import", file.split()[0]).strip()
+        assert installation.roomgrad("melody", "show", genome)
+
+
+def test_the_gateway_serves_clients_of_it(up: Installation) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with up.start("roomgrad", "gateway", "--port", str(port), stderr=subprocess.DEVNULL) as gateway:
+        try:
+            until(lambda: accepts(port), timeout_s=60)
+        finally:
+            gateway.terminate()
+
+
+def accepts(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
+        return True
+    return False
+
+
+def test_every_command_is_started_from_a_wheel(
+    installation: Installation, request: pytest.FixtureRequest
+) -> None:
+    """By one of the tests above; a command that is new needs a line there."""
+    tests = {each.name for each in request.session.items if each.path == Path(__file__)}
+    if not {name for name in globals() if name.startswith("test_")} <= tests:
+        pytest.skip("only some tests of this file were chosen")
+    names = commands("roomgrad", typer.main.get_command(app))
+    started = [f"{line} " for line in installation.started]
+    assert [n for n in names if not any(line.startswith(f"{n} ") for line in started)] == []
+
+
+def commands(name: str, command: Any) -> Iterator[str]:
+    """The full names of a command and of those in it; a system is an argument of its command."""
+    command = getattr(command, "command", command)
+    if isinstance(command, OfSystems) or not hasattr(command, "list_commands"):
+        yield name
+        return
+    for word in command.list_commands(None):
+        yield from commands(f"{name} {word}", command.get_command(None, word))

@@ -136,3 +136,22 @@ def test_a_plan_can_be_written_down(asked: Trebuchet | Melody | Unattended) -> N
     """The supervisor of `roomgrad up` reads it from a file."""
     plan = with_gateway(asked.plan(), 8080)
     assert Plan(**json.loads(json.dumps(asdict(plan)))) == plan
+
+
+def test_what_a_run_has_otherwise_than_was_asked_for_is_named() -> None:
+    """What is as usual was not asked for, so `up trebuchet` names nothing."""
+    usual = Trebuchet().plan()
+    served = Trebuchet(steps=50, seed=1).plan(replicas=["simulator=2"])
+    assert list(usual.differences(served, usual)) == []
+    asked = Trebuchet(seed=5, steps=50).plan(replicas=["simulator=3"])
+    assert list(asked.differences(served, usual)) == [
+        "--seed=1 of trainer",
+        "--seed=1 of controlmodel",
+        "2 x simulator",
+    ]
+    gateway = with_gateway(Trebuchet().plan(), 8080)
+    assert list(gateway.differences(served, usual)) == [
+        "no --port of gateway",
+        "no --system of gateway",
+        "0 x gateway",
+    ]

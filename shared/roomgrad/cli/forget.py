@@ -9,9 +9,10 @@ from typer import Argument
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.errors import SettingsError
+from roomgrad.inspect import snapshot
 from roomgrad.local.plan import hint
-from roomgrad.names import GATEWAY
-from roomgrad.redis.registry import system_of_run
+from roomgrad.names import GATEWAY, is_client_group
+from roomgrad.redis import registry
 from roomgrad.runtime import runs
 
 
@@ -27,11 +28,15 @@ def forget(
         )
     name = target.run_of(component, run, redis)
     with target.opened(name, redis) as (client, names, _):
-        system = system_of_run(client, names)
-        known = list(system.components) if system else []
-        if system is None or component not in known:
+        system = registry.system_of_run(client, names)
+        streams = snapshot.take(client, names).streams
+        groups = [(group.name, each.room, each.type) for each in streams for group in each.groups]
+        known = registry.components_of(client, names) | set(system.components if system else ())
+        known |= {name for name, *_ in groups if not is_client_group(name)}
+        if component not in known:
             raise SettingsError(
-                f"run {names.run} has no component {component!r}: {hint(component, known)}"
+                f"run {names.run} has no component {component!r}: {hint(component, sorted(known))}"
             )
-        removed = runs.forget(client, system, names, component)
+        its = [(room, type_) for name, room, type_ in groups if name == component]
+        removed = runs.forget(client, system, names, component, its)
     output.say(f"{component} is forgotten in run {names.run}: {removed} groups removed.")

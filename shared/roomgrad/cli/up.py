@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from roomgrad.cli import hints, launch, output
@@ -51,6 +51,17 @@ def up_here(
         output.say(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
         served = Plan(**state["plan"])
+        usual = replace(asked, **_defaults(asked)).plan(run, [], 0)  # type: ignore[type-var]
+        if differs := list(plan.differences(served, usual)):
+            output.say(
+                f"It runs with {', '.join(differs)}: `roomgrad down --run {plan.run}` stops it, so "
+                f"that it can be started in another way."
+            )
         address = configured_address(redis) or state["url"]  # the state holds no password
         lines = asked.where_to_look(served, address, state["began"])
         output.say(*lines, *hints.where_to_connect(served))
+
+
+def _defaults(asked: Any) -> dict[str, Any]:
+    """Return the default of each option."""
+    return {each.name: each.default for each in fields(asked) if each.default is not MISSING}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -79,6 +79,24 @@ class Plan:
             return None
         host = variables.get("host", "127.0.0.1")  # as the gateway reads it
         return host, int(self.settings[GATEWAY]["port"])
+
+    def differences(self, served: Plan, usual: Plan) -> Iterator[str]:
+        """Yield what a run that is served has otherwise than this plan asks for.
+
+        usual: the plan without options; what is as usual was not asked for.
+        """
+        for component, settings in self.settings.items():
+            before, now = (each.settings.get(component, {}) for each in (usual, served))
+            for name, value in settings.items():
+                if value != before.get(name) and value != now.get(name):
+                    given = f"--{name}={_text(now[name])}" if name in now else f"no --{name}"
+                    yield f"{given} of {component}"
+        for component, count in self.replicas.items():
+            there = served.replicas.get(component, 0)
+            if count not in (usual.replicas.get(component), there):
+                yield f"{there} x {component}"
+        if self.programs.keys() not in (usual.programs.keys(), served.programs.keys()):
+            yield f"the programs {', '.join(served.programs)}"
 
     def flags(self, component: str) -> list[str]:
         """Return a component's flags. The server's address may hold a password, so it is none."""

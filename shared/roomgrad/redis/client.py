@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
@@ -11,7 +12,7 @@ import redis
 import structlog
 from numpy.typing import NDArray
 
-from roomgrad import codec
+from roomgrad import codec, scripts
 from roomgrad.clock import server_time
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
@@ -238,10 +239,20 @@ class Client:
                 of_root = values.get(b"ROOT_ID") == message.root_id.encode()
                 if of_root and entry != question:
                     return self._decoded(entry, values, stream)
+        reason = unanswered.reason(self.redis, self.names, self.system, message.root_id)
+        self._withdraw(self.names.stream(str(room), type_), sent)
         raise NoAnswer(
             f"no answer in room {stream.room} of run {self.names.run!r} within {timeout_s:g} s: "
-            f"{unanswered.reason(self.redis, self.names, self.system, message.root_id)}"
+            f"{reason}"
         )
+
+    def _withdraw(self, key: str, entry: str) -> None:
+        """Let the readers skip a question if it is all that waits for them, so that none answers.
+
+        Without the permission, or the server, it goes on waiting.
+        """
+        with contextlib.suppress(redis.RedisError):
+            self.redis.register_script(scripts.load("withdraw"))(keys=[key], args=[entry])
 
     def _decoded(self, entry: str, values: dict[bytes, bytes], stream: Stream) -> Message:
         flat = [part for pair in values.items() for part in pair]

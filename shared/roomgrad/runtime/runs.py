@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -135,8 +135,21 @@ def delete(client: redis.Redis, names: Names) -> int:
     return len(keys)
 
 
-def forget(client: redis.Redis, system: System, names: Names, component: str) -> int:
-    """Remove a component's groups for good, so that no history is kept for it any more."""
+def forget(
+    client: redis.Redis,
+    system: System | None,
+    names: Names,
+    component: str,
+    more: Iterable[tuple[str, str]] = (),
+) -> int:
+    """Remove a component's groups for good, so that no history is kept for it any more.
+
+    more: room and TYPE of streams on which it has groups beside those of the contract.
+
+    Returns how many groups were removed.
+    """
+    declared = groups(system, names) if system else ()
+    streams = {(room, type_) for room, type_, group in declared if group == component} | set(more)
     mark, commit = f"forgotten:{component}".encode(), Commit()
     commit.do(b"HDEL", names.run_info(), mark)  # after a deletion a script may write, also while
     commit.do(b"HSET", names.run_info(), mark, b"1")  # memory is full
@@ -145,9 +158,8 @@ def forget(client: redis.Redis, system: System, names: Names, component: str) ->
     if outcome != b"ok":
         raise ServerError(f"the server refused: {b' '.join(reason).decode(errors='replace')}")
     removed = 0
-    for room, type_, group in groups(system, names):
-        if group == component:
-            if client.exists(names.stream(room, type_)):
-                removed += int(client.xgroup_destroy(names.stream(room, type_), group))
-            client.delete(names.done(group, room, type_))
+    for room, type_ in sorted(streams):
+        if client.exists(names.stream(room, type_)):
+            removed += int(client.xgroup_destroy(names.stream(room, type_), component))
+        client.delete(names.done(component, room, type_))
     return removed

@@ -299,3 +299,21 @@ def test_top_draws_again_until_ctrl_c(echo: EchoRun) -> None:
     process.terminate()
     assert process.wait(60) == 0
     os.close(main)
+
+
+def test_any_reader_that_doctor_names_can_be_forgotten(echo: EchoRun) -> None:
+    """Also a group that the contract does not have, and in a run whose contract is unknown."""
+    echo.start(echo_component())
+    echo.send(1)
+    key = echo.names.stream(str(INPUT), FORWARD)
+    until(lambda: echo.client.exists(key))
+    for contract in ("known", "unknown"):
+        if contract == "unknown":
+            echo.client.hdel(echo.names.run_info(), "contract")
+        echo.client.xgroup_create(key, "stranger", "0")
+        text = shown(echo, "forget", "stranger", "--run", echo.names.run)
+        assert "stranger is forgotten" in text
+        assert "1 groups removed" in text
+        assert "stranger" not in {g["name"].decode() for g in echo.client.xinfo_groups(key)}
+    said = refused(echo, "forget", "strangr", "--run", echo.names.run)
+    assert "has no component 'strangr'" in said
