@@ -83,6 +83,11 @@ def _is_default(instance: Any, field: Field[Any]) -> bool:
     return value is field.default
 
 
+def number(value: float | None) -> float:
+    """Return a recorded number; NaN for null, as which other programs write it."""
+    return math.nan if value is None else float(value)
+
+
 def format_number(value: float) -> str:
     """Return a number with two decimal places; in words if it is none, or infinite."""
     if math.isnan(value):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import redis
 
 from roomgrad import exact_json
-from roomgrad.display import format_number
+from roomgrad.display import format_number, number
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
@@ -117,9 +117,4 @@ def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
 
 def _loss(value: bytes | str) -> Loss:
     fields = exact_json.loads(value)
-    return Loss(int(fields["step"]), _number(fields["loss"]), _number(fields.get("miss_m")))
-
-
-def _number(value: float | None) -> float:
-    """Return a number; NaN for null, as which other programs write it."""
-    return math.nan if value is None else float(value)
+    return Loss(int(fields["step"]), number(fields["loss"]), number(fields.get("miss_m")))

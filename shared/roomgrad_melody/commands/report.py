@@ -11,6 +11,7 @@ from rich.table import Table
 
 from roomgrad import exact_json
 from roomgrad.cli import output
+from roomgrad.display import format_number
 
 GUESSES = 20  # first and last answers that are compared
 
@@ -112,7 +113,7 @@ def _table(report: Report) -> Table:
         table.add_row(
             str(point.generation),
             str(point.labels),
-            "" if mean is None else f"{mean:.2f}",
+            "" if mean is None else format_number(mean),
             f"{point.true_mean_rating:.2f}",
         )
     return table

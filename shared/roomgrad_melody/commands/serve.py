@@ -8,6 +8,7 @@ from rich.console import Console
 
 from roomgrad.cli import output
 from roomgrad.cli.progress import status_line
+from roomgrad.display import format_number
 from roomgrad.local.plan import Plan
 from roomgrad.local.session import Session, serve
 from roomgrad_melody.commands import standing
@@ -62,7 +63,7 @@ def line(now: Standing) -> str:
     training = f"training {now.batch} of {now.batches}" if now.batches else f"{now.runs} trainings"
     words = [
         f"generation {max(now.generation, 0)}",
-        f"expected rating {now.mean:.2f}, best {now.best:.2f}",
+        f"expected rating {format_number(now.mean)}, best {format_number(now.best)}",
         f"{now.labels} labels",
         f"{now.waiting} questions open",
         training,

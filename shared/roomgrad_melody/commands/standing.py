@@ -10,6 +10,7 @@ import redis
 from numpy.typing import NDArray
 
 from roomgrad.codec import decode, unpack
+from roomgrad.display import format_number, number
 from roomgrad.errors import MessageError
 from roomgrad.names import Names
 from roomgrad.systems import Progress
@@ -69,8 +70,8 @@ def read(client: redis.Redis, names: Names) -> Standing:
         generation=bred.get("generation", -1),
         rated=len(bred.get("fitness", ())) > 0,
         allowed=bred.get("allowed", -1),
-        mean=bred.get("mean", 0.0),
-        best=bred.get("best", 0.0),
+        mean=number(bred.get("mean", 0.0)),
+        best=number(bred.get("best", 0.0)),
         labels=learned.get("labels", 0),
         asked=learned.get("asked", 0),
         answered=learned.get("answered", 0),
@@ -89,7 +90,8 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
     now = read(client, names)
     if now.generation < 0:
         return None
-    details = (f"{now.labels} labels", f"expected rating {now.mean:.2f}", f"best {now.best:.2f}")
+    mean, best = (format_number(each) for each in (now.mean, now.best))
+    details = (f"{now.labels} labels", f"expected rating {mean}", f"best {best}")
     return Progress(now.generation, None, "generations", details)
 
 
@@ -122,7 +124,7 @@ def weights_sha256(client: redis.Redis, names: Names) -> str:
 def means(client: redis.Redis, names: Names) -> dict[int, float]:
     """Return the mean expected rating of each generation, by the network as it was then."""
     found: Any = client.hgetall(names.table("generations"))
-    return {int(number): float(unpack(value)["mean"]) for number, value in found.items()}
+    return {int(name): number(unpack(value).get("mean")) for name, value in found.items()}
 
 
 def guesses(client: redis.Redis, names: Names) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from roomgrad.codec import unpack
+from roomgrad.display import number
 from roomgrad.errors import RoomgradError
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats, registry
@@ -146,9 +146,7 @@ class RunCollector(Collector):
             newest = next((dict(unpack(value)) for value in values if value is not None), {})
             for gauge in self._gauges:
                 if gauge.table == table and gauge.field in newest:
-                    value = newest[gauge.field]  # null as other programs write NaN
-                    number = math.nan if value is None else float(value)
-                    found[gauge.name].add_metric(self._labels, number)
+                    found[gauge.name].add_metric(self._labels, number(newest[gauge.field]))
 
     def _families(self) -> dict[str, Any]:
         named = {gauge.name: (gauge.about, COMPONENT) for gauge in self._gauges}
