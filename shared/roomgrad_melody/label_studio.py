@@ -1,11 +1,15 @@
 """Labels as tasks of Label Studio: the JSON that it exports and imports.
 
-A file is a list of tasks. `data` of a task has the melody as `"genome": "01..."`, and possibly
+A file is a list of tasks, or tasks one after the other, as a target storage has one in each file.
+`data` of a task has the melody as `"genome": "01..."`, and possibly
 other fields, such as the address of its sound. Each of its `annotations` is by one rater: `result`
 has the rating, `completed_by` the rater's number or, in some exports, an object with `email`.
-Cancelled annotations, drafts and predictions are ignored.
+Cancelled annotations, drafts and predictions are ignored. A target storage may also write an
+annotation with its task inside, and JSON-MIN one flat object for each annotation, with `genome`,
+`rating`, `annotator` and times; both are read.
 
-A rating is the plain number 0 to 5. Label Studio's Rating tag shows it as stars, of which 0 means
+A rating is the plain number 0 to 5, given by the tag named `rating`; results of other tags are
+ignored. Label Studio's Rating tag shows it as stars, of which 0 means
 that none is chosen, and does not export such a result: an annotation without a rating is therefore
 a problem, not a 0, as the two cannot be told apart. An imported 0 is kept until the annotation is
 saved again. To let raters give a 0, use the Number tag,
@@ -52,6 +56,7 @@ FROM_NAME, TO_NAME = "rating", "melody"
 """Names of the tags of the labelling interface that `write` writes for."""
 
 TYPES = ("rating", "number")  # of results with a rating, which has the same name
+ANNOTATION = ("completed_by", "created_at", "updated_at", "rater")  # as in JSON-MIN, but the first
 
 MAX_VALUES = 4_000_000
 """Limit of a file, counted by commas and brackets: 64 MiB of brackets alone would need 2 GiB."""
@@ -97,7 +102,7 @@ class _Positions:
 
 
 def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
-    """Yield each task with line and column; add a problem where the file is not a JSON list."""
+    """Yield each task with line and column; add a problem where the file is not JSON of tasks."""
     positions = _Positions(text)
 
     def problem(offset: int, expected: str) -> None:
@@ -106,9 +111,10 @@ def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
         result.problem(*positions.at(offset), value, expected)
 
     offset = _after_space(text, 0)
-    if not text.startswith("[", offset):
+    listed = text.startswith("[", offset)
+    if not listed and not text.startswith("{", offset):
         return problem(offset, "a list of tasks, as Label Studio exports JSON")
-    offset = _after_space(text, offset + 1)
+    offset = _after_space(text, offset + listed)
     more = not text.startswith("]", offset)
     while more:
         line, column = positions.at(offset)
@@ -120,12 +126,12 @@ def _tasks(text: str, result: Result) -> Iterator[tuple[int, int, Any]]:
             return problem(offset, "JSON that is nested less deeply and has no endless numbers")
         yield line, column, task
         offset = _after_space(text, offset)
-        more = text.startswith(",", offset)
+        more = text.startswith("," if listed else "{", offset)
         if more:
-            offset = _after_space(text, offset + 1)
-        elif not text.startswith("]", offset):
+            offset = _after_space(text, offset + listed)
+        elif listed and not text.startswith("]", offset):
             return problem(offset, "a comma or ] after a task")
-    offset = _after_space(text, offset + 1)
+    offset = _after_space(text, offset + listed)
     if offset < len(text):
         return problem(offset, "nothing after the list of tasks")
     return None
@@ -138,7 +144,7 @@ def _after_space(text: str, offset: int) -> int:
 
 def _read_task(task: Any, line: int, column: int, result: Result) -> None:
     try:
-        fields = _object(task, 'a task with "data" and "annotations"')
+        fields = _as_task(_object(task, 'a task with "data" and "annotations"'))
         annotations = _list(fields.get("annotations", MISSING), '"annotations" of the task')
         if not annotations:
             return  # without a rating
@@ -158,17 +164,34 @@ def _read_task(task: Any, line: int, column: int, result: Result) -> None:
                 result.row(row)
 
 
+def _as_task(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return an annotation with its task inside, or an object of JSON-MIN, as a task."""
+    if "result" in fields and isinstance(fields.get("task"), dict):
+        return {"data": fields["task"].get("data", MISSING), "annotations": [fields]}
+    if "genome" in fields and "data" not in fields:
+        result = {"type": "rating", "value": {"rating": fields.get("rating", MISSING)}}
+        given = [result] if "rating" in fields else []
+        annotation = {name: fields[name] for name in ANNOTATION if name in fields}
+        annotation |= {"completed_by": fields.get("annotator"), "result": given}
+        return {"data": fields, "annotations": [annotation]}
+    return fields
+
+
 def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:
     """Return the label of an annotation, None for a cancelled one. Raises InvalidValue."""
     fields = _object(annotation, "an annotation")
     if fields.get("was_cancelled") is True:
         return None
     results = _list(fields.get("result", MISSING), '"result"')
-    ratings = [each for each in results if isinstance(each, dict) and each.get("type") in TYPES]
+    found = [each for each in results if isinstance(each, dict) and each.get("type") in TYPES]
+    ratings = [each for each in found if each.get("from_name", FROM_NAME) == FROM_NAME]
     if len(ratings) != 1:
+        others = sorted({describe_value(each.get("from_name")) for each in found} - {"'rating'"})
+        beside = f" and results of the tags {', '.join(others)}" if others else ""
         raise InvalidValue(
-            counted(len(ratings), "rating"),
-            'one rating in "result" (0 stars are not exported, see the Number tag)',
+            counted(len(ratings), "rating") + beside,
+            'one rating of the tag "rating" in "result" (0 stars are not exported, see the Number '
+            "tag)",
         )
     value = _object(ratings[0].get("value", MISSING), '"value" of the rating')
     rating = rating_of(value.get(ratings[0]["type"], MISSING))

@@ -56,7 +56,7 @@ class Row:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genome", check(np.asarray(self.genome)[None])[0])
-        rating_of(self.rating)
+        object.__setattr__(self, "rating", rating_of(self.rating))
         rater_of(self.rater)
         object.__setattr__(self, "at", at_of(self.at))
 
@@ -152,7 +152,9 @@ def genome_of(value: object) -> Genomes:
 
 
 def rating_of(value: object) -> int:
-    """Return a rating. Raises InvalidValue."""
+    """Return a rating; 3.0 is 3, as other programs write numbers. Raises InvalidValue."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or not 0 <= value <= HIGHEST:
         raise InvalidValue(describe_value(value), f"a whole number from 0 to {HIGHEST} as rating")
     return value

@@ -314,7 +314,7 @@ def jsonl(**fields: Any) -> str:
         (jsonl(rating=3.5), 154, NO_RATING, "3.5"),
         (jsonl(rating=-1), 154, NO_RATING, "-1"),
         (jsonl(rating=6), 154, NO_RATING, "6"),
-        (jsonl(rating=10**60), 154, NO_RATING, "1e+60"),
+        (jsonl(rating=10**60), 154, NO_RATING, "1" + 39 * "0" + "..."),
         (jsonl(rating={"rating": 3}), 1, NO_RATING, "an object"),
         (jsonl(rater=7), 166, NO_RATER, "7"),
         (jsonl(rater="a" * 129), 166, NO_RATER, repr("a" * 40) + "..."),
@@ -354,7 +354,7 @@ def annotation(rating: Any = 3, type: str = "rating", **others: Any) -> dict[str
     """As Label Studio exports one."""
     result = {
         "id": "Qx12",
-        "from_name": "stars",
+        "from_name": "rating",
         "to_name": "sound",
         "origin": "manual",
         "type": type,
@@ -396,6 +396,55 @@ def test_an_export_of_label_studio() -> None:
         (GENOME, 0, "2", None),
         (GENOME, 0, "", 60.0),
     ]
+
+
+def other_tag(rating: int, name: str, type: str = "number") -> dict[str, Any]:
+    """The result of another tag of the labelling interface."""
+    return annotation(rating, type)["result"][0] | {"from_name": name}
+
+
+def test_other_tags_than_the_rating_are_none() -> None:
+    """Beside it they are ignored; without it, as 0 stars are not exported, nothing is imported."""
+    both = annotation(3)
+    both["result"] += [other_tag(5, "confidence"), other_tag(4, "difficulty", "rating")]
+    alone = annotation(result=[other_tag(5, "confidence"), other_tag(4, "difficulty", "rating")])
+    unnamed = annotation(2)
+    del unnamed["result"][0]["from_name"]
+    result = read(json.dumps([task(both), task(alone), task(unnamed)]), "json")
+    assert [each.rating for each in result.rows] == [3, 2]
+    (problem,) = result.problems
+    assert problem.expected == NO_ONE + OF_TASK
+    assert problem.value == "0 ratings and results of the tags 'confidence', 'difficulty'"
+
+
+def test_other_forms_of_an_export() -> None:
+    """One task, several one a line, an annotation with its task inside, and JSON-MIN."""
+    of = {"completed_by": 7, "updated_at": "1970-01-01T00:00:09Z"}
+    inside = annotation(4, **of, task={"id": 1, "data": {"genome": GENOME}})
+    small = {"id": 1, "genome": GENOME, "rating": 4, "annotator": 7, "annotation_id": 3}
+    small |= {"updated_at": "1970-01-01T00:00:09Z", "created_at": "1970-01-01T00:00:05Z"}
+    one = task(annotation(4, **of))
+    expected = [(GENOME, 4, "7", 9.0)]
+    for content in (one, [one], inside, [inside], small, [small]):
+        assert told(read(json.dumps(content), "json")) == expected
+        assert told(read(json.dumps(content, indent=2), "json")) == expected
+    lines = read("\n".join(map(json.dumps, (one, inside, small))), "json")
+    assert told(lines) == 3 * expected
+    assert [each.line for each in lines.rows] == [1, 2, 3]
+    (problem,) = read(json.dumps([{**small, "rating": 6}]), "json").problems
+    assert problem.value == "6"
+    del small["rating"]
+    (problem,) = read(json.dumps([small]), "json").problems
+    assert (problem.expected, problem.value) == (NO_ONE + OF_TASK, "0 ratings")
+
+
+@pytest.mark.parametrize("format", ["json", "jsonl"])
+def test_a_rating_that_another_program_wrote_as_a_float(format: str) -> None:
+    """It is written back as the whole number that it is."""
+    text = json.dumps([task(annotation(3.0))]) if format == "json" else jsonl(rating=3.0)
+    (found,) = read(text, format).rows
+    assert (found.rating, type(found.rating)) == (3, int)
+    assert '"rating":3' in write([found], format)
 
 
 def test_a_time_without_a_zone_is_that_of_greenwich(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +500,7 @@ def test_what_label_studio_can_import() -> None:
     assert not {"completed_by", "rater", "created_at"} & third["annotations"][0].keys()
 
 
-NO_ONE = 'one rating in "result" (0 stars are not exported, see the Number tag)'
+NO_ONE = 'one rating of the tag "rating" in "result" (0 stars are not exported, see the Number tag)'
 OF_TASK = ", in annotations[0] of the task"
 
 
@@ -518,7 +567,9 @@ TASK = json.dumps(task(annotation()))
             0,
             "line 1, column 1: expected a list of tasks, as Label Studio exports JSON, got the",
         ),
-        ("\n {}", 0, "line 2, column 2: expected a list of tasks, as Label Studio exports JSON"),
+        ("\n {}", 0, 'line 2, column 2: expected a list: "annotations" of the task, got nothing'),
+        ("\n 3", 0, "line 2, column 2: expected a list of tasks, as Label Studio exports JSON"),
+        (f"{TASK}\n{TASK},", 2, "line 2, column "),
         ("[", 0, "line 1, column 2: expected valid JSON, got the end of the file"),
         ("[\n" + TASK, 1, f"line 2, column {len(TASK) + 1}: expected a comma or ] after a task"),
         (f"[\n{TASK} {TASK}]", 1, f"line 2, column {len(TASK) + 2}: expected a comma or ]"),
