@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import shutil
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 import structlog
+
+from roomgrad.display import printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_BYTES = 10 * 2**20  # of a log file
@@ -55,14 +58,32 @@ def shorten(path: Path) -> None:
 
 def _renderers(pretty: bool, colors: bool) -> list[structlog.typing.Processor]:
     if pretty:
-        # structlog's own choice, if rich is installed, prints local variables: passwords, too.
-        plain = structlog.dev.plain_traceback
-        return [
-            structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=28, exception_formatter=plain)
-        ]
+        plain = structlog.dev.ConsoleRenderer(
+            colors=colors, pad_event_to=28, exception_formatter=_traceback
+        )
+        return [_escaped, plain]
     return [
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         structlog.processors.UnicodeDecoder(),
         structlog.processors.JSONRenderer(),
     ]
+
+
+def _escaped(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Escape what would control the terminal; JSON escapes it anyway."""
+    return {
+        name: printable(value) if isinstance(value, str) else value for name, value in event.items()
+    }
+
+
+def _traceback(stream: TextIO, error: structlog.typing.ExcInfo) -> None:
+    """Write a traceback without controls.
+
+    structlog's own choice, if rich is installed, prints local variables: passwords, too.
+    """
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, error)
+    stream.write("\n".join(map(printable, text.getvalue().split("\n"))))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -47,6 +49,28 @@ def test_json_has_the_same_value_without_controls(capsys: pytest.CaptureFixture[
 ENTRY = "1795964123019-0"
 COLUMNS = ("entry", "?when", "component", "<reason")
 ROWS = [(ENTRY, "2026-11-29 14:00:00", "controlmodel", "it has no field DATA, and no other one")]
+
+
+LOGS = """
+import sys, structlog
+from roomgrad import log
+log.setup("info", sys.argv[1])
+lines = structlog.get_logger()
+lines.info(sys.argv[2], run=sys.argv[2])
+try:
+    raise ValueError(sys.argv[2])
+except ValueError:
+    lines.exception("it failed")
+"""
+
+
+@pytest.mark.parametrize("format", ["pretty", "json"])
+def test_log_lines_have_no_controls(format: str) -> None:
+    """A name in them may come from any program that reaches the server."""
+    words = [sys.executable, "-c", LOGS, format, EVIL]
+    logged = subprocess.run(words, capture_output=True, text=True, check=True).stderr
+    assert not {"\x1b", "\x9b", "\u202e", "\r"} & set(logged)
+    assert "fake line" in logged.splitlines()[0]
 
 
 @pytest.mark.parametrize("width", [160, 80, 60, 30, 12])
