@@ -75,6 +75,11 @@ def connect(url: AnyAddress, password_file: str = "", answer_s: float = ANSWER_S
     except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
         if reason := explain_tls(error, url):
             raise reason from error
+        if "max number of clients" in str(error):
+            raise NoServer(
+                f"the server at {url} takes no more connections ({error}): end some that are not "
+                f"needed, or raise maxclients"
+            ) from error
         raise NoServer(f"no server answers at {url} ({error}): {HOW_TO_START}") from error
     return client
 

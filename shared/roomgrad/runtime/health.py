@@ -75,12 +75,15 @@ def _state(
 
 
 def _refuses_to_write(client: redis.Redis) -> str:
-    """Return why the server can write nothing to its disk, or an empty text."""
+    """Return why the server takes no writes, or an empty text if it does or does not tell."""
     try:
         client.ping()
-    except redis.ResponseError as error:  # MISCONF, to any client that may run PING
-        return "" if isinstance(error, redis.exceptions.NoPermissionError) else str(error)
-    return ""
+        is_replica = client.info("replication").get("role") == "slave"
+    except redis.exceptions.NoPermissionError:
+        return ""
+    except redis.ResponseError as error:  # MISCONF: its disk is full, or a snapshot failed
+        return str(error)
+    return "it is a replica of another server" if is_replica else ""
 
 
 def _run_of(component: str) -> str:
