@@ -35,7 +35,7 @@ def components(run: Run) -> Iterator[Finding]:
         waits = ", ".join(f"{each.behind} in {run.room(each.key)}" for each in behind)
         if not run.lives(component):
             if behind:
-                do = run.start_or_forget(component, behind[0].key)
+                do = run.start_or_forget(component)
                 found = f"no replica is alive, and messages wait for it: {waits}"
                 yield standing(run, component, found, "a heartbeat", do)
             else:

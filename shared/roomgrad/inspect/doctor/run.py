@@ -118,11 +118,9 @@ class Run:
             return self.roomgrad(f"up {self.system.name}")
         return f"by its own command, with --run {shlex.quote(self.names.run)}"
 
-    def start_or_forget(self, component: str, key: str) -> str:
-        """Return how to start a component, or else to let no message of a stream wait for it."""
-        forget = f"{self.server.cli} XGROUP DESTROY '{key}' {shlex.quote(component)}"
-        if self.system and component in self.system.components:
-            forget = self.roomgrad(f"forget {shlex.quote(component)}")
+    def start_or_forget(self, component: str) -> str:
+        """Return how to start a component, or else to let no message wait for it."""
+        forget = self.roomgrad(f"forget {shlex.quote(component)}")
         return f"start it ({self.start(component)}), or {forget} if it will not come back"
 
 

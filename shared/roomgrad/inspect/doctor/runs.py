@@ -124,7 +124,7 @@ def history(run: Run) -> Iterator[Finding]:
                 f"{run.room(stream.key)} holds {stream.length:,} messages, "
                 f"{stream.bytes / MIB:.0f} MiB; {slowest.name} still owes {slowest.behind:,}",
                 f"about {DEFAULTS.history_entries:,} messages, {DEFAULTS.history_mib:.0f} MiB",
-                run.start_or_forget(slowest.name, stream.key),
+                run.start_or_forget(slowest.name),
             )
 
 
