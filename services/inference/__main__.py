@@ -20,12 +20,21 @@ from roomgrad_trebuchet.inference.settings import InferenceSettings
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, print the answer, and return the exit code."""
     try:
-        settings = load(InferenceSettings, argv)
-        with _client(settings) as client:
-            return _csv(client, settings) if settings.csv else _one(client, settings)
+        answer(argv)
+        return 0
     except RoomgradError as error:
         print(f"inference: {error}", file=sys.stderr)
         return 2 if isinstance(error, SettingsError | RunMismatch) else 1
+
+
+def answer(argv: Sequence[str] | None = None) -> None:
+    """Ask and print the answer. Raises RoomgradError."""
+    settings = load(InferenceSettings, argv)
+    with _client(settings) as client:
+        if settings.csv:
+            _csv(client, settings)
+        else:
+            _one(client, settings)
 
 
 def _client(settings: InferenceSettings) -> Client:
@@ -37,15 +46,14 @@ def _client(settings: InferenceSettings) -> Client:
     )
 
 
-def _one(client: Client, settings: InferenceSettings) -> int:
+def _one(client: Client, settings: InferenceSettings) -> None:
     pairs = np.array([[settings.wind, settings.target]], dtype=np.float32)
     shots = shoot.ask(client, pairs, timeout_s=settings.timeout_s)
-    answer = {"wind": settings.wind, "target": settings.target, **shots.row(0)}
-    print(_json(answer) if settings.json else _sentence(answer))
-    return 0
+    shot = {"wind": settings.wind, "target": settings.target, **shots.row(0)}
+    print(_json(shot) if settings.json else _sentence(shot))
 
 
-def _csv(client: Client, settings: InferenceSettings) -> int:
+def _csv(client: Client, settings: InferenceSettings) -> None:
     given = table.read(settings.csv)
     shots = shoot.ask_many(client, given.pairs, timeout_s=settings.timeout_s)
     if settings.json:
@@ -54,7 +62,6 @@ def _csv(client: Client, settings: InferenceSettings) -> int:
         print(_json([{"wind": wind, "target": target, **row} for (wind, target), row in both]))
     else:
         table.write(given, shots, sys.stdout)
-    return 0
 
 
 def _json(found: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 import typer
@@ -29,8 +28,8 @@ def shoot(
     given = {"wind": wind, "target": target, "csv": csv, "run": run}
     flags = [f"--{name}={value}" for name, value in given.items() if value]
     flags += ["--json"] if as_json else []
-    # The program replaces this process, so that its exit code becomes the command's.
-    command = [sys.executable, "-m", "roomgrad_trebuchet.inference", *flags, *context.args]
     # The server's address is no flag, as it may hold a password.
-    environ = {**os.environ, **variables.exported(redis_url=redis)}
-    os.execve(sys.executable, command, environ)
+    os.environ.update(variables.exported(redis_url=redis))
+    from roomgrad_trebuchet.inference.__main__ import answer  # type: ignore[import-untyped]
+
+    answer([*flags, *context.args])

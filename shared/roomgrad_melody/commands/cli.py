@@ -9,6 +9,7 @@ import typer
 from typer import Argument, Option
 
 from roomgrad.cli import options as typed
+from roomgrad.cli import output
 
 FORMATS = ("csv", "jsonl", "json")
 
@@ -107,7 +108,7 @@ def import_melody(file: Annotated[Path, Argument(help="A file of `melody export`
     """Print the genome that a MIDI file holds."""
     from roomgrad_melody.commands import tunes
 
-    print(tunes.genome_in(file))
+    output.say(tunes.genome_in(file))
 
 
 @melody.command("show")
@@ -117,4 +118,4 @@ def show_melody(
     """Draw a melody as a piano roll."""
     from roomgrad_melody.commands import tunes
 
-    print(tunes.drawn(melody))
+    output.say(*tunes.drawn(melody).splitlines())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from roomgrad import files
+from roomgrad.cli import output
 from roomgrad_melody import formats
 from roomgrad_melody.commands import standing, target
 from roomgrad_melody.formats import Row
@@ -30,7 +31,7 @@ def run(
         sys.stdout.flush()
         return
     files.write(Path(file), text.encode(), force=force)
-    print(f"wrote {len(found)} ratings of run {names.run} to {file}.")
+    output.say(f"wrote {len(found)} ratings of run {names.run} to {file}.")
 
 
 def rows(entries: Iterable[dict[str, Any]], latest: bool = False) -> list[Row]:

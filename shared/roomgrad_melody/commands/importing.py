@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from roomgrad.cli import output
 from roomgrad.codec import parse_body, unpack
+from roomgrad.display import printable
 from roomgrad.errors import RoomgradError
 from roomgrad.local.session import password_file
 from roomgrad.messages import Message
@@ -68,18 +70,18 @@ def run(asked: Import, run: str, redis_url: str) -> None:
         _refuse(asked, found, labels(client), client.names)
         chosen = chosen_of(rows, found, asked.on_conflict)
         if asked.dry_run:
-            print(f"would import {_what(asked, found, chosen)}; nothing was changed.")
+            output.say(f"would import {_what(asked, found, chosen)}; nothing was changed.")
             return
         if chosen:
             _send(client, chosen, asked)
-        print(f"imported {_what(asked, found, chosen)}.")
+        output.say(f"imported {_what(asked, found, chosen)}.")
 
 
 def _read(asked: Import) -> list[Row]:
     """Return the rows of the file. Raises RoomgradError for wrong lines, unless skipped."""
     found = formats.read(asked.file, asked.format)
     for problem in found.problems[:SHOWN]:
-        print(f"{asked.file}: {problem}", file=sys.stderr)
+        print(printable(f"{asked.file}: {problem}"), file=sys.stderr)
     count = len(found.problems) + found.more
     if count > SHOWN:
         print(f"{asked.file}: and {count - SHOWN} more", file=sys.stderr)
@@ -130,11 +132,11 @@ def _refuse(asked: Import, found: Sorted, standing: Records, names: Names) -> No
         return
     for row, name in list(zip(found.other, _melodies(found.other), strict=True))[:SHOWN]:
         label = standing[name]
-        print(
+        line = (
             f"{asked.file}: line {row.line}: the rating is {row.rating}, but {label['rating']} by "
-            f"{label['rater']} in run {names.run}",
-            file=sys.stderr,
+            f"{label['rater']} in run {names.run}"
         )
+        print(printable(line), file=sys.stderr)
     raise RoomgradError(
         f"{_lines(len(found.other))} of {asked.file} have another rating already, so nothing was "
         f"imported: choose --on-conflict keep or replace"

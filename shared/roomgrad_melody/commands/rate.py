@@ -6,6 +6,7 @@ import getpass
 import time
 from collections.abc import Iterator
 
+from roomgrad.cli import output
 from roomgrad.errors import Rejected, RoomgradError
 from roomgrad.local.session import password_file
 from roomgrad.redis import heartbeats
@@ -44,7 +45,7 @@ def run(rater: str, run: str, redis_url: str) -> None:
                 f"the learner of run {client.names.run}, which asks the questions, does not run: "
                 f"`roomgrad up melody` or `roomgrad run melody` starts it"
             )
-        print(f"You are {rater}. {HELP}", flush=True)
+        output.say(f"You are {rater}. {HELP}")
         try:
             with keys.source() as pressed:
                 Table(client, rater, pressed).sit()
@@ -65,12 +66,12 @@ class Table:
     def sit(self) -> None:
         """Ask one question after the other."""
         for question in self._questions():
-            print(f"\n{roll(from_text(question.melody))}", flush=True)
+            output.say("", *roll(from_text(question.melody)).splitlines())
             if question.again:
-                print("You have rated this one before; what do you say now?", flush=True)
+                output.say("You have rated this one before; what do you say now?")
             if not self._answered(question):
                 break
-        print(f"\n{counted(self._given, 'rating')} given.", flush=True)
+        output.say("", f"{counted(self._given, 'rating')} given.")
 
     def _questions(self) -> Iterator[Question]:
         said = False
@@ -81,7 +82,7 @@ class Table:
                 yield taken[0]
                 continue
             if not said:
-                print("\nwaiting for the next question ... (q quits)", flush=True)
+                output.say("", "waiting for the next question ... (q quits)")
                 said = True
             key = self._keys.next_of("u", LOOK_S)
             if key is not None and key.quits:
@@ -107,7 +108,7 @@ class Table:
             if key.text in map(str, range(RATINGS)):
                 self._rate(question, int(key.text))
                 return True
-            print(f"{key.text!r}? {HELP}", flush=True)
+            output.say(f"{key.text!r}? {HELP}")
 
     def _rate(self, question: Question, rating: int) -> None:
         try:
@@ -115,23 +116,23 @@ class Table:
                 self._client, self._rater, question.melody, rating, question.root
             )
         except Rejected as error:
-            print(f"not taken: {error}", flush=True)
+            output.say(f"not taken: {error}")
             return
         self._given += 1
-        print(_said(given), flush=True)
+        output.say(_said(given))
 
     def _take_back(self) -> None:
         last = questions.recent(self._client, self._rater, 1)
         if not last:
-            print("there is no rating of yours that could be taken back.", flush=True)
+            output.say("there is no rating of yours that could be taken back.")
             return
         try:
             questions.answer(self._client, self._rater, last[0].melody, None, last[0].root)
         except Rejected as error:
-            print(f"not taken back: {error}", flush=True)
+            output.say(f"not taken back: {error}")
             return
         self._given -= 1
-        print(f"your {last[0].rating} is taken back; what do you say now?", flush=True)
+        output.say(f"your {last[0].rating} is taken back; what do you say now?")
         self._wait_for(last[0].melody)
 
     def _wait_for(self, melody: str) -> None:

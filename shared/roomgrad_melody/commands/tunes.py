@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roomgrad import files
+from roomgrad.cli import output
 from roomgrad.errors import FormatError, RoomgradError, SettingsError
 from roomgrad_melody.commands import standing, target
 from roomgrad_melody.commands.roll import roll
@@ -39,7 +40,7 @@ def export(asked: Export, run: str, redis_url: str) -> None:
         files.refuse_existing(path, asked.force)
     for path, genome, rating in zip(paths, genomes, ratings, strict=True):
         _write(path, _bytes(genome, asked, path.stem), asked.force)
-        print(f"{path}  expected rating {rating:.2f}")
+        output.say(f"{path}  expected rating {rating:.2f}")
 
 
 def _bytes(genome: Genomes, asked: Export, title: str) -> bytes:
