@@ -17,13 +17,9 @@ from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote
 
-import structlog
-
 from roomgrad.errors import ServerError, SettingsError
 from roomgrad.redis import tls
 from roomgrad.redis.sentinels import Address
-
-log = structlog.get_logger()
 
 Kind = Literal["server", "socket", "sentinel", "cluster"]
 
@@ -269,8 +265,14 @@ def _options(query: str, *, secure: bool) -> dict[str, str]:
             named = "an option" if "@" in query else f"its option {name}"  # it may be a password
             raise ValueError(f"{named} is unknown, known are {', '.join(known)}")
     if ignored:
-        log.warning("ignoring options of the server's address", options=sorted(ignored))
+        _warn(sorted(ignored))
     return {name: value for name, value in pairs if name in known}
+
+
+def _warn(ignored: list[str]) -> None:
+    import structlog  # slow to import, and health checks seldom need it
+
+    structlog.get_logger().warning("ignoring options of the server's address", options=ignored)
 
 
 def _redacted(text: str) -> str:
