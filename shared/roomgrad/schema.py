@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -16,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from roomgrad.codec import DTYPES
 from roomgrad.component import Component
 from roomgrad.errors import ContractError, format_value
-from roomgrad.rooms import Array, Room, Stream, System, Text
+from roomgrad.rooms import Array, MessageType, Room, Stream, System, Text
+
+FORWARD, GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 
 _ARRAY = ("optional", "low", "high", "nullable", "empty")  # beside dtype and shape
 _TEXT = ("among", "optional", "longest", "many")
@@ -174,6 +177,12 @@ class Declaration:
             tuple((room.name, type_.value) for room, type_ in component.sends),
         )
 
+    def answers_gradients(self, room: str) -> bool:
+        """Return whether it reads the forward messages of a room and sends gradients there."""
+        sent = {*self.sends, *(reply for each in self.handlers for reply in each.replies)}
+        reads = any((each.room, each.type) == (room, FORWARD) for each in self.handlers)
+        return reads and (room, GRADIENT) in sent
+
     def to_json(self) -> bytes:
         """Return it as JSON."""
         return orjson.dumps(self)
@@ -190,3 +199,27 @@ class Declaration:
 
 
 _DECLARED = TypeAdapter(Declaration)
+
+
+def check_gradients(system: System, declared: Mapping[str, Declaration]) -> None:
+    """Raise ContractError if several components answer the same forward messages with gradients.
+
+    The sender would learn from one of them alone: a message is stepped once, by one gradient.
+    Components that read those messages and send no gradient, like a logger, may be as many as
+    they like. A component that is no consumer in the contract counts if each replica reads each
+    message.
+    """
+    for stream in system.streams:
+        room = stream.room.name
+        if stream.type == FORWARD:
+            found = [
+                name
+                for name, each in sorted(declared.items())
+                if each.answers_gradients(room) and (each.everyone or name in stream.consumers)
+            ]
+            if len(found) > 1:
+                raise ContractError(
+                    f"{' and '.join(found)} answer the same {FORWARD} of room {room} with a "
+                    f"gradient, of which one alone would be learned from: let one component add up "
+                    f"the losses, or remove the others by `roomgrad forget`"
+                )

@@ -7,8 +7,19 @@ from typing import Annotated
 
 import pytest
 
-from roomgrad import Component, Message, OfRun, RuntimeSettings, on
-from roomgrad.errors import RunMismatch, ServerError
+from roomgrad import (
+    Component,
+    Context,
+    Message,
+    MessageType,
+    OfRun,
+    Room,
+    RuntimeSettings,
+    Stream,
+    System,
+    on,
+)
+from roomgrad.errors import ContractError, RunMismatch, ServerError
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.client import Client
@@ -19,7 +30,16 @@ from roomgrad.schema import Declaration
 from roomgrad.settings import settings
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, EchoRun
-from tests.integration.echo import ECHO, FORWARD, INPUT, OUTPUT, echo_component, numbers, repeat
+from tests.integration.echo import (
+    ECHO,
+    FORWARD,
+    GRADIENT,
+    INPUT,
+    OUTPUT,
+    echo_component,
+    numbers,
+    repeat,
+)
 from tests.waiting import until
 
 
@@ -188,3 +208,32 @@ def test_who_is_refused_says_nothing_of_the_run(echo: EchoRun) -> None:
     with pytest.raises(RunMismatch):
         Replica(stranger, make_settings(echo, pitch=2.0), echo.url).run()
     assert registry.declared_in(echo.client, echo.names) == before
+
+
+SHARED = Room("shared")
+BRANCHED = System(
+    "branched",
+    (Stream(SHARED, FORWARD, {}, ("one", "two", "log")), Stream(SHARED, GRADIENT, {})),
+    ("one", "two", "log"),
+)
+
+
+def consumer(name: str, *replies: tuple[Room, MessageType]) -> Component:
+    def handle(message: Message, context: Context) -> None:
+        context.counters.add("seen")
+
+    handler = on(SHARED, FORWARD, replies=replies)(handle)
+    return Component(name, BRANCHED, RuntimeSettings, [handler])
+
+
+def test_a_second_component_that_answers_with_a_gradient_is_refused(echo: EchoRun) -> None:
+    """It leaves nothing in the run; a logger joins, and so does the second one without a first."""
+    first = echo.start(consumer("one", (SHARED, GRADIENT)))
+    echo.start(consumer("log"))
+    second = consumer("two", (SHARED, GRADIENT))
+    with pytest.raises(ContractError, match="one and two answer the same DATA/FORWARD of room"):
+        Replica(second, echo.make_settings(), echo.url).run()
+    assert registry.components_of(echo.client, echo.names) == {"one", "log"}
+    echo.stop(first)
+    runs.forget(echo.client, BRANCHED, echo.names, "one")
+    echo.start(second)

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roomgrad import Component, MessageType, Room, RuntimeSettings, Stream, on
+from roomgrad.cli.acl import declarations
 from roomgrad.errors import ContractError
 from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
-from roomgrad.schema import Declaration, contract_from_json, contract_to_json
+from roomgrad.schema import Declaration, check_gradients, contract_from_json, contract_to_json
+from roomgrad.systems import Plugin, installed
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 
@@ -72,3 +75,62 @@ def test_a_field_that_no_contract_can_have_is_refused(part: str, wrong: object) 
     written["streams"][0]["fields"]["DATA"][part] = wrong
     with pytest.raises(ContractError):
         contract_from_json(json.dumps(written))
+
+
+ROOM, OTHER = Room("out"), Room("else")
+FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
+BRANCHED = System(
+    "branched",
+    (
+        Stream(ROOM, FORWARD, {}, ("one", "two", "log")),
+        Stream(ROOM, GRADIENT, {}),
+        Stream(OTHER, FORWARD, {}, ("one", "two")),
+        Stream(OTHER, GRADIENT, {}),
+    ),
+    ("one", "two", "log", "old"),
+)
+
+
+def declares(*replies: tuple[Room, MessageType], room: Room = ROOM, **more: Any) -> Declaration:
+    handler = on(room, FORWARD, replies=replies)(lambda message, context: None)
+    more = {"everyone": room is OTHER, **more}
+    return Declaration.of(Component("one", BRANCHED, RuntimeSettings, [handler], **more))
+
+
+ANSWERS, SENDS = declares((ROOM, GRADIENT)), declares(sends=[(ROOM, GRADIENT)])
+LISTENS, ELSEWHERE = declares(), declares((OTHER, GRADIENT), room=OTHER)
+BOTH = declares((ROOM, GRADIENT), everyone=True)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"one": ANSWERS, "two": ANSWERS, "log": LISTENS},
+        {"log": ANSWERS, "two": SENDS},
+        {"one": ANSWERS, "watcher": BOTH},
+    ],
+)
+def test_two_gradients_of_one_message_break_the_contract(declared: dict[str, Declaration]) -> None:
+    """Whoever of them the message belongs to, one alone would be learned from."""
+    first, last = sorted(name for name, each in declared.items() if each is not LISTENS)
+    with pytest.raises(ContractError, match=rf"{first} and {last} answer the same DATA/FORWARD"):
+        check_gradients(BRANCHED, declared)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"one": ANSWERS, "two": LISTENS, "log": LISTENS},
+        {"one": ANSWERS, "old": ANSWERS},
+        {"one": ANSWERS, "two": ELSEWHERE},
+        {},
+    ],
+)
+def test_what_reads_without_a_gradient_may_be_many(declared: dict[str, Declaration]) -> None:
+    """Loggers and validators, what the contract no longer names, and consumers of other rooms."""
+    check_gradients(BRANCHED, declared)
+
+
+@pytest.mark.parametrize("plugin", installed().values(), ids=lambda plugin: plugin.system.name)
+def test_each_installed_system_has_one_gradient_of_a_message(plugin: Plugin) -> None:
+    check_gradients(plugin.system, declarations(plugin))

@@ -53,17 +53,19 @@ def declarations(plugin: Plugin) -> dict[str, Declaration]:
     The `component` of its module is asked, or of the module's `handlers` if it is a package; it may
     be a function that is called with a callback.
     """
-    found = {}
     clients = load(plugin.clients)
-    for name, module in plugin.modules.items():
-        if name not in clients:
-            loaded = import_module(module)
-            if not hasattr(loaded, "component"):
-                loaded = import_module(f"{module}.handlers")
-            made = loaded.component
-            component = made if isinstance(made, Component) else made(lambda: None)
-            found[name] = Declaration.of(component)
-    return found
+    return {
+        name: declaration(module) for name, module in plugin.modules.items() if name not in clients
+    }
+
+
+def declaration(module: str) -> Declaration:
+    """Return what the component of a module declares."""
+    loaded = import_module(module)
+    if not hasattr(loaded, "component"):
+        loaded = import_module(f"{module}.handlers")
+    made = loaded.component
+    return Declaration.of(made if isinstance(made, Component) else made(lambda: None))
 
 
 def users(served: Sequence[Served]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +20,7 @@ from typer import Argument, Option
 from roomgrad import variables
 from roomgrad.cli import arrays, output, target
 from roomgrad.cli import options as typed
+from roomgrad.cli.acl import declaration
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.local.plan import find_system, hint
 from roomgrad.local.session import running_server
@@ -33,6 +34,7 @@ from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.cluster import switch_run
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
+from roomgrad.schema import FORWARD, Declaration, check_gradients
 from roomgrad.systems import installed
 
 START_S = 60.0  # the first start of a component may compile
@@ -85,11 +87,25 @@ def _checked(
 ) -> Iterator[CheckResult]:
     system = _system(client, names, settings)
     declared = registry.declared_in(client, names)
+    check_gradients(system, {**_rivals(system, settings.component, declared), **declared})
     streams = training_streams(system, settings.component, declared)
     with target.sender(names, url, system) as sender:
         runs.create_groups(client, system, names)
         probe = Probe(client, sender, names, settings.component, streams, settings.timeout_s)
         yield from Checks(probe, settings, rows).all()
+
+
+def _rivals(
+    system: System, component: str, declared: Mapping[str, Declaration]
+) -> dict[str, Declaration]:
+    """Return what others declare that read the messages that a component answers by gradients."""
+    plugin = installed().get(system.name)
+    if plugin is None or plugin.system != system or component not in declared:
+        return {}
+    rooms = [each for each in system.rooms if declared[component].answers_gradients(each)]
+    streams = filter(None, (system.find(room, FORWARD) for room in rooms))
+    rivals = {name for stream in streams for name in stream.consumers} - {component}
+    return {name: declaration(plugin.modules[name]) for name in sorted(rivals & {*plugin.modules})}
 
 
 def _system(client: redis.Redis, names: Names, settings: CheckSettings) -> System:

@@ -10,11 +10,12 @@ import structlog
 
 from roomgrad.commit import Commit
 from roomgrad.memory import Reads
+from roomgrad.redis import registry
 from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import EveryoneConsumer
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.schema import Declaration, contract_to_json
+from roomgrad.schema import Declaration, check_gradients, contract_to_json
 from roomgrad.settings import of_run
 
 log = structlog.get_logger("roomgrad")
@@ -37,9 +38,11 @@ class Setup:
     def prepare(self, client: redis.Redis) -> str:
         """Register the component's settings and create missing groups; return the run's token."""
         component = self._component
+        self._check_gradients(client)
         token = runs.register(
             client, self._names, component.name, self._settings, self._declarations
         )
+        self._check_gradients(client)  # of a component that was registered at the same time, too
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
@@ -47,6 +50,14 @@ class Setup:
         if made:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()
+
+    def _check_gradients(self, client: redis.Redis) -> None:
+        """Raise ContractError if a component of the run answers the same messages as this one."""
+        declared = registry.declared_in(client, self._names)
+        gone = runs.forgotten(client, self._names)
+        others = {name: each for name, each in declared.items() if name not in gone}
+        own = {self._component.name: Declaration.of(self._component)}
+        check_gradients(self._component.system, others | own)
 
     def start(self, reads: Reads) -> tuple[Commit, Attempt] | None:
         """Return the commit with the first messages, and them; it applies once per run."""

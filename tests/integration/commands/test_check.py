@@ -6,17 +6,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from roomgrad import ModelStatus, RuntimeSettings
+from roomgrad import ModelStatus, RuntimeSettings, Stream, System
 from roomgrad.names import Names
 from roomgrad.ops.check.differences import slope
 from roomgrad.redis.client import Client
-from roomgrad.schema import contract_to_json
+from roomgrad.schema import Declaration, contract_to_json
 from roomgrad.testing import running
 from tests.docs import pages
 from tests.integration.commands import squares
@@ -101,6 +102,27 @@ def test_the_trebuchet_is_true_to_its_rooms(own_echo: EchoRun, name: str) -> Non
     passed, checks = check(own_echo, name, "--timeout", "30")
     assert passed, checks
     assert ("one step" in checks["returns a gradient"]["said"]) == (name == "controlmodel")
+
+
+def test_a_second_gradient_of_the_same_messages_is_said(own_echo: EchoRun) -> None:
+    """As a component in another language might have declared it, in a run that is named."""
+    names = Names("both")
+    declared = Declaration.of(squares.squarer())
+    streams = tuple(map(_with_rival, squares.SQUARES.streams))
+    contract = System("squares", streams, (*squares.SQUARES.components, "rival"))
+    stored = {"contract": contract_to_json(contract), "declares:rival": declared.to_json()}
+    own_echo.client.hset(names.run_info(), mapping=stored)
+    own_echo.client.hset(names.run_info(), "declares:squarer", declared.to_json())
+    own_echo.client.hset(names.run_info(), "settings:squarer", b"{}")
+    said = refused(own_echo, "check", "squarer", "--run", "both", code=1)
+    assert "rival and squarer answer the same DATA/FORWARD of room sides" in said
+
+
+def _with_rival(stream: Stream) -> Stream:
+    consumers = (
+        (*stream.consumers, "rival") if stream.consumers == ("squarer",) else stream.consumers
+    )
+    return replace(stream, consumers=consumers)
 
 
 def test_what_cannot_be_checked_is_said(own_echo: EchoRun, tmp_path: Path) -> None:
