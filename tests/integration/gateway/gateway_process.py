@@ -199,13 +199,13 @@ class Peer:
     def is_closed(self, timeout_s: float = 60.0) -> bool:
         """Return whether the gateway closes this connection in time."""
         self.socket.settimeout(timeout_s)
-        with contextlib.suppress(TimeoutError):
-            try:
-                while True:
-                    self.receive()
-            except (EOFError, OSError, ValueError):
-                return True
-        return False
+        try:
+            while True:
+                self.receive()
+        except TimeoutError:
+            return False
+        except (EOFError, OSError, ValueError):
+            return True
 
     def close(self) -> None:
         self.socket.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import psutil
 
@@ -140,3 +141,28 @@ def test_a_deaf_subscription_is_noticed(make_gateway: MakeGateway) -> None:
     for each in gateway.client.client_list(_type="pubsub"):
         gateway.client.client_kill_filter(_id=each["id"])
     busy([ann, bob], "cave", 5)
+
+
+def test_clients_stay_connected_while_memory_is_full(
+    own_gateway: MakeGateway, own_server: OwnServer
+) -> None:
+    """The lease is renewed, answers go through, and new work waits for memory."""
+    gateway = own_gateway()
+    ann, bob = (gateway.peer(name, "cave") for name in ("ann", "bob"))
+    ann.say("cave", "before", ROOT_ID="r1")
+    assert bob.data() == ["before"]
+    gateway.client.config_set("maxmemory", "1mb")
+    bob.say("cave", "answer", ROOT_ID="r1")
+    assert ann.data() == ["answer"]
+    ann.say("cave", "new work", ROOT_ID="r2")
+    until(lambda: gateway.logged("the server refuses"))
+    cat = gateway.peer("cat")  # its subscription is stored
+    until(lambda: gateway.seat("cat@gateway"))
+    time.sleep(4)  # more than a lease
+    assert gateway.client.keys(f"{gateway.names.alive('gateway')}*")
+    assert gateway.process is not None
+    assert gateway.process.poll() is None
+    assert not ann.is_closed(0.2)
+    assert not cat.is_closed(0.2)
+    gateway.client.config_set("maxmemory", "0")
+    assert bob.data() == ["new work"]
