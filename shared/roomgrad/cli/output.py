@@ -41,8 +41,8 @@ def console() -> Console:
 
 def say(*lines: str, style: str = "") -> None:
     """Print lines as they are; the terminal wraps long ones, so that they can be copied."""
-    for line in lines:
-        console().print(Text(printable(line), style), soft_wrap=True)
+    if lines:  # in one piece: what reads them may leave after the first one
+        console().print(Text("\n".join(map(printable, lines)), style), soft_wrap=True)
 
 
 def say_marked(mark: str, style: str, line: str) -> None:

@@ -108,7 +108,9 @@ def default_run_of(component: str) -> str:
 
 def _only(known: list[str]) -> str:
     if not known:
-        raise SettingsError("this server holds no run: `roomgrad up SYSTEM` begins one")
+        raise SettingsError(
+            "this server holds no run: `roomgrad up SYSTEM` or `docker compose up` begins one"
+        )
     if len(known) > 1:
         raise SettingsError(f"which run? There are {', '.join(known)}: name one by --run")
     return known[0]

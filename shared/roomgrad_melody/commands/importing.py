@@ -178,7 +178,7 @@ def _send(client: Client, rows: Sequence[Row], asked: Import) -> None:
         if not heartbeats.find(client.redis, names, LEARNER):
             raise RoomgradError(
                 f"no learner of run {names.run} runs: the labels wait in room {USER} and are taken "
-                f"when one is started, by `roomgrad up melody` or `roomgrad run melody`"
+                f"when one is started: `roomgrad doctor --run {names.run}` says how"
             )
         if time.monotonic() > until:
             raise RoomgradError(

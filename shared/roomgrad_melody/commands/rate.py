@@ -43,7 +43,7 @@ def run(rater: str, run: str, redis_url: str) -> None:
         if not heartbeats.find(client.redis, client.names, LEARNER):
             raise RoomgradError(
                 f"the learner of run {client.names.run}, which asks the questions, does not run: "
-                f"`roomgrad up melody` or `roomgrad run melody` starts it"
+                f"`roomgrad doctor --run {client.names.run}` says how to start it"
             )
         output.say(f"You are {rater}. {HELP}")
         try:
