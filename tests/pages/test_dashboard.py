@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -23,6 +25,7 @@ from roomgrad.web import changes
 from roomgrad.web.dashboard import page
 from roomgrad.web.dashboard.server import DashboardServer
 from roomgrad.web.dashboard.settings import DashboardSettings
+from roomgrad.web.serving import SHARED
 from roomgrad_trebuchet.contract import MODEL, TREBUCHET
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
@@ -436,6 +439,18 @@ def test_it_fits_and_everybody_can_use_it(
     was = page.evaluate("getComputedStyle(document.body).color")
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.body).color") != was
+
+
+def test_both_pages_have_their_head_from_the_shared_files(
+    dashboard: DashboardServer, labelling: LabellingRun
+) -> None:
+    """Styles, icon, and the badge of the connection; no marker is left in a page."""
+    for url in (dashboard.url, labelling.page().url):
+        with urlopen(url) as response:
+            html = response.read().decode()
+        assert re.search(r"<!-- \w+ -->", html) is None
+        for part in sorted(SHARED.glob("*.html")):
+            assert html.count(part.read_text("utf-8").strip()) == 1, part.name
 
 
 def test_what_does_not_exist_is_said(dashboard: DashboardServer) -> None:

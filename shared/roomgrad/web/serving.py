@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -187,10 +187,16 @@ def _token(settings: WebSettings) -> str:
 
 
 def files(own: Path) -> list[BaseRoute]:
-    """Return the routes of a page: its `index.html`, its own files, those that all pages share."""
+    """Return the routes of a page: its `index.html`, its own files, those that all pages share.
+
+    In `index.html`, the comment `<!-- head -->` stands for the shared file `head.html`, and so on.
+    """
+    html = (own / "index.html").read_text("utf-8")
+    for part in SHARED.glob("*.html"):
+        html = html.replace(f"<!-- {part.stem} -->", part.read_text("utf-8").strip())
 
     def index(_request: Request) -> Response:
-        return FileResponse(own / "index.html", headers={"cache-control": "no-cache"})
+        return HTMLResponse(html, headers={"cache-control": "no-cache"})
 
     return [
         Route("/", index),
