@@ -13,7 +13,7 @@ import redis
 
 from roomgrad.commit import TIMES_FIELD
 from roomgrad.inspect import snapshot
-from roomgrad.inspect.keys import StreamKey, parse_stream_key, scan_keys
+from roomgrad.inspect.keys import EntryId, StreamKey, entry_id, parse_stream_key, scan_keys
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import GATEWAY, Names, is_client_group
@@ -24,8 +24,6 @@ HEAD_BYTES = 1024  # of `m`: the envelope comes first, unless a foreign program 
 MOST_PENDING = 10_000  # entries of a group
 FIELDS = ("ID", "ROOT_ID", "m", "client", TIMES_FIELD.decode())
 NEAR_US = 5000  # a sender's clock is believed if it is at most so far behind the server's
-
-EntryId = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -137,12 +135,6 @@ def _grouped(pairs: Iterable[tuple[str, MessageHeader]]) -> dict[str, list[Messa
     for name, each in pairs:
         found.setdefault(name, []).append(each)
     return found
-
-
-def entry_id(entry: str) -> EntryId:
-    """Return an entry ID as two numbers, which can be compared."""
-    ms, _, number = entry.partition("-")
-    return int(ms), int(number or 0)
 
 
 def read(client: redis.Redis, names: Names) -> StoredMessages:

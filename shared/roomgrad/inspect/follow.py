@@ -11,8 +11,8 @@ import redis
 
 from roomgrad import codec
 from roomgrad.errors import DecodeError
-from roomgrad.inspect.entries import MessageHeader, entry_id, read_headers
-from roomgrad.inspect.keys import parse_stream_key, stream_keys
+from roomgrad.inspect.entries import MessageHeader, read_headers
+from roomgrad.inspect.keys import entry_id, parse_stream_key, stream_keys
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.names import Names
 from roomgrad.redis.streams import START, newest_entry, read_after

@@ -17,6 +17,14 @@ MOST_SCANS = 1000  # of a thousand keys each: other programs may fill the server
 StreamKey = tuple[str, str]
 """Room and TYPE of a stream."""
 
+EntryId = tuple[int, int]
+
+
+def entry_id(entry: str) -> EntryId:
+    """Return an entry ID as two numbers, which can be compared; the first is Unix time in ms."""
+    ms, _, number = entry.partition("-")
+    return int(ms), int(number or 0)
+
 
 def scan_keys(client: redis.Redis, pattern: str, kind: str | None = None) -> list[str]:
     """Return the keys that match a pattern, sorted. On a very large server some may be missing."""

@@ -11,11 +11,12 @@ from typing import Any
 
 import redis
 
-from roomgrad.inspect.keys import StreamKey, parse_stream_key
+from roomgrad.inspect.keys import StreamKey, entry_id, parse_stream_key
 from roomgrad.inspect.keys import stream_keys as find_stream_keys
 from roomgrad.names import GATEWAY, Names, is_client_group
 from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.heartbeats import Heartbeat
+from roomgrad.redis.streams import START
 
 OVERDUE_S = 10.0  # a component that is alive sends a delayed message sooner than so late
 
@@ -222,26 +223,23 @@ def _stream_state(names: Names, key: str, found: Mapping[tuple[str, str], Any]) 
         length=int(info["length"]),
         added=int(info["entries-added"]),
         bytes=_number(found.get(("bytes", key))),
-        newest_ms=int(info["last-generated-id"].partition(b"-")[0]),
+        newest_ms=entry_id(info["last-generated-id"].decode())[0],
         groups=tuple(
             _group(key, each, info) for each in (groups if isinstance(groups, list) else ())
         ),
     )
 
 
-def _order(entry: bytes) -> tuple[int, int]:
-    milliseconds, _, number = entry.partition(b"-")
-    return int(milliseconds), int(number)
-
-
 def _group(key: str, found: Mapping[str, Any], stream: Mapping[str, Any]) -> ConsumerGroup:
-    delivered, lag = found["last-delivered-id"], found.get("lag")
-    newest = stream["last-entry"][0] if stream["last-entry"] else b"0-0"
-    some = int(_order(delivered) < _order(newest))  # trimmed and deleted entries wait for no group
+    delivered, lag = found["last-delivered-id"].decode(), found.get("lag")
+    newest = stream["last-entry"][0].decode() if stream["last-entry"] else START
+    some = int(
+        entry_id(delivered) < entry_id(newest)
+    )  # trimmed and deleted entries wait for no group
     return ConsumerGroup(
         found["name"].decode(errors="replace"),
         key,
         waiting=some if lag is None else some * min(int(lag), int(stream["length"])),
         pending=int(found["pending"]),
-        last_delivered=delivered.decode(),
+        last_delivered=delivered,
     )

@@ -29,6 +29,8 @@ def _reason(client: redis.Redis, names: Names, system: System, root_id: str) -> 
     alive = [each for each in heartbeats.find(client, names) if each.component in system.components]
     if failing := [each for each in alive if each.error]:
         return f"{failing[0].component} raises {failing[0].error}, and tries again"
+    if waiting := [each for each in alive if each.waits]:
+        return f"{waiting[0].component} waits: {waiting[0].waits}"
     living = heartbeats.living(client, names)
     away = [each for each in _behind(client, names, system) if not living[each]]
     if away:

@@ -233,3 +233,15 @@ def test_lost_roots_are_given_up_by_the_command_that_the_doctor_names(
         assert notice[b"ROOT_ID"] == b"root-7"
     ended = roomgrad_command.roomgrad("dead", "give-up", environ={"REDIS_URL": url})
     assert (ended.returncode, "takes ROOT_IDs, or --lost" in ended.stderr) == (2, True)
+
+
+def test_a_component_that_waits_for_a_repair_says_for_what(client: redis.Redis, url: str) -> None:
+    """A problem if nothing else goes on."""
+    begin(client, NAMES)
+    old(client, NAMES.stream(INPUT.name, FORWARD.value), 40, {"ROOT_ID": "root-7", "m": "{}"})
+    beat = {"component": "controlmodel", "host": "h", "pid": 7, "turn": time.time()}
+    beat["waits"] = "the server's memory is full"
+    client.set(NAMES.alive("controlmodel~h~7~a"), json.dumps(beat))
+    finding = only(examined(url))
+    assert (finding.about, finding.level) == ("controlmodel", PROBLEM)
+    assert "it waits: the server's memory is full; nothing has moved" in finding.found

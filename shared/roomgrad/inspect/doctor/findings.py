@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 
 class Level(IntEnum):
@@ -29,16 +30,6 @@ class Finding:
     """The run that was checked; empty for the server."""
 
 
-def ok(about: str, found: str, run: str = "") -> Finding:
-    """Return a finding that needs no action."""
-    return Finding(Level.OK, about, found, run=run)
-
-
-def warning(about: str, found: str, expected: str, do: str, run: str = "") -> Finding:
-    """Return a finding that works now, and will fail some day."""
-    return Finding(Level.WARNING, about, found, expected, do, run)
-
-
-def problem(about: str, found: str, expected: str, do: str, run: str = "") -> Finding:
-    """Return a finding that loses data, or stops the run."""
-    return Finding(Level.PROBLEM, about, found, expected, do, run)
+ok = partial(Finding, Level.OK)
+warning = partial(Finding, Level.WARNING)
+problem = partial(Finding, Level.PROBLEM)

@@ -9,6 +9,7 @@ from typing import Any
 from roomgrad.inspect import lost as losses
 from roomgrad.inspect.doctor.findings import Finding, Level, ok, problem, warning
 from roomgrad.inspect.doctor.run import DEFAULTS, LEASES, STILL_S, Run
+from roomgrad.inspect.keys import entry_id
 from roomgrad.inspect.lost import LostEntry, LostRoot
 from roomgrad.inspect.snapshot import ConsumerGroup
 
@@ -40,7 +41,11 @@ def components(run: Run) -> Iterator[Finding]:
                 yield standing(run, component, found, "a heartbeat", do)
             else:
                 yield ok(component, "no replica is alive, and nothing waits for it")
-        elif behind and run.stands_still and not _error(run, component):
+        elif (
+            behind
+            and run.stands_still
+            and not any(b.error or b.waits for b in run.beats(component))
+        ):
             found = f"it is alive, and does not handle {waits}"
             yield standing(run, component, found, "a handler that runs", _read_log(component))
         else:
@@ -51,12 +56,8 @@ def _read_log(component: str) -> str:
     return f"read the log of {component}: it raises, waits, or does not run"
 
 
-def _error(run: Run, component: str) -> str:
-    return next((each.error for each in run.beats(component) if each.error), "")
-
-
 def loops(run: Run) -> Iterator[Finding]:
-    """Report the replicas whose handler raises, or whose loop is stuck under a heartbeat."""
+    """Report the replicas whose handler raises, that wait for a repair, or whose loop is stuck."""
     for beat in run.beats():
         if beat.error:
             found = f"its handler raises {beat.error}, and is tried again"
@@ -65,6 +66,9 @@ def loops(run: Run) -> Iterator[Finding]:
                 f"read the log of {beat.component} (process {beat.pid} on {beat.host}), and mend it"
             )
             yield standing(run, beat.component, found, expected, do)
+        if beat.waits:
+            do = "mend what it says; it goes on by itself"
+            yield standing(run, beat.component, f"it waits: {beat.waits}", "a server to use", do)
         if trouble := beat.trouble(run.snapshot.now_us / 1e6, DEFAULTS.handler_timeout_s):
             do = f"read its log, then kill {beat.pid} on {beat.host}: its message is redelivered"
             yield standing(run, beat.component, trouble, "a loop that turns", do)
@@ -84,7 +88,7 @@ def pending(run: Run) -> Iterator[Finding]:
             run, group, client.xpending_range(group.key, group.name, "-", "+", 100, idle=idle)
         )
         for entry in first:
-            sent_s = int(entry["message_id"].partition(b"-")[0]) / 1000
+            sent_s = entry_id(entry["message_id"].decode())[0] / 1000
             if sent_s < oldest_s:
                 oldest_s, oldest = sent_s, group
     age_s = now_s - oldest_s
