@@ -35,6 +35,7 @@ class LabellingSettings(WebSettings):
     """Seconds that a read waits for messages before the loop does its other work."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         pitches(self.root, self.scale)
 
     @property

@@ -139,6 +139,8 @@ class Listener:
                 log_config=None,
                 access_log=False,  # an address may contain the token
                 server_header=False,
+                proxy_headers=bool(settings.proxies),
+                forwarded_allow_ips=settings.proxies,
                 timeout_graceful_shutdown=1,
             )
         )

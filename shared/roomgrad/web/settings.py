@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Annotated
 
 from pydantic import Field
@@ -25,6 +26,19 @@ class WebSettings(RuntimeSettings):
 
     token_file: str = ""
     """File with the token that visitors need. If empty, a token is made and logged when needed."""
+
+    proxies: str = ""
+    """Addresses or networks of proxies, separated by commas, whose X-Forwarded-For and -Proto name
+    the visitor's address and scheme; others may not."""
+
+    def __post_init__(self) -> None:
+        for each in filter(None, map(str.strip, self.proxies.split(","))):
+            try:
+                ipaddress.ip_network(each)
+            except ValueError as error:
+                raise ValueError(
+                    f"proxies: expected addresses or networks, got {each!r}"
+                ) from error
 
     @property
     def named_hosts(self) -> tuple[str, ...]:
