@@ -89,6 +89,7 @@ def test_the_configurations_serve_both_pages(
             below = f"http://localhost:{port}/dashboard/"
             page = visit(f"{below}?token={TOKEN}#run={labelling.names.run}", expected=AWAY)
             page.wait_for_selector("#connection[data-state=live]")
+            page.wait_for_selector("#panel *", state="attached")
             assert page.url.startswith(below)
             assert TOKEN not in page.url
 
