@@ -117,12 +117,12 @@ def head(page_client: HttpClient, *lines: str, first: str = "GET / HTTP/1.1") ->
 def test_the_cookie_is_for_this_page_alone(closed: HttpClient) -> None:
     """No script reads it, no other page sends it, and it holds for nothing but what it names."""
     status, headers, body = closed.ask("GET", f"/?token={TOKEN}")
-    assert (status, headers["location"], body) == (303, "/", b"")
+    assert (status, headers["location"], body) == (303, "./", b"")
     flags = [flag.strip().lower() for flag in headers["set-cookie"].split(";")[1:]]
     assert "httponly" in flags
-    assert "samesite=strict" in flags
-    assert "path=/" in flags
-    assert not any(flag.startswith("domain") for flag in flags)
+    assert "samesite=lax" in flags  # a link of another page may lead here
+    # Without a path it is that of the page, also below a path of a proxy.
+    assert not any(flag.startswith(("domain", "path")) for flag in flags)
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["cache-control"] == "no-store"
 
