@@ -50,12 +50,20 @@ def _one(client: Client, settings: InferenceSettings) -> None:
     pairs = np.array([[settings.wind, settings.target]], dtype=np.float32)
     shots = shoot.ask(client, pairs, timeout_s=settings.timeout_s)
     shot = {"wind": settings.wind, "target": settings.target, **shots.row(0)}
-    print(_json(shot) if settings.json else _sentence(shot))
+    remark = shoot.outside(*pairs[0].tolist())
+    if settings.json:
+        print(_json({**shot, "remark": remark} if remark else shot))
+    else:
+        print("\n  ".join(filter(None, (_sentence(shot), remark))))
 
 
 def _csv(client: Client, settings: InferenceSettings) -> None:
     given = table.read(settings.csv)
     shots = shoot.ask_many(client, given.pairs, timeout_s=settings.timeout_s)
+    remarks = list(filter(None, (shoot.outside(*pair) for pair in given.pairs.tolist())))
+    if remarks:
+        count = f"{len(remarks)} of {len(given.rows)} rows"
+        print(f"inference: {count}: {remarks[0]}", file=sys.stderr)
     if settings.json:
         results = [each.row(index) for each in shots for index in range(len(each.wind))]
         both = zip(given.pairs.tolist(), results, strict=True)

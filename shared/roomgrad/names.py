@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote
 
-from roomgrad.errors import ContractError
+from roomgrad.errors import ContractError, SettingsError, format_value
 
 ERRORS = "errors"  # reports of dead letters and of published texts that are not messages
 LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
@@ -49,11 +49,21 @@ def _joined(run: str, parts: tuple[str, ...]) -> str:
     return ":".join((f"{{{encoded(run)}}}", *parts))
 
 
+LONGEST_RUN = 200  # characters of a run's name, of any script
+
+
 @dataclass(frozen=True)
 class Names:
-    """The names of one run."""
+    """The names of one run. Raises SettingsError for a name that no run can have."""
 
     run: str
+
+    def __post_init__(self) -> None:
+        if len(self.run) > LONGEST_RUN or re.search("[\ud800-\udfff]", self.run):
+            raise SettingsError(
+                f"run {format_value(self.run)}: expected a name of at most {LONGEST_RUN} "
+                f"characters in UTF-8, got {len(self.run)}"
+            )
 
     def _key(self, *parts: str) -> str:
         return _joined(self.run, parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import IO, Any
 
 from roomgrad.errors import RoomgradError
 from roomgrad.names import encoded
+
+LONGEST_FILE = 200  # characters of a folder's name, of 255 bytes that file systems allow
 
 
 def state_directory() -> Path:
@@ -69,5 +72,17 @@ def server_directory() -> Path:
 
 def run_directory(run: str) -> Path:
     """Return the directory of a run's logs."""
-    name = encoded(run)
-    return state_directory() / (f"%2E{name[1:]}" if name.startswith(".") else name)
+    return state_directory() / file_name(run)
+
+
+def file_name(name: str) -> str:
+    """Return the name of a run or a program as the name of a file: plain names unchanged.
+
+    A name that is too long when it is percent-encoded, as are 43 Cyrillic letters, is cut, and ends
+    with a hash of the whole.
+    """
+    found = encoded(name)
+    if len(found) > LONGEST_FILE:
+        digest = hashlib.sha256(found.encode()).hexdigest()[:32]
+        found = f"{found[: LONGEST_FILE - 33]}~{digest}"
+    return f"%2E{found[1:]}" if found.startswith(".") else found

@@ -18,6 +18,9 @@ Float32 = NDArray[np.float32]
 HELD_OUT_SEED = 20_000_101  # never a trainer's seed: those draw from (seed, batch number)
 BATCH = 1000
 
+TRAINED = {"wind": (-20.0, 20.0, "m/s"), "target": (20.0, 100.0, "m")}
+"""What the trainer draws pairs from: wind up to four standard deviations, targets uniformly."""
+
 
 @dataclass(frozen=True)
 class Shots:
@@ -74,6 +77,16 @@ def ask_many(client: Client, pairs: Float32, *, timeout_s: float = 10.0) -> list
     """Ask in batches, so that the messages stay small."""
     starts = range(0, len(pairs), BATCH)
     return [ask(client, pairs[at : at + BATCH], timeout_s=timeout_s) for at in starts]
+
+
+def outside(wind: float, target: float) -> str:
+    """Return a remark on a question outside of what was trained; empty for any other."""
+    found = [
+        f"{name} {value:g} {unit} is outside of {low:g} to {high:g} {unit}"
+        for value, (name, (low, high, unit)) in zip((wind, target), TRAINED.items(), strict=True)
+        if not low <= value <= high
+    ]
+    return f"{' and '.join(found)}, where it was trained: the shot is a guess" if found else ""
 
 
 def held_out(count: int = 1000) -> Float32:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,8 @@ from roomgrad.errors import SettingsError
 from roomgrad_trebuchet.shoot import Shots
 
 NEEDED = ("wind", "target")
+RESULTS = ("angle_deg", "weight_kg", "distance_m", "miss_m", "status")  # columns that are added
+_NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -30,12 +35,15 @@ class Table:
 
 
 def read(path: str) -> Table:
-    """Return the table of a file, or stdin for `-`. Raises SettingsError with line and column."""
+    """Return the table of a file, or stdin for `-`: CSV in UTF-8 or, as Excel writes it, UTF-16.
+
+    Raises SettingsError with line and column.
+    """
     try:
-        if path == "-":
-            return _read(sys.stdin, "stdin")
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            return _read(file, path)
+        data = sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+        return _read(io.StringIO(text, newline=""), "stdin" if path == "-" else path)
     except OSError as error:
         raise SettingsError(f"--csv {path} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -54,15 +62,14 @@ def write(table: Table, shots: Iterable[Shots], file: TextIO) -> None:
 def _read(file: TextIO, path: str) -> Table:
     reader = csv.DictReader(file, skipinitialspace=True)
     columns = list(reader.fieldnames or ())
-    missing = [name for name in NEEDED if name not in columns]
-    if missing:
-        found = ", ".join(columns) or "nothing"
-        raise SettingsError(
-            f"{path} has no column {' and no column '.join(missing)} in its first line, "
-            f"which holds {found}"
-        )
+    _check_columns(columns, path)
     rows, pairs = [], []
     for row in reader:
+        if None in row:
+            raise SettingsError(
+                f"{path} line {reader.line_num}: expected {len(columns)} cells as in the first "
+                f"line, got {len(columns) + len(row[None])}: put texts with commas in quotes"
+            )
         rows.append(row)
         pairs.append([_number(row[name], path, reader.line_num, name) for name in NEEDED])
     if not rows:
@@ -70,12 +77,28 @@ def _read(file: TextIO, path: str) -> Table:
     return Table(columns, rows, np.array(pairs, dtype=np.float32))
 
 
+def _check_columns(columns: Sequence[str], path: str) -> None:
+    missing = [name for name in NEEDED if name not in columns]
+    if missing:
+        found = ", ".join(columns) or "nothing"
+        advice = ""
+        if len(columns) == 1 and re.search("[;\t]", found):
+            advice = ": put commas between columns, and points before decimals"
+        raise SettingsError(
+            f"{path} has no column {' and no column '.join(missing)} in its first line, "
+            f"which holds {found}{advice}"
+        )
+    if twice := sorted({name for name in columns if columns.count(name) > 1}):
+        raise SettingsError(f"{path} has two columns {twice[0]}: rename one of them")
+    if taken := [name for name in columns if name in RESULTS]:
+        raise SettingsError(
+            f"{path} has a column {taken[0]}, which the results are written to: rename it"
+        )
+
+
 def _number(text: str | None, path: str, line: int, column: str) -> float:
     """Return a number that is finite in float32. Raises SettingsError."""
-    try:
-        number = float(text or "")
-    except ValueError:
-        number = float("nan")
+    number = float(text) if text and _NUMBER.fullmatch(text) else float("nan")
     if not abs(number) <= LARGEST:
         shown = repr(text) if text else "empty"
         raise SettingsError(f"{path} line {line}, column {column}: {shown} is not a finite number")

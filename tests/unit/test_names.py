@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad.errors import ContractError
+from roomgrad.errors import ContractError, SettingsError
 from roomgrad.names import PLAIN, Names, encoded, is_client_group, room_of
+from roomgrad.state import file_name
 
 
 def test_plain_names_stand_in_keys_as_they_are() -> None:
@@ -108,3 +110,19 @@ def test_groups_of_clients_are_known_by_their_names() -> None:
     assert is_client_group("trainer@gateway:2")
     assert not is_client_group("trainer")
     assert not is_client_group("gateway")
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "ж" * 201, "\ud800"])
+def test_a_name_that_no_run_can_have_is_refused_everywhere_alike(name: str) -> None:
+    with pytest.raises(SettingsError, match="expected a name of at most 200 characters in UTF-8"):
+        Names(name)
+
+
+@pytest.mark.parametrize("name", ["plain", "ж" * 42, "ж" * 43, "ж" * 200, "x" * 200, "." * 200])
+def test_every_name_of_a_run_is_the_name_of_a_file(name: str, tmp_path: Path) -> None:
+    """Limits count characters, in any script; what is cut stays apart from others."""
+    Names(name)
+    found = file_name(name)
+    (tmp_path / f"{found}.partial").touch()
+    assert found != file_name(name[:-1] + "a")
+    assert found == "plain" or "%" in found or len(found) == 200

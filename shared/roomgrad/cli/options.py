@@ -14,7 +14,8 @@ def whole(flag: str, low: int, high: int) -> Callable[[str | int], int]:
     """Return a parser of whole numbers. It raises SettingsError with the allowed range."""
 
     def parse(text: str | int) -> int:
-        if not str(text).isdecimal() or not low <= int(text) <= high:
+        digits = str(text)  # not `isdecimal` alone, which is true of the digits of any script
+        if not (digits.isascii() and digits.isdecimal()) or not low <= int(text) <= high:
             raise SettingsError(f"{flag} {text}: allowed is a whole number from {low} to {high}")
         return int(text)
 

@@ -151,7 +151,7 @@ def _replicas(word: str, components: Sequence[str], least: int) -> tuple[str, in
     if component not in components:
         near = hint(component, list(components))
         raise SettingsError(f"--replicas {word}: there is no component {component!r}, {near}")
-    if not number.isdecimal() or not least <= int(number) <= MOST_REPLICAS:
+    if not (number.isascii() and number.isdecimal()) or not least <= int(number) <= MOST_REPLICAS:
         raise SettingsError(
             f"--replicas {word}: allowed is a whole number from {least} to {MOST_REPLICAS}, "
             f"like {component}=2"

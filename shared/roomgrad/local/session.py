@@ -20,7 +20,7 @@ from roomgrad.errors import RoomgradError, RunMismatch
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher, last_line
 from roomgrad.local.plan import Plan
-from roomgrad.names import Names, encoded
+from roomgrad.names import Names
 from roomgrad.redis import heartbeats
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import check, configured_address, connect
@@ -70,7 +70,7 @@ class Session:
         """Start the programs of a swarm file, each after the delay of the previous one."""
         for name, program in self.plan.programs.items():
             self.launcher.start_command(
-                encoded(name),
+                state.file_name(name),
                 program["command"],
                 variables.exported(run=self.plan.run),
                 folder=Path(self.plan.file).parent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from roomgrad.errors import NoAnswer, SettingsError
 from roomgrad_trebuchet import table
-from roomgrad_trebuchet.shoot import Shots, held_out, shots_of, spread
+from roomgrad_trebuchet.shoot import TRAINED, Shots, held_out, outside, shots_of, spread
+from roomgrad_trebuchet.trainer.batches import TARGETS, batch
 
 
 def test_held_out_pairs_are_always_the_same() -> None:
@@ -66,6 +68,14 @@ def test_a_table_keeps_its_columns_and_gains_the_results(tmp_path: Path) -> None
         ("wind,aim\n3,60\n", ["no column target", "wind, aim"]),
         ("wind,target\n", ["no rows"]),
         ("", ["no column wind", "no column target"]),
+        ("wind,target\n1_0,60\n", ["line 2", "column wind", "'1_0'"]),
+        ("wind,target\n\u0663,60\n", ["line 2", "column wind"]),
+        ('wind,target\n"3,5",60\n', ["line 2", "column wind", "'3,5'"]),
+        ("wind;target\n3,5;60\n", ["wind;target", "commas between columns"]),
+        ("wind\ttarget\n3\t60\n", ["commas between columns"]),
+        ("wind,target,distance_m\n3,60,1\n", ["column distance_m", "rename"]),
+        ("wind,wind,target\n3,4,60\n", ["two columns wind"]),
+        ("wind,target,note\n3,60,a,b\n", ["line 2", "expected 3 cells", "got 4"]),
     ],
 )
 def test_a_bad_table_is_refused_with_line_and_column(
@@ -77,6 +87,41 @@ def test_a_bad_table_is_refused_with_line_and_column(
     with pytest.raises(SettingsError) as caught:
         table.read(str(path))
     assert all(word in str(caught.value) for word in said), caught.value
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize("stdin", [True, False])
+def test_a_table_as_excel_writes_it(
+    encoding: str, stdin: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a byte order mark and CR LF, in a file or through a pipe."""
+    text = "wind,target,place\r\n3,60,Köln\r\n\r\n-.5,4.5e1,\r\n"
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(mark + text.encode(encoding))
+    with path.open(encoding="utf-8") as file:
+        monkeypatch.setattr("sys.stdin", file)
+        found = table.read("-" if stdin else str(path))
+    assert found.columns == ["wind", "target", "place"]
+    assert found.rows[0]["place"] == "Köln"
+    assert found.pairs.tolist() == [[3, 60], [-0.5, 45]]
+
+
+def test_columns_of_results_are_those_that_are_written() -> None:
+    nothing = np.zeros(1, "<f4")
+    shots = Shots(nothing, nothing, nothing, nothing, nothing, np.zeros(1, "|i1"))
+    assert tuple(shots.row(0)) == table.RESULTS
+
+
+def test_a_question_far_outside_of_the_training_is_remarked() -> None:
+    """Each value by its own range, which holds what the trainer draws."""
+    assert outside(3, 60) == outside(-20, 20) == outside(20, 100) == ""
+    assert "wind 30 m/s is outside of -20 to 20 m/s and target 600 m is" in outside(30, 600)
+    assert outside(0, 19.5).startswith("target 19.5 m is outside of 20 to 100 m")
+    pairs = batch(0, 0, 10_000)
+    far = [pair for pair in pairs.tolist() if outside(*pair)]
+    assert len(far) < 5
+    assert TRAINED["target"][:2] == TARGETS
 
 
 def test_a_file_that_is_no_table_is_named(tmp_path: Path) -> None:

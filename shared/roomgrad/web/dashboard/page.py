@@ -20,7 +20,7 @@ from roomgrad.errors import RoomgradError, Unavailable
 from roomgrad.inspect import traces
 from roomgrad.inspect.curves import Curves
 from roomgrad.inspect.keys import newest_run, runs_on
-from roomgrad.names import Names
+from roomgrad.names import LONGEST_RUN, Names
 from roomgrad.web import serving
 from roomgrad.web.dashboard import panels
 from roomgrad.web.dashboard.watch import Watch
@@ -30,7 +30,6 @@ from roomgrad.web.store import Store
 STATIC = Path(__file__).parent / "static"
 MOST_WATCHED = 50  # runs at a time
 LONGEST_ID = 128  # characters, as in a message
-LONGEST_RUN = 200
 
 
 @dataclass
