@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.display import short_repr
+from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
 _TRAIN = ModelStatus.TRAIN  # Python 3.11 takes a microsecond for an attribute of an Enum

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.display import short_repr
 from roomgrad.messages import new_id
+from roomgrad.reprs import short_repr
 
 Float32 = NDArray[np.float32]
 

@@ -43,13 +43,13 @@ from roomgrad import codec
 from roomgrad.clock import ServerClock
 from roomgrad.commit import Commit
 from roomgrad.component import Component
-from roomgrad.display import short_repr
 from roomgrad.errors import ContractError, NoAnswer
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.messages import Message, new_id
 from roomgrad.models import ModelState
 from roomgrad.names import Names
 from roomgrad.redis.server_address import AnyAddress
+from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, Stream
 from roomgrad.runtime.model_store import ModelStore
 from roomgrad.runtime.replica import Replica
