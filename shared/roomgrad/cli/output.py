@@ -19,7 +19,6 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from roomgrad import exact_json
 from roomgrad.display import is_safe, printable
 from roomgrad.errors import RoomgradError
 
@@ -57,6 +56,8 @@ def warn(line: str) -> None:
 
 def print_json(found: Any) -> None:
     """Print one JSON object on a line of its own; dataclasses by their fields."""
+    from roomgrad import exact_json  # with numpy, which `roomgrad --help` does without
+
     text = exact_json.dumps(found, nulls=True, default=str).decode()
     sys.stdout.write(text if text.isprintable() else escape_json(text))
     sys.stdout.write("\n")
