@@ -161,6 +161,9 @@ def load(
     for name in variables.ignored(_infos(cls), environ):
         print(f"{name} is not read: the variable is {variables.variable(name)}", file=sys.stderr)
     given = {**_from_environment(cls, environ), **_from_flags(cls, argv)}
+    for name, each in given.items():
+        if _is_number(_infos(cls)[name]) and ("_" in each.text or not each.text.isascii()):
+            raise SettingsError(_not_allowed(cls, name, each))  # Python reads 1_0 as 10
     try:
         return cls(**{name: each.text for name, each in given.items()})
     except ValidationError as error:
@@ -208,6 +211,10 @@ def _flag(name: str) -> str:
 
 def _is_of_run(info: FieldInfo) -> bool:
     return any(mark is OfRun or isinstance(mark, OfRun) for mark in info.metadata)
+
+
+def _is_number(info: FieldInfo) -> bool:
+    return bool({int, float} & {info.annotation, *get_args(info.annotation)})
 
 
 def _setting(cls: type[object], name: str) -> Setting:
@@ -281,13 +288,17 @@ def _error_text(cls: type[object], error: ValidationError, given: Mapping[str, G
     if name not in given:
         reason = first["msg"].removeprefix("Value error, ")
         return f"{_flag(name)}: {reason}." if name else f"{reason}."
-    each = given[name]
+    reason = first["msg"].removeprefix("Value error, ") if first["type"] == "value_error" else ""
+    return _not_allowed(cls, name, given[name], reason)
+
+
+def _not_allowed(cls: type[object], name: str, each: Given, reason: str = "") -> str:
     where = f"{_flag(name)} (variable {variables.variable(name)})"
     if each.variable:
         where = f"variable {each.variable} (flag {_flag(name)})"
     allowed = _values(_infos(cls)[name])
-    if first["type"] == "value_error":
-        allowed += f", and {first['msg'].removeprefix('Value error, ')}"
+    if reason:
+        allowed += f", and {reason}"
     return f"{where} is {each.text!r}, allowed is: {allowed}."
 
 

@@ -17,7 +17,7 @@ from roomgrad.settings import (
     of_run,
     settings,
 )
-from roomgrad.variables import exported
+from roomgrad.variables import exported, variable
 from roomgrad.web.dashboard.settings import DashboardSettings
 from roomgrad_melody.labelling.settings import LabellingSettings
 from roomgrad_swergio.gateway.settings import GatewaySettings
@@ -180,3 +180,14 @@ def test_help_is_printed_and_ends_the_process(capsys: pytest.CaptureFixture[str]
         load(Example, ["--train-steps", "0", "--help"], {})
     assert caught.value.code == 0
     assert "Learns to aim." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0663"])
+@pytest.mark.parametrize("name", ["train_steps", "learning_rate"])
+def test_a_number_has_digits_alone(name: str, text: str) -> None:
+    """As flags and as variables; Python would read 10 and 3."""
+    flag = "--" + name.replace("_", "-")
+    with pytest.raises(SettingsError, match=f"{flag} .*is .{text}., allowed is"):
+        load(Example, [flag, text], {})
+    with pytest.raises(SettingsError, match="allowed is"):
+        load(Example, [], {variable(name): text})
