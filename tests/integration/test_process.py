@@ -111,7 +111,8 @@ def test_wrong_settings_end_the_process_with_2(echo: EchoRun) -> None:
     assert process.returncode == 2
     lines = error.decode().strip().splitlines()
     assert lines == [
-        "echo: --lease-s (variable LEASE_S) is '-1', allowed is: number, above 0, at most 3600."
+        "echo: --lease-s (variable ROOMGRAD_LEASE_S) is '-1', allowed is: number, above 0, "
+        "at most 3600."
     ]
 
 
