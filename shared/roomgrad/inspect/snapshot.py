@@ -233,9 +233,8 @@ def _stream_state(names: Names, key: str, found: Mapping[tuple[str, str], Any]) 
 def _group(key: str, found: Mapping[str, Any], stream: Mapping[str, Any]) -> ConsumerGroup:
     delivered, lag = found["last-delivered-id"].decode(), found.get("lag")
     newest = stream["last-entry"][0].decode() if stream["last-entry"] else START
-    some = int(
-        entry_id(delivered) < entry_id(newest)
-    )  # trimmed and deleted entries wait for no group
+    # The server counts trimmed and deleted entries as lag, too.
+    some = int(entry_id(delivered) < entry_id(newest))
     return ConsumerGroup(
         found["name"].decode(errors="replace"),
         key,

@@ -41,15 +41,16 @@ def components(run: Run) -> Iterator[Finding]:
                 yield standing(run, component, found, "a heartbeat", do)
             else:
                 yield ok(component, "no replica is alive, and nothing waits for it")
-        elif (
-            behind
-            and run.stands_still
-            and not any(b.error or b.waits for b in run.beats(component))
-        ):
+        elif behind and run.stands_still and not _explained(run, component):
             found = f"it is alive, and does not handle {waits}"
             yield standing(run, component, found, "a handler that runs", _read_log(component))
         else:
             yield ok(component, "alive")
+
+
+def _explained(run: Run, component: str) -> bool:
+    """Return whether a heartbeat says why messages wait; `loops` reports it."""
+    return any(beat.error or beat.waits for beat in run.beats(component))
 
 
 def _read_log(component: str) -> str:
