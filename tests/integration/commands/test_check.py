@@ -75,7 +75,7 @@ def test_a_component_that_is_true_passes(own_echo: EchoRun, tmp_path: Path) -> N
                 ("noisy", "answers the same twice", "outputs that differ by"),
                 ("same id", ANSWERS, "an ID of its own"),
                 ("trains", ANSWERS, "inherits MODEL_STATUS"),
-                ("raises", ANSWERS, "no DATA/FORWARD of root"),
+                ("raises", ANSWERS, "raises RuntimeError: this squarer is broken"),
                 ("answers strangers", "an unknown gradient is ignored", "never sent"),
             )
         ),
