@@ -315,8 +315,9 @@ def _values(info: FieldInfo) -> str:
     kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
     if get_origin(info.annotation) is Literal:
         return " or ".join(map(str, kinds))
-    kind = kinds[0] if kinds else info.annotation
-    return ", ".join([KINDS.get(kind, "text"), *_limits(info)])
+    if kinds:  # of one that may be empty
+        return _values(FieldInfo.from_annotation(kinds[0]))
+    return ", ".join([KINDS.get(info.annotation, "text"), *_limits(info)])
 
 
 def _limits(info: FieldInfo) -> Iterator[str]:

@@ -148,6 +148,13 @@ def test_what_is_not_allowed_is_refused_in_one_sentence(
     assert all(word in sentence for word in words), sentence
 
 
+def test_a_value_that_may_be_empty_has_its_limits() -> None:
+    with pytest.raises(
+        SettingsError, match=r"ROOMGRAD_PORT .* whole number, at least 1, at most 65535"
+    ):
+        load(DashboardSettings, [], {"ROOMGRAD_PORT": "x"})
+
+
 def test_settings_cannot_be_changed() -> None:
     """They are what the process was started with, to its end."""
     with pytest.raises(AttributeError):
