@@ -89,7 +89,7 @@ def check_parts(raw: bytes, body: Any, spec: dict[str, Any], tail: bytes) -> Non
         unpack(raw + b"\n" + tail)
     for payload in (raw, tail):
         with contextlib.suppress(MessageError):
-            NOTIFICATIONS._read("room", payload)
+            NOTIFICATIONS._read("room", parse_body(payload))
     assert len(format_value(body)) < 2000
 
 
