@@ -111,7 +111,7 @@ BOTH = declares((ROOM, GRADIENT), everyone=True)
     ],
 )
 def test_two_gradients_of_one_message_break_the_contract(declared: dict[str, Declaration]) -> None:
-    """Whoever of them the message belongs to, one alone would be learned from."""
+    """One of them alone would be learned from."""
     first, last = sorted(name for name, each in declared.items() if each is not LISTENS)
     with pytest.raises(ContractError, match=rf"{first} and {last} answer the same DATA/FORWARD"):
         check_gradients(BRANCHED, declared)
