@@ -7,9 +7,10 @@
 --       8 "1" to search for messages of dead replicas, 9 PUBLISH or SPUBLISH
 -- Returns {run token, ms until a delayed message is due or -1, ms until the next lease of a dead
 -- replica ends or -1, 1 if the heartbeat was published, number of records in memory or -1, 1 if the
--- server's memory is full, {stream number, entry id}...}: entries whose lease is over and whose owner has no heartbeat, or
--- is this consumer. It uses XPENDING and the owner's heartbeat, never XAUTOCLAIM, which would also
--- claim messages of living replicas.
+-- server's memory is full, the server's time in seconds and microseconds, {stream number, entry
+-- id}...}: entries whose lease is over and whose owner has no heartbeat, or is this consumer. It uses
+-- XPENDING and the owner's heartbeat, never XAUTOCLAIM, which would also claim messages of living
+-- replicas.
 
 local full = 0
 local stored = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
@@ -22,14 +23,14 @@ end
 -- a replica that misses its own heartbeat misses its rooms, too; publishing may be forbidden
 local published = type(redis.pcall(ARGV[9], KEYS[1], ARGV[5])) == 'number' and 1 or 0
 local first = redis.pcall('ZRANGE', KEYS[3], 0, 0, 'WITHSCORES')[2]
-local wait = -1
+local wait, time = -1, redis.call('TIME')
 if first then
-  local time = redis.call('TIME')
   wait = math.max(0, first - time[1] * 1000 - math.floor(time[2] / 1000))
 end
 local records = redis.pcall('HLEN', KEYS[4]) -- a component without memory may lack the permission
 if type(records) ~= 'number' then records = -1 end
-local found = {redis.call('HGET', KEYS[2], 'token') or '', wait, -1, published, records, full}
+local token = redis.call('HGET', KEYS[2], 'token') or ''
+local found = {token, wait, -1, published, records, full, time[1], time[2]}
 local group, lease, me, prefix = ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local alive = {}
 local function is_alive(consumer)

@@ -55,7 +55,6 @@ class HeartbeatSender:
         heartbeat was published on its channel, else 0. Raises ReplyError.
         """
         self._count += 1
-        self._status.clock.read(connection.call)
         settings, names = self._identity.settings, self._identity.names
         arguments = [
             self._value(),
@@ -69,10 +68,12 @@ class HeartbeatSender:
             connection.publish_command,
         ]
         count = b"%d" % len(self._keys)
+        sent_ns = time.monotonic_ns()
         reply = connection.call([b"EVAL", self._script, count, *self._keys, *arguments])
         if isinstance(reply, ReplyError):
             raise reply
-        token, delayed_ms, lease_ms, published, records, full, *orphans = reply
+        token, delayed_ms, lease_ms, published, records, full, seconds, micros, *orphans = reply
+        self._status.clock.adjust((seconds, micros), sent_ns)
         self._status.token_seen = token.decode()
         self._status.note_memory(full=bool(full))
         if not self._status.orphans:
