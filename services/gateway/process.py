@@ -13,6 +13,7 @@ import structlog
 
 from roomgrad import log as logs
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError, TLSError
+from roomgrad.flags import load
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
 from roomgrad.redis.addresses import for_run
@@ -22,7 +23,6 @@ from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.runtime.observe.observers import metrics
-from roomgrad.settings import load
 
 from .client import LOST, RedisClient
 from .delivery import Delivery

@@ -9,9 +9,9 @@ import numpy as np
 
 from roomgrad import exact_json
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
+from roomgrad.flags import load
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import address
-from roomgrad.settings import load
 from roomgrad_trebuchet import shoot, table
 from roomgrad_trebuchet.contract import TREBUCHET
 from roomgrad_trebuchet.inference.settings import InferenceSettings

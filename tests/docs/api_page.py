@@ -22,6 +22,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "roomgrad.backprop": (),
     "roomgrad.learning": (),
     "roomgrad.settings": (),
+    "roomgrad.flags": ("load",),
     "roomgrad.systems": (),
     "roomgrad.testing": (),
 }

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from roomgrad.settings import RuntimeSettings, Setting, describe, of_run
+from roomgrad.flags import Setting, describe
+from roomgrad.settings import RuntimeSettings, of_run
 from roomgrad.web.dashboard.settings import DashboardSettings
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.settings import EvolutionSettings

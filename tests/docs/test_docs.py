@@ -18,8 +18,8 @@ import structlog
 import typer
 
 from roomgrad.cli.main import app
+from roomgrad.flags import describe
 from roomgrad.names import Names
-from roomgrad.settings import describe
 from roomgrad.testing import running
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import SettingsError
-from roomgrad.settings import load
+from roomgrad.flags import load
 from roomgrad.web import guard
 from roomgrad.web.settings import WebSettings
 from tests.pages.conftest import Open

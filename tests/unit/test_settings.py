@@ -8,15 +8,8 @@ import pytest
 from pydantic import Field
 
 from roomgrad.errors import SettingsError
-from roomgrad.settings import (
-    OfRun,
-    RuntimeSettings,
-    describe,
-    help_text,
-    load,
-    of_run,
-    settings,
-)
+from roomgrad.flags import describe, help_text, load
+from roomgrad.settings import OfRun, RuntimeSettings, of_run, settings
 from roomgrad.variables import exported, variable
 from roomgrad.web.dashboard.settings import DashboardSettings
 from roomgrad_melody.labelling.settings import LabellingSettings

@@ -14,9 +14,9 @@ import structlog
 from roomgrad import log as logs
 from roomgrad.component import Component
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
+from roomgrad.flags import load
 from roomgrad.redis.server import address
 from roomgrad.runtime.replica import LOST, Replica
-from roomgrad.settings import load
 
 log = structlog.get_logger("roomgrad")
 

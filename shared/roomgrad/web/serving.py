@@ -26,7 +26,7 @@ from starlette.types import ASGIApp
 
 from roomgrad import log as logs
 from roomgrad.errors import MessageError, RoomgradError, RunMismatch, SettingsError, Unavailable
-from roomgrad.settings import load
+from roomgrad.flags import load
 from roomgrad.web.connections import MOST_HEADER_BYTES, Connection
 from roomgrad.web.guard import Guard, is_local, refuse
 from roomgrad.web.settings import WebSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import SettingsError
-from roomgrad.settings import load
+from roomgrad.flags import load
 from roomgrad_swergio.gateway.registry import read_token
 from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeGateway

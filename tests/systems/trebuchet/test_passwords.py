@@ -11,9 +11,10 @@ from urllib.parse import quote
 import pytest
 
 from roomgrad.errors import SettingsError
+from roomgrad.flags import load
 from roomgrad.local import supervisor
 from roomgrad.redis.server import connect
-from roomgrad.settings import RuntimeSettings, load
+from roomgrad.settings import RuntimeSettings
 from roomgrad.testing import throwaway_server
 from tests.roomgrad_command import roomgrad
 
