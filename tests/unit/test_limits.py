@@ -92,8 +92,8 @@ LIMITS: dict[str, tuple[Callable[[], Any], str]] = {
         "at most 4,000,000 values",
     ),
     "bytes of a MIDI file": (
-        lambda: midi.from_midi(b"MThd" * 20_000),
-        "at most 65536 bytes, got 80000",
+        lambda: midi.from_midi(b"MThd" * (midi.MAX_BYTES // 4 + 1)),
+        "at most 16777216 bytes, got 16777220",
     ),
     "bytes of a swarm file": (
         lambda: swarm_file(swarm.MAX_BYTES + 1),
