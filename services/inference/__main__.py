@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from roomgrad_trebuchet.inference.settings import InferenceSettings
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Ask, print the answer, and return the exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack a character of the table
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         answer(argv)
         return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
@@ -16,6 +17,24 @@ from roomgrad.display import printable
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_BYTES = 10 * 2**20  # of a log file
+
+
+class _Stream:
+    """A stream whose failures stop no component: a full disk, a closed pipe.
+
+    The lines that it does not take are lost.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def setup(level: str = "info", format: str = "auto", stream: TextIO | None = None) -> None:
@@ -32,7 +51,7 @@ def setup(level: str = "info", format: str = "auto", stream: TextIO | None = Non
             *_renderers(pretty, colors=stream.isatty()),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Stream(stream))),
         cache_logger_on_first_use=True,
     )
     # Libraries use the standard library's logging; only their warnings are of interest.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -17,10 +18,8 @@ import orjson
 import pytest
 import redis
 import structlog
-from typer.testing import CliRunner
 
 from roomgrad import Context, Message
-from roomgrad.cli.main import app
 from roomgrad.codec import pack
 from roomgrad.errors import NoServer
 from roomgrad.inspect.keys import runs_on
@@ -45,6 +44,7 @@ from tests.integration.echo import (
 )
 from tests.integration.sender import Sender
 from tests.pages.melody.labelling_run import free_port
+from tests.roomgrad_command import roomgrad
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -260,12 +260,12 @@ def test_commands_find_runs_wherever_they_are(servers: ClusterSet) -> None:
         assert len(said("dead list", run, servers)["letters"]) == 1
         assert run in {each["run"] for each in said("doctor", run, servers)["findings"]}
         before = echoes[-1].client.xrange(echoes[-1].names.dead())
-        assert roomgrad("dead requeue --all", run, servers).exit_code == 0
+        assert call("dead requeue --all", run, servers).returncode == 0
         until(lambda: len(echoes[-1].dead_letters()) == 1)  # and given up again
         assert echoes[-1].client.xrange(echoes[-1].names.dead()) != before
-        which = str(roomgrad("ps", "", servers).exception)
+        which = call("ps", "", servers).stderr
         assert all(echo.names.run in which for echo in echoes)
-        everywhere = json.loads(roomgrad("doctor --json", "", servers).stdout)["findings"]
+        everywhere = json.loads(call("doctor --json", "", servers).stdout)["findings"]
         assert {echo.names.run for echo in echoes} <= {each["run"] for each in everywhere}
         assert "cluster" in {each["about"] for each in everywhere}
 
@@ -303,13 +303,13 @@ def fail_at_zero(message: Message, context: Context) -> Message:
     return message.reply(OUTPUT, message.array)
 
 
-def roomgrad(words: str, run: str, servers: ClusterSet) -> Any:
+def call(words: str, run: str, servers: ClusterSet) -> subprocess.CompletedProcess[str]:
     option = ["--run", run] if run else []
-    return CliRunner().invoke(app, [*words.split(), *option, "--redis", servers.url])
+    return roomgrad(*words.split(), *option, "--redis", servers.url)
 
 
 def said(words: str, run: str, servers: ClusterSet) -> Any:
     """What a command says as JSON."""
-    result = roomgrad(f"{words} --json", run, servers)
-    assert result.stdout, result.output
+    result = call(f"{words} --json", run, servers)
+    assert result.stdout, result.stderr
     return json.loads(result.stdout)

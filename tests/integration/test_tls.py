@@ -17,6 +17,7 @@ from roomgrad.errors import NoServer, TLSError
 from roomgrad.names import Names
 from roomgrad.redis.connection import Connection
 from roomgrad.redis.server import connect, explain_tls
+from roomgrad.redis.server_address import parse
 from roomgrad_swergio.gateway.client import RedisClient
 from roomgrad_swergio.gateway.process import serve
 from roomgrad_swergio.gateway.settings import GatewaySettings
@@ -71,7 +72,7 @@ def by_gateway(url: str) -> None:
         try:
             assert await client.ping()
         except Exception as error:
-            raise explain_tls(error, url) or error from error
+            raise explain_tls(error, parse(url)) or error from error
         finally:
             await redis_client.close()
 

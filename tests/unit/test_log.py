@@ -36,3 +36,16 @@ def test_a_traceback_shows_no_local_variables(stream: io.StringIO) -> None:
     assert "Traceback" in said
     assert 'secret = "' not in said.replace("│", "")
     assert "Qj@Zx/9" not in said
+
+
+def test_a_stream_that_fails_stops_no_component() -> None:
+    """A full disk (Linux), and a stream that was closed."""
+    for stream in (open("/dev/full", "w", buffering=1), io.StringIO()):
+        before = structlog.get_config()
+        try:
+            log.setup(stream=stream)
+            if isinstance(stream, io.StringIO):
+                stream.close()
+            structlog.get_logger("test").error("lost", size=1)
+        finally:
+            structlog.configure(**before)
