@@ -121,7 +121,7 @@ def heard(data: bytes) -> None:
     with contextlib.suppress(MessageError):
         gateway_codec.notification_of(data)
     try:
-        message, stream = NOTIFICATIONS._read("room", data)
+        message, stream = NOTIFICATIONS._read("room", codec.parse_body(data))
     except MessageError as error:
         refusal = NOTIFICATIONS._refusal("room", data, error, b"PUBLISH")
         codec.encode(refusal, Stream(Room("errors"), refusal.type, {}))
