@@ -303,7 +303,7 @@ def test_a_broken_ledger_leaves_nothing_half_done(echo: EchoRun, monkeypatch: An
         number = echo.client.hget(key, field or f"{version}:open")
         echo.client.hset(key, field or f"{version}:open", "many")
         echo.add(gradient_entry(reply), GRADIENTS)
-        until(lambda: echo.pending(GRADIENTS) == 1 and replica.status.handling)
+        until(lambda: echo.pending(GRADIENTS) == 1 and replica.status.refused)
         assert weight(echo) == before
         assert echo.client.hexists(echo.names.memory("echo"), reply.id)
         if number is None:
