@@ -8,8 +8,9 @@ DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgra
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
-# The tests run in this many processes. Those that compare durations (marker `alone`) come last, one
-# after another.
+# The tests run in this many processes. A browser drops its requests when a network of Docker comes
+# or goes, so tests with Docker follow those with a browser. Those that compare durations (marker
+# `alone`) come last, one after another.
 WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -53,8 +54,10 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) --dist loadfile \
+	$(BIN)/python -m pytest -m 'not slow and not alone and not docker' -n $(WORKERS) --dist loadfile \
 		tests/docs tests/pages tests/systems
+	$(BIN)/python -m pytest -m 'not slow and not alone and docker' -n $(WORKERS) --dist loadfile \
+		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
 test-all: test coverage ## and the slow ones, and the coverage of each layer

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from roomgrad.cli import hints, launch, output
 from roomgrad.cli import options as typed
+from roomgrad.errors import RoomgradError
 from roomgrad.local import supervisor
 from roomgrad.local.plan import SWARM_FILES, Plan, find_system, with_gateway
 from roomgrad.redis.server import configured_address
@@ -51,15 +53,23 @@ def up_here(
         output.say(f"{plan.run} is up already (process {state['pid']}); nothing was changed.")
     if "url" in state:
         served = Plan(**state["plan"])
-        usual = replace(asked, **_defaults(asked)).plan(run, [], 0)  # type: ignore[type-var]
-        if differs := list(plan.differences(served, usual)):
-            output.say(
-                f"It runs with {', '.join(differs)}: `roomgrad down --run {plan.run}` stops it, so "
-                f"that it can be started in another way."
-            )
+        if not started:
+            _say_differences(asked, plan, served)
         address = configured_address(redis) or state["url"]  # the state holds no password
         lines = asked.where_to_look(served, address, state["began"])
         output.say(*lines, *hints.where_to_connect(served))
+
+
+def _say_differences(asked: launch.UpOptions, plan: Plan, served: Plan) -> None:
+    """Say which of the given options a run that is up already does not have."""
+    usual = plan
+    with suppress(RoomgradError):  # a swarm file may name programs that are not there
+        usual = replace(asked, **_defaults(asked)).plan(plan.run, [], 0)  # type: ignore[type-var]
+    if differs := list(plan.differences(served, usual)):
+        output.say(
+            f"It runs with {', '.join(differs)}: `roomgrad down --run {plan.run}` stops it, so "
+            f"that it can be started in another way."
+        )
 
 
 def _defaults(asked: Any) -> dict[str, Any]:
