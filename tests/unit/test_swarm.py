@@ -205,3 +205,23 @@ def test_the_plan_is_named_after_the_file_and_starts_its_gateway(write: Write) -
     assert Swarm(str(path)).plan("other") == Plan(
         "", "other", {}, {}, file=str(path), programs=programs(path)
     )
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.system ['touch made']",
+        "!!python/object/new:os.system ['touch made']",
+        "!!python/name:os.system ''",
+        "!!python/module:os ''",
+    ],
+)
+def test_a_tag_makes_no_object_of_python(
+    write: Write, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    """The loader knows the types of YAML alone, and runs nothing."""
+    path = write(f"components: {{first: {{filepath: {tag}}}}}")
+    monkeypatch.chdir(path.parent)
+    with pytest.raises(FormatError, match="could not determine a constructor"):
+        programs(path)
+    assert not (path.parent / "made").exists()

@@ -248,4 +248,6 @@ def give_up_(
             found = find_lost(client, names, system.components, STILL_S).roots
             roots = [each.root_id for each in found]
         give_up(client, names, system, roots or [])
-    output.say(f"{len(roots or [])} roots of run {names.run} were given up.")
+    count = len(roots or [])
+    said = "1 root is" if count == 1 else f"{count} roots are"
+    output.say(f"{said} given up in run {names.run}.")

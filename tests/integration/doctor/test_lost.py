@@ -227,7 +227,10 @@ def test_lost_roots_are_given_up_by_the_command_that_the_doctor_names(
     assert (finding.about, finding.level) == ("lost", PROBLEM)
     words = finding.do.partition(":")[0].split()
     ended = roomgrad_command.roomgrad(*words[1:], environ={"REDIS_URL": url})
-    assert (ended.returncode, "1 roots of run trebuchet" in ended.stdout) == (0, True), ended.stderr
+    assert (ended.returncode, "1 root is given up in run trebuchet." in ended.stdout) == (
+        0,
+        True,
+    ), ended.stderr
     for component in TREBUCHET.components:
         ((_, notice),) = client.xrange(NAMES.stream(NAMES.inbox(component), "LOG/ERROR"))
         assert notice[b"ROOT_ID"] == b"root-7"

@@ -202,7 +202,7 @@ def test_roots_that_nobody_works_on_are_found(
     client.set(names.alive("controlmodel~host~1~a"), "{}")
     finding = only(examined(own_url))
     assert (finding.about, finding.level) == ("lost", WARNING)
-    assert "1 open roots, remembered by trainer, have no message under way" in finding.found
+    assert "no message is under way of 1 open root remembered by trainer: " in finding.found
     client.set(names.alive("trainer~host~1~a"), "{}")
     assert only(examined(own_url)).level is PROBLEM
     client.xadd(names.stream(*ASKED), {"ROOT_ID": "root-7", "m": "x"})

@@ -157,9 +157,10 @@ def _lost_roots(run: Run, roots: tuple[LostRoot, ...]) -> Finding:
     names = ", ".join(f"{each.root_id} ({_last(each)})" for each in roots[:SHOWN])
     more = f" and {len(roots) - SHOWN} more" if len(roots) > SHOWN else ""
     by = ", ".join(sorted({each for root in roots for each in root.remembered_by}))
+    count = "1 open root" if len(roots) == 1 else f"{len(roots)} open roots"
     return level(
         "lost",
-        f"{len(roots)} open roots, remembered by {by}, have no message under way: {names}{more}; "
+        f"no message is under way of {count} remembered by {by}: {names}{more}; "
         f"it was deleted from its stream, by XDEL or XTRIM, or from a memory, by HDEL",
         "a message under way for each open root",
         f"{run.roomgrad('dead give-up --lost')}: its components forget them, and open the next",
