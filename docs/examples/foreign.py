@@ -31,12 +31,14 @@ def rows(fields, body, width):
     return [flat[at : at + width] for at in range(0, len(flat), width)]
 
 
-def reply(body, room, type_, message_id, data):
+def reply(asked, body, room, type_, message_id, data):
     """The stream of a reply, and the script's arguments for sending it."""
     head = {"ID": message_id, "ROOT_ID": body["ROOT_ID"], "TYPE": type_, "SENT_BY": ME}
     more = {"v": 1, "TO_ROOM": room, "MODEL_STATUS": body.get("MODEL_STATUS", 1), "DATA": data}
     note = json.dumps({"ring": 1, **head, "shape": [len(data)]}, separators=(",", ":"))
     fields = ["ID", message_id, "ROOT_ID", body["ROOT_ID"], "m", json.dumps({**head, **more})]
+    if b"SEED" in asked:
+        fields += ["SEED", asked[b"SEED"]]
     words = ["SEND", 3, f"{RUN}:{room}", note[:-1] + ',"entry":"', "", len(fields), *fields]
     return f"{RUN}:{room}:{type_}", words
 
@@ -45,7 +47,7 @@ def shoot(fields, body):
     """Return distances; remember which message they answer until their gradient comes."""
     distances = [60 + wind + 10 * angle for wind, angle, _ in rows(fields, body, 3)]
     message_id = uuid.uuid4().hex
-    stream, send = reply(body, "output", "DATA/FORWARD", message_id, distances)
+    stream, send = reply(fields, body, "output", "DATA/FORWARD", message_id, distances)
     if body.get("MODEL_STATUS", 1) != 1:
         return stream, 1, send
     memory = json.dumps({"ROOT_ID": body["ROOT_ID"], "answers": body["ID"]})
@@ -56,7 +58,7 @@ def gradient(fields, body):
     """Multiply the gradient by the derivatives; reply under the ID of the answered message."""
     asked = json.loads(server.hget(MEMORY, body["ID"]))
     product = [[up, 10 * up, 0] for (up,) in rows(fields, body, 1)]
-    stream, send = reply(body, "model", "DATA/GRADIENT", asked["answers"], product)
+    stream, send = reply(fields, body, "model", "DATA/GRADIENT", asked["answers"], product)
     return stream, 2, [*send, "HDEL", 4, 1, body["ID"]]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from roomgrad import exact_json
-from roomgrad.codec import array_from, from_body, not_json, parse_body
+from roomgrad.codec import array_from, from_body, not_json, parse_body, seed_in
 from roomgrad.display import is_displayable
 from roomgrad.errors import DecodeError, format_value
 from roomgrad.messages import Message, new_id
@@ -130,6 +130,8 @@ def entry_of(room: str, type_: str, entry: str, fields: Mapping[bytes, bytes]) -
             field = str(spec.get("field", name)).encode()
             if field in fields:  # otherwise $array is a client's own name for something else
                 body[name] = array_from(name, spec, fields[field])
+    if (seed := seed_in(body, fields)) is not None:
+        body["SEED"] = seed
     if room.startswith("@"):  # a direct message has a room only if its sender named one
         body.pop("TO_ROOM", None)
         if named := fields.get(b"room"):

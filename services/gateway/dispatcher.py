@@ -73,14 +73,17 @@ class Dispatcher:
         if body.get("SENT_BY") == connection.raw_name:
             body["SENT_BY"] = connection.name  # without the token
         codec.complete(body, connection.name)
-        sends = [message async for message in self._addressed(connection, body, type_)]
         subscription = connection.subscription
         assert subscription is not None
         root = str(body["ROOT_ID"])
+        if body.get("SEED") is None:
+            body["SEED"] = subscription.seed_of(root)
+        sends = [message async for message in self._addressed(connection, body, type_)]
         if subscription.opens(root):
             for _, stream, _ in sends:
                 await self._backlog.wait(stream.key)
-            subscription.opened(root, str(body["ID"]), str(body.get("TO_ROOM", "")))
+            room = str(body.get("TO_ROOM", ""))
+            subscription.opened(root, str(body["ID"]), room, body["SEED"])
         answered = subscription.answered_by(root)
         newest = self._rooms.newest_answered(answered)
         await self._store.send(sends, answered, subscription.group, newest)

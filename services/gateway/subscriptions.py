@@ -34,6 +34,16 @@ def written_ms(entry: str) -> int:
     return int(entry.partition("-")[0])
 
 
+@dataclass
+class Root:
+    """What a subscription remembers of a root."""
+
+    opening: tuple[str, str] | None = None
+    """ID and room of the message by which one of its clients opened it."""
+
+    seed: int | None = None
+
+
 @dataclass(eq=False)
 class Subscription:
     """One subscription of a name."""
@@ -67,7 +77,7 @@ class Subscription:
     losses: int = 0
     _unacknowledged: OrderedDict[EntryRef, tuple[str, str]] = field(default_factory=OrderedDict)
     _by_root: dict[str, list[EntryRef]] = field(default_factory=dict)
-    _roots: OrderedDict[str, tuple[str, str] | None] = field(default_factory=OrderedDict)
+    _roots: OrderedDict[str, Root] = field(default_factory=OrderedDict)
     _own_unread: int = 0
 
     @property
@@ -130,12 +140,17 @@ class Subscription:
         """Whether a message of this root would open it: its clients know none of that root."""
         return root not in self._roots
 
-    def opened(self, root: str, id_: str, room: str) -> None:
+    def opened(self, root: str, id_: str, room: str, seed: int | None = None) -> None:
         """Remember that a client opened a root with this message."""
-        self._remember(root, (id_, room))
+        self._remember(root, Root((id_, room), seed))
 
-    def _remember(self, root: str, opening: tuple[str, str] | None) -> None:
-        self._roots.setdefault(root, opening)
+    def seed_of(self, root: str) -> int | None:
+        """Return the SEED of a root; swergio's clients do not repeat it in their replies."""
+        known = self._roots.get(root)
+        return known.seed if known else None
+
+    def _remember(self, root: str, known: Root) -> None:
+        self._roots.setdefault(root, known)
         self._roots.move_to_end(root)
         if len(self._roots) > MAX_ROOTS:
             self._roots.popitem(last=False)
@@ -144,7 +159,7 @@ class Subscription:
         """Note that an entry was written to a client: it is unacknowledged until it is answered."""
         ref = (key, entry.entry)
         closes = self._closes(entry)
-        self._remember(entry.root_id, None)
+        self._remember(entry.root_id, Root(seed=entry.body.get("SEED")))
         if closes or not resend:
             self.settled.append(ref)
             return
@@ -157,8 +172,8 @@ class Subscription:
 
     def _closes(self, entry: Entry) -> bool:
         """Whether it is the gradient of the message that opened its root, which needs no answer."""
-        opening = self._roots.get(entry.root_id)
-        return entry.type == "DATA/GRADIENT" and opening == (entry.id, entry.room)
+        known = self._roots.get(entry.root_id, Root())
+        return entry.type == "DATA/GRADIENT" and known.opening == (entry.id, entry.room)
 
     def holds(self, ref: EntryRef) -> bool:
         """Whether an entry was sent and not acknowledged yet, or is about to be sent again."""

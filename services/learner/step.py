@@ -158,7 +158,7 @@ class Step:
             settings.batch_size,
             settings.augment,
         )
-        message = Message.open(TRAININPUT, rows)
+        message = Message.open(TRAININPUT, rows, seed=state.steps)
         context.memory.put(
             message.root_id,
             ROOT_ID=message.root_id,

@@ -25,7 +25,7 @@ def open_batch(number: int, context: Context) -> Message | None:
     if number >= settings.train_steps:
         return None
     data = batch(settings.seed, number, settings.batch_size)
-    message = Message.open(INPUT, data)
+    message = Message.open(INPUT, data, seed=number)
     context.memory.put(message.root_id, ROOT_ID=message.root_id, batch=number, target=data[:, 1])
     context.counters.add("sent")
     return message

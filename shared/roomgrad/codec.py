@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from roomgrad import exact_json
 from roomgrad.errors import DecodeError, SchemaError, format_value
-from roomgrad.messages import Message
+from roomgrad.messages import MAX_SEED, Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
 
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 MAX_TEXT_BYTES = 8 * 1024 * 1024  # of `m`: JSON takes some thirty times as much when it is parsed
-MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, its arrays, and fields of the runtime
+MAX_FIELDS = 3500  # of an entry: m, ID, ROOT_ID, SEED, its arrays, and fields of the runtime
 MAX_ARRAYS = MAX_FIELDS - 10  # in fields of their own
 MAX_DEPTH = 1024  # of lists in lists, as orjson limits it
 MAX_DIMENSIONS = 8
+SEED_DIGITS = len(str(MAX_SEED))
 MAX_VALUES = 2**40  # that a shape may announce, counting empty dimensions as 1
 HEADER_PREFIX = b'{"ring":1,'  # how a notification of the runtime begins
 
@@ -99,7 +100,12 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
     text = _dumps(write(body) if write else body, nulls=bool(stream.schema))
     if len(text) > MAX_TEXT_BYTES:
         raise SchemaError(f"everything but arrays may have {MAX_TEXT_BYTES} bytes at most as JSON")
-    entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text, *raw]
+    entry = [b"ID", message.id.encode(), b"ROOT_ID", message.root_id.encode(), b"m", text]
+    if message.seed is not None:
+        # A field of its own and not a part of `m`, because releases that do not know SEED refuse an
+        # unknown name in `m` and ignore an unknown field. So the format version stays.
+        entry += [b"SEED", _encoded_seed(message.seed)]
+    entry += raw
     if len(raw) > 2 * MAX_ARRAYS:
         raise SchemaError(
             f"a message may have {MAX_ARRAYS} larger arrays at most, got {len(raw) // 2}: join some"
@@ -140,6 +146,12 @@ def _encoded(name: str, value: NDArray[Any] | str | list[str], raw: list[bytes])
         return array.tolist()
     raw += [name.encode(), array.tobytes()]
     return {"$array": {"field": name, "dtype": array.dtype.str, "shape": array.shape}}
+
+
+def _encoded_seed(seed: int) -> bytes:
+    if not _is_seed(seed):
+        raise SchemaError(_wrong_seed(seed))
+    return b"%d" % seed
 
 
 def _dumps(body: Mapping[str, Any], *, nulls: bool = False) -> bytes:
@@ -239,7 +251,34 @@ def from_body(
         _text(body, "TO", optional=True),
         checked,
         entry,
+        seed_in(body, raw),
     )
+
+
+def seed_in(body: Body, raw: Mapping[bytes, bytes]) -> int | None:
+    """Return SEED: the number in a body, or else the text in an entry field of its own.
+
+    Raises DecodeError if it is not a number from 0 to 2**63 - 1.
+    """
+    seed = body.get("SEED")
+    text = raw.get(b"SEED")
+    if seed is None and text is not None:
+        seed = int(text) if text.isdigit() and len(text) <= SEED_DIGITS else text
+    if seed is not None and not _is_seed(seed):
+        raise DecodeError(_wrong_seed(seed))
+    return seed
+
+
+def _is_seed(value: Any) -> bool:
+    return (
+        isinstance(value, int | np.integer)
+        and type(value) is not bool
+        and 0 <= int(value) <= MAX_SEED
+    )
+
+
+def _wrong_seed(value: object) -> str:
+    return f"SEED: expected a whole number from 0 to 2**63 - 1, got {format_value(value)}"
 
 
 def _understood(body: Body) -> Body:

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
+MAX_SEED = 2**63 - 1
+
 _TRAIN = ModelStatus.TRAIN  # Python 3.11 takes a microsecond for an attribute of an Enum
 
 
@@ -35,6 +37,7 @@ class Message:
     to: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     entry: str = ""  # the stream's entry id, once it has one
+    seed: int | None = None  # of random numbers drawn on the way; set by the opener of the root
 
     __repr__ = short_repr
 
@@ -46,10 +49,16 @@ class Message:
         *,
         type: MessageType = MessageType.FORWARD,
         status: ModelStatus = ModelStatus.TRAIN,
+        seed: int | None = None,
         **fields: Any,
     ) -> Message:
-        """Return the first message of a new root."""
-        return cls(str(room), type.value, new_id(), new_id(), data, status, fields=fields)
+        """Return the first message of a new root.
+
+        seed: a number from 0 to 2**63 - 1 that names the root for whatever draws random numbers
+            on its way, like the number of a batch: a component draws the same for the same seed.
+        """
+        ids = new_id(), new_id()
+        return cls(str(room), type.value, *ids, data, status, fields=fields, seed=seed)
 
     def reply(
         self,
@@ -60,7 +69,8 @@ class Message:
         id: str | None = None,
         **fields: Any,
     ) -> Message:
-        """Return a message that follows from this one: it inherits ROOT_ID and MODEL_STATUS.
+        """Return a message that follows from this one: it inherits ROOT_ID, MODEL_STATUS and
+        SEED.
 
         `type` is this message's unless given. `id` is a new one unless given; a gradient has the
         ID of the forward message that it answers.
@@ -73,6 +83,7 @@ class Message:
             data,
             self.status,
             fields=fields,
+            seed=self.seed,
         )
 
     @property

@@ -14,7 +14,7 @@ from roomgrad.errors import ContractError, SchemaError, format_value
 
 # The names of a message's envelope; every other field is the system's own.
 ENVELOPE = frozenset(
-    {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "m"}
+    {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "SEED", "m"}
 )
 
 SHAPES_REMEMBERED = 64  # per array of a contract, of those that fit

@@ -28,6 +28,7 @@ from roomgrad.codec import (
     unpack,
 )
 from roomgrad.errors import DecodeError, MessageError, SchemaError
+from roomgrad.messages import MAX_SEED
 
 ROOM = Room("room")
 DTYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
@@ -70,6 +71,49 @@ def test_a_message_comes_back_as_it_went(array: np.ndarray[Any, Any]) -> None:
     assert (back.sent_by, back.to, back.entry) == ("me", "you", "1-1")
     large = array.size > INLINE_VALUES or (array.size == 0 and array.ndim > 1)
     assert (len(fields) > 6) == large
+
+
+@given(st.none() | st.integers(0, MAX_SEED), st.integers(1, 20))
+def test_a_seed_comes_back_as_it_went(seed: int | None, rows: int) -> None:
+    """In an entry field of its own, beside arrays inline or raw, or in a body."""
+    message = Message.open(ROOM, np.ones((rows, 2), "<f4"), seed=seed)
+    fields = encode(message, PAIRS)
+    pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+    assert pairs.get(b"SEED") == (None if seed is None else b"%d" % seed)
+    assert b"SEED" not in pairs[b"m"]
+    assert decode("1-1", fields, PAIRS).seed == seed
+    body = parse_body(pairs[b"m"]) | {"SEED": seed}
+    assert from_body(body, PAIRS, {b"DATA": pairs.get(b"DATA", b"")}).seed == seed
+    assert from_body(body, PAIRS, pairs).seed == seed
+
+
+def test_a_seed_in_the_body_counts_before_that_of_the_entry() -> None:
+    """As for ID and ROOT_ID."""
+    body = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "SEED": 1}
+    assert from_body(body, FREE, {b"SEED": b"2"}).seed == 1
+
+
+WRONG_SEEDS = [-1, 2**63, 2**80, 1.0, True, "5", [1], math.nan]
+
+
+@pytest.mark.parametrize("seed", WRONG_SEEDS)
+def test_a_seed_that_is_none_is_refused_with_its_value(seed: Any) -> None:
+    message = Message.open(ROOM, np.ones((1, 2), "<f4"), seed=seed)
+    expected = "SEED: expected a whole number from 0 to 2\\*\\*63 - 1, got"
+    with pytest.raises(SchemaError, match=expected):
+        encode(message, PAIRS)
+    body = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/FORWARD", "SEED": seed}
+    with pytest.raises(DecodeError, match=expected):
+        from_body(body, FREE, {})
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"-1", b"+1", b" 1", b"1_0", b"9" * 19, b"9" * 10**6, b"\xb2"]
+)
+def test_a_seed_whose_text_is_none_is_refused(text: bytes) -> None:
+    fields = encode(Message.open(ROOM, np.ones((1, 2), "<f4")), PAIRS)
+    with pytest.raises(DecodeError, match="SEED: expected a whole number"):
+        decode("1-1", [*fields, b"SEED", text], PAIRS)
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=5), arrays(), max_size=4))

@@ -48,6 +48,18 @@ def test_a_root_that_came_here_is_not_opened_from_here() -> None:
     assert not made.opens("b")
 
 
+def test_the_seed_of_a_root_is_remembered() -> None:
+    """That of the first message, whichever side has sent it."""
+    ann = client()
+    made = subscription(ann)
+    made.opened("mine", "i", "cave", 5)
+    theirs = entry(1, "theirs")
+    theirs.body["SEED"] = 0
+    made.sent(KEY, theirs, ann, resend=True)
+    made.sent(KEY, entry(2, "without"), ann, resend=True)
+    assert [made.seed_of(root) for root in ("mine", "theirs", "without", "?")] == [5, 0, None, None]
+
+
 def test_only_the_gradient_of_the_opening_message_closes_a_root() -> None:
     ann = client()
     made = subscription(ann)

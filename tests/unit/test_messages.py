@@ -9,11 +9,12 @@ from roomgrad import Message, MessageType, ModelStatus, Room
 CAVE, HILL = Room("cave"), Room("hill")
 
 
-def test_a_reply_inherits_root_and_status() -> None:
-    """One batch or question keeps its ROOT_ID and MODEL_STATUS for its whole life."""
-    message = Message.open(CAVE, np.zeros(2, "<f4"), status=ModelStatus.VALIDATE)
+def test_a_reply_inherits_root_status_and_seed() -> None:
+    """One batch or question keeps its ROOT_ID, MODEL_STATUS and SEED for its whole life."""
+    message = Message.open(CAVE, np.zeros(2, "<f4"), status=ModelStatus.VALIDATE, seed=3)
     reply = message.reply(HILL, np.ones(2, "<f4"))
     assert (reply.root_id, reply.status) == (message.root_id, ModelStatus.VALIDATE)
+    assert (reply.seed, reply.reply(CAVE).seed) == (3, 3)
     assert (reply.room, reply.type) == ("hill", "DATA/FORWARD")
     assert reply.id != message.id
     assert not reply.is_training

@@ -80,6 +80,15 @@ def test_entries_are_written_and_read_as_ever(
         assert_same(decode("1-1", fields, PAIRS), sent)
 
 
+def test_an_entry_with_a_seed_is_that_entry_with_one_field_more() -> None:
+    """`m` and the version stay, so that a release that does not know SEED reads it."""
+    sent = message(9, ModelStatus.TRAIN, "")
+    sent.seed = 2**63 - 1
+    entry = [*LARGE[:6], b"SEED", b"9223372036854775807", *LARGE[6:]]
+    assert encode(sent, PAIRS) == entry
+    assert decode("1-1", entry, PAIRS).seed == sent.seed
+
+
 def assert_same(back: Message, sent: Message) -> None:
     assert np.array_equal(back.array, sent.array)
     assert (back.id, back.root_id, back.status) == (sent.id, sent.root_id, sent.status)

@@ -30,6 +30,7 @@ class Draft:
     status: str
     root: str = ""
     to: str = ""
+    seed: int | None = None
 
     def message(self, system: System) -> Message:
         """Return the message.
@@ -41,7 +42,8 @@ class Draft:
         for name, value in fields.items():
             schema = stream.schema.get(name)
             fields[name] = schema.check(name, value) if schema else value
-        message = Message.open(self.room, fields.pop("DATA", None), status=STATUS[self.status])
+        data, status = fields.pop("DATA", None), STATUS[self.status]
+        message = Message.open(self.room, data, status=status, seed=self.seed)
         made = replace(message, type=str(stream.type), fields=fields, to=self.to)
         return replace(made, root_id=self.root) if self.root else made
 
@@ -65,7 +67,7 @@ class Draft:
         if taken := ENVELOPE & fields.keys():
             raise SettingsError(
                 f"{', '.join(sorted(taken))} belongs to the envelope, which the command writes: "
-                f"give fields only, and --type, --root, --to, --status"
+                f"give fields only, and --type, --root, --to, --seed, --status"
             )
         return fields
 

@@ -16,7 +16,7 @@ from roomgrad.inspect.follow import Entry, follow
 from roomgrad.inspect.format import VALUES, format_array, format_fields, format_json
 
 # Names of the envelope that the heading contains, or that only programs need.
-LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS"})
+LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS", "SEED"})
 
 
 def echo(

@@ -11,7 +11,7 @@ from typer import Option
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.cli.draft import Draft
-from roomgrad.messages import Message, new_id
+from roomgrad.messages import MAX_SEED, Message, new_id
 from roomgrad.names import Names
 
 
@@ -22,6 +22,9 @@ def pub(
     file: typed.File = "",
     root: Annotated[str, Option(help="ROOT_ID; a new one if empty.", metavar="ID")] = "",
     to: Annotated[str, Option(help="TO: the component that receives it.", metavar="NAME")] = "",
+    seed: Annotated[
+        int | None, Option(help="SEED of what is drawn on its way.", min=0, max=MAX_SEED)
+    ] = None,
     status: typed.Status = "validate",
     times: Annotated[int, Option(help="Send it so many times.", min=1, max=10**9)] = 1,
     rate: Annotated[float, Option(help="With --times: so many per second; 0: at once.", min=0)] = 0,
@@ -29,7 +32,7 @@ def pub(
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    draft = Draft(room, type_, body, file, status, root, to)
+    draft = Draft(room, type_, body, file, status, root, to, seed)
     with target.opened(run, redis) as (client, names, url):
         system = target.contract_of(client, names)
         message = draft.message(system)

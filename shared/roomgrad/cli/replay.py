@@ -1,7 +1,8 @@
 """`roomgrad replay`: send recorded messages again.
 
 Each becomes a new message with a new ID, and each root a new root: components drop IDs that they
-have handled already. By default the messages VALIDATE, so that a replay changes no model.
+have handled already. It keeps its SEED. By default the messages VALIDATE, so that a replay changes
+no model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from roomgrad import strict_json
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.cli.draft import STATUS, find_stream
+from roomgrad.codec import seed_in
 from roomgrad.errors import MessageError, SettingsError
 from roomgrad.messages import Message, new_id
 from roomgrad.redis.client import Client
@@ -109,7 +111,8 @@ class _Recording:
             room, type_, id_, root = (
                 str(found[each]) for each in ("room", "type", "ID", "ROOT_ID")
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            seed = seed_in(found, {})
+        except (MessageError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise SettingsError(
                 f"{where}: expected a message as `roomgrad echo ROOM --json --full` writes it: "
                 f"{error}"
@@ -123,7 +126,8 @@ class _Recording:
                 f"{where}: {error}; were its arrays written whole, by --full?"
             ) from error
         data, ids = checked.pop("DATA", None), (self._new_id(id_), self._new_id(root))
-        message = Message(stream.room.name, type_, *ids, data, ModelStatus.VALIDATE, fields=checked)
+        status = ModelStatus.VALIDATE
+        message = Message(stream.room.name, type_, *ids, data, status, fields=checked, seed=seed)
         return at_s, message
 
     def _new_id(self, old: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from roomgrad.messages import MAX_SEED
 from roomgrad.names import Names
 from roomgrad.rooms import Array, MessageType, Stream, System, Text
 from roomgrad.schema import Declaration
@@ -129,6 +130,7 @@ def payload(stream: Stream) -> Json:
             "TO": ID,
             "SENT_BY": {"type": "string", "maxLength": 128},
             "MODEL_STATUS": {"enum": [1, 2], "description": "1 train, 2 validate."},
+            "SEED": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
             **fields,
         },
         "additionalProperties": not stream.schema,

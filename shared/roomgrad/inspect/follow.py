@@ -39,7 +39,9 @@ class Entry:
         if b"m" not in raw:
             raise DecodeError("it has no field m with the message as JSON")
         body = codec.parse_body(raw[b"m"])
-        return {name: _value(name, value, raw) for name, value in body.items()}
+        values = {name: _value(name, value, raw) for name, value in body.items()}
+        seed = codec.seed_in(body, raw)
+        return values if seed is None else values | {"SEED": seed}
 
 
 def _value(name: str, value: Any, raw: dict[bytes, bytes]) -> Any:

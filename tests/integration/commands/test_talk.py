@@ -181,9 +181,11 @@ def test_pub_puts_a_message_into_its_room(echo: EchoRun, tmp_path: Path) -> None
     assert heard[0].decode() == sent["entry"]
     body = json.loads(heard[1][b"m"])
     assert (body["MODEL_STATUS"], body["DATA"], body["SENT_BY"]) == (2, [1.0, 2.5], "roomgrad")
-    fields = '{"DATA": [3], "HOW": 4}'
-    again = found(echo, "pub", "input", "-", "--status", "train", "--root", "mine", typed=fields)
+    fields, more = '{"DATA": [3], "HOW": 4}', ("--status", "train", "--root", "mine", "--seed", "6")
+    again = found(echo, "pub", "input", "-", *more, typed=fields)
     assert again["ROOT_ID"] == "mine"
+    (_, heard_again), *_ = echo.client.xrevrange(echo.names.stream(*REQUESTS.key), count=1)
+    assert heard_again[b"SEED"] == b"6"
     file = tmp_path / "numbers.npy"
     np.save(file, np.arange(50, dtype="<f4"))
     shown(echo, "pub", "input", "--file", str(file))
@@ -230,7 +232,8 @@ def test_who_does_not_answer_is_named(echo: EchoRun) -> None:
 def test_what_was_recorded_is_played_again(echo: EchoRun, tmp_path: Path) -> None:
     """As new messages, which belong together as before, in their pace or at once."""
     echo.start(echo_component())
-    said = [echo.send(*range(number, number + 40), HOW=number) for number in range(3)]
+    seeds = (None, 1, 2)
+    said = [echo.send(*range(n, n + 40), HOW=n, seed=seed) for n, seed in enumerate(seeds)]
     until(lambda: echo.reply_count() == 3)
     file = tmp_path / "recorded.jsonl"
     file.write_text(shown(echo, "echo", "input", "--last", "3", "--count", "3", "--json", "--full"))
@@ -243,6 +246,7 @@ def test_what_was_recorded_is_played_again(echo: EchoRun, tmp_path: Path) -> Non
     assert not {body["ID"] for body in bodies} & {each.id for each in said}
     assert len({body["ROOT_ID"] for body in bodies}) == 3
     assert {body["MODEL_STATUS"] for body in bodies} == {2}
+    assert [pairs.get(b"SEED") for _, pairs in entries] == [None, b"1", b"2"]
 
 
 def test_what_was_not_recorded_whole_is_refused_by_its_line(echo: EchoRun, tmp_path: Path) -> None:

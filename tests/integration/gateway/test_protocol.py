@@ -46,6 +46,21 @@ def test_a_message_arrives_as_it_was_said(gateway: GatewayProcess, room: str) ->
     assert filled["MODEL_STATUS"] == 1
 
 
+def test_a_reply_of_a_client_keeps_the_seed_of_its_root(gateway: GatewayProcess, room: str) -> None:
+    """Clients hear it, and need not repeat it: those of swergio do not know it."""
+    ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)
+    ann.say(room, "hello", ROOT_ID="r", SEED=2**63 - 1)
+    assert bob.receive()["SEED"] == 2**63 - 1
+    bob.say(room, "you", ROOT_ID="r")
+    assert ann.receive()["SEED"] == 2**63 - 1
+    ann.say(room, "again", ROOT_ID="r", SEED=None)
+    assert bob.receive()["SEED"] == 2**63 - 1
+    ann.say(room, "unknown", ROOT_ID="other")
+    assert "SEED" not in bob.receive()
+    ann.say(room, "wrong", SEED="five")
+    assert "SEED: expected a whole number from 0 to 2**63 - 1, got 'five'" in ann.error()
+
+
 def test_any_type_of_the_original_passes(gateway: GatewayProcess, room: str) -> None:
     """Also those that no contract here knows."""
     ann, bob = gateway.peer(f"ann-{room}", room), gateway.peer(f"bob-{room}", room)

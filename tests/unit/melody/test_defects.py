@@ -87,6 +87,7 @@ def test_there_is_no_eleventh_epoch() -> None:
     run, after = learner.train(said)
     assert len(run) == batches(45) == 30
     assert after == []
+    assert [batch.seed for batch in run] == list(range(30))
     seen = sum(len(batch.array) for batch in run)
     assert seen == 10 * 45 * learner.settings.augment
 

@@ -25,6 +25,7 @@ def test_a_run_begins_with_as_many_batches_as_the_window_holds() -> None:
     for number, message in enumerate(called.replies):
         data = batch(7, number, 4)
         np.testing.assert_array_equal(message.array, data)
+        assert message.seed == number
         record = called.memory[message.root_id]
         assert record["batch"] == number
         np.testing.assert_array_equal(record["target"], data[:, 1])
