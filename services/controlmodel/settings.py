@@ -19,9 +19,6 @@ class ControlModelSettings(RuntimeSettings):
     train_steps: Annotated[int, Field(ge=1, le=1_000_000_000), OfRun] = 1000
     """Steps after which the cosine schedule of the learning rate ends."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
-    """Seed of the initial weights."""
-
     learning_rate: Annotated[float, Field(gt=0, le=1), OfRun] = 1e-2
     """Highest learning rate of preset `learn`; `original` uses 1e-3 throughout."""
 

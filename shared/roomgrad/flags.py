@@ -68,10 +68,8 @@ def load(
 
 def describe(cls: type[object]) -> list[Setting]:
     """Return every setting of `cls`, its own before those of every component."""
-    infos = fields_of(cls)
-    common = fields_of(RuntimeSettings)
-    names = sorted(infos, key=lambda name: name in common)
-    return [_setting(cls, name) for name in names]
+    common = [_setting(RuntimeSettings, name) for name in fields_of(RuntimeSettings)]
+    return sorted((_setting(cls, name) for name in fields_of(cls)), key=common.__contains__)
 
 
 def help_text(cls: type[object]) -> str:

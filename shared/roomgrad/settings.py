@@ -39,6 +39,9 @@ class RuntimeSettings:
     run: str = ""
     """Name of the run; the system's name when empty."""
 
+    seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
+    """Seed of the run: initial weights, dropout, and whatever else a component draws."""
+
     redis_url: str = Field(default="", repr=False)  # it may hold a password
     """Address of the server, like redis://localhost:6379/0, or of the sentinels that know it, like
     redis+sentinel://host1:26379,host2:26379/NAME/0, or of nodes of a cluster, like

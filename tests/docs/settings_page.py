@@ -63,7 +63,7 @@ def page() -> str:
     """Return the whole page: what components share is listed once."""
     common = describe(RuntimeSettings)
     pages = _shared_by(PAGES, common)
-    parts = [HEAD, "## Every component\n", _table(common), ""]
+    parts = [HEAD, "## Every component\n", _table(common, _of_run(RuntimeSettings)), ""]
     parts += [f"## Pages\n\nOf {' and '.join(PAGES)}.\n", _table(pages), ""]
     for name, cls in COMPONENTS.items():
         own = [each for each in describe(cls) if each not in [*common, *pages]]

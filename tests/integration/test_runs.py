@@ -95,6 +95,18 @@ def test_a_setting_that_another_release_has_refuses_nobody(echo: EchoRun) -> Non
         runs.register(echo.client, names, "echo", {"pitch": 2.0, "vibrato": 0.5})
 
 
+def test_a_run_that_began_before_its_components_had_a_seed_goes_on(echo: EchoRun) -> None:
+    """With any seed; a new run keeps the one that it began with."""
+    runs.register(echo.client, echo.names, "echo", {"pitch": 1.0})
+    replica = echo.start(pitched(), seed=7)
+    assert echo.wait_reply(echo.send(1)).array.tolist() == [2]
+    echo.stop(replica)
+    runs.delete(echo.client, echo.names)
+    echo.stop(echo.start(pitched(), seed=7))
+    with pytest.raises(RunMismatch, match="was started with seed = 7 of echo, not 8"):
+        Replica(pitched(), make_settings(echo, seed=8), echo.url).run()
+
+
 def test_two_runs_know_nothing_of_each_other(echo: EchoRun) -> None:
     """One echo component each: neither hears what is said to the other."""
     other = Names(echo.names.run + "-other")

@@ -157,7 +157,30 @@ def test_settings_cannot_be_changed() -> None:
 def test_only_marked_settings_belong_to_the_run() -> None:
     """A run is continued with another log level, but not with another seed."""
     loaded = load(Example, ["--log-level", "debug"], {})
-    assert of_run(loaded) == {"train_steps": 10, "preset": "learn"}
+    assert of_run(loaded) == {"seed": 0, "train_steps": 10, "preset": "learn"}
+
+
+@settings
+class Seeded(RuntimeSettings):
+    """Draws batches."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63), OfRun] = 0
+    """Batch i depends on the seed and i alone."""
+
+
+def test_every_component_has_the_seed_of_the_run() -> None:
+    """Where a component says more of it, its sentence is shown, and among its own settings."""
+    environ = {"ROOMGRAD_SEED": str(2**63 - 1), "SEED": "5"}
+    for cls in (Example, Seeded):
+        assert load(cls, [], environ).seed == of_run(load(cls, [], environ))["seed"] == 2**63 - 1
+        with pytest.raises(SettingsError, match=r"'-1', allowed is: whole number, at least 0"):
+            load(cls, ["--seed", "-1"], {})
+    first, *_ = describe(Seeded)
+    assert (first.flag, first.sentence) == (
+        "--seed",
+        "Batch i depends on the seed and i alone.",
+    )
+    assert describe(Example)[0].flag == "--train-steps"
 
 
 def test_every_setting_of_the_runtime_has_a_sentence() -> None:
