@@ -8,6 +8,7 @@
     │   └── NoServer        no server answered, or none could be started
     │       └── TLSError    the server could not be verified by TLS
     ├── ConnectionLost      the connection to the server broke (an OSError, too)
+    ├── SnapshotError       a snapshot of a model cannot be written or read
     ├── EmptiedServer       the run no longer exists on its server
     ├── ContractError       a component does not fit its system's contract
     ├── MessageError        a message cannot be accepted
@@ -72,6 +73,10 @@ class TLSError(NoServer):
 
 class ConnectionLost(RoomgradError, ConnectionError):
     """Raised when a connection broke or a reply is overdue; what was sent may have been applied."""
+
+
+class SnapshotError(RoomgradError):
+    """Raised when a snapshot of a model cannot be written or read, or is not what was written."""
 
 
 class EmptiedServer(RoomgradError):

@@ -43,7 +43,7 @@ def writing(path: Path, *, force: bool, mode: int = 0o666) -> Iterator[IO[bytes]
             with path.open("wb") as device:
                 yield device
         else:
-            with _partial(Path(os.path.realpath(path)), mode) as file:
+            with replacing(Path(os.path.realpath(path)), mode) as file:
                 yield file
     except RoomgradError:  # of the block, even if it is an OSError, too
         raise
@@ -58,8 +58,11 @@ def write(path: Path, data: bytes, *, force: bool) -> None:
 
 
 @contextmanager
-def _partial(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    """Open a temporary file in the same folder, and rename it at the end of the block."""
+def replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
+    """Open a temporary file in the same folder, and rename it at the end of the block.
+
+    If the block raises, the file is deleted. Raises OSError.
+    """
     partial = path.with_name(f".roomgrad-{uuid4().hex}.partial")
     number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:

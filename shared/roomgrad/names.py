@@ -100,6 +100,12 @@ class Names:
         """Hash: older weights that open roots still need, and how many need them."""
         return self._key("model", component, "kept")
 
+    def snapshot_piece(self, component: str, token: str, number: int | str) -> str:
+        """String: a piece of a snapshot of the model, of 16 MiB at most; it expires until the model
+        points to the snapshot.
+        """
+        return self._key("model", component, "snapshot", token, str(number))
+
     def ledger(self, component: str) -> str:
         """Sorted set: the roots whose gradient was applied, by step; the newest 100,000."""
         return self._key("ledger", component)

@@ -57,6 +57,18 @@ class RuntimeSettings:
     threads: Annotated[int, Field(ge=0)] = 1
     """CPU threads of torch: 1 repeats bit for bit and suits small networks, 0 takes torch's own."""
 
+    snapshots: str = ""
+    """Where snapshots of a model are stored that are larger than `snapshot_redis_mib`: a URL like
+    file:///snapshots, or one that fsspec reaches, like s3://bucket/folder; below the state folder
+    when empty."""
+
+    snapshot_redis_mib: Annotated[float, Field(ge=0)] = 256.0
+    """How many MiB a snapshot of a model may have to be stored in Redis."""
+
+    replay_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    """Seconds that replaying the steps since the newest snapshot may take, before the next one is
+    taken."""
+
     replica: str = ""
     """Name of this replica in `everyone` mode, under which it continues where it stopped."""
 

@@ -36,15 +36,18 @@ local function key() return KEYS[tonumber(take())] end
 local commands
 local function described(command) -- its type of key, its number of arguments, and some for a check
   if not commands then -- made here, since an ordinary commit needs none of them
+    local function none(count) return count == 0 end
     local function two(count) return count == 2 end
     commands = {
-      HSET = {kind = 'hash', takes = function(count) return count % 2 == 0 end, try = {'f', ''}},
-      HDEL = {kind = 'hash', takes = function() return true end, try = {'f'}},
+      HSET = {kind = 'hash', takes = function(count) return count > 0 and count % 2 == 0 end, try = {'f', ''}},
+      HDEL = {kind = 'hash', takes = function(count) return count > 0 end, try = {'f'}},
       HINCRBY = {kind = 'hash', takes = two, try = {'f', '1'}},
       XADD = {kind = 'stream', takes = function(count) return count % 2 == 1 end, try = {'*', 'm', ''}},
       XACK = {kind = 'stream', takes = function(count) return count > 1 end, try = {'g', '0-1'}},
       ZADD = {kind = 'zset', takes = two, try = {'0', 'm'}},
       ZREMRANGEBYRANK = {kind = 'zset', takes = two, try = {'0', '0'}},
+      PERSIST = {kind = 'string', takes = none, try = {}},
+      UNLINK = {kind = 'string', takes = none, try = {}},
     }
   end
   return commands[command]
@@ -224,7 +227,7 @@ for _ = 1, count do
     local what = described(command)
     if not what then return {'wrong', 'operation ' .. tostring(command)} end
     local name, arguments = key(), tonumber(take())
-    if arguments < 1 or arguments > MOST or not what.takes(arguments) then
+    if arguments < 0 or arguments > MOST or not what.takes(arguments) then
       return {'wrong', command .. ' with ' .. arguments .. ' arguments'}
     end
     wrong = fits(name, what.kind) or allowed(command, name, unpack(what.try))

@@ -30,6 +30,7 @@ _READ = (
 _APPEND = f"{_SUBSCRIBE} +xadd +xtrim"
 _STORE = f"{_KEY_INFO} +@hash +@sortedset"
 _HEARTBEAT = f"{_KEY_INFO} +set +get +del +pexpire"
+_SNAPSHOT = f"{_KEY_INFO} +set +get +strlen +pttl +persist +unlink"
 _INSPECT = f"{_KEY_INFO} +hget +hmget +hgetall +hkeys +hvals +hlen +hexists +hscan +hstrlen"
 
 StreamKey = tuple[str, str]  # room and TYPE
@@ -53,6 +54,9 @@ class Grants:
 
     stores: set[str] = field(default_factory=set)
     """Hashes and sorted sets that it writes."""
+
+    snapshots: set[str] = field(default_factory=set)
+    """Pieces of snapshots of its model."""
 
     inspects: set[str] = field(default_factory=set)
     """Hashes and heartbeats of other components."""
@@ -78,7 +82,7 @@ class Grants:
     def rules(self) -> str:
         """Return the ACL rules; equal grants give equal text."""
         keys = self.reads | self.subscribes | self.appends | self.stores
-        keys |= self.inspects | self.heartbeats
+        keys |= self.snapshots | self.inspects | self.heartbeats
         selectors = [
             _selector(_SCRIPTS, "~", keys),
             _selector(_READ, "~", self.reads),
@@ -86,6 +90,7 @@ class Grants:
             _selector(_APPEND, "~", self.appends),
             _selector("+xgroup|destroy", "~", self.destroys),
             _selector(_STORE, "~", self.stores),
+            _selector(_SNAPSHOT, "~", self.snapshots),
             _selector(f"{_INSPECT} +get +mget", "%R~", self.inspects),
             _selector(_HEARTBEAT, "~", self.heartbeats),
             _selector("+publish +spublish", "&", self.publishes | self.heartbeats),
@@ -186,6 +191,7 @@ def _grant_state(grants: Grants, names: Names, name: str, declared: Declaration)
     grants.stores |= {names.later(name), names.later_bodies(name)}
     if declared.learns:
         grants.stores |= {names.model(name), names.kept(name), names.ledger(name)}
+        grants.snapshots.add(names.snapshot_piece(name, "*", "*"))
     else:
         grants.inspects.add(names.model(name))  # for its metrics, although it has no model
     grants.stores |= {names.table(table) for table in declared.tables}

@@ -1,0 +1,72 @@
+"""Whether replicas on several hosts share a store: each looks for the probe of the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+
+import orjson
+
+from roomgrad.messages import new_id
+from roomgrad.snapshots.folder_store import FolderStore
+from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.redis_store import Call, execute
+
+FIELD = b"snapshot_probe"
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A file that a replica has written into its store."""
+
+    url: str
+    host: str
+    name: str
+
+
+def why_not_shared(
+    store: FolderStore, call: Call, owner: Owner, host: str, living: Collection[str]
+) -> str:
+    """Return why other hosts cannot use the snapshots of this store; empty if they can.
+
+    The first replica writes a file into the store, and into the model's hash which one it is. A
+    record of a host that is gone is replaced.
+
+    call: as of `RedisStore`. host: of this replica. living: the hosts of the other replicas that
+        live.
+
+    Raises SnapshotError if the store cannot be written, or the server refuses.
+    """
+    key = owner.names.model(owner.component).encode()
+    own = _Probe(store.url, host, new_id())
+    store.put_probe(own.name)
+    if execute(call, b"HSETNX", key, FIELD, orjson.dumps(asdict(own))):
+        return ""
+    first = _parsed(execute(call, b"HGET", key, FIELD))
+    if first is not None and first.url == store.url and store.has_probe(first.name):
+        store.delete_probe(own.name)
+        return ""
+    if first is not None and first.host in living:
+        store.delete_probe(own.name)
+        return _reason(own, first)
+    execute(call, b"HSET", key, FIELD, orjson.dumps(asdict(own)))
+    return ""
+
+
+def _reason(own: _Probe, first: _Probe) -> str:
+    if own.url != first.url:
+        return (
+            f"the replica on host {first.host} stores snapshots in {first.url}, and this one in "
+            f"{own.url}: give all replicas the same ROOMGRAD_SNAPSHOTS"
+        )
+    return (
+        f"the snapshot store {own.url} of this host, {own.host}, is not shared with host "
+        f"{first.host}, or was emptied: name one by ROOMGRAD_SNAPSHOTS that all hosts reach"
+    )
+
+
+def _parsed(value: bytes | None) -> _Probe | None:
+    try:
+        return _Probe(**orjson.loads(value or b""))
+    except (ValueError, TypeError):  # it is replaced
+        return None
