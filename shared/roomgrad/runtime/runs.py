@@ -14,7 +14,10 @@ from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
+from roomgrad.redis import registry
 from roomgrad.rooms import MessageType, System
+from roomgrad.snapshots.deletion import delete_all
+from roomgrad.snapshots.owner import Owner
 
 log = structlog.get_logger("roomgrad")
 
@@ -128,11 +131,21 @@ def compare(
 
 
 def delete(client: redis.Redis, names: Names) -> int:
-    """Delete every key of the run; return how many there were."""
+    """Delete every key of the run, and the snapshots of its models; return how many keys it had."""
+    _delete_snapshots(client, names)
     keys = list(client.scan_iter(match=names.everything(), count=1000))
     for start in range(0, len(keys), 500):
         client.unlink(*keys[start : start + 500])
     return len(keys)
+
+
+def _delete_snapshots(client: redis.Redis, names: Names) -> None:
+    token: Any = client.hget(names.run_info(), "token") or b""
+    for component in sorted(registry.components_of(client, names)):
+        owner = Owner(names, component, token.decode(errors="replace"))
+        if client.exists(names.model(component)):
+            for reason in delete_all(client.execute_command, owner):
+                log.warning("a snapshot was not deleted", reason=reason)
 
 
 def forget(

@@ -32,7 +32,7 @@ class Owner:
     @property
     def folder(self) -> str:
         """The folder of its snapshots, relative to that of the store."""
-        run = f"{file_name(self.names.run)}~{self.run_token}"
+        run = f"{file_name(self.names.run)}~{file_name(self.run_token)}"
         return f"{run}/{file_name(self.component)}" if self.component else run
 
     def folder_in(self, url: str) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from roomgrad.messages import new_id
 from roomgrad.snapshots.folder_store import FolderStore
@@ -15,13 +17,16 @@ from roomgrad.snapshots.redis_store import Call, execute
 FIELD = b"snapshot_probe"
 
 
-@dataclass(frozen=True)
-class _Probe:
+@dataclass(frozen=True, config=ConfigDict(strict=True))
+class Probe:
     """A file that a replica has written into its store."""
 
     url: str
     host: str
     name: str
+
+
+_PROBE = TypeAdapter(Probe)
 
 
 def why_not_shared(
@@ -38,11 +43,11 @@ def why_not_shared(
     Raises SnapshotError if the store cannot be written, or the server refuses.
     """
     key = owner.names.model(owner.component).encode()
-    own = _Probe(store.url, host, new_id())
+    own = Probe(store.url, host, new_id())
     store.put_probe(own.name)
     if execute(call, b"HSETNX", key, FIELD, orjson.dumps(asdict(own))):
         return ""
-    first = _parsed(execute(call, b"HGET", key, FIELD))
+    first = recorded(call, owner)
     if first is not None and first.url == store.url and store.has_probe(first.name):
         store.delete_probe(own.name)
         return ""
@@ -53,7 +58,19 @@ def why_not_shared(
     return ""
 
 
-def _reason(own: _Probe, first: _Probe) -> str:
+def recorded(call: Call, owner: Owner) -> Probe | None:
+    """Return the probe of the first replica; None without one, or if it cannot be read.
+
+    Raises SnapshotError if the server refuses.
+    """
+    value = execute(call, b"HGET", owner.names.model(owner.component).encode(), FIELD)
+    try:
+        return _PROBE.validate_json(value or b"")
+    except ValidationError:
+        return None
+
+
+def _reason(own: Probe, first: Probe) -> str:
     if own.url != first.url:
         return (
             f"the replica on host {first.host} stores snapshots in {first.url}, and this one in "
@@ -63,10 +80,3 @@ def _reason(own: _Probe, first: _Probe) -> str:
         f"the snapshot store {own.url} of this host, {own.host}, is not shared with host "
         f"{first.host}, or was emptied: name one by ROOMGRAD_SNAPSHOTS that all hosts reach"
     )
-
-
-def _parsed(value: bytes | None) -> _Probe | None:
-    try:
-        return _Probe(**orjson.loads(value or b""))
-    except (ValueError, TypeError):  # it is replaced
-        return None
