@@ -13,20 +13,16 @@ from .settings import ControlModelSettings
 
 
 def make_model(settings: ControlModelSettings) -> TorchModel:
-    """Return the network of the preset with its optimizer and learning rate."""
+    """Return the network of the preset with its optimizer and schedule."""
     fix_threads(settings.threads)
-    original = settings.preset == "original"
-
-    def learning_rate(step: int) -> float:
-        if original:
-            return 1e-3
-        return cosine(step, settings.train_steps, settings.warmup_steps, settings.learning_rate)
-
+    net = network(settings.preset, settings.seed)
+    if settings.preset == "original":
+        return TorchModel(net, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True))
     return TorchModel(
-        network(settings.preset, settings.seed),
-        lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True),
-        learning_rate,
-        None if original else settings.max_grad_norm,
+        net,
+        lambda parameters: torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True),
+        scheduler=lambda adam: cosine(adam, settings.train_steps, settings.warmup_steps),
+        max_grad_norm=settings.max_grad_norm,
     )
 
 

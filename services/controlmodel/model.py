@@ -6,6 +6,8 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 # Inputs of about unit size learn faster: wind is N(0, 5) m/s, targets are U(20, 100) m.
 WIND_SCALE = 5.0
@@ -48,9 +50,13 @@ def network(preset: str, seed: int) -> ControlNetwork:
         return ControlNetwork(nn.Tanh, normalized=True)
 
 
-def cosine(step: int, steps: int, warmup: int, highest: float) -> float:
-    """Return the learning rate of a step: linear warm-up, then half a cosine (arXiv:1608.03983)."""
-    if step < warmup:
-        return highest * (step + 1) / warmup
-    share = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return highest * 0.5 * (1.0 + math.cos(math.pi * share))
+def cosine(optimizer: Optimizer, steps: int, warmup: int) -> LambdaLR:
+    """Return a schedule: linear warm-up, then half a cosine down to 0 (arXiv:1608.03983)."""
+
+    def share(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return 0.5 * (1.0 + math.cos(math.pi * done))
+
+    return LambdaLR(optimizer, share)

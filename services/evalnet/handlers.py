@@ -16,14 +16,14 @@ from roomgrad_melody.contract import (
 )
 from roomgrad_melody.genome import canonical
 
-from .model import expected, learning_rate, network, optimizer, probabilities
+from .model import expected, network, optimizer, probabilities, schedule
 from .settings import EvalnetSettings
 
 
 def make_model(settings: EvalnetSettings) -> TorchModel:
-    """Return the network with its optimizer and learning rate."""
+    """Return the network with its optimizer and schedule."""
     fix_threads(settings.threads)
-    return TorchModel(network(settings.seed), optimizer, learning_rate)
+    return TorchModel(network(settings.seed), optimizer, scheduler=schedule)
 
 
 def is_question(message: Message) -> bool:
@@ -35,7 +35,8 @@ def is_question(message: Message) -> bool:
 def rate(message: Message, context: Context) -> Message:
     """Rate: GENOMES `(n, 128)` in; FITNESS `(n,)`, PROBS `(n, 6)` and the model's VERSION out."""
     melodies = canonical(message.fields["GENOMES"])
-    probs = probabilities(context.model.forward(melodies.astype("<f4")))
+    logits = context.model.forward({"DATA": melodies.astype("<f4")})["DATA"]
+    probs = probabilities(logits)
     answer = {
         "FITNESS": expected(probs),
         "PROBS": probs.astype("<f4"),

@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from roomgrad_melody.genome import BARS, BITS, REST, SLOT_BITS, SLOTS, SLOTS_PER_BAR
 
@@ -117,17 +118,18 @@ def network(seed: int) -> EvalNetwork:
 
 
 def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer of the network; its learning rate is set before each step."""
+    """Return the optimizer of the network."""
     return torch.optim.Adam(parameters, lr=LEARNING_RATE)
 
 
-def learning_rate(step: int) -> float:
-    """Return the learning rate of a step, counted over all training runs.
+def schedule(optimizer: torch.optim.Optimizer) -> LambdaLR:
+    """Return the learning rate by step, counted over all training runs.
 
     It decays as 1 / (1 + step / 150): labels are repeated in each training run, and a constant rate
     would memorize them. It does not decay to 0, as raters go on.
     """
-    return max(LEARNING_RATE / (1.0 + step / HALVED), LOWEST_RATE)
+    lowest = LOWEST_RATE / LEARNING_RATE
+    return LambdaLR(optimizer, lambda step: max(1.0 / (1.0 + step / HALVED), lowest))
 
 
 def probabilities(logits: ArrayLike) -> NDArray[np.float64]:

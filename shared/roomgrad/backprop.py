@@ -6,43 +6,52 @@ gradient will need, and returns the gradient of its inputs after it has learned.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from roomgrad.context import Context
-from roomgrad.errors import SchemaError
 from roomgrad.messages import Message
+from roomgrad.models import ForwardPass
 from roomgrad.rooms import Room
 
 
-def forward(message: Message, context: Context, room: Room, **fields: Any) -> Message:
-    """Pass DATA `(batch, n)` through the model; the outputs `(batch, m)` go to `room`.
+def forward(
+    message: Message,
+    context: Context,
+    room: Room,
+    *,
+    inputs: Sequence[str] = ("DATA",),
+    **fields: Any,
+) -> Message:
+    """Pass arrays of a message through the model; the reply to `room` holds its outputs.
+
+    inputs: the names of the arrays `(batch, ...)` that the network gets. DATA alone is its one
+        argument; any others are keywords. What it returns is DATA of the reply, or arrays by name.
+    fields: more fields of the reply.
 
     Memory holds the reply's ID, with the inputs and the version of the weights, until the gradient
-    with that ID arrives.
+    with that ID arrives. Raises SchemaError for an input that is missing or is no batch.
     """
-    reply = message.reply(room, **fields)
-    reply.data = context.model.forward(message.array, key=reply.id)
-    context.memory.put(
-        reply.id, answers=message.id, data=message.array, weights=context.model.version
-    )
+    reply = message.reply(room)
+    outputs = context.model.forward(message.arrays(inputs), key=reply.id)
+    reply.fill(outputs, **fields)
+    context.memory.put(reply.id, answers=message.id, **context.model.forward_pass.record())
     return reply
 
 
 def learn(message: Message, context: Context, room: Room) -> Message:
-    """Learn from d loss / d outputs `(batch, m)` by one step; d loss / d inputs goes to `room`.
+    """Learn from gradients of the outputs by one step; gradients of the inputs go to `room`.
+
+    Gradients have the names of what they belong to; one that is missing counts as zero. Integer and
+    bool inputs have none. A message without any teaches nothing, and its reply has none either.
 
     Both gradients are those at the weights of the forward pass, never those after the step.
 
-    Raises StrayMessage for a gradient of an unknown forward message, and SchemaError for one with
-    another number of rows.
+    Raises StrayMessage for a gradient of an unknown forward message, and SchemaError for one that
+    does not fit the outputs.
     """
     asked = context.memory.pop(message.id)
-    rows = len(asked["data"])
-    if len(message.array) != rows:
-        width = message.array.shape[1]
-        raise SchemaError(f"DATA: expected ({rows}, {width}) numbers, got {message.array.shape}")
-    of_parameters, of_inputs = context.model.backward(
-        message.id, asked["weights"], asked["data"], message.array
-    )
-    context.model.step(of_parameters, asked["weights"])
-    return message.reply(room, of_inputs, id=asked["answers"])
+    reply = message.reply(room, id=asked["answers"])
+    if upstream := message.arrays():
+        reply.fill(context.model.learn(message.id, ForwardPass.of(asked), upstream))
+    return reply

@@ -11,6 +11,7 @@
     ├── SnapshotError       a snapshot of a model cannot be written or read
     ├── EmptiedServer       the run no longer exists on its server
     ├── ContractError       a component does not fit its system's contract
+    ├── ModelError          a network, its optimizer or a stored model cannot be used
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
     │   ├── DecodeError     bytes that are not a message; the bytes are kept
@@ -85,6 +86,12 @@ class EmptiedServer(RoomgradError):
 
 class ContractError(RoomgradError):
     """Raised when a component declares what its system's contract does not allow."""
+
+
+class ModelError(RoomgradError):
+    """Raised when a network or its optimizer cannot be trained in rooms, or a stored model is of
+    another one; the text names the parameter.
+    """
 
 
 class MessageError(RoomgradError):

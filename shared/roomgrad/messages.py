@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad.errors import SchemaError
 from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
@@ -90,6 +91,24 @@ class Message:
     def is_training(self) -> bool:
         """Whether a component may learn from this message (MODEL_STATUS 1)."""
         return self.status is _TRAIN
+
+    def arrays(self, names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
+        """Return arrays of this message by name: those that are named, or else all.
+
+        Raises SchemaError for a name that is missing or is no array.
+        """
+        every = {"DATA": self.data, **self.fields}
+        found = {n: each for n, each in every.items() if isinstance(each, np.ndarray)}
+        for name in names:
+            if name not in found:
+                raise SchemaError(f"{self.room} {self.type}: the array {name} is missing")
+        return {name: found[name] for name in names} if names else found
+
+    def fill(self, arrays: Mapping[str, NDArray[Any]], **fields: Any) -> None:
+        """Put arrays by name into this message, DATA among them, and more fields."""
+        values = {**fields, **arrays}
+        self.data = values.pop("DATA", self.data)
+        self.fields = {**self.fields, **values}
 
     @property
     def array(self) -> NDArray[Any]:

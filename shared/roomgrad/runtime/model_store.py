@@ -41,8 +41,11 @@ class ModelStore:
         """Return the command that reads the version; it is sent behind the blocking read."""
         return self._version_command
 
-    def model(self, version: bytes | None, training: bool = True) -> Model:
-        """Return the model of one handler call, at this version."""
+    def model(self, version: bytes | None, training: bool = True, seed: int = 0) -> Model:
+        """Return the model of one handler call, at this version.
+
+        seed: that of a forward pass.
+        """
         token = (version or b"").decode()
 
         def load() -> ModelState:
@@ -51,7 +54,7 @@ class ModelStore:
                 self._trainable.load(self._loaded)
             return self._loaded
 
-        return Model(self._trainable, token, load, self._retained, training)
+        return Model(self._trainable, token, load, self._retained, seed=seed, training=training)
 
     @property
     def loaded_version(self) -> str:
@@ -76,8 +79,11 @@ class ModelStore:
         if model.gradient is not None:
             before = model.refresh()
             version = before.version
-            staleness = before.staleness(model.made_by)
-            weights, optimizer = self._trainable.step(model.gradient, staleness)
+            made = model.forward_pass
+            staleness = before.staleness(made.version, self._trainable.accumulate)
+            weights, optimizer = self._trainable.step(
+                model.gradient, made, made.version != version, staleness
+            )
             state = before.after(before.step + 1, weights, optimizer)
             commit.step(self._key, self._kept_key, state.version, state.step, weights, optimizer)
             commit.ledger(self._ledger, self._counters, root_id, state.step)

@@ -13,7 +13,7 @@ from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
 from roomgrad.memory import Reads
 from roomgrad.messages import Message
-from roomgrad.models import Model, ModelState
+from roomgrad.models import Model, ModelState, forward_seed
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.rooms import MessageType, Room, Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
@@ -76,7 +76,7 @@ class Work:
         handlers = [each for each in found if each.when is None or each.when(message)]
         if not handlers:
             return None
-        context = self.context(reads, message.root_id, version, message.is_training)
+        context = self.context(reads, message.root_id, version, message)
         context.missed = self.missed
         messages: list[Message] = []
         began = time.monotonic_ns()
@@ -102,10 +102,13 @@ class Work:
         reads: Reads,
         root_id: str = "",
         version: bytes | None = None,
-        training: bool = True,
+        message: Message | None = None,
     ) -> Context:
         """Return the context of one call."""
-        model = self.store.model(version, training) if self.store else None
+        training = message is None or message.is_training
+        model = None
+        if self.store is not None:
+            model = self.store.model(version, training, self._seed(message))
         return Context(
             self.names,
             self.component.name,
@@ -116,6 +119,14 @@ class Work:
             training=training,
             open_roots=self.open_roots,
         )
+
+    def _seed(self, message: Message | None) -> int:
+        """Return the seed of a forward pass of this message, the same on every replica."""
+        if message is None:
+            return 0
+        given = getattr(message, "seed", None)  # TODO message.seed
+        key = message.id if given is None else given
+        return forward_seed(getattr(self.settings, "seed", 0), self.component.name, key)
 
     def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:
         """Delete what memory holds of a root, and call `on_dead` with it."""
@@ -142,7 +153,7 @@ class Work:
         assert attempt.model is not None
         assert self.store is not None
         model = self.store.model(version)
-        model.step(attempt.model.gradient, attempt.model.made_by)
+        model.step(attempt.model.gradient, attempt.model.forward_pass)
         return replace(attempt, model=model)
 
     def committed(self, state: ModelState | None) -> None:

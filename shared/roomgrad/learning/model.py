@@ -1,0 +1,343 @@
+"""A torch network as a model that several replicas train as one."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from roomgrad.errors import MessageError, SchemaError
+from roomgrad.learning.files import TensorFile, read
+from roomgrad.learning.optimizers import PREFIX, Updater
+from roomgrad.learning.tensors import drawing, tensor_of, to_array, to_tensor
+from roomgrad.learning.weights import Weights
+from roomgrad.models import Arrays, ForwardPass, ModelState
+
+GRAPHS_KEPT = 64  # forward graphs that wait for their gradient in this process; more are recomputed
+ACCUMULATED = "accumulated/"  # of the names of summed gradients in a state
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A forward pass that was computed, up to its outputs."""
+
+    version: str
+    leaves: list[nn.Parameter]
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    """The buffers that the forward pass has changed, as it left them."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a batch changes: a gradient for each trainable parameter, None if it was not used."""
+
+    parameters: list[Tensor | None]
+    buffers: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a gradient changes in a state."""
+
+    gradients: dict[str, Tensor]
+    """Of the parameters that were used: finished and clipped, or the sum until now."""
+
+    buffers: dict[str, Tensor]
+    completes: bool
+    """Whether the weights change, or the gradient is only added to the sum."""
+
+    staleness: int
+
+
+class TorchModel:
+    """A network, its optimizer and its scheduler as `Trainable`: any `nn.Module`, on any device.
+
+    network: gets DATA of a message as a tensor, or several arrays as tensors by name
+        (`network(IDS=..., MASK=...)`), of the dtypes on the wire; returns a tensor, which is DATA
+        of the reply, or a dict of tensors.
+    optimizer: makes the optimizer of the trainable parameters, which it is called with. It may
+        also take them from the network, in groups of their own rates.
+    scheduler: makes the scheduler of that optimizer; it counts updates of the weights.
+    max_grad_norm: the norm to which the gradient of the parameters is clipped.
+    accumulate: so many gradients make one update of the weights, by their mean.
+    autocast: the dtype of `torch.autocast` for forward passes, like torch.bfloat16.
+    device: where the network computes.
+    example: inputs like those of a message, for lazy modules, whose shapes they decide.
+
+    Raises ModelError for a network or an optimizer that rooms cannot train.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[list[nn.Parameter]], Optimizer],
+        *,
+        scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        max_grad_norm: float | None = None,
+        accumulate: int = 1,
+        autocast: torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        example: NDArray[Any] | Arrays | None = None,
+    ) -> None:
+        if accumulate < 1:
+            raise ValueError(f"accumulate: expected at least 1, got {accumulate}")
+        self.network = network
+        self.accumulate = accumulate
+        self._device = torch.device(device)
+        self._autocast = autocast
+        self._max_grad_norm = max_grad_norm
+        network.to(self._device)
+        if example is not None:
+            self._see(example if isinstance(example, Mapping) else {"DATA": example})
+        self._weights = Weights(network)
+        trainable = self._weights.trainable
+        self._updater = Updater(trainable, optimizer, scheduler) if trainable else None
+        self._accumulated: dict[str, Tensor] = {}
+        self._count = 0  # gradients in it
+        self._graphs: OrderedDict[str, Graph] = OrderedDict()
+        self._weights_file, self._state_file = TensorFile(), TensorFile()
+
+    def _see(self, example: Arrays) -> None:
+        """Run the network once, which gives the parameters of lazy modules their shapes."""
+        self.network.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            self._call({name: to_tensor(name, x, self._device) for name, x in example.items()})
+
+    # state
+
+    def initial(self) -> tuple[bytes, bytes]:
+        """Return weights and optimizer state of a model that has not learned yet."""
+        return self._dump()
+
+    def load(self, state: ModelState) -> None:
+        """Load weights, optimizer state and step."""
+        self._keep_graphs()
+        self._weights.load(self._read_weights(state.weights))
+        tensors, about = read(state.optimizer)
+        if "optimizer" not in about:  # a release that knew one optimizer wrote other names
+            tensors = {PREFIX + "/".join(name.rsplit(".", 1)): t for name, t in tensors.items()}
+        if self._updater is not None:
+            self._updater.load(tensors, about.get("optimizer", {}))
+        self._count = about.get("count", 0)
+        self._accumulated = {
+            name.removeprefix(ACCUMULATED): tensor.to(self._device)
+            for name, tensor in tensors.items()
+            if name.startswith(ACCUMULATED)
+        }
+
+    def _read_weights(self, weights: bytes) -> dict[str, Tensor]:
+        """Return stored tensors; what an older release did not store is as the network has it."""
+        own = self._weights.tensors()
+        found = read(weights)[0]
+        return {n: t for n, t in own.items() if n not in self._weights.trainable} | found
+
+    def _dump(self) -> tuple[bytes, bytes]:
+        about: dict[str, Any] = {"count": self._count}
+        state = {ACCUMULATED + name: tensor for name, tensor in self._accumulated.items()}
+        if self._updater is not None:
+            about["optimizer"] = self._updater.scalars()
+            state |= self._updater.tensors()
+        return (
+            self._weights_file.bytes_of(self._weights.tensors()),
+            self._state_file.bytes_of(state, about),
+        )
+
+    # forward
+
+    def forward(self, made: ForwardPass, key: str | None) -> Arrays:
+        """Return the outputs; with a key the network trains and the graph is kept for `backward`.
+
+        Raises SchemaError for inputs that are no batches.
+        """
+        if key is None:
+            self.network.eval()
+            with torch.no_grad(), self._weights.buffers_unchanged():
+                outputs = self._draw(made, self._tensors(made.inputs))
+            return {name: to_array(tensor) for name, tensor in outputs.items()}
+        graph = self._graph(made, self._weights.leaves)
+        self._graphs[key] = graph
+        if len(self._graphs) > GRAPHS_KEPT:
+            self._graphs.popitem(last=False)
+        return {name: to_array(tensor) for name, tensor in graph.outputs.items()}
+
+    def _graph(self, made: ForwardPass, leaves: list[nn.Parameter]) -> Graph:
+        self.network.train()
+        inputs = self._tensors(made.inputs)
+        for tensor in inputs.values():
+            tensor.requires_grad_(tensor.is_floating_point())
+        with self._weights.buffers_unchanged() as buffers:
+            outputs = self._draw(made, inputs)
+        return Graph(made.version, leaves, inputs, outputs, buffers)
+
+    def _tensors(self, inputs: Arrays) -> dict[str, Tensor]:
+        return {name: to_tensor(name, array, self._device) for name, array in inputs.items()}
+
+    def _draw(self, made: ForwardPass, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        with drawing(made.seed, self._device):
+            return self._call(inputs)
+
+    def _call(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        with self._casting():
+            one = len(inputs) == 1 and "DATA" in inputs
+            found = self.network(inputs["DATA"]) if one else self.network(**inputs)
+        outputs = {"DATA": found} if isinstance(found, Tensor) else found
+        if isinstance(outputs, dict) and all(isinstance(y, Tensor) for y in outputs.values()):
+            return outputs
+        raise SchemaError(
+            f"the network returned {type(found).__name__}, expected a tensor or a dict of tensors"
+        )
+
+    def _casting(self) -> contextlib.AbstractContextManager[Any]:
+        if self._autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._autocast)
+
+    # backward
+
+    def backward(
+        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], bytes | None]
+    ) -> tuple[Gradient, Arrays]:
+        """Return the gradients of parameters and inputs at the weights of the forward pass.
+
+        The graph that `forward` has kept is used, if this process made it.
+
+        upstream: gradients of the outputs by name; a missing one counts as zero.
+        weights: returns those of the forward pass, or None if they are the loaded ones.
+
+        Raises SchemaError for gradients that do not fit the outputs.
+        """
+        graph = self._graphs.pop(key, None)
+        if graph is None or graph.version != made.version:
+            graph = self._compute_again(made, weights())
+        of_outputs = self._upstream(graph, upstream)
+        wanted = {name: x for name, x in graph.inputs.items() if x.requires_grad}
+        sought = [*wanted.values(), *graph.leaves]
+        found: Sequence[Tensor | None] = [None] * len(sought)
+        if of_outputs and sought:
+            outputs = [graph.outputs[name] for name in of_outputs]
+            found = torch.autograd.grad(
+                outputs, sought, list(of_outputs.values()), allow_unused=True
+            )
+        of_inputs = {
+            name: to_array(torch.zeros_like(x) if each is None else each)
+            for (name, x), each in zip(wanted.items(), found[: len(wanted)], strict=True)
+        }
+        return Gradient(list(found[len(wanted) :]), graph.buffers), of_inputs
+
+    def _compute_again(self, made: ForwardPass, weights: bytes | None) -> Graph:
+        if weights is None:
+            return self._graph(made, self._weights.leaves)
+        with self._weights.at(self._read_weights(weights)) as leaves:
+            return self._graph(made, leaves)
+
+    def _upstream(self, graph: Graph, upstream: Arrays) -> dict[str, Tensor]:
+        """Return the gradients of the outputs that have one."""
+        if unknown := upstream.keys() - graph.outputs.keys():
+            raise SchemaError(
+                f"gradients of {', '.join(sorted(unknown))}, expected those of the outputs "
+                f"{', '.join(graph.outputs)}"
+            )
+        found = {}
+        for name, array in upstream.items():
+            output = graph.outputs[name]
+            gradient = tensor_of(name, array, self._device)
+            if (gradient.shape, gradient.dtype) != (output.shape, output.dtype):
+                raise SchemaError(
+                    f"{name}: expected the gradient of a {output.dtype} of shape "
+                    f"{tuple(output.shape)}, got a {gradient.dtype} of shape {array.shape}"
+                )
+            if output.requires_grad:
+                found[name] = gradient
+        return found
+
+    # step
+
+    def step(
+        self, gradient: Gradient, made: ForwardPass, moved_on: bool, staleness: int
+    ) -> tuple[bytes, bytes]:
+        """Learn from one batch; return the new weights and optimizer state.
+
+        moved_on: whether the model is no longer the one that made the forward pass.
+        staleness: so many updates of the weights came between; the learning rates are divided by
+            the root of 1 + staleness. (Zhang, Gupta, Lian, Liu: Staleness-aware Async-SGD for
+            Distributed Deep Learning, IJCAI 2016, divide by the staleness; the trebuchet learns
+            more with the root.)
+
+        Raises MessageError for a gradient that is not finite, after which the model could never
+        learn; nothing has changed then.
+        """
+        self._apply(self._prepare(gradient, made, moved_on, staleness))
+        return self._dump()
+
+    def _prepare(
+        self, gradient: Gradient, made: ForwardPass, moved_on: bool, staleness: int
+    ) -> Update:
+        """Return what a gradient changes in the loaded state; change nothing yet."""
+        sums = dict(zip(self._weights.trainable, gradient.parameters, strict=True))
+        given = {name: each for name, each in sums.items() if each is not None}
+        norm = self._norm(given)
+        buffers = gradient.buffers
+        if moved_on and buffers:  # they have changed since, too
+            buffers = self._graph(made, self._weights.leaves).buffers
+        completes = self._count + 1 == self.accumulate
+        if self.accumulate > 1:
+            given = {name: self._accumulated.get(name, 0) + each for name, each in given.items()}
+            given = self._accumulated | given
+            if completes:
+                given = {name: each / self.accumulate for name, each in given.items()}
+                norm = self._norm(given)
+        if completes and self._max_grad_norm is not None:
+            given = _clipped(given, self._max_grad_norm, norm)
+        return Update(given, buffers, completes, staleness)
+
+    def _norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
+        for name, gradient in gradients.items():
+            if gradient.is_sparse:
+                raise MessageError(
+                    f"the gradient of {name} is sparse, which cannot be stored: make the layer "
+                    f"with sparse=False"
+                )
+        norm = nn.utils.get_total_norm(gradients.values())
+        if not math.isfinite(norm):
+            names = [n for n, each in gradients.items() if not torch.isfinite(each).all()]
+            raise MessageError(
+                f"the parameter gradient has the norm {float(norm)}, of "
+                f"{', '.join(names) or 'all parameters'}: not learned"
+            )
+        return norm
+
+    def _apply(self, update: Update) -> None:
+        """Change the loaded state."""
+        self._weights.set_buffers(update.buffers)
+        if not update.completes:
+            self._accumulated, self._count = update.gradients, self._count + 1
+            return
+        self._accumulated, self._count = {}, 0
+        self._keep_graphs()
+        if self._updater is not None:
+            gradients = [update.gradients.get(name) for name in self._weights.trainable]
+            self._updater.update(gradients, update.staleness)
+
+    def _keep_graphs(self) -> None:
+        """Let graphs that wait for their gradient keep the present values."""
+        if any(graph.leaves is self._weights.leaves for graph in self._graphs.values()):
+            self._weights.unshare()
+
+
+def _clipped(gradients: Mapping[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:
+    """Return copies clipped as `clip_grad_norm_` does, since a stale commit needs the originals."""
+    holders: Any = [SimpleNamespace(grad=each.clone()) for each in gradients.values()]
+    nn.utils.clip_grads_with_norm_(holders, most, norm)
+    return {name: each.grad for name, each in zip(gradients, holders, strict=True)}

@@ -1,0 +1,101 @@
+"""numpy arrays of messages to torch tensors and back, and how torch computes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from roomgrad.errors import SchemaError
+
+
+def fix_threads(threads: int) -> None:
+    """Let torch use so many CPU threads; 0 leaves it alone.
+
+    One thread makes results repeat bit for bit on one machine type. MKL chooses its code path by
+    the alignment of the data unless MKL_CBWR is set, which must happen before its first use.
+    """
+    if threads:
+        os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+        torch.set_num_threads(threads)
+
+
+def to_tensor(name: str, array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy a batch `(batch, ...)` of any dtype into a tensor of the same dtype and shape.
+
+    The copy is in torch's own memory: its alignment, and so the bits of a result, are the same
+    wherever the array came from.
+
+    Raises SchemaError for an array that is no batch, or whose dtype torch cannot read.
+    """
+    if array.ndim == 0 or array.shape[0] == 0:
+        raise SchemaError(
+            f"{name}: expected a batch of at least one row, (batch, ...), got shape {array.shape}"
+        )
+    return tensor_of(name, array, device)
+
+
+def tensor_of(name: str, array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array into a tensor of the same dtype and shape. Raises SchemaError as above."""
+    if array.dtype.name == "bfloat16":  # numpy's own dtypes do not have it, and torch reads those
+        return tensor_of(name, array.view("<i2"), device).view(torch.bfloat16)
+    try:
+        return torch.tensor(np.asarray(array, order="C"), device=device)
+    except (TypeError, ValueError) as error:  # big-endian, texts, objects
+        raise SchemaError(
+            f"{name}: expected little-endian numbers of a dtype that torch has, got "
+            f"{array.dtype.str}"
+        ) from error
+
+
+def to_array(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor's values as an array of the same dtype and shape."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype != torch.bfloat16:
+        return tensor.contiguous().numpy()
+    import ml_dtypes
+
+    return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+
+
+@contextlib.contextmanager
+def drawing(seed: int, device: torch.device) -> Iterator[None]:
+    """Let torch's generators begin at a seed within the block, and go on as before after it."""
+    devices = [] if device.type == "cpu" else [device]
+    with torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
+        torch.manual_seed(seed)
+        yield
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same values; NaN differs from itself."""
+    return one is other or (
+        one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+    )
+
+
+DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+    torch.complex64: "C64",
+}
+"""The dtypes of a state, as safetensors names them."""
+
+
+def raw_bytes(tensor: Tensor) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor, flat; no copy for a contiguous one on the CPU."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
