@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from torch.optim.lr_scheduler import LRScheduler
 
 from roomgrad_melody.evalnet import model
 from roomgrad_melody.evolution import genetic
@@ -69,16 +70,17 @@ class Learner:
     seed: int
     genomes: Genomes
     ratings: Integers
-    steps: int = 0
     chains: int = 0
     seconds: float = 0.0
     """Of the latest training."""
     network: torch.nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
+    schedule: LRScheduler = field(init=False)
 
     def __post_init__(self) -> None:
         self.network = model.network(self.seed)
         self.optimizer = model.optimizer(self.network.parameters())
+        self.schedule = model.schedule(self.optimizer)
 
     def probs(self, genomes: Genomes) -> Floats:
         """Probabilities `(n, 6)` of the ratings of canonical genomes."""
@@ -97,10 +99,8 @@ class Learner:
             _, gradient = training.cross_entropy(logits.detach().numpy(), targets)
             self.optimizer.zero_grad()
             logits.backward(torch.from_numpy(gradient))
-            for group in self.optimizer.param_groups:
-                group["lr"] = model.learning_rate(self.steps)
             self.optimizer.step()
-            self.steps += 1
+            self.schedule.step()
         self.chains += 1
         self.seconds = time.perf_counter() - started
 

@@ -7,13 +7,14 @@ model does not depend on what it is.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 from numpy.typing import NDArray
 
-from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.models import ModelState
+from roomgrad import Component, Context, Message, RuntimeSettings, backprop, on
+from roomgrad.models import Arrays, ForwardPass, ModelState
 from roomgrad.redis.client import Client
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import ECHO, FORWARD, GRADIENT, GRADIENTS, INPUT, OUTPUT, numbers
@@ -24,6 +25,8 @@ RATE = 0.5
 
 class Scale:
     """y = w x; the gradient of w is the sum of upstream x, a step takes RATE of it."""
+
+    accumulate = 1
 
     def __init__(self, settings: Any) -> None:
         self.weight = 1.0
@@ -37,51 +40,43 @@ class Scale:
         self.weight = float(state.weights)
         self.steps = int(state.optimizer)
 
-    def forward(self, inputs: NDArray[Any], version: str, key: str | None) -> NDArray[Any]:
+    def forward(self, made: ForwardPass, key: str | None) -> Arrays:
         if key is not None:
-            self.graphs[key] = (version, self.weight)
-        return (inputs * self.weight).astype("<f4")
+            self.graphs[key] = (made.version, self.weight)
+        return {"DATA": (made.inputs["DATA"] * self.weight).astype("<f4")}
 
     def backward(
-        self, key: str, version: str, inputs: NDArray[Any], upstream: NDArray[Any]
-    ) -> tuple[float, NDArray[Any]] | None:
-        made, weight = self.graphs.pop(key, ("", 0.0))
-        return products(weight, inputs, upstream) if made == version else None
+        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], bytes | None]
+    ) -> tuple[float, Arrays]:
+        version, weight = self.graphs.pop(key, ("", 0.0))
+        if version != made.version:
+            self.recomputed += 1
+            stored = weights()
+            weight = self.weight if stored is None else float(stored)
+        return products(weight, made.inputs["DATA"], upstream["DATA"])
 
-    def recompute(
-        self, weights: bytes, inputs: NDArray[Any], upstream: NDArray[Any]
-    ) -> tuple[float, NDArray[Any]]:
-        self.recomputed += 1
-        return products(float(weights), inputs, upstream)
-
-    def step(self, gradient: float, staleness: int = 0) -> tuple[bytes, bytes]:
+    def step(
+        self, gradient: float, made: ForwardPass, moved_on: bool, staleness: int
+    ) -> tuple[bytes, bytes]:
         self.weight -= RATE * gradient
         self.steps += 1
         return repr(self.weight).encode(), b"%d" % self.steps
 
 
-def products(
-    weight: float, inputs: NDArray[Any], upstream: NDArray[Any]
-) -> tuple[float, NDArray[Any]]:
-    return float((inputs * upstream).sum()), (upstream * weight).astype("<f4")
+def products(weight: float, inputs: NDArray[Any], upstream: NDArray[Any]) -> tuple[float, Arrays]:
+    return float((inputs * upstream).sum()), {"DATA": (upstream * weight).astype("<f4")}
 
 
 @on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
 def forward(message: Message, context: Context) -> Message:
-    reply = message.reply(OUTPUT)
-    reply.data = context.model.forward(message.array, key=reply.id)
-    context.memory.put(reply.id, data=message.array, weights=context.model.version)
-    return reply
+    return backprop.forward(message, context, OUTPUT)
 
 
 @on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
 def gradient(message: Message, context: Context) -> Message:
     asked = context.memory.pop(message.id)
-    of_weight, of_inputs = context.model.backward(
-        message.id, asked["weights"], asked["data"], message.array
-    )
-    context.model.step(of_weight)
-    return message.reply(OUTPUT, of_inputs, type=FORWARD)
+    of_inputs = context.model.learn(message.id, ForwardPass.of(asked), {"DATA": message.array})
+    return message.reply(OUTPUT, of_inputs["DATA"], type=FORWARD)
 
 
 def scale(*handlers: Any) -> Component:
@@ -166,15 +161,11 @@ def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun)
 
     @on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
     def together(message: Message, context: Context) -> Message:
-        asked = context.memory.pop(message.id)
-        of_weight, of_inputs = context.model.backward(
-            message.id, asked["weights"], asked["data"], message.array
-        )
+        reply: Message = gradient.function(message, context)  # type: ignore[assignment]
         calls.append(message.id)
         if len(calls) <= 2:
             meet.wait()
-        context.model.step(of_weight)
-        return message.reply(OUTPUT, of_inputs, type=FORWARD)
+        return reply
 
     for _ in range(2):
         echo.start(scale(forward, together))
@@ -231,8 +222,8 @@ def test_the_version_that_is_read_is_the_version_that_is_used(echo: EchoRun) -> 
         if message.array[0] == 7 and not moved:
             moved.append(echo.client.hset(key, mapping={"version": "9-x", "weights": "3.0"}))
         reply = message.reply(OUTPUT)
-        reply.data = context.model.forward(message.array, key=reply.id)
-        context.memory.put(reply.id, data=message.array, weights=version)
+        reply.fill(context.model.forward({"DATA": message.array}, key=reply.id))
+        context.memory.put(reply.id, **context.model.forward_pass.record() | {"weights": version})
         return reply
 
     key = echo.names.model("echo")

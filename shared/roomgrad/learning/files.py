@@ -55,9 +55,11 @@ def _entries(layout: Layout) -> dict[str, Any]:
 
 
 def read(stored: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors of a file, and the JSON beside them."""
+    """Return the tensors of a file in its order, and the JSON beside them."""
     if not stored:
         return {}, {}
     size = int.from_bytes(stored[:8], "little")
-    metadata = orjson.loads(stored[8 : 8 + size]).get("__metadata__") or {}
-    return load_tensors(stored), orjson.loads(metadata.get(METADATA, "{}"))
+    header = orjson.loads(stored[8 : 8 + size])
+    about = orjson.loads(header.pop("__metadata__", {}).get(METADATA, "{}"))
+    tensors = load_tensors(stored)  # in any order
+    return {name: tensors[name] for name in header}, about

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from roomgrad.errors import MessageError, SchemaError
+from roomgrad.errors import MessageError, ModelError, SchemaError
 from roomgrad.learning.files import TensorFile, read
 from roomgrad.learning.optimizers import PREFIX, Updater
 from roomgrad.learning.tensors import drawing, tensor_of, to_array, to_tensor
@@ -98,12 +98,13 @@ class TorchModel:
         self._device = torch.device(device)
         self._autocast = autocast
         self._max_grad_norm = max_grad_norm
-        network.to(self._device)
+        _move(network, self._device)
         if example is not None:
             self._see(example if isinstance(example, Mapping) else {"DATA": example})
         self._weights = Weights(network)
         trainable = self._weights.trainable
         self._updater = Updater(trainable, optimizer, scheduler) if trainable else None
+        self._weights.share()
         self._accumulated: dict[str, Tensor] = {}
         self._count = 0  # gradients in it
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
@@ -132,7 +133,7 @@ class TorchModel:
             self._updater.load(tensors, about.get("optimizer", {}))
         self._count = about.get("count", 0)
         self._accumulated = {
-            name.removeprefix(ACCUMULATED): tensor.to(self._device)
+            name.removeprefix(ACCUMULATED): tensor.to(self._device, copy=True)
             for name, tensor in tensors.items()
             if name.startswith(ACCUMULATED)
         }
@@ -177,8 +178,9 @@ class TorchModel:
         inputs = self._tensors(made.inputs)
         for tensor in inputs.values():
             tensor.requires_grad_(tensor.is_floating_point())
+        own = {name: x.clone() for name, x in inputs.items()}  # a network may change them in place
         with self._weights.buffers_unchanged() as buffers:
-            outputs = self._draw(made, inputs)
+            outputs = self._draw(made, own)
         return Graph(made.version, leaves, inputs, outputs, buffers)
 
     def _tensors(self, inputs: Arrays) -> dict[str, Tensor]:
@@ -193,11 +195,16 @@ class TorchModel:
             one = len(inputs) == 1 and "DATA" in inputs
             found = self.network(inputs["DATA"]) if one else self.network(**inputs)
         outputs = {"DATA": found} if isinstance(found, Tensor) else found
-        if isinstance(outputs, dict) and all(isinstance(y, Tensor) for y in outputs.values()):
-            return outputs
-        raise SchemaError(
-            f"the network returned {type(found).__name__}, expected a tensor or a dict of tensors"
-        )
+        if not isinstance(outputs, dict) or not outputs:
+            raise SchemaError(
+                f"the network returned {found!r:.60}, expected a tensor or tensors by name"
+            )
+        for name, each in outputs.items():
+            if not isinstance(name, str) or not isinstance(each, Tensor):
+                raise SchemaError(
+                    f"the network returned {each!r:.60} as {name!r}, expected tensors by name"
+                )
+        return outputs
 
     def _casting(self) -> contextlib.AbstractContextManager[Any]:
         if self._autocast is None:
@@ -255,8 +262,8 @@ class TorchModel:
             gradient = tensor_of(name, array, self._device)
             if (gradient.shape, gradient.dtype) != (output.shape, output.dtype):
                 raise SchemaError(
-                    f"{name}: expected the gradient of a {output.dtype} of shape "
-                    f"{tuple(output.shape)}, got a {gradient.dtype} of shape {array.shape}"
+                    f"{name}: expected {tuple(output.shape)} {output.dtype} like the output, got "
+                    f"{array.shape} {gradient.dtype}"
                 )
             if output.requires_grad:
                 found[name] = gradient
@@ -291,16 +298,21 @@ class TorchModel:
         buffers = gradient.buffers
         if moved_on and buffers:  # they have changed since, too
             buffers = self._graph(made, self._weights.leaves).buffers
-        completes = self._count + 1 == self.accumulate
+        completes = self._count + 1 >= self.accumulate
         if self.accumulate > 1:
-            given = {name: self._accumulated.get(name, 0) + each for name, each in given.items()}
-            given = self._accumulated | given
+            given = self._added(given)
             if completes:
-                given = {name: each / self.accumulate for name, each in given.items()}
+                given = {name: each / (self._count + 1) for name, each in given.items()}
                 norm = self._norm(given)
         if completes and self._max_grad_norm is not None:
             given = _clipped(given, self._max_grad_norm, norm)
         return Update(given, buffers, completes, staleness)
+
+    def _added(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the sum of gradients with these, in the order of the parameters."""
+        both = (self._accumulated, gradients)
+        found = {n: [each[n] for each in both if n in each] for n in self._weights.trainable}
+        return {n: each[0] + each[1] if each[1:] else each[0] for n, each in found.items() if each}
 
     def _norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
         for name, gradient in gradients.items():
@@ -334,6 +346,13 @@ class TorchModel:
         """Let graphs that wait for their gradient keep the present values."""
         if any(graph.leaves is self._weights.leaves for graph in self._graphs.values()):
             self._weights.unshare()
+
+
+def _move(network: nn.Module, device: torch.device) -> None:
+    try:
+        network.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise ModelError(f"device={str(device)!r} cannot be used: {error}") from error
 
 
 def _clipped(gradients: Mapping[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:

@@ -36,6 +36,7 @@ class Updater:
         self._optimizer = optimizer(list(parameters.values()))
         self._names = {id(p): name for name, p in parameters.items()}
         self._check_optimizer()
+        self._layout: dict[str, tuple[torch.Size, torch.device]] = {}
         self._try_step()
         self._scheduler = scheduler(self._optimizer) if scheduler is not None else None
         if isinstance(self._scheduler, ReduceLROnPlateau):
@@ -65,11 +66,12 @@ class Updater:
         parameters = self._parameters.values()
         before = [parameter.detach().clone() for parameter in parameters]
         state = {p: dict(values) for p, values in self._optimizer.state.items()}
+        groups = [dict(group) for group in self._optimizer.param_groups]
         tensors = {k: v.clone() for k, v in self.tensors().items()}
         for parameter in parameters:
             parameter.grad = torch.zeros_like(parameter)
         self._optimizer.step()
-        self.tensors()
+        self._layout = {name: (t.shape, t.device) for name, t in self.tensors().items()}
         self._check_scalars()
         with torch.no_grad():
             for parameter, values in zip(parameters, before, strict=True):
@@ -77,6 +79,8 @@ class Updater:
                 parameter.grad = None
         self._optimizer.state.clear()
         self._optimizer.state.update(state)
+        for group, options in zip(self._optimizer.param_groups, groups, strict=True):
+            group.update(options)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
 
@@ -97,9 +101,11 @@ class Updater:
         rates = [group["lr"] for group in groups]
         for group in groups:
             group["lr"] = group["lr"] / math.sqrt(1 + staleness)
-        yield
-        for group, rate in zip(groups, rates, strict=True):
-            group["lr"] = rate
+        try:
+            yield
+        finally:
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate
 
     # state
 
@@ -120,7 +126,7 @@ class Updater:
             if not isinstance(value, Tensor):
                 state.setdefault(name, {})[key] = value
         groups = [
-            {k: _number(v) for k, v in group.items() if k != "params"}
+            _storable({k: _number(v) for k, v in group.items() if k != "params"})
             for group in self._optimizer.param_groups
         ]
         found: dict[str, Any] = {"state": state, "groups": groups}
@@ -151,16 +157,20 @@ class Updater:
         )
 
     def load(self, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-        """Continue from a state that `tensors` and `scalars` returned, perhaps elsewhere."""
+        """Continue from a state that `tensors` and `scalars` returned, perhaps elsewhere.
+
+        Raises ModelError for the state of another optimizer.
+        """
         optimizer = self._optimizer
+        given = {name: t for name, t in tensors.items() if name.startswith(PREFIX)}
+        self._check_same(given)
         optimizer.state.clear()
-        device = {p: _step_device(g, p) for g in optimizer.param_groups for p in g["params"]}
         for name, parameter in self._parameters.items():
             values: dict[str, Any] = dict(scalars.get("state", {}).get(name, {}))
             prefix = f"{PREFIX}{name}/"
-            for key in (each for each in tensors if each.startswith(prefix)):
-                at = device.get(parameter) if tensors[key].ndim == 0 else parameter.device
-                values[key.removeprefix(prefix)] = tensors[key].clone().to(at)
+            for key in (each for each in given if each.startswith(prefix)):
+                device = self._layout[key][1]
+                values[key.removeprefix(prefix)] = given[key].to(device, copy=True)
             if values:
                 optimizer.state[parameter] = values
         for group, options in zip(optimizer.param_groups, scalars.get("groups", ()), strict=False):
@@ -173,11 +183,28 @@ class Updater:
             own = self._scheduler.state_dict()
             self._scheduler.load_state_dict(_merged(own, scalars["scheduler"]))
 
+    def _check_same(self, given: Mapping[str, Tensor]) -> None:
+        """Raise ModelError unless this optimizer makes such a state of parameters that it used."""
+        used = {_parameter(name) for name in given}
+        expected = {n: shape for n, (shape, _) in self._layout.items() if _parameter(n) in used}
+        for name in dict.fromkeys([*expected, *given]):
+            shape = given[name].shape if name in given else None
+            if shape != expected.get(name):
+                parameter, key = name.removeprefix(PREFIX).rsplit("/", 1)
+                raise ModelError(
+                    f"the stored state is of another optimizer than "
+                    f"{type(self._optimizer).__name__}: {key} of {parameter} is "
+                    f"{_shape(shape)} there, and {_shape(expected.get(name))} here; start this "
+                    f"optimizer in another run, or the one that is stored"
+                )
 
-def _step_device(group: Mapping[str, Any], parameter: nn.Parameter) -> torch.device:
-    """Return where an optimizer expects its count of steps."""
-    on_device = group.get("capturable") or group.get("fused")
-    return parameter.device if on_device else torch.device("cpu")
+
+def _parameter(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else str(tuple(shape))
 
 
 def _number(value: Any) -> Any:

@@ -49,8 +49,7 @@ def tensor_of(name: str, array: NDArray[Any], device: torch.device) -> Tensor:
         return torch.tensor(np.asarray(array, order="C"), device=device)
     except (TypeError, ValueError) as error:  # big-endian, texts, objects
         raise SchemaError(
-            f"{name}: expected little-endian numbers of a dtype that torch has, got "
-            f"{array.dtype.str}"
+            f"{name}: expected little-endian numbers of a dtype that torch has, got {array.dtype}"
         ) from error
 
 
@@ -67,8 +66,8 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
 @contextlib.contextmanager
 def drawing(seed: int, device: torch.device) -> Iterator[None]:
     """Let torch's generators begin at a seed within the block, and go on as before after it."""
-    devices = [] if device.type == "cpu" else [device]
-    with torch.random.fork_rng(devices, device_type="cuda" if not devices else device.type):
+    devices = [device] if device.type == "cuda" else []  # mps has no state per device to restore
+    with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
         yield
 

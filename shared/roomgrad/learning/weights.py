@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from roomgrad.errors import ModelError
+from roomgrad.errors import ModelError, SchemaError
 from roomgrad.learning.tensors import DTYPES, same
 
 Home = tuple[nn.Module, str]  # where a network finds a tensor: a module and its attribute
@@ -43,8 +43,7 @@ class Weights:
                     if attribute not in module._non_persistent_buffers_set:
                         self._persistent.add(name)
         self._check()
-        self.leaves: list[nn.Parameter] = []
-        self._share()
+        self.leaves = list(self.trainable.values())
 
     def _check(self) -> None:
         buffers = {name: self._buffer(name) for name in self._buffers}
@@ -71,8 +70,9 @@ class Weights:
         check_same_tensors(own, tensors)
         with torch.no_grad():
             for name, tensor in own.items():
-                if not same(tensor, tensors[name]):  # graphs hold on to frozen parameters
-                    tensor.copy_(tensors[name])
+                given = tensors[name].to(tensor.device)
+                if not same(tensor, given):  # graphs hold on to frozen parameters
+                    tensor.copy_(given)
 
     # graphs
 
@@ -80,12 +80,13 @@ class Weights:
         """Move the parameters to memory of their own, since a graph needs the present values."""
         for parameter in self.trainable.values():
             parameter.data = parameter.data.clone()
-        self._share()
+        self.share()
 
-    def _share(self) -> None:
+    def share(self) -> None:
         """Give the network leaves with the parameters' memory, and a version counter of their own.
 
-        So a step in place does not invalidate graphs of which no saved value changes.
+        So a step in place does not invalidate graphs of which no saved value changes. The optimizer
+        is made before: it may take the parameters from the network.
         """
         self.leaves = [nn.Parameter(p.data) for p in self.trainable.values()]
         self._place(self.leaves)
@@ -102,11 +103,11 @@ class Weights:
         Raises ModelError for tensors of another network.
         """
         check_same_tensors(self.tensors(), tensors)
-        leaves = [nn.Parameter(tensors[n].to(p.device)) for n, p in self.trainable.items()]
+        leaves = [nn.Parameter(_copy(tensors[n], p.device)) for n, p in self.trainable.items()]
         buffers = {name: self._buffer(name) for name in self._persistent}
         try:
             self._place(leaves)
-            self.set_buffers({name: tensors[name].to(b.device) for name, b in buffers.items()})
+            self.set_buffers({name: _copy(tensors[name], b.device) for name, b in buffers.items()})
             yield leaves
         finally:
             self._place(self.leaves)
@@ -135,10 +136,21 @@ class Weights:
         try:
             yield changed
             for name in self._persistent:
-                if not same(now := self._buffer(name).detach(), before[name]):
+                now, old = self._buffer(name).detach(), before[name]
+                if (now.dtype, now.shape) != (old.dtype, old.shape):
+                    raise SchemaError(
+                        f"the forward pass turned {name} from {_describe(old)} into "
+                        f"{_describe(now)}: a buffer keeps its dtype and shape"
+                    )
+                if not same(now, old):
                     changed[name] = now
         finally:
             self.set_buffers(before)
+
+
+def _copy(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a stored tensor into torch's own memory: its alignment decides the bits of results."""
+    return tensor.to(device, copy=True)
 
 
 def check_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
@@ -154,4 +166,6 @@ def check_same_tensors(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -
 
 
 def _describe(tensor: Tensor | None) -> str:
-    return "missing" if tensor is None else f"{DTYPES[tensor.dtype]} {tuple(tensor.shape)}"
+    if tensor is None:
+        return "missing"
+    return f"{DTYPES.get(tensor.dtype, tensor.dtype)} {tuple(tensor.shape)}"

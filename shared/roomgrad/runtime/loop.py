@@ -13,7 +13,7 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError
+from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.models import ModelState
 from roomgrad.redis.connection import ReplyError
@@ -75,6 +75,7 @@ class Loop:
             self._work.missed = self._setup.find_positions(self.consumer, client)
         if self._store is not None:
             self._committer.commit(self._store.create())
+            self._store.load()
         start = self._setup.start(self._connections)
         if start is not None and self._committer.commit(start[0])[0] == OK:
             self._observers.sent(start[1].messages)
@@ -106,7 +107,8 @@ class Loop:
     def handle(self, delivery: Delivery) -> None:
         """Bring one message to its end: a commit, another try later, or the dead letters.
 
-        Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used.
+        Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used, and
+        ModelError if the model cannot: the message is left to a replica that has the right one.
         """
         self.consumer.advance(delivery)
         outcome = Outcome(delivery)
@@ -114,7 +116,7 @@ class Loop:
             if delivery.count > self._identity.settings.max_deliveries:
                 raise MessageError(f"delivered {delivery.count - 1} times and never committed")
             self._process(delivery, outcome)
-        except (ConnectionLost, ReplyError, EmptiedServer):
+        except (ConnectionLost, ReplyError, EmptiedServer, ModelError):
             raise
         except MessageError as error:
             self._give_up(delivery, outcome, str(error), with_root=error.ends_root)

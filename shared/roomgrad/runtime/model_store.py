@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from roomgrad.commit import Commit
+from roomgrad.errors import EmptiedServer, ModelError, RoomgradError
 from roomgrad.models import Model, ModelState, Trainable
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
@@ -31,11 +32,22 @@ class ModelStore:
 
     @classmethod
     def of(cls, identity: Identity, call: Call) -> ModelStore | None:
-        """Return the store of a replica's model, or None if its component declares no model."""
+        """Return the store of a replica's model, or None if its component declares no model.
+
+        Raises ModelError if the model cannot be made.
+        """
         component = identity.component
         if component.model is None:
             return None
-        return cls(identity.names, component.name, component.model(identity.settings), call)
+        try:
+            trainable = component.model(identity.settings)
+        except RoomgradError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                f"its model cannot be made: {type(error).__name__}: {error}"
+            ) from error
+        return cls(identity.names, component.name, trainable, call)
 
     def version_command(self) -> Command:
         """Return the command that reads the version; it is sent behind the blocking read."""
@@ -70,6 +82,11 @@ class ModelStore:
         commit.step(self._key, self._kept_key, state.version, 0, weights, optimizer)
         return commit
 
+    def load(self) -> None:
+        """Load the state that is stored. Raises ModelError if it is of another model."""
+        self._loaded = None
+        self.model(None).refresh()
+
     def stage(self, model: Model, commit: Commit, root_id: str) -> ModelState | None:
         """Stage the step that a handler asked for; return the state if the commit succeeds."""
         if not model.used:
@@ -102,7 +119,7 @@ class ModelStore:
         key = self._key.encode()
         found = self._call([b"HMGET", key, b"version", b"step", b"weights", b"optimizer"])
         if None in found:
-            raise LookupError(
+            raise EmptiedServer(
                 f"{self._key} is empty: the server was emptied, and the run starts again"
             )
         version, step, weights, optimizer = found

@@ -124,8 +124,7 @@ class Work:
         """Return the seed of a forward pass of this message, the same on every replica."""
         if message is None:
             return 0
-        given = getattr(message, "seed", None)  # TODO message.seed
-        key = message.id if given is None else given
+        key = message.id if message.seed is None else message.seed
         return forward_seed(getattr(self.settings, "seed", 0), self.component.name, key)
 
     def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:

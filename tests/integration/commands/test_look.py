@@ -180,7 +180,7 @@ class Stored(Scale):
 
 def learner() -> Component:
     def scale(message: Message, context: Context) -> Message:
-        return message.reply(OUTPUT, context.model.forward(message.array))
+        return message.reply(OUTPUT, context.model.forward(message.arrays())["DATA"])
 
     handler = on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])(scale)
     return Component("echo", ECHO, RuntimeSettings, [handler], model=Stored)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.models import ModelState
+from roomgrad.models import ForwardPass, ModelState
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
 from roomgrad_melody.evalnet.handlers import make_model
 from roomgrad_melody.evalnet.model import expected, probabilities
@@ -59,16 +59,19 @@ class Network:
         )
         for number in range(batches(len(names), size, self._learner.epochs)):
             rows, targets = batch(*data, seed, len(self.chains), number, size, augment)
-            loss, gradient = cross_entropy(self._model.forward(rows, "", "key"), targets)
-            products = self._model.backward("key", "", rows, gradient)
-            assert products is not None
-            self.weights, self.optimizer = self._model.step(products[0])
+            made = ForwardPass({"DATA": rows}, 0, "")
+            loss, gradient = cross_entropy(self._model.forward(made, "key")["DATA"], targets)
+            upstream = {"DATA": gradient}
+            of_parameters, _ = self._model.backward("key", made, upstream, lambda: None)
+            self.weights, self.optimizer = self._model.step(of_parameters, made, False, 0)
             losses.append(loss)
         self.chains.append(losses)
 
     def rate(self, genomes: Genomes) -> NDArray[np.float64]:
         """Probabilities of the ratings of `(n, 128)` genomes, `(n, 6)`."""
-        return probabilities(self._model.forward(canonical(genomes).astype("<f4"), "", None))
+        melodies = canonical(genomes).astype("<f4")
+        logits = self._model.forward(ForwardPass({"DATA": melodies}, 0, ""), None)["DATA"]
+        return probabilities(logits)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from safetensors import deserialize
 
-from roomgrad.models import ModelState
+from roomgrad.models import ForwardPass, ModelState
 from roomgrad_trebuchet.controlmodel.handlers import make_model
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 from roomgrad_trebuchet.simulator import head, physics
@@ -62,7 +62,8 @@ def train(
     for number in range(steps):
         data = batch(seed, number, batch_size)
         lap("batch")
-        aim = model.forward(data, "", "key")
+        made = ForwardPass({"DATA": data}, 0, "")
+        aim = model.forward(made, "key")["DATA"]
         lap("aim")
         controls = head.controls(aim, weight_head)
         shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
@@ -72,10 +73,9 @@ def train(
         lap("loss")
         upstream = head.vector_jacobian(gradient, jacobian).astype("<f4")
         lap("product")
-        products = model.backward("key", "", data, upstream)
-        assert products is not None
+        of_parameters, _ = model.backward("key", made, {"DATA": upstream}, lambda: None)
         lap("backward")
-        weights, _ = model.step(products[0])
+        weights, _ = model.step(of_parameters, made, False, 0)
         lap("step")
         misses.append(miss)
         ended.append(time.perf_counter())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from roomgrad import Message, ModelStatus
 from roomgrad.errors import Rejected, SchemaError, StrayMessage
+from roomgrad.models import ForwardPass
 from roomgrad_melody.contract import (
     COMMAND,
     CONTROL,
@@ -231,10 +233,13 @@ def test_the_input_gradient_is_that_before_the_step() -> None:
     assert network.state.weights != weights
     trainable = evalnet.model(network.settings) if evalnet.model else None
     assert trainable is not None
-    _, expected = trainable.recompute(weights, forward.array, upstream)
-    np.testing.assert_array_equal(of_inputs.array, expected)
-    _, after = trainable.recompute(network.state.weights, forward.array, upstream)
-    assert not np.array_equal(of_inputs.array, after)
+    made = ForwardPass(forward.arrays(), 0, "v")
+
+    def at(weights: bytes) -> Any:
+        return trainable.backward("no graph", made, {"DATA": upstream}, lambda: weights)[1]["DATA"]
+
+    np.testing.assert_array_equal(of_inputs.array, at(weights))
+    assert not np.array_equal(of_inputs.array, at(network.state.weights))
 
 
 def test_a_validation_batch_is_answered_and_not_learned_from() -> None:

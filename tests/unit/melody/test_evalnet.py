@@ -69,7 +69,9 @@ def test_probabilities_do_not_overflow() -> None:
 
 
 def test_the_learning_rate_falls_and_stays_above_zero() -> None:
-    rates = [model.learning_rate(step) for step in (0, 100, 10_000, 10**7)]
+    optimizer = model.optimizer(model.network(0).parameters())
+    [share] = model.schedule(optimizer).lr_lambdas
+    rates = [model.LEARNING_RATE * share(step) for step in (0, 100, 10_000, 10**7)]
     assert rates == sorted(rates, reverse=True)
     assert rates[0] == pytest.approx(model.LEARNING_RATE)
     assert rates[-1] > 0.0
@@ -80,6 +82,7 @@ def test_it_learns_to_tell_many_notes_from_few() -> None:
     torch.set_num_threads(1)
     network = model.network(0)
     optimizer = model.optimizer(network.parameters())
+    schedule = model.schedule(optimizer)
     rows, unseen = inputs(5, 200), inputs(6, 500)
 
     def rating(rows: torch.Tensor) -> torch.Tensor:
@@ -88,11 +91,11 @@ def test_it_learns_to_tell_many_notes_from_few() -> None:
         return ((notes - 11.0) / 2.0).clamp(0, 5).floor().long()
 
     for step in range(150):
-        optimizer.param_groups[0]["lr"] = model.learning_rate(step)
         chosen = torch.arange(step * 20, step * 20 + 20) % 200
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(rows[chosen]), rating(rows[chosen])).backward()
         optimizer.step()
+        schedule.step()
     with torch.no_grad():
         found = model.expected(model.probabilities(network(unseen).numpy()))
     truth = rating(unseen).numpy()

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from roomgrad import Message, ModelStatus
 from roomgrad.errors import MessageError, SchemaError, StrayMessage
-from roomgrad.models import ModelState
+from roomgrad.models import ForwardPass, ModelState
 from roomgrad.testing import Called, call
 from roomgrad_trebuchet.contract import GRADIENT, INPUT, MODEL
 from roomgrad_trebuchet.controlmodel.handlers import component, make_model
@@ -36,7 +37,7 @@ def backward(called: Called, **options: object) -> Called:
 def outputs(data: np.ndarray, weights: bytes) -> np.ndarray:
     model = make_model(SETTINGS)
     model.load(ModelState("v", 0, weights, b""))
-    return model.forward(data, "v", None)
+    return model.forward(ForwardPass({"DATA": data}, 0, "v"), None)["DATA"]
 
 
 def test_an_aim_is_the_wind_and_two_logits() -> None:
@@ -154,7 +155,9 @@ def test_the_original_preset_is_the_originals_network() -> None:
 
 def test_the_learning_rate_falls_along_half_a_cosine() -> None:
     """After a linear warm-up, to nothing."""
-    rates = [cosine(step, 100, 20, 1e-2) for step in range(101)]
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1e-2)
+    [share] = cosine(optimizer, 100, 20).lr_lambdas
+    rates = [1e-2 * share(step) for step in range(101)]
     assert rates[0] == pytest.approx(1e-2 / 20)
     assert max(rates) == pytest.approx(1e-2)
     assert rates[60] == pytest.approx(5e-3)
