@@ -80,6 +80,7 @@ class Updater:
         self._optimizer.state.clear()
         self._optimizer.state.update(state)
         for group, options in zip(self._optimizer.param_groups, groups, strict=True):
+            group.clear()
             group.update(options)
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
