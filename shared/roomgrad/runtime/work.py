@@ -125,7 +125,7 @@ class Work:
         if message is None:
             return 0
         key = message.id if message.seed is None else message.seed
-        return forward_seed(getattr(self.settings, "seed", 0), self.component.name, key)
+        return forward_seed(self.settings.seed, self.component.name, key)
 
     def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:
         """Delete what memory holds of a root, and call `on_dead` with it."""
