@@ -125,28 +125,12 @@ class Commit:
         return [self._key(stream), channel.encode(), header, most]
 
     def retain(self, kept: str, version: str) -> None:
-        """Count one more open root that needs the weights of this version."""
+        """Count one more open root that needs this version of the model."""
         self.operations.append([b"RETAIN", self._key(kept), version.encode()])
 
     def release(self, kept: str, version: str) -> None:
-        """Count one root less that needs the weights of this version; the last one frees them."""
+        """Count one root less that needs this version of the model."""
         self.operations.append([b"RELEASE", self._key(kept), version.encode()])
-
-    def step(
-        self, model: str, kept: str, version: str, step: int, weights: bytes, optimizer: bytes
-    ) -> None:
-        """Store the next version of a model; roots may still need the previous weights."""
-        self.operations.append(
-            [
-                b"STEP",
-                self._key(model),
-                self._key(kept),
-                version.encode(),
-                b"%d" % step,
-                weights,
-                optimizer,
-            ]
-        )
 
     def ledger(self, ledger: str, counters: str, root_id: str, step: int) -> None:
         """Record that the gradient of a root was applied."""
@@ -170,7 +154,6 @@ class Commit:
             arguments += fields[:ENVELOPE]
             arguments += more
             arguments += fields[ENVELOPE:]
-        # RELEASE counts down before STEP looks which weights are needed: the staged order matters.
         for operation in self.operations:
             arguments += operation
         return [name.encode() for name in self.keys], arguments

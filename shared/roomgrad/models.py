@@ -1,4 +1,4 @@
-"""Versioned model state in Redis: loaded when it has changed, stepped by the commit of the reply.
+"""The model of a component: what a handler asks of it, and what the runtime does.
 
 This module does not know torch; `roomgrad.learning` has the model for it.
 """
@@ -6,13 +6,13 @@ This module does not know torch; `roomgrad.learning` has the model for it.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from roomgrad.messages import new_id
 from roomgrad.reprs import short_repr
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -33,28 +33,24 @@ def forward_seed(run_seed: int, component: str, key: int | str) -> int:
 
 @dataclass(frozen=True, repr=False)
 class ModelState:
-    """One version of a model: its weights and its optimizer's state as safetensors bytes."""
+    """One version of a model: its whole state, as the bytes of a safetensors file."""
 
     version: str
     step: int
-    weights: bytes
-    optimizer: bytes
+    content: bytes
 
     __repr__ = short_repr
 
-    def after(self, step: int, weights: bytes, optimizer: bytes) -> ModelState:
-        """Return the next version. Its token is unique: a server may fall back to an older step."""
-        return ModelState(f"{step}-{new_id()[:12]}", step, weights, optimizer)
 
-    def staleness(self, made_by: str, accumulate: int = 1) -> int:
-        """Return how often the weights changed since the version of a forward; 0 if unknown.
+def staleness(made_by: str, version: str, accumulate: int = 1) -> int:
+    """Return how often the weights changed between two versions; 0 if that is unknown.
 
-        Never below 0: a server that fell back may have lost the later steps.
-        """
-        step = made_by.partition("-")[0]
-        if not step.isdecimal():
-            return 0
-        return max(0, self.step // accumulate - int(step) // accumulate)
+    Never below 0: a server that fell back may have lost the later steps.
+    """
+    made, now = made_by.partition("-")[0], version.partition("-")[0]
+    if not made.isdecimal() or not now.isdecimal():
+        return 0
+    return max(0, int(now) // accumulate - int(made) // accumulate)
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,17 +81,32 @@ class ForwardPass:
 _FIELDS = {"DATA": "data"}  # inputs whose name in a memory record is another
 
 
+class Update(Protocol):
+    """What a gradient changes in a state, finished and checked, but not applied yet."""
+
+    @property
+    def staleness(self) -> int:
+        """How often the weights changed between the forward pass and this update."""
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes in the log."""
+
+
 class Trainable(Protocol):
-    """A model whose state the runtime stores in Redis. `Gradient` is opaque to the runtime."""
+    """A model that the runtime trains. Gradients and weights are opaque to the runtime."""
 
     accumulate: int
     """So many gradients make one update of the weights."""
 
-    def initial(self) -> tuple[bytes, bytes]:
-        """Return weights and optimizer state before the first step, a function of the settings."""
+    def dump(self) -> memoryview:
+        """Return a copy of the whole state, which is valid until the next call."""
 
-    def load(self, state: ModelState) -> None:
-        """Load a state that another replica, or an earlier process, committed."""
+    def load(self, content: bytes | bytearray | memoryview) -> None:
+        """Continue from such a copy. Raises ModelError if it is of another network."""
+
+    def weights(self) -> Any:
+        """Return a copy of weights and buffers, for gradients of their forward passes."""
 
     def forward(self, made: ForwardPass, key: str | None) -> Arrays:
         """Return outputs at the loaded weights; with a key the graph is kept for `backward`.
@@ -104,7 +115,7 @@ class Trainable(Protocol):
         """
 
     def backward(
-        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], bytes | None]
+        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], Any]
     ) -> tuple[Any, Arrays]:
         """Return (parameter gradient, input gradients) at the weights of a forward pass.
 
@@ -113,14 +124,34 @@ class Trainable(Protocol):
             the graph is not here.
         """
 
-    def step(
-        self, gradient: Any, made: ForwardPass, moved_on: bool, staleness: int
-    ) -> tuple[bytes, bytes]:
-        """Apply a parameter gradient to the loaded weights; return weights, optimizer state.
+    def prepare(self, gradient: Any, made: ForwardPass, *, moved_on: bool, staleness: int) -> Any:
+        """Return the `Update` that a parameter gradient makes of the loaded state; change nothing.
 
         moved_on: whether the loaded state is no longer that of the forward pass.
-        staleness: how many updates older the weights are that the gradient was computed at.
+        staleness: how often the weights changed since.
+
+        Raises MessageError for a gradient that cannot be learned.
         """
+
+    def apply(self, update: Any) -> None:
+        """Change the loaded state. The same update makes the same bits of the same state."""
+
+    def encode(self, update: Any) -> dict[str, Any]:
+        """Return an update as a record: texts, numbers, lists and arrays by name."""
+
+    def decode(self, record: Mapping[str, Any]) -> Any:
+        """Return the update of a record."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a handler learned: the gradient of a batch, and what it is computed from."""
+
+    made: ForwardPass
+    upstream: Arrays
+    gradient: Any
+    seconds: float
+    """How long the gradient took."""
 
 
 class Model:
@@ -132,32 +163,37 @@ class Model:
     def __init__(
         self,
         trainable: Trainable,
-        version: str,
-        load: Callable[[], ModelState],
-        fetch_weights: Callable[[str], bytes | None],
+        follow: Callable[[], str],
+        weights_at: Callable[[str], Any],
         *,
         seed: int = 0,
         training: bool = True,
     ) -> None:
         self._trainable = trainable
-        self._load = load
-        self._fetch_weights = fetch_weights
-        self._version = version
+        self._follow = follow
+        self._weights_at = weights_at
         self._seed = seed
         self._training = training
-        self._state: ModelState | None = None
-        self.used = False
-        self.gradient: Any = None
+        self._version = ""
         self._forward_pass: ForwardPass | None = None
+        self.forward_s = 0.0  # how long the last forward pass in training took
+        self.learned: Learned | None = None
+
+    @property
+    def used(self) -> bool:
+        """Whether the handler depends on the version."""
+        return bool(self._version)
 
     @property
     def version(self) -> str:
-        """The token of the weights that `forward` uses."""
-        return self.refresh().version
+        """The token of the weights; every use in one call sees the same."""
+        if not self._version:
+            self._version = self._follow()
+        return self._version
 
     @property
     def forward_pass(self) -> ForwardPass:
-        """The last forward pass, or the one whose gradient was learned, for `memory.put`."""
+        """The last forward pass, for `memory.put(..., **forward_pass.record())`."""
         assert self._forward_pass is not None, "forward was not called"
         return self._forward_pass
 
@@ -168,7 +204,11 @@ class Model:
             and `forward_pass` is to be stored until `learn`.
         """
         made = self._forward_pass = ForwardPass(inputs, self._seed, self.version)
-        return self._trainable.forward(made, key if self._training else None)
+        began = time.monotonic()
+        outputs = self._trainable.forward(made, key if self._training else None)
+        if key is not None:
+            self.forward_s = time.monotonic() - began
+        return outputs
 
     def learn(self, key: str, made: ForwardPass, upstream: Arrays) -> Arrays:
         """Return gradients of the inputs, at the weights of the forward pass; stage one step.
@@ -178,32 +218,18 @@ class Model:
 
         upstream: gradients of the outputs by name; a missing one counts as zero.
         """
+        version = self.version
+        began = time.monotonic()
 
-        def weights() -> bytes | None:
-            return self._weights_of(made)
+        def weights() -> Any:
+            return None if made.version == version else self._weights_at(made.version)
 
         gradient, of_inputs = self._trainable.backward(key, made, upstream, weights)
         if self._training:
-            self.step(gradient, made)
+            self.learned = Learned(made, upstream, gradient, time.monotonic() - began)
         return of_inputs
 
-    def _weights_of(self, made: ForwardPass) -> bytes | None:
-        if made.version == self.version:
-            return None
-        kept = self._fetch_weights(made.version)
-        if kept is None:
-            raise LookupError(f"the weights {made.version} of an open root are no longer stored")
-        return kept
-
-    def step(self, gradient: Any, made: ForwardPass) -> None:
-        """Stage a step with a parameter gradient of a forward pass."""
-        self.used = True
-        self.gradient, self._forward_pass = gradient, made
-
-    def refresh(self) -> ModelState:
-        """Return the state of this call; every use of it sees the same version."""
-        self.used = True
-        if self._state is None:
-            self._state = self._load()
-            self._version = self._state.version
-        return self._state
+    def learn_again(self, learned: Learned) -> None:
+        """Stage a step with a gradient that is finished: another replica stepped first."""
+        self.learned = learned
+        _ = self.version

@@ -93,11 +93,19 @@ class Names:
         return self._key("memory", component)
 
     def model(self, component: str) -> str:
-        """Hash: current version, step, weights and optimizer state of the model."""
+        """Hash: current version and step of the model, and pointers to its snapshots."""
         return self._key("model", component)
 
+    def steps(self, component: str) -> str:
+        """Stream: a record of each step of the model, since the oldest snapshot that is kept."""
+        return self._key("model", component, "steps")
+
+    def snapshot_lease(self, component: str) -> str:
+        """String that expires: the replica that takes a snapshot of the model."""
+        return self._key("model", component, "snapshotter")
+
     def kept(self, component: str) -> str:
-        """Hash: older weights that open roots still need, and how many need them."""
+        """Hash: by version of the model, how many open roots still need it."""
         return self._key("model", component, "kept")
 
     def snapshot_piece(self, component: str, token: str, number: int | str) -> str:

@@ -33,7 +33,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,12 +46,12 @@ from roomgrad.component import Component
 from roomgrad.errors import ContractError, NoAnswer
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.messages import Message, new_id
-from roomgrad.models import ModelState
+from roomgrad.models import ModelState, Trainable
 from roomgrad.names import Names
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, Stream
-from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.model.store import ModelStore
 from roomgrad.runtime.replica import Replica
 from roomgrad.runtime.work import Attempt, Work
 from roomgrad.settings import RuntimeSettings
@@ -113,7 +113,7 @@ def call(
     settings: those of the component; its defaults unless given.
     memory, tables: what is stored before the call, as records by field.
     state: the model; the initial one unless given.
-    kept: weights of older versions, for gradients of their forward passes.
+    kept: states of older versions, for gradients of their forward passes.
 
     Raises what the handler raises, SchemaError if the message or a reply does not fit the
     contract, and ContractError for a reply that the handler did not declare.
@@ -177,10 +177,8 @@ class _Bench:
         self.store: ModelStore | None = None
         self.state: ModelState | None = None
         if component.model is not None:
-            trainable = component.model(self.settings)
-            self.state = state or ModelState("0-initial", 0, *trainable.initial())
-            self._put_model(self.state, kept)
-            self.store = ModelStore(self.names, component.name, trainable, self._answer)
+            self.store = self._store(component.model, kept)
+            self.state = self._load(state)
         self.work = Work(component, self.names, self.settings, self.store)
         self.time = ServerClock().time
 
@@ -195,7 +193,10 @@ class _Bench:
 
     def result(self, attempt: Attempt, *, skipped: bool = False) -> Called:
         """Stage the attempt as the runtime does, which checks the replies and steps the model."""
-        state = self.work.stage(attempt, Commit())
+        step = self.work.stage(attempt, Commit())
+        if step is not None and self.store is not None:
+            self.store.committed(step, "1-0")
+            self.state = self._now(self.store)
         context = attempt.context
         count = len(attempt.messages) - len(context.sent)
         staged_tables = {name: table.staged for name, table in context.tables.items()}
@@ -211,8 +212,8 @@ class _Bench:
             memory=self._after(context.memory.key, context.memory.staged),
             tables=tables,
             counters=dict(context.counters.staged),
-            state=state or self.state,
-            stepped=state is not None,
+            state=self.state,
+            stepped=step is not None,
             skipped=skipped,
         )
 
@@ -224,20 +225,31 @@ class _Bench:
     def _received(self, message: Message) -> Message:
         return _travelled(message, self.component.system.stream(message.room, message.type))
 
-    def _put_model(self, state: ModelState, kept: Mapping[str, bytes]) -> None:
-        self.hashes[self.names.model(self.component.name)] = {
-            b"version": state.version.encode(),
-            b"step": b"%d" % state.step,
-            b"weights": state.weights,
-            b"optimizer": state.optimizer,
-        }
-        weights = {version.encode(): value for version, value in kept.items()}
-        self.hashes[self.names.kept(self.component.name)] = weights
+    def _store(self, make: Callable[[Any], Trainable], kept: Mapping[str, bytes]) -> ModelStore:
+        """Return a store that needs no server: its model is loaded."""
 
-    def _answer(self, command: list[bytes]) -> Any:
-        """Answer HGET and HMGET, the only commands of a `ModelStore`."""
-        found = self.hmget(command[1].decode(), command[2:])
-        return found if command[0] == b"HMGET" else found[0]
+        def answer(command: Any) -> Any:
+            raise AssertionError(f"a call without a server asked for {command[:2]}")
+
+        store = ModelStore(self.names, self.component.name, lambda: make(self.settings), answer)
+        for version, content in kept.items():
+            trainable = make(self.settings)
+            trainable.load(content)
+            store.follower.keep(version, trainable.weights())
+        return store
+
+    def _load(self, state: ModelState | None) -> ModelState:
+        assert self.store is not None
+        follower = self.store.follower
+        if state is not None:
+            follower.trainable.load(state.content)
+        follower.adopt(state.version if state else "0-initial", state.step if state else 0, "0-0")
+        return self._now(self.store)
+
+    @staticmethod
+    def _now(store: ModelStore) -> ModelState:
+        follower = store.follower
+        return ModelState(follower.version, follower.step, bytes(follower.trainable.dump()))
 
 
 def _packed(records: Records) -> dict[bytes, bytes]:

@@ -96,9 +96,10 @@ def losses(client: redis.Redis, names: Names) -> list[Loss]:
 
 
 def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMODEL) -> str:
-    """Return the `hash_parameters` of the model; empty if there is no model yet."""
-    stored = client.hget(names.model(component), "weights")
-    return hash_parameters(stored) if isinstance(stored, bytes) else ""
+    """Return the SHA-256 of the model's weights; empty if there is no model yet."""
+    from roomgrad.inspect import models  # needs the package safetensors, of `roomgrad[cli]`
+
+    return models.sha256(client, names, component)
 
 
 def hash_parameters(safetensors: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +12,12 @@ from typer import Option
 from roomgrad import files
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.commit import SCRIPT, Commit
-from roomgrad.errors import DecodeError, RoomgradError, ServerError, SettingsError
-from roomgrad.inspect import weights
-from roomgrad.inspect.weights import MAX_FILE_BYTES, Tensor
-from roomgrad.models import ModelState
+from roomgrad.errors import DecodeError, SettingsError
+from roomgrad.inspect import models, weights
+from roomgrad.inspect.models import Stored
+from roomgrad.inspect.weights import MAX_FILE_BYTES
 from roomgrad.names import Names
-
-TRIES = 200  # a training takes a step every few ms, and each changes the version
+from roomgrad.ops import model_state
 
 
 def model(
@@ -38,15 +37,15 @@ def model(
         raise SettingsError("--export and --import: one at a time")
     with target.opened(run, redis) as (client, names, _):
         target.choose_component(client, names, component)
+        state = models.stored(client, names, component)
+        version = state.snapshot.version
         if import_:
-            state = _replace(client, names, component, import_)
-        else:
-            state = _stored(client, names, component)
-    tensors = weights.read(state.weights)
+            state, version = _replace(client, names, component, state, import_)
+    tensors = state.weights()
     if export:
-        files.write(Path(export), state.weights, force=force)
+        files.write(Path(export), weights.file_of(tensors), force=force)
     if as_json:
-        output.print_json(_to_json(names, component, state, tensors))
+        output.print_json(_to_json(names, component, state, version))
         return
     if import_:
         output.say(f"{component} of run {names.run} continues with {import_}:")
@@ -54,61 +53,34 @@ def model(
     output.print_table(("parameter", "dtype", "shape", "bytes"), rows)
     count = sum(len(each.data) for each in tensors)
     text = (
-        f"Version {state.version}, step {state.step:,}; {count:,} bytes of parameters, "
-        f"{len(state.optimizer):,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
+        f"Version {version}, step {state.snapshot.step:,}; {count:,} bytes of parameters, "
+        f"{state.training_bytes():,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
     )
     output.say(text)
+    if state.behind:
+        output.say(f"The run has taken {state.behind:,} steps since this snapshot.")
     if export:
         output.say(f"Written to {export}.")
 
 
-def _stored(client: redis.Redis, names: Names, component: str) -> ModelState:
-    """Return the model, all of one moment. Raises RoomgradError if there is none."""
-    fields = ("version", "step", "weights", "optimizer")
-    found: Any = client.hmget(names.model(component), fields)
-    if None in found:
-        raise RoomgradError(
-            f"{component} has no model in run {names.run}: it does not learn, or has never run"
-        )
-    version, step, parameters, optimizer = found
-    return ModelState(version.decode(), int(step), parameters, optimizer)
-
-
-def _replace(client: redis.Redis, names: Names, component: str, file: str) -> ModelState:
+def _replace(
+    client: redis.Redis, names: Names, component: str, before: Stored, file: str
+) -> tuple[Stored, str]:
     """Replace the weights by others of the same names, dtypes and shapes, in one commit.
 
-    The step and the optimizer's state stay. Replicas load the weights with their next message;
-    gradients of open roots are still computed at the weights of their forward.
+    The optimizer's state stays that of the newest snapshot. Return the new state and version.
 
     Raises SettingsError if the file does not fit.
     """
-    stored = _read(file)
     try:
-        tensors = weights.read(stored)
+        tensors = weights.read(_read(file))
     except DecodeError as error:
         raise SettingsError(f"--import {file}: {error}") from error
-    script = client.register_script(SCRIPT)
-    for _ in range(TRIES):
-        before = _stored(client, names, component)
-        if reason := weights.difference(weights.read(before.weights), tensors):
-            raise SettingsError(f"--import {file} does not fit {component}: {reason}")
-        after = before.after(before.step, stored, before.optimizer)
-        if _commit(script, names, component, before, after):
-            return after
-    raise ServerError(f"{component} took a step before each of {TRIES} attempts: try again")
-
-
-def _commit(
-    script: Any, names: Names, component: str, before: ModelState, after: ModelState
-) -> bool:
-    key = names.model(component)
-    commit = Commit()
-    commit.same(key, b"version", before.version.encode())
-    commit.step(
-        key, names.kept(component), after.version, after.step, after.weights, after.optimizer
-    )
-    result, *_ = script(*commit.parts())
-    return bool(result == b"ok")
+    if reason := weights.difference(before.weights(), tensors):
+        raise SettingsError(f"--import {file} does not fit {component}: {reason}")
+    content = weights.replaced(before.content, tensors)
+    version = model_state.replace(client, names, component, before, content)
+    return dataclasses.replace(before, content=content, behind=0), version
 
 
 def _read(name: str) -> bytes:
@@ -119,18 +91,18 @@ def _read(name: str) -> bytes:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 
 
-def _to_json(
-    names: Names, component: str, state: ModelState, tensors: tuple[Tensor, ...]
-) -> dict[str, Any]:
+def _to_json(names: Names, component: str, state: Stored, version: str) -> dict[str, Any]:
+    tensors = state.weights()
     return {
         "run": names.run,
         "component": component,
-        "version": state.version,
-        "step": state.step,
+        "version": version,
+        "step": state.snapshot.step,
+        "steps_behind": state.behind,
         "sha256": weights.sha256(tensors),
         "parameters": [
             {"name": each.name, "dtype": each.dtype, "shape": each.shape, "bytes": len(each.data)}
             for each in tensors
         ],
-        "optimizer_bytes": len(state.optimizer),
+        "optimizer_bytes": state.training_bytes(),
     }

@@ -7,14 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 from safetensors import SafetensorError, deserialize
 
 from roomgrad.errors import DecodeError
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
-MAX_FILE_BYTES = 480 * 1024 * 1024  # a value in Redis has 512 MiB at most
+MAX_FILE_BYTES = 64 * 1024**3  # that a file of weights may have to be read whole
 MAX_DIMENSIONS = 16
 NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}  # that can be checked to be finite
+
+
+TRAINING_STATE = ("optimizer/", "accumulated/")  # what a state holds beside weights, by name
+
+
+def is_training_state(name: str) -> bool:
+    """Return whether a tensor of a state is none of the network's."""
+    return name.startswith(TRAINING_STATE)
 
 
 @dataclass(frozen=True)
@@ -37,18 +46,16 @@ class Tensor:
         return dtype is None or bool(np.isfinite(np.frombuffer(self.data, dtype)).all())
 
 
-def read(stored: bytes) -> tuple[Tensor, ...]:
+def read(stored: bytes | bytearray) -> tuple[Tensor, ...]:
     """Return the tensors of a safetensors file, sorted by name.
 
     Raises DecodeError if the file is damaged, too large, or of another format.
     """
-    if len(stored) > MAX_FILE_BYTES:
-        raise DecodeError(f"expected a file of at most {MAX_FILE_BYTES} bytes, got {len(stored)}")
     header_bytes = int.from_bytes(stored[:8], "little")
     if not 0 < header_bytes <= min(len(stored) - 8, MAX_HEADER_BYTES):
         raise DecodeError(f"this is not a safetensors file: it begins with {stored[:16]!r}")
     try:
-        found = deserialize(stored)  # type: ignore[no-untyped-call]
+        found = deserialize(bytes(stored))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         raise DecodeError(f"the header of this safetensors file is broken: {error}") from error
     tensors = [
@@ -62,6 +69,31 @@ def read(stored: bytes) -> tuple[Tensor, ...]:
                 f"got {len(tensor.shape)}"
             )
     return tuple(sorted(tensors, key=lambda tensor: tensor.name))
+
+
+def file_of(tensors: Sequence[Tensor]) -> bytes:
+    """Return a safetensors file of some tensors (huggingface.co/docs/safetensors, Format)."""
+    entries, at = {}, 0
+    for each in tensors:
+        end = at + len(each.data)
+        offsets = [at, end]
+        entries[each.name] = {"dtype": each.dtype, "shape": each.shape, "data_offsets": offsets}
+        at = end
+    header = orjson.dumps(entries)
+    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8 bytes
+    parts = (each.data for each in tensors)
+    return b"".join((len(header).to_bytes(8, "little"), header, *parts))
+
+
+def replaced(stored: bytes | bytearray, tensors: Sequence[Tensor]) -> bytearray:
+    """Return a copy of a file with other values for tensors of the same dtype and shape."""
+    found = bytearray(stored)
+    data = 8 + int.from_bytes(found[:8], "little")
+    entries = orjson.loads(found[8:data])
+    for each in tensors:
+        start, end = entries[each.name]["data_offsets"]
+        found[data + start : data + end] = each.data
+    return found
 
 
 def sha256(tensors: Sequence[Tensor]) -> str:

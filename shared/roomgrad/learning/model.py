@@ -17,11 +17,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from roomgrad.errors import MessageError, ModelError, SchemaError
-from roomgrad.learning.files import TensorFile, read
-from roomgrad.learning.optimizers import PREFIX, Updater
-from roomgrad.learning.tensors import drawing, tensor_of, to_array, to_tensor
+from roomgrad.learning.files import PREFIX, TensorFile, read
+from roomgrad.learning.optimizers import Updater
+from roomgrad.learning.tensors import bytes_of, drawing, tensor_of, to_array, to_tensor
 from roomgrad.learning.weights import Weights
-from roomgrad.models import Arrays, ForwardPass, ModelState
+from roomgrad.models import Arrays, ForwardPass
 
 GRAPHS_KEPT = 64  # forward graphs that wait for their gradient in this process; more are recomputed
 ACCUMULATED = "accumulated/"  # of the names of summed gradients in a state
@@ -59,6 +59,11 @@ class Update:
     """Whether the weights change, or the gradient is only added to the sum."""
 
     staleness: int
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its tensors have."""
+        return sum(each.nbytes for each in (*self.gradients.values(), *self.buffers.values()))
 
 
 class TorchModel:
@@ -108,7 +113,7 @@ class TorchModel:
         self._accumulated: dict[str, Tensor] = {}
         self._count = 0  # gradients in it
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
-        self._weights_file, self._state_file = TensorFile(), TensorFile()
+        self._file = TensorFile()
 
     def _see(self, example: Arrays) -> None:
         """Run the network once, which gives the parameters of lazy modules their shapes."""
@@ -118,17 +123,21 @@ class TorchModel:
 
     # state
 
-    def initial(self) -> tuple[bytes, bytes]:
-        """Return weights and optimizer state of a model that has not learned yet."""
-        return self._dump()
+    def dump(self) -> memoryview:
+        """Return a copy of the whole state; see `Trainable`."""
+        about: dict[str, Any] = {"count": self._count}
+        state = self._weights.tensors()
+        state |= {ACCUMULATED + name: tensor for name, tensor in self._accumulated.items()}
+        if self._updater is not None:
+            about["optimizer"] = self._updater.scalars()
+            state |= self._updater.tensors()
+        return self._file.write(state, about)
 
-    def load(self, state: ModelState) -> None:
-        """Load weights, optimizer state and step."""
+    def load(self, content: bytes | bytearray | memoryview) -> None:
+        """Continue from such a copy. Raises ModelError if it is of another network."""
+        tensors, about = read(content)
         self._keep_graphs()
-        self._weights.load(self._read_weights(state.weights))
-        tensors, about = read(state.optimizer)
-        if "optimizer" not in about:  # a release that knew one optimizer wrote other names
-            tensors = {PREFIX + "/".join(name.rsplit(".", 1)): t for name, t in tensors.items()}
+        self._weights.load({n: t for n, t in tensors.items() if not _is_state(n)})
         if self._updater is not None:
             self._updater.load(tensors, about.get("optimizer", {}))
         self._count = about.get("count", 0)
@@ -138,22 +147,9 @@ class TorchModel:
             if name.startswith(ACCUMULATED)
         }
 
-    def _read_weights(self, weights: bytes) -> dict[str, Tensor]:
-        """Return stored tensors; what an older release did not store is as the network has it."""
-        own = self._weights.tensors()
-        found = read(weights)[0]
-        return {n: t for n, t in own.items() if n not in self._weights.trainable} | found
-
-    def _dump(self) -> tuple[bytes, bytes]:
-        about: dict[str, Any] = {"count": self._count}
-        state = {ACCUMULATED + name: tensor for name, tensor in self._accumulated.items()}
-        if self._updater is not None:
-            about["optimizer"] = self._updater.scalars()
-            state |= self._updater.tensors()
-        return (
-            self._weights_file.bytes_of(self._weights.tensors()),
-            self._state_file.bytes_of(state, about),
-        )
+    def weights(self) -> dict[str, Tensor]:
+        """Return a copy of parameters and buffers, for gradients of their forward passes."""
+        return {name: tensor.clone() for name, tensor in self._weights.tensors().items()}
 
     # forward
 
@@ -214,7 +210,7 @@ class TorchModel:
     # backward
 
     def backward(
-        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], bytes | None]
+        self, key: str, made: ForwardPass, upstream: Arrays, weights: Callable[[], Any]
     ) -> tuple[Gradient, Arrays]:
         """Return the gradients of parameters and inputs at the weights of the forward pass.
 
@@ -243,10 +239,10 @@ class TorchModel:
         }
         return Gradient(list(found[len(wanted) :]), graph.buffers), of_inputs
 
-    def _compute_again(self, made: ForwardPass, weights: bytes | None) -> Graph:
+    def _compute_again(self, made: ForwardPass, weights: Mapping[str, Tensor] | None) -> Graph:
         if weights is None:
             return self._graph(made, self._weights.leaves)
-        with self._weights.at(self._read_weights(weights)) as leaves:
+        with self._weights.at(weights) as leaves:
             return self._graph(made, leaves)
 
     def _upstream(self, graph: Graph, upstream: Arrays) -> dict[str, Tensor]:
@@ -271,10 +267,10 @@ class TorchModel:
 
     # step
 
-    def step(
-        self, gradient: Gradient, made: ForwardPass, moved_on: bool, staleness: int
-    ) -> tuple[bytes, bytes]:
-        """Learn from one batch; return the new weights and optimizer state.
+    def prepare(
+        self, gradient: Gradient, made: ForwardPass, *, moved_on: bool, staleness: int
+    ) -> Update:
+        """Return what a gradient changes in the loaded state; change nothing yet.
 
         moved_on: whether the model is no longer the one that made the forward pass.
         staleness: so many updates of the weights came between; the learning rates are divided by
@@ -283,15 +279,8 @@ class TorchModel:
             more with the root.)
 
         Raises MessageError for a gradient that is not finite, after which the model could never
-        learn; nothing has changed then.
+        learn.
         """
-        self._apply(self._prepare(gradient, made, moved_on, staleness))
-        return self._dump()
-
-    def _prepare(
-        self, gradient: Gradient, made: ForwardPass, moved_on: bool, staleness: int
-    ) -> Update:
-        """Return what a gradient changes in the loaded state; change nothing yet."""
         sums = dict(zip(self._weights.trainable, gradient.parameters, strict=True))
         given = {name: each for name, each in sums.items() if each is not None}
         norm = self._norm(given)
@@ -330,7 +319,7 @@ class TorchModel:
             )
         return norm
 
-    def _apply(self, update: Update) -> None:
+    def apply(self, update: Update) -> None:
         """Change the loaded state."""
         self._weights.set_buffers(update.buffers)
         if not update.completes:
@@ -341,6 +330,38 @@ class TorchModel:
         if self._updater is not None:
             gradients = [update.gradients.get(name) for name in self._weights.trainable]
             self._updater.update(gradients, update.staleness)
+
+    def encode(self, update: Update) -> dict[str, Any]:
+        """Return an update as a record: the bytes of its gradients and buffers, in their order."""
+        unused = [
+            n for n, name in enumerate(self._weights.trainable) if name not in update.gradients
+        ]
+        tensors = [update.gradients[n] for n in self._weights.trainable if n in update.gradients]
+        tensors += update.buffers.values()
+        joined = torch.cat([bytes_of(each) for each in tensors]) if tensors else torch.empty(0)
+        return {
+            "unused": unused,
+            "buffers": list(update.buffers),
+            "completes": update.completes,
+            "staleness": update.staleness,
+            "values": joined.to(torch.uint8).numpy(),
+        }
+
+    def decode(self, record: Mapping[str, Any]) -> Update:
+        """Return the update of a record."""
+        unused = set(record["unused"])
+        own = self._weights.tensors()
+        names = [name for n, name in enumerate(self._weights.trainable) if n not in unused]
+        raw, at = torch.from_numpy(record["values"]), 0
+        found = []
+        for name in (*names, *record["buffers"]):
+            end = at + own[name].nbytes
+            part = raw[at:end].clone().view(own[name].dtype).reshape(own[name].shape)
+            found.append(part.to(self._device))
+            at = end
+        gradients = dict(zip(names, found, strict=False))
+        buffers = dict(zip(record["buffers"], found[len(names) :], strict=True))
+        return Update(gradients, buffers, record["completes"], record["staleness"])
 
     def _keep_graphs(self) -> None:
         """Let graphs that wait for their gradient keep the present values."""
@@ -353,6 +374,11 @@ def _move(network: nn.Module, device: torch.device) -> None:
         network.to(device)
     except (AssertionError, RuntimeError) as error:
         raise ModelError(f"device={str(device)!r} cannot be used: {error}") from error
+
+
+def _is_state(name: str) -> bool:
+    """Return whether a name of a state is none of the network's."""
+    return name.startswith((PREFIX, ACCUMULATED))
 
 
 def _clipped(gradients: Mapping[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:

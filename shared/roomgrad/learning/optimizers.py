@@ -14,9 +14,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from roomgrad.errors import ModelError
+from roomgrad.learning.files import PREFIX
 from roomgrad.learning.tensors import DTYPES
-
-PREFIX = "optimizer/"  # of the names of its tensors in a state
 
 
 class Updater:

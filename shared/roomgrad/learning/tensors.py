@@ -95,6 +95,6 @@ DTYPES = {
 """The dtypes of a state, as safetensors names them."""
 
 
-def raw_bytes(tensor: Tensor) -> NDArray[np.uint8]:
-    """Return the bytes of a tensor, flat; no copy for a contiguous one on the CPU."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+def bytes_of(tensor: Tensor) -> Tensor:
+    """Return the bytes of a tensor, flat, on the CPU; no copy for a contiguous one there."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)

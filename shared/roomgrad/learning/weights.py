@@ -65,8 +65,12 @@ class Weights:
         return {n: p.detach() for n, p in self.parameters.items()} | buffers
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values into the parameters and buffers. Raises ModelError for other tensors."""
+        """Copy values into the parameters and buffers. Raises ModelError for other tensors.
+
+        What an older release did not store, buffers and frozen parameters, stays as it is.
+        """
         own = self.tensors()
+        tensors = {n: t for n, t in own.items() if n not in self.trainable} | dict(tensors)
         check_same_tensors(own, tensors)
         with torch.no_grad():
             for name, tensor in own.items():

@@ -15,10 +15,9 @@
 --              LATER  dues bodies ms, then as SEND: the same in so many ms, delivered by `delayed.lua`
 --              MARK   stream done group entry       an entry that was skipped
 --              RETAIN, RELEASE  kept version        one open root more, or less, needs these weights
---              STEP   model kept version step weights optimizer
 --              LEDGER ledger counters root step
 --
--- Returns {"ok", entry ids...}, {"gone"} if another replica has committed this entry, {"stale", number}
+-- Returns {"ok", ids of added entries...}, {"gone"} if another replica has committed this entry, {"stale", number}
 -- if guard `number` fails, {"full", reason} if MEMORY does, {"refused", reason} if the server cannot
 -- apply the commit now, or {"wrong", reason} if it can never be applied. While memory is full, a server
 -- lets a script write if its first write acknowledges or deletes: PENDING and MARK acknowledge first.
@@ -46,6 +45,7 @@ local function described(command) -- its type of key, its number of arguments, a
       XACK = {kind = 'stream', takes = function(count) return count > 1 end, try = {'g', '0-1'}},
       ZADD = {kind = 'zset', takes = two, try = {'0', 'm'}},
       ZREMRANGEBYRANK = {kind = 'zset', takes = two, try = {'0', '0'}},
+      XTRIM = {kind = 'stream', takes = two, try = {'MINID', '0'}},
       PERSIST = {kind = 'string', takes = none, try = {}},
       UNLINK = {kind = 'string', takes = none, try = {}},
     }
@@ -207,15 +207,6 @@ for _ = 1, count do
     local kept, version = key(), take()
     wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
       or countable(kept, version .. ':open')
-  elseif command == 'STEP' then
-    local model, kept = key(), key()
-    at = at + 4
-    wrong = fits(model, 'hash') or fits(kept, 'hash')
-      or allowed('HGET', model, 'f') or allowed('HSET', model, 'f', '')
-      or allowed('HEXISTS', kept, 'f') or allowed('HSET', kept, 'f', '')
-    if not wrong and redis.call('HEXISTS', model, 'version') > redis.call('HEXISTS', model, 'weights') then
-      wrong = 'key ' .. model .. ' has a version and no weights'
-    end
   elseif command == 'LEDGER' then
     local ledger, counters, _, step = key(), key(), take(), take()
     never = not whole(step, 15) and 'step ' .. tostring(step) or nil
@@ -251,6 +242,8 @@ for _ = 1, count do
     elseif command == 'XADD' then
       wrong = wrong or room_in(name)
       never = ARGV[at] ~= '*' and 'XADD with an ID' or nil
+    elseif command == 'XTRIM' and not (ARGV[at] == 'MINID' and is_entry(ARGV[at + 1])) then
+      never = 'XTRIM to ' .. tostring(ARGV[at + 1]) .. ', expected MINID and an entry ID'
     end
     at = at + arguments
   end
@@ -301,13 +294,6 @@ for _ = 1, count do
     if redis.call('HINCRBY', kept, version .. ':open', -1) <= 0 then
       redis.call('HDEL', kept, version .. ':open', version)
     end
-  elseif command == 'STEP' then
-    local model, kept = key(), key()
-    local now = redis.call('HGET', model, 'version')
-    if now and redis.call('HEXISTS', kept, now .. ':open') == 1 then
-      redis.call('HSET', kept, now, redis.call('HGET', model, 'weights'))
-    end
-    redis.call('HSET', model, 'version', take(), 'step', take(), 'weights', take(), 'optimizer', take())
   elseif command == 'LEDGER' then
     local ledger, counters, root, step = key(), key(), take(), take()
     redis.call('HINCRBY', counters, 'applied', 1)
@@ -318,7 +304,8 @@ for _ = 1, count do
   else
     local name, arguments = key(), tonumber(take())
     local call = command == 'XACK' and redis.pcall or redis.call -- an entry id may be too large
-    call(command, name, unpack(ARGV, at, at + arguments - 1))
+    local result = call(command, name, unpack(ARGV, at, at + arguments - 1))
+    if command == 'XADD' then answer[#answer + 1] = result end
     at = at + arguments
   end
 end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -27,6 +28,19 @@ FULL = "full"  # it opens a root, and the server's memory is full
 _DECIDED = frozenset({OK, GONE, STALE, FULL})
 
 
+class Committed(NamedTuple):
+    """What became of a commit."""
+
+    outcome: str
+    """OK, GONE, STALE or FULL."""
+
+    guard: int = 0
+    """The guard that failed, counted from 1; 0 for none."""
+
+    entries: Sequence[bytes] = ()
+    """The IDs of the entries that it added to streams, in the order in which they were staged."""
+
+
 class Committer:
     """Sends one commit at a time."""
 
@@ -42,11 +56,11 @@ class Committer:
         self._scheduler = scheduler
         self._status = status
 
-    def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> tuple[str, int]:
-        """Send a commit, and the next read in the same send; return OK, GONE, STALE or FULL.
+    def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> Committed:
+        """Send a commit, and the next read in the same send; return what became of it.
 
-        The number is that of the guard that failed, counted from 1, or 0. While the server refuses
-        the commit, for example for want of a permission, it is sent again and again.
+        While the server refuses the commit, for example for want of a permission, it is sent again
+        and again.
 
         Raises MessageError if no server would ever take it, and ConnectionLost.
         """
@@ -56,7 +70,9 @@ class Committer:
         self._status.refused = ""
         if result == OK and commit.soonest_s < math.inf:  # may be before the next heartbeat
             self._scheduler.expect(commit.soonest_s)
-        return result, int(reply[1]) if result == STALE else 0
+        if result == STALE:
+            return Committed(result, int(reply[1]))
+        return Committed(result, entries=reply[1:] if result == OK else [])
 
     def wait(self, error: ReplyError) -> None:
         """Wait after the server has refused a read, as after a commit that it refused."""

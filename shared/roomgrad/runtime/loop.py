@@ -13,9 +13,8 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError
+from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.memory import Cache, CachedReads
-from roomgrad.models import ModelState
 from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import FULL, GONE, OK, Committer
@@ -23,7 +22,8 @@ from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter, inbox_stream
 from roomgrad.runtime.identity import Identity
-from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.model.snapshotter import Snapshotter
+from roomgrad.runtime.model.store import ModelStore, Step
 from roomgrad.runtime.observe import outcome as outcomes
 from roomgrad.runtime.observe.observers import Observers
 from roomgrad.runtime.observe.outcome import Outcome
@@ -50,6 +50,7 @@ class Loop:
         connections: Connections,
         scheduler: Scheduler,
         observers: Observers,
+        snapshotter: Snapshotter | None = None,
     ) -> None:
         self._identity = identity
         self._status = status
@@ -58,7 +59,7 @@ class Loop:
         self._observers = observers
         self._cache = Cache()
         self._reads = CachedReads(connections, self._cache)
-        self._store = ModelStore.of(identity, connections.call)
+        self._store = ModelStore.of(identity, connections.call, snapshotter)
         self._work = Work(identity.component, identity.names, identity.settings, self._store)
         self._setup = Setup(identity, self._work)
         self._receiver = Receiver(identity, status, shutdown, connections, self._store)
@@ -73,11 +74,10 @@ class Loop:
         self._status.token = self._status.token_seen = self._setup.prepare(client)
         if isinstance(self.consumer, EveryoneConsumer):
             self._work.missed = self._setup.find_positions(self.consumer, client)
-        if self._store is not None:
-            self._committer.commit(self._store.create())
-            self._store.load()
+        if self._store is not None and (first := self._store.prepare(self._status.token)):
+            self._committer.commit(first)
         start = self._setup.start(self._connections)
-        if start is not None and self._committer.commit(start[0])[0] == OK:
+        if start is not None and self._committer.commit(start[0]).outcome == OK:
             self._observers.sent(start[1].messages)
         self._receiver.recover()
 
@@ -116,7 +116,7 @@ class Loop:
             if delivery.count > self._identity.settings.max_deliveries:
                 raise MessageError(f"delivered {delivery.count - 1} times and never committed")
             self._process(delivery, outcome)
-        except (ConnectionLost, ReplyError, EmptiedServer, ModelError):
+        except (ConnectionLost, ReplyError, EmptiedServer, ModelError, SnapshotError):
             raise
         except MessageError as error:
             self._give_up(delivery, outcome, str(error), with_root=error.ends_root)
@@ -156,8 +156,8 @@ class Loop:
             if attempt is None:
                 self._skip(delivery, outcome)
                 return
-            commit, state = self._stage(delivery, attempt)
-            result, guard = self._committer.commit(commit, self._receiver.next_read())
+            commit, step = self._stage(delivery, attempt)
+            result, guard, entries = self._committer.commit(commit, self._receiver.next_read())
             if result in (OK, GONE):
                 break
             if result == FULL:
@@ -173,38 +173,51 @@ class Loop:
                 attempt = None
         outcome.outcome = outcomes.GONE
         if result == OK:
-            self._committed(delivery, attempt, state)
+            self._committed(delivery, attempt)
+            self._work.committed(step, entries[-1].decode() if step else "")
+            self._status.version = self._store.loaded_version if self._store else ""
             outcome.outcome, outcome.attempt = outcomes.COMMITTED, attempt
 
-    def _stage(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, ModelState | None]:
+    def _stage(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, Step | None]:
         commit = Commit()
         self.consumer.guard(commit, delivery)
         if attempt.opens_root and self._receiver.redelivery is not None:
             commit.memory()
         for skipped in self._skipped:
             self.consumer.mark(commit, skipped)
-        state = self._work.stage(attempt, commit)
+        step = self._work.stage(attempt, commit)
         if attempt.began_ns and commit.sends and self._identity.settings.trace_times:
             since = self._status.clock.unix_ns(0)
             moments = (delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.monotonic_ns())
             commit.times = handling_times.format_times(
                 delivery.entry, *(since + moment for moment in moments)
             )
-        return commit, state
+        return commit, step
 
-    def _committed(self, delivery: Delivery, attempt: Attempt, state: ModelState | None) -> None:
+    def _committed(self, delivery: Delivery, attempt: Attempt) -> None:
         self._skipped.clear()
         self.consumer.committed(delivery)
         attempt.context.remember(self._cache)
-        self._work.committed(state)
         self._status.commits += 1
         self._status.handled_bytes += sum(map(len, delivery.fields))
-        self._status.version = self._store.loaded_version if self._store else ""
 
     def _hold(self, delivery: Delivery) -> None:
         """Put a message aside that opens a root, until the server's memory has room for it."""
         assert self._receiver.redelivery is not None
         self._receiver.redelivery.hold(delivery)
+
+    def idle(self) -> None:
+        """Do what is to be done while no message comes."""
+        self.acknowledge_skipped()
+        if self._store is not None:
+            self._store.catch_up(self._receiver.version)
+            self._status.version = self._store.loaded_version
+
+    def finish(self) -> None:
+        """Do what is to be done after the last message, while the server is still there."""
+        self.acknowledge_skipped()
+        if self._store is not None:
+            self._store.stop()
 
     # messages that no handler wants
 

@@ -12,7 +12,7 @@ from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer, GroupConsumer, deliveries
 from roomgrad.runtime.dead_letters import inbox_stream
 from roomgrad.runtime.identity import Identity
-from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.model.store import ModelStore
 from roomgrad.runtime.redelivery import Redelivery
 from roomgrad.runtime.shutdown import ShutdownEvent
 from roomgrad.runtime.status import Status
@@ -79,7 +79,8 @@ class Receiver:
     def refresh_version(self) -> None:
         """Read the version of the model again."""
         if self._store is not None:
-            self.version = self._connections.call(self._store.version_command())
+            reply = self._connections.call(self._store.version_command())
+            self.version = self._store.version_in(reply)
 
     def clear(self) -> None:
         """Forget what was received; the server delivers it again."""
@@ -109,8 +110,8 @@ class Receiver:
                 if str(answer).startswith("NOGROUP"):
                     raise EmptiedServer(f"the consumer group no longer exists: {answer}")
                 raise answer
-        if versions:
-            self.version = versions[0]
+        if self._store is not None:
+            self.version = self._store.version_in(versions[0])
         self._queue.extend(deliveries(reply, self.consumer.by_key))
 
 

@@ -8,7 +8,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from roomgrad.component import Component
-from roomgrad.errors import EmptiedServer, NoServer, TLSError
+from roomgrad.errors import EmptiedServer, NoServer, SnapshotError, TLSError
 from roomgrad.redis.addresses import for_run, resolve, resolver_of
 from roomgrad.redis.connection import REPLY_GRACE_S, Connection, ReplyError
 from roomgrad.redis.server import connect
@@ -19,6 +19,7 @@ from roomgrad.runtime.failover import FailoverWatch
 from roomgrad.runtime.housekeeping import Housekeeping
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.loop import Loop
+from roomgrad.runtime.model.snapshotter import Snapshotter
 from roomgrad.runtime.observe.observers import observers
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.shutdown import ShutdownEvent
@@ -29,7 +30,7 @@ log = structlog.get_logger("roomgrad")
 
 RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts to connect
 
-LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer)
+LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer, SnapshotError)
 
 
 class Replica:
@@ -53,6 +54,7 @@ class Replica:
             self._connections,
             self._scheduler,
             self._observers,
+            Snapshotter(self.identity, self._open("snapshots"), self.status.clock),
         )
         self._housekeeping: Housekeeping | None = None
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
@@ -116,10 +118,10 @@ class Replica:
                     delivery = self._loop.receive()
                     self._reachable()
                     if delivery is None:
-                        self._loop.acknowledge_skipped()
+                        self._loop.idle()
                     else:
                         self._loop.handle(delivery)
-                self._loop.acknowledge_skipped()
+                self._loop.finish()
             except LOST as error:
                 if isinstance(error, TLSError) and not connected_before:
                     raise

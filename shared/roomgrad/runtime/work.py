@@ -13,11 +13,11 @@ from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
 from roomgrad.memory import Reads
 from roomgrad.messages import Message
-from roomgrad.models import Model, ModelState, forward_seed
+from roomgrad.models import Model, forward_seed
 from roomgrad.names import ERRORS, LOGGING, Names
 from roomgrad.rooms import MessageType, Room, Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
-from roomgrad.runtime.model_store import ModelStore
+from roomgrad.runtime.model.store import ModelStore, Step
 
 LOGS_KEPT = 10_000
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
@@ -37,7 +37,7 @@ class Attempt:
     @property
     def steps(self) -> bool:
         """Whether it takes an optimizer step."""
-        return self.model is not None and self.model.gradient is not None
+        return self.model is not None and self.model.learned is not None
 
     @property
     def opens_root(self) -> bool:
@@ -152,16 +152,17 @@ class Work:
         assert attempt.model is not None
         assert self.store is not None
         model = self.store.model(version)
-        model.step(attempt.model.gradient, attempt.model.forward_pass)
+        assert attempt.model.learned is not None
+        model.learn_again(attempt.model.learned)
         return replace(attempt, model=model)
 
-    def committed(self, state: ModelState | None) -> None:
-        """Take note that a staged attempt was committed."""
+    def committed(self, step: Step | None, entry: str) -> None:
+        """Take note that a staged attempt was committed; a step is this entry of the log."""
         self.missed = 0
         if self.store is not None:
-            self.store.committed(state)
+            self.store.committed(step, entry)
 
-    def stage(self, attempt: Attempt, commit: Commit) -> ModelState | None:
+    def stage(self, attempt: Attempt, commit: Commit) -> Step | None:
         """Write an attempt into a commit; the guard of the model comes last, as `Loop` expects."""
         for message in attempt.messages:
             self._send(message, commit)

@@ -115,10 +115,9 @@ def best(client: redis.Redis, names: Names) -> tuple[int, Genomes, NDArray[np.fl
 
 def weights_sha256(client: redis.Redis, names: Names) -> str:
     """Return the SHA-256 of the network's parameters; empty if there is no network yet."""
-    from roomgrad.inspect import weights  # needs the package safetensors, of `roomgrad[cli]`
+    from roomgrad.inspect import models  # needs the package safetensors, of `roomgrad[cli]`
 
-    stored = client.hget(names.model(EVALNET), "weights")
-    return weights.sha256(weights.read(stored)) if isinstance(stored, bytes) else ""
+    return models.sha256(client, names, EVALNET)
 
 
 def means(client: redis.Redis, names: Names) -> dict[int, float]:

@@ -1,0 +1,116 @@
+"""The state of a component's model, read from its newest snapshot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from roomgrad.errors import RoomgradError, SnapshotError
+from roomgrad.inspect import weights
+from roomgrad.inspect.weights import Tensor
+from roomgrad.names import Names
+from roomgrad.redis import heartbeats
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.pointers import Snapshot
+from roomgrad.snapshots.stores import store_of
+
+WANTED = "wanted"  # field of the model's hash by which a replica is asked for a snapshot
+WAIT_S = 10.0  # for a replica to take it
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model as its newest snapshot has it."""
+
+    snapshot: Snapshot
+    content: bytearray
+    behind: int
+    """How many steps the run has taken since."""
+
+    def weights(self) -> tuple[Tensor, ...]:
+        """Return parameters and buffers, sorted by name."""
+        return tuple(each for each in self._tensors() if not weights.is_training_state(each.name))
+
+    def training_bytes(self) -> int:
+        """Return how many bytes the state has beside its weights."""
+        return sum(len(t.data) for t in self._tensors() if weights.is_training_state(t.name))
+
+    def _tensors(self) -> Sequence[Tensor]:
+        return weights.read(self.content)
+
+
+def stored(client: redis.Redis, names: Names, component: str, *, wait_s: float = WAIT_S) -> Stored:
+    """Return the state of a model, after asking a living replica for a snapshot of now.
+
+    wait_s: how long to wait for it; the newest snapshot of before serves without.
+
+    Raises RoomgradError if the component has no model, and SnapshotError if no snapshot can be
+    read.
+    """
+    version, found = _pointers(client, names, component)
+    if version is None:
+        raise RoomgradError(
+            f"{component} has no model in run {names.run}: it does not learn, or has never run"
+        )
+    if not found or found[0].version != version:
+        found = _newer(client, names, component, found, wait_s)
+    reason = "no snapshot of it is stored"
+    for snapshot in found:
+        try:
+            content = _read(client, names, component, snapshot)
+        except SnapshotError as error:
+            reason = str(error)
+            continue
+        step: Any = client.hget(names.model(component), "step")
+        return Stored(snapshot, content, max(0, int(step or 0) - snapshot.step))
+    raise SnapshotError(f"the model of {component} in run {names.run} cannot be read: {reason}")
+
+
+def _newer(
+    client: redis.Redis, names: Names, component: str, found: list[Snapshot], wait_s: float
+) -> list[Snapshot]:
+    """Ask a replica for a snapshot, and wait for it; return what there is in the end."""
+    until = time.monotonic() + wait_s
+    if heartbeats.living(client, names)[component]:
+        try:
+            client.hset(names.model(component), WANTED, "1")
+        except redis.ResponseError:  # this user only reads
+            return found
+        while time.monotonic() < until:
+            version, now = _pointers(client, names, component)
+            if now and (now[0].version == version or now[:1] != found[:1]):
+                return now
+            time.sleep(POLL_S)
+    return found
+
+
+def _pointers(
+    client: redis.Redis, names: Names, component: str
+) -> tuple[str | None, list[Snapshot]]:
+    key = names.model(component)
+    found: Any = client.hmget(key, "version", pointers.FIELD.decode())
+    version, value = found
+    return version and version.decode(), pointers.from_json(value)
+
+
+def _read(client: redis.Redis, names: Names, component: str, snapshot: Snapshot) -> bytearray:
+    token: Any = client.hget(names.run_info(), "token")
+    owner = Owner(names, component, (token or b"").decode())
+    store = store_of(snapshot.place, client.execute_command, owner)
+    return store.read(snapshot.place, snapshot.size, snapshot.sha256)
+
+
+def sha256(client: redis.Redis, names: Names, component: str) -> str:
+    """Return the SHA-256 of a model's weights; empty if there is no model yet."""
+    try:
+        return weights.sha256(stored(client, names, component).weights())
+    except SnapshotError:
+        raise
+    except RoomgradError:
+        return ""

@@ -1,0 +1,1 @@
+"""The model of a learning component: its state, the log of its steps, and its snapshots."""

@@ -1,0 +1,218 @@
+"""The model in this process: loaded from a snapshot, brought up to date by the log of steps."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import structlog
+
+from roomgrad.errors import EmptiedServer, ModelError, SnapshotError
+from roomgrad.models import Trainable
+from roomgrad.names import Names
+from roomgrad.runtime.model import log as steps
+from roomgrad.runtime.model.log import Call, StepRecord
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.pointers import NO_ENTRY, Snapshot
+from roomgrad.snapshots.stores import store_of
+
+log = structlog.get_logger("roomgrad")
+
+
+class Follower:
+    """Holds one version of the model, and follows the run to newer ones.
+
+    Versions are compared by their tokens, never by their steps: a server that fell back to an older
+    state numbers its steps again.
+    """
+
+    def __init__(
+        self, names: Names, component: str, make: Callable[[], Trainable], call: Call
+    ) -> None:
+        self._names = names
+        self._component = component
+        self._make = make
+        self._call = call
+        self._log = names.steps(component)
+        self.trainable = make()
+        self.version = ""
+        self.step = 0
+        self.entry = NO_ENTRY  # of the log, up to which it is up to date
+        self.run_token = ""
+        self.replayed = 0  # records since the snapshot that was loaded, or since `snapshot_taken`
+        self.replay_s = 0.0  # seconds that repeating those takes
+        self.replay_bytes = 0
+        self._remembered = 0  # older versions whose weights are kept, for gradients that come late
+        self._older: OrderedDict[str, Any] = OrderedDict()
+
+    def begin_again(self) -> None:
+        """Make a model that has not learned: the server was emptied."""
+        self.trainable = self._make()
+        self.version, self.step, self.entry = "", 0, NO_ENTRY
+        self._older.clear()
+
+    def adopt(self, version: str, step: int, entry: str) -> None:
+        """Take note that the trainable holds this version, of which a snapshot exists."""
+        self.version, self.step, self.entry = version, step, entry
+        self.snapshot_taken()
+
+    def snapshot_taken(self) -> None:
+        """Begin to count what has to be repeated."""
+        self.replayed, self.replay_s, self.replay_bytes = 0, 0.0, 0
+
+    def count_from(self, step: int) -> None:
+        """Count what has to be repeated from this step on: another replica took a snapshot."""
+        left = max(0, self.step - step)
+        if left < self.replayed:
+            share = left / self.replayed
+            self.replay_s *= share
+            self.replay_bytes = int(self.replay_bytes * share)
+            self.replayed = left
+
+    # following
+
+    def follow(self, version: str) -> None:
+        """Bring the model up to this version of the run, or a newer one.
+
+        Raises ModelError if neither the log nor any snapshot leads there, and EmptiedServer.
+        """
+        while version != self.version and not (self.version and self._reaches(version)):
+            newest = self._newest()
+            if newest == self.version:  # the version was read before this replica's last step
+                return
+            if newest == version:
+                self.reload()
+                return
+            version = newest
+
+    def _reaches(self, version: str) -> bool:
+        """Repeat the steps that are in the log; return whether they lead to this version."""
+        reached = version == self.version
+        for entry, record in steps.records(self._call, self._log, self.entry):
+            if record.before == self.version and not self._replay(entry, record):
+                return False
+            if record.version == self.version:
+                self.entry = entry
+                reached |= version == self.version
+        return reached
+
+    def _newest(self) -> str:
+        """Return the version of the run."""
+        found = self._call([b"HGET", self._names.model(self._component).encode(), b"version"])
+        if found is None:
+            raise EmptiedServer(
+                f"{self._names.model(self._component)} is empty: the server was emptied, and the "
+                f"run starts again"
+            )
+        return str(found.decode())
+
+    def _replay(self, entry: str, record: StepRecord) -> bool:
+        began = time.monotonic()
+        self._remember()
+        if not steps.replay(self.trainable, record):
+            return False
+        self.stepped(record, entry, time.monotonic() - began)
+        return True
+
+    def stepped(self, record: StepRecord, entry: str, seconds: float) -> None:
+        """Take note that the trainable has made this step.
+
+        seconds: what repeating it takes.
+        """
+        self.version, self.step, self.entry = record.version, record.step, entry
+        self.replayed += 1
+        self.replay_s += seconds
+        self.replay_bytes += len(record.body)
+
+    def reload(self) -> None:
+        """Load the newest snapshot that is whole, and repeat the steps since."""
+        reasons = []
+        for snapshot in self.snapshots():
+            try:
+                self._load(self.trainable, snapshot)
+            except SnapshotError as error:
+                log.warning("a snapshot cannot be used, trying the one before", reason=str(error))
+                reasons.append(str(error))
+                continue
+            self._older.clear()
+            self.adopt(snapshot.version, snapshot.step, snapshot.entry)
+            if self._reaches(self._newest()):
+                return
+            reasons.append(f"the log does not lead from {snapshot.version} to the run's version")
+        self.version = ""
+        why = "; ".join(reasons) or "no snapshot of it is stored"
+        raise ModelError(
+            f"the model of {self._component} in run {self._names.run} cannot be loaded ({why}): "
+            f"steps since the snapshot are lost; restore a backup by `roomgrad restore`"
+        )
+
+    def snapshots(self) -> list[Snapshot]:
+        """Return the snapshots that the run points to, newest first."""
+        key = self._names.model(self._component).encode()
+        return pointers.from_json(self._call([b"HGET", key, pointers.FIELD]))
+
+    def _load(self, trainable: Trainable, snapshot: Snapshot) -> None:
+        store = store_of(snapshot.place, self.execute, self.owner)
+        trainable.load(store.read(snapshot.place, snapshot.size, snapshot.sha256))
+
+    def execute(self, *words: bytes | memoryview) -> Any:
+        """Execute a command, for a store."""
+        return self._call(list(words))  # type: ignore[arg-type]
+
+    @property
+    def owner(self) -> Owner:
+        """The model, as the stores of its snapshots name it."""
+        return Owner(self._names, self._component, self.run_token)
+
+    # older versions
+
+    def weights_at(self, version: str) -> Any:
+        """Return the weights of an older version, for a gradient of its forward pass.
+
+        From now on as many versions are remembered as this one is old. Raises LookupError if it can
+        no longer be computed.
+        """
+        self._remembered = max(self._remembered, self.step - _step(version) + 2)
+        kept = self._older.get(version)
+        if kept is None:
+            kept = self._older[version] = self._compute(version)
+        return kept
+
+    def keep(self, version: str, weights: Any) -> None:
+        """Keep the weights of an older version for gradients of its forward passes."""
+        self._older[version] = weights
+
+    def remember_before_step(self) -> None:
+        """Keep the weights of the present version, if gradients come late."""
+        self._remember()
+
+    def _remember(self) -> None:
+        if self._remembered:
+            self._older[self.version] = self.trainable.weights()
+            while len(self._older) > self._remembered:
+                self._older.popitem(last=False)
+
+    def _compute(self, version: str) -> Any:
+        """Load a snapshot before this version into another model, and repeat the steps up to it."""
+        for snapshot in self._before(version):
+            trainable = self._make()
+            self._load(trainable, snapshot)
+            now = snapshot.version
+            for _, record in steps.records(self._call, self._log, snapshot.entry):
+                if now == version or record.before != now or not steps.replay(trainable, record):
+                    break
+                now = record.version
+            if now == version:
+                return trainable.weights()
+        raise LookupError(f"the weights {version} of an open root are no longer stored")
+
+    def _before(self, version: str) -> Iterable[Snapshot]:
+        return (each for each in self.snapshots() if each.step <= _step(version))
+
+
+def _step(version: str) -> int:
+    step = version.partition("-")[0]
+    return int(step) if step.isdecimal() else 0

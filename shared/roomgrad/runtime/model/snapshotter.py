@@ -1,0 +1,171 @@
+"""When a snapshot of the model is taken, and the thread beside the loop that writes it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import structlog
+
+from roomgrad.clock import ServerClock
+from roomgrad.commit import Commit
+from roomgrad.errors import ConnectionLost, ModelError, SnapshotError
+from roomgrad.messages import new_id
+from roomgrad.redis.connection import Command, Connection, ReplyError
+from roomgrad.runtime.identity import Identity
+from roomgrad.runtime.model.follower import Follower
+from roomgrad.runtime.model.log import Call
+from roomgrad.runtime.model.writer import SnapshotWriter, Taken
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.pointers import NO_ENTRY
+from roomgrad.snapshots.stores import SnapshotStore
+
+log = structlog.get_logger("roomgrad")
+
+TWENTIETH = 20  # snapshots take a twentieth of the time at most
+IDLE_REPLAY_S = 1.0  # of steps to repeat, from which an idle replica takes a snapshot
+CHEAP_S = 0.05  # what a snapshot costs that an idle replica takes for any step
+LOG_BYTES = 16 * 1024 * 1024  # of a small model; a larger one may log four times its state
+AGAIN_S = 1.0  # between two looks whether another replica takes it
+RETRY_S = 10.0  # after a snapshot that could not be written
+LEASE_MS = 120_000
+
+
+class Snapshotter:
+    """Takes snapshots, one at a time for all replicas of a component."""
+
+    def __init__(self, identity: Identity, connection: Connection, clock: ServerClock) -> None:
+        names, component = identity.names, identity.component.name
+        self._identity = identity
+        self._clock = clock
+        self._connection = connection
+        self._key = names.model(component)
+        self._lease = names.snapshot_lease(component).encode()
+        self._writer: SnapshotWriter | None = None
+        self._thread: threading.Thread | None = None
+        self._not_before = 0.0
+        self._cost_s = 0.0  # what a snapshot costs
+        self._size = 0
+
+    def _own_call(self, command: Command) -> Any:
+        if not self._connection.connected:
+            self._connection.connect()
+        return self._connection.call(command)
+
+    # the first one
+
+    def prepare(self, follower: Follower, call: Call) -> Commit | None:
+        """Load the model of the run; if it has none, return the commit that stores the initial one.
+
+        Raises ModelError if the stored model is of another network, or if the store cannot be used.
+        """
+        self._writer = SnapshotWriter(follower.owner, self._clock, self._own_call)
+        fields = (b"version", pointers.FIELD, b"weights", b"optimizer")
+        version, stored, *older = call([b"HMGET", self._key.encode(), *fields])
+        if version is not None and (stored is not None or None in older):
+            follower.follow(version.decode())
+            return None
+        if version is None:
+            follower.begin_again()
+            follower.adopt(f"0-{new_id()[:12]}", 0, NO_ENTRY)
+        else:
+            _take_over(follower, version.decode(), *older)
+        return self._first(follower, version, call)
+
+    def _first(self, follower: Follower, version: bytes | None, call: Call) -> Commit:
+        writer = SnapshotWriter(follower.owner, self._clock, call)
+        began = time.monotonic()
+        taken = _copied(follower)
+        snapshot = writer.write(taken, self._store(writer, taken))
+        self._cost_s, self._size = time.monotonic() - began, snapshot.size
+        commit = writer.pointing([snapshot])
+        commit.same(self._key, b"version", version)
+        commit.do(b"HSET", self._key, b"version", snapshot.version.encode())
+        commit.do(b"HSET", self._key, b"step", b"%d" % snapshot.step)
+        return commit
+
+    # when
+
+    def consider(self, follower: Follower, *, idle: bool, wanted: bool) -> None:
+        """Begin to write a snapshot if one is due, and no replica does."""
+        now = time.monotonic()
+        if follower.replayed and self._is_due(follower, idle, wanted) and now >= self._not_before:
+            self._not_before = now + AGAIN_S
+            if not self._busy and self._still_due(follower, idle, wanted):
+                self._begin(follower)
+
+    def stop(self, follower: Follower) -> None:
+        """Finish what is being written, and write what no snapshot contains yet."""
+        if self._thread is not None:
+            self._thread.join()
+        if follower.replayed and self._still_due(follower, False, True):
+            self._begin(follower).join()
+        self._connection.close()
+
+    @property
+    def _busy(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _is_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
+        if wanted:
+            return True
+        if idle:
+            return follower.replay_s > IDLE_REPLAY_S or self._cost_s < CHEAP_S
+        limit_s = max(self._identity.settings.replay_s, TWENTIETH * self._cost_s)
+        limit_bytes = max(LOG_BYTES, 4 * self._size)
+        return follower.replay_s > limit_s or follower.replay_bytes > limit_bytes
+
+    def _still_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
+        """Return whether it is due although others take snapshots, too; then take the lease."""
+        if found := follower.snapshots():
+            follower.count_from(found[0].step)
+        if not follower.replayed or not self._is_due(follower, idle, wanted):
+            return False
+        consumer, lease_ms = self._identity.consumer.encode(), b"%d" % LEASE_MS
+        return follower.execute(b"SET", self._lease, consumer, b"NX", b"PX", lease_ms) is not None
+
+    # writing
+
+    def _begin(self, follower: Follower) -> threading.Thread:
+        began = time.monotonic()
+        taken = _copied(follower)
+        thread = threading.Thread(target=self._run, name="snapshot", args=(taken, began))
+        self._thread = thread
+        follower.snapshot_taken()
+        thread.start()
+        return thread
+
+    def _store(self, writer: SnapshotWriter, taken: Taken) -> SnapshotStore:
+        return writer.store(taken.content.nbytes, self._identity.settings)
+
+    def _run(self, taken: Taken, began: float) -> None:
+        try:
+            assert self._writer is not None
+            self._writer.point(self._writer.write(taken, self._store(self._writer, taken)))
+            self._cost_s, self._size = time.monotonic() - began, taken.content.nbytes
+        except (SnapshotError, ConnectionLost, ReplyError, OSError) as error:
+            self._not_before = time.monotonic() + RETRY_S
+            log.warning("no snapshot was taken, trying again", reason=str(error))
+        try:
+            self._own_call([b"DEL", self._lease])
+        except (ConnectionLost, ReplyError, OSError):
+            self._connection.close()
+
+
+def _copied(follower: Follower) -> Taken:
+    content = follower.trainable.dump()
+    return Taken(follower.version, follower.step, follower.entry, content)
+
+
+def _take_over(follower: Follower, version: str, weights: bytes, optimizer: bytes) -> None:
+    """Load what an older release wrote: two files, and no log."""
+    from roomgrad.learning.files import merged
+
+    try:
+        follower.trainable.load(merged(weights, optimizer))
+    except ValueError as error:
+        raise ModelError(
+            f"the model that an older release wrote cannot be read: {error}"
+        ) from error
+    follower.adopt(version, int(version.partition("-")[0]), NO_ENTRY)

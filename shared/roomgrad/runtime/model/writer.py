@@ -1,0 +1,158 @@
+"""Writes a snapshot into its store, and points the run to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roomgrad.clock import ServerClock
+from roomgrad.commit import SCRIPT, Commit
+from roomgrad.errors import SnapshotError
+from roomgrad.redis.connection import Command
+from roomgrad.settings import RuntimeSettings
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.pointers import Snapshot
+from roomgrad.snapshots.redis_store import RedisStore
+from roomgrad.snapshots.stores import SnapshotStore, open_store, store_of
+
+DURABLE_S = 30.0  # by then a server has written what it acknowledged, and its replicas have it
+MOST = 6  # snapshots that are kept, although an open root is older than the second durable one
+TRIES = 3  # to point to a snapshot while others do
+
+WANTED = b"wanted"  # field of the model's hash: a snapshot is asked for
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A state that was copied: its version, its step, and the last entry of the log in it."""
+
+    version: str
+    step: int
+    entry: str
+    content: memoryview
+
+
+class SnapshotWriter:
+    """Writes over one connection."""
+
+    def __init__(self, owner: Owner, clock: ServerClock, call: Callable[[Command], Any]) -> None:
+        names, component = owner.names, owner.component
+        self._owner = owner
+        self._clock = clock
+        self._call = call
+        self._key = names.model(component)
+        self._log = names.steps(component)
+        self._kept = names.kept(component)
+        self._durable = 2  # durable snapshots that are kept
+
+    def store(self, size: int, settings: RuntimeSettings) -> SnapshotStore:
+        """Return the store for a snapshot of so many bytes."""
+        if size <= settings.snapshot_redis_mib * MIB:
+            return RedisStore(self.execute, self._owner)
+        return open_store(settings.snapshots, self._owner)
+
+    def write(self, taken: Taken, store: SnapshotStore) -> Snapshot:
+        """Store a state; nothing points to it yet. Raises SnapshotError."""
+        place, sha256 = store.write(taken.version, taken.content)
+        return Snapshot(
+            version=taken.version,
+            step=taken.step,
+            entry=taken.entry,
+            place=place,
+            size=taken.content.nbytes,
+            sha256=sha256,
+            at=self._clock.time(),
+        )
+
+    def point(self, snapshot: Snapshot) -> None:
+        """Point the run to a snapshot, and delete those that it no longer needs.
+
+        A snapshot that is older than the newest one is deleted instead. Raises SnapshotError.
+        """
+        for _ in range(TRIES):
+            value = self.execute(b"HGET", self._key.encode(), pointers.FIELD)
+            before = pointers.from_json(value)
+            if before and before[0].step > snapshot.step:
+                break
+            kept = self._retained([snapshot, *before])
+            dropped = [each for each in before if each not in kept]
+            commit = self.pointing(kept, dropped)
+            commit.same(self._key, pointers.FIELD, value)
+            outcome, *reason = self.evaluate(commit)
+            if outcome == b"ok":
+                self._wait_until_written()
+                self._delete_files(dropped)
+                return
+            if outcome != b"stale":
+                raise SnapshotError(f"the server refused: {reason[0].decode(errors='replace')}")
+        self._delete(snapshot)
+
+    def pointing(self, kept: Sequence[Snapshot], dropped: Sequence[Snapshot] = ()) -> Commit:
+        """Return the commit that points to these snapshots, and drops the others."""
+        commit = Commit()
+        commit.do(b"HDEL", self._key, WANTED, b"weights", b"optimizer")
+        commit.do(b"HSET", self._key, pointers.FIELD, pointers.to_json(kept))
+        for key in self._keys(kept[0]):
+            commit.do(b"PERSIST", key)
+        for snapshot in dropped:
+            for key in self._keys(snapshot):
+                commit.do(b"UNLINK", key)
+        commit.do(b"XTRIM", self._log, b"MINID", kept[-1].entry.encode())
+        return commit
+
+    def _keys(self, snapshot: Snapshot) -> list[str]:
+        return self._store_of(snapshot).keys(snapshot.place, snapshot.size)
+
+    def _retained(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Return the durable ones that are kept, all that are newer, and one for each open root."""
+        now, oldest = self._clock.time(), self._oldest_open_step()
+        kept: list[Snapshot] = []
+        durable = 0
+        for each in snapshots:
+            if durable >= self._durable and (kept[-1].step <= oldest or len(kept) >= MOST):
+                break
+            kept.append(each)
+            durable += now - each.at > DURABLE_S
+        return kept
+
+    def _oldest_open_step(self) -> float:
+        """Return the step of the oldest version whose forward pass awaits its gradient."""
+        fields = self.execute(b"HKEYS", self._kept.encode())
+        steps = (field.partition(b"-")[0] for field in fields)
+        return min((int(step) for step in steps if step.isdigit()), default=float("inf"))
+
+    def _wait_until_written(self) -> None:
+        """Wait until the server has the pointer on its disk; without, three are kept."""
+        reply = self._call([b"WAITAOF", b"1", b"0", b"2000"])
+        self._durable = 2 if isinstance(reply, list) and reply[0] else 3
+
+    def _delete_files(self, snapshots: Sequence[Snapshot]) -> None:
+        for snapshot in snapshots:
+            if not self._keys(snapshot):
+                self._delete(snapshot)
+
+    def _delete(self, snapshot: Snapshot) -> None:
+        self._store_of(snapshot).delete(snapshot.place)
+
+    def _store_of(self, snapshot: Snapshot) -> SnapshotStore:
+        return store_of(snapshot.place, self.execute, self._owner)
+
+    def evaluate(self, commit: Commit) -> Any:
+        """Apply a commit; return the reply of the script."""
+        reply = self._call(commit.command())
+        if isinstance(reply, Exception) and str(reply).startswith("NOSCRIPT"):
+            self.execute(b"SCRIPT", b"LOAD", SCRIPT)
+            reply = self._call(commit.command())
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def execute(self, *words: bytes | memoryview) -> Any:
+        """Execute a command. Raises what the server replies as an error."""
+        reply = self._call(list(words))  # type: ignore[arg-type]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
