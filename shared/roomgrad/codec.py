@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from roomgrad import exact_json
+from roomgrad import dtypes, exact_json
 from roomgrad.errors import DecodeError, SchemaError, format_value
 from roomgrad.messages import MAX_SEED, Message
 from roomgrad.rooms import ENVELOPE, Array, ModelStatus, Schema, Stream
@@ -145,7 +145,7 @@ def _encoded(name: str, value: NDArray[Any] | str | list[str], raw: list[bytes])
     if array.size <= INLINE_VALUES and (array.size or array.ndim == 1):
         return array.tolist()
     raw += [name.encode(), array.tobytes()]
-    return {"$array": {"field": name, "dtype": array.dtype.str, "shape": array.shape}}
+    return {"$array": {"field": name, "dtype": dtypes.name_of(array.dtype), "shape": array.shape}}
 
 
 def _encoded_seed(seed: int) -> bytes:
@@ -330,14 +330,15 @@ def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any
     dtype, shape, size = _layout(name, spec)
     if size != len(buffer):
         raise DecodeError(
-            f"{name}: {dtype.str} of shape {tuple(shape)} has {size} bytes, got {len(buffer)}"
+            f"{name}: {dtypes.name_of(dtype)} of shape {tuple(shape)} has {size} bytes, "
+            f"got {len(buffer)}"
         )
     if dtype.kind == "b" and any(byte > 1 for byte in set(buffer)):
         raise DecodeError(f"{name}: expected bytes 0 and 1 for {dtype.str}, got {max(buffer)}")
     return np.frombuffer(buffer, dtype=dtype).reshape(shape).copy()
 
 
-def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int], int]:
+def _layout(name: str, spec: Mapping[str, Any]) -> tuple[dtypes.Dtype, list[int], int]:
     """Return dtype, shape and size in bytes that a spec announces."""
     shape = spec.get("shape")
     dtype = _dtype(name, spec.get("dtype"))
@@ -354,19 +355,12 @@ def _layout(name: str, spec: Mapping[str, Any]) -> tuple[np.dtype[Any], list[int
     raise DecodeError(f"{name}: expected a shape, got {format_value(shape)}")
 
 
-DTYPES = {
-    dtype.str: dtype
-    for dtype in map(np.dtype, ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1"))
-}
-
-
-def _dtype(name: str, text: object) -> np.dtype[Any]:
-    dtype = DTYPES.get(text) if isinstance(text, str) else None
-    if dtype is None:
-        raise DecodeError(
-            f"{name}: expected a dtype among {', '.join(DTYPES)}, got {format_value(text)}"
-        )
-    return dtype
+def _dtype(name: str, text: object) -> dtypes.Dtype:
+    if isinstance(text, str) and text in dtypes.NAMES:
+        return dtypes.from_name(text)
+    raise DecodeError(
+        f"{name}: expected a dtype among {', '.join(dtypes.NAMES)}, got {format_value(text)}"
+    )
 
 
 # records: the value of one field of a hash
@@ -379,12 +373,13 @@ def pack(record: Mapping[str, Any]) -> bytes:
     body: dict[str, Any] = {}
     for name, value in record.items():
         if isinstance(value, np.ndarray):
-            if value.dtype.str not in DTYPES:
+            dtype = dtypes.name_of(value.dtype)
+            if dtype not in dtypes.NAMES:
                 raise SchemaError(
-                    f"{name}: expected a dtype among {', '.join(DTYPES)}, got {value.dtype.str}"
+                    f"{name}: expected a dtype among {', '.join(dtypes.NAMES)}, got {dtype}"
                 )
-            spec: dict[str, Any] = {"dtype": value.dtype.str, "shape": value.shape}
-            if value.size <= INLINE_VALUES and value.dtype.kind != "f":
+            spec: dict[str, Any] = {"dtype": dtype, "shape": value.shape}
+            if value.size <= INLINE_VALUES and dtypes.kind_of(value.dtype) != "f":
                 spec["values"] = value.tolist()
             else:
                 buffers.append(value.tobytes())

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import orjson
 
+from roomgrad import dtypes
+
 MARK = "$float"
 _MARKED = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
@@ -31,10 +33,12 @@ _LONG = b"," + 19 * b"0"
 def dumps(value: Any, *, nulls: bool = False, default: Callable[[Any], Any] | None = None) -> bytes:
     """Return a value as JSON.
 
-    nulls: write null for NaN and infinity. default: converts what has no form in JSON.
+    nulls: write null for NaN and infinity. default: converts what has no form in JSON. Arrays of
+        numbers are lists, whatever their dtype, byte order and layout in memory.
 
     Raises TypeError if something has no form in JSON.
     """
+    default = _with_arrays(default)
     try:
         text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
@@ -55,7 +59,21 @@ def loads(text: bytes | str) -> Any:
     return _unmarked(found) if b'"$float"' in data else found
 
 
-def _dumps_long(value: Any, default: Callable[[Any], Any] | None) -> bytes:
+def _with_arrays(default: Callable[[Any], Any] | None) -> Callable[[Any], Any]:
+    """Return a `default` that converts the arrays which orjson leaves to it, too."""
+
+    def converted(value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic) and dtypes.is_number(value.dtype):
+            return value.tolist()
+        if default is None:
+            of_dtype = f" of {value.dtype}" if isinstance(value, np.ndarray) else ""
+            raise TypeError(f"{type(value).__name__}{of_dtype} has no form in JSON")
+        return default(value)
+
+    return converted
+
+
+def _dumps_long(value: Any, default: Callable[[Any], Any]) -> bytes:
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=default)
     try:
         return text.encode()
@@ -74,7 +92,7 @@ def _loads_long(data: bytes) -> Any:
 
 def _plain(value: Any, nulls: bool) -> Any:
     """Return a value with NaN and infinity replaced, and without objects of numpy."""
-    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "fiub":
+    if isinstance(value, np.ndarray | np.generic) and dtypes.is_number(value.dtype):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
         return None if nulls else {MARK: str(value)}

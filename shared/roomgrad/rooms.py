@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad import dtypes
 from roomgrad.errors import ContractError, SchemaError, format_value
 
 # The names of a message's envelope; every other field is the system's own.
@@ -57,8 +58,9 @@ class Room:
 
 @dataclass(frozen=True)
 class Array:
-    """The schema of an array: little-endian dtype and shape; a name stands for any length.
+    """The schema of an array: dtype and shape; a name stands for any length.
 
+    dtype: one of `roomgrad.dtypes.NAMES`: numpy's name, little-endian, or `bfloat16`.
     low, high: the least and the greatest value that is allowed. nullable: null is allowed in
         floats, as NaN in numpy. empty: whether the array may have no values.
     """
@@ -70,27 +72,30 @@ class Array:
     high: float | None = None
     nullable: bool = False
     empty: bool = True
+    kind: str = field(init=False, repr=False, compare=False)
+    """f for floats, i and u for integers, b for booleans."""
+
     _dtype: np.dtype[Any] = field(init=False, repr=False, compare=False)
     _fixed: list[tuple[int, int]] = field(init=False, repr=False, compare=False)
-    _floating: bool = field(init=False, repr=False, compare=False)
     _fitting: set[tuple[int, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         fixed = [(i, n) for i, n in enumerate(self.shape) if isinstance(n, int)]
-        object.__setattr__(self, "_floating", np.dtype(self.dtype).kind == "f")
         object.__setattr__(self, "_fitting", set())
-        object.__setattr__(self, "_dtype", np.dtype(self.dtype))
+        object.__setattr__(self, "_dtype", dtypes.from_name(self.dtype))
+        object.__setattr__(self, "kind", dtypes.kind_of(self._dtype))
         object.__setattr__(self, "_fixed", fixed)
 
     def check(self, name: str, value: object) -> NDArray[Any]:
         """Return `value` as an array of this schema. Raises SchemaError with what was expected."""
         array = value if isinstance(value, np.ndarray) else self._from_lists(name, value)
         if array.dtype != self._dtype:
-            raise SchemaError(f"{name}: expected dtype {self.dtype}, got {array.dtype.str}")
+            got = dtypes.name_of(array.dtype)
+            raise SchemaError(f"{name}: expected dtype {self.dtype}, got {got}")
         if array.shape not in self._fitting and not self._fits(array.shape):
             least = "" if self.empty else " and not empty"
             raise SchemaError(f"{name}: expected shape {self.describe()}{least}, got {array.shape}")
-        if self._floating and not _all(np.isfinite(array), axis=None):
+        if self.kind == "f" and not _all(np.isfinite(array), axis=None):
             self._check_infinite(name, array)
         if (self.low is not None or self.high is not None) and array.size:
             self._check_bounds(name, array)
@@ -105,7 +110,9 @@ class Array:
     def _check_bounds(self, name: str, array: NDArray[Any]) -> None:
         low = -np.inf if self.low is None else self.low
         high = np.inf if self.high is None else self.high
-        outside = (array < low) | (array > high)
+        exact = self._dtype.type if self.kind == "f" else float  # 0.1 fits 0.1, however rounded
+        with np.errstate(invalid="ignore", over="ignore"):  # ml_dtypes warns of NaN
+            outside = (array < exact(low)) | (array > exact(high))
         if outside.any():
             raise SchemaError(
                 f"{name}: expected numbers from {low:g} to {high:g}, got {array[outside][0]:g}"
@@ -127,10 +134,10 @@ class Array:
             given = np.array(value)
             if given.dtype.kind == "O" and all(type(each) in (int, float) for each in given.flat):
                 given = given.astype("<f8")  # integers of more than 64 bits
-            if given.size and given.dtype.kind not in _GIVEN.get(self._dtype.kind, ""):
+            if given.size and dtypes.kind_of(given.dtype) not in _GIVEN.get(self.kind, ""):
                 raise TypeError(f"{given.dtype} is not {self.dtype}")  # neither texts nor fractions
             with np.errstate(over="ignore"):  # `check` refuses infinity
-                return np.array(value, dtype=self._dtype)
+                return np.array(given if self.kind == "f" else value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
             raise SchemaError(
                 f"{name}: expected numbers of shape {self.describe()}, got {format_value(value)}"

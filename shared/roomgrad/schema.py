@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from roomgrad.codec import DTYPES
+from roomgrad import dtypes
 from roomgrad.component import Component
 from roomgrad.errors import ContractError, format_value
 from roomgrad.rooms import Array, MessageType, Room, Stream, System, Text
@@ -59,7 +59,7 @@ class _Strict(BaseModel):
 
 
 class _Array(_Strict):
-    array: Annotated[str, Field(pattern="|".join(f"^{re.escape(each)}$" for each in DTYPES))]
+    array: Annotated[str, Field(pattern="|".join(f"^{re.escape(each)}$" for each in dtypes.NAMES))]
     shape: tuple[Annotated[int, Field(ge=0)] | str, ...]
     optional: bool = False
     low: float | None = None

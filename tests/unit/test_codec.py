@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import subprocess
+import sys
 import tracemalloc
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream
+from roomgrad import Array, Message, MessageType, ModelStatus, Room, Stream, dtypes
 from roomgrad.codec import (
     HEADER_PREFIX,
     INLINE_VALUES,
@@ -31,7 +33,7 @@ from roomgrad.errors import DecodeError, MessageError, SchemaError
 from roomgrad.messages import MAX_SEED
 
 ROOM = Room("room")
-DTYPES = ("<f4", "<f8", "<f2", "<i8", "<i4", "<i2", "|i1", "|u1", "|b1")
+DTYPES = dtypes.NAMES
 PAIRS = Stream(
     ROOM,
     MessageType.FORWARD,
@@ -43,17 +45,18 @@ FREE = Stream(ROOM, MessageType.FORWARD, {})
 def arrays() -> st.SearchStrategy[np.ndarray[Any, Any]]:
     """Finite arrays of every dtype, of up to 4 dimensions, on both sides of the inline limit."""
     shapes = hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=6)
-    return st.sampled_from(DTYPES).flatmap(
-        lambda dtype: hnp.arrays(
-            dtype,
-            shapes,
-            elements={"allow_nan": False, "allow_infinity": False} if "f" in dtype else None,
-        )
+    finite = {"allow_nan": False, "allow_infinity": False}
+    of_numpy = st.sampled_from([each for each in DTYPES if each != dtypes.BFLOAT16])
+    bfloat16 = hnp.arrays("<u2", shapes).map(
+        lambda bits: np.asarray(bits & 0xFF7F, "<u2").view(dtypes.from_name("bfloat16"))
+    )
+    return bfloat16 | of_numpy.flatmap(
+        lambda dtype: hnp.arrays(dtype, shapes, elements=finite if "f" in dtype else None)
     )
 
 
 def any_shape(array: np.ndarray[Any, Any]) -> Stream:
-    schema = Array(array.dtype.str, tuple(f"n{axis}" for axis in range(array.ndim)))
+    schema = Array(dtypes.name_of(array.dtype), tuple(f"n{axis}" for axis in range(array.ndim)))
     return Stream(ROOM, MessageType.FORWARD, {"DATA": schema})
 
 
@@ -156,7 +159,7 @@ def test_float_records_keep_nan() -> None:
 @pytest.mark.parametrize("size", [0, 1, INLINE_VALUES, INLINE_VALUES + 1, 1000])
 def test_every_array_that_is_read_may_be_changed_in_place(dtype: str, size: int) -> None:
     """In messages and in records; what was read before stays as it was."""
-    array = np.zeros(size, dtype)
+    array = np.zeros(size, dtypes.from_name(dtype))
     fields, packed = encode(Message.open(ROOM, array), any_shape(array)), pack({"x": array})
     for read in (
         lambda: decode("1-1", fields, any_shape(array)).array,
@@ -186,6 +189,32 @@ def test_long_integers_are_numbers_for_an_array_of_floats() -> None:
         assert from_body(parsed, floats, {}).array.tolist() == [np.float32(1e20), 1]
         with pytest.raises(SchemaError, match="expected numbers"):
             from_body(parsed, whole, {})
+
+
+@pytest.mark.parametrize("size", [2, 100])
+def test_bfloat16_is_named_so_on_the_wire(size: int) -> None:
+    """Its bytes are the upper half of a float32's; lists hold its numbers, also typed ones."""
+    floats = np.linspace(-3, 3e38, size, dtype="<f4")
+    array = floats.astype(dtypes.from_name("bfloat16"))
+    stream = any_shape(array)
+    assert stream.schema["DATA"].describe() == "(n0,)"
+    fields = encode(Message.open(ROOM, array), stream)
+    data = orjson.loads(fields[5])["DATA"]
+    if size > INLINE_VALUES:
+        assert data["$array"] == {"field": "DATA", "dtype": "bfloat16", "shape": [size]}
+        upper = np.frombuffer(fields[7], "<u2").astype("<u4") << 16
+        data = upper.view("<f4").tolist()
+    assert data == array.astype("<f8").tolist()
+    record = pack({"x": array})
+    assert b'"dtype":"bfloat16"' in record
+    assert unpack(record)["x"].dtype == array.dtype
+
+
+def test_no_system_without_bfloat16_imports_ml_dtypes() -> None:
+    """It takes 20 ms, as long as half of the SDK."""
+    program = "import sys, numpy as np, roomgrad.testing as t, roomgrad.codec as c;"
+    program += "c.unpack(c.pack({'x': np.zeros(40)})); assert 'ml_dtypes' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 # what an entry looks like

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roomgrad import exact_json
+from roomgrad.dtypes import from_name
 
 ANY = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text("abc$0,1: -", max_size=30),
@@ -52,10 +53,13 @@ def test_digits_in_a_text_are_no_integer() -> None:
     assert exact_json.loads(text) == json.loads(text)
 
 
-@pytest.mark.parametrize("kind", ["<f4", "<f8", "<f2"])
+@pytest.mark.parametrize("kind", ["<f4", "<f8", "<f2", "bfloat16"])
 def test_numbers_of_numpy_come_back_as_they_are_printed(kind: str) -> None:
     """Single ones and those in arrays, which are lists afterwards, as they always were."""
-    value = {"one": np.dtype(kind).type("nan"), "all": np.array([1, np.inf, -np.inf], kind)}
+    value = {
+        "one": from_name(kind).type("nan"),
+        "all": np.array([1, np.inf, -np.inf], from_name(kind)),
+    }
     found = exact_json.loads(exact_json.dumps(value))
     assert math.isnan(found["one"])
     assert found["all"] == [1.0, math.inf, -math.inf]

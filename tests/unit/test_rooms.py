@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from roomgrad import Array, MessageType, Room, Stream, System
+from roomgrad import Array, MessageType, Room, Stream, System, dtypes
 from roomgrad.errors import ContractError, SchemaError
 from roomgrad_trebuchet.contract import TREBUCHET
 
@@ -68,7 +68,57 @@ def test_lists_become_arrays_of_the_schema(dtype: str, value: list[float]) -> No
     assert array.tolist() == value
 
 
-@pytest.mark.parametrize("name", ["ID", "ROOT_ID", "TYPE", "v", "m"])
+HALF = Array("bfloat16", ("n",), low=-2, high=0.1, nullable=True)
+BFLOAT16 = dtypes.from_name("bfloat16")
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "<f4", "<f2", "bfloat16"])
+def test_a_limit_is_as_exact_as_the_dtype(dtype: str) -> None:
+    """0.1 and 0.7 are within 0.1 to 0.7, also where they are rounded; their neighbors are not."""
+    schema = Array(dtype, ("n",), low=0.1, high=0.7)
+    array = schema.check("DATA", [0.1, 0.7])
+    for value in (0.099, 0.71):
+        with pytest.raises(SchemaError, match=r"expected numbers from 0\.1 to 0\.7, got"):
+            schema.check("DATA", np.array([value], array.dtype))
+    assert Array(dtype, ("n",), high=1e300).check("DATA", [1.0]).tolist() == [1]
+
+
+def test_bfloat16_is_a_dtype_like_others() -> None:
+    """Lists are rounded to it; what is not finite, not in the range or no number is refused."""
+    array = HALF.check("DATA", [0.1, -2, None, 0])
+    assert array.dtype == BFLOAT16
+    assert np.isnan(array.astype("<f4")[2])
+    assert array.astype("<f4")[[0, 1, 3]].tolist() == [0.10009765625, -2, 0]
+    assert HALF.check("DATA", array) is array
+    assert HALF.check("DATA", list(array)).tobytes() == array.tobytes()
+    assert Array("bfloat16", ()).check("DATA", array[1]).shape == ()
+    assert Array("bfloat16", ("n",)).check("DATA", [2**70]).tolist() == [2.0**70]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([0.11], "expected numbers from -2 to 0.1, got 0.109863"),
+        (np.array([-3], BFLOAT16), "expected numbers from -2 to 0.1, got -3"),
+        (np.array([np.inf], BFLOAT16), "expected finite numbers or null, got infinity"),
+        ([3.4e38], "expected finite numbers or null, got infinity"),
+        (["1"], "expected numbers of shape"),
+        ([True], "expected numbers of shape"),
+        ([[1], [2, 3]], "expected numbers of shape"),
+        (np.zeros(2, "<f4"), "expected dtype bfloat16, got <f4"),
+        (np.zeros(2, "V2"), "expected dtype bfloat16, got |V2"),
+        (np.zeros(2, BFLOAT16.newbyteorder()), "expected dtype bfloat16, got >V2"),
+    ],
+)
+def test_what_does_not_fit_bfloat16_is_refused(value: object, expected: str) -> None:
+    with pytest.raises(SchemaError) as caught:
+        HALF.check("DATA", value)
+    assert expected in str(caught.value)
+    with pytest.raises(SchemaError, match="expected dtype <f4, got bfloat16"):
+        PAIRS.check("DATA", np.zeros((1, 2), BFLOAT16))
+
+
+@pytest.mark.parametrize("name", ["ID", "ROOT_ID", "SEED", "TYPE", "v", "m"])
 def test_a_schema_cannot_take_a_name_of_the_envelope(name: str) -> None:
     """A field named ID would hide the message's own."""
     with pytest.raises(ContractError, match=name):

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roomgrad import Component, MessageType, Room, RuntimeSettings, Stream, on
+from roomgrad import Array, Component, MessageType, Room, RuntimeSettings, Stream, dtypes, on
 from roomgrad.cli.acl import declarations
 from roomgrad.errors import ContractError
+from roomgrad.inspect.asyncapi import payload
 from roomgrad.redis.registry import systems
 from roomgrad.rooms import System
 from roomgrad.schema import Declaration, check_gradients, contract_from_json, contract_to_json
@@ -34,6 +35,18 @@ def test_of_a_field_only_what_differs_from_the_plainest_is_written() -> None:
         "DATA": {"array": "<f4", "shape": ["batch", 2]},
         "FRAMES": {"array": "<i8", "shape": [], "optional": True},
     }
+
+
+@pytest.mark.parametrize("dtype", dtypes.NAMES)
+def test_a_contract_of_any_dtype_is_read_as_it_was(dtype: str) -> None:
+    """And AsyncAPI tells floats from whole numbers and booleans."""
+    stream = Stream(Room("room"), "DATA/FORWARD", {"DATA": Array(dtype, ())})
+    system = System("s", (stream,), ())
+    assert contract_from_json(contract_to_json(system)) == system
+    lists, raw = payload(stream)["properties"]["DATA"]["oneOf"]
+    kinds = {"f": "number", "i": "integer", "u": "integer", "b": ["boolean", "integer"]}
+    assert lists["type"] == kinds["f" if dtype == "bfloat16" else dtype[1]]
+    assert raw["properties"]["$array"]["properties"]["dtype"] == {"const": dtype}
 
 
 def test_what_a_component_declares_is_read_as_it_was() -> None:

@@ -11,6 +11,7 @@ from typer import Option
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.dtypes import name_of
 from roomgrad.errors import DecodeError
 from roomgrad.inspect.follow import Entry, follow
 from roomgrad.inspect.format import VALUES, format_array, format_fields, format_json
@@ -79,7 +80,7 @@ def _text(value: Any, *, full: bool) -> str:
     if not full:
         return format_array(value)
     numbers = np.array2string(value, threshold=sys.maxsize, separator=", ", max_line_width=10**9)
-    return f"{value.dtype.str} {value.shape}: {' '.join(numbers.split())}"
+    return f"{name_of(value.dtype)} {value.shape}: {' '.join(numbers.split())}"
 
 
 def to_json(entry: Entry, *, full: bool) -> dict[str, Any]:
@@ -98,4 +99,4 @@ def _plain(value: Any, *, full: bool) -> Any:
     if full:
         return value.tolist()
     first = value.flatten()[:VALUES].tolist()
-    return {"dtype": value.dtype.str, "shape": value.shape, "first": first}
+    return {"dtype": name_of(value.dtype), "shape": value.shape, "first": first}

@@ -151,8 +151,8 @@ def _field(name: str, schema: Array | Text) -> Json:
 def _lists(schema: Array, axes: int) -> Json:
     """Return the schema of an array as nested lists."""
     if axes == 0:
-        kind: Json = {"type": "number" if "f" in schema.dtype else "integer"}
-        if "b" in schema.dtype:
+        kind: Json = {"type": "number" if schema.kind == "f" else "integer"}
+        if schema.kind == "b":
             kind = {"type": ["boolean", "integer"]}
         kind |= {"minimum": schema.low} if schema.low is not None else {}
         kind |= {"maximum": schema.high} if schema.high is not None else {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roomgrad import codec, display
+from roomgrad import codec, display, dtypes
 from roomgrad.errors import DecodeError
 
 LONGEST = 400  # characters of one value
@@ -71,7 +71,9 @@ def _spec(value: Any) -> Mapping[str, Any] | None:
 def format_array(array: np.ndarray[Any, Any]) -> str:
     """Return dtype, shape and first values: `<f4 (100, 2): 0.75 42.5 ...`."""
     first = " ".join(str(number) for number in array.flat[:VALUES])
-    return f"{array.dtype.str} {array.shape}: {first}{' …' if array.size > VALUES else ''}"
+    return (
+        f"{dtypes.name_of(array.dtype)} {array.shape}: {first}{' …' if array.size > VALUES else ''}"
+    )
 
 
 def format_json(value: Any) -> str:

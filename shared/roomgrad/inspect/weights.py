@@ -10,12 +10,14 @@ import numpy as np
 import orjson
 from safetensors import SafetensorError, deserialize
 
+from roomgrad import dtypes
 from roomgrad.errors import DecodeError
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024**3  # that a file of weights may have to be read whole
 MAX_DIMENSIONS = 16
-NUMPY_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}  # that can be checked to be finite
+# Those that can be checked to be finite, by their names in a file.
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": dtypes.BFLOAT16}
 
 
 TRAINING_STATE = ("optimizer/", "accumulated/")  # what a state holds beside weights, by name
@@ -41,9 +43,11 @@ class Tensor:
 
     @property
     def is_finite(self) -> bool:
-        """Whether no value is NaN or infinite; True for dtypes that numpy does not have."""
-        dtype = NUMPY_DTYPES.get(self.dtype)
-        return dtype is None or bool(np.isfinite(np.frombuffer(self.data, dtype)).all())
+        """Whether no value is NaN or infinite; True for dtypes that do not travel."""
+        name = DTYPES.get(self.dtype)
+        if name is None:
+            return True
+        return bool(np.isfinite(np.frombuffer(self.data, dtypes.from_name(name))).all())
 
 
 def read(stored: bytes | bytearray) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad.dtypes import name_of
 from roomgrad.errors import CheckFailed
 from roomgrad.messages import new_id
 from roomgrad.ops.check.differences import Slope, slope
@@ -252,4 +253,4 @@ class Checks:
 
 
 def _shape(array: Floats) -> str:
-    return f"{array.dtype.str} {array.shape}"
+    return f"{name_of(array.dtype)} {array.shape}"

@@ -86,6 +86,6 @@ def _is_complete(system: System, enter: str, leave: str) -> bool:
 def data_schema(stream: Stream) -> Array:
     """Return the schema of DATA. Raises SettingsError if it cannot be differentiated."""
     schema = stream.schema["DATA"]
-    if not isinstance(schema, Array) or "f" not in schema.dtype:
+    if not isinstance(schema, Array) or schema.kind != "f":
         raise SettingsError(f"DATA of {stream.room} {stream.type} is not an array of floats")
     return schema
