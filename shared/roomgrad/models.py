@@ -99,6 +99,12 @@ class Trainable(Protocol):
     accumulate: int
     """So many gradients make one update of the weights."""
 
+    graphs_bytes: int
+    """How much memory graphs may hold that wait for their gradient."""
+
+    def fingerprint(self) -> str:
+        """Return a text that differs between weights of which a bit differs."""
+
     def dump(self) -> memoryview:
         """Return a copy of the whole state, which is valid until the next call."""
 

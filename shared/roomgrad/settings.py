@@ -69,6 +69,11 @@ class RuntimeSettings:
     """Seconds that replaying the steps since the newest snapshot may take, before the next one is
     taken."""
 
+    graphs_mib: Annotated[float, Field(ge=0)] = 1024.0
+    """How many MiB the graphs of forward passes may hold that wait for their gradient; older ones
+    are computed again.
+    """
+
     replica: str = ""
     """Name of this replica in `everyone` mode, under which it continues where it stopped."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -18,25 +18,15 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from roomgrad.errors import MessageError, ModelError, SchemaError
 from roomgrad.learning.files import PREFIX, TensorFile, read
+from roomgrad.learning.graphs import Graph, Graphs
 from roomgrad.learning.optimizers import Updater
 from roomgrad.learning.tensors import bytes_of, drawing, tensor_of, to_array, to_tensor
 from roomgrad.learning.weights import Weights
 from roomgrad.models import Arrays, ForwardPass
 
-GRAPHS_KEPT = 64  # forward graphs that wait for their gradient in this process; more are recomputed
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their size in bytes
+GRAPHS_BYTES = 2**30  # of graphs that wait for their gradient, unless the runtime says otherwise
 ACCUMULATED = "accumulated/"  # of the names of summed gradients in a state
-
-
-@dataclass(frozen=True)
-class Graph:
-    """A forward pass that was computed, up to its outputs."""
-
-    version: str
-    leaves: list[nn.Parameter]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    buffers: dict[str, Tensor]
-    """The buffers that the forward pass has changed, as it left them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +89,7 @@ class TorchModel:
         if accumulate < 1:
             raise ValueError(f"accumulate: expected at least 1, got {accumulate}")
         self.network = network
+        self.graphs_bytes = GRAPHS_BYTES
         self.accumulate = accumulate
         self._device = torch.device(device)
         self._autocast = autocast
@@ -112,7 +103,7 @@ class TorchModel:
         self._weights.share()
         self._accumulated: dict[str, Tensor] = {}
         self._count = 0  # gradients in it
-        self._graphs: OrderedDict[str, Graph] = OrderedDict()
+        self._graphs = Graphs()
         self._file = TensorFile()
 
     def _see(self, example: Arrays) -> None:
@@ -147,6 +138,16 @@ class TorchModel:
             if name.startswith(ACCUMULATED)
         }
 
+    def fingerprint(self) -> str:
+        """Return a text that differs between weights of which a bit differs, almost surely."""
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in self._weights.tensors().values():
+            words = bytes_of(tensor)
+            if tensor.element_size() > 1:
+                words = words.view(INTEGERS[tensor.element_size()])
+            digest.update(b"%d/" % int(words.sum(dtype=torch.int64)))
+        return digest.hexdigest()
+
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of parameters and buffers, for gradients of their forward passes."""
         return {name: tensor.clone() for name, tensor in self._weights.tensors().items()}
@@ -164,9 +165,7 @@ class TorchModel:
                 outputs = self._draw(made, self._tensors(made.inputs))
             return {name: to_array(tensor) for name, tensor in outputs.items()}
         graph = self._graph(made, self._weights.leaves)
-        self._graphs[key] = graph
-        if len(self._graphs) > GRAPHS_KEPT:
-            self._graphs.popitem(last=False)
+        self._graphs.put(key, graph, self.graphs_bytes)
         return {name: to_array(tensor) for name, tensor in graph.outputs.items()}
 
     def _graph(self, made: ForwardPass, leaves: list[nn.Parameter]) -> Graph:
@@ -175,9 +174,12 @@ class TorchModel:
         for tensor in inputs.values():
             tensor.requires_grad_(tensor.is_floating_point())
         own = {name: x.clone() for name, x in inputs.items()}  # a network may change them in place
-        with self._weights.buffers_unchanged() as buffers:
+        with (
+            self._weights.buffers_unchanged() as buffers,
+            self._graphs.measured(own, leaves) as size,
+        ):
             outputs = self._draw(made, own)
-        return Graph(made.version, leaves, inputs, outputs, buffers)
+        return Graph(made.version, leaves, inputs, outputs, buffers, size())
 
     def _tensors(self, inputs: Arrays) -> dict[str, Tensor]:
         return {name: to_tensor(name, array, self._device) for name, array in inputs.items()}
@@ -221,8 +223,8 @@ class TorchModel:
 
         Raises SchemaError for gradients that do not fit the outputs.
         """
-        graph = self._graphs.pop(key, None)
-        if graph is None or graph.version != made.version:
+        graph = self._graphs.take(key, made.version)
+        if graph is None:
             graph = self._compute_again(made, weights())
         of_outputs = self._upstream(graph, upstream)
         wanted = {name: x for name, x in graph.inputs.items() if x.requires_grad}
@@ -365,7 +367,7 @@ class TorchModel:
 
     def _keep_graphs(self) -> None:
         """Let graphs that wait for their gradient keep the present values."""
-        if any(graph.leaves is self._weights.leaves for graph in self._graphs.values()):
+        if self._graphs.need(self._weights.leaves):
             self._weights.unshare()
 
 
@@ -381,8 +383,10 @@ def _is_state(name: str) -> bool:
     return name.startswith((PREFIX, ACCUMULATED))
 
 
-def _clipped(gradients: Mapping[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:
-    """Return copies clipped as `clip_grad_norm_` does, since a stale commit needs the originals."""
+def _clipped(gradients: dict[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:
+    """Return gradients clipped as `clip_grad_norm_` does; copies, as they may be needed again."""
+    if float(torch.clamp(most / (norm + 1e-6), max=1.0)) == 1.0:  # its factor
+        return gradients
     holders: Any = [SimpleNamespace(grad=each.clone()) for each in gradients.values()]
     nn.utils.clip_grads_with_norm_(holders, most, norm)
     return {name: each.grad for name, each in zip(gradients, holders, strict=True)}

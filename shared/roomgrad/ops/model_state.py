@@ -11,9 +11,7 @@ from roomgrad.errors import ServerError
 from roomgrad.inspect.models import Stored
 from roomgrad.messages import new_id
 from roomgrad.names import Names
-from roomgrad.runtime.model.log import StepRecord, state_body
 from roomgrad.runtime.model.writer import SnapshotWriter, Taken
-from roomgrad.snapshots import pointers
 from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.stores import store_of
 
@@ -45,14 +43,7 @@ def replace(
     taken = Taken(version, before.snapshot.step, before.snapshot.entry, memoryview(content))
     snapshot = writer.write(taken, store_of(before.snapshot.place, client.execute_command, owner))
     for _ in range(TRIES):
-        found: Any = client.hmget(key, "version", "step", pointers.FIELD.decode())
-        now, step, value = found
-        commit = writer.pointing([snapshot, *pointers.from_json(value)])
-        commit.same(key, b"version", now)
-        commit.same(key, pointers.FIELD, value)
-        commit.do(b"HSET", key, b"version", version.encode())
-        record = StepRecord(now.decode(), version, int(step), state_body())
-        commit.do(b"XADD", names.steps(component), b"*", *record.fields())
-        if writer.evaluate(commit)[0] == b"ok":
+        now: Any = client.hmget(key, "version", "step")
+        if writer.replace(snapshot, now[0].decode(), int(now[1])):
             return version
     raise ServerError(f"{component} took a step before each of {TRIES} attempts: try again")

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from roomgrad.errors import EmptiedServer, ModelError, SnapshotError
+from roomgrad.errors import EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.models import Trainable
 from roomgrad.names import Names
 from roomgrad.runtime.model import log as steps
@@ -42,6 +42,7 @@ class Follower:
         self.step = 0
         self.entry = NO_ENTRY  # of the log, up to which it is up to date
         self.run_token = ""
+        self.differs = False  # whether its bits are not those of the run's version
         self.replayed = 0  # records since the snapshot that was loaded, or since `snapshot_taken`
         self.replay_s = 0.0  # seconds that repeating those takes
         self.replay_bytes = 0
@@ -50,13 +51,15 @@ class Follower:
 
     def begin_again(self) -> None:
         """Make a model that has not learned: the server was emptied."""
-        self.trainable = self._make()
+        if self.version:
+            self.trainable = self._make()
         self.version, self.step, self.entry = "", 0, NO_ENTRY
         self._older.clear()
 
     def adopt(self, version: str, step: int, entry: str) -> None:
         """Take note that the trainable holds this version, of which a snapshot exists."""
         self.version, self.step, self.entry = version, step, entry
+        self.differs = False
         self.snapshot_taken()
 
     def snapshot_taken(self) -> None:
@@ -112,10 +115,21 @@ class Follower:
     def _replay(self, entry: str, record: StepRecord) -> bool:
         began = time.monotonic()
         self._remember()
+        if record.fingerprint and record.fingerprint != self.trainable.fingerprint():
+            self._differ(record)
         if not steps.replay(self.trainable, record):
             return False
         self.stepped(record, entry, time.monotonic() - began)
         return True
+
+    def _differ(self, record: StepRecord) -> None:
+        if not self.differs:
+            log.warning(
+                "this machine computes other bits than the one that made the steps: the run goes "
+                "on with those of this one; use machines of one type and one release of torch",
+                step=record.step,
+            )
+        self.differs = True
 
     def stepped(self, record: StepRecord, entry: str, seconds: float) -> None:
         """Take note that the trainable has made this step.
@@ -172,8 +186,8 @@ class Follower:
     def weights_at(self, version: str) -> Any:
         """Return the weights of an older version, for a gradient of its forward pass.
 
-        From now on as many versions are remembered as this one is old. Raises LookupError if it can
-        no longer be computed.
+        From now on as many versions are remembered as this one is old. Raises MessageError if it
+        can no longer be computed.
         """
         self._remembered = max(self._remembered, self.step - _step(version) + 2)
         kept = self._older.get(version)
@@ -207,7 +221,10 @@ class Follower:
                 now = record.version
             if now == version:
                 return trainable.weights()
-        raise LookupError(f"the weights {version} of an open root are no longer stored")
+        raise MessageError(
+            f"the weights {version} of the forward pass are no longer stored: its root was open "
+            f"for too long"
+        )
 
     def _before(self, version: str) -> Iterable[Snapshot]:
         return (each for each in self.snapshots() if each.step <= _step(version))

@@ -34,11 +34,15 @@ class StepRecord:
     body: bytes
     """A packed record, with its `kind`."""
 
+    fingerprint: str = ""
+    """Of the weights before the step, in some records."""
+
     def fields(self) -> list[bytes]:
         """Return the fields of its entry in the log."""
+        more = [b"fingerprint", self.fingerprint.encode()] if self.fingerprint else []
         return [
             b"version", self.version.encode(), b"before", self.before.encode(),
-            b"step", b"%d" % self.step, b"m", self.body,
+            b"step", b"%d" % self.step, *more, b"m", self.body,
         ]  # fmt: skip
 
     @classmethod
@@ -46,7 +50,8 @@ class StepRecord:
         """Return the record of an entry."""
         pairs = dict(zip(fields[::2], fields[1::2], strict=True))
         before, version = pairs[b"before"].decode(), pairs[b"version"].decode()
-        return cls(before, version, int(pairs[b"step"]), pairs[b"m"])
+        found = pairs.get(b"fingerprint", b"").decode()
+        return cls(before, version, int(pairs[b"step"]), pairs[b"m"], found)
 
 
 def gradient_body(trainable: Trainable, update: Any) -> bytes:

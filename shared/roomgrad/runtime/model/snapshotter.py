@@ -85,6 +85,21 @@ class Snapshotter:
         commit.do(b"HSET", self._key, b"step", b"%d" % snapshot.step)
         return commit
 
+    def rebase(self, follower: Follower, call: Call) -> None:
+        """Let the run continue with the bits of this machine, which are not those of the run.
+
+        Raises EmptiedServer if the run moved on meanwhile: then it is followed again.
+        """
+        writer = SnapshotWriter(follower.owner, self._clock, call)
+        content = follower.trainable.dump()
+        version = f"{follower.step}-{new_id()[:12]}"
+        taken = Taken(version, follower.step, follower.entry, content)
+        snapshot = writer.write(taken, self._store(writer, taken))
+        if writer.replace(snapshot, follower.version, follower.step):
+            follower.adopt(version, follower.step, follower.entry)
+        else:
+            follower.reload()
+
     # when
 
     def consider(self, follower: Follower, *, idle: bool, wanted: bool) -> None:

@@ -17,7 +17,9 @@ from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call, StepRecord
 from roomgrad.runtime.model.snapshotter import Snapshotter
-from roomgrad.runtime.model.writer import WANTED
+from roomgrad.runtime.model.writer import MIB, WANTED
+
+FINGERPRINT_EVERY = 64  # steps; then replicas notice that their machines compute other bits
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,13 @@ class ModelStore:
         if component.model is None:
             return None
         make = component.model
-        return cls(identity.names, component.name, lambda: make(settings), call, snapshotter)
+
+        def made() -> Trainable:
+            trainable = make(settings)
+            trainable.graphs_bytes = int(settings.graphs_mib * MIB)
+            return trainable
+
+        return cls(identity.names, component.name, made, call, snapshotter)
 
     # versions
 
@@ -105,6 +113,8 @@ class ModelStore:
 
         def load() -> str:
             follower.follow(token)
+            if follower.differs and self._snapshotter is not None:
+                self._snapshotter.rebase(follower, self._call)
             return follower.version
 
         return Model(follower.trainable, load, follower.weights_at, seed=seed, training=training)
@@ -151,7 +161,8 @@ class ModelStore:
             body = steps.batch_body(made, upstream)
             seconds += self._forward_s + learned.seconds
         number = follower.step + 1
-        record = StepRecord(version, f"{number}-{new_id()[:12]}", number, body)
+        print_ = "" if number % FINGERPRINT_EVERY else trainable.fingerprint()
+        record = StepRecord(version, f"{number}-{new_id()[:12]}", number, body, print_)
         return Step(record, update, seconds)
 
     def committed(self, step: Step | None, entry: str) -> None:

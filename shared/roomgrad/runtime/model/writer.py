@@ -10,6 +10,7 @@ from roomgrad.clock import ServerClock
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import SnapshotError
 from roomgrad.redis.connection import Command
+from roomgrad.runtime.model.log import StepRecord, state_body
 from roomgrad.settings import RuntimeSettings
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.owner import Owner
@@ -89,6 +90,17 @@ class SnapshotWriter:
             if outcome != b"stale":
                 raise SnapshotError(f"the server refused: {reason[0].decode(errors='replace')}")
         self._delete(snapshot)
+
+    def replace(self, snapshot: Snapshot, version: str, step: int) -> bool:
+        """Let the run continue with this snapshot in place of a version; False if it moved on."""
+        value = self.execute(b"HGET", self._key.encode(), pointers.FIELD)
+        commit = self.pointing([snapshot, *pointers.from_json(value)])
+        commit.same(self._key, b"version", version.encode())
+        commit.same(self._key, pointers.FIELD, value)
+        commit.do(b"HSET", self._key, b"version", snapshot.version.encode())
+        record = StepRecord(version, snapshot.version, step, state_body())
+        commit.do(b"XADD", self._log, b"*", *record.fields())
+        return bool(self.evaluate(commit)[0] == b"ok")
 
     def pointing(self, kept: Sequence[Snapshot], dropped: Sequence[Snapshot] = ()) -> Commit:
         """Return the commit that points to these snapshots, and drops the others."""
