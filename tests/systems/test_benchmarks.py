@@ -23,6 +23,7 @@ LONGER = {
     "hostile": ["--windows=1", "--window-s=1", "--inputs=200"],
     "idle": ["--seconds=3"],
     "learning": ["--seeds", "0"],
+    "model_size": ["--sizes=2210", "--replicas=1,2", "--rounds=1", "--seconds=1"],
     "physics": ["--rounds=1"],
     "scale": ["--seconds=1", "--runs=2", "--idle=20"],
     "training": ["--rounds=1", "--steps=150", "--window=2"],
