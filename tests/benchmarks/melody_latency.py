@@ -5,8 +5,9 @@
 evolution, evalnet and learner run as processes of their own on an embedded server. A client
 answers one question at a time, durably, while breeding goes on. The clock runs from the
 acknowledgement until the training run on all labels is over, every candidate is rated anew and the
-questions are chosen anew. Also: how much a training run adds to the append-only file, which is not
-rewritten meanwhile.
+questions are chosen anew. After each answer, this process trains a network of its own on the same
+batches, rates the same candidates and chooses. Also: how much a training run adds to the
+append-only file, which is not rewritten meanwhile.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import redis
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -34,12 +36,17 @@ from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import questions
 from roomgrad_melody.contract import CUSTOM, MELODY, USER
-from roomgrad_melody.genome import from_text, random_genomes
+from roomgrad_melody.evalnet.model import network, probabilities
+from roomgrad_melody.genome import from_text, random_genomes, unpacked
+from roomgrad_melody.learner.strategy import DEFAULT, choose
+from roomgrad_melody.learner.training import batch, batches
 from roomgrad_melody.rater.rater import rating
 from tests.waiting import until
 
 COMPONENTS = ("evolution", "evalnet", "learner")
 LIMIT_S = 1.0
+LEARNING_RATE = 1e-4
+QUESTIONS = 5  # that are open at once
 
 
 @contextmanager
@@ -96,8 +103,42 @@ def answer_one(client: Client) -> float:
     return time.perf_counter() - acknowledged
 
 
+class OneProcess:
+    """The same training run, as a loop without rooms, on one thread."""
+
+    def __init__(self) -> None:
+        torch.set_num_threads(1)
+        self._network = network(0)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE, fused=True)
+
+    def answer_one(self, client: Client) -> float:
+        """Seconds that the newest training run and the choice of questions take here."""
+        found = client.redis.hmget("{melody}:learning", "now", "training", "pool")
+        now, training, pool = (unpack(each) for each in found)
+        genomes, ratings = unpacked(training["genomes"]), training["ratings"]
+        candidates = unpacked(pool["genomes"])
+        began = time.perf_counter()
+        for number in range(batches(len(genomes))):
+            rows, targets = batch(genomes, ratings, 0, now["runs"], number)
+            logits = self._network(torch.from_numpy(rows))
+            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets))
+            self._optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._optimizer.step()
+        with torch.no_grad():
+            rated = probabilities(self._network(torch.from_numpy(candidates.astype("<f4"))))
+        choose(DEFAULT, rated, candidates, genomes, QUESTIONS, np.random.default_rng(0))
+        return time.perf_counter() - began
+
+
+def p95(seconds: Sequence[float]) -> float:
+    """The 95th percentile."""
+    return sorted(seconds)[min(len(seconds) - 1, round(0.95 * len(seconds)))]
+
+
 def measured(labels: int, answers: int) -> dict[str, Any]:
     """The figures."""
+    alone, turns = OneProcess(), []
     with (
         throwaway_server() as server,
         components(server.local_url),
@@ -106,18 +147,23 @@ def measured(labels: int, answers: int) -> dict[str, Any]:
         client.redis.config_set("auto-aof-rewrite-percentage", 0)
         begin(client, labels)
         before, steps = appended(client.redis), state(client.redis)["steps"]
-        seconds = sorted(answer_one(client) for _ in range(answers))
+        for _ in range(answers):
+            turns.append((answer_one(client), alone.answer_one(client)))
         grown = appended(client.redis) - before
-        batches = state(client.redis)["steps"] - steps
+        trained = state(client.redis)["steps"] - steps
+    seconds, once = zip(*turns, strict=True)
     return {
         "labels": labels,
         "answers": answers,
-        "batches": batches / answers,
+        "batches": trained / answers,
         "median_s": statistics.median(seconds),
-        "p95_s": seconds[min(len(seconds) - 1, round(0.95 * len(seconds)))],
-        "longest_s": seconds[-1],
+        "p95_s": p95(seconds),
+        "longest_s": max(seconds),
+        "one_process_s": statistics.median(once),
+        "one_process_p95_s": p95(once),
+        "of_one_process": p95(seconds) / statistics.median(once),
         "limit_s": LIMIT_S,
-        "aof_mb_per_batch": grown / batches / 1e6,
+        "aof_mb_per_batch": grown / trained / 1e6,
         "aof_mb_per_run": grown / answers / 1e6,
     }
 
@@ -147,10 +193,13 @@ def main() -> None:
         "median s",
         "p95 s",
         "longest s",
+        "one process s",
+        "p95 of it",
         "AOF MB a run",
     ):
         table.add_column(name, justify="right")
-    names = ("batches", "median_s", "p95_s", "longest_s", "aof_mb_per_run")
+    names = ("batches", "median_s", "p95_s", "longest_s", "one_process_s")
+    names += ("of_one_process", "aof_mb_per_run")
     figures = [f"{result[name]:.2f}" for name in names]
     table.add_row(str(result["labels"]), str(result["answers"]), *figures)
     Console(stderr=arguments.json).print(table)
