@@ -103,7 +103,6 @@ def make_model(asked: LearnerSettings) -> Trainable:
     return TorchModel(
         network(asked.widening),
         lambda parameters: torch.optim.Adam(parameters, lr=RATE, fused=True),
-        lambda _step: RATE,
     )
 
 

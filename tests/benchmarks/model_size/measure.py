@@ -73,27 +73,27 @@ def _window(stage: Stage, seconds: float) -> Figures:
 
 
 class Snapshots:
-    """When the model's pointer to its newest snapshot has changed, and what was stored outside."""
+    """When the model has pointed to another snapshot, and what was stored outside of Redis."""
 
     def __init__(self, stage: Stage) -> None:
         self.times: list[float] = []
         self.stored_bytes = 0
         self._stage = stage
-        self._last = self._pointers()
+        self._place = self._newest().get("place")
 
     def look(self) -> None:
         """Note whether there is a new snapshot."""
-        found = self._pointers()
-        if found != self._last:
-            newest = json.loads(found or b"[]")[0]
+        newest = self._newest()
+        if newest and newest["place"] != self._place:
             if self.times and not newest["place"].startswith("redis:"):
                 self.stored_bytes += newest["size"]
             self.times.append(time.monotonic())
-            self._last = found
+            self._place = newest["place"]
 
-    def _pointers(self) -> bytes | None:
-        found: Any = self._stage.client.hget(RUN.model(self._stage.learner), "snapshots")
-        return found  # type: ignore[no-any-return]
+    def _newest(self) -> dict[str, Any]:
+        value: Any = self._stage.client.hget(RUN.model(self._stage.learner), "snapshots")
+        pointers: list[dict[str, Any]] = json.loads(value or b"[]")
+        return pointers[0] if pointers else {}
 
 
 def _memory(stage: Stage, widening: int) -> Figures:
