@@ -16,12 +16,14 @@ import pytest
 import redis
 
 from roomgrad.cli.acl import declarations, users
+from roomgrad.inspect.models import stored
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.schema import contract_to_json
+from roomgrad.snapshots.pointers import FIELD, from_json
 from roomgrad.systems import installed
 from roomgrad.testing import running
 from roomgrad_melody import questions
@@ -79,6 +81,16 @@ class Guarded:
             for each in entries
         ]
 
+    def require_newest_snapshot(self, run: str, component: str) -> None:
+        """The last replica has stored the state with which it stopped, and trimmed the log."""
+        key = self.runs[run].model(component)
+        newest, *_ = from_json(self.client.hget(key, FIELD))
+        assert newest.version.encode() == self.client.hget(key, "version")
+        assert newest.step == int(self.client.hget(key, "step")) > 0
+        with self.logged_in("dashboard") as client:
+            assert stored(client, self.runs[run], component, wait_s=0).behind == 0
+        assert not self.client.exists(self.runs[run].snapshot_lease(component))
+
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Guarded]:
@@ -135,6 +147,7 @@ def test_the_trebuchet_learns_as_its_users(guarded: Guarded) -> None:
             assert np.isfinite(answer.array).all()
     learned = guarded.client.hgetall(guarded.runs["trebuchet"].counters("controlmodel"))
     assert learned[b"applied"] == learned[b"distinct"] == b"%d" % STEPS
+    guarded.require_newest_snapshot("trebuchet", "controlmodel")
     assert guarded.refused() == []
 
 
@@ -153,6 +166,7 @@ def test_the_melody_maker_breeds_and_learns_as_its_users(guarded: Guarded) -> No
         until(lambda: int(guarded.client.hget(names.counters("evalnet"), "applied") or 0) >= 10)
         with guarded.logged_in("labelling") as client:
             assert SnapshotReader(names, Sound()).read(client)["learning"]["labels"] >= 5
+    guarded.require_newest_snapshot("melody", "evalnet")
     assert guarded.refused() == []
 
 
@@ -180,13 +194,13 @@ def test_a_person_rates_as_the_user_of_the_page(guarded: Guarded) -> None:
 
 FORBIDDEN = [
     ("labelling", ["XADD", "{melody}:trainoutput:DATA/GRADIENT", "*", "m", "{}"]),
-    ("labelling", ["HGET", "{melody}:model:evalnet", "weights"]),
+    ("labelling", ["HGET", "{melody}:model:evalnet", "version"]),
     ("labelling", ["HSET", "{melody}:labels", "0" * 128, "{}"]),
     ("labelling", ["XADD", "{melody}:labels:log", "*", "m", "{}"]),
     ("labelling", ["HGETALL", "{trebuchet}:run"]),
     ("labelling", ["SUBSCRIBE", "{trebuchet}:input"]),
     ("simulator", ["HGETALL", "{trebuchet}:memory:trainer"]),
-    ("simulator", ["HGET", "{trebuchet}:model:controlmodel", "weights"]),
+    ("simulator", ["HGET", "{trebuchet}:model:controlmodel", "version"]),
     ("simulator", ["XADD", "{trebuchet}:input:DATA/GRADIENT", "*", "m", "{}"]),
     (
         "simulator",
@@ -202,8 +216,19 @@ FORBIDDEN = [
     ("trainer", ["FUNCTION", "LIST"]),
     ("trainer", ["MONITOR"]),
     ("inference", ["XADD", "{trebuchet}:output:DATA/GRADIENT", "*", "m", "{}"]),
-    ("gateway", ["HGET", "{trebuchet}:model:controlmodel", "weights"]),
+    ("gateway", ["HGET", "{trebuchet}:model:controlmodel", "version"]),
     ("gateway", ["HGETALL", "{melody}:labels"]),
+    ("labelling", ["XRANGE", "{melody}:model:evalnet:steps", "-", "+"]),
+    ("labelling", ["GET", "{melody}:model:evalnet:snapshot:1:0"]),
+    ("learner", ["XADD", "{melody}:model:evalnet:steps", "*", "m", "x"]),
+    ("evalnet", ["DEL", "{melody}:model:evalnet:steps"]),
+    ("evalnet", ["DEL", "{melody}:model:evalnet"]),
+    ("simulator", ["XRANGE", "{trebuchet}:model:controlmodel:steps", "-", "+"]),
+    ("simulator", ["SET", "{trebuchet}:model:controlmodel:snapshotter", "x"]),
+    ("simulator", ["UNLINK", "{trebuchet}:model:controlmodel:snapshotter"]),
+    ("controlmodel", ["SET", "{melody}:model:evalnet:snapshotter", "x"]),
+    ("inference", ["GET", "{trebuchet}:model:controlmodel:snapshot:1:0"]),
+    ("gateway", ["GET", "{trebuchet}:model:controlmodel:snapshot:1:0"]),
     ("rater", ["HSET", "{melody}:questions", "x", "{}"]),
 ]
 

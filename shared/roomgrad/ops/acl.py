@@ -56,7 +56,7 @@ class Grants:
     """Hashes and sorted sets that it writes."""
 
     snapshots: set[str] = field(default_factory=set)
-    """Pieces of snapshots of its model."""
+    """Pieces of snapshots of its model, and the lease of the replica that writes one."""
 
     inspects: set[str] = field(default_factory=set)
     """Hashes and heartbeats of other components."""
@@ -191,7 +191,8 @@ def _grant_state(grants: Grants, names: Names, name: str, declared: Declaration)
     grants.stores |= {names.later(name), names.later_bodies(name)}
     if declared.learns:
         grants.stores |= {names.model(name), names.kept(name), names.ledger(name)}
-        grants.snapshots.add(names.snapshot_piece(name, "*", "*"))
+        grants.appends.add(names.steps(name))
+        grants.snapshots |= {names.snapshot_piece(name, "*", "*"), names.snapshot_lease(name)}
     else:
         grants.inspects.add(names.model(name))  # for its metrics, although it has no model
     grants.stores |= {names.table(table) for table in declared.tables}

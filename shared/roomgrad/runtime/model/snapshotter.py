@@ -163,7 +163,7 @@ class Snapshotter:
             self._not_before = time.monotonic() + RETRY_S
             log.warning("no snapshot was taken, trying again", reason=str(error))
         try:
-            self._own_call([b"DEL", self._lease])
+            self._own_call([b"UNLINK", self._lease])
         except (ConnectionLost, ReplyError, OSError):
             self._connection.close()
 
