@@ -42,6 +42,8 @@ def shoot(message: Message, context: Context) -> Message:
 def gradient(message: Message, context: Context) -> Message:
     """Differentiate: d loss / d distance `(batch,)` in, d loss / d inputs `(batch, 3)` out."""
     asked = context.memory.pop(message.id)
+    if message.data is None:  # an empty gradient
+        return message.reply(MODEL, id=asked["answers"])
     jacobian = asked["jacobian"]
     if len(message.array) != len(jacobian):
         raise SchemaError(f"DATA: expected ({len(jacobian)},) numbers, got {message.array.shape}")

@@ -31,6 +31,7 @@ from roomgrad.codec import (
 )
 from roomgrad.errors import DecodeError, MessageError, SchemaError
 from roomgrad.messages import MAX_SEED
+from roomgrad.rooms import Text
 
 ROOM = Room("room")
 DTYPES = dtypes.NAMES
@@ -215,6 +216,48 @@ def test_no_system_without_bfloat16_imports_ml_dtypes() -> None:
     program = "import sys, numpy as np, roomgrad.testing as t, roomgrad.codec as c;"
     program += "c.unpack(c.pack({'x': np.zeros(40)})); assert 'ml_dtypes' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+# an empty gradient
+
+GRADIENTS = Stream(
+    ROOM,
+    MessageType.GRADIENT,
+    {
+        "DATA": Array("<f4", ("batch", 2)),
+        "SCALE": Array("bfloat16", ()),
+        "WHY": Text(),
+        "MORE": Array("<f4", (), optional=True),
+    },
+)
+
+
+@pytest.mark.parametrize("stream", [GRADIENTS, Stream(ROOM, MessageType.GRADIENT, {})])
+def test_a_gradient_without_any_field_fits_every_schema(stream: Stream) -> None:
+    """For a sender that has nothing to learn from: its root comes home."""
+    forward = Message.open(ROOM, np.ones((1, 2), "<f4"), seed=4)
+    sent = forward.reply(ROOM, type=MessageType.GRADIENT, id=forward.id)
+    back = decode("1-1", encode(sent, stream), stream)
+    assert back.data is None
+    assert back.fields == {}
+    assert (back.id, back.root_id, back.seed) == (forward.id, forward.root_id, 4)
+    assert back.array.size == 0
+    header(back)
+
+
+def test_a_gradient_with_some_of_its_fields_is_not_empty() -> None:
+    """Nor is a forward message without any."""
+    half = Message.open(ROOM, np.ones((1, 2), "<f4"), type=MessageType.GRADIENT)
+    with pytest.raises(SchemaError, match="field SCALE of shape \\(\\) is missing"):
+        encode(half, GRADIENTS)
+    optional = Message.open(ROOM, type=MessageType.GRADIENT, MORE=np.float32(1))
+    with pytest.raises(SchemaError, match=r"field DATA of shape .* is missing"):
+        encode(optional, GRADIENTS)
+    body = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/GRADIENT"}
+    with pytest.raises(SchemaError, match=r"field DATA of shape .* is missing"):
+        from_body({**body, "WHY": "late"}, GRADIENTS, {})
+    with pytest.raises(SchemaError, match=r"field DATA of shape .* is missing"):
+        encode(Message.open(ROOM), PAIRS)
 
 
 # what an entry looks like

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +48,17 @@ def test_a_contract_of_any_dtype_is_read_as_it_was(dtype: str) -> None:
     kinds = {"f": "number", "i": "integer", "u": "integer", "b": ["boolean", "integer"]}
     assert lists["type"] == kinds["f" if dtype == "bfloat16" else dtype[1]]
     assert raw["properties"]["$array"]["properties"]["dtype"] == {"const": dtype}
+
+
+def test_a_gradient_has_all_that_is_required_or_nothing_in_asyncapi() -> None:
+    fields = {"A": Array("<f4", ()), "B": Array("<f4", ()), "C": Array("<f4", (), optional=True)}
+    schema = payload(Stream(Room("room"), "DATA/GRADIENT", fields))
+    empty = {"ID": "i", "ROOT_ID": "r", "TYPE": "DATA/GRADIENT"}
+    for fits in ({}, {"A": 1, "B": 2}, {"A": 1, "B": 2, "C": 3}):
+        jsonschema.validate({**empty, **fits}, schema)
+    for half in ({"A": 1}, {"C": 1}, {"B": 2, "C": 3}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**empty, **half}, schema)
 
 
 def test_what_a_component_declares_is_read_as_it_was() -> None:

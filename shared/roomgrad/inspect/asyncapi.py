@@ -117,9 +117,14 @@ def payload(stream: Stream) -> Json:
     fields = {name: _field(name, schema) for name, schema in stream.schema.items()}
     about = "Carries the ID of the forward message that it answers."
     is_gradient = stream.type == MessageType.GRADIENT.value
+    always, rules = required, {}
+    if is_gradient and required:  # which may be empty
+        some = {"anyOf": [{"required": [name]} for name in fields]}
+        always, rules = [], {"if": some, "then": {"required": required}}
     return {
         "type": "object",
-        "required": ["ID", "ROOT_ID", "TYPE", *required],
+        "required": ["ID", "ROOT_ID", "TYPE", *always],
+        **rules,
         "properties": {
             "v": {"const": 1, "description": "Version of the format."},
             "ID": ID | ({"description": about} if is_gradient else {}),

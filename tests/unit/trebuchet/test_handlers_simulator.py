@@ -71,6 +71,18 @@ def test_a_gradient_goes_back_under_the_id_of_its_forward() -> None:
         answer(Called(replies=called.replies), [1, 1, 1])
 
 
+def test_an_empty_gradient_is_answered_with_one() -> None:
+    """So that the root comes home; the derivatives leave memory."""
+    called = shoot(seed=3)
+    [reply] = called.replies
+    empty = reply.reply(OUTPUT, type=GRADIENT, id=reply.id)
+    after = call(component, empty, settings=SETTINGS, memory=called.memory)
+    [back] = after.replies
+    assert (back.room, back.type, back.data, back.seed) == ("model", GRADIENT, None, 3)
+    assert back.id == called.memory[reply.id]["answers"]
+    assert after.memory == {}
+
+
 def test_a_gradient_of_another_length_is_refused() -> None:
     """With what was expected and what came."""
     with pytest.raises(SchemaError, match=r"expected \(3,\) numbers, got \(2,\)"):
