@@ -66,19 +66,20 @@ class ForwardPass:
 
     def record(self) -> dict[str, Any]:
         """Return it as fields of a memory record; the record keeps those weights."""
-        arrays = {_FIELDS.get(name, name): array for name, array in self.inputs.items()}
-        return {"weights": self.version, "seed": self.seed, "inputs": list(arrays), **arrays}
+        arrays = {_field(name): array for name, array in self.inputs.items()}
+        return {"weights": self.version, "seed": self.seed, "inputs": list(self.inputs), **arrays}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ForwardPass:
         """Return the forward pass of a memory record."""
-        names = {field: name for name, field in _FIELDS.items()}
-        fields = record.get("inputs", ["data"])  # an older release had one input, and no seed
-        inputs = {names.get(field, field): record[field] for field in fields}
+        names = record.get("inputs", ["DATA"])  # an older release had one input, and no seed
+        inputs = {name: record[_field(name)] for name in names}
         return cls(inputs, record.get("seed", 0), record["weights"])
 
 
-_FIELDS = {"DATA": "data"}  # inputs whose name in a memory record is another
+def _field(name: str) -> str:
+    """Return the field of a memory record for an input, which no other field can be."""
+    return "data" if name == "DATA" else f"input {name}"
 
 
 class Update(Protocol):

@@ -34,6 +34,9 @@ class Gradient:
     """What a batch changes: a gradient for each trainable parameter, None if it was not used."""
 
     parameters: list[Tensor | None]
+    norm: Tensor
+    """Of the parameters' gradients together; it is finite."""
+
     buffers: dict[str, Tensor]
 
 
@@ -221,7 +224,8 @@ class TorchModel:
         upstream: gradients of the outputs by name; a missing one counts as zero.
         weights: returns those of the forward pass, or None if they are the loaded ones.
 
-        Raises SchemaError for gradients that do not fit the outputs.
+        Raises SchemaError for gradients that do not fit the outputs, and MessageError if that of a
+        parameter is not finite, after which the model could never learn.
         """
         graph = self._graphs.take(key, made.version)
         if graph is None:
@@ -239,7 +243,8 @@ class TorchModel:
             name: to_array(torch.zeros_like(x) if each is None else each)
             for (name, x), each in zip(wanted.items(), found[: len(wanted)], strict=True)
         }
-        return Gradient(list(found[len(wanted) :]), graph.buffers), of_inputs
+        of_parameters = list(found[len(wanted) :])
+        return Gradient(of_parameters, self._norm(of_parameters), graph.buffers), of_inputs
 
     def _compute_again(self, made: ForwardPass, weights: Mapping[str, Tensor] | None) -> Graph:
         if weights is None:
@@ -280,12 +285,11 @@ class TorchModel:
             Distributed Deep Learning, IJCAI 2016, divide by the staleness; the trebuchet learns
             more with the root.)
 
-        Raises MessageError for a gradient that is not finite, after which the model could never
-        learn.
+        Raises MessageError if the mean of several gradients is not finite.
         """
         sums = dict(zip(self._weights.trainable, gradient.parameters, strict=True))
         given = {name: each for name, each in sums.items() if each is not None}
-        norm = self._norm(given)
+        norm = gradient.norm
         buffers = gradient.buffers
         if moved_on and buffers:  # they have changed since, too
             buffers = self._graph(made, self._weights.leaves).buffers
@@ -294,7 +298,7 @@ class TorchModel:
             given = self._added(given)
             if completes:
                 given = {name: each / (self._count + 1) for name, each in given.items()}
-                norm = self._norm(given)
+                norm = self._norm([given.get(name) for name in self._weights.trainable])
         if completes and self._max_grad_norm is not None:
             given = _clipped(given, self._max_grad_norm, norm)
         return Update(given, buffers, completes, staleness)
@@ -305,16 +309,19 @@ class TorchModel:
         found = {n: [each[n] for each in both if n in each] for n in self._weights.trainable}
         return {n: each[0] + each[1] if each[1:] else each[0] for n, each in found.items() if each}
 
-    def _norm(self, gradients: Mapping[str, Tensor]) -> Tensor:
-        for name, gradient in gradients.items():
+    def _norm(self, gradients: Sequence[Tensor | None]) -> Tensor:
+        """Return the norm of the parameters' gradients. Raises MessageError if it is not finite."""
+        pairs = zip(self._weights.trainable, gradients, strict=True)
+        given = {name: each for name, each in pairs if each is not None}
+        for name, gradient in given.items():
             if gradient.is_sparse:
                 raise MessageError(
                     f"the gradient of {name} is sparse, which cannot be stored: make the layer "
                     f"with sparse=False"
                 )
-        norm = nn.utils.get_total_norm(gradients.values())
+        norm = nn.utils.get_total_norm(given.values())
         if not math.isfinite(norm):
-            names = [n for n, each in gradients.items() if not torch.isfinite(each).all()]
+            names = [name for name, each in given.items() if not torch.isfinite(each).all()]
             raise MessageError(
                 f"the parameter gradient has the norm {float(norm)}, of "
                 f"{', '.join(names) or 'all parameters'}: not learned"

@@ -120,7 +120,11 @@ class Updater:
         return found
 
     def scalars(self) -> dict[str, Any]:
-        """Return what else there is, for JSON: numbers of the state, groups, and the scheduler."""
+        """Return what else there is, for JSON: numbers of the state, groups, and the scheduler.
+
+        Raises ModelError for other objects.
+        """
+        self._check_scalars()
         state: dict[str, dict[str, Any]] = {}
         for name, key, value in self._entries():
             if not isinstance(value, Tensor):

@@ -91,6 +91,10 @@ class Follower:
                 return
             version = newest
 
+    def follow_newest(self) -> None:
+        """Bring the model up to the run's version."""
+        self.follow(self._newest())
+
     def _reaches(self, version: str) -> bool:
         """Repeat the steps that are in the log; return whether they lead to this version."""
         reached = version == self.version
@@ -117,8 +121,16 @@ class Follower:
         self._remember()
         if record.fingerprint and record.fingerprint != self.trainable.fingerprint():
             self._differ(record)
-        if not steps.replay(self.trainable, record):
-            return False
+        try:
+            if not steps.replay(self.trainable, record):
+                return False
+        except Exception as error:
+            self.version = ""  # it may be half done: the next attempt begins at a snapshot
+            raise ModelError(
+                f"step {record.step} of {self._component} in run {self._names.run} cannot be "
+                f"applied here ({type(error).__name__}: {error}): mend the component, or go back "
+                f"to a checkpoint by `roomgrad model {self._component} --rollback`"
+            ) from error
         self.stepped(record, entry, time.monotonic() - began)
         return True
 
@@ -199,9 +211,14 @@ class Follower:
         """Keep the weights of an older version for gradients of its forward passes."""
         self._older[version] = weights
 
-    def remember_before_step(self) -> None:
-        """Keep the weights of the present version, if gradients come late."""
+    def apply(self, update: Any) -> None:
+        """Apply an update that was committed; if it fails, the log has it for another attempt."""
         self._remember()
+        try:
+            self.trainable.apply(update)
+        except Exception:
+            self.version = ""
+            raise
 
     def _remember(self) -> None:
         if self._remembered:

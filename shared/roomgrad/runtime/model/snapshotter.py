@@ -29,6 +29,7 @@ CHEAP_S = 0.05  # what a snapshot costs that an idle replica takes for any step
 LOG_BYTES = 16 * 1024 * 1024  # of a small model; a larger one may log four times its state
 AGAIN_S = 1.0  # between two looks whether another replica takes it
 RETRY_S = 10.0  # after a snapshot that could not be written
+BYTES_PER_S = 100e6  # of a snapshot, until this replica has taken one
 LEASE_MS = 120_000
 
 
@@ -45,7 +46,7 @@ class Snapshotter:
         self._writer: SnapshotWriter | None = None
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
-        self._cost_s = 0.0  # what a snapshot costs
+        self._cost_s = 0.0  # what a snapshot costs; 0 if that is unknown
         self._size = 0
 
     def _own_call(self, command: Command) -> Any:
@@ -125,8 +126,8 @@ class Snapshotter:
     def _is_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
         if wanted:
             return True
-        if idle:
-            return follower.replay_s > IDLE_REPLAY_S or self._cost_s < CHEAP_S
+        if idle and (follower.replay_s > IDLE_REPLAY_S or self._cost_s < CHEAP_S):
+            return True
         limit_s = max(self._identity.settings.replay_s, TWENTIETH * self._cost_s)
         limit_bytes = max(LOG_BYTES, 4 * self._size)
         return follower.replay_s > limit_s or follower.replay_bytes > limit_bytes
@@ -135,6 +136,8 @@ class Snapshotter:
         """Return whether it is due although others take snapshots, too; then take the lease."""
         if found := follower.snapshots():
             follower.count_from(found[0].step)
+            self._size = found[0].size
+            self._cost_s = self._cost_s or self._size / BYTES_PER_S
         if not follower.replayed or not self._is_due(follower, idle, wanted):
             return False
         consumer, lease_ms = self._identity.consumer.encode(), b"%d" % LEASE_MS

@@ -169,8 +169,7 @@ class ModelStore:
         """Apply a step that was committed as this entry of the log."""
         if step is not None:
             began = time.monotonic()
-            self.follower.remember_before_step()
-            self.follower.trainable.apply(step.update)
+            self.follower.apply(step.update)
             seconds = step.seconds + time.monotonic() - began
             self.follower.stepped(step.record, entry, seconds)
         self.consider_snapshot()
@@ -185,6 +184,7 @@ class ModelStore:
     def stop(self) -> None:
         """Take a snapshot of what no snapshot contains yet, before the process ends."""
         if self._snapshotter is not None:
+            self.follower.follow_newest()
             self._snapshotter.stop(self.follower)
 
 
