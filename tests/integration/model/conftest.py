@@ -1,0 +1,182 @@
+"""`training`: batches that go through the learner one by one, and the same in one process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad import Message
+from roomgrad.codec import unpack
+from roomgrad.inspect import models
+from roomgrad.models import ForwardPass
+from roomgrad.names import Names
+from roomgrad.redis.client import Client
+from roomgrad.runtime.model.log import StepRecord
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.pointers import Snapshot
+from roomgrad.snapshots.stores import store_of
+from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
+from tests.integration.echo import ECHO, GRADIENT, INPUT, REQUESTS
+from tests.integration.model.learner import BATCH, Squares, Vector
+from tests.waiting import LIMIT_S, until
+
+
+def batch(number: int) -> tuple[Vector, Vector]:
+    """Return the inputs of a batch, and the gradient of its outputs."""
+    both = np.random.default_rng(number).standard_normal((2, BATCH)).astype("<f4")
+    return both[0], both[1]
+
+
+def one_process(steps: int, size: int = BATCH) -> Squares:
+    """Train in this process, batch by batch, without rooms."""
+    model = Squares(size)
+    for number in range(steps):
+        step(model, number)
+    return model
+
+
+def step(model: Squares, number: int, weights: Vector | None = None) -> None:
+    """Take one step; the gradient is that at other weights if they are given."""
+    inputs, upstream = batch(number)
+    made = ForwardPass({"DATA": inputs}, 0, "")
+    gradient, _ = model.backward("", made, {"DATA": upstream}, lambda: weights)
+    model.apply(model.prepare(gradient, made, moved_on=False, staleness=0))
+
+
+@dataclass
+class Training:
+    """A run of the learner, in processes, on a server."""
+
+    echo: EchoRun
+    settings: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def client(self) -> Any:
+        return self.echo.client
+
+    @property
+    def names(self) -> Names:
+        return self.echo.names
+
+    @property
+    def key(self) -> str:
+        return self.names.model("echo")
+
+    def spawn(self, **more: Any) -> subprocess.Popen[bytes]:
+        """Start a replica as a process, and wait until it lives or has ended."""
+        given = {**QUICK, **self.settings, **more}
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+        command = [sys.executable, "-m", "tests.integration.model.learner", *flags]
+        command += [f"--run={self.names.run}", f"--redis-url={self.echo.url}", "--log-format=json"]
+        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE
+        )
+        self.echo.stack.callback(process.communicate)
+        self.echo.stack.callback(process.kill)
+        beats = self.names.alive(f"*~{process.pid}~*")
+        until(lambda: any(self.client.scan_iter(beats, count=1000)) or process.poll() is not None)
+        return process
+
+    # messages
+
+    def open(self, number: int | None = None) -> Message:
+        """Send a batch, the next one unless it is given; do not wait for its outputs."""
+        if number is None:
+            number, self.number = self.number, self.number + 1
+        with Client(ECHO, self.names.run, self.echo.url) as client:
+            message = Message.open(INPUT, batch(number)[0])
+            message.entry = client.send(message)
+        return message
+
+    def answer(self, reply: Message, number: int) -> None:
+        """Send the gradient of the outputs; do not wait for that of the inputs."""
+        with Client(ECHO, self.names.run, self.echo.url) as client:
+            client.send(reply.reply(INPUT, batch(number)[1], type=GRADIENT, id=reply.id))
+
+    def home(self, reply: Message) -> Message:
+        """Wait for the gradient of the inputs of a batch whose outputs were answered."""
+        return self.echo.wait_reply(reply, after=reply.entry)
+
+    def train(self, count: int) -> None:
+        """Take some steps, one batch in flight."""
+        for number in range(self.number, self.number + count):
+            reply = self.echo.wait_reply(self.open())
+            self.answer(reply, number)
+            self.home(reply)
+
+    # what is stored
+
+    def step(self) -> int:
+        return int(self.client.hget(self.key, "step") or 0)
+
+    def snapshots(self) -> list[Snapshot]:
+        return pointers.from_json(self.client.hget(self.key, pointers.FIELD))
+
+    def owner(self) -> Owner:
+        token = self.client.hget(self.names.run_info(), "token") or b""
+        return Owner(self.names, "echo", token.decode())
+
+    def read(self, snapshot: Snapshot) -> bytearray:
+        """Return the bytes of a snapshot; they are what was written."""
+        store = store_of(snapshot.place, self.client.execute_command, self.owner())
+        return store.read(snapshot.place, snapshot.size, snapshot.sha256)
+
+    def records(self) -> list[StepRecord]:
+        """Return what the log holds."""
+        found = self.client.xrange(self.names.steps("echo"))
+        return [
+            StepRecord.of([part for pair in fields.items() for part in pair]) for _, fields in found
+        ]
+
+    def content(self) -> bytes:
+        """Return the state of the newest version, as a living replica stores it."""
+        found = models.stored(self.client, self.names, "echo", wait_s=LIMIT_S)
+        assert found.behind == 0
+        return bytes(found.content)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of the weights of each open forward, by its root."""
+        found = self.client.hgetall(self.names.memory("echo"))
+        records = [unpack(value) for value in found.values()]
+        return {each["ROOT_ID"]: each["weights"] for each in records}
+
+    def check(self, steps: int | None = None) -> None:
+        """Require that each batch has taken one step, and that nothing is left over."""
+        steps = self.number if steps is None else steps
+        counted = [self.echo.counter(name) for name in ("applied", "distinct")]
+        assert [*counted, self.step()] == [steps] * 3
+        assert self.echo.dead_letters() == []
+        assert not self.client.exists(self.names.memory("echo"), self.names.kept("echo"))
+        assert self.echo.pending(REQUESTS) == 0
+        for snapshot in self.snapshots():
+            self.read(snapshot)
+
+
+def killed(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process has killed itself."""
+    until(lambda: process.poll() is not None)
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture
+def training(embedded_url: str) -> Iterator[Training]:
+    """Yield a run with a random name on a shared server."""
+    for echo in make_echo_run(embedded_url):
+        yield Training(echo)
+
+
+@pytest.fixture
+def own_training(own_echo: EchoRun) -> Training:
+    """Return a run on a server that no other test uses."""
+    return Training(own_echo)
