@@ -377,6 +377,8 @@ def pack(record: Mapping[str, Any]) -> bytes:
     for name, value in record.items():
         if isinstance(value, np.ndarray):
             dtype = dtypes.name_of(value.dtype)
+            if dtypes.is_masked(value):
+                raise SchemaError(f"{name}: expected an array without a mask: fill it by `filled`")
             if dtype not in dtypes.NAMES:
                 raise SchemaError(
                     f"{name}: expected a dtype among {', '.join(dtypes.NAMES)}, got {dtype}"

@@ -40,5 +40,10 @@ def is_number(dtype: Dtype) -> bool:
     return kind_of(dtype) in "fiub" and dtype.itemsize <= 8
 
 
+def is_masked(array: np.ndarray[Any, Any]) -> bool:
+    """Whether an array has a mask, which neither bytes nor numbers would tell."""
+    return type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray)
+
+
 def _is_bfloat16(dtype: Dtype) -> bool:
     return dtype.kind == "V" and dtype == from_name(BFLOAT16)  # kind V: numpy's dtypes are others

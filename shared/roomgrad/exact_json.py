@@ -18,6 +18,7 @@ import orjson
 from roomgrad import dtypes
 
 MARK = "$float"
+LEFT = ("64-bit", "endianness")  # in the errors of orjson for what the module `json` can write
 _MARKED = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 # Each byte as its kind: what may stand before a number, a digit, or anything else. In these, one
@@ -42,7 +43,7 @@ def dumps(value: Any, *, nulls: bool = False, default: Callable[[Any], Any] | No
     try:
         text = orjson.dumps(value, default, orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
-        if "64-bit" not in str(error):
+        if not any(reason in str(error) for reason in LEFT):
             raise
         return _dumps_long(_plain(value, nulls), default)
     if nulls or b"null" not in text:  # which orjson writes for None, NaN and infinity

@@ -89,6 +89,8 @@ class Array:
     def check(self, name: str, value: object) -> NDArray[Any]:
         """Return `value` as an array of this schema. Raises SchemaError with what was expected."""
         array = value if isinstance(value, np.ndarray) else self._from_lists(name, value)
+        if dtypes.is_masked(array):
+            raise SchemaError(f"{name}: expected an array without a mask: fill it by `filled`")
         if array.dtype != self._dtype:
             got = dtypes.name_of(array.dtype)
             raise SchemaError(f"{name}: expected dtype {self.dtype}, got {got}")
