@@ -163,7 +163,7 @@ class TorchModel:
         Raises SchemaError for inputs that are no batches.
         """
         if key is None:
-            self.network.eval()
+            self._set_mode(training=False)
             with torch.no_grad(), self._weights.buffers_unchanged():
                 outputs = self._draw(made, self._tensors(made.inputs))
             return {name: to_array(tensor) for name, tensor in outputs.items()}
@@ -172,7 +172,7 @@ class TorchModel:
         return {name: to_array(tensor) for name, tensor in graph.outputs.items()}
 
     def _graph(self, made: ForwardPass, leaves: list[nn.Parameter]) -> Graph:
-        self.network.train()
+        self._set_mode(training=True)
         inputs = self._tensors(made.inputs)
         for tensor in inputs.values():
             tensor.requires_grad_(tensor.is_floating_point())
@@ -183,6 +183,10 @@ class TorchModel:
         ):
             outputs = self._draw(made, own)
         return Graph(made.version, leaves, inputs, outputs, buffers, size())
+
+    def _set_mode(self, *, training: bool) -> None:
+        if self.network.training != training:  # a visit of all modules takes a tenth of a step
+            self.network.train(training)
 
     def _tensors(self, inputs: Arrays) -> dict[str, Tensor]:
         return {name: to_tensor(name, array, self._device) for name, array in inputs.items()}

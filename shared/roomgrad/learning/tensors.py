@@ -22,7 +22,7 @@ def fix_threads(threads: int) -> None:
     the alignment of the data unless MKL_CBWR is set, which must happen before its first use.
     """
     if threads:
-        os.environ.setdefault("MKL_CBWR", "COMPATIBLE")
+        os.environ.setdefault("MKL_CBWR", "AUTO")
         torch.set_num_threads(threads)
 
 
@@ -65,11 +65,22 @@ def to_array(tensor: Tensor) -> NDArray[Any]:
 
 @contextlib.contextmanager
 def drawing(seed: int, device: torch.device) -> Iterator[None]:
-    """Let torch's generators begin at a seed within the block, and go on as before after it."""
-    devices = [device] if device.type == "cuda" else []  # mps has no state per device to restore
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    """Let torch's generators begin at a seed within the block, and go on as before after it.
+
+    `torch.manual_seed` would seed those of all devices, which takes longer than a small network.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    states = [each.get_state() for each in generators]
+    try:
+        for each in generators:
+            each.manual_seed(seed)
         yield
+    finally:
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)
 
 
 def same(one: Tensor, other: Tensor) -> bool:
