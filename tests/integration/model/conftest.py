@@ -152,6 +152,12 @@ class Training:
         return {each["ROOT_ID"]: each["weights"] for each in records}
 
     def check(self, steps: int | None = None) -> None:
+        """Require that each batch has taken one step, and that every snapshot is whole."""
+        self.check_counts(steps)
+        for snapshot in self.snapshots():
+            self.read(snapshot)
+
+    def check_counts(self, steps: int | None = None) -> None:
         """Require that each batch has taken one step, and that nothing is left over."""
         steps = self.number if steps is None else steps
         counted = [self.echo.counter(name) for name in ("applied", "distinct")]
@@ -159,8 +165,19 @@ class Training:
         assert self.echo.dead_letters() == []
         assert not self.client.exists(self.names.memory("echo"), self.names.kept("echo"))
         assert self.echo.pending(REQUESTS) == 0
-        for snapshot in self.snapshots():
-            self.read(snapshot)
+
+
+def stop(process: subprocess.Popen[bytes]) -> str:
+    """Stop a replica as an orchestrator does; return what it has logged."""
+    process.send_signal(signal.SIGTERM)
+    return ended(process, 0)
+
+
+def ended(process: subprocess.Popen[bytes], code: int) -> str:
+    """Wait until a process has ended by itself; return what it has logged."""
+    _, log = process.communicate(timeout=LIMIT_S)
+    assert process.returncode == code, log.decode()
+    return log.decode()
 
 
 def killed(process: subprocess.Popen[bytes]) -> None:

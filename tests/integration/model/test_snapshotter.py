@@ -1,0 +1,69 @@
+"""A replica that is killed while it takes a snapshot leaves no pointer to one that is not whole."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from roomgrad.errors import SnapshotError
+from roomgrad.snapshots.pointers import Snapshot
+from tests.integration.model.conftest import Training, killed, one_process
+
+OFTEN = {"log_bytes": 0, "again_s": 0.01, "snapshot_lease_s": 1.0, "durable_s": 0.1}
+STEPS = 50
+SIZE = 400  # 3,200 bytes of state
+
+
+def pieces(training: Training) -> dict[str, bool]:
+    """Return the snapshots whose pieces are stored, and whether each piece stays."""
+    found: dict[str, bool] = {}
+    for key in training.client.scan_iter(training.names.snapshot_piece("echo", "*", "*")):
+        name = key.decode().rpartition(":")[0].rpartition(":")[2]
+        found[name] = found.get(name, True) and training.client.pttl(key) == -1
+    return found
+
+
+def expect_whole(training: Training) -> None:
+    """Require that each snapshot that the run points to is what was written, and stays."""
+    found = training.snapshots()
+    try:
+        check(training, found)
+    except (AssertionError, SnapshotError):
+        if training.snapshots() == found:
+            raise
+        expect_whole(training)  # it pointed to others meanwhile
+
+
+def check(training: Training, found: list[Snapshot]) -> None:
+    assert found
+    for each in found:
+        training.read(each)
+    if found[0].place.startswith("redis:"):
+        stay = {name for name, stays in pieces(training).items() if stays}
+        assert {each.place.removeprefix("redis:") for each in found} == stay
+
+
+@pytest.mark.parametrize("where", ["redis", pytest.param("file", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", ["write 2", "piece 3", "point 2", "pointed 2", "drop 3"])
+def test_the_snapshotter_is_killed(
+    training: Training, point: str, where: str, tmp_path: Path
+) -> None:
+    """The other replica takes the next one when the lease has expired."""
+    training.settings = {**OFTEN, "size": SIZE, "piece_bytes": 1024}
+    if where == "file":
+        training.settings |= {"snapshots": tmp_path.as_uri(), "snapshot_redis_mib": 0}
+    first = training.spawn(die=point)
+    with ThreadPoolExecutor() as pool:
+        trained = pool.submit(training.train, STEPS)
+        while first.poll() is None:
+            expect_whole(training)
+        killed(first)
+        newest = training.snapshots()[0].step
+        training.spawn()
+        while not trained.done() or training.snapshots()[0].step == newest:
+            expect_whole(training)
+        trained.result()
+    training.check()
+    assert training.content() == one_process(STEPS, SIZE).dump()
