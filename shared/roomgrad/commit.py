@@ -69,6 +69,10 @@ class Commit:
         else:
             self.guards.append([b"SAME", self._key(hash_), name, fingerprint(value)])
 
+    def stored(self, key: str) -> None:
+        """Require that a key exists."""
+        self.guards.append([b"STORED", self._key(key)])
+
     def once(self, kept: str, token: str, at_s: float) -> None:
         """Require that no commit with this token was applied, and store the token."""
         self.guards.append([b"ONCE", self._key(kept), token.encode()])

@@ -10,6 +10,7 @@
 --              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field does not exist
 --              ONCE    zset member               no commit with this token was applied before
+--              STORED  key                          the key exists, like a piece that has not expired
 -- An operation is  COMMAND key count argument...    one of those described below, or of these:
 --              SEND   stream channel header limit count field...   an entry, and its notification
 --              LATER  dues bodies ms, then as SEND: the same in so many ms, delivered by `delayed.lua`
@@ -162,6 +163,8 @@ for number = 1, tonumber(take()) do
     local wrong = fits(once, 'zset')
     if wrong then return {'refused', wrong} end
     if redis.call('ZSCORE', once, take()) then return {'stale', number} end
+  elseif guard == 'STORED' then
+    if redis.call('TYPE', key()).ok == 'none' then return {'stale', number} end
   elseif guard == 'SAME' or guard == 'ABSENT' then
     local hash = key()
     local wrong = fits(hash, 'hash')

@@ -1,4 +1,4 @@
-"""A snapshot that is missing, short or changed: the one before serves, or nothing is overwritten."""
+"""A snapshot that is missing, short or changed: the one before serves, or nothing changes."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import structlog
@@ -13,6 +13,7 @@ from roomgrad.errors import EmptiedServer, MessageError, ModelError, SnapshotErr
 from roomgrad.models import Trainable
 from roomgrad.names import Names
 from roomgrad.runtime.model import log as steps
+from roomgrad.runtime.model import older_release
 from roomgrad.runtime.model.log import Call, StepRecord
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.owner import Owner
@@ -20,6 +21,9 @@ from roomgrad.snapshots.pointers import NO_ENTRY, Snapshot
 from roomgrad.snapshots.stores import store_of
 
 log = structlog.get_logger("roomgrad")
+
+MOST_REMEMBERED = 64  # older versions whose weights are kept in memory
+FORGET_AFTER = 1000  # steps without a gradient that needed one
 
 
 class Follower:
@@ -46,13 +50,17 @@ class Follower:
         self.replayed = 0  # records since the snapshot that was loaded, or since `snapshot_taken`
         self.replay_s = 0.0  # seconds that repeating those takes
         self.replay_bytes = 0
+        self._begun = False  # whether the trainable is no longer as it was made
+        self._size = 1  # of a snapshot in bytes
         self._remembered = 0  # older versions whose weights are kept, for gradients that come late
+        self._late_at = 0  # the step at which one came last
         self._older: OrderedDict[str, Any] = OrderedDict()
 
     def begin_again(self) -> None:
         """Make a model that has not learned: the server was emptied."""
-        if self.version:
+        if self._begun:
             self.trainable = self._make()
+        self._begun = True
         self.version, self.step, self.entry = "", 0, NO_ENTRY
         self._older.clear()
 
@@ -155,14 +163,9 @@ class Follower:
 
     def reload(self) -> None:
         """Load the newest snapshot that is whole, and repeat the steps since."""
-        reasons = []
-        for snapshot in self.snapshots():
-            try:
-                self._load(self.trainable, snapshot)
-            except SnapshotError as error:
-                log.warning("a snapshot cannot be used, trying the one before", reason=str(error))
-                reasons.append(str(error))
-                continue
+        self._begun = True
+        reasons: list[str] = []
+        for snapshot in self._loaded(self.trainable, self.snapshots(), reasons):
             self._older.clear()
             self.adopt(snapshot.version, snapshot.step, snapshot.entry)
             if self._reaches(self._newest()):
@@ -178,11 +181,26 @@ class Follower:
     def snapshots(self) -> list[Snapshot]:
         """Return the snapshots that the run points to, newest first."""
         key = self._names.model(self._component).encode()
-        return pointers.from_json(self._call([b"HGET", key, pointers.FIELD]))
+        try:
+            return pointers.from_json(self._call([b"HGET", key, pointers.FIELD]))
+        except SnapshotError as error:
+            raise ModelError(str(error)) from error
 
-    def _load(self, trainable: Trainable, snapshot: Snapshot) -> None:
-        store = store_of(snapshot.place, self.execute, self.owner)
-        trainable.load(store.read(snapshot.place, snapshot.size, snapshot.sha256))
+    def _loaded(
+        self, trainable: Trainable, snapshots: Iterable[Snapshot], reasons: list[str]
+    ) -> Iterator[Snapshot]:
+        """Load one snapshot after the other; yield those that are whole, add why others are not."""
+        for snapshot in snapshots:
+            try:
+                store = store_of(snapshot.place, self.execute, self.owner)
+                content = store.read(snapshot.place, snapshot.size, snapshot.sha256)
+            except SnapshotError as error:
+                log.warning("a snapshot cannot be used, trying the one before", reason=str(error))
+                reasons.append(str(error))
+            else:
+                trainable.load(content)
+                self._size = max(1, snapshot.size)
+                yield snapshot
 
     def execute(self, *words: bytes | memoryview) -> Any:
         """Execute a command, for a store."""
@@ -198,14 +216,17 @@ class Follower:
     def weights_at(self, version: str) -> Any:
         """Return the weights of an older version, for a gradient of its forward pass.
 
-        From now on as many versions are remembered as this one is old. Raises MessageError if it
-        can no longer be computed.
+        From now on as many versions are remembered as this one is old, within bounds. Raises
+        MessageError if it can no longer be computed.
         """
-        self._remembered = max(self._remembered, self.step - _step(version) + 2)
-        kept = self._older.get(version)
-        if kept is None:
-            kept = self._older[version] = self._compute(version)
-        return kept
+        most = min(MOST_REMEMBERED, self.trainable.graphs_bytes // self._size)
+        late = self.step - _step(version) + 2
+        self._remembered, self._late_at = max(self._remembered, min(late, most), 1), self.step
+        found = self._older.get(version)
+        if found is None:
+            found = self._older[version] = self._compute(version)
+            self._forget()
+        return found
 
     def keep(self, version: str, weights: Any) -> None:
         """Keep the weights of an older version for gradients of its forward passes."""
@@ -221,30 +242,46 @@ class Follower:
             raise
 
     def _remember(self) -> None:
+        if self.step - self._late_at > FORGET_AFTER:
+            self._remembered = 0
         if self._remembered:
             self._older[self.version] = self.trainable.weights()
-            while len(self._older) > self._remembered:
-                self._older.popitem(last=False)
+        self._forget()
+
+    def _forget(self) -> None:
+        while len(self._older) > self._remembered:
+            self._older.popitem(last=False)
 
     def _compute(self, version: str) -> Any:
-        """Load a snapshot before this version into another model, and repeat the steps up to it."""
-        for snapshot in self._before(version):
-            trainable = self._make()
-            self._load(trainable, snapshot)
-            now = snapshot.version
-            for _, record in steps.records(self._call, self._log, snapshot.entry):
-                if now == version or record.before != now or not steps.replay(trainable, record):
-                    break
-                now = record.version
-            if now == version:
+        """Load a snapshot before this version into another model, and repeat the steps up to it.
+
+        An older release has stored the weights themselves.
+        """
+        trainable = self._make()
+        key = self._names.kept(self._component).encode()
+        if weights := self._call([b"HGET", key, version.encode()]):
+            older_release.load(trainable, weights)
+            return trainable.weights()
+        before = (each for each in self.snapshots() if each.step <= _step(version))
+        for snapshot in self._loaded(trainable, before, []):
+            if self._repeats(trainable, snapshot, version):
                 return trainable.weights()
         raise MessageError(
             f"the weights {version} of the forward pass are no longer stored: its root was open "
             f"for too long"
         )
 
-    def _before(self, version: str) -> Iterable[Snapshot]:
-        return (each for each in self.snapshots() if each.step <= _step(version))
+    def _repeats(self, trainable: Trainable, snapshot: Snapshot, version: str) -> bool:
+        """Repeat the steps since a snapshot; return whether they lead to this version."""
+        now = snapshot.version
+        for _, record in steps.records(self._call, self._log, snapshot.entry):
+            if now == version:
+                break
+            if record.before == now:
+                if not steps.replay(trainable, record):
+                    return False
+                now = record.version
+        return now == version
 
 
 def _step(version: str) -> int:

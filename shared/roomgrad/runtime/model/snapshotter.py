@@ -10,10 +10,11 @@ import structlog
 
 from roomgrad.clock import ServerClock
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, ModelError, SnapshotError
+from roomgrad.errors import ConnectionLost, SnapshotError
 from roomgrad.messages import new_id
 from roomgrad.redis.connection import Command, Connection, ReplyError
 from roomgrad.runtime.identity import Identity
+from roomgrad.runtime.model import older_release
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call
 from roomgrad.runtime.model.writer import SnapshotWriter, Taken
@@ -46,6 +47,7 @@ class Snapshotter:
         self._writer: SnapshotWriter | None = None
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
+        self._failing = False  # whether the last one could not be written
         self._cost_s = 0.0  # what a snapshot costs; 0 if that is unknown
         self._size = 0
 
@@ -108,15 +110,15 @@ class Snapshotter:
         now = time.monotonic()
         if follower.replayed and self._is_due(follower, idle, wanted) and now >= self._not_before:
             self._not_before = now + AGAIN_S
-            if not self._busy and self._still_due(follower, idle, wanted):
-                self._begin(follower)
+            if not self._busy:
+                self._begin_if_due(follower, idle, wanted)
 
     def stop(self, follower: Follower) -> None:
         """Finish what is being written, and write what no snapshot contains yet."""
         if self._thread is not None:
             self._thread.join()
-        if follower.replayed and self._still_due(follower, False, True):
-            self._begin(follower).join()
+        if follower.replayed and (thread := self._begin_if_due(follower, False, True)):
+            thread.join()
         self._connection.close()
 
     @property
@@ -145,6 +147,15 @@ class Snapshotter:
 
     # writing
 
+    def _begin_if_due(
+        self, follower: Follower, idle: bool, wanted: bool
+    ) -> threading.Thread | None:
+        try:
+            return self._begin(follower) if self._still_due(follower, idle, wanted) else None
+        except ReplyError as error:  # no lease: the server's memory is full
+            self._failed(error)
+            return None
+
     def _begin(self, follower: Follower) -> threading.Thread:
         began = time.monotonic()
         taken = _copied(follower)
@@ -162,13 +173,24 @@ class Snapshotter:
             assert self._writer is not None
             self._writer.point(self._writer.write(taken, self._store(self._writer, taken)))
             self._cost_s, self._size = time.monotonic() - began, taken.content.nbytes
+            self._succeeded()
         except (SnapshotError, ConnectionLost, ReplyError, OSError) as error:
-            self._not_before = time.monotonic() + RETRY_S
-            log.warning("no snapshot was taken, trying again", reason=str(error))
+            self._failed(error)
         try:
             self._own_call([b"UNLINK", self._lease])
         except (ConnectionLost, ReplyError, OSError):
             self._connection.close()
+
+    def _succeeded(self) -> None:
+        if self._failing:
+            log.info("a snapshot was taken again")
+        self._failing = False
+
+    def _failed(self, error: Exception) -> None:
+        self._not_before = time.monotonic() + RETRY_S
+        if not self._failing:  # one line, however long it lasts
+            log.warning("no snapshot was taken, trying again", reason=str(error))
+        self._failing = True
 
 
 def _copied(follower: Follower) -> Taken:
@@ -177,13 +199,6 @@ def _copied(follower: Follower) -> Taken:
 
 
 def _take_over(follower: Follower, version: str, weights: bytes, optimizer: bytes) -> None:
-    """Load what an older release wrote: two files, and no log."""
-    from roomgrad.learning.files import merged
-
-    try:
-        follower.trainable.load(merged(weights, optimizer))
-    except ValueError as error:
-        raise ModelError(
-            f"the model that an older release wrote cannot be read: {error}"
-        ) from error
+    """Load what an older release wrote, which has no log."""
+    older_release.load(follower.trainable, weights, optimizer)
     follower.adopt(version, int(version.partition("-")[0]), NO_ENTRY)

@@ -71,12 +71,13 @@ class SnapshotWriter:
     def point(self, snapshot: Snapshot) -> None:
         """Point the run to a snapshot, and delete those that it no longer needs.
 
-        A snapshot that is older than the newest one is deleted instead. Raises SnapshotError.
+        A snapshot that is older than the newest one, or of a state that the run has lost, is
+        deleted instead. Raises SnapshotError.
         """
         for _ in range(TRIES):
             value = self.execute(b"HGET", self._key.encode(), pointers.FIELD)
             before = pointers.from_json(value)
-            if before and before[0].step > snapshot.step:
+            if (before and before[0].step > snapshot.step) or not self._is_of_run(snapshot):
                 break
             kept = self._retained([snapshot, *before])
             dropped = [each for each in before if each not in kept]
@@ -108,6 +109,7 @@ class SnapshotWriter:
         commit.do(b"HDEL", self._key, WANTED, b"weights", b"optimizer")
         commit.do(b"HSET", self._key, pointers.FIELD, pointers.to_json(kept))
         for key in self._keys(kept[0]):
+            commit.stored(key)
             commit.do(b"PERSIST", key)
         for snapshot in dropped:
             for key in self._keys(snapshot):
@@ -117,6 +119,12 @@ class SnapshotWriter:
 
     def _keys(self, snapshot: Snapshot) -> list[str]:
         return self._store_of(snapshot).keys(snapshot.place, snapshot.size)
+
+    def _is_of_run(self, snapshot: Snapshot) -> bool:
+        """Return whether the run has the version: a server that fell back may have lost it."""
+        entry = snapshot.entry.encode()
+        found = self.execute(b"XRANGE", self._log.encode(), entry, entry)
+        return any(StepRecord.of(fields).version == snapshot.version for _, fields in found)
 
     def _retained(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
         """Return the durable ones that are kept, all that are newer, and one for each open root."""
