@@ -19,14 +19,17 @@ from roomgrad.inspect import models
 from roomgrad.models import ForwardPass
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
+from roomgrad.runtime.model import snapshotter, writer
 from roomgrad.runtime.model.log import StepRecord
-from roomgrad.snapshots import pointers
+from roomgrad.runtime.replica import Replica
+from roomgrad.snapshots import pieces, pointers
 from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.stores import store_of
+from roomgrad.testing import running
 from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
 from tests.integration.echo import ECHO, GRADIENT, INPUT, REQUESTS
-from tests.integration.model.learner import BATCH, Squares, Vector
+from tests.integration.model.learner import BATCH, LearnerSettings, Squares, Vector, component
 from tests.waiting import LIMIT_S, until
 
 
@@ -87,6 +90,13 @@ class Training:
         beats = self.names.alive(f"*~{process.pid}~*")
         until(lambda: any(self.client.scan_iter(beats, count=1000)) or process.poll() is not None)
         return process
+
+    def start(self, **more: Any) -> Replica:
+        """Start a replica in a thread, and wait until it lives."""
+        given = LearnerSettings(**{"run": self.names.run, **QUICK, **self.settings, **more})
+        replica = self.echo.stack.enter_context(running(component(), given, self.echo.url))
+        until(lambda: self.client.exists(self.names.alive(replica.consumer)))
+        return replica
 
     # messages
 
@@ -184,6 +194,17 @@ def killed(process: subprocess.Popen[bytes]) -> None:
     """Wait until a process has killed itself."""
     until(lambda: process.poll() is not None)
     assert process.returncode == -signal.SIGKILL
+
+
+@pytest.fixture(autouse=True)
+def constants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restore what replicas in threads change."""
+    for module, name in (
+        *((snapshotter, name) for name in ("LOG_BYTES", "AGAIN_S", "RETRY_S", "LEASE_MS")),
+        (writer, "DURABLE_S"),
+        (pieces, "PIECE_BYTES"),
+    ):
+        monkeypatch.setattr(module, name, getattr(module, name))
 
 
 @pytest.fixture
