@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roomgrad.context import Context
 from roomgrad.errors import ContractError, format_value
 from roomgrad.messages import Message
-from roomgrad.models import Trainable
 from roomgrad.names import ERRORS, LOGGING
 from roomgrad.rooms import MessageType, Room, Stream, System
 from roomgrad.settings import RuntimeSettings
+
+if TYPE_CHECKING:  # components without a model do not load it
+    from roomgrad.models import Trainable
 
 Replies = Message | Iterable[Message] | None
 HandlerFunction = Callable[[Message, Context], Replies]

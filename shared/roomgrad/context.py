@@ -7,7 +7,7 @@ its writes are staged, and committed together when it has returned.
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -15,9 +15,11 @@ from roomgrad.codec import pack
 from roomgrad.commit import Commit
 from roomgrad.memory import Cache, Counters, Memory, Reads, Table
 from roomgrad.messages import Message, new_id
-from roomgrad.models import Model
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
+
+if TYPE_CHECKING:  # components without a model do not load it
+    from roomgrad.models import Model
 
 log = structlog.get_logger("roomgrad")
 
