@@ -102,13 +102,6 @@ def weights_sha256(client: redis.Redis, names: Names, component: str = CONTROLMO
     return models.sha256(client, names, component)
 
 
-def hash_parameters(safetensors: bytes) -> str:
-    """Return the SHA-256 of the parameter bytes alone, in the order of their names."""
-    from roomgrad.inspect import weights  # needs the package safetensors, of `roomgrad[cli]`
-
-    return weights.sha256(weights.read(safetensors))
-
-
 def _newest(client: redis.Redis, names: Names, finished: int) -> Loss | None:
     """Return the newest loss: batches count from 0, and store theirs before they finish."""
     near = [finished + ahead for ahead in (1, 0, -1, -2)]

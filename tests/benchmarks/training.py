@@ -18,11 +18,12 @@ from typing import Any
 
 import redis
 
+from roomgrad.inspect import models
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
 from roomgrad.systems import module_of
-from tests.systems.trebuchet.reference import train, weights_sha256
+from tests.systems.trebuchet.reference import train
 
 WARM_UP = 100  # first steps of a round that are not timed
 COMPONENTS = ("controlmodel", "simulator", "trainer")
@@ -61,9 +62,8 @@ def through_rooms(client: redis.Redis, url: str, steps: int, window: int) -> tup
             for _, entries in found or ():
                 times += [int(entry.split(b"-")[0]) for entry, _ in entries]
                 after = entries[-1][0]
-    weights: Any = client.hget(names.model("controlmodel"), "weights")
     seconds = (times[-1] - times[WARM_UP]) / 1000 / (steps - 1 - WARM_UP)
-    return seconds, weights_sha256(weights)
+    return seconds, models.sha256(client, names, "controlmodel")
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,8 @@ def _replace(
 def _read(name: str) -> bytes:
     try:
         with Path(name).open("rb") as file:
-            return file.read(MAX_FILE_BYTES + 1)
+            size = os.fstat(file.fileno()).st_size
+            return file.read(min(size, MAX_FILE_BYTES) + 1)
     except OSError as error:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 

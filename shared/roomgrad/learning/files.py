@@ -17,6 +17,7 @@ from roomgrad.learning.tensors import DTYPES, bytes_of
 
 METADATA = "roomgrad"  # the name under which a file holds JSON
 PREFIX = "optimizer/"  # of the names of an optimizer's tensors
+OLDER_STEPS = "older_steps"  # in the JSON: the steps of an older release
 
 _BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
 
@@ -71,6 +72,8 @@ def read(stored: bytes | bytearray | memoryview) -> tuple[dict[str, Tensor], dic
     buffer = stored if isinstance(stored, bytearray) else bytearray(stored)  # torch wants to write
     data = 8 + int.from_bytes(buffer[:8], "little")
     entries = orjson.loads(buffer[8:data])
+    if not isinstance(entries, dict):
+        raise ValueError("the header is no JSON object")
     metadata = entries.pop("__metadata__", None) or {}
     return (
         {name: _tensor(buffer, data, entry) for name, entry in entries.items()},
@@ -89,8 +92,11 @@ def _tensor(buffer: bytearray, data: int, entry: Mapping[str, Any]) -> Tensor:
     return raw.view(dtype).reshape(shape)
 
 
-def merged(weights: bytes, optimizer: bytes) -> memoryview:
-    """Return the state of two files of an older release: weights, and the optimizer's tensors."""
+def merged(weights: bytes, optimizer: bytes, steps: int) -> memoryview:
+    """Return the state of two files of an older release: weights, and the optimizer's tensors.
+
+    steps: how many steps the model has taken; the older release stored no scheduler.
+    """
     state = read(optimizer)[0] if optimizer else {}
     renamed = {PREFIX + "/".join(name.rsplit(".", 1)): each for name, each in state.items()}
-    return TensorFile().write(read(weights)[0] | renamed, {})
+    return TensorFile().write(read(weights)[0] | renamed, {OLDER_STEPS: steps})

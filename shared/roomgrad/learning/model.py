@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from roomgrad.errors import MessageError, ModelError, SchemaError
-from roomgrad.learning.files import PREFIX, TensorFile, read
+from roomgrad.learning.files import OLDER_STEPS, PREFIX, TensorFile, read
 from roomgrad.learning.graphs import Graph, Graphs
 from roomgrad.learning.optimizers import Updater
 from roomgrad.learning.tensors import bytes_of, drawing, tensor_of, to_array, to_tensor
@@ -131,9 +131,13 @@ class TorchModel:
         """Continue from such a copy. Raises ModelError if it is of another network."""
         tensors, about = read(content)
         self._keep_graphs()
-        self._weights.load({n: t for n, t in tensors.items() if not _is_state(n)})
+        weights = {n: t for n, t in tensors.items() if not _is_state(n)}
+        if OLDER_STEPS in about:  # an older release stored no buffers
+            weights = self._weights.buffers() | weights
+        self._weights.load(weights)
         if self._updater is not None:
             self._updater.load(tensors, about.get("optimizer", {}))
+            self._updater.skip(about.get(OLDER_STEPS, 0))
         self._count = about.get("count", 0)
         self._accumulated = {
             name.removeprefix(ACCUMULATED): tensor.to(self._device, copy=True)

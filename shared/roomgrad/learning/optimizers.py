@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -93,6 +94,14 @@ class Updater:
         self._optimizer.zero_grad()
         if self._scheduler is not None:
             self._scheduler.step()
+
+    def skip(self, updates: int) -> None:
+        """Let the scheduler count updates that were made without it."""
+        if self._scheduler is not None:
+            with warnings.catch_warnings():  # that the optimizer has made none
+                warnings.simplefilter("ignore")
+                for _ in range(updates):
+                    self._scheduler.step()
 
     @contextlib.contextmanager
     def _slower(self, staleness: int) -> Iterator[None]:

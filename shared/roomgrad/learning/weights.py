@@ -61,8 +61,11 @@ class Weights:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all parameters, and the buffers that `state_dict` has, by name."""
-        buffers = {name: self._buffer(name) for name in self._buffers if name in self._persistent}
-        return {n: p.detach() for n, p in self.parameters.items()} | buffers
+        return {n: p.detach() for n, p in self.parameters.items()} | self.buffers()
+
+    def buffers(self) -> dict[str, Tensor]:
+        """Return the buffers that `state_dict` has, by name."""
+        return {name: self._buffer(name) for name in self._buffers if name in self._persistent}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values into the parameters and buffers. Raises ModelError for other tensors.

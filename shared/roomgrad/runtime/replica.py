@@ -102,7 +102,8 @@ class Replica:
             if failover is not None:
                 failover.stop()
             housekeeping.stop()
-            self._connections.close()
+            for connection in self._opened:
+                connection.close()
             self._observers.close()
         log.info("stopped", component=self.identity.component.name)
         return 0

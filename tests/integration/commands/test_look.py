@@ -15,7 +15,6 @@ from safetensors.numpy import load, save
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
 from roomgrad.inspect import weights
-from roomgrad.models import ModelState
 from tests.integration.commands.command_line import COMMAND, call, environ, found, refused, shown
 from tests.integration.conftest import EchoRun
 from tests.integration.dead.dead_letters import make_dead_letter
@@ -171,11 +170,11 @@ def test_a_record_that_cannot_be_read_is_shown_as_it_is(echo: EchoRun) -> None:
 class Stored(Scale):
     """The same model, kept as a safetensors file as torch's are."""
 
-    def initial(self) -> tuple[bytes, bytes]:
-        return save({"weight": np.array([1.0], dtype="<f4")}), b"0"
+    def dump(self) -> memoryview:
+        return memoryview(save({"weight": np.array([self.weight], dtype="<f4")}))
 
-    def load(self, state: ModelState) -> None:
-        self.weight = float(load(state.weights)["weight"][0])
+    def load(self, content: bytes | bytearray | memoryview) -> None:
+        self.weight = float(load(bytes(content))["weight"][0])
 
 
 def learner() -> Component:
@@ -191,9 +190,9 @@ def test_a_model_is_exported_and_imported(echo: EchoRun, tmp_path: Path) -> None
     replica = echo.start(learner())
     file = tmp_path / "weights.safetensors"
     before = found(echo, "model", "echo", "--export", str(file))
-    stored = echo.client.hget(echo.names.model("echo"), "weights")
-    assert file.read_bytes() == stored
+    stored = file.read_bytes()
     (tensor,) = weights.read(stored)
+    assert np.frombuffer(tensor.data, "<f4").tolist() == [1.0]
     assert before["parameters"][0]["name"] == tensor.name
     assert "exists" in refused(echo, "model", "echo", "--export", str(file))
     shown(echo, "model", "echo", "--export", str(file), "--force")
@@ -212,10 +211,11 @@ def test_weights_that_do_not_fit_are_refused(echo: EchoRun, tmp_path: Path) -> N
     file = tmp_path / "weights.safetensors"
     file.write_bytes(b"no weights")
     assert "not a safetensors file" in refused(echo, "model", "echo", "--import", str(file))
-    stored = echo.client.hget(echo.names.model("echo"), "weights")
+    before = found(echo, "model", "echo", "--export", str(file), "--force")
+    stored = file.read_bytes()
     file.write_bytes(stored[:-4] + b"\x00\x00\xc0\x7f")
     assert "expected finite numbers" in refused(echo, "model", "echo", "--import", str(file))
-    assert echo.client.hget(echo.names.model("echo"), "weights") == stored
+    assert found(echo, "model", "echo") == before
     gone = str(tmp_path / "none")
     assert "cannot be read" in refused(echo, "model", "echo", "--import", gone)
     echo.start(listener(hear))

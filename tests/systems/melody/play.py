@@ -18,6 +18,7 @@ import pytest
 import redis
 
 from roomgrad.codec import unpack
+from roomgrad.inspect import models, weights
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.messages import Message
@@ -41,7 +42,6 @@ from roomgrad_melody.contract import (
 )
 from roomgrad_melody.genome import canonical, from_text, random_genomes
 from roomgrad_melody.rater.rater import rating
-from roomgrad_trebuchet.ledger import hash_parameters
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -212,13 +212,12 @@ class Run:
         return bool(now) and now["generation"] == last == now["allowed"] and len(now["fitness"]) > 0
 
     def result(self) -> Result:
-        model = self.client.hgetall(self.names.model(EVALNET))
+        model = models.stored(self.client, self.names, EVALNET)
         now = self.record("population", "now")
         population = str(now["generation"]).encode() + now["genomes"].tobytes()
         return Result(
-            hash_parameters(model[b"weights"]),
-            hash_parameters(model[b"optimizer"]),
-            int(model[b"step"]),
+            *hashes(model.content),
+            model.snapshot.step + model.behind,
             sha256(population + now["fitness"].tobytes()),
             sha256(repr(sorted(self.ratings().items())).encode()),
         )
@@ -241,6 +240,16 @@ class Run:
 def is_idle(learning: Record) -> bool:
     """Whether the learner neither trains, nor waits for scores, nor is about to train."""
     return not (learning["chain"] or learning["scoring"] or learning["dirty"])
+
+
+def hashes(state: bytes | bytearray) -> tuple[str, str]:
+    """Return the SHA-256 of a model's weights, and that of its optimizer's state."""
+    tensors = weights.read(state)
+    of_training = [each for each in tensors if weights.is_training_state(each.name)]
+    return (
+        weights.sha256([each for each in tensors if each not in of_training]),
+        weights.sha256(of_training),
+    )
 
 
 def sha256(data: bytes) -> str:

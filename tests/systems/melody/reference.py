@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.models import ForwardPass, ModelState
+from roomgrad.models import ForwardPass
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
 from roomgrad_melody.evalnet.handlers import make_model
 from roomgrad_melody.evalnet.model import expected, probabilities
@@ -19,8 +19,7 @@ from roomgrad_melody.learner.pool import Pool
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.learner.strategy import choose
 from roomgrad_melody.learner.training import batch, batches, cross_entropy
-from roomgrad_trebuchet.ledger import hash_parameters
-from tests.systems.melody.play import Flags, Result, sha256, simulated
+from tests.systems.melody.play import Flags, Result, hashes, sha256, simulated
 
 Ratings = dict[str, int]
 
@@ -44,9 +43,11 @@ class Network:
     def __init__(self, settings: EvalnetSettings, learner: LearnerSettings) -> None:
         self._model = make_model(settings)
         self._learner = learner
-        self.weights, self.optimizer = self._model.initial()
-        self._model.load(ModelState("0", 0, self.weights, self.optimizer))
         self.chains: list[list[float]] = []
+
+    @property
+    def state(self) -> bytes:
+        return bytes(self._model.dump())
 
     def train(self, labels: Ratings) -> None:
         """A training run on all labels, if there are any."""
@@ -63,7 +64,8 @@ class Network:
             loss, gradient = cross_entropy(self._model.forward(made, "key")["DATA"], targets)
             upstream = {"DATA": gradient}
             of_parameters, _ = self._model.backward("key", made, upstream, lambda: None)
-            self.weights, self.optimizer = self._model.step(of_parameters, made, False, 0)
+            update = self._model.prepare(of_parameters, made, moved_on=False, staleness=0)
+            self._model.apply(update)
             losses.append(loss)
         self.chains.append(losses)
 
@@ -159,8 +161,7 @@ def play(flags: Flags, labels: Ratings) -> Played:
             questions.score(network)
     population = str(evolution.generations).encode() + packed(genomes).tobytes()
     result = Result(
-        hash_parameters(network.weights),
-        hash_parameters(network.optimizer),
+        *hashes(network.state),
         sum(map(len, network.chains)),
         sha256(population + fitness.tobytes()),
         sha256(repr(sorted(questions.labels.items())).encode()),

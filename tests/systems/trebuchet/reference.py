@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from safetensors import deserialize
-
-from roomgrad.models import ForwardPass, ModelState
+from roomgrad.inspect import weights
+from roomgrad.models import ForwardPass
 from roomgrad_trebuchet.controlmodel.handlers import make_model
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 from roomgrad_trebuchet.simulator import head, physics
@@ -18,9 +16,9 @@ from roomgrad_trebuchet.trainer.batches import batch, squared_error
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training left: weights as safetensors bytes; per step the mean miss and its end."""
+    """What a training left: the model's state; per step the mean miss and its end."""
 
-    weights: bytes
+    state: bytes
     misses: list[float]
     ended: list[float]
 
@@ -30,15 +28,13 @@ class Trained:
 
     @property
     def sha256(self) -> str:
-        return weights_sha256(self.weights)
+        return weights_sha256(self.state)
 
 
-def weights_sha256(weights: bytes) -> str:
+def weights_sha256(state: bytes) -> str:
     """SHA-256 of the parameter bytes in name order, as `roomgrad run --json` reports it."""
-    digest = hashlib.sha256()
-    for _, tensor in sorted(deserialize(weights)):
-        digest.update(bytes(tensor["data"]))
-    return digest.hexdigest()
+    found = [each for each in weights.read(state) if not weights.is_training_state(each.name)]
+    return weights.sha256(found)
 
 
 def train(
@@ -55,8 +51,6 @@ def train(
     """
     settings = ControlModelSettings(train_steps=steps, seed=seed, preset=preset, threads=1)
     model = make_model(settings)
-    weights, optimizer = model.initial()
-    model.load(ModelState("0", 0, weights, optimizer))
     weight_head = "plus200" if preset == "original" else "smooth"
     misses, ended = [], []
     for number in range(steps):
@@ -75,8 +69,8 @@ def train(
         lap("product")
         of_parameters, _ = model.backward("key", made, {"DATA": upstream}, lambda: None)
         lap("backward")
-        weights, _ = model.step(of_parameters, made, False, 0)
+        model.apply(model.prepare(of_parameters, made, moved_on=False, staleness=0))
         lap("step")
         misses.append(miss)
         ended.append(time.perf_counter())
-    return Trained(weights, misses, ended)
+    return Trained(bytes(model.dump()), misses, ended)

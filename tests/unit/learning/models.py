@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from roomgrad.learning import TorchModel
+from roomgrad.learning.files import read
 from roomgrad.learning.model import Gradient
-from roomgrad.models import Arrays, ForwardPass, ModelState
+from roomgrad.models import Arrays, ForwardPass
 
 DATA = np.random.default_rng(0).standard_normal((5, 2)).astype("<f4")
 UPSTREAM = {"DATA": np.random.default_rng(1).standard_normal((5, 1)).astype("<f4")}
@@ -30,12 +31,11 @@ def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     return torch.optim.Adam(parameters, lr=0.01)
 
 
-def loaded(model: TorchModel, version: str = "v", **parts: bytes) -> ModelState:
-    """Load a state into a model: its initial one, or the given bytes."""
-    weights, optimizer = model.initial()
-    state = ModelState(version, 0, **{"weights": weights, "optimizer": optimizer, **parts})
-    model.load(state)
-    return state
+def loaded(model: TorchModel, content: bytes = b"") -> bytes:
+    """Load a state into a model: its initial one, or the given one. Return it."""
+    content = content or bytes(model.dump())
+    model.load(content)
+    return content
 
 
 def gradient(model: TorchModel, made: ForwardPass = NOW, upstream: Arrays = UPSTREAM) -> Gradient:
@@ -43,26 +43,38 @@ def gradient(model: TorchModel, made: ForwardPass = NOW, upstream: Arrays = UPST
     return model.backward("no graph", made, upstream, lambda: None)[0]
 
 
-def learn(model: TorchModel, count: int = 1, made: ForwardPass = NOW) -> tuple[bytes, bytes]:
-    """Learn so many times from the same batch; return weights and optimizer state."""
-    stored = model.initial()
+def step(
+    model: TorchModel, gradient: Gradient, made: ForwardPass = NOW, *, staleness: int = 0
+) -> bytes:
+    """Learn from a gradient, of a model that has moved on if it is stale; return the state."""
+    moved_on = staleness > 0
+    model.apply(model.prepare(gradient, made, moved_on=moved_on, staleness=staleness))
+    return bytes(model.dump())
+
+
+def learn(model: TorchModel, count: int = 1) -> bytes:
+    """Learn so many times from the same batch; return the state."""
     for _ in range(count):
-        stored = model.step(gradient(model, made), made, False, 0)
-    return stored
+        step(model, gradient(model))
+    return bytes(model.dump())
 
 
-def continued(make: Callable[[], TorchModel], first: int, then: int) -> tuple[bytes, bytes]:
+def continued(make: Callable[[], TorchModel], first: int, then: int) -> bytes:
     """Learn in one model, and then in another that gets its stored state."""
-    weights, optimizer = learn(loaded_model(make), first)
+    content = learn(make(), first)
     other = make()
-    loaded(other, weights=weights, optimizer=optimizer)
+    other.load(content)
     return learn(other, then)
 
 
-def loaded_model(make: Callable[[], TorchModel]) -> TorchModel:
-    model = make()
-    loaded(model)
-    return model
+def tensors(content: bytes) -> dict[str, Tensor]:
+    """Return the tensors of a state."""
+    return read(content)[0]
+
+
+def weights_of(content: bytes) -> dict[str, Tensor]:
+    """Return what a state holds of the network."""
+    return {n: t for n, t in tensors(content).items() if "/" not in n}
 
 
 def bits(products: Any) -> bytes:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load as load_tensors
 from torch import Tensor, nn, optim
 from torch.optim import Optimizer
 from torch.optim import lr_scheduler as schedulers
@@ -16,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from roomgrad.errors import ModelError
 from roomgrad.learning import TorchModel
 from roomgrad.learning.files import read
-from tests.unit.learning.models import adam, continued, dense, learn, loaded, loaded_model
+from tests.unit.learning.models import adam, continued, dense, learn, tensors
 
 MakeOptimizer = Callable[[list[nn.Parameter]], Optimizer]
 MakeScheduler = Callable[[Optimizer], LRScheduler]
@@ -75,7 +74,7 @@ def test_the_state_of_an_optimizer_goes_on_in_another_process(name: str) -> None
     def make() -> TorchModel:
         return TorchModel(dense(), OPTIMIZERS[name])
 
-    assert continued(make, 3, 2) == learn(loaded_model(make), 5)
+    assert continued(make, 3, 2) == learn(make(), 5)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -93,7 +92,7 @@ def test_updates_are_those_of_one_process(name: str) -> None:
     assert model._updater is not None
     for _ in range(3):
         model._updater.update([each.clone() for each in gradients])
-    found = load_tensors(model.initial()[0])
+    found = model.weights()
     for key, parameter in network.named_parameters():
         assert torch.equal(found[key], parameter), key
 
@@ -104,7 +103,7 @@ def test_a_scheduler_goes_on_in_another_process(name: str) -> None:
         sgd = OPTIMIZERS["momentum"]
         return TorchModel(dense(), sgd, scheduler=SCHEDULERS[name])
 
-    assert continued(make, 3, 4) == learn(loaded_model(make), 7)
+    assert continued(make, 3, 4) == learn(make(), 7)
 
 
 def test_a_scheduler_changes_rates_after_each_update() -> None:
@@ -118,7 +117,6 @@ def test_a_scheduler_changes_rates_after_each_update() -> None:
         return found
 
     model = TorchModel(dense(), adam, scheduler=halves)
-    loaded(model)
     updater = model._updater
     assert updater is not None
     own = optim.SGD([torch.zeros(1)], lr=0.01)
@@ -135,8 +133,8 @@ def test_state_in_groups_is_stored_and_the_trial_step_is_not_counted() -> None:
     def make() -> TorchModel:
         return TorchModel(dense(), lambda parameters: Counting(parameters, lr=1.0))
 
-    assert continued(make, 2, 2) == learn(loaded_model(make), 4)
-    [group] = read(learn(loaded_model(make), 3)[1])[1]["optimizer"]["groups"]
+    assert continued(make, 2, 2) == learn(make(), 4)
+    [group] = read(learn(make(), 3))[1]["optimizer"]["groups"]
     assert group["k"] == 3
 
 
@@ -145,8 +143,7 @@ def test_groups_may_be_taken_from_the_network() -> None:
     network = dense()
     last = network[2]
     model = TorchModel(network, lambda _: optim.SGD([{"params": last.parameters(), "lr": 0.1}]))
-    before = load_tensors(loaded(model).weights)
-    after = load_tensors(learn(model)[0])
+    before, after = model.weights(), tensors(learn(model))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"2.weight", "2.bias"}
 
@@ -165,7 +162,7 @@ def test_parameters_of_no_dimension_have_a_state() -> None:
     def make() -> TorchModel:
         return TorchModel(Scale(), adam)
 
-    assert continued(make, 2, 1) == learn(loaded_model(make), 3)
+    assert continued(make, 2, 1) == learn(make(), 3)
 
 
 class Odd(optim.SGD):
@@ -224,8 +221,7 @@ def test_optimizers_and_schedulers_that_rooms_cannot_drive_are_refused() -> None
 )
 def test_the_state_of_another_optimizer_is_refused(stored: str, here: str, text: str) -> None:
     """A sentence before the first step, in place of a KeyError in each."""
-    first = TorchModel(dense(), OPTIMIZERS[stored])
-    loaded(first)
-    weights, optimizer = learn(first)
+    content = learn(TorchModel(dense(), OPTIMIZERS[stored]))
+    other = TorchModel(dense(), OPTIMIZERS[here])
     with pytest.raises(ModelError, match=text):
-        loaded(TorchModel(dense(), OPTIMIZERS[here]), weights=weights, optimizer=optimizer)
+        other.load(content)

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from roomgrad.codec import pack, unpack
 from roomgrad.errors import MessageError, ModelError, SchemaError
 from roomgrad.learning import TorchModel
-from roomgrad.learning.files import TensorFile
-from roomgrad.learning.model import GRAPHS_KEPT, Gradient
+from roomgrad.learning.files import merged, read
+from roomgrad.learning.model import Gradient
 from roomgrad.learning.tensors import to_array
-from roomgrad.models import ForwardPass, ModelState
+from roomgrad.models import ForwardPass
 from tests.unit.learning.models import (
     DATA,
     NOW,
@@ -27,10 +28,10 @@ from tests.unit.learning.models import (
     gradient,
     learn,
     loaded,
-    loaded_model,
+    step,
+    tensors,
+    weights_of,
 )
-
-WEIGHTS = ((8, 2), (8,), (1, 8), (1,))
 
 
 def make(seed: int = 0) -> TorchModel:
@@ -40,61 +41,59 @@ def make(seed: int = 0) -> TorchModel:
     return TorchModel(dense(seed), adam, scheduler=falling)
 
 
-def at(weights: bytes, made: ForwardPass = NOW) -> bytes:
+def at(weights: dict[str, Tensor], made: ForwardPass = NOW) -> bytes:
     """Return the gradients that a model of other weights computes at these."""
     other = make(7)
     return bits(other.backward("no graph", made, UPSTREAM, lambda: weights))
 
 
-def not_called() -> bytes | None:
+def not_called() -> Any:
     raise AssertionError("a graph is kept, so weights are not needed")
 
 
 def test_a_recomputed_gradient_is_the_kept_graphs_bit_for_bit() -> None:
     """So that it does not matter which replica gets the gradient."""
     model = make()
-    made = loaded(model)
     model.forward(NOW, "key")
-    assert bits(model.backward("key", NOW, UPSTREAM, not_called)) == at(made.weights)
+    assert bits(model.backward("key", NOW, UPSTREAM, not_called)) == at(model.weights())
 
 
 def test_a_graph_stays_what_it_was_when_the_weights_move_on() -> None:
     """The gradient of an older forward is at the weights that made it."""
     model = make()
-    made = loaded(model)
+    before = model.weights()
     model.forward(NOW, "old")
     model.forward(NOW, "now")
     of_parameters, _ = model.backward("now", NOW, UPSTREAM, not_called)
-    model.step(of_parameters, NOW, False, 0)
+    step(model, of_parameters)
     old = model.backward("old", NOW, UPSTREAM, not_called)
-    assert bits(old) == at(made.weights)
-    assert bits(old) != at(model.initial()[0])
+    assert bits(old) == at(before)
+    assert bits(old) != at(model.weights())
 
 
 def test_a_step_goes_on_from_what_was_stored() -> None:
     """Two steps of one model are two steps of two models, one after the other."""
-    assert continued(make, 1, 1) == learn(loaded_model(make), 2)
+    assert continued(make, 1, 1) == learn(make(), 2)
 
 
 def test_a_graph_of_other_weights_is_not_used() -> None:
     """A version that was rolled back may come again under another token."""
     model = make()
-    loaded(model)
     model.forward(NOW, "key")
     other = ForwardPass(NOW.inputs, NOW.seed, "another")
-    weights = make(7).initial()[0]
+    weights = make(7).weights()
     assert bits(model.backward("key", other, UPSTREAM, lambda: weights)) == at(weights)
 
 
-def test_only_so_many_graphs_wait() -> None:
-    """The oldest go first; their gradients are computed again."""
+def test_graphs_that_wait_have_a_limit_in_bytes() -> None:
+    """The oldest go first; their gradients are computed again. The newest always stays."""
     model = make()
-    loaded(model)
-    for number in range(GRAPHS_KEPT + 1):
+    model.graphs_bytes = 1
+    for number in range(2):
         model.forward(NOW, str(number))
     asked = []
 
-    def weights() -> bytes | None:
+    def weights() -> None:
         asked.append(True)
 
     model.backward("1", NOW, UPSTREAM, weights)
@@ -114,7 +113,7 @@ def test_a_forward_without_a_key_is_an_evaluation() -> None:
     one = model.forward(ForwardPass({"DATA": DATA[:1]}, 1, "v"), None)["DATA"]
     np.testing.assert_allclose(one, answers[0][:1], rtol=1e-6)
     assert torch.equal(torch.get_rng_state(), state)
-    assert model.initial() == (before.weights, before.optimizer)
+    assert bytes(model.dump()) == before
 
 
 def test_dropout_is_a_function_of_the_seed() -> None:
@@ -127,28 +126,27 @@ def test_dropout_is_a_function_of_the_seed() -> None:
 
     torch.manual_seed(0)
     model = dropping()
-    state = loaded(model)
+    weights = model.weights()
     found = model.forward(NOW, "key")["DATA"]
     kept = bits(model.backward("key", NOW, UPSTREAM, not_called))
     other = dropping()
-    assert kept == bits(other.backward("key", NOW, UPSTREAM, lambda: state.weights))
+    assert kept == bits(other.backward("key", NOW, UPSTREAM, lambda: weights))
     changed = ForwardPass(NOW.inputs, NOW.seed + 1, "v")
-    assert kept != bits(other.backward("key", changed, UPSTREAM, lambda: state.weights))
+    assert kept != bits(other.backward("key", changed, UPSTREAM, lambda: weights))
     model.network.train()
     torch.manual_seed(NOW.seed)
     np.testing.assert_array_equal(found, model.network(torch.tensor(DATA)).detach().numpy())
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(value: float) -> None:
-    """It is refused before anything changes; the error names the parameter."""
+    """It is refused before anything changes; the error names the parameters."""
     model = make()
     before = loaded(model)
-    parts: list[Tensor | None] = [torch.ones(shape) for shape in WEIGHTS]
-    parts[2] = torch.full(WEIGHTS[2], value)
-    with pytest.raises(MessageError, match=r"norm (nan|inf), of 2\.weight: not learned"):
-        model.step(Gradient(parts, {}), NOW, False, 0)
-    assert model.initial() == (before.weights, before.optimizer)
+    upstream = {"DATA": np.full_like(UPSTREAM["DATA"], value)}
+    with pytest.raises(MessageError, match=r"norm (nan|inf), of (0\.|2\.bias).*: not learned"):
+        gradient(model, NOW, upstream)
+    assert bytes(model.dump()) == before
 
 
 def test_a_stale_gradient_counts_less() -> None:
@@ -159,9 +157,9 @@ def test_a_stale_gradient_counts_less() -> None:
         network = nn.Linear(2, 1)
         model = TorchModel(network, lambda _: torch.optim.SGD(groups(network), lr=0.5))
         for each in staleness:
-            before = load_tensors(model.initial()[0])
-            ones = Gradient([torch.ones(1, 2), torch.ones(1)], {})
-            after = load_tensors(model.step(ones, NOW, True, each)[0])
+            before = model.weights()
+            ones = Gradient([torch.ones(1, 2), torch.ones(1)], torch.tensor(3**0.5), {})
+            after = tensors(step(model, ones, staleness=each))
         return [float((before[n] - after[n]).abs().max()) for n in ("weight", "bias")]
 
     assert moved(0) == pytest.approx([0.5, 0.1])
@@ -180,27 +178,25 @@ def test_the_weights_change_with_each_kth_gradient_by_their_mean() -> None:
         return TorchModel(dense(), adam, accumulate=3, max_grad_norm=0.01)
 
     model = summing()
-    loaded(model)
-    before = model.initial()[0]
-    assert learn(model, 2)[0] == before
-    weights, optimizer = learn(model, 1)
-    assert weights != before
-    assert continued(summing, 2, 1) == (weights, optimizer)
-    at_once = TorchModel(dense(), adam, max_grad_norm=0.01)
-    loaded(at_once)
-    one = load_tensors(learn(at_once)[0])
-    for name, each in load_tensors(weights).items():
+    before = model.weights()
+    kept = weights_of(learn(model, 2))
+    assert all(torch.equal(before[name], kept[name]) for name in before)
+    content = learn(model, 1)
+    assert continued(summing, 2, 1) == content
+    one = tensors(learn(TorchModel(dense(), adam, max_grad_norm=0.01)))
+    for name, each in weights_of(content).items():
+        assert not torch.equal(each, before[name])
         torch.testing.assert_close(each, one[name])
 
 
 def test_fewer_gradients_to_add_up_count_at_once() -> None:
     """A run whose component was changed to `accumulate=2` when the sum had three gradients."""
-    first = TorchModel(dense(), adam, accumulate=4)
-    loaded(first)
-    weights, optimizer = learn(first, 3)
+    content = learn(TorchModel(dense(), adam, accumulate=4), 3)
     other = TorchModel(dense(), adam, accumulate=2)
-    loaded(other, weights=weights, optimizer=optimizer)
-    assert learn(other)[0] != weights
+    other.load(content)
+    before, after = tensors(content), tensors(learn(other))
+    assert not torch.equal(before["0.weight"], after["0.weight"])
+    assert not any(name.startswith("accumulated/") for name in after)
 
 
 def test_statistics_change_with_the_step_of_their_batch() -> None:
@@ -211,12 +207,12 @@ def test_statistics_change_with_the_step_of_their_batch() -> None:
     model.forward(NOW, "key")
     first = gradient(model)
     mean = "0.running_mean"
-    assert torch.equal(load_tensors(model.initial()[0])[mean], torch.zeros(2))
-    weights, _ = model.step(first, NOW, False, 0)
-    torch.testing.assert_close(load_tensors(weights)[mean], torch.tensor(DATA.mean(0) * 0.1))
-    weights, _ = model.step(first, NOW, True, 1)
-    torch.testing.assert_close(load_tensors(weights)[mean], torch.tensor(DATA.mean(0) * 0.19))
-    assert int(load_tensors(weights)["0.num_batches_tracked"]) == 2
+    assert torch.equal(model.weights()[mean], torch.zeros(2))
+    found = tensors(step(model, first))
+    torch.testing.assert_close(found[mean], torch.tensor(DATA.mean(0) * 0.1))
+    found = tensors(step(model, first, staleness=1))
+    torch.testing.assert_close(found[mean], torch.tensor(DATA.mean(0) * 0.19))
+    assert int(found["0.num_batches_tracked"]) == 2
 
 
 class Named(nn.Module):
@@ -238,8 +234,7 @@ ONES = np.ones((2, 2), "<f4")
 def test_integer_inputs_have_no_gradient_and_missing_upstream_is_zero() -> None:
     """Of three outputs only one is answered: the others count as zero."""
     model = TorchModel(Named(), adam)
-    loaded(model)
-    table = load_tensors(model.initial()[0])["table.weight"].numpy()
+    table = model.weights()["table.weight"].numpy()
     outputs = model.forward(NAMED, "key")
     assert list(outputs) == ["VALUES", "ALSO", "BEST"]
     of_parameters, of_inputs = model.backward("key", NAMED, {"VALUES": ONES}, not_called)
@@ -265,11 +260,11 @@ def test_outputs_that_need_no_gradient_teach_nothing() -> None:
     network = Named()
     network.table.requires_grad_(requires_grad=False)
     model = TorchModel(network, adam)
-    before = loaded(model)
+    before = model.weights()["table.weight"]
     upstream = {"BEST": np.zeros(2, "<i8")}
     of_parameters, of_inputs = model.backward("no graph", NAMED, upstream, lambda: None)
     assert of_inputs["SCALE"].tolist() == [[0], [0]]
-    assert model.step(of_parameters, NAMED, False, 0)[0] == before.weights
+    assert torch.equal(tensors(step(model, of_parameters, NAMED))["table.weight"], before)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +321,7 @@ def test_a_network_may_change_its_inputs_in_place() -> None:
 
     model = TorchModel(Scaled(2, 1), adam)
     loaded(model)
-    weight = load_tensors(model.initial()[0])["weight"].numpy()
+    weight = model.weights()["weight"].numpy()
     _, of_inputs = model.backward("no graph", NOW, UPSTREAM, lambda: None)
     np.testing.assert_allclose(of_inputs["DATA"], 2 * UPSTREAM["DATA"] @ weight, rtol=1e-6)
     np.testing.assert_array_equal(NOW.inputs["DATA"], DATA)
@@ -345,11 +340,11 @@ def test_half_precision_is_learned_and_stored_as_it_is() -> None:
     assert outputs.dtype.name == "bfloat16"
     of_parameters, of_inputs = model.backward("key", made, {"DATA": outputs}, not_called)
     assert of_inputs["DATA"].dtype.name == "bfloat16"
-    weights, optimizer = model.step(of_parameters, made, False, 0)
-    assert {each.dtype for each in load_tensors(weights).values()} == {torch.bfloat16}
+    content = step(model, of_parameters, made)
+    assert {each.dtype for each in weights_of(content).values()} == {torch.bfloat16}
     other = half()
-    loaded(other, weights=weights, optimizer=optimizer)
-    assert other.initial() == (weights, optimizer)
+    other.load(content)
+    assert bytes(other.dump()) == content
 
 
 def test_lazy_modules_get_their_shapes_from_an_example() -> None:
@@ -357,7 +352,7 @@ def test_lazy_modules_get_their_shapes_from_an_example() -> None:
         return nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 1))
 
     model = TorchModel(lazy(), adam, example=DATA)
-    assert load_tensors(model.initial()[0])["0.weight"].shape == (3, 2)
+    assert model.weights()["0.weight"].shape == (3, 2)
     with pytest.raises(ModelError, match=r"0\.weight has no shape .* give TorchModel an example="):
         TorchModel(lazy(), adam)
 
@@ -374,19 +369,59 @@ def test_accumulating_no_gradients_is_refused() -> None:
 
 
 def test_the_state_of_an_older_release_is_read() -> None:
-    """Its weights have no buffers, and its optimizer's tensors are called NAME.KEY."""
-    model = TorchModel(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)), adam)
-    loaded(model)
-    weights, optimizer = (load_tensors(each) for each in learn(model))
-    older = {n: each for n, each in weights.items() if "running" not in n and "num" not in n}
-    state = {n.removeprefix("optimizer/").replace("/", "."): each for n, each in optimizer.items()}
-    assert "1.weight.exp_avg" in state
-    other = TorchModel(nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1)), adam)
-    stored = TensorFile().bytes_of(older)
-    other.load(ModelState("w", 1, stored, TensorFile().bytes_of(state)))
-    found = [load_tensors(each) for each in other.initial()]
-    for name, each in older.items():
-        assert torch.equal(found[0][name], each)
-    for name, each in optimizer.items():
-        assert torch.equal(found[1][name], each)
-    other.backward("no graph", NOW, UPSTREAM, lambda: stored)  # of a forward before the change
+    """It has no buffers and no scheduler, and its optimizer's tensors are called NAME.KEY."""
+
+    def falling(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (step + 1))
+
+    def make() -> TorchModel:
+        return TorchModel(nn.Sequential(nn.BatchNorm1d(2), dense()), adam, scheduler=falling)
+
+    model = make()
+    content = learn(model, 3)
+    weights, state = weights_of(content), {}
+    for name, each in tensors(content).items():
+        if name.startswith("optimizer/"):
+            state[name.removeprefix("optimizer/").replace("/", ".")] = each
+    assert "1.0.weight.exp_avg" in state
+    buffers = {name for name in weights if "running" in name or "num_batches" in name}
+    parameters = {name: each for name, each in weights.items() if name not in buffers}
+    other = make()
+    other.load(merged(save(parameters), save(state), 3))
+    found = tensors(bytes(other.dump()))
+    for name, each in tensors(content).items():
+        expected = make().weights()[name] if name in buffers else each
+        assert torch.equal(found[name], expected), name
+    other.load(content)
+    assert learn(other) == learn(model)
+    again = make()
+    again.load(merged(save(parameters), save(state), 3))
+    assert tensors(learn(again))["1.0.weight"].shape == (8, 2)
+    about = read(bytes(again.dump()))[1]["optimizer"]
+    assert about["groups"][0]["lr"] == pytest.approx(0.01 / 5)
+
+
+def test_an_update_is_repeated_from_its_record() -> None:
+    """To the last bit: parameters that a batch did not use, buffers, and the clipped gradient."""
+
+    class Parts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.unused, self.used = nn.BatchNorm1d(2), nn.Linear(2, 2), dense()
+            self.last = nn.Linear(1, 1).bfloat16()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            found: Tensor = self.used(self.norm(inputs))
+            return self.last(found.bfloat16()).float()
+
+    def make() -> TorchModel:
+        torch.manual_seed(0)
+        return TorchModel(Parts(), adam, max_grad_norm=0.1)
+
+    model, other = make(), make()
+    for _ in range(3):
+        update = model.prepare(gradient(model), NOW, moved_on=False, staleness=2)
+        record = unpack(pack(model.encode(update)))
+        model.apply(update)
+        other.apply(other.decode(record))
+    assert bytes(model.dump()) == bytes(other.dump())

@@ -10,7 +10,7 @@ import torch
 
 from roomgrad import Message, ModelStatus
 from roomgrad.errors import MessageError, SchemaError, StrayMessage
-from roomgrad.models import ForwardPass, ModelState
+from roomgrad.models import ForwardPass
 from roomgrad.testing import Called, call
 from roomgrad_trebuchet.contract import GRADIENT, INPUT, MODEL
 from roomgrad_trebuchet.controlmodel.handlers import component, make_model
@@ -34,9 +34,9 @@ def backward(called: Called, **options: object) -> Called:
     return call(component, message, settings=SETTINGS, **{**keep, **options})  # type: ignore[arg-type]
 
 
-def outputs(data: np.ndarray, weights: bytes) -> np.ndarray:
+def outputs(data: np.ndarray, state: bytes) -> np.ndarray:
     model = make_model(SETTINGS)
-    model.load(ModelState("v", 0, weights, b""))
+    model.load(state)
     return model.forward(ForwardPass({"DATA": data}, 0, "v"), None)["DATA"]
 
 
@@ -67,7 +67,7 @@ def test_a_gradient_is_learned_from_once() -> None:
     assert learned.state is not None
     assert called.state is not None
     assert learned.state.step == 1
-    assert learned.state.weights != called.state.weights
+    assert learned.state.content != called.state.content
     with pytest.raises(StrayMessage):
         backward(called, memory={})
 
@@ -82,7 +82,7 @@ def test_the_input_gradient_is_that_of_the_forwards_weights() -> None:
         up, down = DATA.copy(), DATA.copy()
         up[row, column] += step
         down[row, column] -= step
-        difference = outputs(up, called.state.weights) - outputs(down, called.state.weights)
+        difference = outputs(up, called.state.content) - outputs(down, called.state.content)
         expected = (difference.astype("f8") * UPSTREAM).sum() / (2 * step)
         assert found[row, column] == pytest.approx(expected, rel=5e-3, abs=1e-3)
 
@@ -93,7 +93,7 @@ def test_a_gradient_for_older_weights_is_computed_at_those() -> None:
     assert called.state is not None
     fresh = backward(called)
     assert fresh.state is not None
-    later = backward(called, state=fresh.state, kept={called.state.version: called.state.weights})
+    later = backward(called, state=fresh.state, kept={called.state.version: called.state.content})
     np.testing.assert_array_equal(later.replies[0].array, fresh.replies[0].array)
     assert later.state is not None
     assert later.state.step == 2
@@ -135,10 +135,10 @@ def test_a_gradient_that_is_not_finite_is_not_learned(preset: str) -> None:
 
 def test_the_initial_weights_are_a_function_of_the_seed() -> None:
     """Whichever replica comes first writes the same."""
-    first, again = (make_model(SETTINGS).initial() for _ in range(2))
+    first, again = (bytes(make_model(SETTINGS).dump()) for _ in range(2))
     assert first == again
     other = ControlModelSettings(seed=1)
-    assert make_model(other).initial() != first
+    assert bytes(make_model(other).dump()) != first
 
 
 def test_the_original_preset_is_the_originals_network() -> None:

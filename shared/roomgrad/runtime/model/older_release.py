@@ -6,12 +6,15 @@ from roomgrad.errors import ModelError
 from roomgrad.models import Trainable
 
 
-def load(trainable: Trainable, weights: bytes, optimizer: bytes = b"") -> None:
-    """Continue from such files. Raises ModelError if they are of another network."""
+def load(trainable: Trainable, weights: bytes, optimizer: bytes = b"", steps: int = 0) -> None:
+    """Continue from such files, of a model that has taken so many steps.
+
+    Raises ModelError if they are of another network.
+    """
     from roomgrad.learning.files import merged
 
     try:
-        trainable.load(merged(weights, optimizer))
+        trainable.load(merged(weights, optimizer, steps))
     except ValueError as error:
         raise ModelError(
             f"the model that an older release wrote cannot be read: {error}"

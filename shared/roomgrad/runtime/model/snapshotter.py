@@ -200,5 +200,6 @@ def _copied(follower: Follower) -> Taken:
 
 def _take_over(follower: Follower, version: str, weights: bytes, optimizer: bytes) -> None:
     """Load what an older release wrote, which has no log."""
-    older_release.load(follower.trainable, weights, optimizer)
-    follower.adopt(version, int(version.partition("-")[0]), NO_ENTRY)
+    step = int(version.partition("-")[0])
+    older_release.load(follower.trainable, weights, optimizer, step)
+    follower.adopt(version, step, NO_ENTRY)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomgrad.commit import Commit
+from roomgrad.errors import ModelError, RoomgradError
 from roomgrad.messages import new_id
 from roomgrad.models import ForwardPass, Model, Trainable, staleness
 from roomgrad.names import Names
@@ -58,14 +59,23 @@ class ModelStore:
     def of(
         cls, identity: Identity, call: Call, snapshotter: Snapshotter | None = None
     ) -> ModelStore | None:
-        """Return the store of a replica's model, or None if its component declares no model."""
+        """Return the store of a replica's model, or None if its component declares no model.
+
+        Raises ModelError if the model cannot be made.
+        """
         component, settings = identity.component, identity.settings
         if component.model is None:
             return None
         make = component.model
 
         def made() -> Trainable:
-            trainable = make(settings)
+            try:
+                trainable = make(settings)
+            except RoomgradError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise ModelError(f"its model cannot be made: {reason}") from error
             trainable.graphs_bytes = int(settings.graphs_mib * MIB)
             return trainable
 
