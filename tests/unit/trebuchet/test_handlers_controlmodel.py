@@ -97,7 +97,7 @@ def test_a_gradient_for_older_weights_is_computed_at_those() -> None:
     np.testing.assert_array_equal(later.replies[0].array, fresh.replies[0].array)
     assert later.state is not None
     assert later.state.step == 2
-    with pytest.raises(LookupError, match="are no longer stored"):
+    with pytest.raises(MessageError, match="are no longer stored"):
         backward(called, state=fresh.state)
 
 
