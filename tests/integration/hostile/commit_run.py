@@ -18,6 +18,9 @@ KINDS = {
     "@echo:LOG/ERROR": "stream",
     "dead": "stream",
     "records:log": "stream",
+    "model:echo:steps": "stream",
+    "model:echo:snapshot:new:0": "string",
+    "model:echo:snapshot:old:0": "string",
     "done:echo:input:DATA/FORWARD": "zset",
     "ledger:echo": "zset",
     "later:echo": "zset",
@@ -60,9 +63,10 @@ class CommitRun:
         for name in (REPLIES, "@echo:LOG/ERROR"):
             client.xgroup_create(self.key(name), "echo", "0", mkstream=True)
         client.hset(self.key("memory:echo"), mapping={"known": "old", "goes": "x"})
-        model = {"version": "3-a", "step": 3, "weights": "w3", "optimizer": "o3"}
-        client.hset(self.key("model:echo"), mapping=model)
+        client.hset(self.key("model:echo"), mapping={"version": "3-a", "step": 3})
         client.hset(self.key("model:echo:kept"), mapping={"2-b": "w2", "2-b:open": 1})
+        client.set(self.key("model:echo:snapshot:new:0"), "n", ex=3600)
+        client.set(self.key("model:echo:snapshot:old:0"), "o")
         client.hset(self.key("counters:echo"), mapping={"received": 1, "applied": 3, "distinct": 3})
 
     def commit(self) -> Commit:
@@ -89,7 +93,11 @@ class CommitRun:
         commit.do(b"HINCRBY", key("counters:echo"), b"received", b"1")
         commit.retain(key("model:echo:kept"), "3-a")
         commit.release(key("model:echo:kept"), "2-b")
-        commit.step(key("model:echo"), key("model:echo:kept"), "4-c", 4, b"w4", b"o4")
+        commit.do(b"HSET", key("model:echo"), b"version", b"4-c", b"step", b"4")
+        commit.do(b"XADD", key("model:echo:steps"), b"*", b"version", b"4-c")
+        commit.do(b"XTRIM", key("model:echo:steps"), b"MINID", b"1-0")
+        commit.do(b"PERSIST", key("model:echo:snapshot:new:0"))
+        commit.do(b"UNLINK", key("model:echo:snapshot:old:0"))
         commit.ledger(key("ledger:echo"), key("counters:echo"), "root", 4)
         commit.once(key("sent"), "token", 5.0)
         return commit
@@ -117,8 +125,10 @@ class CommitRun:
         assert client.zcard(key("done:echo:input:DATA/FORWARD")) == 2
         assert [client.xlen(key(name)) for name in STREAMS] == [1] * len(STREAMS)
         assert client.hgetall(key("memory:echo")) == {b"known": b"old", b"new": b"1"}
-        assert client.hgetall(key("model:echo:kept")) == {b"3-a": b"w3", b"3-a:open": b"1"}
-        assert client.hget(key("model:echo"), "version") == b"4-c"
+        assert client.hgetall(key("model:echo:kept")) == {b"3-a:open": b"1"}
+        assert client.hgetall(key("model:echo")) == {b"version": b"4-c", b"step": b"4"}
+        assert client.ttl(key("model:echo:snapshot:new:0")) == -1
+        assert not client.exists(key("model:echo:snapshot:old:0"))
         counters = {b"received": b"2", b"applied": b"4", b"distinct": b"4"}
         assert client.hgetall(key("counters:echo")) == counters
         assert client.zscore(key("ledger:echo"), "root") == 4

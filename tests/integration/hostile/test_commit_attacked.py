@@ -42,10 +42,10 @@ def test_it_does_all_of_it(commit_run: CommitRun) -> None:
 def test_a_key_of_another_type(commit_run: CommitRun, name: str) -> None:
     """Each of them, as a text, and as a set."""
     kept = commit_run.client.dump(commit_run.key(name))
-    for put in (
-        lambda key: commit_run.client.set(key, "somebody's own"),
-        lambda key: commit_run.client.sadd(key, "member"),
-    ):
+    puts = [lambda key: commit_run.client.sadd(key, "member")]
+    if KINDS[name] != "string":
+        puts.append(lambda key: commit_run.client.set(key, "somebody's own"))
+    for put in puts:
         commit_run.client.delete(commit_run.key(name))
         put(commit_run.key(name))
         answer = assert_nothing_happens(commit_run, "refused", "error")
@@ -63,6 +63,7 @@ def only_to_read(name: str) -> list[str]:
 
 
 WRITES = ["xack", "zadd", "xadd", "publish", "hset", "hdel", "hincrby", "zremrangebyrank"]
+WRITES += ["xtrim", "persist", "unlink"]
 READS = ["hget", "hexists", "type", "zscore", "time", "xrange", "xinfo", "exists", "xlen"]
 RULES = {
     **{f"no {command}": ["allkeys", "allchannels", f"-{command}"] for command in WRITES + READS},
@@ -151,6 +152,19 @@ def test_a_counter_that_cannot_be_counted_on(
     commit_run.assert_done()
 
 
+@pytest.mark.parametrize("words", [(b"MAXLEN", b"1"), (b"MINID", b"x"), (b"MINID", b"=", b"1-0")])
+def test_a_log_is_trimmed_by_an_entry_or_not_at_all(
+    commit_run: CommitRun, words: tuple[bytes, ...]
+) -> None:
+    """What XTRIM would not understand is found before the first write."""
+    commit = Commit()
+    commit.pending(commit_run.key(REQUESTS), commit_run.key("done"), "echo", commit_run.entries[0])
+    commit.do(b"XTRIM", commit_run.key("model:echo:steps"), *words)
+    before = commit_run.snapshot()
+    assert commit_run.send(*commit.parts()).startswith("wrong")
+    assert commit_run.snapshot() == before
+
+
 @pytest.mark.parametrize(
     "by", ["1" + "0" * 30, "-1" + "0" * 30, str(2**63), "many", "1.5", "", "007"]
 )
@@ -162,15 +176,6 @@ def test_a_counter_cannot_grow_by_anything(commit_run: CommitRun, by: str) -> No
     before = commit_run.snapshot()
     assert commit_run.send(*commit.parts()).startswith("wrong")
     assert commit_run.snapshot() == before
-
-
-def test_a_model_that_lost_its_weights(commit_run: CommitRun) -> None:
-    """Its version is there, and there is nothing to keep for those who need it."""
-    commit_run.client.hdel(commit_run.key("model:echo"), "weights")
-    assert "no weights" in assert_nothing_happens(commit_run, "refused")
-    commit_run.client.hset(commit_run.key("model:echo"), "weights", "w3")
-    assert commit_run.try_it().startswith("ok")
-    commit_run.assert_done()
 
 
 @pytest.mark.parametrize("how", ["stands", "last but some", "deleted", "deleted, last", "XSETID"])
