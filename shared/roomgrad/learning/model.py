@@ -100,6 +100,7 @@ class TorchModel:
         _move(network, self._device)
         if example is not None:
             self._see(example if isinstance(example, Mapping) else {"DATA": example})
+        network.train()  # all of its modules have one mode from now on, which `_set_mode` relies on
         self._weights = Weights(network)
         trainable = self._weights.trainable
         self._updater = Updater(trainable, optimizer, scheduler) if trainable else None

@@ -63,6 +63,13 @@ def normalized(*, track: bool = True) -> nn.Sequential:
     return nn.Sequential(nn.Linear(INPUTS, WIDTH), norm, nn.Tanh(), nn.Linear(WIDTH, OUTPUTS))
 
 
+def half_evaluating() -> nn.Sequential:
+    """A network that is made in training mode, except for one layer: TRAIN trains that, too."""
+    network = normalized()
+    network[1].eval()
+    return network
+
+
 class Averaged(nn.Module):
     """A network that is evaluated with a moving average of its weights, held in buffers."""
 

@@ -200,6 +200,7 @@ CASES: dict[str, Case] = {
         question_rows=1,
         without={"network": lambda: networks.normalized(track=False), "question_rows": 2},
     ),
+    "a layer made in evaluation mode": Case(networks.half_evaluating, ADAM),
     "average of the weights": Case(
         networks.Averaged, ADAM, without={"network": lambda: networks.Averaged(decay=0.5)}
     ),
