@@ -36,7 +36,7 @@ def store_gone(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
     aside = store.with_name("aside")
     store.rename(aside)
     store.touch()
-    yield "Not a directory"
+    yield "cannot be written by user id"
     store.unlink()
     aside.rename(store)
 

@@ -47,7 +47,7 @@ class Follower:
         self.entry = NO_ENTRY  # of the log, up to which it is up to date
         self.run_token = ""
         self.differs = False  # whether its bits are not those of the run's version
-        self.replayed = 0  # records since the snapshot that was loaded, or since `snapshot_taken`
+        self.replayed = 0  # records since the snapshot that was loaded, or the newest one
         self.replay_s = 0.0  # seconds that repeating those takes
         self.replay_bytes = 0
         self._begun = False  # whether the trainable is no longer as it was made
@@ -68,14 +68,10 @@ class Follower:
         """Take note that the trainable holds this version, of which a snapshot exists."""
         self.version, self.step, self.entry = version, step, entry
         self.differs = False
-        self.snapshot_taken()
-
-    def snapshot_taken(self) -> None:
-        """Begin to count what has to be repeated."""
         self.replayed, self.replay_s, self.replay_bytes = 0, 0.0, 0
 
     def count_from(self, step: int) -> None:
-        """Count what has to be repeated from this step on: another replica took a snapshot."""
+        """Count what has to be repeated from this step on: a snapshot was taken of it."""
         left = max(0, self.step - step)
         if left < self.replayed:
             share = left / self.replayed

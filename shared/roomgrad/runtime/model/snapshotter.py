@@ -161,7 +161,6 @@ class Snapshotter:
         taken = _copied(follower)
         thread = threading.Thread(target=self._run, name="snapshot", args=(taken, began))
         self._thread = thread
-        follower.snapshot_taken()
         thread.start()
         return thread
 
