@@ -1,4 +1,4 @@
-"""Snapshots that cannot be written: training goes on, one line says so, and they come in the end."""
+"""Snapshots that cannot be written: training goes on, one line says so, and they come at last."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_store_that_cannot_be_written(training: Training, without: Any, tmp_pa
 
 
 def test_a_server_whose_memory_is_full(own_training: Training) -> None:
-    """What is open is learned to its end. (Roots that are new wait; the runtime's tests show it.)"""
+    """What is open is learned to its end; roots that are new wait, as with any component."""
     training, count = own_training, 10
     training.settings = dict(OFTEN)
     first = training.spawn()
