@@ -94,8 +94,9 @@ class OldRun:
                      "optimizer": optimizer},
         )  # fmt: skip
         kept = echo.names.kept("echo")
-        echo.client.hset(kept, mapping={f"{self.versions[3]}:open": 1, f"{self.versions[2]}:open": 1,
-                                        self.versions[2]: self.before})  # fmt: skip
+        echo.client.hset(kept, self.versions[2], self.before)
+        for version in self.versions[2:]:
+            echo.client.hset(kept, f"{version}:open", 1)
         echo.client.hset(echo.names.counters("echo"), mapping={"applied": 3, "distinct": 3})
         self._remember("now", 11, self.versions[3])
         self._remember("late", 10, self.versions[2])
