@@ -40,6 +40,7 @@ DASHBOARD = ROOT / "deploy" / "grafana" / "roomgrad.json"
 COMPONENTS = ("trainer", "controlmodel", "simulator")
 NAMES = Names("trebuchet")
 GAUGES = (*collectors.FAMILIES, "roomgrad_loss", "roomgrad_miss_metres")
+OF_MODEL = ("snapshot_age_steps", "snapshot_age_seconds", "log_steps", "log_bytes")
 STEPS = 40
 HELP, TYPE = ["#", "HELP"], ["#", "TYPE"]
 
@@ -119,6 +120,10 @@ def test_metrics_are_what_redis_says(watched: Watched) -> None:
             COMPONENTS, 1.0
         )
     assert found["controlmodel"]["roomgrad_step"][0].value == STEPS
+    of_model = {name: found["controlmodel"][f"roomgrad_{name}"][0].value for name in OF_MODEL}
+    assert 0 <= of_model["snapshot_age_steps"] <= of_model["log_steps"] <= STEPS
+    assert of_model["log_bytes"] > 0
+    assert of_model["snapshot_age_seconds"] >= 0
     with contextlib.closing(connect(watched.url)) as client:
         newest = ledger.losses(client, NAMES)[-1]
     assert found["trainer"]["roomgrad_loss"][0].value == pytest.approx(newest.loss)

@@ -41,6 +41,9 @@ class Heartbeat:
     waits: str = ""
     """What it waits for that an operator has to mend, like room in the server's memory."""
 
+    snapshots: str = ""
+    """Why other replicas cannot use its snapshots, or why it takes none."""
+
     def trouble(self, now: float, handler_timeout_s: float) -> str:
         """Return what is wrong with the replica, or an empty text.
 
@@ -117,6 +120,7 @@ def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
             version=str(fields.get("version", "")),
             error=str(fields.get("error", "")),
             waits=str(fields.get("waits", "")),
+            snapshots=str(fields.get("snapshots", "")),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None

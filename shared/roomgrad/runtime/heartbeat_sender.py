@@ -100,5 +100,6 @@ class HeartbeatSender:
                 "version": status.version,
                 "error": next(iter([*status.failing.values()][-1:]), ""),
                 "waits": status.waits,
+                "snapshots": status.snapshots,
             }
         )

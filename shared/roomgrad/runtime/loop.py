@@ -15,6 +15,7 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.memory import Cache, CachedReads
+from roomgrad.redis import heartbeats
 from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import FULL, GONE, OK, Committer
@@ -74,12 +75,19 @@ class Loop:
         self._status.token = self._status.token_seen = self._setup.prepare(client)
         if isinstance(self.consumer, EveryoneConsumer):
             self._work.missed = self._setup.find_positions(self.consumer, client)
-        if self._store is not None and (first := self._store.prepare(self._status.token)):
-            self._committer.commit(first)
+        if self._store is not None:
+            first = self._store.prepare(self._status.token, lambda: self._hosts(client))
+            if first is not None:
+                self._committer.commit(first)
         start = self._setup.start(self._connections)
         if start is not None and self._committer.commit(start[0]).outcome == OK:
             self._observers.sent(start[1].messages)
         self._receiver.recover()
+
+    def _hosts(self, client: redis.Redis) -> set[str]:
+        """Return the hosts on which replicas of this component live."""
+        names, component = self._identity.names, self._identity.component.name
+        return {each.host for each in heartbeats.find(client, names, component)}
 
     def abandon(self) -> None:
         """Forget what is unfinished after the connection was lost; it is delivered again."""

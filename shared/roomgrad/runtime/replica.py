@@ -54,7 +54,7 @@ class Replica:
             self._connections,
             self._scheduler,
             self._observers,
-            Snapshotter(self.identity, self._open("snapshots"), self.status.clock),
+            Snapshotter(self.identity, self._open("snapshots"), self.status),
         )
         self._housekeeping: Housekeeping | None = None
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0

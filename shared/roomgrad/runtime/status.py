@@ -28,6 +28,8 @@ class Status:
 
     commits: int = 0
     handled_bytes: int = 0  # of the messages that were committed
+    not_shared: str = ""  # why other hosts cannot use the snapshots of this one
+    no_snapshot: str = ""  # why no snapshot of the model could be taken lately
     refused: str = ""  # why the server refuses the commit that the loop repeats
     memory_full: bool = False  # whether the server's memory was full with a recent heartbeat
     _free_beats: int = 0  # since then
@@ -37,6 +39,11 @@ class Status:
     orphans: deque[tuple[bytes, str]] = field(
         default_factory=deque
     )  # messages of dead replicas: stream key, entry
+
+    @property
+    def snapshots(self) -> str:
+        """What an operator has to mend, so that snapshots serve every replica; or an empty text."""
+        return self.no_snapshot or self.not_shared
 
     @property
     def waits(self) -> str:

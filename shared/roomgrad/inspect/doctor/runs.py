@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import redis
 
-from roomgrad.inspect.doctor import progress
+from roomgrad.inspect.doctor import models, progress
 from roomgrad.inspect.doctor.findings import Finding, Level, ok, problem, warning
 from roomgrad.inspect.doctor.run import DEFAULTS, Run, Server, read
 from roomgrad.names import ERRORS, Names
@@ -26,7 +26,7 @@ XGROUP|CREATE|KEY|g|0 XINFO|GROUPS|KEY XTRIM|KEY|MAXLEN|1 XRANGE|KEY|-|+
 HGET|KEY|f HMGET|KEY|f HGETALL|KEY HSET|KEY|f|x HSETNX|KEY|f|x HDEL|KEY|f HKEYS|KEY
 HINCRBY|KEY|f|1 HEXISTS|KEY|f ZADD|KEY|0|m ZSCORE|KEY|m ZRANGE|KEY|0|0 ZREM|KEY|m
 ZRANGEBYSCORE|KEY|0|1 ZREMRANGEBYRANK|KEY|0|0 ZREMRANGEBYSCORE|KEY|0|1 SET|KEY|x DEL|KEY
-EXISTS|KEY TYPE|KEY TIME MULTI EXEC MEMORY|USAGE|KEY
+EXISTS|KEY TYPE|KEY TIME MULTI EXEC MEMORY|USAGE|KEY GET|KEY STRLEN|KEY PERSIST|KEY UNLINK|KEY
 """
 NOTIFICATIONS = "PUBLISH|ROOM|x SUBSCRIBE|ROOM"
 SHARDED = "SPUBLISH|ROOM|x SSUBSCRIBE|ROOM CLUSTER|SLOTS CLUSTER|NODES"
@@ -134,6 +134,7 @@ CHECKS = (
     missing_groups,
     unknown_groups,
     *progress.CHECKS,
+    *models.CHECKS,
     dead_letters,
     history,
 )

@@ -144,10 +144,10 @@ def disk(server: Server) -> Iterator[Finding]:
 
 
 def acknowledged(server: Server) -> Iterator[Finding]:
-    """Check WAITAOF: labels are acknowledged when it says that they are on disk."""
+    """Check WAITAOF, which tells when labels and pointers to snapshots are on disk."""
     if server.info.get("role") == "slave":
         return  # a replica accepts no writes
-    expected = "an answer, which tells when a label is on disk"
+    expected = "an answer, which tells when labels and pointers to snapshots are on disk"
     try:
         server.client.waitaof(1, 0, 1)
     except redis.exceptions.NoPermissionError as error:
@@ -155,7 +155,7 @@ def acknowledged(server: Server) -> Iterator[Finding]:
         yield warning("WAITAOF", str(error), expected, do)
     except redis.ResponseError as error:
         if "appendonly" not in str(error):
-            do = "a label counts before it is on disk: use a server that has the command"
+            do = "labels and snapshots count before they are on disk: use a server that has it"
             yield warning("WAITAOF", str(error), expected, do)
         elif "appendonly" not in server.config:
             yield from settings.check({"appendonly": "no"}, server.set)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
 
-from roomgrad.clock import ServerClock
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, SnapshotError
+from roomgrad.errors import ConnectionLost, SettingsError, SnapshotError
 from roomgrad.messages import new_id
 from roomgrad.redis.connection import Command, Connection, ReplyError
 from roomgrad.runtime.identity import Identity
@@ -18,8 +19,11 @@ from roomgrad.runtime.model import older_release
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call
 from roomgrad.runtime.model.writer import SnapshotWriter, Taken
+from roomgrad.runtime.status import Status
 from roomgrad.snapshots import pointers
+from roomgrad.snapshots.folder_store import FolderStore
 from roomgrad.snapshots.pointers import NO_ENTRY
+from roomgrad.snapshots.sharing import why_not_shared
 from roomgrad.snapshots.stores import SnapshotStore
 
 log = structlog.get_logger("roomgrad")
@@ -32,24 +36,29 @@ AGAIN_S = 1.0  # between two looks whether another replica takes it
 RETRY_S = 10.0  # after a snapshot that could not be written
 BYTES_PER_S = 100e6  # of a snapshot, until this replica has taken one
 LEASE_MS = 120_000
+LATE = 10  # times the limit of what has to be repeated, from which it is told
+
+Hosts = Callable[[], Collection[str]]
+"""Returns the hosts on which replicas of the component live."""
 
 
 class Snapshotter:
     """Takes snapshots, one at a time for all replicas of a component."""
 
-    def __init__(self, identity: Identity, connection: Connection, clock: ServerClock) -> None:
+    def __init__(self, identity: Identity, connection: Connection, status: Status) -> None:
         names, component = identity.names, identity.component.name
         self._identity = identity
-        self._clock = clock
+        self._status = status
+        self._clock = status.clock
         self._connection = connection
         self._key = names.model(component)
         self._lease = names.snapshot_lease(component).encode()
         self._writer: SnapshotWriter | None = None
         self._thread: threading.Thread | None = None
         self._not_before = 0.0
-        self._failing = False  # whether the last one could not be written
         self._cost_s = 0.0  # what a snapshot costs; 0 if that is unknown
         self._size = 0
+        self._checked = False  # whether the store can be written
 
     def _own_call(self, command: Command) -> Any:
         if not self._connection.connected:
@@ -58,30 +67,51 @@ class Snapshotter:
 
     # the first one
 
-    def prepare(self, follower: Follower, call: Call) -> Commit | None:
+    def prepare(self, follower: Follower, call: Call, hosts: Hosts) -> Commit | None:
         """Load the model of the run; if it has none, return the commit that stores the initial one.
 
-        Raises ModelError if the stored model is of another network, or if the store cannot be used.
+        Raises ModelError if the stored model is of another network, and SettingsError at the start
+        if no snapshot can be written.
         """
         self._writer = SnapshotWriter(follower.owner, self._clock, self._own_call)
         fields = (b"version", pointers.FIELD, b"weights", b"optimizer")
         version, stored, *older = call([b"HMGET", self._key.encode(), *fields])
         if version is not None and (stored is not None or None in older):
             follower.follow(version.decode())
+            self._size = max((each.size for each in follower.snapshots()), default=0)
+            self._check_store(follower, hosts)
             return None
         if version is None:
             follower.begin_again()
             follower.adopt(f"0-{new_id()[:12]}", 0, NO_ENTRY)
         else:
             _take_over(follower, version.decode(), *older)
-        return self._first(follower, version, call)
+        taken = _copied(follower)
+        self._size = taken.content.nbytes
+        self._check_store(follower, hosts)
+        return self._first(follower, taken, version, call)
 
-    def _first(self, follower: Follower, version: bytes | None, call: Call) -> Commit:
+    def _check_store(self, follower: Follower, hosts: Hosts) -> None:
+        """Check at the start whether files can be written, and whether other hosts see them."""
+        assert self._writer is not None
+        store = self._writer.store(self._size, self._identity.settings)
+        if self._checked or not isinstance(store, FolderStore):
+            return
+        try:
+            store.check()
+        except SnapshotError as error:
+            raise SettingsError(str(error)) from error
+        host, call = socket.gethostname(), follower.execute
+        if reason := why_not_shared(store, call, follower.owner, host, hosts()):
+            log.warning("other hosts cannot use the snapshots of this replica", reason=reason)
+        self._status.not_shared = reason
+        self._checked = True
+
+    def _first(self, follower: Follower, taken: Taken, version: bytes | None, call: Call) -> Commit:
         writer = SnapshotWriter(follower.owner, self._clock, call)
         began = time.monotonic()
-        taken = _copied(follower)
         snapshot = writer.write(taken, self._store(writer, taken))
-        self._cost_s, self._size = time.monotonic() - began, snapshot.size
+        self._cost_s = time.monotonic() - began
         commit = writer.pointing([snapshot])
         commit.same(self._key, b"version", version)
         commit.do(b"HSET", self._key, b"version", snapshot.version.encode())
@@ -110,6 +140,7 @@ class Snapshotter:
         now = time.monotonic()
         if follower.replayed and self._is_due(follower, idle, wanted) and now >= self._not_before:
             self._not_before = now + AGAIN_S
+            self._tell_late(follower)
             if not self._busy:
                 self._begin_if_due(follower, idle, wanted)
 
@@ -130,9 +161,13 @@ class Snapshotter:
             return True
         if idle and (follower.replay_s > IDLE_REPLAY_S or self._cost_s < CHEAP_S):
             return True
+        return self._used(follower) > 1
+
+    def _used(self, follower: Follower) -> float:
+        """Return the share that is used of what may have to be repeated."""
         limit_s = max(self._identity.settings.replay_s, TWENTIETH * self._cost_s)
         limit_bytes = max(LOG_BYTES, 4 * self._size)
-        return follower.replay_s > limit_s or follower.replay_bytes > limit_bytes
+        return max(follower.replay_s / limit_s, follower.replay_bytes / limit_bytes)
 
     def _still_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
         """Return whether it is due although others take snapshots, too; then take the lease."""
@@ -144,6 +179,13 @@ class Snapshotter:
             return False
         consumer, lease_ms = self._identity.consumer.encode(), b"%d" % LEASE_MS
         return follower.execute(b"SET", self._lease, consumer, b"NX", b"PX", lease_ms) is not None
+
+    def _tell_late(self, follower: Follower) -> None:
+        if self._busy and self._used(follower) > LATE:
+            self._status.no_snapshot = (
+                f"a snapshot is still being written after {follower.replayed:,} steps, which take "
+                f"{follower.replay_s:,.0f} s to repeat"
+            )
 
     # writing
 
@@ -181,15 +223,15 @@ class Snapshotter:
             self._connection.close()
 
     def _succeeded(self) -> None:
-        if self._failing:
+        if self._status.no_snapshot:
             log.info("a snapshot was taken again")
-        self._failing = False
+        self._status.no_snapshot = ""
 
     def _failed(self, error: Exception) -> None:
         self._not_before = time.monotonic() + RETRY_S
-        if not self._failing:  # one line, however long it lasts
+        if not self._status.no_snapshot:  # one line, however long it lasts
             log.warning("no snapshot was taken, trying again", reason=str(error))
-        self._failing = True
+        self._status.no_snapshot = f"it cannot take a snapshot: {error}"
 
 
 def _copied(follower: Follower) -> Taken:

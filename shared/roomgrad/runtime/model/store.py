@@ -17,7 +17,7 @@ from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call, StepRecord
-from roomgrad.runtime.model.snapshotter import Snapshotter
+from roomgrad.runtime.model.snapshotter import Hosts, Snapshotter
 from roomgrad.runtime.model.writer import MIB, WANTED
 
 FINGERPRINT_EVERY = 64  # steps; then replicas notice that their machines compute other bits
@@ -99,14 +99,15 @@ class ModelStore:
         """The version that this process has loaded, for its heartbeat."""
         return self.follower.version
 
-    def prepare(self, run_token: str) -> Commit | None:
+    def prepare(self, run_token: str, hosts: Hosts) -> Commit | None:
         """Load the model of the run; if it has none, return the commit that stores the initial one.
 
-        Raises ModelError if the stored model is of another network.
+        Raises ModelError if the stored model is of another network, and SettingsError at the start
+        if no snapshot can be written.
         """
         self.follower.run_token = run_token
         assert self._snapshotter is not None
-        return self._snapshotter.prepare(self.follower, self._call)
+        return self._snapshotter.prepare(self.follower, self._call, hosts)
 
     def catch_up(self, version: bytes | None) -> None:
         """Follow the run while no message comes, so that the next one does not wait."""

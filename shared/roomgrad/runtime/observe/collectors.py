@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,14 +11,17 @@ import redis
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from roomgrad.clock import server_time
 from roomgrad.codec import unpack
 from roomgrad.display import number
-from roomgrad.errors import RoomgradError
+from roomgrad.errors import RoomgradError, SnapshotError
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad.redis.server_address import AnyAddress
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.systems import Gauge
 
 PATIENCE_S = 2.0  # for an unavailable server; Prometheus itself waits for ten seconds
@@ -34,6 +38,10 @@ FAMILIES = {
     "roomgrad_open": ("Records in the component's memory: roots that are open.", COMPONENT),
     "roomgrad_replicas": ("Living replicas of each component of the run.", (*COMPONENT, "of")),
     "roomgrad_step": ("Steps of the component's model.", COMPONENT),
+    "roomgrad_snapshot_age_steps": ("Steps since the newest snapshot of the model.", COMPONENT),
+    "roomgrad_snapshot_age_seconds": ("Age of the newest snapshot of the model.", COMPONENT),
+    "roomgrad_log_steps": ("Steps in the log of the model.", COMPONENT),
+    "roomgrad_log_bytes": ("Memory of the server that the log takes.", COMPONENT),
     "roomgrad_counted": ("What the component counts in Redis.", (*COMPONENT, "name")),
 }
 
@@ -125,14 +133,29 @@ class RunCollector(Collector):
                 found["roomgrad_pending"].add_metric(where, group["pending"])
 
     def _read_training(self, found: dict[str, Any], client: redis.Redis) -> None:
-        step: Any = client.hget(self._names.model(self._component), "step")
+        model: Any = client.hmget(self._names.model(self._component), "step", pointers.FIELD)
+        step, stored = model
         if step is not None:
             found["roomgrad_step"].add_metric(self._labels, int(step))
+            with contextlib.suppress(SnapshotError):  # doctor reports pointers that are damaged
+                self._read_model(found, client, int(step), pointers.from_json(stored))
         counters: Any = client.hgetall(self._names.counters(self._component))
         for name, value in sorted(counters.items()):
             found["roomgrad_counted"].add_metric((*self._labels, name.decode()), int(value))
         if b"finished" in counters:
             self._read_gauges(found, client, int(counters[b"finished"]))
+
+    def _read_model(
+        self, found: dict[str, Any], client: redis.Redis, step: int, stored: Sequence[Snapshot]
+    ) -> None:
+        log = self._names.steps(self._component)
+        values: dict[str, Any] = {"log_steps": client.xlen(log)}
+        values["log_bytes"] = client.memory_usage(log) or 0
+        if stored:
+            values["snapshot_age_steps"] = step - stored[0].step
+            values["snapshot_age_seconds"] = server_time(client) - stored[0].at
+        for name, value in values.items():
+            found[f"roomgrad_{name}"].add_metric(self._labels, value)
 
     def _read_gauges(self, found: dict[str, Any], client: redis.Redis, finished: int) -> None:
         """Read the gauges from the newest record of each table.
