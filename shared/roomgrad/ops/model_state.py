@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import redis
@@ -39,11 +40,14 @@ def replace(
     clock = ServerClock()
     clock.read(call)
     writer = SnapshotWriter(owner, clock, call)
-    version = f"{before.snapshot.step}-{new_id()[:12]}"
-    taken = Taken(version, before.snapshot.step, before.snapshot.entry, memoryview(content))
+    name = f"{before.snapshot.step}-{new_id()[:12]}"
+    taken = Taken(name, before.snapshot.step, before.snapshot.entry, memoryview(content))
     snapshot = writer.write(taken, store_of(before.snapshot.place, client.execute_command, owner))
     for _ in range(TRIES):
         now: Any = client.hmget(key, "version", "step")
-        if writer.replace(snapshot, now[0].decode(), int(now[1])):
+        step = int(now[1])
+        version = f"{step}-{new_id()[:12]}"
+        found = dataclasses.replace(snapshot, version=version, step=step)
+        if writer.replace(found, now[0].decode(), step):
             return version
     raise ServerError(f"{component} took a step before each of {TRIES} attempts: try again")

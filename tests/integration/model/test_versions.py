@@ -118,6 +118,18 @@ def test_another_state_while_training_runs(training: Training) -> None:
     assert training.content() == window.model.dump()
 
 
+def test_another_state_keeps_the_step_that_the_run_has_reached(training: Training) -> None:
+    """Steps that were taken since the state was read are not counted back."""
+    training.start()
+    training.train(3)
+    before = models.stored(training.client, training.names, "echo", wait_s=LIMIT_S)
+    training.train(2)
+    version = model_state.replace(training.client, training.names, "echo", before, before.content)
+    assert (version.partition("-")[0], training.step()) == ("5", 5)
+    training.train(2)
+    assert training.step() == 7
+
+
 def test_the_log_and_the_snapshots_stay_bounded(training: Training) -> None:
     """The two newest durable snapshots can be repeated at any time."""
     training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 0.01, "durable_s": 0.01}
