@@ -78,6 +78,8 @@ def test_a_server_whose_memory_is_full(own_training: Training) -> None:
     second = training.spawn()
     for reply in replies:
         training.home(reply)
+    [beat] = training.client.scan_iter(training.names.alive(f"*~{second.pid}~*"), count=1000)
+    until(lambda: b"cannot take a snapshot" in (training.client.get(beat) or b""))
     assert training.snapshots()[0].step == 0
     training.client.config_set("maxmemory", "0")
     until(lambda: training.snapshots()[0].step == count)
