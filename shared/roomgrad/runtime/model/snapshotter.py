@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -121,15 +122,15 @@ class Snapshotter:
     def rebase(self, follower: Follower, call: Call) -> None:
         """Let the run continue with the bits of this machine, which are not those of the run.
 
-        Raises EmptiedServer if the run moved on meanwhile: then it is followed again.
+        If the run has moved on meanwhile, it is followed again.
         """
+        if self._thread is not None:
+            self._thread.join()  # it writes from the buffer of the last copy
         writer = SnapshotWriter(follower.owner, self._clock, call)
-        content = follower.trainable.dump()
-        version = f"{follower.step}-{new_id()[:12]}"
-        taken = Taken(version, follower.step, follower.entry, content)
+        taken = dataclasses.replace(_copied(follower), version=f"{follower.step}-{new_id()[:12]}")
         snapshot = writer.write(taken, self._store(writer, taken))
         if writer.replace(snapshot, follower.version, follower.step):
-            follower.adopt(version, follower.step, follower.entry)
+            follower.adopt(taken.version, taken.step, taken.entry)
         else:
             follower.reload()
 
