@@ -42,6 +42,9 @@ class LearnerSettings(RuntimeSettings):
     die: str = ""
     """Where the process kills itself, and at which time it comes there, like `apply 3`."""
 
+    rate: float = float(RATE)
+    """The learning rate; another one in place of a machine that computes other bits."""
+
     log_bytes: int = 16 * 1024 * 1024
     """How many bytes of records make a snapshot due, at least."""
 
@@ -79,7 +82,8 @@ class Squares:
     accumulate = 1
     graphs_bytes = 0
 
-    def __init__(self, size: int = BATCH, die: str = "") -> None:
+    def __init__(self, size: int = BATCH, die: str = "", rate: float = float(RATE)) -> None:
+        self._rate = np.float32(rate)
         self.weight = np.ones(size, "<f4")
         self.speed = np.zeros(size, "<f4")
         self.computed = 0
@@ -121,7 +125,7 @@ class Squares:
         self._death.at("apply")
         self.speed = MOMENTUM * self.speed + update.gradient
         self._death.at("half")
-        self.weight = self.weight - RATE * self.speed
+        self.weight = self.weight - self._rate * self.speed
 
     def encode(self, update: Step) -> dict[str, Any]:
         return {"values": update.gradient, "staleness": update.staleness}
@@ -185,7 +189,7 @@ def _in_the_middle(death: Death) -> None:
 
 def model(given: Any) -> Squares:
     prepare(given)
-    return Squares(given.size, given.die)
+    return Squares(given.size, given.die, given.rate)
 
 
 @on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
