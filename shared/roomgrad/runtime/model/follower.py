@@ -132,8 +132,8 @@ class Follower:
             self.version = ""  # it may be half done: the next attempt begins at a snapshot
             raise ModelError(
                 f"step {record.step} of {self._component} in run {self._names.run} cannot be "
-                f"applied here ({type(error).__name__}: {error}): mend the component, or go back "
-                f"to a checkpoint by `roomgrad model {self._component} --rollback`"
+                f"applied here ({type(error).__name__}: {error}): mend the component, or restore a "
+                f"backup by `roomgrad restore`"
             ) from error
         self.stepped(record, entry, time.monotonic() - began)
         return True
