@@ -13,7 +13,14 @@ import redis
 
 from roomgrad.commit import TIMES_FIELD
 from roomgrad.inspect import snapshot
-from roomgrad.inspect.keys import EntryId, StreamKey, entry_id, parse_stream_key, scan_keys
+from roomgrad.inspect.keys import (
+    EntryId,
+    StreamKey,
+    entry_id,
+    holds_messages,
+    parse_stream_key,
+    scan_keys,
+)
 from roomgrad.inspect.scripts import ReadScript
 from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import GATEWAY, Names, is_client_group
@@ -140,9 +147,7 @@ def _grouped(pairs: Iterable[tuple[str, MessageHeader]]) -> dict[str, list[Messa
 def read(client: redis.Redis, names: Names) -> StoredMessages:
     """Read the groups, then the messages: so each message has the readers it waits for."""
     keys = [
-        key
-        for key in scan_keys(client, names.everything(), "stream")
-        if key != names.dead() and not key.endswith(":log")
+        key for key in scan_keys(client, names.everything(), "stream") if holds_messages(names, key)
     ]
     now = snapshot.take(client, names, keys, ())
     readers = {

@@ -82,8 +82,13 @@ def stream_keys(client: redis.Redis, names: Names) -> list[str]:
     system = registry.system_of_run(client, names)
     declared = {names.stream(*each.key) for each in system.streams} if system else set()
     existing = scan_keys(client, names.everything(), "stream")
-    logs = {key for key in existing if key.endswith(":log")}
-    return sorted((declared | set(existing)) - logs - {names.dead()})
+    return sorted(declared | {key for key in existing if holds_messages(names, key)})
+
+
+def holds_messages(names: Names, stream: str) -> bool:
+    """Return whether a stream of the run is a room's: no log, and not the dead letters."""
+    _, *type_ = stream.removeprefix(names.prefix()).split(":")
+    return len(type_) <= 1 and type_ != ["log"] and stream != names.dead()
 
 
 def parse_stream_key(names: Names, key: str) -> StreamKey:
