@@ -10,7 +10,7 @@ import redis
 
 from roomgrad import systems
 from roomgrad.inspect import snapshot
-from roomgrad.inspect.keys import parse_stream_key, scan_keys
+from roomgrad.inspect.keys import holds_messages, parse_stream_key, scan_keys
 from roomgrad.inspect.snapshot import ConsumerGroup, RunSnapshot
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names, is_client_group
 from roomgrad.redis import registry
@@ -129,7 +129,8 @@ def read(client: redis.Redis, names: Names, server: Server) -> Run:
     system = registry.system_of_run(client, names)
     components = registry.components_of(client, names)
     if system is None:
-        keys = set(scan_keys(client, names.everything(), "stream")) - {names.dead()}
+        existing = scan_keys(client, names.everything(), "stream")
+        keys = {key for key in existing if holds_messages(names, key)}
     else:
         keys = {names.stream(room, type_) for room, type_, _ in runs.groups(system, names)}
         keys |= {names.stream(*each.key) for each in system.streams}
