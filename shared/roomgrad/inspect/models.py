@@ -14,12 +14,12 @@ from roomgrad.inspect import weights
 from roomgrad.inspect.weights import Tensor
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats
+from roomgrad.runtime.model.writer import WANTED
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.stores import store_of
 
-WANTED = "wanted"  # field of the model's hash by which a replica is asked for a snapshot
 WAIT_S = 10.0  # for a replica to take it
 POLL_S = 0.05
 
@@ -79,7 +79,7 @@ def _newer(
     until = time.monotonic() + wait_s
     if heartbeats.living(client, names)[component]:
         try:
-            client.hset(names.model(component), WANTED, "1")
+            client.hset(names.model(component), WANTED.decode(), "1")
         except redis.ResponseError:  # this user only reads
             return found
         while time.monotonic() < until:

@@ -114,7 +114,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of torch, of each")
     parser.add_argument("--json", nargs="?", const="-", help="into a file, or printed")
     parser.add_argument("--before", type=Path, help="a former --json FILE, for the picture")
-    parser.add_argument("--plot", type=Path, help="draw step time over parameters into a file")
+    parser.add_argument("--plot", type=Path, help="draw steps of one process over parameters")
     return parser.parse_args()
 
 
