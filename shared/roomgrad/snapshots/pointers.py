@@ -20,9 +20,24 @@ _TOKEN = r"[A-Za-z0-9_.-]{1,64}\z"
 _PLACE = r"(redis:|[a-z0-9+.-]+://.*/)[A-Za-z0-9_.-]{1,80}\z"
 
 
-@dataclass(
-    frozen=True, kw_only=True, config=ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-)
+_STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Score:
+    """How good a model was before a checkpoint, by a metric of the run."""
+
+    metric: str
+    """TABLE.FIELD."""
+
+    mean: float
+    """Of the records since the checkpoint before."""
+
+    record: Annotated[int, Field(ge=0)]
+    """The number of the newest record that counts."""
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Snapshot:
     """Where one snapshot of a model's state is stored, and how to verify it."""
 
@@ -45,6 +60,12 @@ class Snapshot:
     at: Annotated[float, Field(ge=0)]
     """When it was taken: Unix time in seconds by the server's clock."""
 
+    checkpoint: bool = False
+    """Whether it stays when replicas no longer need it, until the policy of the model drops it."""
+
+    score: Score | None = None
+    """Of a checkpoint, if the policy names a metric."""
+
 
 _LIST = TypeAdapter(list[Snapshot])
 
@@ -55,7 +76,9 @@ def to_json(snapshots: Sequence[Snapshot]) -> bytes:
 
 
 def from_json(value: bytes | None) -> list[Snapshot]:
-    """Return the snapshots that a model points to, newest first; none without the field.
+    """Return all snapshots that a model points to, newest first; none without the field.
+
+    No two have the same place. Replicas load the newest; checkpoints are among them.
 
     Raises SnapshotError for a value that `to_json` does not write.
     """

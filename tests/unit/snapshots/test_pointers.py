@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from roomgrad.errors import SnapshotError
-from roomgrad.snapshots.pointers import NO_ENTRY, Snapshot, from_json, to_json
+from roomgrad.snapshots.pointers import NO_ENTRY, Score, Snapshot, from_json, to_json
 
 FILE = "file:///snapshots/trebuchet~1/model/7-abc.snapshot"
 GOOD = Snapshot(
@@ -29,6 +29,14 @@ snapshots = st.builds(
     size=st.integers(0, 2**50),
     sha256=st.binary(min_size=32, max_size=32).map(bytes.hex),
     at=st.floats(0, 1e10),
+    checkpoint=st.booleans(),
+    score=st.none()
+    | st.builds(
+        Score,
+        metric=st.text(max_size=20),
+        mean=st.floats(allow_nan=False, allow_infinity=False),
+        record=st.integers(0, 2**63 - 1),
+    ),
 )
 
 
@@ -66,6 +74,8 @@ UNREADABLE = {
             "size": [-1, 2.5, "3", True],
             "sha256": ["", "0" * 63, "0" * 65, "G" * 64, "A" * 64, "0" * 64 + "\n"],
             "at": [-1, "now", True, None],
+            "checkpoint": [1, None],
+            "score": [1, {}, {"metric": "a.b", "mean": "1", "record": 1}],
         }.items()
         for value in values
     },
