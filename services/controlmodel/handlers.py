@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from roomgrad import Component, Context, Message, backprop, on
-from roomgrad.learning import TorchModel, fix_threads
-from roomgrad_trebuchet.contract import CONTROLMODEL, FORWARD, GRADIENT, INPUT, MODEL, TREBUCHET
+from roomgrad import Component, backprop
+from roomgrad.learning import TorchModel
+from roomgrad_trebuchet.contract import CONTROLMODEL, INPUT, MODEL, TREBUCHET
 
 from .model import cosine, network
 from .settings import ControlModelSettings
@@ -14,8 +14,7 @@ from .settings import ControlModelSettings
 
 def make_model(settings: ControlModelSettings) -> TorchModel:
     """Return the network of the preset with its optimizer and schedule."""
-    fix_threads(settings.threads)
-    net = network(settings.preset, settings.seed)
+    net = network(settings.preset)
     if settings.preset == "original":
         return TorchModel(net, lambda parameters: torch.optim.Adam(parameters, lr=1e-3, fused=True))
     return TorchModel(
@@ -26,22 +25,10 @@ def make_model(settings: ControlModelSettings) -> TorchModel:
     )
 
 
-@on(INPUT, FORWARD, replies=[(MODEL, FORWARD)])
-def forward(message: Message, context: Context) -> Message:
-    """Aim: `(batch, 2)` wind and target in, `(batch, 3)` wind, angle logit, weight logit out."""
-    return backprop.forward(message, context, MODEL, **message.fields)
-
-
-@on(MODEL, GRADIENT, replies=[(INPUT, GRADIENT)])
-def gradient(message: Message, context: Context) -> Message:
-    """Learn: d loss / d outputs `(batch, 3)` in, one step, d loss / d inputs `(batch, 2)` out."""
-    return backprop.learn(message, context, INPUT)
-
-
 component = Component(
     CONTROLMODEL,
     TREBUCHET,
     ControlModelSettings,
-    handlers=[forward, gradient],
+    handlers=backprop.handlers(INPUT, MODEL, passed=["FRAMES"]),
     model=make_model,
 )

@@ -41,13 +41,11 @@ class ControlNetwork(nn.Module):
         return torch.cat([inputs[:, :1], logits], dim=1)  # (batch, 3)
 
 
-def network(preset: str, seed: int) -> ControlNetwork:
-    """Return the network of a preset with the initial weights of a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if preset == "original":
-            return ControlNetwork(nn.Sigmoid, normalized=False)
-        return ControlNetwork(nn.Tanh, normalized=True)
+def network(preset: str) -> ControlNetwork:
+    """Return the network of a preset."""
+    if preset == "original":
+        return ControlNetwork(nn.Sigmoid, normalized=False)
+    return ControlNetwork(nn.Tanh, normalized=True)
 
 
 def cosine(optimizer: Optimizer, steps: int, warmup: int) -> LambdaLR:

@@ -105,16 +105,16 @@ class EvalNetwork(nn.Module):
         )
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits `(batch, 6)` for canonical genomes, float32 `(batch, 128)`."""
-        logits: Tensor = self.layers(inputs)
+        """Return logits `(batch, 6)` for genomes, float32 `(batch, 128)`, as they sound."""
+        logits: Tensor = self.layers(canonical(inputs))
         return logits
 
 
-def network(seed: int) -> EvalNetwork:
-    """Return the network with the initial weights of a seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return EvalNetwork()
+def canonical(genomes: Tensor) -> Tensor:
+    """Return genomes with the silent bits of rests zeroed; gradients pass through unchanged."""
+    slots = (genomes > 0.5).to(genomes.dtype).reshape(-1, SLOTS, SLOT_BITS)
+    slots[..., :-1] *= 1.0 - slots[..., -1:]
+    return slots.reshape(-1, BITS) + (genomes - genomes.detach())
 
 
 def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

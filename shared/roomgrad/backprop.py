@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from roomgrad.component import Handler, on
 from roomgrad.context import Context
 from roomgrad.messages import Message
 from roomgrad.models import ForwardPass
-from roomgrad.rooms import Room
+from roomgrad.rooms import MessageType, Room
+
+FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
 
 
 def forward(
@@ -55,3 +58,31 @@ def learn(message: Message, context: Context, room: Room) -> Message:
     if upstream := message.arrays():
         reply.fill(context.model.learn(message.id, ForwardPass.of(asked), upstream))
     return reply
+
+
+pass_forward = forward  # `handlers` has a function of that name, which AsyncAPI and traces show
+
+
+def handlers(
+    enter: Room, leave: Room, *, inputs: Sequence[str] = ("DATA",), passed: Sequence[str] = ()
+) -> list[Handler]:
+    """Return both handlers of a component that learns between two rooms.
+
+    Forward data goes from `enter` through the model to `leave`, gradients come back: see `forward`
+    and `learn`, for handlers that do more.
+
+    passed: names of further fields that the reply to `leave` has if the message has them.
+    """
+
+    @on(enter, FORWARD, replies=[(leave, FORWARD)])
+    def forward(message: Message, context: Context) -> Message:
+        """Forward: inputs of the network in, its outputs out."""
+        fields = {name: each for name, each in message.fields.items() if name in passed}
+        return pass_forward(message, context, leave, inputs=inputs, **fields)
+
+    @on(leave, GRADIENT, replies=[(enter, GRADIENT)])
+    def gradient(message: Message, context: Context) -> Message:
+        """Learn: d loss / d outputs in, one step, d loss / d inputs before the step out."""
+        return learn(message, context, enter)
+
+    return [forward, gradient]

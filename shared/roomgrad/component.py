@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -71,6 +72,10 @@ class Component:
     writes, tables of others that it `reads`, `logs` to which it appends, and where it `sends`
     besides the replies of its handlers.
 
+    `model` makes the model of a component that learns, from its settings. If torch is imported by
+    then, it draws the initial weights from the setting `seed` and uses as many threads as `threads`
+    says.
+
     Raises ContractError if a handler does not fit the contract of `system`.
     """
 
@@ -104,6 +109,20 @@ class Component:
             )
         for room, type_ in handler.replies:
             self.system.stream(room, type_)
+
+    def make_model(self, settings: RuntimeSettings) -> Trainable:
+        """Return the model as it is before it learns: every replica makes the same.
+
+        Raises ContractError if the component declares none.
+        """
+        if self.model is None:
+            raise ContractError(f"component {self.name} declares no model")
+        if "torch" not in sys.modules:
+            return self.model(settings)
+        from roomgrad.learning.tensors import initialized
+
+        with initialized(settings.seed, settings.threads):
+            return self.model(settings)
 
     def reply_streams(self) -> set[tuple[str, str]]:
         """Return every (room, TYPE) that the handlers declare to send."""

@@ -33,7 +33,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -177,7 +177,7 @@ class _Bench:
         self.store: ModelStore | None = None
         self.state: ModelState | None = None
         if component.model is not None:
-            self.store = self._store(component.model, kept)
+            self.store = self._store(kept)
             self.state = self._load(state)
         self.work = Work(component, self.names, self.settings, self.store)
         self.time = ServerClock().time
@@ -225,15 +225,18 @@ class _Bench:
     def _received(self, message: Message) -> Message:
         return _travelled(message, self.component.system.stream(message.room, message.type))
 
-    def _store(self, make: Callable[[Any], Trainable], kept: Mapping[str, bytes]) -> ModelStore:
+    def _store(self, kept: Mapping[str, bytes]) -> ModelStore:
         """Return a store that needs no server: its model is loaded."""
 
         def nothing(_: Any) -> None:
             """Answer that no snapshot is stored, if an older version is not in `kept`."""
 
-        store = ModelStore(self.names, self.component.name, lambda: make(self.settings), nothing)
+        def make() -> Trainable:
+            return self.component.make_model(self.settings)
+
+        store = ModelStore(self.names, self.component.name, make, nothing)
         for version, content in kept.items():
-            trainable = make(self.settings)
+            trainable = make()
             trainable.load(content)
             store.follower.keep(version, trainable.weights())
         return store

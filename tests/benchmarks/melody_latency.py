@@ -36,7 +36,7 @@ from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import questions
 from roomgrad_melody.contract import CUSTOM, MELODY, USER
-from roomgrad_melody.evalnet.model import network, probabilities
+from roomgrad_melody.evalnet.model import EvalNetwork, probabilities
 from roomgrad_melody.genome import from_text, random_genomes, unpacked
 from roomgrad_melody.learner.strategy import DEFAULT, choose
 from roomgrad_melody.learner.training import batch, batches
@@ -108,7 +108,8 @@ class OneProcess:
 
     def __init__(self) -> None:
         torch.set_num_threads(1)
-        self._network = network(0)
+        torch.manual_seed(0)
+        self._network = EvalNetwork()
         self._optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE, fused=True)
 
     def answer_one(self, client: Client) -> float:

@@ -78,7 +78,8 @@ class Learner:
     schedule: LRScheduler = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = model.network(self.seed)
+        torch.manual_seed(self.seed)
+        self.network = model.EvalNetwork()
         self.optimizer = model.optimizer(self.network.parameters())
         self.schedule = model.schedule(self.optimizer)
 

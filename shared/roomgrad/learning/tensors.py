@@ -26,6 +26,18 @@ def fix_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
+@contextlib.contextmanager
+def initialized(seed: int, threads: int) -> Iterator[None]:
+    """Let a model that is made in the block be the same wherever it is made.
+
+    Torch draws initial weights from the seed, and computes on so many threads from now on.
+    """
+    fix_threads(threads)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
 def to_tensor(name: str, array: NDArray[Any], device: torch.device) -> Tensor:
     """Copy a batch `(batch, ...)` of any dtype into a tensor of the same dtype and shape.
 

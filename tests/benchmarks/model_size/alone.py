@@ -39,7 +39,8 @@ def trebuchet() -> None:
     from roomgrad_trebuchet.trainer.batches import squared_error
 
     settings = ControlModelSettings()
-    model = control_network(settings.preset, settings.seed)
+    torch.manual_seed(settings.seed)
+    model = control_network(settings.preset)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
     clock = Clock()
     for number in itertools.count():

@@ -80,18 +80,6 @@ def home(message: Message, context: Context) -> Message:
     return opened(context.memory.pop(message.root_id)["number"] + 1, context)
 
 
-@on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
-def forward(message: Message, context: Context) -> Message:
-    """Pass the inputs through the network."""
-    return backprop.forward(message, context, OUTPUT)
-
-
-@on(OUTPUT, GRADIENT, replies=[(INPUT, GRADIENT)])
-def learn(message: Message, context: Context) -> Message:
-    """Learn from the gradient of the outputs."""
-    return backprop.learn(message, context, INPUT)
-
-
 def make_model(asked: LearnerSettings) -> Trainable:
     """Return the widened network and Adam."""
     import torch
@@ -138,7 +126,7 @@ def trebuchet() -> Component:
 
 def learner() -> Component:
     """Return the component that learns."""
-    return Component(LEARNER, SYSTEM, LearnerSettings, [forward, learn], make_model)
+    return Component(LEARNER, SYSTEM, LearnerSettings, backprop.handlers(INPUT, OUTPUT), make_model)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from roomgrad.models import ForwardPass
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
-from roomgrad_melody.evalnet.handlers import make_model
+from roomgrad_melody.evalnet.handlers import component
 from roomgrad_melody.evalnet.model import expected, probabilities
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.genetic import breed, first
@@ -41,7 +41,7 @@ class Network:
     """evalnet with its weights, and all training runs so far."""
 
     def __init__(self, settings: EvalnetSettings, learner: LearnerSettings) -> None:
-        self._model = make_model(settings)
+        self._model = component.make_model(settings)
         self._learner = learner
         self.chains: list[list[float]] = []
 
@@ -71,8 +71,8 @@ class Network:
 
     def rate(self, genomes: Genomes) -> NDArray[np.float64]:
         """Probabilities of the ratings of `(n, 128)` genomes, `(n, 6)`."""
-        melodies = canonical(genomes).astype("<f4")
-        logits = self._model.forward(ForwardPass({"DATA": melodies}, 0, ""), None)["DATA"]
+        rows = genomes.astype("<f4")
+        logits = self._model.forward(ForwardPass({"DATA": rows}, 0, ""), None)["DATA"]
         return probabilities(logits)
 
 

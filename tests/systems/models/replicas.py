@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from typing import Any
 
-from roomgrad import Component, Context, Message, RuntimeSettings, backprop, on
+from roomgrad import Component, RuntimeSettings, backprop
 from roomgrad import log as logs
 from roomgrad.inspect import models
 from roomgrad.learning import TorchModel, fix_threads
@@ -25,7 +25,7 @@ from roomgrad.runtime.replica import Replica
 from tests.systems.models import reference
 from tests.systems.models.reference import Result
 from tests.systems.models.refused import REFUSING
-from tests.systems.models.zoo import CASES, ENTER, FORWARD, GRADIENT, LEAVE, MODEL, Case
+from tests.systems.models.zoo import CASES, ENTER, LEAVE, MODEL, Case
 
 STEPS = 50
 EVERY = CASES | REFUSING
@@ -36,15 +36,7 @@ FORK_SERVER.set_forkserver_preload([__name__, "torch._dynamo"])
 def component(case: Case) -> Component:
     """Return the component that answers forward passes and learns from gradients."""
 
-    @on(ENTER, FORWARD, replies=[(LEAVE, FORWARD)])
-    def forward(message: Message, context: Context) -> Message:
-        return backprop.forward(message, context, LEAVE, inputs=tuple(case.inputs))
-
-    @on(LEAVE, GRADIENT, replies=[(ENTER, GRADIENT)])
-    def gradient(message: Message, context: Context) -> Message:
-        return backprop.learn(message, context, ENTER)
-
-    handlers = [forward, gradient]
+    handlers = backprop.handlers(ENTER, LEAVE, inputs=tuple(case.inputs))
     return Component(
         MODEL, case.contract(), RuntimeSettings, handlers, model=lambda _: make_model(case)
     )

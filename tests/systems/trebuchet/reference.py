@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from roomgrad.inspect import weights
 from roomgrad.models import ForwardPass
-from roomgrad_trebuchet.controlmodel.handlers import make_model
+from roomgrad_trebuchet.controlmodel.handlers import component
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 from roomgrad_trebuchet.simulator import head, physics
 from roomgrad_trebuchet.trainer.batches import batch, squared_error
@@ -50,7 +50,7 @@ def train(
     lap: told the name of each part of a step when it is done.
     """
     settings = ControlModelSettings(train_steps=steps, seed=seed, preset=preset, threads=1)
-    model = make_model(settings)
+    model = component.make_model(settings)
     weight_head = "plus200" if preset == "original" else "smooth"
     misses, ended = [], []
     for number in range(steps):

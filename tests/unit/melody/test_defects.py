@@ -231,8 +231,7 @@ def test_the_input_gradient_is_that_before_the_step() -> None:
     before = network.state.content
     [of_inputs] = network.hear(logits.reply(TRAINOUTPUT, upstream, type=GRADIENT, id=logits.id))
     assert network.state.content != before
-    trainable = evalnet.model(network.settings) if evalnet.model else None
-    assert trainable is not None
+    trainable = evalnet.make_model(network.settings)
     made = ForwardPass(forward.arrays(), 0, "v")
 
     def at(state: bytes) -> Any:

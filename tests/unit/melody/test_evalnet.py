@@ -14,29 +14,39 @@ def inputs(number: int, count: int) -> torch.Tensor:
     return torch.from_numpy(canonical(random_genomes(1, number, count)).astype(np.float32))
 
 
+def network_of(seed: int) -> model.EvalNetwork:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return model.EvalNetwork()
+
+
 def test_the_layers_have_the_sizes_of_the_product() -> None:
-    layers = [one for one in model.network(0).modules() if isinstance(one, nn.Linear)]
+    layers = [one for one in network_of(0).modules() if isinstance(one, nn.Linear)]
     assert [(one.in_features, one.out_features) for one in layers] == [
         (128, 256),
         (256, 64),
         (64, 16),
         (16, 6),
     ]
-    assert model.network(0)(inputs(0, 7)).shape == (7, 6)
+    assert network_of(0)(inputs(0, 7)).shape == (7, 6)
 
 
-def test_a_seed_is_a_network_and_leaves_torchs_random_numbers_alone() -> None:
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    one, same, other = (model.network(seed).state_dict() for seed in (1, 1, 2))
-    assert torch.rand(1) == expected
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one)
+def test_melodies_that_sound_alike_are_rated_alike() -> None:
+    """Whatever the silent bits of their rests, which have a gradient all the same."""
+    genomes = random_genomes(1, 7, 50)
+    assert (canonical(genomes) != genomes).any()
+    given = torch.from_numpy(genomes.astype(np.float32)).requires_grad_()
+    network = network_of(0)
+    logits, expected = network(given), network(inputs(7, 50))
+    assert torch.equal(logits, expected)
+    logits.sum().backward()
+    alike = inputs(7, 50).requires_grad_()
+    network(alike).sum().backward()
+    assert torch.equal(given.grad, alike.grad)
 
 
 def test_layer_1_starts_as_an_exact_decoder() -> None:
-    layers = model.network(0).layers
+    layers = network_of(0).layers
     rows = inputs(2, 300)
     with torch.no_grad():
         units = layers[1](layers[0](rows)).numpy() / model.GAIN
@@ -46,7 +56,7 @@ def test_layer_1_starts_as_an_exact_decoder() -> None:
 
 
 def test_a_fresh_network_rates_alike_whatever_the_order_of_the_bars() -> None:
-    network = model.network(3)
+    network = network_of(3)
     rows = inputs(3, 50)
     moved = rows.reshape(50, 8, 16)[:, [3, 1, 4, 0, 5, 7, 2, 6]].reshape(50, 128)
     with torch.no_grad():
@@ -55,7 +65,7 @@ def test_a_fresh_network_rates_alike_whatever_the_order_of_the_bars() -> None:
 
 def test_a_fresh_network_expects_the_middle_and_neighbours_alike() -> None:
     with torch.no_grad():
-        probs = model.probabilities(model.network(4)(inputs(4, 100)).numpy())
+        probs = model.probabilities(network_of(4)(inputs(4, 100)).numpy())
     assert np.abs(model.expected(probs) - 2.5).max() < 0.5
     assert (probs[:, 2] > probs[:, 1]).all()
     assert (probs[:, 1] > probs[:, 0]).all()
@@ -69,7 +79,7 @@ def test_probabilities_do_not_overflow() -> None:
 
 
 def test_the_learning_rate_falls_and_stays_above_zero() -> None:
-    optimizer = model.optimizer(model.network(0).parameters())
+    optimizer = model.optimizer(network_of(0).parameters())
     [share] = model.schedule(optimizer).lr_lambdas
     rates = [model.LEARNING_RATE * share(step) for step in (0, 100, 10_000, 10**7)]
     assert rates == sorted(rates, reverse=True)
@@ -80,7 +90,7 @@ def test_the_learning_rate_falls_and_stays_above_zero() -> None:
 def test_it_learns_to_tell_many_notes_from_few() -> None:
     """A rater that the network was not made for: the share of slots that sound."""
     torch.set_num_threads(1)
-    network = model.network(0)
+    network = network_of(0)
     optimizer = model.optimizer(network.parameters())
     schedule = model.schedule(optimizer)
     rows, unseen = inputs(5, 200), inputs(6, 500)

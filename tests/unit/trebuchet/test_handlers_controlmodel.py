@@ -13,7 +13,7 @@ from roomgrad.errors import MessageError, SchemaError, StrayMessage
 from roomgrad.models import ForwardPass
 from roomgrad.testing import Called, call
 from roomgrad_trebuchet.contract import GRADIENT, INPUT, MODEL
-from roomgrad_trebuchet.controlmodel.handlers import component, make_model
+from roomgrad_trebuchet.controlmodel.handlers import component
 from roomgrad_trebuchet.controlmodel.model import cosine
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 
@@ -35,7 +35,7 @@ def backward(called: Called, **options: object) -> Called:
 
 
 def outputs(data: np.ndarray, state: bytes) -> np.ndarray:
-    model = make_model(SETTINGS)
+    model = component.make_model(SETTINGS)
     model.load(state)
     return model.forward(ForwardPass({"DATA": data}, 0, "v"), None)["DATA"]
 
@@ -135,10 +135,10 @@ def test_a_gradient_that_is_not_finite_is_not_learned(preset: str) -> None:
 
 def test_the_initial_weights_are_a_function_of_the_seed() -> None:
     """Whichever replica comes first writes the same."""
-    first, again = (bytes(make_model(SETTINGS).dump()) for _ in range(2))
+    first, again = (bytes(component.make_model(SETTINGS).dump()) for _ in range(2))
     assert first == again
     other = ControlModelSettings(seed=1)
-    assert bytes(make_model(other).dump()) != first
+    assert bytes(component.make_model(other).dump()) != first
 
 
 def test_the_original_preset_is_the_originals_network() -> None:
@@ -147,7 +147,7 @@ def test_the_original_preset_is_the_originals_network() -> None:
     message = Message.open(INPUT, DATA)
     called = call(component, message, settings=settings)
     assert called.replies[0].array.shape == (3, 3)
-    model = make_model(settings)
+    model = component.make_model(settings)
     shapes = [tuple(p.shape) for p in model.network.parameters()]
     assert shapes == [(16, 2), (16,), (64, 16), (64,), (16, 64), (16,), (2, 16), (2,)]
     assert float(model.network.center[1]) == 0.0

@@ -66,11 +66,10 @@ class ModelStore:
         component, settings = identity.component, identity.settings
         if component.model is None:
             return None
-        make = component.model
 
         def made() -> Trainable:
             try:
-                trainable = make(settings)
+                trainable = component.make_model(settings)
             except RoomgradError:
                 raise
             except Exception as error:
