@@ -19,6 +19,7 @@ from roomgrad.snapshots import pointers
 from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.stores import store_of
+from roomgrad.tensor_files import is_training_state
 
 WAIT_S = 10.0  # for a replica to take it
 POLL_S = 0.05
@@ -35,11 +36,11 @@ class Stored:
 
     def weights(self) -> tuple[Tensor, ...]:
         """Return parameters and buffers, sorted by name."""
-        return tuple(each for each in self._tensors() if not weights.is_training_state(each.name))
+        return tuple(each for each in self._tensors() if not is_training_state(each.name))
 
     def training_bytes(self) -> int:
         """Return how many bytes the state has beside its weights."""
-        return sum(len(t.data) for t in self._tensors() if weights.is_training_state(t.name))
+        return sum(len(t.data) for t in self._tensors() if is_training_state(t.name))
 
     def _tensors(self) -> Sequence[Tensor]:
         return weights.read(self.content)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import orjson
 from safetensors import SafetensorError, deserialize
 
-from roomgrad import dtypes
+from roomgrad import dtypes, tensor_files
 from roomgrad.errors import DecodeError
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -18,14 +17,6 @@ MAX_FILE_BYTES = 64 * 1024**3  # that a file of weights may have to be read whol
 MAX_DIMENSIONS = 16
 # Those that can be checked to be finite, by their names in a file.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": dtypes.BFLOAT16}
-
-
-TRAINING_STATE = ("optimizer/", "accumulated/")  # what a state holds beside weights, by name
-
-
-def is_training_state(name: str) -> bool:
-    """Return whether a tensor of a state is none of the network's."""
-    return name.startswith(TRAINING_STATE)
 
 
 @dataclass(frozen=True)
@@ -76,24 +67,15 @@ def read(stored: bytes | bytearray) -> tuple[Tensor, ...]:
 
 
 def file_of(tensors: Sequence[Tensor]) -> bytes:
-    """Return a safetensors file of some tensors (huggingface.co/docs/safetensors, Format)."""
-    entries, at = {}, 0
-    for each in tensors:
-        end = at + len(each.data)
-        offsets = [at, end]
-        entries[each.name] = {"dtype": each.dtype, "shape": each.shape, "data_offsets": offsets}
-        at = end
-    header = orjson.dumps(entries)
-    header += b" " * (-len(header) % 8)  # the tensors begin at a multiple of 8 bytes
-    parts = (each.data for each in tensors)
-    return b"".join((len(header).to_bytes(8, "little"), header, *parts))
+    """Return a safetensors file of some tensors."""
+    header = tensor_files.header((t.name, t.dtype, t.shape, len(t.data)) for t in tensors)
+    return b"".join((header, *(each.data for each in tensors)))
 
 
 def replaced(stored: bytes | bytearray, tensors: Sequence[Tensor]) -> bytearray:
     """Return a copy of a file with other values for tensors of the same dtype and shape."""
     found = bytearray(stored)
-    data = 8 + int.from_bytes(found[:8], "little")
-    entries = orjson.loads(found[8:data])
+    entries, data = tensor_files.entries(found)
     for each in tensors:
         start, end = entries[each.name]["data_offsets"]
         found[data + start : data + end] = each.data

@@ -1,7 +1,6 @@
 """Tensors and JSON as the bytes of a safetensors file, and back.
 
-https://huggingface.co/docs/safetensors, section Format. The file is written here, into a buffer
-that is allocated once: the library makes two copies more, of a state that may be a gigabyte.
+The file is written into a buffer that is allocated once: a state may be a gigabyte.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ import orjson
 import torch
 from torch import Tensor
 
+from roomgrad import tensor_files
 from roomgrad.learning.tensors import DTYPES, bytes_of
+from roomgrad.tensor_files import OPTIMIZER
 
 METADATA = "roomgrad"  # the name under which a file holds JSON
-PREFIX = "optimizer/"  # of the names of an optimizer's tensors
 OLDER_STEPS = "older_steps"  # in the JSON: the steps of an older release
 
 _BY_NAME = {name: dtype for dtype, name in DTYPES.items()}
@@ -32,7 +32,10 @@ class TensorFile:
         """Return the file of these tensors and this JSON; it is valid until the next call."""
         # Larger items come first, so that each tensor begins at a multiple of its item's size.
         ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
-        header = _header(ordered, about)
+        header = tensor_files.header(
+            [(name, DTYPES[each.dtype], each.shape, each.nbytes) for name, each in ordered],
+            {METADATA: orjson.dumps(about).decode()},
+        )
         at = len(header)
         size = at + sum(tensor.nbytes for _, tensor in ordered)
         if size > len(self._buffer):
@@ -48,33 +51,14 @@ class TensorFile:
         return memoryview(self._buffer)[:size]
 
 
-def _header(tensors: list[tuple[str, Tensor]], about: Mapping[str, Any]) -> bytes:
-    entries: dict[str, Any] = {"__metadata__": {METADATA: orjson.dumps(about).decode()}}
-    at = 0
-    for name, tensor in tensors:
-        end = at + tensor.nbytes
-        entries[name] = {
-            "dtype": DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [at, end],
-        }
-        at = end
-    text = orjson.dumps(entries)
-    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of 8 bytes
-    return len(text).to_bytes(8, "little") + text
-
-
 def read(stored: bytes | bytearray | memoryview) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors of a file, and the JSON beside them. They share its memory.
 
     Raises ValueError for anything else.
     """
     buffer = stored if isinstance(stored, bytearray) else bytearray(stored)  # torch wants to write
-    data = 8 + int.from_bytes(buffer[:8], "little")
-    entries = orjson.loads(buffer[8:data])
-    if not isinstance(entries, dict):
-        raise ValueError("the header is no JSON object")
-    metadata = entries.pop("__metadata__", None) or {}
+    entries, data = tensor_files.entries(buffer)
+    metadata = entries.pop(tensor_files.METADATA, None) or {}
     return (
         {name: _tensor(buffer, data, entry) for name, entry in entries.items()},
         orjson.loads(metadata.get(METADATA, "{}")),
@@ -98,5 +82,5 @@ def merged(weights: bytes, optimizer: bytes, steps: int) -> memoryview:
     steps: how many steps the model has taken; the older release stored no scheduler.
     """
     state = read(optimizer)[0] if optimizer else {}
-    renamed = {PREFIX + "/".join(name.rsplit(".", 1)): each for name, each in state.items()}
+    renamed = {OPTIMIZER + "/".join(name.rsplit(".", 1)): each for name, each in state.items()}
     return TensorFile().write(read(weights)[0] | renamed, {OLDER_STEPS: steps})

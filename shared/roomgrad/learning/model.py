@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -16,47 +13,19 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from roomgrad import tensor_files
 from roomgrad.errors import MessageError, ModelError, SchemaError
-from roomgrad.learning.files import OLDER_STEPS, PREFIX, TensorFile, read
+from roomgrad.learning import updates
+from roomgrad.learning.files import OLDER_STEPS, TensorFile, read
 from roomgrad.learning.graphs import Graph, Graphs
 from roomgrad.learning.optimizers import Updater
-from roomgrad.learning.tensors import bytes_of, drawing, tensor_of, to_array, to_tensor
+from roomgrad.learning.tensors import drawing, fingerprint_of, tensor_of, to_array, to_tensor
+from roomgrad.learning.updates import Gradient, Update
 from roomgrad.learning.weights import Weights
 from roomgrad.models import Arrays, ForwardPass
+from roomgrad.tensor_files import ACCUMULATED
 
-INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by their size in bytes
 GRAPHS_BYTES = 2**30  # of graphs that wait for their gradient, unless the runtime says otherwise
-ACCUMULATED = "accumulated/"  # of the names of summed gradients in a state
-
-
-@dataclass(frozen=True)
-class Gradient:
-    """What a batch changes: a gradient for each trainable parameter, None if it was not used."""
-
-    parameters: list[Tensor | None]
-    norm: Tensor
-    """Of the parameters' gradients together; it is finite."""
-
-    buffers: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Update:
-    """What a gradient changes in a state."""
-
-    gradients: dict[str, Tensor]
-    """Of the parameters that were used: finished and clipped, or the sum until now."""
-
-    buffers: dict[str, Tensor]
-    completes: bool
-    """Whether the weights change, or the gradient is only added to the sum."""
-
-    staleness: int
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes its tensors have."""
-        return sum(each.nbytes for each in (*self.gradients.values(), *self.buffers.values()))
 
 
 class TorchModel:
@@ -70,7 +39,8 @@ class TorchModel:
     scheduler: makes the scheduler of that optimizer; it counts updates of the weights.
     max_grad_norm: the norm to which the gradient of the parameters is clipped.
     accumulate: so many gradients make one update of the weights, by their mean.
-    autocast: the dtype of `torch.autocast` for forward passes, like torch.bfloat16.
+    autocast: torch.bfloat16 for forward passes under `torch.autocast`; not torch.float16, which
+        needs a loss scaler.
     device: where the network computes.
     example: inputs like those of a message, for lazy modules, whose shapes they decide.
 
@@ -91,6 +61,11 @@ class TorchModel:
     ) -> None:
         if accumulate < 1:
             raise ValueError(f"accumulate: expected at least 1, got {accumulate}")
+        if autocast not in (None, torch.bfloat16):
+            raise ModelError(
+                f"autocast={autocast}: expected torch.bfloat16; small gradients become 0 in "
+                f"float16 without a loss scaler, and the loss is at the other end of the rooms"
+            )
         self.network = network
         self.graphs_bytes = GRAPHS_BYTES
         self.accumulate = accumulate
@@ -132,7 +107,7 @@ class TorchModel:
         """Continue from such a copy. Raises ModelError if it is of another network."""
         tensors, about = read(content)
         self._keep_graphs()
-        weights = {n: t for n, t in tensors.items() if not _is_state(n)}
+        weights = {n: t for n, t in tensors.items() if not tensor_files.is_training_state(n)}
         if OLDER_STEPS in about:  # an older release stored no buffers
             weights = self._weights.buffers() | weights
         self._weights.load(weights)
@@ -148,13 +123,7 @@ class TorchModel:
 
     def fingerprint(self) -> str:
         """Return a text that differs between weights of which a bit differs, almost surely."""
-        digest = hashlib.blake2b(digest_size=8)
-        for tensor in self._weights.tensors().values():
-            words = bytes_of(tensor)
-            if tensor.element_size() > 1:
-                words = words.view(INTEGERS[tensor.element_size()])
-            digest.update(b"%d/" % int(words.sum(dtype=torch.int64)))
-        return digest.hexdigest()
+        return fingerprint_of(self._weights.tensors().values())
 
     def weights(self) -> dict[str, Tensor]:
         """Return a copy of parameters and buffers, for gradients of their forward passes."""
@@ -309,7 +278,7 @@ class TorchModel:
                 given = {name: each / (self._count + 1) for name, each in given.items()}
                 norm = self._norm([given.get(name) for name in self._weights.trainable])
         if completes and self._max_grad_norm is not None:
-            given = _clipped(given, self._max_grad_norm, norm)
+            given = updates.clipped(given, self._max_grad_norm, norm)
         return Update(given, buffers, completes, staleness)
 
     def _added(self, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -350,36 +319,14 @@ class TorchModel:
             self._updater.update(gradients, update.staleness)
 
     def encode(self, update: Update) -> dict[str, Any]:
-        """Return an update as a record: the bytes of its gradients and buffers, in their order."""
-        unused = [
-            n for n, name in enumerate(self._weights.trainable) if name not in update.gradients
-        ]
-        tensors = [update.gradients[n] for n in self._weights.trainable if n in update.gradients]
-        tensors += update.buffers.values()
-        joined = torch.cat([bytes_of(each) for each in tensors]) if tensors else torch.empty(0)
-        return {
-            "unused": unused,
-            "buffers": list(update.buffers),
-            "completes": update.completes,
-            "staleness": update.staleness,
-            "values": joined.to(torch.uint8).numpy(),
-        }
+        """Return an update as a record."""
+        return updates.encode(update, self._weights.trainable)
 
     def decode(self, record: Mapping[str, Any]) -> Update:
         """Return the update of a record."""
-        unused = set(record["unused"])
-        own = self._weights.tensors()
-        names = [name for n, name in enumerate(self._weights.trainable) if n not in unused]
-        raw, at = torch.from_numpy(record["values"]), 0
-        found = []
-        for name in (*names, *record["buffers"]):
-            end = at + own[name].nbytes
-            part = raw[at:end].clone().view(own[name].dtype).reshape(own[name].shape)
-            found.append(part.to(self._device))
-            at = end
-        gradients = dict(zip(names, found, strict=False))
-        buffers = dict(zip(record["buffers"], found[len(names) :], strict=True))
-        return Update(gradients, buffers, record["completes"], record["staleness"])
+        return updates.decode(
+            record, self._weights.trainable, self._weights.tensors(), self._device
+        )
 
     def _keep_graphs(self) -> None:
         """Let graphs that wait for their gradient keep the present values."""
@@ -392,17 +339,3 @@ def _move(network: nn.Module, device: torch.device) -> None:
         network.to(device)
     except (AssertionError, RuntimeError) as error:
         raise ModelError(f"device={str(device)!r} cannot be used: {error}") from error
-
-
-def _is_state(name: str) -> bool:
-    """Return whether a name of a state is none of the network's."""
-    return name.startswith((PREFIX, ACCUMULATED))
-
-
-def _clipped(gradients: dict[str, Tensor], most: float, norm: Tensor) -> dict[str, Tensor]:
-    """Return gradients clipped as `clip_grad_norm_` does; copies, as they may be needed again."""
-    if float(torch.clamp(most / (norm + 1e-6), max=1.0)) == 1.0:  # its factor
-        return gradients
-    holders: Any = [SimpleNamespace(grad=each.clone()) for each in gradients.values()]
-    nn.utils.clip_grads_with_norm_(holders, most, norm)
-    return {name: each.grad for name, each in zip(gradients, holders, strict=True)}

@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from roomgrad.errors import ModelError
-from roomgrad.learning.files import PREFIX
 from roomgrad.learning.tensors import DTYPES
+from roomgrad.tensor_files import OPTIMIZER
 
 
 class Updater:
@@ -125,7 +125,7 @@ class Updater:
             if isinstance(value, Tensor):
                 if value.dtype not in DTYPES or value.is_sparse:
                     raise self._not_stored(name, key, value.dtype)
-                found[f"{PREFIX}{name}/{key}"] = value.detach()
+                found[f"{OPTIMIZER}{name}/{key}"] = value.detach()
         return found
 
     def scalars(self) -> dict[str, Any]:
@@ -175,12 +175,12 @@ class Updater:
         Raises ModelError for the state of another optimizer.
         """
         optimizer = self._optimizer
-        given = {name: t for name, t in tensors.items() if name.startswith(PREFIX)}
+        given = {name: t for name, t in tensors.items() if name.startswith(OPTIMIZER)}
         self._check_same(given)
         optimizer.state.clear()
         for name, parameter in self._parameters.items():
             values: dict[str, Any] = dict(scalars.get("state", {}).get(name, {}))
-            prefix = f"{PREFIX}{name}/"
+            prefix = f"{OPTIMIZER}{name}/"
             for key in (each for each in given if each.startswith(prefix)):
                 device = self._layout[key][1]
                 values[key.removeprefix(prefix)] = given[key].to(device, copy=True)
@@ -203,7 +203,7 @@ class Updater:
         for name in dict.fromkeys([*expected, *given]):
             shape = given[name].shape if name in given else None
             if shape != expected.get(name):
-                parameter, key = name.removeprefix(PREFIX).rsplit("/", 1)
+                parameter, key = name.removeprefix(OPTIMIZER).rsplit("/", 1)
                 raise ModelError(
                     f"the stored state is of another optimizer than "
                     f"{type(self._optimizer).__name__}: {key} of {parameter} is "

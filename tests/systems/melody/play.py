@@ -26,6 +26,7 @@ from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.rooms import System
+from roomgrad.tensor_files import is_training_state
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import formats
 from roomgrad_melody.contract import (
@@ -245,7 +246,7 @@ def is_idle(learning: Record) -> bool:
 def hashes(state: bytes | bytearray) -> tuple[str, str]:
     """Return the SHA-256 of a model's weights, and that of its optimizer's state."""
     tensors = weights.read(state)
-    of_training = [each for each in tensors if weights.is_training_state(each.name)]
+    of_training = [each for each in tensors if is_training_state(each.name)]
     return (
         weights.sha256([each for each in tensors if each not in of_training]),
         weights.sha256(of_training),

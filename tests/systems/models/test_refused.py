@@ -169,6 +169,10 @@ MODELS: dict[str, tuple[str, Callable[[], TorchModel]]] = {
         r"0\.weight has no shape.*example=",
         lambda: TorchModel(networks.lazy(), sgd),
     ),
+    "autocast that needs a loss scaler": (
+        r"autocast=torch\.float16: expected torch\.bfloat16",
+        lambda: TorchModel(mlp(), sgd, autocast=torch.float16),
+    ),
     "parameters of another network": (
         "none of the network's",
         lambda: TorchModel(mlp(), lambda _: sgd(list(mlp().parameters()))),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from roomgrad.inspect import weights
 from roomgrad.models import ForwardPass
+from roomgrad.tensor_files import is_training_state
 from roomgrad_trebuchet.controlmodel.handlers import component
 from roomgrad_trebuchet.controlmodel.settings import ControlModelSettings
 from roomgrad_trebuchet.simulator import head, physics
@@ -33,7 +34,7 @@ class Trained:
 
 def weights_sha256(state: bytes) -> str:
     """SHA-256 of the parameter bytes in name order, as `roomgrad run --json` reports it."""
-    found = [each for each in weights.read(state) if not weights.is_training_state(each.name)]
+    found = [each for each in weights.read(state) if not is_training_state(each.name)]
     return weights.sha256(found)
 
 

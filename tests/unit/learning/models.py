@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from roomgrad.learning import TorchModel
 from roomgrad.learning.files import read
-from roomgrad.learning.model import Gradient
+from roomgrad.learning.updates import Gradient
 from roomgrad.models import Arrays, ForwardPass
 
 DATA = np.random.default_rng(0).standard_normal((5, 2)).astype("<f4")

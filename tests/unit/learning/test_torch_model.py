@@ -14,8 +14,8 @@ from roomgrad.codec import pack, unpack
 from roomgrad.errors import MessageError, ModelError, SchemaError
 from roomgrad.learning import TorchModel
 from roomgrad.learning.files import merged, read
-from roomgrad.learning.model import Gradient
 from roomgrad.learning.tensors import to_array
+from roomgrad.learning.updates import Gradient
 from roomgrad.models import ForwardPass
 from tests.unit.learning.models import (
     DATA,
