@@ -26,6 +26,8 @@ def backup(
     with running_server(redis) as (url, _), target.opened(run, url) as (client, names, _):
         saved = save(client, names, Path(file), force=force)
     origin, totals = saved.origin, saved.totals
+    for warning in saved.warnings:
+        output.warn(warning)
     if as_json:
         sizes = {"bytes": saved.bytes, "unpacked": saved.unpacked}
         times = {"moment_s": saved.snapshot_s, "seconds": saved.seconds}

@@ -12,8 +12,10 @@ from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.cli.backup import count, to_json
+from roomgrad.flags import load
 from roomgrad.local.session import running_server
 from roomgrad.ops.backup import restore as backups
+from roomgrad.settings import RuntimeSettings
 
 
 def restore(
@@ -24,12 +26,13 @@ def restore(
     as_json: typed.AsJson = False,
 ) -> None:
     run = run or variables.get("run")
+    settings = load(RuntimeSettings, [])  # where snapshots of models are stored
     with (
         backups.opened(Path(file)) as source,
         running_server(redis) as (url, _),
         target.connected(url) as (client, _),
     ):
-        restored = backups.restore(client, source, file, run, fresh=fresh)
+        restored = backups.restore(client, source, file, run, fresh=fresh, settings=settings)
     origin, totals = restored.origin, restored.totals
     if as_json:
         more = {"backup_of": origin.run, "seconds": restored.seconds}

@@ -140,12 +140,20 @@ def delete(client: redis.Redis, names: Names) -> int:
 
 
 def _delete_snapshots(client: redis.Redis, names: Names) -> None:
+    for owner in owners(client, names):
+        for reason in delete_all(client.execute_command, owner):
+            log.warning("a snapshot was not deleted", reason=reason)
+
+
+def owners(client: redis.Redis, names: Names) -> list[Owner]:
+    """Return the models of a run, each as the stores of its snapshots name it."""
     token: Any = client.hget(names.run_info(), "token") or b""
-    for component in sorted(registry.components_of(client, names)):
-        owner = Owner(names, component, token.decode(errors="replace"))
-        if client.exists(names.model(component)):
-            for reason in delete_all(client.execute_command, owner):
-                log.warning("a snapshot was not deleted", reason=reason)
+    found = sorted(registry.components_of(client, names))
+    return [
+        Owner(names, component, token.decode(errors="replace"))
+        for component in found
+        if client.exists(names.model(component))
+    ]
 
 
 def forget(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import io
 import resource
 import tarfile
@@ -73,7 +74,9 @@ def signed(*lines: bytes) -> bytes:
 
 
 HASH = b'{"key":"run","type":"hash","items":1}'
+ABOUT_SNAPSHOT = b'{"key":"model:x:snapshot:1-a","type":"snapshot","items":1}'
 ABOUT_STREAM = b'"last":"5-0","added":2,"deleted":"0-0","groups":[]}'
+SNAPSHOT = b'{"key":"model:x:snapshot:1-a","type":"snapshot","items":1}'
 STREAM = b'{"key":"a:b","type":"stream","items":2,' + ABOUT_STREAM
 
 
@@ -116,6 +119,12 @@ STREAM = b'{"key":"a:b","type":"stream","items":2,' + ABOUT_STREAM
             [HASH.replace(b"run", b"later:x:bodies"), b'["1","no"]'],
             "a delayed message is not",
         ),
+        ([SNAPSHOT.replace(b"1-a", b"../x"), b'["a"]'], "is not the name of a snapshot"),
+        ([SNAPSHOT.replace(b'"model', b'"modal'), b'["a"]'], "is not the name of a snapshot"),
+        ([SNAPSHOT, b'["a","b"]'], "parts"),
+        ([SNAPSHOT, b"[1]"], "expected a text or base64"),
+        ([SNAPSHOT.replace(b":1}", b":2}"), b'["a"]'], "expected an item of"),
+        ([HASH.replace(b"run", b"model:x"), b'["snapshots","x"]'], "cannot be read"),
         ([b"[" * 100_000], "not JSON"),
         ([b"{"], "not JSON"),
         ([b"null"], "expected a key"),
@@ -165,7 +174,8 @@ def tar(whole: bytes) -> bytes:
             "the totals do not match",
         ),
         (retold(lambda lines: lines + b"{}\n"), "data after the last line"),
-        (retold(lambda lines: lines.replace(b'backup":1', b'backup":2')), "it has format 2"),
+        (retold(lambda lines: lines.replace(b'backup":2', b'backup":3')), "it has format 3"),
+        (retold(lambda lines: lines.replace(b'backup":2', b'backup":true')), "it has format"),
         (retold(lambda lines: lines.replace(b'"run":"kept"', b'"run":""')), "which run"),
         (
             retold(lambda lines: lines.replace(b"roomgrad_backup", b"something")),
@@ -210,3 +220,20 @@ def test_a_line_without_an_end_takes_no_memory(
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert "a line is longer than" in refused(client, bomb)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
+
+
+def test_a_backup_of_an_older_release_is_read(client: redis.Redis, whole: bytes) -> None:
+    """It has no snapshots; a component takes over the weights that it has."""
+    lines = gzip.decompress(whole).replace(b'{"roomgrad_backup":2', b'{"roomgrad_backup":1')
+    *content, _ = lines.splitlines(keepends=True)
+    end = archive.line(
+        {
+            "end": True,
+            "keys": sum(each.startswith(b'{"key"') for each in content),
+            "items": sum(each.startswith(b"[") for each in content),
+            "sha256": hashlib.sha256(b"".join(content)).hexdigest(),
+        }
+    )
+    restore(client, io.BytesIO(gzip.compress(b"".join(content) + end)), "x", "", fresh=False)
+    assert client.hget(Names(RUN).run_info(), "raw") == b"\xff\x00"
+    client.delete(*client.keys(Names(RUN).everything()))

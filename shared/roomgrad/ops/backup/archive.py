@@ -20,7 +20,8 @@ import orjson
 from roomgrad.errors import FormatError, format_value
 from roomgrad.ops.backup.records import Item, KeyHeader, parse_header, parse_items
 
-FORMAT = 1
+FORMAT = 2  # 1 had no snapshots of models
+READS = (1, FORMAT)
 MAX_LINE_BYTES = 720 * 2**20  # the most that one commit may write, 512 MiB, in base64
 COMPRESSION_LEVEL = 1  # weights hardly shrink, and the rest shrinks at any level
 
@@ -163,9 +164,9 @@ def _parse_origin(value: Any) -> Origin:
     if not isinstance(value, dict) or "roomgrad_backup" not in value:
         raise FormatError("the first line is not that of a backup")
     version = value["roomgrad_backup"]
-    if version != FORMAT:
+    if version not in READS or type(version) is not int:
         raise FormatError(
-            f"it has format {format_value(version)}, and this release reads format {FORMAT} "
+            f"it has format {format_value(version)}, and this release reads formats 1 to {FORMAT} "
             f"(it was written by roomgrad {format_value(value.get('roomgrad'))})"
         )
     texts = [value.get(name) for name in ("run", "server", "roomgrad")]

@@ -5,6 +5,7 @@
     string    [value]
     stream    [id, name, value, name, value, ...], then the pending entries of each of its groups:
               [id, consumer, delivered at (unix ms), delivery count]
+    snapshot  [piece]: the bytes of a snapshot that a model points to, whatever its store
 
 Bytes that are valid UTF-8 are JSON texts; others are {"base64": text}. A score is a text, because
 JSON has no infinity.
@@ -21,10 +22,13 @@ from typing import Any
 
 from roomgrad.errors import FormatError, format_value
 
-KINDS = ("hash", "zset", "string", "stream")
+SNAPSHOT = "snapshot"
+KINDS = ("hash", "zset", "string", "stream", SNAPSHOT)
 ALIVE = b"alive:"  # heartbeats belong to processes, not to the run
 RESTORING = b"restoring:"  # keys of a restore that has not finished
 
+_MODEL = re.compile(rb"model:([^:]+)")
+_OF_SNAPSHOTS = re.compile(rb"model:[^:]+:(snapshot:[^:]+:[0-9]+|snapshotter)")
 _ENTRY_ID = re.compile(r"(\d{1,20})-(\d{1,20})")
 _MAX_ID = 2**64 - 1
 EntryID = tuple[int, int]
@@ -78,6 +82,20 @@ class KeyHeader:
         """The number of items that are entries of a stream; the others are pending entries."""
         groups = self.stream.groups if self.stream else ()
         return self.items - sum(group.pending for group in groups)
+
+
+def is_left_out(key: bytes) -> bool:
+    """Return whether a key belongs to a process and not to the run, or is a piece of a snapshot.
+
+    Snapshots are copied as a whole from where they are stored.
+    """
+    return key.startswith((ALIVE, RESTORING)) or _OF_SNAPSHOTS.fullmatch(key) is not None
+
+
+def component_of(header: KeyHeader) -> str:
+    """Return the component of the hash of a model; empty for another key."""
+    found = _MODEL.fullmatch(header.key) if header.kind == "hash" else None
+    return found[1].decode(errors="replace") if found else ""
 
 
 def encoded(value: bytes) -> str | dict[str, str]:
@@ -146,7 +164,11 @@ def parse_header(value: Any) -> KeyHeader:
         None if expires is None else parse_count(expires, 1),
         _parse_stream(value) if kind == "stream" else None,
     )
-    if kind != "stream" and found.items != 1 and (kind == "string" or not found.items):
+    if (
+        kind not in ("stream", SNAPSHOT)
+        and found.items != 1
+        and (kind == "string" or not found.items)
+    ):
         raise FormatError(f"the {kind} {format_value(key)} has {found.items} items")
     if found.entries < 0:
         raise FormatError(f"the stream {format_value(key)} has more pending entries than items")
@@ -208,7 +230,7 @@ def parse_items(header: KeyHeader, lines: Iterator[Any]) -> Iterator[Item]:
 
 
 def _parse_item(header: KeyHeader, line: Item) -> Item:
-    _check_parts(header, line, len(line) == (1 if header.kind == "string" else 2))
+    _check_parts(header, line, len(line) == (1 if header.kind in ("string", SNAPSHOT) else 2))
     if header.kind == "zset":
         return [parse_bytes(line[0]), parse_score(line[1])]
     return [parse_bytes(part) for part in line]

@@ -11,19 +11,33 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO
 
 import redis
+import structlog
 
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.ops.backup.archive import Origin, Reader, Totals, naming
-from roomgrad.ops.backup.records import ALIVE, RESTORING, Item, KeyHeader, StreamState
+from roomgrad.ops.backup.records import (
+    ALIVE,
+    RESTORING,
+    SNAPSHOT,
+    Item,
+    KeyHeader,
+    StreamState,
+)
 from roomgrad.ops.backup.renaming import renamed
+from roomgrad.ops.backup.restored_snapshots import OwnStores, Put, RestoredSnapshots, put_nowhere
 from roomgrad.ops.backup.snapshot import raw_replies
+from roomgrad.runtime.runs import owners
+from roomgrad.settings import RuntimeSettings
+from roomgrad.snapshots.deletion import Files
+
+log = structlog.get_logger("roomgrad")
 
 EXPIRE_S = 24 * 3600  # of the temporary keys that a killed restore leaves
 BATCH_BYTES, BATCH_COMMANDS = 4 * 2**20, 500
@@ -49,30 +63,68 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         raise SettingsError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def restore(client: redis.Redis, file: IO[bytes], name: str, run: str, *, fresh: bool) -> Restored:
-    """Restore the run in a file.
+def restore(
+    client: redis.Redis,
+    file: IO[bytes],
+    name: str,
+    run: str,
+    *,
+    fresh: bool,
+    settings: RuntimeSettings | None = None,
+) -> Restored:
+    """Restore the run in a file, with a token of its own.
 
     name: of the file, for errors. run: the run's new name; empty keeps the old one. fresh: replace
-    a run of this name.
+    a run of this name. settings: where snapshots of models are stored; those of a component without
+    any flag by default.
 
-    Raises FormatError if the file is not valid, RoomgradError if the run exists or is running.
-    Nothing is changed then.
+    Raises FormatError if the file is not valid, SnapshotError if a snapshot cannot be stored,
+    RoomgradError if the run exists or is running. Nothing is changed then.
     """
     began = time.monotonic()
     with naming(name):
         reader = Reader(file)
         origin = reader.origin()
         target = Target(client, Names(run or origin.run), fresh=fresh)
-        old, new = Names(origin.run).prefix().encode(), target.names.prefix().encode()
-        for header, items in reader.read():  # validate everything before the first write
-            for _ in renamed(header, items, old, new):
+        change = _Change(origin.run, target)
+        for _, items in change.read(reader, put_nowhere):  # validate before the first write
+            for _ in items:
                 pass
         target.check()
-        with target.cleanup():
-            for header, items in reader.read():
-                target.write(header, renamed(header, items, old, new))
+        replaced = [Files(client.execute_command, each) for each in owners(client, target.names)]
+        stores = OwnStores(target.names, change.token, settings or RuntimeSettings(), target.write)
+        with target.cleanup(), stores.cleanup():
+            for header, items in change.read(reader, stores.put):
+                target.write(header, items)
             target.rename()
+        for reason in chain.from_iterable(each.delete() for each in replaced):
+            log.warning("a snapshot of the replaced run was not deleted", reason=reason)
     return Restored(target.names.run, origin, reader.totals, time.monotonic() - began)
+
+
+class _Change:
+    """What is different in the restored run: its name, its token, and where its snapshots are."""
+
+    def __init__(self, run: str, target: Target) -> None:
+        self._old, self._new = Names(run).prefix().encode(), target.names.prefix().encode()
+        self.token = new_id()
+
+    def read(self, reader: Reader, put: Put) -> Iterator[tuple[KeyHeader, Iterator[Item]]]:
+        """Yield each key with its items as they are restored, and have snapshots stored."""
+        snapshots = RestoredSnapshots(put)
+        for header, items in reader.read():
+            if header.kind == SNAPSHOT:
+                snapshots.store(header, items)
+            else:
+                found = renamed(header, items, self._old, self._new)
+                yield header, snapshots.change(header, self._own_token(header, found))
+
+    def _own_token(self, header: KeyHeader, items: Iterator[Item]) -> Iterator[Item]:
+        """Change the token, by which snapshots of the run are told from those of the one saved."""
+        if header.key != b"run" or header.kind != "hash":
+            return items
+        own = [b"token", self.token.encode()]
+        return (own if item[0] == b"token" else item for item in items)
 
 
 class Target:

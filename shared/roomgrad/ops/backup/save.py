@@ -14,6 +14,7 @@ from roomgrad.errors import FormatError, SettingsError
 from roomgrad.files import writing
 from roomgrad.names import Names
 from roomgrad.ops.backup.archive import Origin, Totals, Writer
+from roomgrad.ops.backup.model_snapshots import SnapshotCopies
 from roomgrad.ops.backup.snapshot import Snapshotter
 from roomgrad.redis.server import check
 
@@ -28,6 +29,8 @@ class Saved:
     unpacked: int
     snapshot_s: float
     seconds: float
+    warnings: tuple[str, ...]
+    """Of each snapshot of a model that is missing, or was changed, and why."""
 
 
 def save(client: redis.Redis, names: Names, path: Path, *, force: bool = False) -> Saved:
@@ -35,24 +38,32 @@ def save(client: redis.Redis, names: Names, path: Path, *, force: bool = False) 
 
     The file appears under its name when it is complete.
 
-    Raises SettingsError if the file exists and `force` is false, or if it cannot be written.
+    Raises SettingsError if the file exists and `force` is false, or if it cannot be written, and
+    SnapshotError if no snapshot of a model is whole.
     """
     began = time.monotonic()
     try:
         with ExitStack() as stack:
             partial = stack.enter_context(writing(path, force=force, mode=0o600))
-            snapshot = Snapshotter(client, names, path.absolute().parent, stack).take()
+            folder = path.absolute().parent
+            copies = SnapshotCopies(client, names, folder, stack)
+            copies.prefetch()
+            snapshot = Snapshotter(client, names, folder, stack).take()
+            keys = copies.complete(snapshot.keys)
             server = str(check(client) or "unknown")
             origin = Origin(names.run, server, _release(), snapshot.at_ms)
             writer = Writer(partial, origin)
-            for each in sorted(snapshot.keys, key=lambda each: each.header.key):
+            for copy in copies.found:
+                writer.key(copy.header, copy.lines())
+            for each in sorted(keys, key=lambda each: each.header.key):
                 writer.key(each.header, each.lines())
             totals = writer.finish()
             size = partial.tell()
     except FormatError as error:
         raise SettingsError(f"run {names.run} does not fit into a backup: {error}") from error
     seconds = time.monotonic() - began
-    return Saved(origin, totals, size, writer.bytes, snapshot.seconds, seconds)
+    warnings = tuple(copies.warnings)
+    return Saved(origin, totals, size, writer.bytes, snapshot.seconds, seconds, warnings)
 
 
 def _release() -> str:

@@ -22,13 +22,12 @@ from roomgrad.names import Names
 from roomgrad.ops.backup.archive import line
 from roomgrad.ops.backup.prefetch import PrefetchedEntries
 from roomgrad.ops.backup.records import (
-    ALIVE,
     KINDS,
-    RESTORING,
     GroupState,
     KeyHeader,
     StreamState,
     encoded,
+    is_left_out,
 )
 
 TRIES = 50
@@ -119,8 +118,8 @@ class Snapshotter:
 
     def _learn(self, keys: Iterable[bytes]) -> bool:
         """Add new keys to the known ones, and return whether there were any."""
-        ignored = (self._prefix + ALIVE, self._prefix + RESTORING)
-        new = [key for key in keys if not key.startswith(ignored) and key not in self._known]
+        kept = (key for key in keys if not is_left_out(key.removeprefix(self._prefix)))
+        new = [key for key in kept if key not in self._known]
         with self._client.pipeline(transaction=False) as pipe:
             for key in new:
                 pipe.type(key)
