@@ -15,7 +15,7 @@ PANELS = {
         "runs": "List the runs of a server with their sizes; `runs delete` deletes some for good.",
         "health": "Succeed if a replica of this component on this host handles messages; for "
         "containers.",
-        "forget": "Remove a component's consumer groups for good, so that no message waits for it.",
+        "forget": "Remove a component's groups, and its model, for good: no message waits for it.",
         "gateway": "Let clients of swergio take part in a run, until Ctrl+C.\n\n"
         "All other flags are passed on: python -m roomgrad_swergio.gateway --help lists them.",
         "dashboard": "Show the runs of a server on a page, until Ctrl+C. It only reads.\n\n"

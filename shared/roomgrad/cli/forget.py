@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import redis
 from typer import Argument
 
 from roomgrad.cli import options as typed
@@ -11,8 +12,8 @@ from roomgrad.cli import output, target
 from roomgrad.errors import SettingsError
 from roomgrad.inspect import snapshot
 from roomgrad.local.plan import hint
-from roomgrad.names import GATEWAY, is_client_group
-from roomgrad.redis import registry
+from roomgrad.names import GATEWAY, Names, is_client_group
+from roomgrad.redis import heartbeats, registry
 from roomgrad.runtime import runs
 
 
@@ -39,4 +40,16 @@ def forget(
             )
         its = [(room, type_) for name, room, type_ in groups if name == component]
         removed = runs.forget(client, system, names, component, its)
-    output.say(f"{component} is forgotten in run {names.run}: {removed} groups removed.")
+        model = _delete_model(client, names, component)
+    output.say(f"{component} is forgotten in run {names.run}: {removed} groups removed.{model}")
+
+
+def _delete_model(client: redis.Redis, names: Names, component: str) -> str:
+    """Delete the model of a component, and return what was done, to be printed."""
+    if not client.exists(names.model(component)):
+        return ""
+    if heartbeats.living(client, names)[component]:
+        return " Its model stays, since it is running."
+    for reason in runs.delete_model(client, names, component):
+        output.warn(f"a snapshot was not deleted: {reason}")
+    return " Its model is deleted."

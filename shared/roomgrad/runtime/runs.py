@@ -156,6 +156,20 @@ def owners(client: redis.Redis, names: Names) -> list[Owner]:
     ]
 
 
+def delete_model(client: redis.Redis, names: Names, component: str) -> list[str]:
+    """Delete the model of a component that does not come back, with its log and snapshots.
+
+    Returns what could not be deleted, each as a sentence.
+    """
+    left = []
+    for owner in owners(client, names):
+        if owner.component == component:
+            left += delete_all(client.execute_command, owner)
+    keys = (names.model, names.steps, names.kept, names.snapshot_lease)
+    client.unlink(*(key(component) for key in keys))
+    return left
+
+
 def forget(
     client: redis.Redis,
     system: System | None,

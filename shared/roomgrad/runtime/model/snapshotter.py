@@ -23,6 +23,7 @@ from roomgrad.runtime.model.writer import SnapshotWriter, Taken
 from roomgrad.runtime.status import Status
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.folder_store import FolderStore
+from roomgrad.snapshots.orphans import OLD_S
 from roomgrad.snapshots.pointers import NO_ENTRY
 from roomgrad.snapshots.sharing import why_not_shared
 from roomgrad.snapshots.stores import SnapshotStore
@@ -59,6 +60,7 @@ class Snapshotter:
         self._not_before = 0.0
         self._cost_s = 0.0  # what a snapshot costs; 0 if that is unknown
         self._size = 0
+        self._clean_at = 0.0
         self._checked = False  # whether the store can be written
 
     def _own_call(self, command: Command) -> Any:
@@ -211,17 +213,33 @@ class Snapshotter:
         return writer.store(taken.content.nbytes, self._identity.settings)
 
     def _run(self, taken: Taken, began: float) -> None:
+        assert self._writer is not None
         try:
-            assert self._writer is not None
-            self._writer.point(self._writer.write(taken, self._store(self._writer, taken)))
+            store = self._store(self._writer, taken)
+            self._writer.point(self._writer.write(taken, store))
             self._cost_s, self._size = time.monotonic() - began, taken.content.nbytes
             self._succeeded()
+            self._clean(self._writer, store)
         except (SnapshotError, ConnectionLost, ReplyError, OSError) as error:
             self._failed(error)
         try:
             self._own_call([b"UNLINK", self._lease])
         except (ConnectionLost, ReplyError, OSError):
             self._connection.close()
+
+    def _clean(self, writer: SnapshotWriter, store: SnapshotStore) -> None:
+        """Delete now and then what other writers have left.
+
+        This comes after a snapshot: a writer that was stopped for long then finds a newer one, and
+        points to none that was deleted here.
+        """
+        if time.monotonic() < self._clean_at:
+            return
+        self._clean_at = time.monotonic() + OLD_S
+        try:
+            writer.delete_orphans(store)
+        except SnapshotError as error:
+            log.warning("old snapshots were not deleted", reason=str(error))
 
     def _succeeded(self) -> None:
         if self._status.no_snapshot:

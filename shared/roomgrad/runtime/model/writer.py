@@ -13,6 +13,7 @@ from roomgrad.redis.connection import Command
 from roomgrad.runtime.model.log import StepRecord, state_body
 from roomgrad.settings import RuntimeSettings
 from roomgrad.snapshots import pointers
+from roomgrad.snapshots.orphans import orphans
 from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.redis_store import RedisStore
@@ -153,6 +154,21 @@ class SnapshotWriter:
         for snapshot in snapshots:
             if not self._keys(snapshot):
                 self._delete(snapshot)
+
+    def delete_orphans(self, store: SnapshotStore) -> None:
+        """Delete old snapshots that nothing points to, in Redis and in another store.
+
+        A writer that died leaves them, or a server that fell back to an older state. Raises
+        SnapshotError.
+        """
+        for each in {
+            each.url: each for each in (store, RedisStore(self.execute, self._owner))
+        }.values():
+            for place in orphans(each, self._pointers):
+                each.delete(place)
+
+    def _pointers(self) -> list[Snapshot]:
+        return pointers.from_json(self.execute(b"HGET", self._key.encode(), pointers.FIELD))
 
     def _delete(self, snapshot: Snapshot) -> None:
         self._store_of(snapshot).delete(snapshot.place)
