@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad.cli.new import contents
+from roomgrad.cli.new import system_files
 from tests.docs.pages import blocks
 from tests.environment import empty_environment
 
@@ -18,12 +18,22 @@ PAGE = "docs/tutorial.md"
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_the_code_of_the_tutorial_is_what_the_command_makes() -> None:
-    made = contents("system", {"name": "home"}).values()
-    shown = [block for block in blocks("py") if block.page == PAGE]
-    assert len(shown) == 5
+@pytest.mark.parametrize(
+    ("page", "files", "count"),
+    [(PAGE, system_files("home"), 5), ("docs/torch.md", system_files("words", torch=True), 3)],
+)
+def test_the_code_of_a_page_is_what_the_command_makes(
+    page: str, files: dict[str, str], count: int
+) -> None:
+    made = [unindented(text) for text in files.values()]
+    shown = [block for block in blocks("py") if block.page == page]
+    assert len(shown) == count
     for block in shown:
-        assert any(block.text in text for text in made), f"{block} is in no file"
+        assert any(unindented(block.text) in text for text in made), f"{block} is in no file"
+
+
+def unindented(text: str) -> str:
+    return "\n".join(line.strip() for line in text.splitlines())
 
 
 def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:

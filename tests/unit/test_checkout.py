@@ -24,5 +24,5 @@ def test_every_text_of_a_checkout_on_windows_has_lf(tmp_path: Path) -> None:
 
 
 def test_a_new_system_has_the_same_rule() -> None:
-    template = ROOT / "shared/roomgrad/cli/templates/system/.gitattributes.txt"
+    template = ROOT / "shared/roomgrad/cli/templates/project/.gitattributes.txt"
     assert template.read_bytes() == (ROOT / ".gitattributes").read_bytes()

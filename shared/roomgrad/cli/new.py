@@ -21,6 +21,22 @@ from roomgrad.errors import SettingsError
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
+# Templates of systems, and what the files that all have in common say of them.
+NUMPY = {
+    "about": "A thermostat learns to heat a house, through rooms of roomgrad.",
+    "first": "thermostat",
+    "second": "house",
+    "room": "warmth",
+    "roomgrad": "roomgrad",
+}
+TORCH = {
+    "about": "A classifier learns the topics of texts, through rooms of roomgrad.",
+    "first": "trainer",
+    "second": "classifier",
+    "room": "topics",
+    "roomgrad": "roomgrad[torch]",
+}
+
 
 def new(
     name: Annotated[
@@ -30,14 +46,19 @@ def new(
         str,
         Option(help="Make a component of this system, in its folder.", metavar="SYSTEM"),
     ] = "",
+    torch: Annotated[
+        bool, Option("--torch", help="Make a system that learns with a torch network.")
+    ] = False,
 ) -> None:
+    if system and torch:
+        raise SettingsError("--torch makes a system, --system adds a component: one at a time")
     if system:
         make_component(name, find_project(system))
     else:
-        make_system(name)
+        make_system(name, torch=torch)
 
 
-def make_system(name: str) -> None:
+def make_system(name: str, *, torch: bool = False) -> None:
     """Write the folder of a system and print what to do next. Raises SettingsError."""
     if not NAME.fullmatch(name) or name == "tests" or _is_taken(name):
         raise SettingsError(
@@ -49,7 +70,7 @@ def make_system(name: str) -> None:
         raise SettingsError(
             f"{folder.resolve()} exists: choose another name, or go to another folder"
         )
-    made = contents("system", {"name": name})
+    made = system_files(name, torch=torch)
     _write(folder, made)
     output.say(
         f"{name}/ contains {', '.join(made)}. Next:",
@@ -152,6 +173,13 @@ def _lines_to_add(name: str, project: Project) -> Iterator[str]:
     yield f"      command: [{name}]"
     test = f"[CMD, python, -m, roomgrad.runtime.health, {name}]"
     yield f"      healthcheck: {{ <<: *healthcheck, test: {test} }}"
+
+
+def system_files(name: str, *, torch: bool = False) -> dict[str, str]:
+    """Return the files of a new system by their paths."""
+    names = {"name": name, **(TORCH if torch else NUMPY)}
+    own = contents("torch" if torch else "numpy", names)
+    return dict(sorted((contents("project", names) | own).items()))
 
 
 def contents(template: str, names: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,7 @@ def run(folder: Path, *words: str) -> str:
         env={**os.environ, "PYTHONPATH": paths, "MYPYPATH": str(ROOT / "shared")},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=350,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -64,17 +64,73 @@ def garden(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "garden"
 
 
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project of a system that learns with torch."""
+    folder = tmp_path_factory.mktemp("new")
+    made = new(folder, "letters", "--torch")
+    assert made.returncode == 0, made.stderr
+    assert "pip install -e . && roomgrad up letters" in made.stdout
+    return folder / "letters"
+
+
 @pytest.mark.parametrize("words", [["format", "--check"], ["check"]])
-def test_a_project_is_laid_out_as_ruff_would_have_it(garden: Path, words: list[str]) -> None:
+@pytest.mark.parametrize("project", ["garden", "letters"])
+def test_a_project_is_laid_out_as_ruff_would_have_it(
+    project: str, words: list[str], request: pytest.FixtureRequest
+) -> None:
     """By its own pyproject.toml, with a component that was added."""
-    run(garden, "-m", "ruff", *words, ".")
+    run(request.getfixturevalue(project), "-m", "ruff", *words, ".")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_project_passes_mypy(garden: Path) -> None:
+@pytest.mark.parametrize(("project", "files"), [("garden", 16), ("letters", 12)])
+def test_a_project_passes_mypy(project: str, files: int, request: pytest.FixtureRequest) -> None:
     """With its own strict settings."""
-    assert "no issues found in 16 source files" in run(garden, "-m", "mypy", ".")
+    printed = run(request.getfixturevalue(project), "-m", "mypy", ".")
+    assert f"no issues found in {files} source files" in printed
+
+
+def test_a_torch_project_has_a_network_of_real_size(letters: Path) -> None:
+    """With statistics, random numbers, and integers that have no gradient."""
+    run(letters, "-c", OF_REAL_SIZE)
+
+
+OF_REAL_SIZE = """
+from torch import nn
+from letters.classifier.handlers import Classifier
+
+network = Classifier()
+count = sum(each.numel() for each in network.parameters())
+assert 1.9e6 < count < 2.1e6, count
+kinds = {type(each) for each in network.modules()}
+assert {nn.BatchNorm1d, nn.Dropout, nn.Embedding} <= kinds, kinds
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_torch_project_learns_as_one_process_although_replicas_are_killed(letters: Path) -> None:
+    """Its own test says so: three replicas, of which two are killed, on a real server."""
+    printed = run(letters, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    assert "1 passed" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_test_of_a_torch_project_notices_other_random_numbers(letters: Path) -> None:
+    """It fails if one process drops out other units than the replicas."""
+    test = letters / "tests/test_letters.py"
+    seed = "forward_seed(RUN_SEED, "
+    other = test.read_text().replace(seed, "forward_seed(RUN_SEED + 1, ")
+    changed = letters / "tests/test_other.py"
+    changed.write_text(other)
+    try:
+        with pytest.raises(AssertionError, match="1 failed"):
+            run(letters, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(changed))
+    finally:
+        changed.unlink()
 
 
 @pytest.mark.timeout(180)
@@ -144,6 +200,13 @@ def test_a_name_that_could_not_work_is_refused(tmp_path: Path, name: str) -> Non
     assert refused.returncode == 2
     assert f"cannot be called {name!r}" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_component_of_a_torch_project_is_added_without_the_flag(tmp_path: Path) -> None:
+    """Two things that are made at once are refused."""
+    refused = new(tmp_path, "gauge", "--torch", "--system", "garden")
+    assert refused.returncode == 2
+    assert "--torch makes a system, --system adds a component: one at a time" in refused.stderr
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
