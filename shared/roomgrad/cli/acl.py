@@ -81,8 +81,9 @@ def _grants(served: Sequence[Served]) -> dict[str, Grants]:
     """Return the grants of each user; a component of several systems has those of all."""
     found: dict[str, Grants] = {}
     for system, names, declared in served:
+        tables = {table for each in declared.values() for table in each.tables}
         by_name = {
-            name: access.of_component(system, name, each, names)
+            name: access.of_component(system, name, each, names, tables)
             for name, each in declared.items()
             if name != GATEWAY
         }

@@ -29,8 +29,8 @@ PANELS = {
         "info": "Show one room: what it carries, who sends and reads, and its newest messages.",
         "lag": "Show how far each component is behind: its waiting and pending messages.",
         "memory": "Show what a component remembers of the roots that are open.",
-        "model": "Show a component's model, write its weights into a file, or load others from "
-        "one.",
+        "model": "Show a component's model, write its weights into a file, load others from one, "
+        "or go back to a checkpoint.",
         "top": "Watch a run live: components, rooms, rates, and its progress.",
         "trace": "Follow one root: which component had each message, for how long, and where it is "
         "now.",
@@ -48,6 +48,7 @@ PANELS = {
         "replay": "Send recorded messages again, with new IDs and at their recorded pace.",
     },
     "Save and restore": {
+        "keep": "Keep states of a component's model as checkpoints, and show those that are kept.",
         "backup": "Save a whole run to a file: labels, models, populations, and messages under "
         "way.",
         "restore": "Put the run of a file onto a server, where it continues as if nothing had "

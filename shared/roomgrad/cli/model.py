@@ -1,8 +1,7 @@
-"""`roomgrad model`: show a component's model, export its weights, import others."""
+"""`roomgrad model`: show a model, export its weights, import others, go back to a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,33 +28,41 @@ def model(
     import_: Annotated[
         str, Option("--import", help="Continue with the weights of this file.", metavar="FILE")
     ] = "",
+    rollback: Annotated[
+        int | None,
+        typed.number("--rollback", 0, 10**15, "Continue with the checkpoint of this step."),
+    ] = None,
     force: typed.Force = False,
     run: typed.AnyRun = "",
     redis: typed.Redis = "",
     as_json: typed.AsJson = False,
 ) -> None:
-    if export and import_:
-        raise SettingsError("--export and --import: one at a time")
+    if bool(export) + bool(import_) + (rollback is not None) > 1:
+        raise SettingsError("--export, --import and --rollback: one at a time")
     with target.opened(run, redis) as (client, names, _):
         target.choose_component(client, names, component)
-        state = models.stored(client, names, component)
-        version = state.snapshot.version
+        if rollback is not None:
+            state = model_state.roll_back(client, names, component, rollback)
+        else:
+            state = models.stored(client, names, component)
         if import_:
-            state, version = _replace(client, names, component, state, import_)
+            state = _replace(client, names, component, state, import_)
     tensors = state.weights()
     if export:
         files.write(Path(export), weights.file_of(tensors), force=force)
     if as_json:
-        output.print_json(_to_json(names, component, state, version))
+        output.print_json(_to_json(names, component, state))
         return
-    if import_:
-        output.say(f"{component} of run {names.run} continues with {import_}:")
+    if import_ or rollback is not None:
+        source = import_ or f"the checkpoint of step {rollback:,}"
+        output.say(f"{component} of run {names.run} continues with {source}:")
     rows = [(each.name, each.dtype, str(each.shape), len(each.data)) for each in tensors]
     output.print_table(("parameter", "dtype", "shape", "bytes"), rows)
     count = sum(len(each.data) for each in tensors)
     text = (
-        f"Version {version}, step {state.snapshot.step:,}; {count:,} bytes of parameters, "
-        f"{state.training_bytes():,} of the optimizer. SHA-256 {weights.sha256(tensors)}."
+        f"Version {state.snapshot.version}, step {state.snapshot.step:,}; "
+        f"{count:,} bytes of parameters, {state.training_bytes():,}"
+        f" of the optimizer. SHA-256 {weights.sha256(tensors)}."
     )
     output.say(text)
     if state.behind:
@@ -66,10 +73,10 @@ def model(
 
 def _replace(
     client: redis.Redis, names: Names, component: str, before: Stored, file: str
-) -> tuple[Stored, str]:
+) -> Stored:
     """Replace the weights by others of the same names, dtypes and shapes, in one commit.
 
-    The optimizer's state stays that of the newest snapshot. Return the new state and version.
+    The optimizer's state stays that of the newest snapshot. Return the new state.
 
     Raises SettingsError if the file does not fit.
     """
@@ -80,8 +87,7 @@ def _replace(
     if reason := weights.difference(before.weights(), tensors):
         raise SettingsError(f"--import {file} does not fit {component}: {reason}")
     content = weights.replaced(before.content, tensors)
-    version = model_state.replace(client, names, component, before, content)
-    return dataclasses.replace(before, content=content, behind=0), version
+    return model_state.replace(client, names, component, content)
 
 
 def _read(name: str) -> bytes:
@@ -93,12 +99,12 @@ def _read(name: str) -> bytes:
         raise SettingsError(f"--import {name}: it cannot be read: {error.strerror}") from error
 
 
-def _to_json(names: Names, component: str, state: Stored, version: str) -> dict[str, Any]:
+def _to_json(names: Names, component: str, state: Stored) -> dict[str, Any]:
     tensors = state.weights()
     return {
         "run": names.run,
         "component": component,
-        "version": version,
+        "version": state.snapshot.version,
         "step": state.snapshot.step,
         "steps_behind": state.behind,
         "sha256": weights.sha256(tensors),

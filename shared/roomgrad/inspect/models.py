@@ -55,16 +55,12 @@ def stored(client: redis.Redis, names: Names, component: str, *, wait_s: float =
     read.
     """
     version, found = _pointers(client, names, component)
-    if version is None:
-        raise RoomgradError(
-            f"{component} has no model in run {names.run}: it does not learn, or has never run"
-        )
     if not found or found[0].version != version:
         found = _newer(client, names, component, found, wait_s)
     reason = "no snapshot of it is stored"
     for snapshot in found:
         try:
-            content = _read(client, names, component, snapshot)
+            content = read(client, names, component, snapshot)
         except SnapshotError as error:
             reason = str(error)
             continue
@@ -91,16 +87,27 @@ def _newer(
     return found
 
 
-def _pointers(
-    client: redis.Redis, names: Names, component: str
-) -> tuple[str | None, list[Snapshot]]:
-    key = names.model(component)
-    found: Any = client.hmget(key, "version", pointers.FIELD.decode())
-    version, value = found
-    return version and version.decode(), pointers.from_json(value)
+def _pointers(client: redis.Redis, names: Names, component: str) -> tuple[str, list[Snapshot]]:
+    version, value = fields(client, names, component, pointers.FIELD)
+    return version, pointers.from_json(value)
 
 
-def _read(client: redis.Redis, names: Names, component: str, snapshot: Snapshot) -> bytearray:
+def fields(client: redis.Redis, names: Names, component: str, *more: bytes) -> Any:
+    """Return the version of a model, and more fields of its hash.
+
+    Raises RoomgradError if the component has no model.
+    """
+    found: Any = client.hmget(names.model(component), b"version", *more)
+    version, *others = found
+    if version is None:
+        raise RoomgradError(
+            f"{component} has no model in run {names.run}: it does not learn, or has never run"
+        )
+    return version.decode(), *others
+
+
+def read(client: redis.Redis, names: Names, component: str, snapshot: Snapshot) -> bytearray:
+    """Return the bytes of a snapshot. Raises SnapshotError."""
     token: Any = client.hget(names.run_info(), "token")
     owner = Owner(names, component, (token or b"").decode())
     store = store_of(snapshot.place, client.execute_command, owner)

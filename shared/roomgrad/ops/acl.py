@@ -110,8 +110,14 @@ def _escaped(name: str) -> str:
     return "".join(f"\\{each}" if each in "[]?\\" else each for each in name)
 
 
-def of_component(system: System, name: str, declared: Declaration, names: Names) -> Grants:
-    """Return the grants of a component, whether the contract names it or it only listens."""
+def of_component(
+    system: System, name: str, declared: Declaration, names: Names, tables: Iterable[str] = ()
+) -> Grants:
+    """Return the grants of a component, whether the contract names it or it only listens.
+
+    tables: those of all components of the run. A component with a model reads them to choose the
+        best checkpoint by a metric.
+    """
     handled = {(each.room, each.type) for each in declared.handlers}
     inbox = (names.inbox(name), MessageType.LOG_ERROR.value)
     sent = {reply for each in declared.handlers for reply in each.replies} | set(declared.sends)
@@ -126,6 +132,8 @@ def of_component(system: System, name: str, declared: Declaration, names: Names)
             _grant_group(grants, names, name, key)
     _grant_sending(grants, names, system, sent)
     _grant_state(grants, names, name, declared)
+    if declared.learns:
+        grants.inspects |= {names.table(table) for table in tables} - grants.stores
     return grants
 
 

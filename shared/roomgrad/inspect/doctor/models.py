@@ -11,7 +11,7 @@ from roomgrad.inspect.doctor.run import Run
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.pointers import Snapshot
 
-DURABLE = 3  # snapshots that are kept at most without an open root, and those of the last 30 s
+DURABLE = 3  # snapshots kept at most without an open root, beside checkpoints and the last 30 s
 YOUNG_S = 30.0
 MIB = 1024 * 1024
 
@@ -43,7 +43,8 @@ def held_logs(run: Run) -> Iterator[Finding]:
 
 def _held(run: Run, component: str, stored: list[Snapshot]) -> Iterator[Finding]:
     now_s = run.snapshot.now_us / 1e6
-    if sum(now_s - each.at > YOUNG_S for each in stored) <= DURABLE:
+    recent = [each for each in stored if not each.checkpoint]
+    if sum(now_s - each.at > YOUNG_S for each in recent) <= DURABLE:
         return
     client: Any = run.client
     fields = client.hkeys(run.names.kept(component))
@@ -53,7 +54,7 @@ def _held(run: Run, component: str, stored: list[Snapshot]) -> Iterator[Finding]
     size = client.memory_usage(run.names.steps(component)) or 0
     found = (
         f"a forward pass at step {min(steps):,} awaits its gradient; the log since then, "
-        f"{size / MIB:,.1f} MiB, and {len(stored)} snapshots are kept for it"
+        f"{size / MIB:,.1f} MiB, and {len(recent)} snapshots are kept for it"
     )
     do = f"{run.roomgrad('memory ' + component)} shows it; a lost root ends by dead give-up --lost"
     yield warning(component, found, f"at most {DURABLE} durable snapshots", do)

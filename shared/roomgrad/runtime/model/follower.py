@@ -132,8 +132,8 @@ class Follower:
             self.version = ""  # it may be half done: the next attempt begins at a snapshot
             raise ModelError(
                 f"step {record.step} of {self._component} in run {self._names.run} cannot be "
-                f"applied here ({type(error).__name__}: {error}): mend the component, or restore a "
-                f"backup by `roomgrad restore`"
+                f"applied here ({type(error).__name__}: {error}): mend the component, or go back "
+                f"to a checkpoint by `roomgrad model {self._component} --rollback STEP`"
             ) from error
         self.stepped(record, entry, time.monotonic() - began)
         return True
@@ -171,7 +171,8 @@ class Follower:
         why = "; ".join(reasons) or "no snapshot of it is stored"
         raise ModelError(
             f"the model of {self._component} in run {self._names.run} cannot be loaded ({why}): "
-            f"steps since the snapshot are lost; restore a backup by `roomgrad restore`"
+            f"steps since the snapshot are lost; go back to a checkpoint by `roomgrad model "
+            f"{self._component} --rollback STEP`, or restore a backup by `roomgrad restore`"
         )
 
     def snapshots(self) -> list[Snapshot]:

@@ -19,9 +19,10 @@ from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model import older_release
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call
-from roomgrad.runtime.model.writer import SnapshotWriter, Taken
+from roomgrad.runtime.model.writer import WANTED, SnapshotWriter, Taken
 from roomgrad.runtime.status import Status
-from roomgrad.snapshots import pointers
+from roomgrad.snapshots import checkpoints, pointers
+from roomgrad.snapshots.checkpoints import Policy
 from roomgrad.snapshots.folder_store import FolderStore
 from roomgrad.snapshots.orphans import OLD_S
 from roomgrad.snapshots.pointers import NO_ENTRY
@@ -39,6 +40,8 @@ RETRY_S = 10.0  # after a snapshot that could not be written
 BYTES_PER_S = 100e6  # of a snapshot, until this replica has taken one
 LEASE_MS = 120_000
 LATE = 10  # times the limit of what has to be repeated, from which it is told
+
+WISHES = (WANTED, checkpoints.FIELD)  # fields of the model's hash that say when one is due
 
 Hosts = Callable[[], Collection[str]]
 """Returns the hosts on which replicas of the component live."""
@@ -62,6 +65,9 @@ class Snapshotter:
         self._size = 0
         self._clean_at = 0.0
         self._checked = False  # whether the store can be written
+        self._wanted = False  # whether a snapshot is asked for
+        self._keep: bytes | None = None  # the policy of checkpoints, as it is stored
+        self._policy: Policy | None = None
 
     def _own_call(self, command: Command) -> Any:
         if not self._connection.connected:
@@ -138,20 +144,29 @@ class Snapshotter:
 
     # when
 
-    def consider(self, follower: Follower, *, idle: bool, wanted: bool) -> None:
+    def read_wishes(self, wanted: bytes | None, keep: bytes | None) -> None:
+        """Take note of the fields `WISHES` of the model's hash."""
+        self._wanted = wanted is not None
+        if keep != self._keep:
+            self._keep, self._policy = keep, checkpoints.from_json(keep)
+
+    def consider(self, follower: Follower, *, idle: bool) -> None:
         """Begin to write a snapshot if one is due, and no replica does."""
+        if not follower.replayed or not self._is_due(follower, idle):
+            return
         now = time.monotonic()
-        if follower.replayed and self._is_due(follower, idle, wanted) and now >= self._not_before:
+        if now >= self._not_before or self._at_multiple(follower.step):
             self._not_before = now + AGAIN_S
             self._tell_late(follower)
             if not self._busy:
-                self._begin_if_due(follower, idle, wanted)
+                self._begin_if_due(follower, idle)
 
     def stop(self, follower: Follower) -> None:
         """Finish what is being written, and write what no snapshot contains yet."""
         if self._thread is not None:
             self._thread.join()
-        if follower.replayed and (thread := self._begin_if_due(follower, False, True)):
+        self._wanted = True
+        if follower.replayed and (thread := self._begin_if_due(follower, idle=False)):
             thread.join()
         self._connection.close()
 
@@ -159,12 +174,19 @@ class Snapshotter:
     def _busy(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
-    def _is_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
-        if wanted:
+    def _is_due(self, follower: Follower, idle: bool) -> bool:
+        if self._wanted or self._is_checkpoint_due(follower):
             return True
         if idle and (follower.replay_s > IDLE_REPLAY_S or self._cost_s < CHEAP_S):
             return True
         return self._used(follower) > 1
+
+    def _is_checkpoint_due(self, follower: Follower) -> bool:
+        newest = follower.step - follower.replayed
+        return self._policy is not None and self._policy.is_due(follower.step, newest)
+
+    def _at_multiple(self, step: int) -> bool:
+        return self._policy is not None and step % self._policy.every == 0
 
     def _used(self, follower: Follower) -> float:
         """Return the share that is used of what may have to be repeated."""
@@ -172,16 +194,27 @@ class Snapshotter:
         limit_bytes = max(LOG_BYTES, 4 * self._size)
         return max(follower.replay_s / limit_s, follower.replay_bytes / limit_bytes)
 
-    def _still_due(self, follower: Follower, idle: bool, wanted: bool) -> bool:
+    def _still_due(self, follower: Follower, idle: bool) -> bool:
         """Return whether it is due although others take snapshots, too; then take the lease."""
         if found := follower.snapshots():
             follower.count_from(found[0].step)
             self._size = found[0].size
             self._cost_s = self._cost_s or self._size / BYTES_PER_S
-        if not follower.replayed or not self._is_due(follower, idle, wanted):
+        if not follower.replayed or not self._is_due(follower, idle):
             return False
-        consumer, lease_ms = self._identity.consumer.encode(), b"%d" % LEASE_MS
-        return follower.execute(b"SET", self._lease, consumer, b"NX", b"PX", lease_ms) is not None
+        return self._take_lease(follower)
+
+    def _take_lease(self, follower: Follower) -> bool:
+        """Take the lease, also from a replica that is dead."""
+        names, consumer = self._identity.names, self._identity.consumer.encode()
+        take = (b"SET", self._lease, consumer, b"NX", b"PX", b"%d" % LEASE_MS)
+        if follower.execute(*take) is not None:
+            return True
+        holder = follower.execute(b"GET", self._lease) or b""
+        if follower.execute(b"EXISTS", names.alive(holder.decode()).encode()):
+            return False
+        follower.execute(b"UNLINK", self._lease)
+        return follower.execute(*take) is not None
 
     def _tell_late(self, follower: Follower) -> None:
         if self._busy and self._used(follower) > LATE:
@@ -192,11 +225,9 @@ class Snapshotter:
 
     # writing
 
-    def _begin_if_due(
-        self, follower: Follower, idle: bool, wanted: bool
-    ) -> threading.Thread | None:
+    def _begin_if_due(self, follower: Follower, idle: bool) -> threading.Thread | None:
         try:
-            return self._begin(follower) if self._still_due(follower, idle, wanted) else None
+            return self._begin(follower) if self._still_due(follower, idle) else None
         except ReplyError as error:  # no lease: the server's memory is full
             self._failed(error)
             return None

@@ -17,8 +17,8 @@ from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call, StepRecord
-from roomgrad.runtime.model.snapshotter import Hosts, Snapshotter
-from roomgrad.runtime.model.writer import MIB, WANTED
+from roomgrad.runtime.model.snapshotter import WISHES, Hosts, Snapshotter
+from roomgrad.runtime.model.writer import MIB
 
 FINGERPRINT_EVERY = 64  # steps; then replicas notice that their machines compute other bits
 
@@ -46,13 +46,12 @@ class ModelStore:
     ) -> None:
         self._key = names.model(component)
         self._log = names.steps(component)
-        self._version_command = packed(b"HMGET", self._key.encode(), b"version", WANTED)
+        self._version_command = packed(b"HMGET", self._key.encode(), b"version", *WISHES)
         self._ledger = names.ledger(component)
         self._counters = names.counters(component)
         self.follower = Follower(names, component, make, call)
         self._call = call
         self._snapshotter = snapshotter
-        self._wanted = False
         self._forward_s = 0.0  # how long a forward pass takes
 
     @classmethod
@@ -88,8 +87,9 @@ class ModelStore:
 
     def version_in(self, reply: Any) -> bytes | None:
         """Return the version in the reply to that command."""
-        version, wanted = reply
-        self._wanted = wanted is not None
+        version, *wishes = reply
+        if self._snapshotter is not None:
+            self._snapshotter.read_wishes(*wishes)
         found: bytes | None = version
         return found
 
@@ -189,7 +189,7 @@ class ModelStore:
     def consider_snapshot(self, *, idle: bool = False) -> None:
         """Have a snapshot taken, if one is due."""
         if self._snapshotter is not None:
-            self._snapshotter.consider(self.follower, idle=idle, wanted=self._wanted)
+            self._snapshotter.consider(self.follower, idle=idle)
 
     def stop(self) -> None:
         """Take a snapshot of what no snapshot contains yet, before the process ends."""

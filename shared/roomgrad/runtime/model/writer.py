@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import structlog
 
 from roomgrad.clock import ServerClock
 from roomgrad.commit import SCRIPT, Commit
@@ -12,12 +14,15 @@ from roomgrad.errors import SnapshotError
 from roomgrad.redis.connection import Command
 from roomgrad.runtime.model.log import StepRecord, state_body
 from roomgrad.settings import RuntimeSettings
-from roomgrad.snapshots import pointers
+from roomgrad.snapshots import checkpoints, pointers
+from roomgrad.snapshots.checkpoints import Policy
 from roomgrad.snapshots.orphans import orphans
 from roomgrad.snapshots.owner import Owner
-from roomgrad.snapshots.pointers import Snapshot
+from roomgrad.snapshots.pointers import Score, Snapshot
 from roomgrad.snapshots.redis_store import RedisStore
 from roomgrad.snapshots.stores import SnapshotStore, open_store, store_of
+
+log = structlog.get_logger("roomgrad")
 
 DURABLE_S = 30.0  # by then a server has written what it acknowledged, and its replicas have it
 MOST = 6  # snapshots that are kept, although an open root is older than the second durable one
@@ -48,7 +53,7 @@ class SnapshotWriter:
         self._key = names.model(component)
         self._log = names.steps(component)
         self._kept = names.kept(component)
-        self._durable = 2  # durable snapshots that are kept
+        self._durable = 0  # durable snapshots that are kept; 0 if that is unknown
 
     def store(self, size: int, settings: RuntimeSettings) -> SnapshotStore:
         """Return the store for a snapshot of so many bytes."""
@@ -72,22 +77,27 @@ class SnapshotWriter:
     def point(self, snapshot: Snapshot) -> None:
         """Point the run to a snapshot, and delete those that it no longer needs.
 
-        A snapshot that is older than the newest one, or of a state that the run has lost, is
+        A snapshot that is not newer than the newest one, or of a state that the run has lost, is
         deleted instead. Raises SnapshotError.
         """
         for _ in range(TRIES):
-            value = self.execute(b"HGET", self._key.encode(), pointers.FIELD)
+            fields = (pointers.FIELD, checkpoints.FIELD)
+            value, keep = self.execute(b"HMGET", self._key.encode(), *fields)
             before = pointers.from_json(value)
-            if (before and before[0].step > snapshot.step) or not self._is_of_run(snapshot):
+            if (before and before[0].step >= snapshot.step) or not self._is_of_run(snapshot):
                 break
-            kept = self._retained([snapshot, *before])
-            dropped = [each for each in before if each not in kept]
+            stored = self._marked(snapshot, before, checkpoints.from_json(keep))
+            recent = self._recent(stored)
+            kept = [each for each in stored if each.checkpoint or each in recent]
+            dropped = [each for each in stored if each not in kept]
             commit = self.pointing(kept, dropped)
             commit.same(self._key, pointers.FIELD, value)
+            commit.do(b"XTRIM", self._log, b"MINID", recent[-1].entry.encode())
             outcome, *reason = self.evaluate(commit)
             if outcome == b"ok":
-                self._wait_until_written()
-                self._delete_files(dropped)
+                files = [each for each in dropped if not self._keys(each)]
+                self._wait_until_written(files)
+                self._delete_files(files)
                 return
             if outcome != b"stale":
                 raise SnapshotError(f"the server refused: {reason[0].decode(errors='replace')}")
@@ -115,8 +125,24 @@ class SnapshotWriter:
         for snapshot in dropped:
             for key in self._keys(snapshot):
                 commit.do(b"UNLINK", key)
-        commit.do(b"XTRIM", self._log, b"MINID", kept[-1].entry.encode())
         return commit
+
+    def _marked(
+        self, snapshot: Snapshot, before: Sequence[Snapshot], policy: Policy | None
+    ) -> list[Snapshot]:
+        """Return all snapshots, of which those that are to stay are checkpoints."""
+        if policy is None:
+            return [snapshot, *before]
+        if policy.is_due(snapshot.step, before[0].step if before else 0):
+            snapshot = replace(snapshot, checkpoint=True, score=self._score(policy, before))
+        return policy.apply([snapshot, *before])
+
+    def _score(self, policy: Policy, before: Sequence[Snapshot]) -> Score | None:
+        try:
+            return policy.score(self.execute, self._owner.names, before)
+        except SnapshotError as error:
+            log.warning("a checkpoint has no score", metric=policy.best, reason=str(error))
+            return None
 
     def _keys(self, snapshot: Snapshot) -> list[str]:
         return self._store_of(snapshot).keys(snapshot.place, snapshot.size)
@@ -127,13 +153,16 @@ class SnapshotWriter:
         found = self.execute(b"XRANGE", self._log.encode(), entry, entry)
         return any(StepRecord.of(fields).version == snapshot.version for _, fields in found)
 
-    def _retained(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Return the durable ones that are kept, all that are newer, and one for each open root."""
+    def _recent(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+        """Return those that replicas need, with the log since the oldest of them.
+
+        These are the newest durable ones, all that are newer, and those of open roots.
+        """
         now, oldest = self._clock.time(), self._oldest_open_step()
         kept: list[Snapshot] = []
         durable = 0
         for each in snapshots:
-            if durable >= self._durable and (kept[-1].step <= oldest or len(kept) >= MOST):
+            if durable >= (self._durable or 3) and (kept[-1].step <= oldest or len(kept) >= MOST):
                 break
             kept.append(each)
             durable += now - each.at > DURABLE_S
@@ -145,15 +174,18 @@ class SnapshotWriter:
         steps = (field.partition(b"-")[0] for field in fields)
         return min((int(step) for step in steps if step.isdigit()), default=float("inf"))
 
-    def _wait_until_written(self) -> None:
-        """Wait until the server has the pointer on its disk; without, three are kept."""
-        reply = self._call([b"WAITAOF", b"1", b"0", b"2000"])
-        self._durable = 2 if isinstance(reply, list) and reply[0] else 3
+    def _wait_until_written(self, files: Sequence[Snapshot]) -> None:
+        """Wait until the server has the pointer on its disk, if files are to be deleted then.
+
+        Three snapshots are kept if it does not tell.
+        """
+        if files or not self._durable:
+            reply = self._call([b"WAITAOF", b"1", b"0", b"2000"])
+            self._durable = 2 if isinstance(reply, list) and reply[0] else 3
 
     def _delete_files(self, snapshots: Sequence[Snapshot]) -> None:
         for snapshot in snapshots:
-            if not self._keys(snapshot):
-                self._delete(snapshot)
+            self._delete(snapshot)
 
     def delete_orphans(self, store: SnapshotStore) -> None:
         """Delete old snapshots that nothing points to, in Redis and in another store.
