@@ -1,6 +1,7 @@
 """Breaks roomgrad on purpose, counts what is lost and doubled, and prints it as tables.
 
-python -m tests.chaos [--seeds 1] [--first 1] [--messages 10000] [--short] [--alone] [--json FILE]
+python -m tests.chaos [--seeds 1] [--first 1] [--messages 10000] [--parameters 0] [--short]
+    [--alone] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from pathlib import Path
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
-from tests.chaos.environment import SHORT, Times
-from tests.chaos.play import play, turn_over
+from tests.chaos.environment import SHORT, RealModel, Times
+from tests.chaos.faults import FAULTS
+from tests.chaos.model_faults import MODEL_FAULTS
+from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
 from tests.chaos.rivals import KINDS
+
+ROUNDS = 3  # failovers of a play
 
 
 @contextlib.contextmanager
@@ -33,8 +38,21 @@ def kept(keep: Path | None, seed: int, kind: str) -> Iterator[Path]:
 
 
 def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
-    """Each seed: roomgrad under every fault, roomgrad under Sentinel, and the others."""
+    """Each seed: roomgrad under every fault, roomgrad under Sentinel, and the others.
+
+    With parameters it is a network of so many, under the faults of models too: two seeds of four
+    store snapshots in files, and one of two has two numbers under way.
+    """
     for seed in range(asked.first, asked.first + asked.seeds):
+        if asked.parameters:
+            in_files, window = seed % 4 in (1, 2), 1 + seed % 2
+            with kept(asked.keep, seed, "model") as directory:
+                model = RealModel(asked.parameters, directory, in_files, window)
+                yield learn(model, seed, asked.messages, times, {**FAULTS, **MODEL_FAULTS})
+            with kept(asked.keep, seed, "model, sentinel") as directory:
+                model = RealModel(asked.parameters, directory, in_files, window)
+                yield learn_under_sentinel(model, seed, asked.messages // 4, times, ROUNDS)
+            continue
         with kept(asked.keep, seed, "roomgrad") as directory:
             yield play(seed, asked.messages, times, directory)
         with kept(asked.keep, seed, "sentinel") as directory:
@@ -50,6 +68,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--first", type=int, default=1, help="the first seed")
     parser.add_argument("--messages", type=int, default=10_000, help="at least, for each seed")
+    parser.add_argument("--parameters", type=int, default=0, help="of a real network, like 1000000")
     parser.add_argument("--short", action="store_true", help="short leases and outages")
     parser.add_argument("--alone", action="store_true", help="without the others")
     parser.add_argument("--keep", type=Path, help="keep the servers' data and all logs here")

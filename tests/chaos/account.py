@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,10 @@ class Account:
     memory_bytes: int = 0
     stream_bytes: int = 0
     largest_mib: float = 0.0
+    server_mib: float = 0.0
+    stale: int = 0
+    """Steps of a model of real size by gradients of older weights."""
+
     seconds: float = 0.0
     wrong: list[str] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
@@ -45,16 +50,21 @@ class Account:
         return self.numbers * MESSAGES_PER_NUMBER
 
 
-def effects(environment: Environment, name: str) -> Counter[int]:
-    """How often each number had an effect."""
-    counts: Counter[int] = Counter()
+def entries(environment: Environment, name: str) -> Iterator[dict[str, Any]]:
+    """What a log of effects holds, oldest first."""
     after = "-"
     while True:
         page: Any = environment.client.xrange(environment.names.log(name), after, "+", count=PAGE)
-        counts.update(orjson.loads(fields[b"m"])["number"] for _, fields in page)
+        for _, fields in page:
+            yield orjson.loads(fields[b"m"])
         if len(page) < PAGE:
-            return counts
+            return
         after = f"({page[-1][0].decode()}"
+
+
+def effects(environment: Environment, name: str) -> Counter[int]:
+    """How often each number had an effect."""
+    return Counter(each["number"] for each in entries(environment, name))
 
 
 def settle(environment: Environment, account: Account) -> None:
@@ -80,6 +90,7 @@ def settle_run(environment: Environment, account: Account) -> None:
     step = int(client.hget(names.model(LEARNER), "step") or 0)
     if {*map(int, ledger), finished, step} != {account.numbers}:
         account.wrong.append(f"applied, distinct {ledger}, finished {finished}, step {step}")
+    account.server_mib = client.info("memory")["used_memory_peak"] / 2**20
     account.dead = client.xlen(names.dead())
     account.open = len(open_messages(environment))
     for component in COMPONENTS:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
 from roomgrad import Component, Context, Message, RuntimeSettings, backprop, main, on
+from roomgrad.models import ForwardPass, Trainable
+from roomgrad.runtime.model import snapshotter
 from roomgrad.settings import OfRun, settings
+from roomgrad.snapshots import orphans, pieces
 from tests.chaos.contract import (
     CHAOS,
     DEED,
@@ -19,12 +23,11 @@ from tests.chaos.contract import (
     LABELLER,
     LEARNER,
     OPENER,
-    WIDTH,
     WORK,
+    batch,
 )
 from tests.chaos.slope import Slope
-
-LARGE_EVERY, LARGE_ROWS = 50, 1000  # some messages are of 16 kB
+from tests.death import Death, named_in
 
 
 @settings
@@ -35,14 +38,29 @@ class OpenerSettings(RuntimeSettings):
     """How many are under way at once."""
 
 
+@settings
+class LearnerSettings(RuntimeSettings):
+    """What is learned, and how it comes to an end."""
+
+    parameters: Annotated[int, Field(ge=0), OfRun] = 0
+    """How many the network has; 0 for the slope."""
+
+    deaths: str = ""
+    """A folder in which a file names a point: the replica that comes there first kills itself."""
+
+    piece_bytes: int = pieces.PIECE_BYTES
+    """How large a piece of a snapshot is at most."""
+
+    orphan_s: float = orphans.OLD_S
+    """After how many seconds a snapshot may be deleted that no pointer names."""
+
+
 def opened(number: int, context: Context) -> Message | None:
     """The message of a number, or None after the last, which the table `goal` names in the end."""
     goal = context.table("goal").get("numbers")
     if goal is not None and number >= goal["numbers"]:
         return None
-    rows = LARGE_ROWS if number % LARGE_EVERY == 0 else 2
-    data = np.random.default_rng(number).standard_normal((rows, WIDTH)).astype("<f4")
-    message = Message.open(WORK, data, NUMBER=np.array(number, "<i8"))
+    message = Message.open(WORK, batch(number), seed=number, NUMBER=np.array(number, "<i8"))
     context.memory.put(message.root_id, ROOT_ID=message.root_id, number=number)
     return message
 
@@ -72,9 +90,12 @@ def forward(message: Message, context: Context) -> Message:
 @on(DEED, GRADIENT, replies=[(WORK, GRADIENT)])
 def learn(message: Message, context: Context) -> Message:
     """One optimizer step."""
-    reply = backprop.learn(message, context, WORK)
-    reply.fields = {"NUMBER": message.fields["NUMBER"]}
-    context.append("steps", number=int(message.fields["NUMBER"]))
+    asked = context.memory.pop(message.id)
+    made, number = ForwardPass.of(asked), message.fields["NUMBER"]
+    of_inputs = context.model.learn(message.id, made, {"DATA": message.array})
+    context.append("steps", number=int(number), weights=made.version)
+    reply = message.reply(WORK, id=asked["answers"])
+    reply.fill(of_inputs, NUMBER=number)
     return reply
 
 
@@ -86,9 +107,24 @@ def label(message: Message, context: Context) -> Message:
     return message.reply(DEED, message.array, type=GRADIENT, id=message.id, NUMBER=number)
 
 
+def model(given: LearnerSettings) -> Trainable:
+    """The slope, or a network of real size, which takes a second to start."""
+    if not given.parameters:
+        return Slope()
+    from tests.chaos import network
+
+    pieces.PIECE_BYTES = given.piece_bytes
+    orphans.OLD_S = snapshotter.OLD_S = given.orphan_s
+    made = network.model(given.parameters)
+    death = Death(named_in(Path(given.deaths)))
+    death.in_snapshots()
+    death.before("apply", made, "apply")
+    return made
+
+
 PROGRAMS = {
     OPENER: Component(OPENER, CHAOS, OpenerSettings, [generation], on_start=start),
-    LEARNER: Component(LEARNER, CHAOS, RuntimeSettings, [forward, learn], lambda _: Slope()),
+    LEARNER: Component(LEARNER, CHAOS, LearnerSettings, [forward, learn], model),
     LABELLER: Component(LABELLER, CHAOS, RuntimeSettings, [label]),
 }
 

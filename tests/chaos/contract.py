@@ -9,6 +9,9 @@ generation. That is four messages a number.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from roomgrad import Array, MessageType, Room, Stream, System
 
 OPENER, LEARNER, LABELLER = "opener", "learner", "labeller"
@@ -17,6 +20,7 @@ MESSAGES_PER_NUMBER = 4
 EFFECTS = ("labels", "steps", "generations")
 
 WIDTH = 4
+LARGE_EVERY, LARGE_ROWS = 50, 1000  # some messages are of 16 kB
 WORK, DEED = Room("work"), Room("deed")
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
 ROWS = {"DATA": Array("<f4", ("batch", WIDTH)), "NUMBER": Array("<i8", ())}
@@ -31,3 +35,9 @@ CHAOS = System(
     ),
     COMPONENTS,
 )
+
+
+def batch(number: int) -> NDArray[np.float32]:
+    """Return the inputs `(batch, WIDTH)` of a number."""
+    rows = LARGE_ROWS if number % LARGE_EVERY == 0 else 2
+    return np.random.default_rng(number).standard_normal((rows, WIDTH)).astype("<f4")

@@ -14,17 +14,22 @@ import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from roomgrad.errors import ServerError
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from tests.chaos.contract import CHAOS, EFFECTS
+from roomgrad.snapshots import pointers
+from roomgrad.snapshots.pointers import Snapshot
+from tests.chaos.contract import CHAOS, EFFECTS, LEARNER
 from tests.chaos.processes import Processes
 from tests.integration.sentinels import SentinelSet
 from tests.proxy import Proxy
 from tests.waiting import until
 
 PATIENCE_S = 120.0  # for whatever has to happen in the end
+PIECE_BYTES = 2**20  # of a snapshot of a model of real size, so that it has several
+ORPHAN_S = 5.0  # after which a file that no pointer names may be deleted
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,39 @@ class Seen:
     recovery_s: list[float] = field(default_factory=list)
     stop_s: list[float] = field(default_factory=list)
     heard_s: list[float] = field(default_factory=list)
+    snapshot_s: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RealModel:
+    """What the learner learns in place of the slope."""
+
+    parameters: int
+    folder: Path
+    """Its snapshots are files below `store`; in `deaths` a file names where a replica dies."""
+
+    in_files: bool
+    window: int
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    @property
+    def deaths(self) -> Path:
+        return self.folder / "deaths"
+
+    def flags(self) -> list[str]:
+        """As flags of the learner: a snapshot every few seconds."""
+        self.deaths.mkdir(exist_ok=True)
+        flags = [f"--parameters={self.parameters}", "--replay-s=1", f"--deaths={self.deaths}"]
+        flags += [f"--piece-bytes={PIECE_BYTES}", f"--orphan-s={ORPHAN_S}"]
+        return flags + (
+            ["--snapshot-redis-mib=0", f"--snapshots={self.store.as_uri()}"]
+            if self.in_files
+            else []
+        )
 
 
 @dataclass
@@ -74,8 +111,21 @@ class Environment:
     mine: bool
     """Whether it is roomgrad that plays, so that groups, marks and heartbeats may be asked."""
     patience_s: float = PATIENCE_S
+    model: RealModel | None = None
+    most_snapshots: int = 0
+    """How many the run has pointed to at once."""
 
     # what can be seen
+
+    def snapshots(self) -> list[Snapshot]:
+        """Those that the learner's model points to, newest first; none while none can be read."""
+        try:
+            value: Any = self.client.hget(self.names.model(LEARNER), pointers.FIELD)
+        except redis.RedisError:
+            return []
+        found = pointers.from_json(value)
+        self.most_snapshots = max(self.most_snapshots, len(found))
+        return found
 
     def progress(self) -> int:
         """How many effects there are by now; -1 while the server does not answer."""
@@ -101,6 +151,8 @@ class Environment:
 
     def _checked(self) -> int:
         self.processes.check()
+        if self.model is not None:
+            self.snapshots()
         return self.progress()
 
     def held_by(self, *names: str) -> list[tuple[str, str, str, str]]:
@@ -140,10 +192,19 @@ class Environment:
         time.sleep(self.dice.uniform(0, 0.03))
 
     def restart_server(self) -> None:
-        """A start on what is on disk; it answers when this returns."""
-        self.server = EmbeddedServer.start(
-            self.server.directory, port=self.server.port, die_with_parent=True
-        )
+        """A start on what is on disk; it answers when this returns.
+
+        A child of the dead one that rewrites the file may live on for a while.
+        """
+
+        def started() -> EmbeddedServer | None:
+            with contextlib.suppress(ServerError):
+                return EmbeddedServer.start(
+                    self.server.directory, port=self.server.port, die_with_parent=True
+                )
+            return None
+
+        self.server = until(started, self.patience_s)
 
 
 @contextlib.contextmanager
@@ -154,6 +215,7 @@ def environments(
     make_crew: Callable[[str, Names, Path], Processes],
     *,
     mine: bool,
+    model: RealModel | None = None,
 ) -> Iterator[Environment]:
     """A stage in a directory of its own; whatever was started is gone afterwards."""
     server = EmbeddedServer.start(directory / "server", die_with_parent=True)
@@ -163,7 +225,7 @@ def environments(
     names = Names(f"chaos-{seed}")
     processes = make_crew(proxy.url, names, directory)
     environment = Environment(
-        server, proxy, client, names, processes, random.Random(seed), times, mine
+        server, proxy, client, names, processes, random.Random(seed), times, mine, model=model
     )
     try:
         processes.start()
@@ -177,7 +239,11 @@ def environments(
 
 @contextlib.contextmanager
 def watched(
-    directory: Path, seed: int, times: Times, make_crew: Callable[[str, Names, Path], Processes]
+    directory: Path,
+    seed: int,
+    times: Times,
+    make_crew: Callable[[str, Names, Path], Processes],
+    model: RealModel | None = None,
 ) -> Iterator[Environment]:
     """A stage whose server is a master with two replicas, under three sentinels."""
     (directory / "servers").mkdir()
@@ -188,8 +254,9 @@ def watched(
         processes = make_crew(servers.url, names, directory)
         try:
             processes.start()
+            dice = random.Random(seed)
             yield Environment(
-                servers, None, client, names, processes, random.Random(seed), times, True
+                servers, None, client, names, processes, dice, times, True, model=model
             )
         finally:
             processes.stop()

@@ -9,26 +9,42 @@ from pathlib import Path
 from roomgrad.codec import pack, unpack
 from roomgrad.names import Names
 from tests.chaos.account import Account, open_messages, settle, settle_run
-from tests.chaos.contract import COMPONENTS, EFFECTS, MESSAGES_PER_NUMBER, OPENER
-from tests.chaos.environment import PATIENCE_S, Environment, Seen, Times, environments, watched
+from tests.chaos.contract import COMPONENTS, EFFECTS, LEARNER, MESSAGES_PER_NUMBER, OPENER
+from tests.chaos.environment import (
+    PATIENCE_S,
+    Environment,
+    RealModel,
+    Seen,
+    Times,
+    environments,
+    watched,
+)
 from tests.chaos.faults import FAULTS, FLUSH, TURNOVERS, Fault
+from tests.chaos.model_account import settle_model
+from tests.chaos.model_faults import MODEL_TURNOVERS
 from tests.chaos.processes import Processes
 from tests.waiting import until
 
 ROOMGRAD, UNDER_SENTINEL = "roomgrad", "roomgrad, Sentinel"
+REAL_MODEL = "roomgrad, model"
 REPLICAS = 2
 WINDOW = 8
 BETWEEN = (10, 200)  # effects between two faults, at least and at most
 
 
-def crew_of(times: Times) -> Callable[[str, Names, Path], Processes]:
+def crew_of(
+    times: Times, model: RealModel | None = None
+) -> Callable[[str, Names, Path], Processes]:
     """Makes the processes of roomgrad for an address and a run."""
+    window = model.window if model else WINDOW
 
     def make(url: str, names: Names, logs: Path) -> Processes:
         def program(component: str) -> list[str]:
             words = ["tests.chaos.components", component, f"--run={names.run}"]
             words += [f"--redis-url={url}", *times.flags()]
-            return [*words, f"--window={WINDOW}"] if component == OPENER else words
+            if component == LEARNER and model is not None:
+                words += model.flags()
+            return [*words, f"--window={window}"] if component == OPENER else words
 
         return Processes(program, COMPONENTS, REPLICAS, logs)
 
@@ -57,6 +73,40 @@ def turn_over(seed: int, messages: int, times: Times, directory: Path) -> Accoun
         seen = harm(environment, TURNOVERS)
         account = Account(UNDER_SENTINEL, seed, goal(environment, messages), seen=seen)
         conclude(environment, account)
+    account.seconds = time.monotonic() - began
+    return account
+
+
+def learn(
+    model: RealModel, seed: int, messages: int, times: Times, faults: Mapping[str, Fault]
+) -> Account:
+    """A model of real size under faults at its snapshots, its steps and its history."""
+    began = time.monotonic()
+    crew = crew_of(times, model)
+    with environments(model.folder, seed, times, crew, mine=True, model=model) as environment:
+        return _learned(environment, seed, messages, faults, began)
+
+
+def learn_under_sentinel(
+    model: RealModel, seed: int, messages: int, times: Times, rounds: int
+) -> Account:
+    """The same under Sentinel, with masters of whose work nobody has heard for a second."""
+    began = time.monotonic()
+    crew = crew_of(times, model)
+    with watched(model.folder, seed, times, crew, model) as environment:
+        faults = {
+            f"{name} {n}": fault for name, fault in MODEL_TURNOVERS.items() for n in range(rounds)
+        }
+        return _learned(environment, seed, messages, faults, began)
+
+
+def _learned(
+    environment: Environment, seed: int, messages: int, faults: Mapping[str, Fault], began: float
+) -> Account:
+    seen = harm(environment, faults)
+    account = Account(REAL_MODEL, seed, goal(environment, messages), seen=seen)
+    conclude(environment, account)
+    settle_model(environment, account)
     account.seconds = time.monotonic() - began
     return account
 

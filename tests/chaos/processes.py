@@ -61,6 +61,11 @@ class Processes:
                 self.unexpected.append(f"{name} ended by itself with {process.returncode}")
                 self.start(name)
 
+    def killed_itself(self) -> str:
+        """The name of a process that ended as by kill -9, or an empty text."""
+        ended = (n for n, each in self._processes.items() if each.poll() == -signal.SIGKILL)
+        return next(ended, "")
+
     def kill(self, *names: str) -> float:
         """kill -9 of several at once; answers when."""
         self.note(f"kill -9 {' '.join(names)}")

@@ -9,12 +9,15 @@ import pytest
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
-from tests.chaos.environment import SHORT, Times
-from tests.chaos.play import play, turn_over
+from tests.chaos.environment import SHORT, RealModel, Times
+from tests.chaos.faults import FAULTS
+from tests.chaos.model_faults import MODEL_FAULTS
+from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
 from tests.chaos.rivals import PUBSUB
 
 RECOVERY_S = 1.0  # from an answer of the server to the next delivery, at p99
 LEASES = 1.5  # until the work of a dead replica is taken over
+PARAMETERS = 1_000_000
 STREAM_BYTES = 4 * 17 * 2**20  # four streams of 16 MiB of history at most
 
 
@@ -35,6 +38,37 @@ def test_nothing_is_lost_or_doubled_under_any_fault(tmp_path: Path) -> None:
 def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
     """The same work under Sentinel, whose masters die, freeze and are replaced."""
     assert_exact(turn_over(1, 500, SHORT, tmp_path))
+
+
+@pytest.mark.timeout(300)
+def test_a_model_of_a_million_parameters_is_that_of_its_log(tmp_path: Path) -> None:
+    """Kills of snapshotters and between commit and step, full disks, a server that falls back."""
+    model = RealModel(PARAMETERS, tmp_path, in_files=True, window=1)
+    assert_exact(learn(model, 1, 0, SHORT, MODEL_FAULTS))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("in_files", [True, False], ids=["files", "redis"])
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_model_of_a_million_parameters_under_any_fault(
+    tmp_path: Path, window: int, in_files: bool
+) -> None:
+    """Kills of the server and of several processes, frozen ones and dead connections, too."""
+    model = RealModel(PARAMETERS, tmp_path, in_files, window)
+    account = learn(model, window, 4000, SHORT, {**FAULTS, **MODEL_FAULTS})
+    assert_exact(account)
+    assert bool(account.stale) == (window > 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_model_of_a_million_parameters_after_a_failover_that_loses_a_second(
+    tmp_path: Path,
+) -> None:
+    """Its snapshots are files, of which some are newer than the history."""
+    model = RealModel(PARAMETERS, tmp_path, in_files=True, window=1)
+    assert_exact(learn_under_sentinel(model, 1, 2000, SHORT, rounds=3))
 
 
 @pytest.mark.slow

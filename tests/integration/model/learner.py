@@ -9,9 +9,7 @@ and a gradient of the outputs is answered by that of the inputs, after a step.
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -24,6 +22,7 @@ from roomgrad.models import Arrays, ForwardPass
 from roomgrad.runtime.model import snapshotter, writer
 from roomgrad.settings import settings
 from roomgrad.snapshots import pieces
+from tests.death import Death, countdown
 from tests.integration.echo import ECHO, FORWARD, GRADIENT, INPUT, OUTPUT
 
 RATE, MOMENTUM = np.float32(0.01), np.float32(0.9)
@@ -87,7 +86,7 @@ class Squares:
         self.weight = np.ones(size, "<f4")
         self.speed = np.zeros(size, "<f4")
         self.computed = 0
-        self._death = Death(die)
+        self._death = Death(countdown(die))
 
     def fingerprint(self) -> str:
         return hashlib.sha256(self.weight.tobytes()).hexdigest()
@@ -134,30 +133,6 @@ class Squares:
         return Step(record["values"], record["staleness"])
 
 
-class Death:
-    """Kills this process, as `kill -9` does, when it comes to a point for the n-th time."""
-
-    def __init__(self, where: str) -> None:
-        self._point, _, times = where.partition(" ")
-        self._left = int(times or 1)
-
-    def at(self, point: str) -> None:
-        if point == self._point:
-            self._left -= 1
-            if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def before(self, point: str, owner: Any, name: str) -> None:
-        """Come to a point at each call of a function."""
-        function = getattr(owner, name)
-
-        def called(*args: Any, **kwargs: Any) -> Any:
-            self.at(point)
-            return function(*args, **kwargs)
-
-        setattr(owner, name, called)
-
-
 def prepare(given: LearnerSettings) -> None:
     """Let this process have the times and the end that the settings say."""
     snapshotter.LOG_BYTES = given.log_bytes
@@ -166,25 +141,7 @@ def prepare(given: LearnerSettings) -> None:
     writer.DURABLE_S = given.durable_s
     pieces.PIECE_BYTES = given.piece_bytes
     if given.die:
-        death = Death(given.die)
-        death.before("write", writer.SnapshotWriter, "write")
-        death.before("point", writer.SnapshotWriter, "point")  # the pieces are whole
-        death.before("pointed", writer.SnapshotWriter, "_wait_until_written")
-        death.before("drop", writer.SnapshotWriter, "_delete_files")
-        _in_the_middle(death)
-
-
-def _in_the_middle(death: Death) -> None:
-    """Come to the point `piece` between two pieces of a snapshot."""
-    found = pieces._pieces
-
-    def each(content: memoryview) -> Iterator[memoryview]:
-        for number, piece in enumerate(found(content)):
-            if number == 1:
-                death.at("piece")
-            yield piece
-
-    pieces._pieces = each
+        Death(countdown(given.die)).in_snapshots()
 
 
 def model(given: Any) -> Squares:

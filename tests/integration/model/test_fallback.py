@@ -15,6 +15,7 @@ from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.testing import throwaway_server
 from tests.integration.conftest import OwnServer, make_echo_run
 from tests.integration.model.conftest import Training, ended, one_process, stop
+from tests.past import Past
 from tests.waiting import until
 
 OFTEN = {"log_bytes": 0, "again_s": 0.01, "durable_s": 0.1, "size": 400, "piece_bytes": 1024}
@@ -24,21 +25,10 @@ def in_files(folder: Path) -> dict[str, Any]:
     return {**OFTEN, "snapshots": folder.as_uri(), "snapshot_redis_mib": 0}
 
 
-class Past:
-    """The data of a server as they were."""
-
-    def __init__(self, server: OwnServer, folder: Path) -> None:
-        self._server = server
-        self._copy = folder / "past"
-        self._data = server.process.directory / "appendonlydir"
-        shutil.copytree(self._data, self._copy)
-
-    def come_back(self) -> None:
-        """Restart the server on them."""
-        self._server.kill()
-        shutil.rmtree(self._data)
-        shutil.copytree(self._copy, self._data)
-        self._server.restart()
+def fall_back(server: OwnServer, past: Past) -> None:
+    server.kill()
+    past.come_back()
+    server.restart()
 
 
 def test_replicas_that_hold_newer_versions_load_the_older_one(
@@ -50,9 +40,9 @@ def test_replicas_that_hold_newer_versions_load_the_older_one(
     for _ in range(2):
         training.spawn()
     training.train(10)
-    past = Past(own_server, tmp_path)
+    past = Past(own_server.process.directory, tmp_path)
     training.train(20)
-    past.come_back()
+    fall_back(own_server, past)
     training.number = 10
     training.train(5)
     training.check()
@@ -71,13 +61,13 @@ def test_a_server_that_falls_back_further_than_the_files_go(
     first = training.spawn()
     training.train(10)
     stop(first)
-    past = Past(own_server, tmp_path)
+    past = Past(own_server.process.directory, tmp_path)
     shutil.copytree(tmp_path / "store", tmp_path / "older")
     then = {each.place for each in training.snapshots()}
     second = training.spawn()
     while then & {each.place for each in training.snapshots()}:
         training.train(10)
-    past.come_back()
+    fall_back(own_server, past)
     assert then == {each.place for each in training.snapshots()}
     log = ended(second, 1)
     assert "steps since the snapshot are lost" in log

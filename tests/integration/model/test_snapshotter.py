@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from roomgrad.errors import SnapshotError
+from roomgrad.runtime.model.writer import MOST
 from roomgrad.snapshots.pointers import Snapshot
 from tests.integration.model.conftest import Training, killed, one_process
+from tests.waiting import until
 
-OFTEN = {"log_bytes": 0, "again_s": 0.01, "snapshot_lease_s": 1.0, "durable_s": 0.1}
+OFTEN = {"log_bytes": 0, "again_s": 0.01, "durable_s": 0.1}
 STEPS = 50
 SIZE = 400  # 3,200 bytes of state
 
@@ -50,7 +52,7 @@ def check(training: Training, found: list[Snapshot]) -> None:
 def test_the_snapshotter_is_killed(
     training: Training, point: str, where: str, tmp_path: Path
 ) -> None:
-    """The other replica takes the next one when the lease has expired."""
+    """The other replica takes the next one when the first one counts as dead."""
     training.settings = {**OFTEN, "size": SIZE, "piece_bytes": 1024}
     if where == "file":
         training.settings |= {"snapshots": tmp_path.as_uri(), "snapshot_redis_mib": 0}
@@ -67,3 +69,30 @@ def test_the_snapshotter_is_killed(
         trained.result()
     training.check()
     assert training.content() == one_process(STEPS, SIZE).dump()
+
+
+@pytest.mark.parametrize("holder", ["another replica that died", "this replica"])
+def test_a_lease_that_was_not_given_back(training: Training, holder: str) -> None:
+    """Its replica died, or lost the server before it could: the next snapshot does not wait."""
+    training.settings = dict(OFTEN)
+    replica = training.start()
+    name = replica.consumer if holder == "this replica" else f"{replica.consumer}0"
+    lease = training.names.snapshot_lease("echo")
+    until(lambda: training.client.set(lease, name, nx=True, px=120_000))
+    training.train(2)
+    until(lambda: training.snapshots()[0].step == 2)
+    training.check()
+
+
+def test_snapshots_that_follow_closely_are_few(training: Training) -> None:
+    """None of them is durable yet; those that are kept become so one after the other."""
+    training.settings = {**OFTEN, "durable_s": 30.0}
+    training.start()
+    counts = []
+    for step in range(1, 41):
+        training.train(1)
+        until(lambda step=step: training.snapshots()[0].step == step)
+        counts.append(len(training.snapshots()))
+    assert 2 <= max(counts) <= MOST
+    training.check()
+    assert sum(pieces(training).values()) == counts[-1]

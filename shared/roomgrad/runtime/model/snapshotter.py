@@ -205,15 +205,18 @@ class Snapshotter:
         return self._take_lease(follower)
 
     def _take_lease(self, follower: Follower) -> bool:
-        """Take the lease, also from a replica that is dead."""
-        names, consumer = self._identity.names, self._identity.consumer.encode()
-        take = (b"SET", self._lease, consumer, b"NX", b"PX", b"%d" % LEASE_MS)
-        if follower.execute(*take) is not None:
+        """Take the lease, also from a replica that is dead, or that this one could not give back.
+
+        Two replicas that find it dead may both take it, and write a snapshot too many.
+        """
+        names, own = self._identity.names, self._identity.consumer.encode()
+        take = (b"SET", self._lease, own, b"PX", b"%d" % LEASE_MS)
+        if follower.execute(*take, b"NX") is not None:
             return True
-        holder = follower.execute(b"GET", self._lease) or b""
-        if follower.execute(b"EXISTS", names.alive(holder.decode()).encode()):
+        holder = follower.execute(b"GET", self._lease) or own
+        alive = names.alive(holder.decode()).encode()
+        if holder != own and follower.execute(b"EXISTS", alive):
             return False
-        follower.execute(b"UNLINK", self._lease)
         return follower.execute(*take) is not None
 
     def _tell_late(self, follower: Follower) -> None:

@@ -25,7 +25,7 @@ from roomgrad.snapshots.stores import SnapshotStore, open_store, store_of
 log = structlog.get_logger("roomgrad")
 
 DURABLE_S = 30.0  # by then a server has written what it acknowledged, and its replicas have it
-MOST = 6  # snapshots that are kept, although an open root is older than the second durable one
+MOST = 6  # snapshots that are kept, also for open roots that are older than all of them
 TRIES = 3  # to point to a snapshot while others do
 
 WANTED = b"wanted"  # field of the model's hash: a snapshot is asked for
@@ -154,18 +154,19 @@ class SnapshotWriter:
         return any(StepRecord.of(fields).version == snapshot.version for _, fields in found)
 
     def _recent(self, snapshots: Sequence[Snapshot]) -> list[Snapshot]:
-        """Return those that replicas need, with the log since the oldest of them.
+        """Return those that replicas need, with the log since the oldest of them: at most MOST.
 
-        These are the newest durable ones, all that are newer, and those of open roots.
+        The newest one is; of the others that are not durable yet, some, of which each becomes a
+        durable one; of those that are, the newest, and those of open roots.
         """
-        now, oldest = self._clock.time(), self._oldest_open_step()
-        kept: list[Snapshot] = []
-        durable = 0
-        for each in snapshots:
-            if durable >= (self._durable or 3) and (kept[-1].step <= oldest or len(kept) >= MOST):
+        latest, oldest_root = self._clock.time() - DURABLE_S, self._oldest_open_step()
+        durable = [each for each in snapshots if each.at < latest]
+        kept = _spaced([each for each in snapshots if each.at >= latest])
+        for number, each in enumerate(durable):
+            enough = number >= (self._durable or 3) and kept[-1].step <= oldest_root
+            if enough or len(kept) >= MOST:
                 break
             kept.append(each)
-            durable += now - each.at > DURABLE_S
         return kept
 
     def _oldest_open_step(self) -> float:
@@ -224,3 +225,12 @@ class SnapshotWriter:
         if isinstance(reply, Exception):
             raise reply
         return reply
+
+
+def _spaced(snapshots: Sequence[Snapshot]) -> list[Snapshot]:
+    """Return the newest one, and of those before it, from the oldest on, some that lie apart."""
+    kept: list[Snapshot] = []
+    for each in reversed(snapshots[1:]):
+        if not kept or each.at - kept[-1].at >= DURABLE_S / 2:
+            kept.append(each)
+    return [*snapshots[:1], *reversed(kept)]
