@@ -71,7 +71,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_three_replicas_with_a_window(training: Training, computed: list[str]) -> None:
     """Each replica computes a version from a snapshot a few times, and then remembers them."""
-    training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 0.05, "durable_s": 0.1}
+    training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 0.05}
     replicas = [training.start() for _ in range(3)]
     window, order = Window(training), np.random.default_rng(1)
     for number in range(120):
@@ -91,7 +91,7 @@ def test_three_replicas_with_a_window(training: Training, computed: list[str]) -
 
 def test_another_state_while_training_runs(training: Training) -> None:
     """All replicas continue with it; open roots get the gradients of the weights that made them."""
-    training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 0.05, "durable_s": 0.1}
+    training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 0.05}
     for _ in range(3):
         training.start()
     window = Window(training)
