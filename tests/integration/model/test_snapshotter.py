@@ -79,8 +79,8 @@ def test_a_lease_that_was_not_given_back(training: Training, holder: str) -> Non
     name = replica.consumer if holder == "this replica" else f"{replica.consumer}0"
     lease = training.names.snapshot_lease("echo")
     until(lambda: training.client.set(lease, name, nx=True, px=120_000))
-    training.train(2)
-    until(lambda: training.snapshots()[0].step == 2)
+    training.train(10)
+    until(lambda: training.snapshots()[0].step > 0)
     training.check()
 
 
@@ -89,10 +89,11 @@ def test_snapshots_that_follow_closely_are_few(training: Training) -> None:
     training.settings = {**OFTEN, "durable_s": 30.0}
     training.start()
     counts = []
-    for step in range(1, 41):
-        training.train(1)
-        until(lambda step=step: training.snapshots()[0].step == step)
+    for _ in range(20):
+        newest = training.snapshots()[0].step
+        training.train(10)
+        until(lambda newest=newest: training.snapshots()[0].step > newest)
         counts.append(len(training.snapshots()))
     assert 2 <= max(counts) <= MOST
     training.check()
-    assert sum(pieces(training).values()) == counts[-1]
+    expect_whole(training)
