@@ -127,9 +127,8 @@ def weight(echo: EchoRun) -> float:
 
 def replace_weight(echo: EchoRun, weight: float) -> str:
     """Continue with another weight, as `roomgrad model --import` does; return the version."""
-    before = models.stored(echo.client, echo.names, "echo")
     content = bytearray(b"%r 0" % weight)
-    return model_state.replace(echo.client, echo.names, "echo", before, content)
+    return model_state.replace(echo.client, echo.names, "echo", content).snapshot.version
 
 
 def kept(echo: EchoRun) -> dict[str, str]:
