@@ -12,6 +12,7 @@
     ├── EmptiedServer       the run no longer exists on its server
     ├── ContractError       a component does not fit its system's contract
     ├── ModelError          a network, its optimizer or a stored model cannot be used
+    │   └── StepError       a step of the log cannot be applied
     ├── MessageError        a message cannot be accepted
     │   ├── SchemaError     a field has the wrong dtype, shape or value
     │   ├── DecodeError     bytes that are not a message; the bytes are kept
@@ -92,6 +93,10 @@ class ModelError(RoomgradError):
     """Raised when a network or its optimizer cannot be trained in rooms, or a stored model is of
     another one; the text names the parameter.
     """
+
+
+class StepError(ModelError):
+    """Raised when a step that was committed cannot be applied to the model."""
 
 
 class MessageError(RoomgradError):

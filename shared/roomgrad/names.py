@@ -93,7 +93,7 @@ class Names:
         return self._key("memory", component)
 
     def model(self, component: str) -> str:
-        """Hash: current version and step of the model, and pointers to its snapshots."""
+        """Hash: version and step of the model, pointers to its snapshots, policy of checkpoints."""
         return self._key("model", component)
 
     def steps(self, component: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from roomgrad.errors import ModelError
 from roomgrad.learning.tensors import bytes_of
 
 
@@ -79,16 +80,24 @@ def decode(
     """Return the update of a record.
 
     own: parameters and buffers by name, whose dtypes and shapes those of the record are.
+
+    Raises ModelError if the record is of another network.
     """
     unused = set(record["unused"])
     names = [name for number, name in enumerate(trainable) if number not in unused]
     raw, at = torch.from_numpy(record["values"]), 0
     found = []
     for name in (*names, *record["buffers"]):
+        if name not in own or at + own[name].nbytes > raw.nbytes:
+            raise ModelError(f"the record is one of another network: it does not fit {name}")
         end = at + own[name].nbytes
         part = raw[at:end].clone().view(own[name].dtype).reshape(own[name].shape)
         found.append(part.to(device))
         at = end
+    if at != raw.nbytes:
+        raise ModelError(
+            f"the record is one of another network: {raw.nbytes - at:,} bytes too many"
+        )
     gradients = dict(zip(names, found, strict=False))
     buffers = dict(zip(record["buffers"], found[len(names) :], strict=True))
     return Update(gradients, buffers, record["completes"], record["staleness"])

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
@@ -13,6 +14,7 @@ from roomgrad.clock import server_time
 from roomgrad.names import Names
 
 LONGEST_TURN_S = 10.0
+STOPPED = b"stopped"  # field of a model's hash: why its replicas ended, until a snapshot is newer
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ def on_host(
     """Return what is wrong with a component on a host and what it waits for, or empty texts."""
     here = [each for each in find(client, names, component) if each.host == host]
     if not here:
-        return f"no heartbeat of {component} on {host} in run {names.run}: it does not run here", ""
+        stopped: Any = client.hget(names.model(component), STOPPED.decode())
+        why = stopped.decode(errors="replace") if stopped else "it does not run here"
+        return f"no heartbeat of {component} on {host} in run {names.run}: {why}", ""
     now = server_time(client)
     troubles = (each.trouble(now, handler_timeout_s) for each in here)
     return next(filter(None, troubles), ""), next(filter(None, (each.waits for each in here)), "")

@@ -14,10 +14,12 @@ from roomgrad.errors import RoomgradError, SettingsError, SnapshotError
 from roomgrad.inspect import checkpoints
 from roomgrad.inspect.checkpoints import Kept
 from roomgrad.ops import model_state
+from roomgrad.runtime.health import check
 from roomgrad.runtime.model.log import GRADIENT, StepRecord
 from roomgrad.snapshots.checkpoints import Policy
 from tests.integration.model.conftest import Training, ended, killed, one_process, step, stop
 from tests.integration.model.learner import Squares
+from tests.integration.model.test_backup import in_files, in_redis, moved, saved
 from tests.integration.model.test_snapshotter import pieces
 from tests.waiting import until
 
@@ -219,25 +221,67 @@ def test_no_replica_has_to_live(training: Training) -> None:
     training.check()
 
 
+@pytest.mark.parametrize("where", [in_redis, in_files])
+def test_a_restored_run_goes_back_too(training: Training, where: Any, tmp_path: Path) -> None:
+    training.settings = {**OFTEN, **where(tmp_path / "here")}
+    process = training.spawn()
+    keep(training)
+    train_to_checkpoints(training, 2)
+    stop(process)
+    saved(training, tmp_path / "copy")
+    other = moved(training, tmp_path / "copy", where(tmp_path / "there"))
+    assert kept(other).policy == kept(training).policy
+    assert steps(other) == [20, 10]
+    alone = roll_back(other, 10)
+    other.spawn()
+    follow(other, alone, 3)
+
+
 def test_it_leads_out_of_a_step_that_cannot_be_applied(training: Training) -> None:
     training.settings = dict(OFTEN)
     process = training.spawn()
     keep(training)
     train_to_checkpoints(training, 2)
     stop(process)
-    version = training.client.hget(training.key, "version").decode()
-    body = pack({"kind": GRADIENT, "values": np.zeros(3, "<f4"), "staleness": 0})
-    record = StepRecord(version, "21-bad", 21, body)
-    fields = record.fields()
-    training.client.execute_command("XADD", training.names.steps("echo"), "*", *fields)
-    training.client.hset(training.key, mapping={"version": "21-bad", "step": 21})
-    training.number += 1
-    log = ended(training.spawn(), 1)
-    assert "step 21 of echo" in log.splitlines()[-1]
-    assert "roomgrad model echo --rollback STEP" in log.splitlines()[-1]
+    break_log(training)
+    *lines, sentence = ended(training.spawn(), 1).splitlines()
+    assert sum("a step cannot be applied, trying again" in line for line in lines) == 2
+    assert "step 21 of echo" in sentence
+    assert "roomgrad model echo --rollback STEP" in sentence
+    with pytest.raises(RoomgradError) as unhealthy:
+        check("echo", training.names.run, training.echo.url)
+    assert sentence.removeprefix("echo: ") in str(unhealthy.value)
     alone = roll_back(training, 20)
+    with pytest.raises(RoomgradError, match="it does not run here"):
+        check("echo", training.names.run, training.echo.url)
     training.spawn()
     follow(training, alone, 3)
+    assert check("echo", training.names.run, training.echo.url) == "echo is well."
+
+
+def test_replicas_that_live_end_by_a_step_that_cannot_be_applied(training: Training) -> None:
+    """Those that the step reaches while they are idle, too."""
+    training.settings = dict(OFTEN)
+    processes = [training.spawn() for _ in range(2)]
+    keep(training)
+    train_to_checkpoints(training, 1)
+    break_log(training)
+    for process in processes:
+        assert "step 11 of echo" in ended(process, 1)
+    alone = roll_back(training, 10)
+    training.spawn()
+    follow(training, alone, 3)
+
+
+def break_log(training: Training) -> None:
+    """Write a step that no replica can apply, as one of another network would."""
+    version, number = training.client.hget(training.key, "version").decode(), training.number + 1
+    body = pack({"kind": GRADIENT, "values": np.zeros(3, "<f4"), "staleness": 0})
+    record = StepRecord(version, f"{number}-bad", number, body)
+    entry = [training.names.steps("echo"), "*", *record.fields()]
+    training.client.execute_command("XADD", *entry)
+    training.client.hset(training.key, mapping={"version": record.version, "step": number})
+    training.number += 1
 
 
 def test_what_is_not_kept_is_named_with_what_is(training: Training) -> None:

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from roomgrad.codec import pack
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import SnapshotError
 from roomgrad.names import Names
 from roomgrad.ops import acl
 from roomgrad.redis.server import connect
 from roomgrad.schema import Declaration
+from roomgrad.snapshots.checkpoints import Policy
 from roomgrad.snapshots.owner import Owner
+from roomgrad.snapshots.pointers import Score
 from roomgrad.snapshots.redis_store import RedisStore
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet.contract import TREBUCHET
@@ -32,7 +35,8 @@ def url() -> Iterator[str]:
     """A server with the users of both components."""
     with throwaway_server() as server, contextlib.closing(connect(server.url)) as client:
         for component in (controlmodel, simulator):
-            grants = acl.of_component(TREBUCHET, component.name, Declaration.of(component), NAMES)
+            declared = Declaration.of(component)
+            grants = acl.of_component(TREBUCHET, component.name, declared, NAMES, ["losses"])
             words = re.findall(r"\([^)]*\)|\S+", grants.rules())
             client.execute_command("ACL", "SETUSER", component.name, "on", ">secret", *words)
         yield server.url
@@ -62,7 +66,19 @@ def test_the_learning_component_does_what_it_needs(url: str) -> None:
         assert admin.execute_command("ACL", "LOG") == []
 
 
+def test_it_reads_the_metric_of_the_best_checkpoint(url: str) -> None:
+    policy = Policy(every=10, last=1, best="losses.loss")
+    with logged_in(url, "controlmodel") as client, contextlib.closing(connect(url)) as admin:
+        admin.hset(NAMES.table("losses"), "7", pack({"loss": 0.5}))
+        assert policy.score(client.execute_command, NAMES, []) == Score(
+            metric="losses.loss", mean=0.5, record=7
+        )
+    with logged_in(url, "simulator") as client, pytest.raises(SnapshotError, match="refuses"):
+        policy.score(client.execute_command, NAMES, [])
+
+
 FORBIDDEN = [
+    ("controlmodel", ["HSET", "{trebuchet}:losses", "7", "x"]),
     ("controlmodel", ["GET", "{trebuchet}:model:simulator:snapshot:1:0"]),
     ("controlmodel", ["SET", "{trebuchet}:model:simulator:snapshot:1:0", "x"]),
     ("controlmodel", ["SET", "{trebuchet}:model:controlmodel", "x"]),

@@ -425,3 +425,16 @@ def test_an_update_is_repeated_from_its_record() -> None:
         model.apply(update)
         other.apply(other.decode(record))
     assert bytes(model.dump()) == bytes(other.dump())
+
+
+def test_the_record_of_another_network_is_refused() -> None:
+    """The error names the parameter that the record does not fit."""
+    large, small = TorchModel(dense(), adam), TorchModel(nn.Linear(2, 1), adam)
+    updates = [
+        each.prepare(gradient(each), NOW, moved_on=False, staleness=0) for each in (large, small)
+    ]
+    records = [each.encode(update) for each, update in zip((large, small), updates, strict=True)]
+    with pytest.raises(ModelError, match=r"does not fit 0\.weight"):
+        large.decode(records[1])
+    with pytest.raises(ModelError, match="120 bytes too many"):
+        small.decode(records[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +10,11 @@ from typing import Any
 
 import structlog
 
-from roomgrad.errors import EmptiedServer, MessageError, ModelError, SnapshotError
+from roomgrad.errors import EmptiedServer, MessageError, ModelError, SnapshotError, StepError
 from roomgrad.models import Trainable
 from roomgrad.names import Names
+from roomgrad.redis import heartbeats
+from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model import older_release
 from roomgrad.runtime.model.log import Call, StepRecord
@@ -23,6 +26,7 @@ from roomgrad.snapshots.stores import store_of
 log = structlog.get_logger("roomgrad")
 
 MOST_REMEMBERED = 64  # older versions whose weights are kept in memory
+TRIES = 3  # to apply a step
 FORGET_AFTER = 1000  # steps without a gradient that needed one
 
 
@@ -84,8 +88,20 @@ class Follower:
     def follow(self, version: str) -> None:
         """Bring the model up to this version of the run, or a newer one.
 
-        Raises ModelError if neither the log nor any snapshot leads there, and EmptiedServer.
+        Raises ModelError if neither the log nor any snapshot leads there, StepError if a step could
+        not be applied three times, and EmptiedServer.
         """
+        for left in reversed(range(TRIES)):
+            try:
+                self._follow(version)
+                return
+            except StepError as error:  # the next attempt begins at a snapshot
+                if not left:
+                    self._tell_health(error)
+                    raise
+                log.warning("a step cannot be applied, trying again", reason=str(error))
+
+    def _follow(self, version: str) -> None:
         while version != self.version and not (self.version and self._reaches(version)):
             newest = self._newest()
             if newest == self.version:  # the version was read before this replica's last step
@@ -130,13 +146,18 @@ class Follower:
                 return False
         except Exception as error:
             self.version = ""  # it may be half done: the next attempt begins at a snapshot
-            raise ModelError(
+            raise StepError(
                 f"step {record.step} of {self._component} in run {self._names.run} cannot be "
                 f"applied here ({type(error).__name__}: {error}): mend the component, or go back "
                 f"to a checkpoint by `roomgrad model {self._component} --rollback STEP`"
             ) from error
         self.stepped(record, entry, time.monotonic() - began)
         return True
+
+    def _tell_health(self, error: StepError) -> None:
+        key = self._names.model(self._component).encode()
+        with contextlib.suppress(ReplyError):  # the server's memory is full
+            self._call([b"HSET", key, heartbeats.STOPPED, str(error).encode()])
 
     def _differ(self, record: StepRecord) -> None:
         if not self.differs:

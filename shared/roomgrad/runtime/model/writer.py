@@ -12,6 +12,7 @@ from roomgrad.clock import ServerClock
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import SnapshotError
 from roomgrad.redis.connection import Command
+from roomgrad.redis.heartbeats import STOPPED
 from roomgrad.runtime.model.log import StepRecord, state_body
 from roomgrad.settings import RuntimeSettings
 from roomgrad.snapshots import checkpoints, pointers
@@ -117,7 +118,7 @@ class SnapshotWriter:
     def pointing(self, kept: Sequence[Snapshot], dropped: Sequence[Snapshot] = ()) -> Commit:
         """Return the commit that points to these snapshots, and drops the others."""
         commit = Commit()
-        commit.do(b"HDEL", self._key, WANTED, b"weights", b"optimizer")
+        commit.do(b"HDEL", self._key, WANTED, STOPPED, b"weights", b"optimizer")
         commit.do(b"HSET", self._key, pointers.FIELD, pointers.to_json(kept))
         for key in self._keys(kept[0]):
             commit.stored(key)
