@@ -23,6 +23,7 @@ _all = np.logical_and.reduce  # `array.all()` without its detour through Python
 
 # Kinds of numbers (as numpy's dtypes name them) that may be given as lists for an array's kind.
 _GIVEN = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}
+_VALUES = {"f": "numbers", "i": "integers", "u": "integers", "b": "true or false"}
 
 
 class MessageType(StrEnum):
@@ -141,8 +142,9 @@ class Array:
             with np.errstate(over="ignore"):  # `check` refuses infinity
                 return np.array(given if self.kind == "f" else value, dtype=self._dtype)
         except (TypeError, ValueError, OverflowError) as error:
+            values = _VALUES.get(self.kind, self.dtype)
             raise SchemaError(
-                f"{name}: expected numbers of shape {self.describe()}, got {format_value(value)}"
+                f"{name}: expected {values} of shape {self.describe()}, got {format_value(value)}"
             ) from error
 
     def describe(self) -> str:

@@ -152,3 +152,20 @@ def test_the_trebuchet_is_a_ring_of_three_rooms() -> None:
     assert TREBUCHET.rooms == ("input", "model", "output")
     assert {len(stream.consumers) for stream in TREBUCHET.streams} == {1}
     assert [s.room.name for s in TREBUCHET.consumed_by("simulator")] == ["model", "output"]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "expected"),
+    [
+        ("<i8", [1.5], "expected integers of shape (n,), got [1.5]"),
+        ("|u1", [True], "expected integers of shape (n,), got [True]"),
+        ("|b1", [1], "expected true or false of shape (n,), got [1]"),
+        ("<f4", [True], "expected numbers of shape (n,), got [True]"),
+    ],
+)
+def test_the_kind_of_values_that_are_expected_is_said(
+    dtype: str, value: object, expected: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        Array(dtype, ("n",)).check("DATA", value)
+    assert str(caught.value) == f"DATA: {expected}"

@@ -108,8 +108,8 @@ class TorchModel:
         tensors, about = read(content)
         self._keep_graphs()
         weights = {n: t for n, t in tensors.items() if not tensor_files.is_training_state(n)}
-        if OLDER_STEPS in about:  # an older release stored no buffers
-            weights = self._weights.buffers() | weights
+        if OLDER_STEPS in about:
+            weights = self._weights.untrained() | weights
         self._weights.load(weights)
         if self._updater is not None:
             self._updater.load(tensors, about.get("optimizer", {}))

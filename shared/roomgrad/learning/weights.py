@@ -61,19 +61,16 @@ class Weights:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all parameters, and the buffers that `state_dict` has, by name."""
-        return {n: p.detach() for n, p in self.parameters.items()} | self.buffers()
+        buffers = {name: self._buffer(name) for name in self._buffers if name in self._persistent}
+        return {n: p.detach() for n, p in self.parameters.items()} | buffers
 
-    def buffers(self) -> dict[str, Tensor]:
-        """Return the buffers that `state_dict` has, by name."""
-        return {name: self._buffer(name) for name in self._buffers if name in self._persistent}
+    def untrained(self) -> dict[str, Tensor]:
+        """Return what an older release did not store: buffers and frozen parameters, by name."""
+        return {n: t for n, t in self.tensors().items() if n not in self.trainable}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy values into the parameters and buffers. Raises ModelError for other tensors.
-
-        What an older release did not store, buffers and frozen parameters, stays as it is.
-        """
+        """Copy values into the parameters and buffers. Raises ModelError for other tensors."""
         own = self.tensors()
-        tensors = {n: t for n, t in own.items() if n not in self.trainable} | dict(tensors)
         check_same_tensors(own, tensors)
         with torch.no_grad():
             for name, tensor in own.items():

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad import ModelStatus, RuntimeSettings, Stream, System
+from roomgrad import Array, MessageType, ModelStatus, Room, RuntimeSettings, Stream, System
+from roomgrad.errors import SettingsError
 from roomgrad.names import Names
 from roomgrad.ops.check.differences import slope
+from roomgrad.ops.check.streams import training_streams
 from roomgrad.redis.client import Client
 from roomgrad.schema import Declaration, contract_to_json
 from roomgrad.testing import running
@@ -26,6 +28,7 @@ from tests.integration.conftest import ROOT, EchoRun
 
 pytestmark = pytest.mark.timeout(120)
 
+FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
 NINE = 9
 ANSWERS = "answers a forward message"
 PRODUCT = "gradient is the vector-Jacobian product"
@@ -123,6 +126,20 @@ def _with_rival(stream: Stream) -> Stream:
         (*stream.consumers, "rival") if stream.consumers == ("squarer",) else stream.consumers
     )
     return replace(stream, consumers=consumers)
+
+
+def test_a_component_with_integer_inputs_cannot_be_checked() -> None:
+    """They have no gradient to compare; the sentence names the array."""
+    ids, logits = {"DATA": Array("<i8", ("batch",))}, {"DATA": Array("<f4", ("batch", 3))}
+    enter, leave = Room("ids"), Room("logits")
+    streams = (
+        Stream(enter, FORWARD, ids, ("words",)),
+        Stream(leave, FORWARD, logits),
+        Stream(leave, GRADIENT, logits, ("words",)),
+        Stream(enter, GRADIENT, {}),
+    )
+    with pytest.raises(SettingsError, match="DATA of ids DATA/FORWARD is not an array of floats"):
+        training_streams(System("words", streams, ("words",)), "words", {})
 
 
 def test_what_cannot_be_checked_is_said(own_echo: EchoRun, tmp_path: Path) -> None:

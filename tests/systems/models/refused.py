@@ -100,6 +100,9 @@ def each(change: Callable[[Any], Any]) -> Callable[[Arrays], Arrays]:
 
 REFUSALS: dict[str, Refusal] = {
     "an empty batch": Refusal("image: expected a batch of at least one row", each(lambda x: x[:0])),
+    "a word that the embedding lacks": Refusal(
+        "index out of range", lambda batch: {**batch, "ids": batch["ids"] + WORDS}
+    ),
     "outputs of another dtype": Refusal("DATA: expected dtype <f4, got <f8", mark(-MARK)),
     "a sparse gradient": Refusal("words.weight is sparse", mark(MARK), upstream=dict),
     "rows that are missing": Refusal(r"\(6, 3\).*\(5, 3\)", upstream=each(lambda x: x[:-1])),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,14 +18,15 @@ from torch.optim import lr_scheduler
 
 from roomgrad.errors import ModelError, SchemaError
 from roomgrad.learning import TorchModel
+from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running
 from tests.systems.models import networks, reference, replicas
-from tests.systems.models.networks import mlp
+from tests.systems.models.networks import INPUTS, OUTPUTS, WIDTH, mlp
 from tests.systems.models.reference import Result, difference
 from tests.systems.models.refused import FAILING, REFUSALS, Refusal, enlarged
 from tests.systems.models.rooms import Rooms
 from tests.systems.models.zoo import FORWARD, LEAVE, MODEL
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 STEPS = 4
 BAD = 1000  # the number of the bad batch
@@ -98,6 +101,95 @@ def run_until_it_ends(run: Rooms, url: str) -> None:
         run.answer(outputs, enlarged(run.case.upstream(0, outputs.arrays())))
         until(lambda: model(run)[1] == b"1")
         until(lambda: not run.client.redis.exists(run.names.alive(replica.consumer)))
+
+
+# another network under the name of the model
+
+
+def deeper() -> nn.Sequential:
+    return nn.Sequential(*mlp(), nn.Tanh(), nn.Linear(OUTPUTS, OUTPUTS))
+
+
+def noted() -> nn.Sequential:
+    """A network with one more buffer."""
+    network = mlp()
+    network.register_buffer("note", torch.zeros(2))
+    return network
+
+
+OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "a layer of another width": (
+        lambda: nn.Sequential(nn.Linear(INPUTS, 9), nn.Tanh(), nn.Linear(9, OUTPUTS)),
+        r"0\.weight is F32 \(8, 4\) there, and F32 \(9, 4\) here",
+    ),
+    "a layer of another dtype": (
+        lambda: networks.Cast(mlp(), torch.float64).inner,
+        r"0\.weight is F32 \(8, 4\) there, and F64 \(8, 4\) here",
+    ),
+    "a layer more": (deeper, r"4\.weight is missing there, and F32 \(3, 3\) here"),
+    "a layer less": (
+        lambda: nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.Tanh()),
+        r"2\.weight is F32 \(3, 8\) there, and missing here",
+    ),
+    "a buffer more": (noted, r"note is missing there, and F32 \(2,\) here"),
+    "other names": (
+        lambda: nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.Tanh(), nn.Tanh(), *mlp()[2:]),
+        r"3\.weight is missing there, and F32 \(3, 8\) here",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_another_network_of_the_same_name_is_refused(
+    name: str, rooms: Callable[..., Rooms], url: str
+) -> None:
+    """With the first parameter that differs; the run goes on as if it had never started."""
+    network, reason = OTHERS[name]
+    run = rooms("adam")
+    run.start_all(1)
+    result = Result()
+    for number in range(STEPS):
+        if number == STEPS // 2:
+            other = dataclasses.replace(run.case, network=network)
+            with pytest.raises(ModelError, match=f"of another network than this one: {reason}"):
+                Replica(replicas.component(other), run.settings, url).run()
+            result.answers.append(run.validate())
+        result.gradients.append(run.finish(run.open(number), number))
+    assert not dead_letters(run)
+    expected = replicas.ask("adam", reference.train, STEPS)
+    assert not difference(run.finished(result), expected)
+
+
+def test_of_two_networks_that_start_together_one_becomes_the_model(
+    rooms: Callable[..., Rooms], url: str
+) -> None:
+    """The other one ends with a sentence, whichever was first."""
+    run = rooms("adam")
+    ended: list[str] = []
+    ready = threading.Barrier(2)
+
+    def start(replica: Replica) -> None:
+        ready.wait()
+        try:
+            replica.run()
+        except ModelError as error:
+            ended.append(str(error))
+
+    cases = [run.case, dataclasses.replace(run.case, network=deeper)]
+    both = [Replica(replicas.component(each), run.settings, url) for each in cases]
+    threads = [threading.Thread(target=start, args=[each], daemon=True) for each in both]
+    try:
+        for thread in threads:
+            thread.start()
+        [reason] = until(lambda: ended)
+        assert re.search(r"4\.weight is (missing|F32 \(3, 3\)) there, and", reason)
+        for number in range(STEPS):
+            run.finish(run.open(number), number)
+        assert model(run)[1] == b"%d" % STEPS
+    finally:
+        for replica, thread in zip(both, threads, strict=True):
+            replica.stop()
+            thread.join(LIMIT_S)
 
 
 # arrays in other layouts

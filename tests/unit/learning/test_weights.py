@@ -109,6 +109,16 @@ def test_tensors_of_another_network_are_refused(network: nn.Module, text: str) -
     assert all(torch.equal(before[name], each) for name, each in weights.tensors().items())
 
 
+def test_tensors_that_are_missing_are_refused() -> None:
+    """Buffers and frozen parameters, too: they are another network's."""
+    for name in ("mean", "frozen.weight"):
+        weights = Weights(Tied())
+        given = weights.tensors()
+        del given[name]
+        with pytest.raises(ModelError, match=rf"{name} is missing there, and F32 \(2"):
+            weights.load(given)
+
+
 def test_tensors_that_cannot_be_stored_are_refused() -> None:
     network = dense()
     network[0].weight = nn.Parameter(torch.zeros(8, 2, dtype=torch.complex128))

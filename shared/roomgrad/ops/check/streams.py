@@ -80,12 +80,15 @@ def _pairs(
 
 def _is_complete(system: System, enter: str, leave: str) -> bool:
     streams = [system.find(room, type_) for room in (enter, leave) for type_ in (FORWARD, GRADIENT)]
-    return all(each is not None and "DATA" in each.schema for each in streams)
+    return None not in streams
 
 
 def data_schema(stream: Stream) -> Array:
     """Return the schema of DATA. Raises SettingsError if it cannot be differentiated."""
-    schema = stream.schema["DATA"]
+    schema = stream.schema.get("DATA")
     if not isinstance(schema, Array) or schema.kind != "f":
-        raise SettingsError(f"DATA of {stream.room} {stream.type} is not an array of floats")
+        raise SettingsError(
+            f"DATA of {stream.room} {stream.type} is not an array of floats: expected one, as its "
+            f"gradient is compared with finite differences"
+        )
     return schema
