@@ -131,6 +131,9 @@ class Trainable(Protocol):
             the graph is not here.
         """
 
+    def drop(self, key: str) -> None:
+        """Forget the graph of a forward pass: another replica has learned its gradient."""
+
     def prepare(self, gradient: Any, made: ForwardPass, *, moved_on: bool, staleness: int) -> Any:
         """Return the `Update` that a parameter gradient makes of the loaded state; change nothing.
 
@@ -153,6 +156,9 @@ class Trainable(Protocol):
 @dataclass(frozen=True)
 class Learned:
     """What a handler learned: the gradient of a batch, and what it is computed from."""
+
+    key: str
+    """ID of the gradient."""
 
     made: ForwardPass
     upstream: Arrays
@@ -233,7 +239,7 @@ class Model:
 
         gradient, of_inputs = self._trainable.backward(key, made, upstream, weights)
         if self._training:
-            self.learned = Learned(made, upstream, gradient, time.monotonic() - began)
+            self.learned = Learned(key, made, upstream, gradient, time.monotonic() - began)
         return of_inputs
 
     def learn_again(self, learned: Learned) -> None:

@@ -48,6 +48,9 @@ class Slope:
     def weights(self) -> Vector:
         return self._slope.copy()
 
+    def drop(self, key: str) -> None:
+        """Do nothing: it holds no graphs."""
+
     def fingerprint(self) -> str:
         return self._slope.tobytes().hex()
 

@@ -56,6 +56,9 @@ class Scale:
     def weights(self) -> float:
         return self.weight
 
+    def drop(self, key: str) -> None:
+        """Do nothing: it holds no graphs."""
+
     def fingerprint(self) -> str:
         return repr(self.weight)
 

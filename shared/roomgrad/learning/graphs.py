@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -31,27 +31,36 @@ class Graphs:
 
     def __init__(self) -> None:
         self._graphs: OrderedDict[str, Graph] = OrderedDict()
-        self._nbytes = 0
+        self._nbytes = 0  # of them, and of each version of the parameters that they hold
+        self._uses: Counter[int] = Counter()  # by the identity of their leaves
         self._sizes: dict[tuple[tuple[str, torch.Size], ...], int] = {}
 
     def put(self, key: str, graph: Graph, most: int) -> None:
         """Keep a graph, and the ones before it while all hold at most so many bytes."""
         self._graphs[key] = graph
-        self._nbytes += graph.nbytes
+        self._count(graph, 1)
         while self._nbytes > most and len(self._graphs) > 1:
-            self._nbytes -= self._graphs.popitem(last=False)[1].nbytes
+            self._count(self._graphs.popitem(last=False)[1], -1)
 
-    def take(self, key: str, version: str) -> Graph | None:
+    def take(self, key: str, version: str = "") -> Graph | None:
         """Return a graph of this version, and forget it; None if it is not here."""
         graph = self._graphs.pop(key, None)
         if graph is None:
             return None
-        self._nbytes -= graph.nbytes
+        self._count(graph, -1)
         return graph if graph.version == version else None
 
     def need(self, leaves: list[nn.Parameter]) -> bool:
         """Return whether a graph was computed with these parameters."""
-        return any(graph.leaves is leaves for graph in self._graphs.values())
+        return id(leaves) in self._uses
+
+    def _count(self, graph: Graph, by: int) -> None:
+        uses = self._uses[id(graph.leaves)] = self._uses[id(graph.leaves)] + by
+        self._nbytes += by * graph.nbytes
+        if uses == max(by, 0):  # the first of its version, or the last
+            self._nbytes += by * sum(leaf.nbytes for leaf in graph.leaves)
+        if not uses:
+            del self._uses[id(graph.leaves)]
 
     @contextlib.contextmanager
     def measured(

@@ -224,6 +224,10 @@ class TorchModel:
         of_parameters = list(found[len(wanted) :])
         return Gradient(of_parameters, self._norm(of_parameters), graph.buffers), of_inputs
 
+    def drop(self, key: str) -> None:
+        """Forget the graph of a forward pass, and with it the weights that it holds."""
+        self._graphs.take(key)
+
     def _compute_again(self, made: ForwardPass, weights: Mapping[str, Tensor] | None) -> Graph:
         if weights is None:
             return self._graph(made, self._weights.leaves)

@@ -88,6 +88,9 @@ class Squares:
         self.computed = 0
         self._death = Death(countdown(die))
 
+    def drop(self, key: str) -> None:
+        """Do nothing: it holds no graphs."""
+
     def fingerprint(self) -> str:
         return hashlib.sha256(self.weight.tobytes()).hexdigest()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from roomgrad.learning.files import merged, read
 from roomgrad.learning.tensors import to_array
 from roomgrad.learning.updates import Gradient
 from roomgrad.models import ForwardPass
+from roomgrad.runtime.model.log import StepRecord, gradient_body, replay
 from tests.unit.learning.models import (
     DATA,
     NOW,
@@ -100,6 +103,52 @@ def test_graphs_that_wait_have_a_limit_in_bytes() -> None:
     assert asked == []
     model.backward("0", NOW, UPSTREAM, weights)
     assert asked == [True]
+
+
+def wide() -> TorchModel:
+    return TorchModel(nn.Sequential(nn.Linear(2, 1000), nn.Linear(1000, 1)), adam)
+
+
+def copies_kept(model: TorchModel, steps: int) -> int:
+    """Return how many copies of the weights exist after steps with forward passes in between.
+
+    Another replica gets the gradients of these.
+    """
+    copies = []
+    for number in range(steps):
+        model.forward(NOW, str(number))
+        copies.append(weakref.ref(model.network[0].weight))
+        step(model, gradient(model))
+    return alive(copies)
+
+
+def alive(references: list[weakref.ref[Any]]) -> int:
+    gc.collect()
+    return len({id(each()) for each in references if each() is not None})
+
+
+def test_the_limit_counts_the_weights_that_graphs_hold() -> None:
+    """A step moves the parameters elsewhere while a graph needs them: a copy for each step."""
+    model = wide()
+    assert copies_kept(model, 12) > 10
+    model = wide()
+    model.graphs_bytes = 3 * sum(each.nbytes for each in model.weights().values())
+    assert copies_kept(model, 12) <= 4
+
+
+def test_a_step_that_is_repeated_drops_the_graph_of_its_forward_pass() -> None:
+    other, model = wide(), wide()
+    loaded(model, bytes(other.dump()))
+    copies = []
+    for number in range(12):
+        model.forward(NOW, str(number))
+        copies.append(weakref.ref(model.network[0].weight))
+        update = other.prepare(gradient(other), NOW, moved_on=False, staleness=0)
+        other.apply(update)
+        body = gradient_body(other, update)
+        assert replay(model, StepRecord("a", "b", number, body, key=str(number)))
+    assert alive(copies) == 1
+    assert bytes(model.dump()) == bytes(other.dump())
 
 
 def test_a_forward_without_a_key_is_an_evaluation() -> None:

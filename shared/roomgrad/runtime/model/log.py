@@ -37,9 +37,13 @@ class StepRecord:
     fingerprint: str = ""
     """Of the weights before the step, in some records."""
 
+    key: str = ""
+    """ID of the gradient message, of whose forward pass another replica may have the graph."""
+
     def fields(self) -> list[bytes]:
         """Return the fields of its entry in the log."""
         more = [b"fingerprint", self.fingerprint.encode()] if self.fingerprint else []
+        more += [b"ID", self.key.encode()] if self.key else []
         return [
             b"version", self.version.encode(), b"before", self.before.encode(),
             b"step", b"%d" % self.step, *more, b"m", self.body,
@@ -50,8 +54,8 @@ class StepRecord:
         """Return the record of an entry."""
         pairs = dict(zip(fields[::2], fields[1::2], strict=True))
         before, version = pairs[b"before"].decode(), pairs[b"version"].decode()
-        found = pairs.get(b"fingerprint", b"").decode()
-        return cls(before, version, int(pairs[b"step"]), pairs[b"m"], found)
+        found, key = pairs.get(b"fingerprint", b"").decode(), pairs.get(b"ID", b"").decode()
+        return cls(before, version, int(pairs[b"step"]), pairs[b"m"], found, key)
 
 
 def gradient_body(trainable: Trainable, update: Any) -> bytes:
@@ -73,6 +77,7 @@ def state_body() -> bytes:
 
 def replay(trainable: Trainable, record: StepRecord) -> bool:
     """Repeat a step; return False for a record of another state, which a snapshot holds."""
+    trainable.drop(record.key)
     body = unpack(record.body)
     if body["kind"] == STATE:
         return False

@@ -172,7 +172,7 @@ class ModelStore:
             seconds += self._forward_s + learned.seconds
         number = follower.step + 1
         print_ = "" if number % FINGERPRINT_EVERY else trainable.fingerprint()
-        record = StepRecord(version, f"{number}-{new_id()[:12]}", number, body, print_)
+        record = StepRecord(version, f"{number}-{new_id()[:12]}", number, body, print_, learned.key)
         return Step(record, update, seconds)
 
     def committed(self, step: Step | None, entry: str) -> None:
