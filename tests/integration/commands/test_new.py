@@ -109,7 +109,6 @@ assert {nn.BatchNorm1d, nn.Dropout, nn.Embedding} <= kinds, kinds
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_a_torch_project_learns_as_one_process_although_replicas_are_killed(letters: Path) -> None:
     """Its own test says so: three replicas, of which two are killed, on a real server."""
