@@ -90,7 +90,7 @@ def read(client: redis.Redis, names: Names, component: str = "*") -> dict[str, H
     prefix = names.alive("")
     consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
     pairs = zip(consumers, values, strict=True)
-    return {consumer: _heartbeat(value, consumer) for consumer, value in pairs if value is not None}
+    return {consumer: parse(value, consumer) for consumer, value in pairs if value is not None}
 
 
 def on_host(
@@ -107,7 +107,7 @@ def on_host(
     return next(filter(None, troubles), ""), next(filter(None, (each.waits for each in here)), "")
 
 
-def _heartbeat(value: bytes | str, consumer: str = "") -> Heartbeat | None:
+def parse(value: bytes | str, consumer: str = "") -> Heartbeat | None:
     """Parse a heartbeat; return None for one of a foreign client that says less."""
     try:
         fields = json.loads(value)

@@ -24,6 +24,7 @@ from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter, inbox_stream
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model.snapshotter import Snapshotter
+from roomgrad.runtime.model.standby import Standby
 from roomgrad.runtime.model.store import ModelStore, Step
 from roomgrad.runtime.observe import outcome as outcomes
 from roomgrad.runtime.observe.observers import Observers
@@ -60,7 +61,8 @@ class Loop:
         self._observers = observers
         self._cache = Cache()
         self._reads = CachedReads(connections, self._cache)
-        self._store = ModelStore.of(identity, connections.call, snapshotter)
+        standby = Standby(identity, status, connections.call)
+        self._store = ModelStore.of(identity, connections.call, snapshotter, standby)
         self._work = Work(identity.component, identity.names, identity.settings, self._store)
         self._setup = Setup(identity, self._work)
         self._receiver = Receiver(identity, status, shutdown, connections, self._store)

@@ -57,15 +57,18 @@ class Receiver:
         if not self.busy:
             if self.redelivery is not None:
                 self._enqueue(islice(self.redelivery.due(), 1))
-            if not self._queue:
+            if not self._queue and self._stands_by():
+                self._shutdown.wait(self._wait_s())
+                self.refresh_version()
+            elif not self._queue:
                 self._connections.read(self._read_commands())
-        if not self._queue:
+        if self._connections.reading and not self._queue:
             self._receive()
         return self._queue.popleft() if self._queue else None
 
     def next_read(self) -> list[Command]:
         """Return the read to send along with a commit; empty if something else comes first."""
-        if self.busy or self._shutdown.is_set():
+        if self.busy or self._shutdown.is_set() or self._stands_by():
             return []
         if self.redelivery is not None and self.redelivery.due_in_s() == 0.0:
             return []
@@ -94,10 +97,17 @@ class Receiver:
         if len(self._queue) > before:
             self.refresh_version()
 
-    def _read_commands(self) -> list[Command]:
+    def _stands_by(self) -> bool:
+        return self._store is not None and self._store.stands_by()
+
+    def _wait_s(self) -> float:
+        """Return the seconds until a message is due again, at most the block time."""
         due_s = self.redelivery.due_in_s() if self.redelivery else None
-        block_s = self._block_s if due_s is None else min(due_s, self._block_s)
-        commands: list[Command] = [self.consumer.read_command(max(1, round(block_s * 1000)))]
+        return self._block_s if due_s is None else min(due_s, self._block_s)
+
+    def _read_commands(self) -> list[Command]:
+        block_ms = max(1, round(self._wait_s() * 1000))
+        commands: list[Command] = [self.consumer.read_command(block_ms)]
         if self._store is not None:
             commands.append(self._store.version_command())
         return commands

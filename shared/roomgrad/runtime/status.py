@@ -12,6 +12,10 @@ from roomgrad.clock import ServerClock
 
 log = structlog.get_logger("roomgrad")
 
+STANDS_BY = (
+    "this machine computes other bits than those of the replicas that learn; use machines of one "
+    "type and one release of torch"
+)
 FREE_BEATS = 5  # heartbeats that find memory free before it counts as free again
 
 
@@ -30,6 +34,7 @@ class Status:
     handled_bytes: int = 0  # of the messages that were committed
     not_shared: str = ""  # why other hosts cannot use the snapshots of this one
     no_snapshot: str = ""  # why no snapshot of the model could be taken lately
+    stands_by: bool = False  # whether it leaves the work to replicas whose bits are the run's
     refused: str = ""  # why the server refuses the commit that the loop repeats
     memory_full: bool = False  # whether the server's memory was full with a recent heartbeat
     _free_beats: int = 0  # since then
@@ -48,6 +53,8 @@ class Status:
     @property
     def waits(self) -> str:
         """What the replica waits for that an operator has to mend, or an empty text."""
+        if self.stands_by:
+            return STANDS_BY
         return self.refused or ("the server's memory is full" if self.memory_full else "")
 
     def note_memory(self, *, full: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from roomgrad.codec import unpack
+from roomgrad.redis import heartbeats
+from roomgrad.redis.heartbeats import Heartbeat
 from roomgrad.runtime.model.store import FINGERPRINT_EVERY
+from roomgrad.runtime.status import STANDS_BY
 from tests.integration.model.conftest import Training, stop
 
 WARNING = "this machine computes other bits"
@@ -37,3 +40,25 @@ def test_machines_of_one_kind_notice_nothing(training: Training) -> None:
     training.train(2 * FINGERPRINT_EVERY + 2)
     assert set(kinds(training)) == {"gradient"}
     assert not any(WARNING in stop(each) for each in replicas)
+
+
+def test_one_of_two_machines_stands_by(training: Training) -> None:
+    """Neither replaces the state of the other in turns; it goes on when the other one is dead."""
+    training.settings = {"durable_s": 1000.0}  # so that the log keeps all records
+    replicas = [training.spawn(), training.spawn(rate=OTHER)]
+    training.train(3 * FINGERPRINT_EVERY)
+    [idle] = [each.pid for each in beats(training) if each.waits == STANDS_BY]
+    assert set(kinds(training)) == {"gradient"}
+    handled = training.content()
+    [working] = [each for each in replicas if each.pid != idle]
+    working.kill()
+    training.train(10)
+    assert kinds(training).count("state") <= 1
+    assert training.content() != handled
+    training.check()
+    [other] = beats(training)
+    assert (other.pid, other.waits) == (idle, "")
+
+
+def beats(training: Training) -> list[Heartbeat]:
+    return heartbeats.find(training.client, training.names, "echo")

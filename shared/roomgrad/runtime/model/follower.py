@@ -162,8 +162,9 @@ class Follower:
     def _differ(self, record: StepRecord) -> None:
         if not self.differs:
             log.warning(
-                "this machine computes other bits than the one that made the steps: the run goes "
-                "on with those of this one; use machines of one type and one release of torch",
+                "this machine computes other bits than the one that made the steps, and stands by "
+                "while a replica with those lives; use machines of one type and one release of "
+                "torch",
                 step=record.step,
             )
         self.differs = True

@@ -152,7 +152,7 @@ class Snapshotter:
 
     def consider(self, follower: Follower, *, idle: bool) -> None:
         """Begin to write a snapshot if one is due, and no replica does."""
-        if not follower.replayed or not self._is_due(follower, idle):
+        if not _has_steps(follower) or not self._is_due(follower, idle):
             return
         now = time.monotonic()
         if now >= self._not_before or self._at_multiple(follower.step):
@@ -166,7 +166,7 @@ class Snapshotter:
         if self._thread is not None:
             self._thread.join()
         self._wanted = True
-        if follower.replayed and (thread := self._begin_if_due(follower, idle=False)):
+        if _has_steps(follower) and (thread := self._begin_if_due(follower, idle=False)):
             thread.join()
         self._connection.close()
 
@@ -285,6 +285,11 @@ class Snapshotter:
         if not self._status.no_snapshot:  # one line, however long it lasts
             log.warning("no snapshot was taken, trying again", reason=str(error))
         self._status.no_snapshot = f"it cannot take a snapshot: {error}"
+
+
+def _has_steps(follower: Follower) -> bool:
+    """Return whether it has steps that no snapshot contains, and the bits of the run."""
+    return follower.replayed > 0 and not follower.differs
 
 
 def _copied(follower: Follower) -> Taken:

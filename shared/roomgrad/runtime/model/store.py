@@ -18,6 +18,7 @@ from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call, StepRecord
 from roomgrad.runtime.model.snapshotter import WISHES, Hosts, Snapshotter
+from roomgrad.runtime.model.standby import Standby
 from roomgrad.runtime.model.writer import MIB
 
 FINGERPRINT_EVERY = 64  # steps; then replicas notice that their machines compute other bits
@@ -43,6 +44,7 @@ class ModelStore:
         make: Callable[[], Trainable],
         call: Call,
         snapshotter: Snapshotter | None = None,
+        standby: Standby | None = None,
     ) -> None:
         self._key = names.model(component)
         self._log = names.steps(component)
@@ -52,11 +54,17 @@ class ModelStore:
         self.follower = Follower(names, component, make, call)
         self._call = call
         self._snapshotter = snapshotter
+        self._standby = standby
+        self._stood_by = False
         self._forward_s = 0.0  # how long a forward pass takes
 
     @classmethod
     def of(
-        cls, identity: Identity, call: Call, snapshotter: Snapshotter | None = None
+        cls,
+        identity: Identity,
+        call: Call,
+        snapshotter: Snapshotter | None = None,
+        standby: Standby | None = None,
     ) -> ModelStore | None:
         """Return the store of a replica's model, or None if its component declares no model.
 
@@ -77,7 +85,7 @@ class ModelStore:
             trainable.graphs_bytes = int(settings.graphs_mib * MIB)
             return trainable
 
-        return cls(identity.names, component.name, made, call, snapshotter)
+        return cls(identity.names, component.name, made, call, snapshotter, standby)
 
     # versions
 
@@ -123,11 +131,31 @@ class ModelStore:
 
         def load() -> str:
             follower.follow(token)
-            if follower.differs and self._snapshotter is not None:
-                self._snapshotter.rebase(follower, self._call)
+            if follower.differs and not self.stands_by():
+                self._go_on_with_own_bits()
             return follower.version
 
         return Model(follower.trainable, load, follower.weights_at, seed=seed, training=training)
+
+    # machines that compute other bits
+
+    def stands_by(self) -> bool:
+        """Return whether the replica is to read no message: others, with other bits, learn.
+
+        What it has received already is handled with its own bits.
+        """
+        differs = self.follower.differs
+        on = self._standby is not None and self._standby.is_on(differs=differs)
+        self._stood_by |= on
+        return on
+
+    def _go_on_with_own_bits(self) -> None:
+        """Let the run continue with the bits of this machine; nearer ones if it has stood by."""
+        if self._stood_by:
+            self._stood_by = False
+            self.follower.reload()
+        if self.follower.differs and self._snapshotter is not None:
+            self._snapshotter.rebase(self.follower, self._call)
 
     # steps
 
@@ -171,7 +199,8 @@ class ModelStore:
             body = steps.batch_body(made, upstream)
             seconds += self._forward_s + learned.seconds
         number = follower.step + 1
-        print_ = "" if number % FINGERPRINT_EVERY else trainable.fingerprint()
+        silent = number % FINGERPRINT_EVERY or follower.differs
+        print_ = "" if silent else trainable.fingerprint()
         record = StepRecord(version, f"{number}-{new_id()[:12]}", number, body, print_, learned.key)
         return Step(record, update, seconds)
 
