@@ -89,6 +89,7 @@ def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
     assert up.read("top", "--once")["run"] == NAME
     assert up.read("memory", "thermostat")["run"] == NAME
     assert "model" in up.roomgrad("model", "house", code=1)
+    assert "model" in up.roomgrad("keep", "house", code=1)
     assert up.read("trace")["hops"]
     assert up.read("doctor")["problems"] == 0
     assert "outside °C" in up.roomgrad("asyncapi")

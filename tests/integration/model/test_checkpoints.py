@@ -20,6 +20,7 @@ from roomgrad.snapshots.checkpoints import Policy
 from tests.integration.model.conftest import Training, ended, killed, one_process, step, stop
 from tests.integration.model.learner import Squares
 from tests.integration.model.test_backup import in_files, in_redis, moved, saved
+from tests.integration.model.test_damage import piece
 from tests.integration.model.test_snapshotter import pieces
 from tests.waiting import until
 
@@ -269,6 +270,28 @@ def test_replicas_that_live_end_by_a_step_that_cannot_be_applied(training: Train
     for process in processes:
         assert "step 11 of echo" in ended(process, 1)
     alone = roll_back(training, 10)
+    training.spawn()
+    follow(training, alone, 3)
+
+
+def test_it_leads_out_when_the_newest_snapshots_are_gone(training: Training) -> None:
+    """Replicas do not load a checkpoint that is older than the log, which leads nowhere."""
+    training.settings = {**OFTEN, "durable_s": 0.0}
+    process = training.spawn()
+    keep(training)
+    train_to_checkpoints(training, 6)
+    stop(process)
+    begin = training.client.xrange(training.names.steps("echo"), count=1)[0][0].decode()
+    gone = [each for each in training.snapshots() if each.entry >= begin]
+    old = [each for each in training.snapshots() if each.entry < begin]
+    assert {each.step for each in old} >= {10, 20}
+    for each in gone:
+        training.client.delete(piece(training, each, 0))
+    sentence = ended(training.spawn(), 1).splitlines()[-1]
+    assert all(f"{each.place} is missing" in sentence for each in gone)
+    assert not any(each.version in sentence for each in old)
+    assert "roomgrad model echo --rollback STEP" in sentence
+    alone = roll_back(training, 20)
     training.spawn()
     follow(training, alone, 3)
 

@@ -183,7 +183,7 @@ class Follower:
         """Load the newest snapshot that is whole, and repeat the steps since."""
         self._begun = True
         reasons: list[str] = []
-        for snapshot in self._loaded(self.trainable, self.snapshots(), reasons):
+        for snapshot in self._loaded(self.trainable, self._followed(), reasons):
             self._older.clear()
             self.adopt(snapshot.version, snapshot.step, snapshot.entry)
             if self._reaches(self._newest()):
@@ -204,6 +204,13 @@ class Follower:
             return pointers.from_json(self._call([b"HGET", key, pointers.FIELD]))
         except SnapshotError as error:
             raise ModelError(str(error)) from error
+
+    def _followed(self) -> list[Snapshot]:
+        """Return those that the log may lead on from: no checkpoint that is older than the log."""
+        oldest = self._call([b"XRANGE", self._log.encode(), b"-", b"+", b"COUNT", b"1"])
+        begin = _position(oldest[0][0].decode()) if oldest else (0, 0)
+        found = self.snapshots()
+        return [each for each in found if not each.checkpoint or _position(each.entry) >= begin]
 
     def _loaded(
         self, trainable: Trainable, snapshots: Iterable[Snapshot], reasons: list[str]
@@ -281,7 +288,7 @@ class Follower:
         if weights := self._call([b"HGET", key, version.encode()]):
             older_release.load(trainable, weights)
             return trainable.weights()
-        before = (each for each in self.snapshots() if each.step <= _step(version))
+        before = (each for each in self._followed() if each.step <= _step(version))
         for snapshot in self._loaded(trainable, before, []):
             if self._repeats(trainable, snapshot, version):
                 return trainable.weights()
@@ -306,3 +313,8 @@ class Follower:
 def _step(version: str) -> int:
     step = version.partition("-")[0]
     return int(step) if step.isdecimal() else 0
+
+
+def _position(entry: str) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition("-")
+    return int(milliseconds), int(number)
