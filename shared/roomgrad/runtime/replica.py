@@ -33,6 +33,10 @@ RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts to co
 LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer, SnapshotError)
 
 
+def _lost(error: Exception) -> str:
+    return "cannot store the model" if isinstance(error, SnapshotError) else "lost the server"
+
+
 class Replica:
     """One process of a component. `run` serves and returns the exit code; `stop` ends it."""
 
@@ -129,7 +133,7 @@ class Replica:
                 self._loop.abandon()
                 if not self._lost_at:
                     self._lost_at = time.monotonic()
-                    log.warning("lost the server, trying again", reason=str(error))
+                    log.warning(f"{_lost(error)}, trying again", reason=str(error))
                 self._shutdown.wait(self._pause_s)
                 self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
 

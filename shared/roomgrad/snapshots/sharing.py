@@ -50,6 +50,9 @@ def why_not_shared(
     first = recorded(call, owner)
     if first is not None and first.url == store.url and store.has_probe(first.name):
         store.delete_probe(own.name)
+        if first.host not in living:  # from now on this host is the one to share the store with
+            own = Probe(store.url, host, first.name)
+            execute(call, b"HSET", key, FIELD, orjson.dumps(asdict(own)))
         return ""
     if first is not None and first.host in living:
         store.delete_probe(own.name)

@@ -55,6 +55,22 @@ def test_a_store_of_another_host_is_told(echo: EchoRun, owner: Owner, tmp_path: 
     assert reason(echo, store, owner, "c", "b") == ""
 
 
+def test_a_host_that_is_gone_is_followed_by_one_that_shares(
+    echo: EchoRun, owner: Owner, tmp_path: Path
+) -> None:
+    """Otherwise the next one that does not share would be told nothing."""
+    mount = tmp_path / "snapshots"
+    (tmp_path / "of a and b").mkdir()
+    (tmp_path / "of c").mkdir()
+    mount.symlink_to(tmp_path / "of a and b")
+    store = open_store(mount.as_uri(), owner)
+    assert reason(echo, store, owner, "a") == ""
+    assert reason(echo, store, owner, "b") == "", "host a is gone"
+    mount.unlink()
+    mount.symlink_to(tmp_path / "of c")
+    assert "is not shared with host b" in reason(echo, store, owner, "c", "b")
+
+
 def test_another_url_is_told(echo: EchoRun, owner: Owner, tmp_path: Path) -> None:
     one, two = (open_store((tmp_path / name).as_uri(), owner) for name in ("one", "two"))
     assert reason(echo, one, owner, "a") == ""

@@ -97,6 +97,25 @@ def test_a_host_that_does_not_share_the_store_is_told(echo: EchoRun, tmp_path: P
     assert any("elsewhere" in each.get("reason", "") for each in logs)
 
 
+def test_a_host_that_cannot_load_the_model_is_told_why(echo: EchoRun, tmp_path: Path) -> None:
+    """Its folder of the same name is another one: nothing is lost, but nothing is there."""
+    mount = tmp_path / "mount"
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    mount.symlink_to(tmp_path / "one")
+    with running(controlmodel, settings(echo, mount), echo.url):
+        first = until(lambda: echo.client.hget(echo.names.model(MODEL), "snapshot_probe"))
+        (beat,) = until(lambda: heartbeats.find(echo.client, echo.names, MODEL))
+    probe = {**orjson.loads(first), "host": "elsewhere"}
+    echo.client.hset(echo.names.model(MODEL), "snapshot_probe", orjson.dumps(probe))
+    there = {"component": MODEL, "host": "elsewhere", "pid": 1, "turn": beat.turn + 600}
+    echo.client.set(echo.names.alive(f"{MODEL}~elsewhere~1~x"), orjson.dumps(there), ex=60)
+    mount.unlink()
+    mount.symlink_to(tmp_path / "two")
+    with pytest.raises(SettingsError, match="is not shared with host elsewhere"):
+        Replica(controlmodel, settings(echo, mount), echo.url).run()
+
+
 def link(folder: Path) -> str:
     (folder / "two").symlink_to(folder / "one")
     return (folder / "two").as_uri()

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, SettingsError, SnapshotError
+from roomgrad.errors import ConnectionLost, ModelError, SettingsError, SnapshotError
 from roomgrad.messages import new_id
 from roomgrad.redis.connection import Command, Connection, ReplyError
 from roomgrad.runtime.identity import Identity
@@ -86,9 +86,9 @@ class Snapshotter:
         fields = (b"version", pointers.FIELD, b"weights", b"optimizer")
         version, stored, *older = call([b"HMGET", self._key.encode(), *fields])
         if version is not None and (stored is not None or None in older):
-            follower.follow(version.decode())
             self._size = max((each.size for each in follower.snapshots()), default=0)
             self._check_store(follower, hosts)
+            self._load(follower, version.decode())
             return None
         if version is None:
             follower.begin_again()
@@ -99,6 +99,15 @@ class Snapshotter:
         self._size = taken.content.nbytes
         self._check_store(follower, hosts)
         return self._first(follower, taken, version, call)
+
+    def _load(self, follower: Follower, version: str) -> None:
+        """Bring the model up to date. Raises SettingsError if its snapshots are on other hosts."""
+        try:
+            follower.follow(version)
+        except ModelError as error:
+            if self._status.not_shared:
+                raise SettingsError(f"{self._status.not_shared} ({error})") from error
+            raise
 
     def _check_store(self, follower: Follower, hosts: Hosts) -> None:
         """Check at the start whether files can be written, and whether other hosts see them."""
