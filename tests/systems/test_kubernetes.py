@@ -101,6 +101,22 @@ def test_everything_is_in_one_namespace(manifests: list[Manifest]) -> None:
     assert {each["metadata"]["namespace"] for each in others} == {name}
 
 
+def test_components_with_a_model_have_a_claim_for_snapshots() -> None:
+    """All replicas write to the one volume, whose owner is the group of the pods."""
+    manifests = laid_out("snapshots")
+    claims = of_kind(manifests, "PersistentVolumeClaim")
+    assert set(claims) == {"snapshots-controlmodel", "snapshots-evalnet"}
+    for name in ("controlmodel", "evalnet"):
+        template = templates(manifests)[name]
+        claim = {"claimName": f"snapshots-{name}"}
+        assert {"name": "snapshots", "persistentVolumeClaim": claim} in template["spec"]["volumes"]
+        only = container(template)
+        assert {"name": "snapshots", "mountPath": "/snapshots"} in only["volumeMounts"]
+        assert {"name": "ROOMGRAD_SNAPSHOTS", "value": "file:///snapshots"} in only["env"]
+        assert template["spec"]["securityContext"]["fsGroup"] == 10001
+        assert claims[f"snapshots-{name}"]["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
 def test_the_readme_matches_the_folder() -> None:
     """Its features, paths, images and links exist, and its shell commands parse."""
     page = (FOLDER / "README.md").read_text()

@@ -67,6 +67,18 @@ def test_restrictions_are_the_same(name: str) -> None:
     assert stack["deploy"]["endpoint_mode"] == "dnsrr"
 
 
+def test_components_with_a_model_have_a_volume_for_snapshots() -> None:
+    """Each one of its own, under the same path."""
+    learning = {
+        name for name in SERVICES if "ROOMGRAD_SNAPSHOTS" in both(name)[1].get("environment", {})
+    }
+    assert learning == {"controlmodel", "evalnet"}
+    for name in learning:
+        for service, file in zip(both(name), (STACK, COMPOSE), strict=True):
+            assert f"snapshots-{name}:/snapshots" in service["volumes"]
+            assert f"snapshots-{name}" in file["volumes"]
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_replica_is_replaced_after_its_successor_has_started(name: str) -> None:
     """Except where only one can run at a time. A release that fails is rolled back."""
