@@ -11,6 +11,7 @@ from roomgrad.runtime.model.writer import WANTED
 from tests.chaos.contract import LEARNER
 from tests.chaos.environment import PATIENCE_S, Environment, Seen
 from tests.chaos.faults import Fault, kill_one, kill_server, take_over, turn_over
+from tests.integration.sentinels import AWAY
 from tests.past import Past
 from tests.waiting import until
 
@@ -117,25 +118,33 @@ def fall_back(environment: Environment, seen: Seen) -> None:
 
 def lose_a_second(environment: Environment, seen: Seen) -> None:
     """The master dies when no replica has heard of it for a second: the next one lacks that."""
-    servers = environment.server
-
-    def let_in(password: str) -> None:
-        for each in servers.servers:
-            if each.port != former:
-                each.ask("CONFIG", "SET", "masterauth", password)
+    servers, key = environment.server, environment.names.log("steps")
 
     def upset() -> int:
-        let_in("wrong")
+        for each in servers.servers:
+            if each.port != servers.master_port:
+                each.ask("CONFIG", "SET", "masterauth", "wrong")
         servers.master.ask("CLIENT", "KILL", "TYPE", "replica")
         time.sleep(LOST_S)
+        written = {each.port: each.ask("XLEN", key) for each in servers.servers}
+        if max(written.values()) == min(written.values()):
+            seen.wrong.append("no replica lacked a step")
         return int(servers.kill_master())
 
     def mend(port: int) -> None:
-        let_in("")
         servers.restart(port)
+        for each in servers.servers:  # sentinels have had it written into their files
+            until(lambda each=each: _answered(each, "CONFIG", "SET", "masterauth", ""))
 
-    former = servers.master_port
     turn_over(environment, seen, upset, mend)
+
+
+def _answered(server: Any, *words: str) -> bool:
+    try:
+        server.ask(*words)
+    except AWAY:
+        return False
+    return True
 
 
 MODEL_FAULTS: dict[str, Fault] = {
@@ -147,5 +156,15 @@ MODEL_FAULTS: dict[str, Fault] = {
     "no room for snapshots": no_room,
     "kill -9 of the server, restart": kill_server,
     "server falls back": fall_back,
+}
+MODEL_SHORT = {
+    name: MODEL_FAULTS[name]
+    for name in (
+        "kill -9 between commit and apply",
+        "kill -9 in the middle of a snapshot",
+        "kill -9 of the snapshotter",
+        "no room for snapshots",
+        "server falls back",
+    )
 }
 MODEL_TURNOVERS: dict[str, Fault] = {"Sentinel: a second is lost": lose_a_second}

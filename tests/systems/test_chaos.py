@@ -11,7 +11,7 @@ from tests.chaos.account import Account
 from tests.chaos.contest import contest
 from tests.chaos.environment import SHORT, RealModel, Times
 from tests.chaos.faults import FAULTS
-from tests.chaos.model_faults import MODEL_FAULTS
+from tests.chaos.model_faults import MODEL_FAULTS, MODEL_SHORT
 from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
 from tests.chaos.rivals import PUBSUB
 
@@ -44,7 +44,7 @@ def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
 def test_a_model_of_a_million_parameters_is_that_of_its_log(tmp_path: Path) -> None:
     """Kills of snapshotters and between commit and step, full disks, a server that falls back."""
     model = RealModel(PARAMETERS, tmp_path, in_files=True, window=1)
-    assert_exact(learn(model, 1, 0, SHORT, MODEL_FAULTS))
+    assert_exact(learn(model, 1, 0, SHORT, MODEL_SHORT))
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 
 from roomgrad.snapshots.pointers import Snapshot
 from tests.integration.model.conftest import Training, ended, one_process, stop
+from tests.waiting import until
 
 STEPS, SIZE = 30, 400
 OFTEN = {"log_bytes": 0, "again_s": 0.01, "durable_s": 0.1, "size": SIZE, "piece_bytes": 1024}
@@ -47,11 +48,11 @@ def trained(training: Training, store: Path | None) -> None:
     training.settings = dict(OFTEN)
     if store is not None:
         training.settings |= {"snapshots": store.as_uri(), "snapshot_redis_mib": 0}
-    first = training.spawn()
+    first = training.start()
     training.train(STEPS)
-    stop(first)
+    training.echo.stop(first)
+    until(lambda: training.snapshots()[0].step == STEPS)
     steps = [each.step for each in training.snapshots()]
-    assert steps[0] == STEPS
     assert steps == sorted(set(steps), reverse=True)
     assert len(steps) >= 2
 

@@ -37,8 +37,8 @@ def test_replicas_that_hold_newer_versions_load_the_older_one(
     """The steps that the server has lost are taken again, by whatever batch comes."""
     training = own_training
     training.settings = dict(OFTEN)
-    for _ in range(2):
-        training.spawn()
+    training.spawn()
+    training.start()
     training.train(10)
     past = Past(own_server.process.directory, tmp_path)
     training.train(20)
@@ -158,7 +158,7 @@ def test_an_emptied_server_gets_the_model_of_the_factory(own_training: Training)
     training = own_training
     training.settings = dict(OFTEN)
     training.spawn()
-    training.spawn()
+    training.start()
     training.train(12)
     for _ in range(2):
         training.client.flushall()

@@ -20,7 +20,7 @@ def test_the_replica_is_started_again(training: Training, point: str, size: int)
         training.answer(reply, number)
         if number == 2:
             killed(first)
-            training.spawn(size=size)
+            training.start(size=size)
         training.home(reply)
     training.check()
     assert training.content() == one_process(STEPS, size).dump()
@@ -31,7 +31,7 @@ def test_the_replica_is_started_again(training: Training, point: str, size: int)
 )
 def test_another_replica_goes_on(training: Training, point: str, size: int) -> None:
     first = training.spawn(size=size, die=f"{point} 3")
-    training.spawn(size=size)
+    training.start(size=size)
     training.train(STEPS)
     killed(first)  # also if the other replica took all steps: those are applied here, too
     training.check()

@@ -63,7 +63,7 @@ def test_the_snapshotter_is_killed(
             expect_whole(training)
         killed(first)
         newest = training.snapshots()[0].step
-        training.spawn()
+        training.start()
         while not trained.done() or training.snapshots()[0].step == newest:
             expect_whole(training)
         trained.result()
