@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from typer import Argument
 
+from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.local.session import running_server
@@ -24,7 +25,7 @@ def backup(
     as_json: typed.AsJson = False,
 ) -> None:
     with running_server(redis) as (url, _), target.opened(run, url) as (client, names, _):
-        saved = save(client, names, Path(file), force=force)
+        saved = save(client, names, Path(file), force=force, snapshots=variables.get("snapshots"))
     origin, totals = saved.origin, saved.totals
     for warning in saved.warnings:
         output.warn(warning)

@@ -31,6 +31,10 @@ class FolderStore(ABC):
         self._owner = owner
         self._folder = f"{url}/{owner.folder_in(url)}"
 
+    def place(self, name: str) -> str:
+        """Return the place of a file; other hosts may reach the same folder under another URL."""
+        return f"{self._folder}/{name}"
+
     def write(self, token: str, content: memoryview) -> tuple[str, str]:
         """Store the state of a version as a file; return its URL, and its SHA-256.
 
@@ -38,7 +42,7 @@ class FolderStore(ABC):
 
         Raises SnapshotError, with nothing stored, if it cannot be written: the disk is full.
         """
-        place = f"{self._folder}/{owners.unique(token)}{SUFFIX}"
+        place = self.place(f"{owners.unique(token)}{SUFFIX}")
         with self._explained("written", place):
             return place, self._write(place, content)
 
@@ -72,9 +76,7 @@ class FolderStore(ABC):
             found = {name: at for name, at in self._files().items() if not name.startswith(PROBE)}
             latest = self._now() - older_s if found and older_s else None
             return sorted(
-                f"{self._folder}/{name}"
-                for name, at in found.items()
-                if latest is None or at <= latest
+                self.place(name) for name, at in found.items() if latest is None or at <= latest
             )
 
     def delete_all(self) -> None:
@@ -92,7 +94,7 @@ class FolderStore(ABC):
     def put_probe(self, name: str) -> None:
         """Write an empty file. Raises SnapshotError."""
         with self._explained("written", self._folder):
-            self._touch(f"{self._folder}/{PROBE}{name}")
+            self._touch(self.place(f"{PROBE}{name}"))
 
     def has_probe(self, name: str) -> bool:
         """Return whether this file exists. Raises SnapshotError."""
@@ -102,7 +104,7 @@ class FolderStore(ABC):
     def delete_probe(self, name: str) -> None:
         """Delete this file, if it exists. Raises SnapshotError."""
         with self._explained("deleted", self._folder), contextlib.suppress(FileNotFoundError):
-            self._delete(f"{self._folder}/{PROBE}{name}")
+            self._delete(self.place(f"{PROBE}{name}"))
 
     # what a file system does; places are URLs of files in the folder
 
@@ -135,7 +137,7 @@ class FolderStore(ABC):
         """Delete the folder with everything in it."""
 
     def _now(self) -> float:
-        place = f"{self._folder}/{PROBE}{new_id()}"
+        place = self.place(f"{PROBE}{new_id()}")
         try:
             return self._touch(place)
         finally:

@@ -59,6 +59,10 @@ def test_the_settings_of_the_restoring_side_say_where_snapshots_go(
     ended = call(echo, "backup", path)
     assert ended.returncode == 0
     assert f"{pointed[0].place} is missing" in ended.stderr
+    (tmp_path / "one").rename(tmp_path / "volume")  # as this host calls the folder of a container
+    assert "no snapshot of model" in refused(echo, "backup", path, "--force", code=1)
+    monkeypatch.setenv("ROOMGRAD_SNAPSHOTS", (tmp_path / "volume").as_uri())
+    assert call(echo, "backup", path, "--force").returncode == 0
     monkeypatch.setenv("ROOMGRAD_SNAPSHOTS", (tmp_path / "two").as_uri())
     monkeypatch.setenv("ROOMGRAD_SNAPSHOT_REDIS_MIB", "0")
     shown(echo, "restore", path, "--run", f"{echo.names.run}-again")

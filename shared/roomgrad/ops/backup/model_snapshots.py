@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from roomgrad.ops.backup.records import SNAPSHOT, KeyHeader, component_of, encod
 from roomgrad.ops.backup.snapshot import KeySnapshot
 from roomgrad.runtime.runs import owners
 from roomgrad.snapshots import pieces, pointers
-from roomgrad.snapshots.owner import Owner, name_of
+from roomgrad.snapshots.owner import IN_REDIS, Owner, name_of
 from roomgrad.snapshots.pointers import FIELD, Snapshot
-from roomgrad.snapshots.stores import store_of
+from roomgrad.snapshots.stores import open_store, store_of
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,16 @@ class SnapshotCopy:
 class SnapshotCopies:
     """Copies snapshots of one run, each once.
 
-    folder: where the copies are. stack: deletes them when it is closed.
+    folder: where the copies are. stack: deletes them when it is closed. url: of the store under
+        which this host reaches files of replicas on others, such as those in containers.
     """
 
-    def __init__(self, client: redis.Redis, names: Names, folder: Path, stack: ExitStack) -> None:
+    def __init__(
+        self, client: redis.Redis, names: Names, folder: Path, stack: ExitStack, url: str = ""
+    ) -> None:
         self._client, self._names = client, names
         self._folder, self._stack = folder, stack
+        self._url = url
         self._copies: dict[str, SnapshotCopy] = {}
         self.found: list[SnapshotCopy] = []
         """Those that the keys point to."""
@@ -100,10 +105,17 @@ class SnapshotCopies:
         return Owner(self._names, component, (token or b"").decode(errors="replace"))
 
     def _copied(self, owner: Owner, snapshot: Snapshot) -> SnapshotCopy:
-        store = store_of(snapshot.place, self._client.execute_command, owner)
-        content = store.read(snapshot.place, snapshot.size, snapshot.sha256)
+        content = self._read(owner, snapshot)
         file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 -- closed by the stack
         self._stack.callback(file.close)
         file.write(content)
         key = f"model:{owner.component}:snapshot:{name_of(snapshot.place)}".encode()
         return SnapshotCopy(KeyHeader(key, SNAPSHOT, pieces.count(snapshot.size)), file)
+
+    def _read(self, owner: Owner, snapshot: Snapshot) -> bytearray:
+        place, content = snapshot.place, (snapshot.size, snapshot.sha256)
+        if self._url and not place.startswith(IN_REDIS):
+            here = open_store(self._url, owner)
+            with contextlib.suppress(SnapshotError):
+                return here.read(here.place(owner.split(place)[1]), *content)
+        return store_of(place, self._client.execute_command, owner).read(place, *content)

@@ -33,10 +33,15 @@ class Saved:
     """Of each snapshot of a model that is missing, or was changed, and why."""
 
 
-def save(client: redis.Redis, names: Names, path: Path, *, force: bool = False) -> Saved:
+def save(
+    client: redis.Redis, names: Names, path: Path, *, force: bool = False, snapshots: str = ""
+) -> Saved:
     """Write a snapshot of a run into a file; only its owner may read a new one.
 
     The file appears under its name when it is complete.
+
+    snapshots: the URL under which this host reaches the snapshots of models that are files, if it
+        is not that of the replicas.
 
     Raises SettingsError if the file exists and `force` is false, or if it cannot be written, and
     SnapshotError if no snapshot of a model is whole.
@@ -46,7 +51,7 @@ def save(client: redis.Redis, names: Names, path: Path, *, force: bool = False) 
         with ExitStack() as stack:
             partial = stack.enter_context(writing(path, force=force, mode=0o600))
             folder = path.absolute().parent
-            copies = SnapshotCopies(client, names, folder, stack)
+            copies = SnapshotCopies(client, names, folder, stack, snapshots)
             copies.prefetch()
             snapshot = Snapshotter(client, names, folder, stack).take()
             keys = copies.complete(snapshot.keys)
