@@ -8,7 +8,8 @@ parameters are the trebuchet itself, with its simulator; larger ones have a loss
 and no component between. In turns: the six-hop chain of `transport`, the unit of what rooms cost;
 one process; rooms with each number of replicas. Each has real processes and a fresh server with an
 append-only file each second, which is not rewritten. A window lasts until three intervals between
-snapshots are over, if there are any. With several replicas the one that works is killed afterwards.
+snapshots are over, if there are any. The replica that works is killed afterwards; the only one is
+started again at once.
 """
 
 from __future__ import annotations

@@ -39,13 +39,12 @@ def in_one_process(widening: int, seconds: float, threads: int) -> Figures:
 
 
 def through_rooms(widening: int, replicas: int, seconds: float, threads: int) -> Figures:
-    """Return times, bytes and memory; with several replicas also how long a take-over takes."""
+    """Return times, bytes and memory, and how long a take-over takes."""
     with contextlib.ExitStack() as stack:
         stage = staged(stack, widening, replicas, threads)
         stage.ticks.warm_up()
         found = _window(stage, seconds) | _memory(stage, widening)
-        if replicas > 1:
-            found["take_over_s"] = take_over(stage)
+        found["take_over_s"] = take_over(stage)
         return found
 
 
@@ -114,12 +113,17 @@ def peak_bytes(pid: int) -> int:
 
 
 def take_over(stage: Stage) -> float:
-    """Kill the replica that has the message; return the seconds until the next gradient is home."""
+    """Kill the replica that has the message; return the seconds until the next gradient is home.
+
+    The only one is started again at once: it loads the newest snapshot and repeats the steps since.
+    """
     while (busy := busy_replica(stage)) is None:
         stage.ticks.listen_until(lambda: True)
     stage.processes.killed.add(busy.pid)
     killed = time.monotonic()
     busy.kill()
+    if len(stage.learners) == 1:
+        stage.start_learner()
     stage.ticks.listen_until(lambda: stage.ticks.ends[-1] > killed)
     return min(each for each in stage.ticks.ends if each > killed) - killed
 

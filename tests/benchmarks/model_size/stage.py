@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ class Stage:
     client: redis.Redis
     processes: Processes
     learner: str
+    start_learner: Callable[[], subprocess.Popen[str]]
     learners: list[subprocess.Popen[str]]
     ticks: Ticks
 
@@ -103,9 +105,14 @@ def staged(stack: contextlib.ExitStack, widening: int, replicas: int, threads: i
     learner, others, learning, training = _program(widening)
     for module in others:
         processes.start(module, *common)
-    learners = [processes.start(*learning, *common, **variables) for _ in range(replicas)]
+
+    def start_learner() -> subprocess.Popen[str]:
+        return processes.start(*learning, *common, **variables)
+
+    learners = [start_learner() for _ in range(replicas)]
     trainer = processes.start(*training, *common)
-    return Stage(server, client, processes, learner, learners, processes.ticks(trainer))
+    ticks = processes.ticks(trainer)
+    return Stage(server, client, processes, learner, start_learner, learners, ticks)
 
 
 Program = tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
