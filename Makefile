@@ -87,7 +87,8 @@ bench-melody: install ## measure how the melody maker learns, asks, breeds, and 
 	@for name in $(filter melody_%,$(BENCHMARKS)); do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
-# SEEDS=20 plays twenty of them; FLAGS=--short has short leases and outages, as in the tests.
+# SEEDS=20 plays twenty of them; FLAGS=--short has short leases and outages, as in the tests, and
+# FLAGS=--parameters=1000000 a network of so many parameters in place of the smallest model.
 SEEDS ?= 1
 chaos: install ## break everything on purpose, and count what is lost and doubled; some minutes
 	@$(BIN)/python -m tests.chaos --seeds $(SEEDS) $(FLAGS)
