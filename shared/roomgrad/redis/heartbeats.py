@@ -84,13 +84,17 @@ def read(client: redis.Redis, names: Names, component: str = "*") -> dict[str, H
 
     None stands for a foreign client's heartbeat that lacks component, host, process or turn.
     """
-    pattern = re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
-    keys = list(client.scan_iter(match=pattern, count=1000))
+    keys = list(client.scan_iter(match=pattern(names, component), count=1000))
     values = client.mget(keys) if keys else []
     prefix = names.alive("")
     consumers = [key.decode(errors="replace").removeprefix(prefix) for key in keys]
     pairs = zip(consumers, values, strict=True)
     return {consumer: parse(value, consumer) for consumer, value in pairs if value is not None}
+
+
+def pattern(names: Names, component: str) -> str:
+    """Return the pattern of the keys of a component's heartbeats; "*" in its name is for any."""
+    return re.sub(r"([\[\]?])", r"\\\1", names.alive(component)) + "~*"
 
 
 def on_host(

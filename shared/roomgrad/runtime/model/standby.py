@@ -48,7 +48,8 @@ class Standby:
 
     def _others(self) -> list[Heartbeat]:
         """Return the heartbeats of the component's other replicas."""
-        pattern = self._identity.names.alive(f"{self._identity.component.name}~*").encode()
+        names, component = self._identity.names, self._identity.component.name
+        pattern = heartbeats.pattern(names, component).encode()
         keys: list[bytes] = []
         cursor = b"0"
         while True:
@@ -57,10 +58,9 @@ class Standby:
             keys += found
             if cursor == b"0":
                 break
-        own = self._identity.names.alive(self._identity.consumer).encode()
+        own = names.alive(self._identity.consumer).encode()
         others = [key for key in keys if key != own]
         values = self._call([b"MGET", *others]) if others else []
-        prefix = self._identity.names.alive("")
-        names = (key.decode().removeprefix(prefix) for key in others)
-        beats = (heartbeats.parse(v, n) for v, n in zip(values, names, strict=True) if v)
+        consumers = (key.decode().removeprefix(names.alive("")) for key in others)
+        beats = (heartbeats.parse(v, c) for v, c in zip(values, consumers, strict=True) if v)
         return [each for each in beats if each is not None]
