@@ -12,8 +12,9 @@ from roomgrad_melody.contract import (
     TRAININPUT,
     TRAINOUTPUT,
 )
+from roomgrad_melody.ordinal import lower_bound, mixture
 
-from .model import EvalNetwork, expected, optimizer, probabilities, schedule
+from .model import EvalNetwork, optimizer
 from .settings import EvalnetSettings
 
 
@@ -24,12 +25,17 @@ def is_question(message: Message) -> bool:
 
 @on(EVOLUTION_ROOM, CUSTOM, replies=[(EVOLUTION_ROOM, CUSTOM)], when=is_question)
 def rate(message: Message, context: Context) -> Message:
-    """Rate: GENOMES `(n, 128)` in; FITNESS `(n,)`, PROBS `(n, 6)` and the model's VERSION out."""
+    """Rate: GENOMES `(n, 128)` in; FITNESS, PROBS, SCORES and the model's VERSION out.
+
+    FITNESS `(n,)` is a lower bound of the rating, PROBS `(n, 6)` are the probabilities of the
+    ratings, SCORES `(n, 16)` those of the heads.
+    """
     genomes = message.fields["GENOMES"].astype("<f4")
-    probs = probabilities(context.model.forward({"DATA": genomes})["DATA"])
+    scores = context.model.forward({"DATA": genomes})["DATA"]
     answer = {
-        "FITNESS": expected(probs),
-        "PROBS": probs.astype("<f4"),
+        "FITNESS": lower_bound(scores),
+        "PROBS": mixture(scores).astype("<f4"),
+        "SCORES": scores,
         "VERSION": context.model.version,
     }
     return message.reply(EVOLUTION_ROOM, **{**message.fields, **answer})
@@ -40,5 +46,5 @@ component = Component(
     MELODY,
     EvalnetSettings,
     handlers=[rate, *backprop.handlers(TRAININPUT, TRAINOUTPUT)],
-    model=lambda _: TorchModel(EvalNetwork(), optimizer, scheduler=schedule),
+    model=lambda _: TorchModel(EvalNetwork(), optimizer),
 )

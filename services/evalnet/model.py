@@ -1,22 +1,23 @@
-"""The evaluation network: a melody in, six logits out, one for each rating 0 to 5.
+"""The evaluation network: a melody in, the scores of 16 heads out (`roomgrad_melody.ordinal`).
 
-A few hundred labels are far too few for 50,000 random weights, which would memorize them. This
-network is initialized to decode the genome, and has to learn only what is liked. It knows nothing
-of the rater, only how 128 bits are a melody:
+A few dozen labels cannot teach what a melody is, so the network is given that, and learns only what
+is liked. It knows nothing of the rater. Of a melody it sees
 
-- layer 1 decodes: unit (slot, degree) is 1 when this slot holds this degree, else 0;
-- layer 2 counts: its first half is how often each degree is at each of the four places of a
-  bar, in all bars alike; its second half is 0 and free to learn;
-- layer 3 starts near 0, and layer 4 reads a number z from it: the logits are those of a normal
-  distribution around z, so neighboring ratings have similar logits.
+- how often each degree, and a rest, is at each of the four places of a bar, in all bars alike;
+- how often two successive notes are 0 to 7 degrees apart, whatever rests are between them;
+- how many notes there are, and how far that is from half of the slots.
 
-What was tried, as mean absolute error at 340 labels of a simulated rater, where this recipe has
-0.44 (one to three seeds each, which is enough for such differences): PyTorch's own start 0.59,
-behind the decoder 0.54, random weights in layer 2, shared over bars or not, 0.48 to 0.65 at all
-rates and activations tried. Counts have to come centred and almost undistorted, since otherwise
-the first steps push every degree alike and hundreds of steps unlearn it (0.92 instead of 0.53 at
-100 labels); hence the leaky activation of layer 2 and its bias. A rate that does not fall costs
-0.01 to 0.04.
+Each head is linear in these. It is the sum of a prior, drawn once, and of what it learns, which
+decays to zero: without labels the heads differ as much as a prior belief does, and near labels they
+agree (randomized prior functions; Osband et al. 2018). Each prior is drawn with its negative, so
+the mean of the heads is the mean rating until labels tell more. The bias, which decays little, is
+that mean.
+
+Measured with simulated raters, as mean absolute error on random melodies: in the flow of the page
+an exact Bayesian regression on the same features has 0.06 to 0.2 more at 70 labels, as it does not
+know that ratings end at 5, and 32 heads have no less. On random labels, a regression on these
+counts has 0.05 to 0.1 less than one without steps between notes, and 0.2 to 0.3 less than one that
+sees each slot for itself. A network that had to learn such counts had 0.74 at 40 labels.
 """
 
 from __future__ import annotations
@@ -24,90 +25,89 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
+from roomgrad_melody.contract import HEADS
 from roomgrad_melody.genome import BARS, BITS, REST, SLOT_BITS, SLOTS, SLOTS_PER_BAR
 
-RATINGS = 6
 DEGREES = REST
-DECODED = SLOTS * DEGREES  # 256
-PLACES = SLOTS_PER_BAR * DEGREES  # 32
-COUNTED, HIDDEN = 64, 16
+PLACES = SLOTS_PER_BAR * (DEGREES + 1)  # 36
+FEATURES = PLACES + DEGREES + 2  # 46
 
-# Larger activations and smaller weights after them make a layer learn faster than the ones before.
-GAIN = 3.0
-MARGIN = 2.0  # distance of one wrong bit from activating a unit of the decoder, in units of its 1
-LEAK = 0.9
-CENTER = 0.53  # mean count in random melodies: 0.5 of 8 bars, shifted by the leaky activation
-START = 0.01  # initial standard deviation of the input of layer 3's activation
-READ = 2.0  # ratings per unit of layer 3
-SIGMA = 0.6  # ratings; initial standard deviation of the prediction
+PRIOR_VARIANCE = 0.3
+"""Of the weights of standardized features, in ratings squared; a kind of features shares it."""
 
-LEARNING_RATE = 6e-4
-HALVED = 150  # steps after which the rate has halved
-LOWEST_RATE = 1e-5  # from about 9,000 steps on
+BIAS_VARIANCE = 25.0
+MIDDLE = 2.5
+
+LEARNING_RATE = 0.03
+BETAS = (0.9, 0.99)
 
 
-def decode(layer: nn.Linear) -> None:
-    """Initialize layer 1: unit slot * 8 + degree is GAIN for this degree in this slot.
+def standardization() -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the counts in random melodies, float32 `(46,)` each.
 
-    For any other value it is at most GAIN * (1 - MARGIN) before the activation. A rest differs from
-    every degree in its highest bit.
+    The deviations are larger by the root of the number of counts of their kind.
     """
-    layer.weight.zero_()
-    for slot in range(SLOTS):
-        for degree in range(DEGREES):
-            unit = slot * DEGREES + degree
-            bits = torch.tensor([float(degree >> bit & 1) for bit in range(SLOT_BITS)])
-            first = slot * SLOT_BITS
-            layer.weight[unit, first : first + SLOT_BITS] = GAIN * MARGIN * (2.0 * bits - 1.0)
-            layer.bias[unit] = GAIN * (1.0 - MARGIN * float(bits.sum()))
-
-
-def count(layer: nn.Linear) -> None:
-    """Initialize layer 2: 32 units are GAIN times the centered number of bars with a degree."""
-    layer.weight.zero_()
-    layer.bias.zero_()
-    layer.weight[:PLACES] = torch.eye(PLACES).repeat(1, BARS)
-    layer.bias[:PLACES] = -CENTER * GAIN
-
-
-def read(layer: nn.Linear) -> None:
-    """Initialize layer 4: logits k z / s^2 - k^2 / (2 s^2) of ratings k around the middle.
-
-    z is the sum of the units with alternating signs, s is SIGMA.
-    """
-    ratings = torch.arange(float(RATINGS)) - (RATINGS - 1) / 2.0
-    signs = 1.0 - 2.0 * (torch.arange(HIDDEN) % 2)
-    layer.weight.copy_(ratings[:, None] * signs * READ / SIGMA**2)
-    layer.bias.copy_(-0.5 * (ratings / SIGMA) ** 2)
+    chances = torch.tensor(([1 / 16] * DEGREES + [1 / 2]) * SLOTS_PER_BAR)
+    apart = torch.tensor([8.0] + [2.0 * (DEGREES - size) for size in range(1, DEGREES)]) / 64
+    steps = SLOTS / 2 - 1  # between the notes of a random melody, on average
+    notes = torch.tensor([SLOTS / 2, SLOTS / 4])  # mean and variance of their number
+    means = torch.cat([BARS * chances, steps * apart, notes])
+    deviations = torch.cat(
+        [
+            (PLACES * BARS * chances * (1 - chances)).sqrt(),
+            (DEGREES * steps * apart * (1 - apart)).sqrt(),
+            torch.tensor([math.sqrt(2 * SLOTS / 4), math.sqrt(2 * 2) * SLOTS / 4]),
+        ]
+    )
+    return means, deviations
 
 
 class EvalNetwork(nn.Module):
-    """A network of 128-256-64-16-6 units."""
+    """Fixed musical features and linear heads."""
+
+    means: Tensor
+    deviations: Tensor
+    apart: Tensor
+    prior: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        decoder, counter = nn.Linear(BITS, DECODED), nn.Linear(DECODED, COUNTED)
-        hidden, reader = nn.Linear(COUNTED, HIDDEN), nn.Linear(HIDDEN, RATINGS)
-        with torch.no_grad():
-            decode(decoder)
-            count(counter)
-            hidden.weight.normal_(0.0, START / GAIN / math.sqrt(COUNTED / 2.0))
-            hidden.bias.zero_()
-            read(reader)
-        self.layers = nn.Sequential(
-            decoder, nn.ReLU(), counter, nn.LeakyReLU(LEAK), hidden, nn.Tanh(), reader
-        )
+        means, deviations = standardization()
+        degrees = torch.arange(DEGREES)
+        sizes = (degrees[:, None] - degrees).abs().flatten()
+        priors = torch.randn(FEATURES, HEADS // 2) * math.sqrt(PRIOR_VARIANCE)
+        self.register_buffer("means", means)
+        self.register_buffer("deviations", deviations)
+        self.register_buffer("apart", (sizes[:, None] == degrees).float())
+        self.register_buffer("prior", torch.cat([priors, -priors], dim=1))
+        self.learned = nn.Parameter(torch.zeros(FEATURES, HEADS))
+        self.bias = nn.Parameter(torch.zeros(HEADS))
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """Return the standardized counts `(batch, 46)` of canonical genomes `(batch, 128)`."""
+        bits = inputs.reshape(-1, SLOTS, SLOT_BITS)
+        rests = bits[:, :, 3:]
+        low, middle, high = (torch.stack([1 - bit, bit], -1) for bit in bits[:, :, :3].unbind(-1))
+        degrees = torch.einsum("nsa,nsb,nsc->nscba", low, middle, high).flatten(2) * (1 - rests)
+        places = torch.cat([degrees, rests], dim=2).reshape(-1, BARS, PLACES).sum(1)
+        latest, before = torch.zeros_like(degrees[:, 0]), []
+        for degree, rest in zip(degrees.unbind(1), rests.unbind(1), strict=True):
+            before.append(latest)  # the degree that sounded last before each slot
+            latest = torch.addcmul(degree, rest, latest)
+        pairs = torch.einsum("nsa,nsb->nab", torch.stack(before, 1), degrees)
+        notes = SLOTS - rests.sum(dim=(1, 2))
+        density = torch.stack([notes, (notes - SLOTS / 2) ** 2], dim=1)
+        counts = torch.cat([places, pairs.flatten(1) @ self.apart, density], dim=1)
+        return (counts - self.means) / self.deviations
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits `(batch, 6)` for genomes, float32 `(batch, 128)`, as they sound."""
-        logits: Tensor = self.layers(canonical(inputs))
-        return logits
+        """Return scores `(batch, 16)` for genomes, float32 `(batch, 128)`, as they sound."""
+        counts = self.features(canonical(inputs))
+        scores: Tensor = counts @ (self.prior + self.learned) + self.bias + MIDDLE
+        return scores
 
 
 def canonical(genomes: Tensor) -> Tensor:
@@ -118,27 +118,13 @@ def canonical(genomes: Tensor) -> Tensor:
 
 
 def optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the optimizer of the network."""
-    return torch.optim.Adam(parameters, lr=LEARNING_RATE)
+    """Return the optimizer of the network.
 
-
-def schedule(optimizer: torch.optim.Optimizer) -> LambdaLR:
-    """Return the learning rate by step, counted over all training runs.
-
-    It decays as 1 / (1 + step / 150): labels are repeated in each training run, and a constant rate
-    would memorize them. It does not decay to 0, as raters go on.
+    Its weight decay is the prior, as the gradients of the learner are sums over all labels.
     """
-    lowest = LOWEST_RATE / LEARNING_RATE
-    return LambdaLR(optimizer, lambda step: max(1.0 / (1.0 + step / HALVED), lowest))
-
-
-def probabilities(logits: ArrayLike) -> NDArray[np.float64]:
-    """Return the softmax of `(n, 6)` logits, float64 `(n, 6)`."""
-    rows = np.asarray(logits, dtype=np.float64)
-    powers = np.exp(rows - rows.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
-
-
-def expected(probs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the expected ratings of `(n, 6)` probabilities, float64 `(n,)` in [0, 5]."""
-    return probs @ np.arange(RATINGS, dtype=np.float64)
+    weights, bias = parameters
+    groups = [
+        {"params": [weights], "weight_decay": 1 / PRIOR_VARIANCE},
+        {"params": [bias], "weight_decay": 1 / BIAS_VARIANCE},
+    ]
+    return torch.optim.Adam(groups, lr=LEARNING_RATE, betas=BETAS)

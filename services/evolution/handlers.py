@@ -22,12 +22,14 @@ from roomgrad_melody.contract import (
     STOP,
 )
 from roomgrad_melody.genome import Genomes, canonical, distinct, packed, unpacked
+from roomgrad_melody.ordinal import expected
 
 from .genetic import breed, first
 from .settings import EvolutionSettings
 
 BEST_SHOWN = 10
 NOTHING, BEGIN = -2, -1  # allowed generations at first, and when generation 0 may be rated
+SHORTEST_S = 0.1  # between two ratings of a generation that waits for labels
 GENERATIONS_KEPT = 10_000  # in the table `generations`; older ones are deleted
 
 
@@ -40,11 +42,14 @@ class State:
     """Packed, `(population, 16)` uint8."""
 
     fitness: NDArray[np.float64]
-    """`(population,)` expected ratings, float64; empty while the generation waits for them."""
+    """`(population,)` lower bounds of the ratings; empty while the generation waits for them."""
 
     running: bool = True
     allowed: int = NOTHING
     """In lock-step: the last generation that the learner allows to breed."""
+
+    waiting: bool = False
+    """Whether there are too few labels for another generation."""
 
     version: str = ""
     """Version of the model that gave the fitness."""
@@ -84,28 +89,51 @@ def ask(state: State, context: Context) -> Message:
 
 
 def go_on(state: State, context: Context) -> Message | None:
-    """Stage the state; if breeding may go on, breed and return the question for the offspring."""
+    """Stage the state; if breeding may go on, breed and return the question for the offspring.
+
+    While there are too few labels for another generation, this one is rated again, as the network
+    learns meanwhile.
+    """
     settings = context.settings
     last = settings.generations and state.generation >= settings.generations
     held = settings.lockstep and state.allowed < state.generation
     reply = None
     if state.rated and state.running and not held and not last:
-        children = breed(
-            unpacked(state.genomes),
-            state.fitness,
-            settings.seed,
-            state.generation,
-            tournament=settings.tournament,
-            crossover=settings.crossover,
-            flips=settings.flips,
-            elite=settings.elite,
-        )
-        state.generation += 1
-        state.genomes = packed(children)
+        state.waiting = waits_for_labels(state, context)
+        if not state.waiting:
+            state.genomes = offspring(state, settings)
+            state.generation += 1
         state.fitness = np.empty(0)
         reply = ask(state, context)
     write(state, context)
     return reply
+
+
+def offspring(state: State, settings: EvolutionSettings) -> Genomes:
+    """Return the next generation, packed."""
+    children = breed(
+        unpacked(state.genomes),
+        state.fitness,
+        settings.seed,
+        state.generation,
+        tournament=settings.tournament,
+        crossover=settings.crossover,
+        flips=settings.flips,
+        elite=settings.elite,
+    )
+    return packed(children)
+
+
+def waits_for_labels(state: State, context: Context) -> bool:
+    """Return whether so few labels allow no more generations.
+
+    Breeding on would find out where the network is wrong, instead of what raters like.
+    """
+    allowed = context.settings.generations_per_label
+    if not allowed or context.settings.lockstep:
+        return False
+    learning = context.table("learning").get("now") or {}
+    return bool(state.generation >= allowed * (1 + learning.get("labels", 0)))
 
 
 def start(context: Context) -> Message | None:
@@ -137,8 +165,8 @@ def rated(message: Message, context: Context) -> Message | None:
         count, came = len(state.genomes), len(state.fitness)
         raise SchemaError(f"FITNESS: expected ({count},) ratings of the generation, got ({came},)")
     state.version = message.fields.get("VERSION", "")
-    note(state, context)
-    pause_s = context.settings.pause_s
+    note(state, message, context)
+    pause_s = context.settings.pause_s or SHORTEST_S * waits_for_labels(state, context)
     if context.settings.lockstep or not pause_s or not state.running:
         return go_on(state, context)
     write(state, context)
@@ -146,12 +174,17 @@ def rated(message: Message, context: Context) -> Message | None:
     return None
 
 
-def note(state: State, context: Context) -> None:
-    """Stage the figures of this generation and its best melodies, for pages and reports."""
+def note(state: State, message: Message, context: Context) -> None:
+    """Stage the figures of this generation and its best melodies, for pages and reports.
+
+    They are what the network expects, not the lower bound by which melodies are bred.
+    """
+    probs = message.fields.get("PROBS")
+    ratings = state.fitness if probs is None else expected(probs)
     melodies = canonical(unpacked(state.genomes))
     different = distinct(melodies)
-    state.mean = float(state.fitness.mean())
-    state.best = float(state.fitness.max())
+    state.mean = float(ratings.mean())
+    state.best = float(ratings[state.fitness.argmax()])
     state.distinct = int(different.sum())
     context.table("generations").put(
         str(state.generation),
@@ -167,7 +200,7 @@ def note(state: State, context: Context) -> None:
     context.table("population").put(
         "best",
         genomes=packed(melodies[best]),
-        fitness=state.fitness[best],
+        fitness=ratings[best],
         generation=state.generation,
         version=state.version,
     )
@@ -219,4 +252,5 @@ component = Component(
     on_start=start,
     on_dead=given_up,
     tables=["population", "generations"],
+    reads=["learning"],
 )

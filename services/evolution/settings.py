@@ -34,6 +34,11 @@ class EvolutionSettings(RuntimeSettings):
     generations: Annotated[int, Field(ge=0, le=1_000_000_000), OfRun] = 0
     """Generations after which breeding ends; 0: no limit."""
 
+    generations_per_label: Annotated[int, Field(ge=0, le=1_000_000), OfRun] = 2
+    """Generations that each label allows, so that breeding stays near what is known; 0: no limit.
+
+    In lock-step the learner allows them instead."""
+
     lockstep: Annotated[bool, OfRun] = False
     """Breed only when the learner allows it, so that a run is reproducible bit for bit."""
 

@@ -15,7 +15,9 @@ from roomgrad_melody.formats import Row
 from roomgrad_melody.genome import Genomes, text
 
 from .state import State
+from .training import REMEMBERED, fading, surprise
 
+RECENT = 20  # melodies from which new questions keep a distance
 KEEP_OPEN_S = 120.0  # for which a rater holds a melody whose rating they took back
 
 Records = dict[str, dict[str, Any]]
@@ -152,7 +154,10 @@ def _store(
         return
     if about["again"] and former is not None and former["rater"] == rater:
         _compare(state, former["rating"], answer.rating)
-    labels.put(answer.melody, rating=answer.rating, **about)
+    if asked.get("probs") and former is None:
+        _grow_older(state, surprise(answer.rating, asked["probs"]))
+    state.recent = [*(n for n in state.recent if n != answer.melody), answer.melody][-RECENT:]
+    labels.put(answer.melody, rating=answer.rating, age=state.age, **about)
     if asked.get("guess") is not None and former is None:
         curve = {"labels": state.labels, "rating": answer.rating, "guess": asked["guess"]}
         context.table("curve").put(str(state.answered), **curve, rater=rater, at=about["at"])
@@ -166,6 +171,12 @@ def count(state: State, former: dict[str, Any] | None, rating: int | None) -> No
         if value is not None:
             state.labels += change
             state.histogram[value] += change
+
+
+def _grow_older(state: State, surprised: float) -> None:
+    """Let an answer lower the weights of all labels before it, the more if answers surprise."""
+    state.surprises = [*state.surprises, surprised][-REMEMBERED:]
+    state.age += fading(state.surprises)
 
 
 def _compare(state: State, before: int, now: int) -> None:

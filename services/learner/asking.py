@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import Context, Message
-from roomgrad_melody.contract import CUSTOM, RATINGS, USER
-from roomgrad_melody.genome import from_text, texts
+from roomgrad_melody.contract import CUSTOM, USER
+from roomgrad_melody.genome import from_texts, texts
+from roomgrad_melody.ordinal import expected, mixture
 
 from .pool import Pool
-from .state import State, read_training
-from .strategy import choose
+from .state import State
+from .strategy import choose, far_enough
 
+JUST_RATED = 5  # melodies that are not asked about again while there are others
 WITHDRAWN_KEPT = 50  # closed questions of which late answers are still accepted
 PICK, REPEAT = 100, 101  # purposes of random numbers
 
@@ -61,7 +63,7 @@ class Asking:
         for rank, (name, probs) in enumerate(chosen.items()):
             self._put(name, messages[0], rank, probs)
         for name, label in again.items():
-            self._put(name, messages[1], len(chosen), None, by=label["rater"])
+            self._put(name, messages[1], -1, None, by=label["rater"])
         self._state.asked += len(fresh) + len(again)
         self._state.rounds += 1
         return [message for message in messages if len(message.fields["GENOMES"])]
@@ -83,30 +85,39 @@ class Asking:
             missing = min(missing, self._settings.max_labels - taken)
         return missing
 
-    def _pick(self, candidates: Pool, count: int) -> dict[str, NDArray[np.float32]]:
-        """Return the melodies that the strategy chooses, best first, each with its PROBS `(6,)`."""
-        probs = candidates.probs.astype(np.float64)
-        known = read_training(self._context).genomes
-        name, random = self._settings.strategy, self._draws(PICK)
-        order = choose(name, probs, candidates.genomes, known, count, random)
-        names = texts(candidates.genomes[order])
-        return dict(zip(names, candidates.probs[order], strict=True))
+    def _pick(self, candidates: Pool, count: int) -> dict[str, NDArray[np.float64]]:
+        """Return the melodies that the strategy chooses, best first, each with its PROBS `(6,)`.
 
-    def _repeat(self, chosen: dict[str, NDArray[np.float32]]) -> dict[str, Record]:
+        They differ enough from those that were rated lately, and from those that raters hear now.
+        """
+        heard = [*self._state.recent, *filter(self._is_held, self._questions)]
+        far = candidates.only(far_enough(candidates.genomes, from_texts(heard)))
+        found = far if len(far) >= count else candidates
+        random = self._draws(PICK)
+        name, labels = self._settings.strategy, self._state.labels
+        order = choose(name, found.scores.astype(np.float64), labels, count, random)
+        return dict(zip(texts(found.genomes[order]), mixture(found.scores[order]), strict=True))
+
+    def _repeat(self, chosen: dict[str, NDArray[np.float64]]) -> dict[str, Record]:
         """Return a labelled melody to ask about again, at random, to measure agreement; or none.
 
-        Only labels of questions are repeated: the rater of an imported label may not be here.
+        It is one of the rater who answered last, as others may not be here.
         """
-        waiting = any(question["by"] for question in self._questions.values())
-        random = self._draws(REPEAT)
-        if waiting or random.random() >= self._settings.again * len(chosen):
+        state, latest = self._state, self._state.recent[-1:]
+        if state.repeated + 1 > self._settings.again * state.answered or not latest:
             return {}
         labels = self._context.table("labels").peek()
-        known = sorted(name for name, label in labels.items() if label["strategy"])
-        if not known:
+        rater = labels.get(latest[0], {}).get("rater")
+        own = {name for name, label in labels.items() if label["rater"] == rater}
+        asked = {name for name in own if labels[name]["strategy"]}
+        known = sorted(asked - self._questions.keys())
+        waiting = any(question["by"] == rater for question in self._questions.values())
+        if waiting or not known:
             return {}
-        name = known[int(random.integers(len(known)))]
-        return {} if name in self._questions else {name: labels[name]}
+        state.repeated += 1
+        known = [name for name in known if name not in state.recent[-JUST_RATED:]] or known
+        name = known[int(self._draws(REPEAT).integers(len(known)))]
+        return {name: labels[name]}
 
     def _draws(self, purpose: int) -> np.random.Generator:
         """Return random numbers that depend on the seed, the round of questions and a purpose."""
@@ -137,7 +148,7 @@ class Asking:
             rank=float(rank),
             version=self._state.version,
             strategy="again" if by else self._settings.strategy,
-            guess=None if probs is None else round(float(probs @ np.arange(RATINGS)), 4),
+            guess=None if probs is None else round(float(expected(probs)), 4),
             probs=None if probs is None else [round(float(p), 4) for p in probs],
             again=bool(by),
             by=by,
@@ -149,7 +160,7 @@ class Asking:
 
 def ask(melodies: list[str], rater: str = "") -> Message:
     """Return the message that asks about melodies; if a rater is named, it asks only them."""
-    genomes = np.array([from_text(melody) for melody in melodies], np.uint8).reshape(-1, 128)
+    genomes = from_texts(melodies)
     if rater:
         return Message.open(USER, type=CUSTOM, GENOMES=genomes, RATER=rater)
     return Message.open(USER, type=CUSTOM, GENOMES=genomes)

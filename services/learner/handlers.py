@@ -16,6 +16,7 @@ from roomgrad_melody.contract import (
     EVOLUTION_ROOM,
     FORWARD,
     GRADIENT,
+    HEADS,
     LABELS_LOG,
     LEARNER,
     MELODY,
@@ -60,13 +61,15 @@ def read_labels(context: Context) -> list[formats.Row]:
     return found.rows
 
 
-@on(EVOLUTION_ROOM, CUSTOM, replies=SENDS, when=lambda m: {"PROBS", "VERSION"} <= m.fields.keys())
+@on(EVOLUTION_ROOM, CUSTOM, replies=SENDS, when=lambda m: {"SCORES", "VERSION"} <= m.fields.keys())
 def gather(message: Message, context: Context) -> list[Message]:
-    """Read GENOMES with PROBS: scores that were requested here, or a generation of evolution."""
+    """Read GENOMES with SCORES: those that were requested here, or of a generation of evolution."""
     step = Step(context)
-    melodies, scores = len(message.fields["GENOMES"]), len(message.fields["PROBS"])
+    melodies, scores = len(message.fields["GENOMES"]), len(message.fields["SCORES"])
     if melodies != scores:
-        raise SchemaError(f"PROBS: expected ({melodies}, 6) for as many GENOMES, got ({scores}, 6)")
+        raise SchemaError(
+            f"SCORES: expected ({melodies}, {HEADS}) for as many GENOMES, got ({scores}, {HEADS})"
+        )
     if context.memory.get(message.root_id) is not None:
         context.memory.delete(message.root_id)
         step.scored(message)
@@ -96,14 +99,14 @@ def ask(message: Message, context: Context) -> list[Message]:
 
 @on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.is_training)
 def backward(message: Message, context: Context) -> Message:
-    """Loss: logits `(batch, 6)` in, d loss / d logits out. Removes the targets from memory."""
+    """Loss: scores `(batch, 16)` in, d loss / d scores out. Removes the targets from memory."""
     asked = context.memory.get(message.root_id)
     if asked is None or "target" not in asked:
         raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
-    target = asked.pop("target")
-    if message.array.shape != target.shape:
-        raise SchemaError(f"DATA: expected {target.shape} logits, got {message.array.shape}")
-    loss, gradient = cross_entropy(message.array, target)
+    target, weights = asked.pop("target"), asked.pop("head_weights")
+    if message.array.shape != weights.shape:
+        raise SchemaError(f"DATA: expected {weights.shape} scores, got {message.array.shape}")
+    loss, gradient = cross_entropy(message.array, target, weights)
     context.memory.put(message.root_id, **asked)
     step = asked["step"]
     losses = context.table("losses")

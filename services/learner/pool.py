@@ -1,4 +1,4 @@
-"""The candidates: melodies without a label, and the network's probabilities for them."""
+"""The candidates: melodies without a label, and the network's scores of them."""
 
 from __future__ import annotations
 
@@ -9,39 +9,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad_melody.contract import HEADS
 from roomgrad_melody.genome import BITS, Genomes, distinct, packed, texts, unpacked
-
-RATINGS = 6
 
 
 @dataclass(frozen=True)
 class Pool:
     """Distinct canonical melodies, oldest first. Immutable: each change returns a new pool.
 
-    genomes: uint8 `(n, 128)`. probs: float32 `(n, 6)`, valid where `scored` `(n,)` is True, and all
-    by one version of the network.
+    genomes: uint8 `(n, 128)`. scores: float32 `(n, 16)`, valid where `scored` `(n,)` is True, and
+    all by one version of the network.
     """
 
     genomes: Genomes
-    probs: NDArray[np.float32]
+    scores: NDArray[np.float32]
     scored: NDArray[np.bool_]
 
     @classmethod
     def empty(cls) -> Pool:
         """Return a pool without candidates."""
         none = np.empty((0, BITS), np.uint8)
-        return cls(none, np.empty((0, RATINGS), np.float32), np.empty(0, bool))
+        return cls(none, np.empty((0, HEADS), np.float32), np.empty(0, bool))
 
     @classmethod
     def of(cls, record: dict[str, Any] | None) -> Pool:
         """Return the pool of a record that `record()` made; an empty one for None."""
         if record is None:
             return cls.empty()
-        return cls(unpacked(record["genomes"]), record["probs"], record["scored"])
+        return cls(unpacked(record["genomes"]), record["scores"], record["scored"])
 
     def record(self) -> dict[str, Any]:
-        """Return the pool as a record of a table, packed: 41 bytes per melody."""
-        return {"genomes": packed(self.genomes), "probs": self.probs, "scored": self.scored}
+        """Return the pool as a record of a table, packed: 81 bytes per melody."""
+        return {"genomes": packed(self.genomes), "scores": self.scores, "scored": self.scored}
 
     def __len__(self) -> int:
         return len(self.genomes)
@@ -50,26 +49,26 @@ class Pool:
         """Add new canonical melodies `(m, 128)`, unscored; drop the oldest above `limit`."""
         known, different = set(texts(self.genomes)), distinct(melodies)
         fresh = [i for i, n in enumerate(texts(melodies)) if different[i] and n not in known]
-        none = np.zeros((len(fresh), RATINGS), np.float32)
+        none = np.zeros((len(fresh), HEADS), np.float32)
         grown = Pool(
             np.concatenate([self.genomes, melodies[fresh]]),
-            np.concatenate([self.probs, none]),
+            np.concatenate([self.scores, none]),
             np.concatenate([self.scored, np.zeros(len(fresh), bool)]),
         )
         return grown.only(np.arange(max(0, len(grown) - limit), len(grown)))
 
-    def score(self, melodies: Genomes, probs: NDArray[np.float32]) -> Pool:
-        """Set the PROBS `(m, 6)` of those melodies that it contains."""
+    def score(self, melodies: Genomes, scores: NDArray[np.float32]) -> Pool:
+        """Set the SCORES `(m, 16)` of those melodies that it contains."""
         place = {name: i for i, name in enumerate(texts(self.genomes))}
         pairs = [(place[n], j) for j, n in enumerate(texts(melodies)) if n in place]
         mine, theirs = [i for i, _ in pairs], [j for _, j in pairs]
-        all_probs, scored = self.probs.copy(), self.scored.copy()
-        all_probs[mine], scored[mine] = probs[theirs], True
-        return Pool(self.genomes, all_probs, scored)
+        all_scores, scored = self.scores.copy(), self.scored.copy()
+        all_scores[mine], scored[mine] = scores[theirs], True
+        return Pool(self.genomes, all_scores, scored)
 
     def unscored(self) -> Pool:
         """Mark all melodies as unscored, as the network has changed."""
-        return Pool(self.genomes, self.probs, np.zeros(len(self), bool))
+        return Pool(self.genomes, self.scores, np.zeros(len(self), bool))
 
     def without(self, names: Container[str]) -> Pool:
         """Remove these melodies, named by their 128 characters."""
@@ -78,4 +77,4 @@ class Pool:
 
     def only(self, chosen: NDArray[np.int64] | NDArray[np.bool_]) -> Pool:
         """Select melodies by indices or a mask."""
-        return Pool(self.genomes[chosen], self.probs[chosen], self.scored[chosen])
+        return Pool(self.genomes[chosen], self.scores[chosen], self.scored[chosen])

@@ -9,7 +9,6 @@ from pydantic import Field, field_validator
 from roomgrad.settings import OfRun, RuntimeSettings, settings
 
 from .strategy import DEFAULT, STRATEGIES
-from .training import AUGMENT
 
 
 @settings
@@ -25,9 +24,6 @@ class LearnerSettings(RuntimeSettings):
     batch_size: Annotated[int, Field(ge=1, le=10_000), OfRun] = 20
     """Labels in a batch."""
 
-    augment: Annotated[int, Field(ge=1, le=100), OfRun] = AUGMENT
-    """Variants of each label in its batch, each with its bars in a random order."""
-
     strategy: Annotated[str, OfRun] = DEFAULT
     """Query strategy: how the melodies that raters are asked about are chosen."""
 
@@ -35,7 +31,7 @@ class LearnerSettings(RuntimeSettings):
     """Open questions that no rater holds; the learner opens new ones to keep this number."""
 
     nr_of_unlabeled_data: Annotated[int, Field(ge=1, le=1_000_000), OfRun] = 200
-    """Distinct candidates that are collected before the first question."""
+    """Candidates before the first question; a run begins with so many of all kinds."""
 
     pool: Annotated[int, Field(ge=10, le=1_000_000), OfRun] = 1000
     """Candidates that are kept; the oldest are dropped."""
@@ -43,7 +39,7 @@ class LearnerSettings(RuntimeSettings):
     outside: Annotated[float, Field(ge=0, lt=1), OfRun] = 0.5
     """Share of the candidates that are random instead of bred."""
 
-    again: Annotated[float, Field(ge=0, le=1), OfRun] = 0.05
+    again: Annotated[float, Field(ge=0, le=1), OfRun] = 0.1
     """Share of the questions that repeat an earlier one, to measure how far raters agree."""
 
     labels_file: str = ""

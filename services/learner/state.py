@@ -85,16 +85,29 @@ class State:
     """In lock-step: the last generation with a round of questions."""
 
     agreement: Agreement = field(default_factory=Agreement)
+    repeated: int = 0
+    """Questions so far that repeat an earlier one."""
+
+    recent: list[str] = field(default_factory=list)
+    """The melodies that were rated last, oldest first."""
+
+    surprises: list[float] = field(default_factory=list)
+    """How far the last ratings were from their guesses, in variances."""
+
+    age: float = 0.0
+    """How many times the answers so far have halved the weight of a label of age 0."""
+
     writes: int = 0
     """Makes each record differ from the one before, so that the guard notices each write."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of a training run: canonical melodies `(n, 128)` and ratings int64 `(n,)`."""
+    """The labels of a training run: canonical melodies `(n, 128)`, ratings and weights `(n,)`."""
 
     genomes: Genomes
     ratings: NDArray[np.int64]
+    weights: NDArray[np.float64]
 
 
 def read(context: Context) -> State:
@@ -127,11 +140,15 @@ def read_training(context: Context) -> Labels:
     """Return the labels of the last training run."""
     record: dict[str, Any] | None = context.table(TABLE).get("training")
     if record is None:
-        return Labels(np.empty((0, 128), np.uint8), np.empty(0, np.int64))
-    return Labels(unpacked(record["genomes"]), record["ratings"])
+        return Labels(np.empty((0, 128), np.uint8), np.empty(0, np.int64), np.empty(0))
+    return Labels(unpacked(record["genomes"]), record["ratings"], record["weights"])
 
 
 def write_training(labels: Labels, context: Context) -> None:
     """Stage the labels of the training run that begins."""
-    record = {"genomes": packed(labels.genomes), "ratings": labels.ratings}
-    context.table(TABLE).put("training", **record)
+    context.table(TABLE).put(
+        "training",
+        genomes=packed(labels.genomes),
+        ratings=labels.ratings,
+        weights=labels.weights,
+    )

@@ -12,7 +12,7 @@ import numpy as np
 
 from roomgrad import Context, Message
 from roomgrad_melody.contract import COMMAND, CONTROL, CUSTOM, EVOLUTION_ROOM, NEXT, TRAININPUT
-from roomgrad_melody.genome import Genomes, canonical, random_genomes, texts
+from roomgrad_melody.genome import Genomes, canonical, random_genomes, spread_genomes, texts
 
 from . import state as states
 from .asking import Asking
@@ -48,7 +48,9 @@ class Step:
     # what a message brought
 
     def begin(self) -> None:
-        """Begin the run; in lock-step, breeding waits for a training run on labels of a file."""
+        """Begin with candidates of all kinds; in lock-step, breeding waits for labels of a file."""
+        count = min(self.settings.nr_of_unlabeled_data, self.settings.pool)
+        self.pool = self.pool.add(spread_genomes(self.settings.seed, count), self.settings.pool)
         if self.settings.lockstep:
             self.state.held = TO_BEGIN
 
@@ -64,7 +66,7 @@ class Step:
         version = message.fields["VERSION"]
         if state.chain is None and version == (state.version or version):
             state.version = version
-            self.pool = self.pool.score(melodies, message.fields["PROBS"])
+            self.pool = self.pool.score(melodies, message.fields["SCORES"])
         share = self.settings.outside
         self.add_outside(round((len(self.pool) - before) * share / (1 - share)))
         if self.settings.lockstep:
@@ -85,7 +87,7 @@ class Step:
             self.state.version = version
             self.pool = self.pool.unscored()
         melodies = canonical(message.fields["GENOMES"])
-        self.pool = self.pool.score(melodies, message.fields["PROBS"])
+        self.pool = self.pool.score(melodies, message.fields["SCORES"])
         self.state.scoring = ""
 
     def labelled(self, melodies: list[str]) -> None:
@@ -139,7 +141,9 @@ class Step:
         names = sorted(records)
         bits = np.frombuffer("".join(names).encode(), np.uint8) - ord("0")
         ratings = np.array([records[name]["rating"] for name in names], np.int64)
-        states.write_training(Labels(bits.reshape(len(names), -1), ratings), self.context)
+        ages = np.array([records[name].get("age", 0.0) for name in names])
+        labels = Labels(bits.reshape(len(names), -1), ratings, 0.5 ** (state.age - ages))
+        states.write_training(labels, self.context)
         count = batches(len(names), settings.batch_size, settings.epochs)
         state.chain = TrainingRun(state.runs, count, len(names))
         state.runs += 1
@@ -149,14 +153,14 @@ class Step:
         state, settings, context = self.state, self.settings, self.context
         assert state.chain is not None
         labels = states.read_training(context)
-        rows, targets = batch(
+        rows, targets, weights = batch(
             labels.genomes,
             labels.ratings,
+            labels.weights,
             settings.seed,
             state.chain.number,
             state.chain.batch,
             settings.batch_size,
-            settings.augment,
         )
         message = Message.open(TRAININPUT, rows, seed=state.steps)
         context.memory.put(
@@ -165,6 +169,7 @@ class Step:
             chain=state.chain.number,
             step=state.steps,
             target=targets,
+            head_weights=weights,
         )
         state.steps += 1
         context.counters.add("sent")

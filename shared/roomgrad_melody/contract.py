@@ -7,10 +7,11 @@ learner   -GRADIENT-> trainoutput - evalnet -GRADIENT-> traininput  - learner
 
 Tables (hashes); each value is a line of JSON, some with arrays after it:
 
-labels      by melody: rating, rater, at, version, strategy, plays, guess, root, answer, again
+labels      by melody: rating, rater, at, age, version, strategy, plays, guess, root, answer,
+            again
 questions   by melody: root, asked, rank, version, strategy, guess, probs, again, open, rater,
             until
-population  now: the generation that is bred or rated; best: the best melodies of it
+population  now: the generation that is bred or rated; best: those of highest fitness
 generations by number: mean, best, distinct, version
 learning    now: labels, histogram, chain (the open training run), asked, answered, agreement;
             pool: the candidates
@@ -45,6 +46,7 @@ LABELLING = "labelling"
 START, STOP, NEXT, ASK = "START", "STOP", "NEXT", "ASK"
 
 RATINGS = 6  # 0 to 5
+HEADS = 16  # of the network; each gives a score
 LABELS_LOG = "labels"  # the stream {melody}:labels:log
 
 _GENOMES = Array("|u1", ("n", 128), low=0, high=1, empty=False)
@@ -70,11 +72,13 @@ MELODY = System(
                 "GENOMES": _GENOMES,
                 "FITNESS": Array("<f8", ("n",), optional=True),
                 "PROBS": Array("<f4", ("n", RATINGS), optional=True),
+                "SCORES": Array("<f4", ("n", HEADS), optional=True),
                 "VERSION": Text(optional=True),
                 "GENERATION": Array("<i8", (), optional=True),
             },
             (EVOLUTION, EVALNET, LEARNER),
-            "GENOMES alone asks; the answer adds expected rating, probabilities, model version",
+            "GENOMES alone asks; the answer adds a lower bound of the rating, probabilities, "
+            "scores of the heads, model version",
         ),
         Stream(
             TRAININPUT,
@@ -86,16 +90,16 @@ MELODY = System(
         Stream(
             TRAINOUTPUT,
             FORWARD,
-            {"DATA": Array("<f4", ("batch", RATINGS))},
+            {"DATA": Array("<f4", ("batch", HEADS))},
             (LEARNER,),
-            "logits of the ratings 0 to 5",
+            "scores of the heads",
         ),
         Stream(
             TRAINOUTPUT,
             GRADIENT,
-            {"DATA": Array("<f4", ("batch", RATINGS))},
+            {"DATA": Array("<f4", ("batch", HEADS))},
             (EVALNET,),
-            "d loss / d logits",
+            "d loss / d scores",
         ),
         Stream(
             TRAININPUT,

@@ -9,6 +9,7 @@ Genomes are uint8 arrays of 0 and 1, `(n, 128)` or `(128,)`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,8 @@ SCALES: dict[str, tuple[int, ...]] = {
     "minor-pentatonic": (0, 3, 5, 7, 10, 12, 15, 17),
 }
 """Semitones of the degrees 0 to 7 above the root."""
+
+SPREAD = 4  # purpose of random numbers
 
 WEIGHTS = np.array([1, 2, 4, 8], dtype=np.uint8)  # of the bits of a slot
 
@@ -98,6 +101,11 @@ def from_text(text: str) -> Genomes:
     return np.frombuffer(text.encode("ascii"), dtype=np.uint8) - np.uint8(ord("0"))
 
 
+def from_texts(texts: Iterable[str]) -> Genomes:
+    """Return the genomes `(n, 128)` of texts. Raises ValueError for another text."""
+    return np.array([from_text(text) for text in texts], np.uint8).reshape(-1, BITS)
+
+
 def packed(genomes: Genomes) -> Genomes:
     """Pack the bits into bytes, low bit first: `(..., 128)` in, uint8 `(..., 16)` out."""
     return np.packbits(np.asarray(genomes, dtype=np.uint8), axis=-1, bitorder="little")
@@ -115,6 +123,22 @@ def random_genomes(seed: int, number: int, count: int) -> Genomes:
     """
     random = np.random.Generator(np.random.Philox(key=[seed, number]))
     return random.integers(0, 2, size=(count, BITS), dtype=np.uint8)
+
+
+def spread_genomes(seed: int, count: int) -> Genomes:
+    """Return canonical melodies of all kinds, `(count, 128)`, while random ones are much alike.
+
+    Some have many notes and others few; the notes wander in small steps or large ones, or jump.
+    """
+    key = np.random.Philox(key=[seed, 0], counter=[0, 0, 0, SPREAD])
+    random = np.random.Generator(key)
+    rests = random.random((count, SLOTS)) > random.uniform(0.15, 1.0, (count, 1))
+    steps = np.rint(random.normal(size=(count, SLOTS)) * random.choice([1, 2, 8], (count, 1)))
+    walks = random.integers(0, REST, (count, 1)) + np.cumsum(steps, axis=1).astype(np.int64)
+    inside = REST - 1 - np.abs(walks % (2 * REST - 2) - (REST - 1))  # reflected at both ends
+    notes = np.where(rests, REST, inside)
+    bits = notes[:, :, None] >> np.arange(SLOT_BITS) & 1
+    return np.asarray(bits.reshape(count, BITS), dtype=np.uint8)
 
 
 def distinct(genomes: Genomes) -> NDArray[np.bool_]:

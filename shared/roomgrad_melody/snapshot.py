@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 import redis
 
@@ -23,6 +24,8 @@ BEST_SHOWN = 5
 REJECTED_SHOWN = 20
 ERROR_WIDTH = 20  # ratings over which the held-out error is averaged
 RUNS_SHOWN = 8
+RANGE = 0.8  # share of the last answers that were within the range around their guess
+RANGE_LEAST = 5  # answers before there is a range
 
 Record = dict[str, Any]
 
@@ -78,7 +81,7 @@ class SnapshotReader:
             "gathering": self._gathering(client) if not (now and now["asked"]) else None,
             "questions": _counted(questions),
             "population": _population(population),
-            "best": self._best(best),
+            "best": self._best(client, best),
             "losses": self._losses_over_steps(),
             "errors": self._errors_over_labels(),
             "generations": self._over_generations(),
@@ -106,18 +109,21 @@ class SnapshotReader:
             "wanted": orjson.loads(settings).get("nr_of_unlabeled_data") if settings else None,
         }
 
-    def _best(self, value: bytes | None) -> list[Record]:
+    def _best(self, client: redis.Redis, value: bytes | None) -> list[Record]:
+        """Return the best melodies, each with the rating that was given to it, if it was heard."""
         if value is None:
             return []
         record = unpack(value)
-        genomes = unpacked(record["genomes"])[:BEST_SHOWN]
+        melodies = texts(unpacked(record["genomes"])[:BEST_SHOWN])
+        labels: Any = client.hmget(self._names.table("labels"), melodies)
         return [
             {
                 "melody": melody,
                 "notes": notes_of(melody, self._sound),
                 "fitness": round(float(fitness), 3),
+                "heard": None if label is None else unpack(label)["rating"],
             }
-            for melody, fitness in zip(texts(genomes), record["fitness"], strict=False)
+            for melody, fitness, label in zip(melodies, record["fitness"], labels, strict=False)
         ]
 
     def _losses_over_steps(self) -> Record:
@@ -131,7 +137,10 @@ class SnapshotReader:
         errors = [abs(each["rating"] - each["guess"]) for each in records]
         means = moving_mean(errors, ERROR_WIDTH)
         points = [[each["labels"], mean] for each, mean in zip(records, means, strict=True)]
-        return {"points": downsample(points), "n": len(errors), "width": ERROR_WIDTH}
+        late = errors[-ERROR_WIDTH:]
+        range_ = float(np.quantile(late, RANGE)) if len(late) >= RANGE_LEAST else None
+        curve = {"points": downsample(points), "n": len(errors), "width": ERROR_WIDTH}
+        return {**curve, "range": range_}
 
     def _over_generations(self) -> list[Point]:
         records = self._generations.records.values()
@@ -160,7 +169,7 @@ LEARNING_SHOWN = (
     "version",
     "agreement",
 )
-POPULATION_SHOWN = ("generation", "running", "version", "mean", "best", "distinct")
+POPULATION_SHOWN = ("generation", "running", "waiting", "version", "mean", "best", "distinct")
 
 
 def _population(value: bytes | None) -> Record | None:

@@ -36,16 +36,15 @@ from roomgrad.systems import module_of
 from roomgrad.testing import throwaway_server
 from roomgrad_melody import questions
 from roomgrad_melody.contract import CUSTOM, MELODY, USER
-from roomgrad_melody.evalnet.model import EvalNetwork, probabilities
+from roomgrad_melody.evalnet.model import EvalNetwork, optimizer
 from roomgrad_melody.genome import from_text, random_genomes, unpacked
 from roomgrad_melody.learner.strategy import DEFAULT, choose
-from roomgrad_melody.learner.training import batch, batches
+from roomgrad_melody.learner.training import batch, batches, cross_entropy
 from roomgrad_melody.rater.rater import rating
 from tests.waiting import until
 
 COMPONENTS = ("evolution", "evalnet", "learner")
 LIMIT_S = 1.0
-LEARNING_RATE = 1e-4
 QUESTIONS = 5  # that are open at once
 
 
@@ -110,25 +109,26 @@ class OneProcess:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         self._network = EvalNetwork()
-        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=LEARNING_RATE, fused=True)
+        self._optimizer = optimizer(self._network.parameters())
 
     def answer_one(self, client: Client) -> float:
         """Seconds that the newest training run and the choice of questions take here."""
         found = client.redis.hmget("{melody}:learning", "now", "training", "pool")
         now, training, pool = (unpack(each) for each in found)
         genomes, ratings = unpacked(training["genomes"]), training["ratings"]
+        weights = training["weights"]
         candidates = unpacked(pool["genomes"])
         began = time.perf_counter()
         for number in range(batches(len(genomes))):
-            rows, targets = batch(genomes, ratings, 0, now["runs"], number)
-            logits = self._network(torch.from_numpy(rows))
-            loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets))
+            rows, *known = batch(genomes, ratings, weights, 0, now["runs"], number)
+            scores = self._network(torch.from_numpy(rows))
+            _, gradient = cross_entropy(scores.detach().numpy(), *known)
             self._optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            scores.backward(torch.from_numpy(gradient))
             self._optimizer.step()
         with torch.no_grad():
-            rated = probabilities(self._network(torch.from_numpy(candidates.astype("<f4"))))
-        choose(DEFAULT, rated, candidates, genomes, QUESTIONS, np.random.default_rng(0))
+            rated = self._network(torch.from_numpy(candidates.astype("<f4"))).numpy()
+        choose(DEFAULT, rated, len(genomes), QUESTIONS, np.random.default_rng(0))
         return time.perf_counter() - began
 
 

@@ -25,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from torch.optim.lr_scheduler import LRScheduler
 
 from roomgrad_melody.evalnet import model
 from roomgrad_melody.evolution import genetic
 from roomgrad_melody.genome import Genomes, canonical, distinct, random_genomes, values
 from roomgrad_melody.learner import training
-from roomgrad_melody.learner.strategy import DEFAULT, STRATEGIES
+from roomgrad_melody.learner.strategy import DEFAULT, STRATEGIES, far_enough
+from roomgrad_melody.ordinal import expected, lower_bound, mixture
 from roomgrad_melody.rater import rater
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,7 @@ Integers = NDArray[np.int64]
 
 SEED_LABELS, ASKED, MOST = 40, 5, 340
 MARKS = (40, 100, 200, 340)
+RECENT = 20  # labels from which questions keep a distance
 POOL = 1000  # candidates, half of them bred
 UNSEEN = canonical(random_genomes(2**40, 0, 2000))
 TRUTH = rater.rating(UNSEEN)
@@ -59,7 +60,7 @@ def quality(probs: Floats) -> Quality:
     sure, hit = probs.max(axis=1), probs.argmax(axis=1) == TRUTH
     bins = np.minimum((sure * 10).astype(int), 9)
     gaps = [abs(sure[bins == one].sum() - hit[bins == one].sum()) for one in range(10)]
-    mae = np.abs(model.expected(probs) - TRUTH).mean()
+    mae = np.abs(expected(probs) - TRUTH).mean()
     return Quality(float(mae), float(hit.mean()), float(sum(gaps)) / len(TRUTH))
 
 
@@ -75,33 +76,39 @@ class Learner:
     """Of the latest training."""
     network: torch.nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
-    schedule: LRScheduler = field(init=False)
 
     def __post_init__(self) -> None:
         torch.manual_seed(self.seed)
         self.network = model.EvalNetwork()
         self.optimizer = model.optimizer(self.network.parameters())
-        self.schedule = model.schedule(self.optimizer)
+
+    def scores(self, genomes: Genomes) -> Floats:
+        """Scores `(n, 16)` of canonical genomes."""
+        with torch.inference_mode():
+            scores = self.network(torch.from_numpy(genomes.astype("<f4"))).numpy()
+        return np.asarray(scores, np.float64)
 
     def probs(self, genomes: Genomes) -> Floats:
         """Probabilities `(n, 6)` of the ratings of canonical genomes."""
-        with torch.inference_mode():
-            logits = self.network(torch.from_numpy(genomes.astype("<f4"))).numpy()
-        return model.probabilities(logits)
+        return mixture(self.scores(genomes))
 
     def train(self) -> None:
         """One training on all labels."""
         started = time.perf_counter()
         for number in range(training.batches(len(self.genomes))):
-            rows, targets = training.batch(
-                self.genomes, self.ratings, self.seed, self.chains, number
+            rows, *known = training.batch(
+                self.genomes,
+                self.ratings,
+                np.ones(len(self.genomes)),
+                self.seed,
+                self.chains,
+                number,
             )
-            logits = self.network(torch.from_numpy(rows))
-            _, gradient = training.cross_entropy(logits.detach().numpy(), targets)
+            scores = self.network(torch.from_numpy(rows))
+            _, gradient = training.cross_entropy(scores.detach().numpy(), *known)
             self.optimizer.zero_grad()
-            logits.backward(torch.from_numpy(gradient))
+            scores.backward(torch.from_numpy(gradient))
             self.optimizer.step()
-            self.schedule.step()
         self.chains += 1
         self.seconds = time.perf_counter() - started
 
@@ -169,7 +176,7 @@ class Population:
 
     def breed(self, learner: Learner) -> None:
         """The next generation, by the network's taste."""
-        fitness = model.expected(learner.probs(canonical(self.genomes)))
+        fitness = lower_bound(learner.scores(canonical(self.genomes)))
         self.genomes = genetic.breed(self.genomes, fitness, self.seed, self.generation)
         self.generation += 1
 
@@ -186,7 +193,9 @@ def ask(
     """Label what a strategy chooses among bred and random candidates, and train."""
     candidates = fresh(canonical(np.concatenate([bred, strange])), learner.genomes)
     random = np.random.Generator(np.random.Philox(key=[learner.seed, turn]))
-    chosen = STRATEGIES[name](learner.probs(candidates), candidates, learner.genomes, ASKED, random)
+    candidates = candidates[far_enough(candidates, learner.genomes[-RECENT:])]
+    scores, labels = learner.scores(candidates), len(learner.genomes)
+    chosen = STRATEGIES[name](scores, labels, ASKED, random)
     learner.add(candidates[chosen], noise)
     learner.train()
 

@@ -52,7 +52,7 @@ def melody() -> Plan:
     settings: dict[str, dict[str, int | float | str | bool]] = {
         RATER: {"replica": RATER},
         LEARNER: {"max-labels": MOST_LABELS},
-        EVOLUTION: {"pause-s": 0.1},
+        EVOLUTION: {"pause-s": 0.1, "generations-per-label": 0},
     }
     return Plan(MELODY.name, MELODY_RUN, replicas, settings)
 

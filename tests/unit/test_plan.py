@@ -20,6 +20,8 @@ def test_a_rater_makes_a_melody_run_unattended() -> None:
     """Options that are not given have their defaults."""
     assert MelodyRun(strategy="margin").chosen == Melody(strategy="margin")
     assert MelodyRun(rater="simulated", labels=20).chosen == Unattended(labels=20)
+    person = MelodyRun(rater="simulated", labels=20, as_person=True, pace=0.0).chosen
+    assert person == Unattended(labels=20, as_person=True, pace=0.0)
 
 
 def test_a_system_without_options_takes_any_setting_of_its_components() -> None:

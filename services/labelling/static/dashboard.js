@@ -1,5 +1,6 @@
 // The cards on progress, learning and breeding. All data comes with the state of the run.
 
+import { believed, bestHeard, describe } from "../panels/melody/beliefs.js";
 import { drawGenerations, drawHistogram } from "../panels/melody/charts.js";
 import { drawChart, short } from "../shared/chart.js";
 import { smallRoll } from "../panels/melody/roll.js";
@@ -79,28 +80,30 @@ export class Dashboard {
     });
   }
 
-  #showBreeding({ population, generations, best, sound }) {
+  #showBreeding({ population, generations, best, sound, errors, learning }) {
     const running = Boolean(population?.running);
     find("breed").dataset.running = running;
     put("breed", running ? "Stop breeding" : "Start breeding");
     find("breed").disabled = !population;
+    find("breeding-waits").hidden = !(running && population.waiting);
     put("generation", population ? short(population.generation) : "–");
-    put("mean", population?.mean?.toFixed(2) ?? "–");
-    put("best-fitness", population?.best?.toFixed(2) ?? "–");
+    put("mean", believed(population?.mean, errors.range));
+    put("best-heard", bestHeard(learning?.histogram ?? []));
     put("distinct", short(population?.distinct ?? "–"));
     drawGenerations(find("generations"), generations);
-    this.#showBest(best, sound.pitches);
+    this.#showBest(best, errors.range, sound.pitches);
   }
 
-  #showBest(best, pitches) {
-    const key = best.map(({ melody, fitness }) => `${melody}${fitness}`).join();
+  #showBest(best, range, pitches) {
+    const texts = best.map((each) => describe(each, range));
+    const key = best.map(({ melody }, at) => melody + texts[at]).join();
     if (key === this.shown || find("best").contains(document.activeElement)) return;
     this.shown = key;
     find("best-none").hidden = best.length > 0;
-    find("best").replaceChildren(...best.map((each, at) => this.#row(each, at + 1, pitches)));
+    find("best").replaceChildren(...best.map((each, at) => this.#row(each, texts[at], at + 1, pitches)));
   }
 
-  #row({ melody, notes, fitness }, place, pitches) {
+  #row({ melody, notes }, text, place, pitches) {
     const play = html("button", { type: "button", class: "thumb" }, smallRoll(notes, pitches));
     play.setAttribute("aria-label", `Play melody ${place}`);
     play.addEventListener("click", () => this.actions.onPlay(`best:${melody}`, notes));
@@ -109,7 +112,7 @@ export class Dashboard {
       const name = kind === "mid" ? "MIDI" : "WAV";
       return html("a", { href, download: "", "aria-label": `Melody ${place} as ${name}` }, name);
     };
-    const mark = html("span", { class: "fitness" }, fitness.toFixed(2));
+    const mark = html("span", { class: "fitness" }, text);
     return html("li", {}, play, mark, link("mid"), link("wav"));
   }
 }

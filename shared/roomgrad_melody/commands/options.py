@@ -62,12 +62,14 @@ class Melody:
 
 @dataclass(frozen=True)
 class Unattended:
-    """A run with a rater that is a program, in lock-step: it repeats bit for bit."""
+    """A run with a rater that is a program: in lock-step, so that it repeats, or as a person."""
 
     rater: str = "simulated"
     labels: int = 100
     seed_labels: int = 40
     generations: int = 60
+    as_person: bool = False
+    pace: float = 0.5
     strategy: str = ""
     seed: int = 0
     threads: int = 1
@@ -76,7 +78,7 @@ class Unattended:
     @property
     def given(self) -> int:
         """Number of random melodies that are rated before the run begins."""
-        return min(self.seed_labels, self.labels)
+        return 0 if self.as_person else min(self.seed_labels, self.labels)
 
     @property
     def rounds(self) -> int:
@@ -104,7 +106,12 @@ class Unattended:
 
         Raises SettingsError.
         """
-        run = run or f"{MELODY.name}-unattended"
+        run = run or f"{MELODY.name}-{'as-person' if self.as_person else 'unattended'}"
+        counts = counted((EVALNET, LEARNER, EVOLUTION), replicas, least)
+        if self.as_person:
+            served = Melody(self.seed, self.strategy, self.threads).plan(run, replicas, least)
+            served.settings[EVOLUTION]["pause-s"] = min(1.0, self.pace)
+            return Plan(MELODY.name, run, counts, served.settings)
         shared: dict[str, Value] = {"seed": self.seed, "lockstep": True}
         settings: dict[str, dict[str, Value]] = {
             RATER: {"replica": RATER, "rater": self.rater},
@@ -120,7 +127,6 @@ class Unattended:
             },
             EVOLUTION: {**shared, "pause-s": 0.0, "generations": self.generations},
         }
-        counts = counted((EVALNET, LEARNER, EVOLUTION), replicas, least)
         return Plan(MELODY.name, run, {RATER: 1, **counts}, settings)
 
 

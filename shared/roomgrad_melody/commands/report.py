@@ -47,6 +47,12 @@ class Report:
     mean_rating: float
     """Mean expected rating of the last generation, by the network."""
 
+    guess_error: float | None
+    """Mean distance of the network's guesses from the last 20 answers."""
+
+    question_distance: float | None
+    """Slots in which one of the last 20 questions differs from the nearest of the 20 before it."""
+
     distinct: int
     """Melodies of the last generation that differ by sound."""
 

@@ -38,6 +38,14 @@ class MelodyRun:
         int | None,
         typed.number("--generations", 1, 10**9, "With --rater: ends after so many (60)."),
     ] = None
+    as_person: Annotated[
+        bool,
+        Option("--as-person", help="With --rater: answer question by question, as at the page."),
+    ] = False
+    pace: Annotated[
+        float | None,
+        Option(min=0, max=3600, metavar="S", help="With --as-person: seconds per answer (0.5)."),
+    ] = None
     strategy: Strategy = ""
     labels_file: LabelsFile = ""
     seed: typed.Seed = 0
@@ -54,7 +62,8 @@ class MelodyRun:
         }
         given = {name: value for name, value in numbers.items() if value is not None}
         if self.rater is None:
-            for name in [*given, *(["json"] if self.json else [])]:
+            others = {"pace": self.pace, "as_person": self.as_person, "json": self.json}
+            for name in [*given, *(name for name, value in others.items() if value)]:
                 flag = name.replace("_", "-")
                 raise SettingsError(
                     f"--{flag} belongs to melody with --rater, not to melody: leave it out, or "
@@ -63,8 +72,18 @@ class MelodyRun:
             return Melody(self.seed, self.strategy, self.threads, self.labels_file)
         if self.labels_file:
             raise SettingsError("--labels-file belongs to melody, not to --rater: leave one out")
+        of_lockstep = [name for name in ("seed_labels", "generations") if name in given]
+        if self.as_person and of_lockstep:
+            flag = of_lockstep[0].replace("_", "-")
+            raise SettingsError(
+                f"--{flag} belongs to a run in lock-step, not to --as-person: leave one out"
+            )
+        if self.pace is not None and not self.as_person:
+            raise SettingsError("--pace belongs to --as-person: leave it out, or give that too")
         return Unattended(
             self.rater,
+            as_person=self.as_person,
+            pace=0.5 if self.pace is None else self.pace,
             **given,
             strategy=self.strategy,
             seed=self.seed,

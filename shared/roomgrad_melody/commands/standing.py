@@ -15,8 +15,9 @@ from roomgrad.errors import MessageError
 from roomgrad.names import Names
 from roomgrad.systems import Progress
 from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
-from roomgrad_melody.genome import Genomes, texts, unpacked
+from roomgrad_melody.genome import Genomes, from_texts, texts, unpacked, values
 
+LATELY = 20  # answers that are compared with guesses, or with each other
 CHUNK = 1000  # entries of a stream that are read at once
 
 
@@ -45,6 +46,9 @@ class Standing:
     batches: int = 0
     """Batches of the open training run; 0 if none is open."""
 
+    is_current: bool = False
+    """Whether all labels are learned, and the generation is rated by what was learned."""
+
     sent: int = 0
     finished: int = 0
     dead: int = 0
@@ -66,6 +70,7 @@ def read(client: redis.Redis, names: Names) -> Standing:
     bred = unpack(population) if population else {}
     learned = unpack(learning) if learning else {}
     chain = learned.get("chain") or {}
+    busy = learned.get("dirty") or chain or learned.get("scoring")
     return Standing(
         generation=bred.get("generation", -1),
         rated=len(bred.get("fitness", ())) > 0,
@@ -78,6 +83,7 @@ def read(client: redis.Redis, names: Names) -> Standing:
         runs=learned.get("runs", 0),
         batch=chain.get("batch", 0),
         batches=chain.get("batches", 0),
+        is_current=not busy and bred.get("version") == learned.get("version"),
         sent=int(sent or 0),
         finished=int(finished or 0),
         dead=int(dead),
@@ -130,6 +136,25 @@ def guesses(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
     """Return the answers and the network's guesses, in the order of the answers."""
     found: Any = client.hgetall(names.table("curve"))
     return [unpack(found[number]) for number in sorted(found, key=int)]
+
+
+def guess_error(found: list[dict[str, Any]]) -> float:
+    """Return the mean distance between the last answers and the network's guesses."""
+    return float(np.mean([abs(each["rating"] - each["guess"]) for each in found[-LATELY:]]))
+
+
+def question_distance(client: redis.Redis, names: Names) -> float:
+    """Return in how many of 32 slots a question differed from its nearest of the 20 before it.
+
+    It is the mean of the last 20 melodies that were rated, each counted once.
+    """
+    order = list(dict.fromkeys(entry["melody"] for entry in log(client, names)))
+    rated = values(from_texts(order[-2 * LATELY :]))
+    nearest = [
+        (rated[max(0, i - LATELY) : i] != rated[i]).sum(axis=1).min()
+        for i in range(max(1, len(rated) - LATELY), len(rated))
+    ]
+    return float(np.mean(nearest))
 
 
 def log(client: redis.Redis, names: Names) -> list[dict[str, Any]]:

@@ -24,6 +24,7 @@ from roomgrad.local.session import Session, password_file, serve
 from roomgrad.redis.client import Client
 from roomgrad_melody import formats
 from roomgrad_melody.commands import evaluation, standing
+from roomgrad_melody.commands.as_person import Person
 from roomgrad_melody.commands.options import RATER, Unattended
 from roomgrad_melody.commands.report import Point, Report, show
 from roomgrad_melody.commands.standing import Standing
@@ -44,14 +45,20 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
     began = time.monotonic()
     rate = rater(options.rater)
     with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=output.say) as session:
-        about = f"{options.labels} labels by {options.rater}, {options.generations} generations"
+        way = "as a person" if options.as_person else f"{options.generations} generations"
+        about = f"{options.labels} labels by {options.rater}, {way}"
         greet(session, f"{about}, seed {options.seed}")
-        _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
-        # The rater answers only questions that are asked after its start.
-        session.start(RATER, environ=_paths())
-        session.wait_alive(RATER)
+        if not options.as_person:
+            _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
+        watch: Watch | Person
+        if options.as_person:
+            watch = Person(session, options, rate)
+        else:
+            # The rater answers only questions that are asked after its start.
+            session.start(RATER, environ=_paths())
+            session.wait_alive(RATER)
+            watch = Watch(session, options, rate)
         session.start(EVALNET, LEARNER, EVOLUTION)
-        watch = Watch(session, options, rate)
         seen = watch.to_the_end(console)
         seconds = time.monotonic() - began
         session.wait_alive(EVALNET)
@@ -189,6 +196,8 @@ def _report(
         true_mean_rating=round(float(rate(genomes).mean()), 4),
         first_true_mean_rating=round(float(rate(_first(options.seed, len(genomes))).mean()), 4),
         mean_rating=round(seen.mean, 4),
+        guess_error=standing.guess_error(guesses) if guesses else None,
+        question_distance=standing.question_distance(client, names) if guesses else None,
         distinct=int(distinct(genomes).sum()),
         accuracy=round(scores.accuracy, 4),
         mae=round(scores.mae, 4),

@@ -3,6 +3,7 @@
 import { drawChart, short } from "../../shared/chart.js";
 import { showFacts } from "../../shared/facts.js";
 import { html, svg } from "../../shared/svg.js";
+import { believed, bestHeard, describe } from "./beliefs.js";
 import { drawGenerations, drawHistogram } from "./charts.js";
 import { Player } from "./player.js";
 import { smallRoll } from "./roll.js";
@@ -62,29 +63,31 @@ function picture(id, kind, name) {
   return svg("svg", { id, class: kind, role: "img", "aria-label": `${name}: nothing yet` });
 }
 
-function showLearning(list, { learning, population }) {
+function showLearning(list, { learning, population, errors }) {
   showFacts(list, [
     ["labels", short(learning?.labels ?? 0)],
     ["asked", short(learning?.asked ?? 0)],
     ["generation", short(population?.generation ?? 0)],
-    ["best", population?.best?.toFixed(2) ?? "–"],
+    ["expected rating", believed(population?.mean, errors.range)],
+    ["best heard", bestHeard(learning?.histogram ?? NO_RATINGS)],
   ]);
 }
 
-function showBest(list, { best, sound }, player) {
-  const key = best.map(({ melody }) => melody).join();
+function showBest(list, { best, sound, errors }, player) {
+  const texts = best.map((each) => describe(each, errors.range));
+  const key = best.map(({ melody }, at) => melody + texts[at]).join();
   if (list.dataset.shown === key) return;
   list.dataset.shown = key;
-  list.replaceChildren(...best.map((each, at) => row(each, at + 1, sound.pitches, player)));
+  list.replaceChildren(...best.map((each, at) => row(each, texts[at], at + 1, sound.pitches, player)));
 }
 
-function row({ melody, notes, fitness }, place, pitches, player) {
+function row({ melody, notes }, text, place, pitches, player) {
   const play = html("button", { type: "button", class: "thumb" }, smallRoll(notes, pitches));
   play.setAttribute("aria-label", `Play melody ${place}`);
   play.dataset.melody = melody;
   play.setAttribute("aria-pressed", "false");
   play.addEventListener("click", () => player.toggle(melody, notes));
-  return html("li", {}, play, html("span", { class: "fitness" }, fitness.toFixed(2)));
+  return html("li", {}, play, html("span", { class: "fitness" }, text));
 }
 
 function showPlaying(list, player) {

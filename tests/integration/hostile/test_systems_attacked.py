@@ -148,7 +148,7 @@ def unchecked(room: Any, **fields: Any) -> list[bytes]:
         if isinstance(value, str):
             text[name] = value
             continue
-        kind = {"GENOMES": "|u1", "PLAYS": "<i8", "PROBS": "<f4"}.get(name, "<f8")
+        kind = {"GENOMES": "|u1", "PLAYS": "<i8", "PROBS": "<f4", "SCORES": "<f4"}.get(name, "<f8")
         array = np.asarray(value, kind)
         text[name] = {"$array": {"field": name, "dtype": kind, "shape": list(array.shape)}}
         entry += [name.encode(), array.tobytes()]
@@ -161,7 +161,7 @@ def test_the_melody_maker_goes_on(own_echo: EchoRun) -> None:
     echo = own_echo
     start(echo, evalnet)
     start(echo, learner, nr_of_unlabeled_data=20, epochs=1)
-    start(echo, evolution, population=10, pause_s=0.05)
+    start(echo, evolution, population=10, pause_s=0.05, generations_per_label=0)
     thrown = throw(echo, MELODY)
     reasons = {}
     for name, (fields, reason) in REFUSED.items():

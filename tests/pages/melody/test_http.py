@@ -70,11 +70,16 @@ def test_the_state_shows_what_stands_in_the_tables(
     assert state["population"]["generation"] == 59
     assert len(state["best"]) == 5
     assert state["best"][0]["fitness"] == 4.41
+    assert [each["heard"] for each in state["best"]] == [None] * 5
+    labelling.put("labels", state["best"][1]["melody"], rating=4)
+    heard = page_client.get("/api/state")[1]["best"]
+    assert [each["heard"] for each in heard] == [None, 4, None, None, None]
     assert len(state["losses"]["points"]) == 160
     assert state["losses"]["points"][-1][0] == 999
     curve = labelling.table("curve")
     last = [abs(curve[str(n)]["rating"] - curve[str(n)]["guess"]) for n in range(280, 300)]
     assert state["errors"]["points"][-1] == [299, pytest.approx(np.mean(last), abs=1e-3)]
+    assert sum(error <= state["errors"]["range"] for error in last) == 16, "four of five"
     labelling.put("losses", "1000", step=1000, loss=0.5, chain=99)
     assert page_client.get("/api/state")[1]["losses"]["points"][-1] == [1000, 0.5]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -358,6 +359,27 @@ def test_the_page_shows_what_the_system_does(labelling: LabellingRun, visit: Ope
     stream = labelling.names.stream("control", "COMMAND/CUSTOM")
     [(_, fields)] = until(lambda: labelling.redis.xrange(stream))
     assert json.loads(fields[b"m"])["CMD"] == "STOP"
+
+
+def test_beliefs_have_a_range_and_the_best_was_heard(labelling: LabellingRun, visit: Open) -> None:
+    """The range holds four of five of the last answers; what was not heard says so."""
+    history(labelling)
+    page = visit(labelling.page().url, "Ada")
+    curve = labelling.table("curve")
+    last = [abs(curve[str(n)]["rating"] - curve[str(n)]["guess"]) for n in range(100, 120)]
+    off = float(np.quantile(last, 0.8))
+    low, high = max(0.0, 3.62 - off), min(5.0, 3.62 + off)
+    first = page.locator("#best .fitness").first
+    until(lambda: page.locator("#mean").inner_text() == f"{low:.1f} to {high:.1f}")
+    assert page.locator("#best-heard").inner_text() == "5"
+    assert first.inner_text().endswith(", not heard yet")
+    assert not page.locator("#breeding-waits").is_visible()
+    labelling.put("population", "now", **(labelling.get("population", "now") or {}), waiting=True)
+    page.wait_for_selector("#breeding-waits:not([hidden])")
+    link = page.locator("#best a").first.get_attribute("href") or ""
+    labelling.put("labels", Path(link).stem, rating=3)
+    labelling.put("curve", "120", labels=120, rating=3, guess=3.0, rater="Ada", at=0)
+    until(lambda: first.inner_text() == "rated 3")
 
 
 def test_the_best_are_heard_and_downloaded(labelling: LabellingRun, visit: Open) -> None:

@@ -10,15 +10,31 @@ from numpy.typing import NDArray
 from roomgrad.models import ForwardPass
 from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
 from roomgrad_melody.evalnet.handlers import component
-from roomgrad_melody.evalnet.model import expected, probabilities
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.genetic import breed, first
 from roomgrad_melody.evolution.settings import EvolutionSettings
-from roomgrad_melody.genome import Genomes, canonical, from_text, packed, random_genomes, texts
+from roomgrad_melody.genome import (
+    Genomes,
+    canonical,
+    from_texts,
+    packed,
+    random_genomes,
+    spread_genomes,
+    texts,
+)
+from roomgrad_melody.learner.answers import RECENT
 from roomgrad_melody.learner.pool import Pool
 from roomgrad_melody.learner.settings import LearnerSettings
-from roomgrad_melody.learner.strategy import choose
-from roomgrad_melody.learner.training import batch, batches, cross_entropy
+from roomgrad_melody.learner.strategy import choose, far_enough
+from roomgrad_melody.learner.training import (
+    REMEMBERED,
+    batch,
+    batches,
+    cross_entropy,
+    fading,
+    surprise,
+)
+from roomgrad_melody.ordinal import expected, lower_bound, mixture
 from tests.systems.melody.play import Flags, Result, hashes, sha256, simulated
 
 Ratings = dict[str, int]
@@ -49,19 +65,20 @@ class Network:
     def state(self) -> bytes:
         return bytes(self._model.dump())
 
-    def train(self, labels: Ratings) -> None:
+    def train(self, labels: Ratings, weights: dict[str, float]) -> None:
         """A training run on all labels, if there are any."""
         if not labels:
             return
         names, losses = sorted(labels), []
-        data = (from_texts(names), np.array([labels[name] for name in names]))
-        size, augment, seed = (
-            getattr(self._learner, name) for name in ("batch_size", "augment", "seed")
-        )
+        columns = ([each[name] for name in names] for each in (labels, weights))
+        data = (from_texts(names), *map(np.array, columns))
+        size, seed = self._learner.batch_size, self._learner.seed
         for number in range(batches(len(names), size, self._learner.epochs)):
-            rows, targets = batch(*data, seed, len(self.chains), number, size, augment)
+            rows, targets, shares = batch(*data, seed, len(self.chains), number, size)
             made = ForwardPass({"DATA": rows}, 0, "")
-            loss, gradient = cross_entropy(self._model.forward(made, "key")["DATA"], targets)
+            loss, gradient = cross_entropy(
+                self._model.forward(made, "key")["DATA"], targets, shares
+            )
             upstream = {"DATA": gradient}
             of_parameters, _ = self._model.backward("key", made, upstream, lambda: None)
             update = self._model.prepare(of_parameters, made, moved_on=False, staleness=0)
@@ -69,11 +86,10 @@ class Network:
             losses.append(loss)
         self.chains.append(losses)
 
-    def rate(self, genomes: Genomes) -> NDArray[np.float64]:
-        """Probabilities of the ratings of `(n, 128)` genomes, `(n, 6)`."""
+    def rate(self, genomes: Genomes) -> NDArray[np.float32]:
+        """Scores of `(n, 128)` genomes, `(n, 16)`."""
         rows = genomes.astype("<f4")
-        logits = self._model.forward(ForwardPass({"DATA": rows}, 0, ""), None)["DATA"]
-        return probabilities(logits)
+        return self._model.forward(ForwardPass({"DATA": rows}, 0, ""), None)["DATA"]
 
 
 @dataclass
@@ -82,16 +98,24 @@ class Questions:
 
     settings: LearnerSettings
     labels: Ratings
-    pool: Pool = field(default_factory=Pool.empty)
+    pool: Pool = field(init=False)
     gathered: int = 0
+    age: float = 0.0
+    ages: dict[str, float] = field(default_factory=dict)
+    surprises: list[float] = field(default_factory=list)
 
-    def gather(self, genomes: Genomes, probs: NDArray[np.float64]) -> None:
+    def __post_init__(self) -> None:
+        settings = self.settings
+        first = spread_genomes(settings.seed, settings.nr_of_unlabeled_data)
+        self.pool = Pool.empty().add(first, settings.pool).without(self.labels)
+
+    def gather(self, genomes: Genomes, scores: NDArray[np.float32]) -> None:
         """A generation, and random melodies beside."""
         melodies = canonical(genomes)
         fresh = np.array([name not in self.labels for name in texts(melodies)])
         before = len(self.pool)
         pool = self.pool.add(melodies[fresh], self.settings.pool)
-        pool = pool.score(melodies, probs.astype("<f4"))
+        pool = pool.score(melodies, scores)
         share, self.gathered = self.settings.outside, self.gathered + 1
         count = round((len(pool) - before) * share / (1 - share))
         others = random_genomes(self.settings.seed, self.gathered, count)
@@ -101,7 +125,7 @@ class Questions:
         """What is not scored yet is, in one message."""
         unscored = self.pool.genomes[~self.pool.scored]
         if len(unscored):
-            self.pool = self.pool.score(unscored, network.rate(unscored).astype("<f4"))
+            self.pool = self.pool.score(unscored, network.rate(unscored))
 
     def answers(self) -> Ratings:
         """A round of questions and their answers; nothing where nobody is to be asked."""
@@ -111,12 +135,24 @@ class Questions:
             count = min(count, settings.max_labels - len(self.labels))
         if count <= 0 or len(pool) < settings.nr_of_unlabeled_data:
             return {}
-        probs = pool.probs.astype(np.float64)
-        known = from_texts(sorted(self.labels))
-        luck = np.random.default_rng(0)  # the default strategy leaves nothing to it
-        chosen = choose(settings.strategy, probs, pool.genomes, known, count, luck)
+        recent = from_texts(list(self.labels)[-RECENT:])
+        far = pool.only(far_enough(pool.genomes, recent))
+        pool = far if len(far) >= count else pool
+        scores, luck = pool.scores.astype(np.float64), np.random.default_rng(0)
+        # The default strategy leaves nothing to luck.
+        chosen = choose(settings.strategy, scores, len(self.labels), count, luck)
         names = texts(pool.genomes[chosen])
-        return dict(zip(names, simulated(names), strict=True))
+        answers = dict(zip(names, simulated(names), strict=True))
+        for (name, rating), probs in zip(answers.items(), mixture(scores[chosen]), strict=True):
+            guessed = [round(float(p), 4) for p in probs]
+            self.surprises = [*self.surprises, surprise(rating, guessed)][-REMEMBERED:]
+            self.age += fading(self.surprises)
+            self.ages[name] = self.age
+        return answers
+
+    def weights(self) -> dict[str, float]:
+        """What each label counts."""
+        return {name: 0.5 ** (self.age - self.ages.get(name, 0.0)) for name in self.labels}
 
     def answered(self, answers: Ratings) -> None:
         """The labels grow, and evalnet is another one than that of the scores."""
@@ -134,7 +170,8 @@ def play(flags: Flags, labels: Ratings) -> Played:
     assert learner.again == 0
     network = Network(EvalnetSettings(**_named(flags[EVALNET])), learner)
     questions = Questions(learner, dict(labels))
-    network.train(questions.labels)
+    network.train(questions.labels, questions.weights())
+    questions.score(network)
     genomes, fitness = first(evolution.seed, evolution.population), np.empty(0)
     means = []
     for generation in range(evolution.generations + 1):
@@ -149,15 +186,15 @@ def play(flags: Flags, labels: Ratings) -> Played:
                 flips=evolution.flips,
                 elite=evolution.elite,
             )
-        probs = network.rate(genomes)
-        fitness = expected(probs)
-        means.append(float(fitness.mean()))
-        questions.gather(genomes, probs)
+        scores = network.rate(genomes)
+        fitness = lower_bound(scores)
+        means.append(float(expected(mixture(scores).astype("<f4")).mean()))
+        questions.gather(genomes, scores)
         questions.score(network)
         due = generation % learner.ask_every == 0
         if due and (answers := questions.answers()):
             questions.answered(answers)
-            network.train(questions.labels)
+            network.train(questions.labels, questions.weights())
             questions.score(network)
     population = str(evolution.generations).encode() + packed(genomes).tobytes()
     result = Result(
@@ -167,10 +204,6 @@ def play(flags: Flags, labels: Ratings) -> Played:
         sha256(repr(sorted(questions.labels.items())).encode()),
     )
     return Played(questions.labels, result, network.chains, means)
-
-
-def from_texts(names: list[str]) -> Genomes:
-    return np.array([from_text(name) for name in names], np.uint8).reshape(-1, 128)
 
 
 def _named(flags: dict[str, object]) -> dict[str, object]:

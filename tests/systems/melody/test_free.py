@@ -113,7 +113,7 @@ def test_what_others_ask_evalnet_is_nothing_to_evolution(play: Play) -> None:
         question = Message.open(EVOLUTION_ROOM, type=CUSTOM, GENOMES=genomes)
         entry = client.send(question)
         answer = wait_for(*stream, root_id=question.root_id, after=entry)
-        assert set(answer.fields) == {"GENOMES", "FITNESS", "PROBS", "VERSION"}
+        assert set(answer.fields) == {"GENOMES", "FITNESS", "PROBS", "SCORES", "VERSION"}
         np.testing.assert_array_equal(answer.fields["GENOMES"], genomes)
         made_up = Message.open(
             EVOLUTION_ROOM,

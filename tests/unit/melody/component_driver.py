@@ -14,6 +14,7 @@ from roomgrad_melody.contract import (
     EVOLUTION_ROOM,
     FORWARD,
     GRADIENT,
+    HEADS,
     TRAININPUT,
     TRAINOUTPUT,
     USER,
@@ -25,6 +26,7 @@ from roomgrad_melody.evolution.settings import EvolutionSettings
 from roomgrad_melody.genome import canonical, from_text, random_genomes
 from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.ordinal import lower_bound, mixture
 
 GENOMES = random_genomes(5, 1, 60)
 
@@ -85,6 +87,10 @@ class Learner(Player):
         chosen = {"nr_of_unlabeled_data": 20, "again": 0.0, "strategy": "least_confident"}
         super().__init__(learner, LearnerSettings(**{**chosen, **settings}))
 
+    def start(self) -> list[Message]:
+        """What it says first, when its first candidates are scored."""
+        return self.scores(super().start(), "v0")
+
     @property
     def now(self) -> dict[str, Any]:
         """The state."""
@@ -124,26 +130,26 @@ class Learner(Player):
         while said and said[0].room == "traininput":
             [forward] = said
             batches.append(forward)
-            logits = forward.reply(TRAINOUTPUT, np.zeros((len(forward.array), 6), "<f4"))
-            self.hear(logits)
+            scores = forward.reply(TRAINOUTPUT, np.zeros((len(forward.array), HEADS), "<f4"))
+            self.hear(scores)
             inputs = np.zeros(forward.array.shape, "<f4")
             said = self.hear(forward.reply("traininput", inputs, type=GRADIENT, id=forward.id))
         return batches, said
 
 
-def probabilities(genomes: NDArray[np.uint8], version: str) -> NDArray[np.float32]:
+def scores_of(genomes: NDArray[np.uint8], version: str) -> NDArray[np.float32]:
     """Made up, yet a function of melody and version."""
     seed = sum(map(ord, version))
     random = np.random.default_rng([seed, int(genomes.sum())])
-    return random.dirichlet(np.ones(6), len(genomes)).astype("<f4")
+    return random.uniform(0.0, 5.0, (len(genomes), HEADS)).astype("<f4")
 
 
 def answer_fields(question: Message, version: str) -> dict[str, Any]:
     """What evalnet adds to a question for ratings."""
     genomes = question.fields["GENOMES"]
-    probs = probabilities(genomes, version)
-    fitness = probs.astype("<f8") @ np.arange(6)
-    return {**question.fields, "FITNESS": fitness, "PROBS": probs, "VERSION": version}
+    scores = scores_of(genomes, version)
+    answer = {"FITNESS": lower_bound(scores), "PROBS": mixture(scores).astype("<f4")}
+    return {**question.fields, **answer, "SCORES": scores, "VERSION": version}
 
 
 def rated(genomes: NDArray[np.uint8], version: str, **fields: Any) -> Message:
@@ -177,9 +183,9 @@ def imported(
 def asked(**settings: Any) -> Learner:
     """A learner that has asked its first five questions."""
     learner = Learner(**settings)
-    learner.start()
-    [question] = learner.generation()
+    [question] = learner.start()
     assert question.room == "user"
+    assert learner.generation() == []
     assert len(learner.questions) == 5
     return learner
 

@@ -17,6 +17,7 @@ from roomgrad_melody.contract import (
     EVOLUTION_ROOM,
     FORWARD,
     GRADIENT,
+    HEADS,
     NEXT,
     START,
     STOP,
@@ -27,6 +28,7 @@ from roomgrad_melody.evalnet.handlers import component as evalnet
 from roomgrad_melody.evolution.genetic import breed
 from roomgrad_melody.genome import notes, random_genomes, text, texts
 from roomgrad_melody.learner.training import batches
+from roomgrad_melody.ordinal import mixture
 from roomgrad_melody.rater.handlers import component as rater
 from roomgrad_melody.rater.settings import RaterSettings
 from tests.unit.melody.component_driver import (
@@ -73,9 +75,10 @@ def test_the_offspring_become_the_population() -> None:
 
 def test_what_the_network_is_least_sure_of_is_asked() -> None:
     """The highest 1 - max p first, not the lowest."""
-    learner = asked()
+    learner = Learner(nr_of_unlabeled_data=40)
+    learner.start()
     pool = learner.tables["learning"]["pool"]
-    doubt = 1 - pool["probs"].max(axis=1)
+    doubt = 1 - mixture(pool["scores"]).max(axis=1)
     assert len(doubt) > 20
     asked_doubts = [1 - max(q["probs"]) for q in learner.questions.values()]
     assert min(asked_doubts) >= np.sort(doubt)[-5] - 1e-4
@@ -88,10 +91,10 @@ def test_there_is_no_eleventh_epoch() -> None:
     said = learner.hear(imported(GENOMES[:45], [3] * 45))
     run, after = learner.train(said)
     assert len(run) == batches(45) == 30
-    assert after == []
+    assert [message.room for message in after] == ["evolution"], "candidates to score"
     assert [batch.seed for batch in run] == list(range(30))
     seen = sum(len(batch.array) for batch in run)
-    assert seen == 10 * 45 * learner.settings.augment
+    assert seen == 10 * 45
 
 
 def test_two_training_runs_are_never_open_at_once() -> None:
@@ -260,13 +263,13 @@ def test_the_gradient_of_a_foreign_root_is_not_taken() -> None:
     network, learner = net(), asked()
     learner.answer(next(iter(learner.questions)), 3)
     before = learner.tables
-    stranger = Message.open(TRAINOUTPUT, np.ones((4, 6), "<f4"), type=GRADIENT)
+    stranger = Message.open(TRAINOUTPUT, np.ones((4, HEADS), "<f4"), type=GRADIENT)
     with pytest.raises(StrayMessage):
         network.hear(stranger)
     with pytest.raises(StrayMessage):
         learner.hear(Message.open(TRAININPUT, np.ones((4, 128), "<f4"), type=GRADIENT))
     with pytest.raises(StrayMessage):
-        learner.hear(Message.open(TRAINOUTPUT, np.ones((4, 6), "<f4"), type=FORWARD))
+        learner.hear(Message.open(TRAINOUTPUT, np.ones((4, HEADS), "<f4"), type=FORWARD))
     assert learner.tables == before
 
 
@@ -290,7 +293,7 @@ def test_what_sounds_alike_is_one_melody() -> None:
     learner = Learner(outside=0.0, nr_of_unlabeled_data=2)
     learner.start()
     learner.scores(learner.hear(rated(twins, "v0", GENERATION=np.array(0))), "v0")
-    assert len(learner.tables["learning"]["pool"]["genomes"]) == 1
+    assert len(learner.tables["learning"]["pool"]["genomes"]) == 2 + 1, "2 to begin with"
     learner.hear(imported(twins, [1, 4]))
     assert learner.labels == {text(genome.ravel()): 4}
     assert [revision["genome"] for revision in learner.log] == [
@@ -339,6 +342,6 @@ def test_a_missing_label_file_stops_nothing(tmp_path: Path) -> None:
     """The learner starts without labels, and so it does on a file of garbage."""
     for path in (tmp_path / "nothing.csv", tmp_path / "garbage.csv"):
         learner = Learner(labels_file=str(path))
-        assert learner.start() == []
+        assert [message.room for message in learner.start()] == ["user"]
         assert learner.labels == {}
         (tmp_path / "garbage.csv").write_bytes(b'"(0, 1, 2)",9\n\xff')

@@ -1,17 +1,22 @@
-"""evalnet: its sizes, where it starts, and that it learns."""
+"""evalnet: what it sees of a melody, where it starts, and that it learns."""
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from roomgrad_melody.contract import HEADS
 from roomgrad_melody.evalnet import model
-from roomgrad_melody.genome import canonical, random_genomes, values
+from roomgrad_melody.genome import Genomes, canonical, degrees, random_genomes
+from roomgrad_melody.learner import training
+from roomgrad_melody.ordinal import Floats, expected, mixture, probabilities
 
 
-def inputs(number: int, count: int) -> torch.Tensor:
-    """Random canonical melodies, `(count, 128)`."""
-    return torch.from_numpy(canonical(random_genomes(1, number, count)).astype(np.float32))
+def melodies(number: int, count: int) -> Genomes:
+    return canonical(random_genomes(1, number, count))
+
+
+def inputs(genomes: Genomes) -> torch.Tensor:
+    return torch.from_numpy(genomes.astype(np.float32))
 
 
 def network_of(seed: int) -> model.EvalNetwork:
@@ -20,93 +25,109 @@ def network_of(seed: int) -> model.EvalNetwork:
         return model.EvalNetwork()
 
 
-def test_the_layers_have_the_sizes_of_the_product() -> None:
-    layers = [one for one in network_of(0).modules() if isinstance(one, nn.Linear)]
-    assert [(one.in_features, one.out_features) for one in layers] == [
-        (128, 256),
-        (256, 64),
-        (64, 16),
-        (16, 6),
-    ]
-    assert network_of(0)(inputs(0, 7)).shape == (7, 6)
+def scores(network: model.EvalNetwork, genomes: Genomes) -> Floats:
+    with torch.no_grad():
+        return np.asarray(network(inputs(genomes)).numpy(), np.float64)
+
+
+def trained(genomes: Genomes, ratings: training.Integers, runs: int) -> model.EvalNetwork:
+    """A network after some training runs on all labels."""
+    torch.set_num_threads(1)
+    network = network_of(0)
+    optimizer = model.optimizer(network.parameters())
+    weights = np.ones(len(genomes))
+    for run in range(runs):
+        for number in range(training.batches(len(genomes))):
+            rows, targets, shares = training.batch(genomes, ratings, weights, 0, run, number)
+            found = network(torch.from_numpy(rows))
+            _, gradient = training.cross_entropy(found.detach().numpy(), targets, shares)
+            optimizer.zero_grad()
+            found.backward(torch.from_numpy(gradient))
+            optimizer.step()
+    return network
 
 
 def test_melodies_that_sound_alike_are_rated_alike() -> None:
     """Whatever the silent bits of their rests, which have a gradient all the same."""
     genomes = random_genomes(1, 7, 50)
-    assert (canonical(genomes) != genomes).any()
-    given = torch.from_numpy(genomes.astype(np.float32)).requires_grad_()
+    alike = canonical(genomes)
+    assert (alike != genomes).any()
     network = network_of(0)
-    logits, expected = network(given), network(inputs(7, 50))
-    assert torch.equal(logits, expected)
-    logits.sum().backward()
-    alike = inputs(7, 50).requires_grad_()
-    network(alike).sum().backward()
-    assert torch.equal(given.grad, alike.grad)
+    given, same = inputs(genomes).requires_grad_(), inputs(alike).requires_grad_()
+    of_given, of_same = network(given), network(same)
+    assert torch.equal(of_given, of_same)
+    of_given.sum().backward()
+    of_same.sum().backward()
+    assert given.grad is not None
+    assert same.grad is not None
+    assert torch.equal(given.grad, same.grad)
 
 
-def test_layer_1_starts_as_an_exact_decoder() -> None:
-    layers = network_of(0).layers
-    rows = inputs(2, 300)
+def test_it_counts_degrees_steps_and_notes() -> None:
+    """Counted here note by note, and there by products of bits."""
+    network, genomes = network_of(0), melodies(2, 200)
     with torch.no_grad():
-        units = layers[1](layers[0](rows)).numpy() / model.GAIN
-    slots = values(rows.numpy().astype(np.uint8))
-    expected = (slots[:, :, None] == np.arange(8)).reshape(len(rows), 256)
-    np.testing.assert_allclose(units, expected, atol=1e-6)
+        found = network.features(inputs(genomes)) * network.deviations + network.means
+    for row, counts in zip(degrees(genomes), found.numpy(), strict=True):
+        places = [
+            np.count_nonzero(row[place::4] == d) for place in range(4) for d in [*range(8), -1]
+        ]
+        notes = row[row >= 0].astype(int)
+        steps = np.bincount(np.abs(np.diff(notes)), minlength=8)
+        density = [len(notes), (len(notes) - 16) ** 2]
+        np.testing.assert_allclose(counts, [*places, *steps, *density], atol=1e-3)
 
 
-def test_a_fresh_network_rates_alike_whatever_the_order_of_the_bars() -> None:
-    network = network_of(3)
-    rows = inputs(3, 50)
-    moved = rows.reshape(50, 8, 16)[:, [3, 1, 4, 0, 5, 7, 2, 6]].reshape(50, 128)
+def test_what_it_sees_is_standardized() -> None:
+    """The counts of a kind share a variance of 1, so that no kind outweighs another."""
     with torch.no_grad():
-        np.testing.assert_allclose(network(rows), network(moved), atol=1e-4)
+        seen = network_of(0).features(inputs(melodies(3, 5000))).numpy()
+    assert np.abs(seen.mean(axis=0)).max() < 0.05
+    for kind in (slice(0, 36), slice(36, 44), slice(44, 46)):
+        assert abs(seen[:, kind].var(axis=0).sum() - 1) < 0.25
 
 
-def test_a_fresh_network_expects_the_middle_and_neighbours_alike() -> None:
-    with torch.no_grad():
-        probs = model.probabilities(network_of(4)(inputs(4, 100)).numpy())
-    assert np.abs(model.expected(probs) - 2.5).max() < 0.5
-    assert (probs[:, 2] > probs[:, 1]).all()
-    assert (probs[:, 1] > probs[:, 0]).all()
+def test_the_gradient_reaches_the_notes() -> None:
+    rows = inputs(melodies(4, 3)).requires_grad_()
+    network_of(0)(rows).sum().backward()
+    assert rows.grad is not None
+    assert (rows.grad.abs().sum(dim=1) > 0).all()
 
 
-def test_probabilities_do_not_overflow() -> None:
-    probs = model.probabilities([[1e4, 0.0, 0.0, 0.0, 0.0, 0.0], [-1e4] * 6])
-    assert probs.dtype == np.float64
-    np.testing.assert_allclose(probs, [[1, 0, 0, 0, 0, 0], [1 / 6] * 6])
-    np.testing.assert_allclose(model.expected(probs), [0.0, 2.5])
+def test_without_labels_the_heads_expect_the_middle_and_differ() -> None:
+    found = scores(network_of(4), melodies(4, 100))
+    assert found.shape == (100, HEADS)
+    np.testing.assert_allclose(found.mean(axis=1), 2.5, atol=1e-5)
+    assert found.std(axis=1).min() > 0.2
 
 
-def test_the_learning_rate_falls_and_stays_above_zero() -> None:
-    optimizer = model.optimizer(network_of(0).parameters())
-    [share] = model.schedule(optimizer).lr_lambdas
-    rates = [model.LEARNING_RATE * share(step) for step in (0, 100, 10_000, 10**7)]
-    assert rates == sorted(rates, reverse=True)
-    assert rates[0] == pytest.approx(model.LEARNING_RATE)
-    assert rates[-1] > 0.0
+@pytest.mark.parametrize("rating", [2, 3])
+def test_the_first_belief_is_the_mean_of_the_ratings(rating: int) -> None:
+    """After three answers, melodies that are unlike theirs are expected to be rated alike."""
+    network = trained(melodies(7, 3), np.full(3, rating), 8)
+    assert abs(expected(mixture(scores(network, melodies(8, 500)))).mean() - rating) < 0.2
+
+
+def test_it_knows_what_it_does_not_know() -> None:
+    """The heads agree on what was rated, and differ on what was not."""
+    genomes = melodies(9, 20)
+    network = trained(genomes, np.arange(20) % 6, 10)
+    near, far = (
+        expected(probabilities(scores(network, each))).std(axis=1).mean()
+        for each in (genomes, melodies(10, 200))
+    )
+    assert near < 0.9 * far
 
 
 def test_it_learns_to_tell_many_notes_from_few() -> None:
-    """A rater that the network was not made for: the share of slots that sound."""
-    torch.set_num_threads(1)
-    network = network_of(0)
-    optimizer = model.optimizer(network.parameters())
-    schedule = model.schedule(optimizer)
-    rows, unseen = inputs(5, 200), inputs(6, 500)
+    """A rater that the network was not made for: twelve to twenty notes are 0 to 5."""
 
-    def rating(rows: torch.Tensor) -> torch.Tensor:
-        """0 to 5: twelve to twenty notes."""
-        notes = 32.0 - rows[:, 3::4].sum(dim=1)
-        return ((notes - 11.0) / 2.0).clamp(0, 5).floor().long()
+    def rating(genomes: Genomes) -> training.Integers:
+        notes = (degrees(genomes) >= 0).sum(axis=1)
+        return np.clip((notes - 11) // 2, 0, 5).astype(np.int64)
 
-    for step in range(150):
-        chosen = torch.arange(step * 20, step * 20 + 20) % 200
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(network(rows[chosen]), rating(rows[chosen])).backward()
-        optimizer.step()
-        schedule.step()
-    with torch.no_grad():
-        found = model.expected(model.probabilities(network(unseen).numpy()))
-    truth = rating(unseen).numpy()
-    assert np.abs(found - truth).mean() < 0.5 * np.abs(truth.mean() - truth).mean()
+    rated, unseen = melodies(5, 60), melodies(6, 500)
+    network = trained(rated, rating(rated), 10)
+    truth = rating(unseen)
+    error = np.abs(expected(mixture(scores(network, unseen))) - truth).mean()
+    assert error < 0.5 * np.abs(truth.mean() - truth).mean()

@@ -140,3 +140,25 @@ def test_a_scale_or_root_that_there_is_not_is_refused() -> None:
         genome.notes(melody(0), scale="blues")
     with pytest.raises(ValueError, match="the root is 120; expected 0 to 115"):
         genome.notes(melody(0), root=120)
+
+
+def test_spread_melodies_are_of_all_kinds() -> None:
+    """Few notes and many, small steps and large ones; random melodies are all alike in that."""
+    genomes = genome.spread_genomes(3, 400)
+    assert (genomes == genome.canonical(genomes)).all()
+    assert (genomes == genome.spread_genomes(3, 400)).all()
+    assert (genomes != genome.spread_genomes(4, 400)).any()
+    notes = [row[row >= 0].astype(int) for row in genome.degrees(genomes)]
+    counts = np.array([len(each) for each in notes])
+    steps = np.array([np.abs(np.diff(each)).mean() for each in notes if len(each) > 8])
+    assert counts.min() < 6
+    assert counts.max() > 29
+    assert steps.min() < 1.0
+    assert steps.max() > 3.0
+    assert np.bincount(np.concatenate(notes), minlength=8).min() > 0
+
+
+def test_texts_become_genomes_again() -> None:
+    genomes = genome.canonical(genome.random_genomes(1, 2, 3))
+    assert (genome.from_texts(genome.texts(genomes)) == genomes).all()
+    assert genome.from_texts([]).shape == (0, 128)

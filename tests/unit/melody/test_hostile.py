@@ -11,7 +11,7 @@ import pytest
 from roomgrad import Message
 from roomgrad.errors import SchemaError
 from roomgrad.testing import call
-from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM
+from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM, HEADS
 from roomgrad_melody.evolution.handlers import State as Generation
 from roomgrad_melody.evolution.handlers import component as evolution
 from roomgrad_melody.genome import canonical, packed, random_genomes
@@ -40,16 +40,16 @@ def test_ratings_of_another_number_of_melodies_are_not_bred_from(count: int) -> 
 @pytest.mark.parametrize("asked", [True, False])
 def test_scores_of_another_number_of_melodies_are_not_taken(count: int, asked: bool) -> None:
     """The learner keeps its candidates as they are, whoever was asked."""
-    probs = np.full((count, 6), 1 / 6, "<f4")
+    scores = np.full((count, HEADS), 2.5, "<f4")
     message = answer(
         GENOMES=MELODIES,
         FITNESS=np.zeros(20),
-        PROBS=probs,
+        SCORES=scores,
         VERSION="1-a",
         GENERATION=np.array(1),
     )
     state = State(version="1-a", scoring="asked")
     learning = {"now": asdict(state), "pool": Pool.empty().add(MELODIES, 100).record()}
     memory = {"asked": {"ROOT_ID": "asked", "scoring": 20}} if asked else {}
-    with pytest.raises(SchemaError, match=r"expected \(20, 6\) for as many GENOMES"):
+    with pytest.raises(SchemaError, match=r"expected \(20, 16\) for as many GENOMES"):
         call(learner, message, memory=memory, tables={"learning": learning})

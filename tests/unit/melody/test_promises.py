@@ -19,7 +19,8 @@ from roomgrad_melody.contract import (
     STOP,
     USER,
 )
-from roomgrad_melody.genome import from_text, text, texts
+from roomgrad_melody.genome import from_text, from_texts, text, texts
+from roomgrad_melody.learner.strategy import DISTANCE, distances
 from tests.unit.melody.component_driver import (
     GENOMES,
     Learner,
@@ -28,7 +29,7 @@ from tests.unit.melody.component_driver import (
     asked,
     evolving,
     imported,
-    probabilities,
+    rated,
 )
 
 SIX = np.arange(6, dtype="<f8")
@@ -147,12 +148,14 @@ def test_progress_has_a_true_denominator() -> None:
 
 def test_questions_go_on_where_breeding_rests() -> None:
     """ASK: candidates come from outside alone, and are scored before anybody is asked."""
-    learner = Learner(nr_of_unlabeled_data=30)
+    learner = Learner(nr_of_unlabeled_data=5)
     learner.start()
-    assert learner.generation(count=10) == [], "20 candidates are too few"
+    for melody in list(learner.questions):
+        learner.scores(learner.train(learner.answer(melody, 3))[1], "v1")
+    assert learner.questions == {}, "no candidate is left"
     said = learner.hear(Message.open(CONTROL, type=COMMAND, CMD=ASK))
     assert said[0].room == "evolution"
-    [question] = learner.scores(said, "v0")
+    [question] = learner.scores(said, "v1")
     assert question.room == "user"
     assert len(learner.questions) == 5
 
@@ -161,7 +164,7 @@ def test_half_of_the_candidates_come_from_outside() -> None:
     """A network that learns from bred melodies alone knows little of others."""
     learner = asked()
     pool = {row.tobytes() for row in learner.tables["learning"]["pool"]["genomes"]}
-    assert len(pool) == 50
+    assert len(pool) == 20 + 2 * 25
 
 
 def test_a_dead_batch_is_followed_by_the_next() -> None:
@@ -183,7 +186,6 @@ def test_the_guess_is_that_of_the_version_that_ranked() -> None:
             float(np.array(question["probs"]) @ SIX), abs=2e-3
         )
         assert len(from_text(melody)) == 128
-    assert probabilities(GENOMES, "a").shape == (60, 6)
 
 
 def test_an_import_says_by_whom_and_when_each_label_was_given() -> None:
@@ -214,3 +216,69 @@ def test_stop_and_start_follow_a_person_and_not_the_clock() -> None:
     assert following.room == str(EVOLUTION_ROOM)
     assert CUSTOM.value == following.type
     assert USER.name == "user"
+
+
+def test_breeding_waits_for_labels_and_rates_the_generation_again() -> None:
+    """Two generations for each label: the network learns meanwhile, and the figures follow it."""
+    player, question = evolving(pause_s=0.0)
+    for _ in range(2):
+        [question] = player.hear(question.reply(EVOLUTION_ROOM, **answer_fields(question, "v0")))
+    assert question.fields["GENERATION"] == 2
+    assert player.hear(question.reply(EVOLUTION_ROOM, **answer_fields(question, "v0"))) != []
+    [(_, due)] = player.called.delayed
+    [again] = player.hear(due)
+    np.testing.assert_array_equal(again.fields["GENOMES"], question.fields["GENOMES"])
+    assert player.tables["population"]["now"]["waiting"]
+    player.hear(again.reply(EVOLUTION_ROOM, **answer_fields(again, "v1")))
+    assert player.tables["population"]["now"]["version"] == "v1"
+    player.tables["learning"] = {"now": {"labels": 1}}
+    [following] = player.hear(player.called.delayed[0][1])
+    assert following.fields["GENERATION"] == 3
+
+
+def test_one_answer_in_ten_is_followed_by_a_repetition_and_it_comes_first() -> None:
+    """However answers come one by one; not of a melody that was rated a moment ago."""
+    learner = asked(again=0.1)
+    done: list[str] = []
+    for number in range(25):
+        questions = learner.questions
+        melody = min(questions, key=lambda name: questions[name]["rank"])
+        if questions[melody]["again"]:
+            assert melody in done[:-5]
+        else:
+            done.append(melody)
+        learner.scores(learner.train(learner.answer(melody, 3))[1], f"v{number}")
+    assert learner.now["agreement"] == {"n": 2, "exact": 2, "absolute": 0}
+    assert learner.now["labels"] == len(done) == 23
+
+
+def test_questions_keep_a_distance_from_what_was_rated_lately() -> None:
+    """Also when nearly all candidates are relatives of one melody."""
+    learner = asked(nr_of_unlabeled_data=5, pool=400, outside=0.1)
+    melody = next(iter(learner.questions))
+    family = np.tile(from_text(melody), (60, 1))
+    for row, genome in enumerate(family):
+        genome.reshape(32, 4)[row % 32, 3] ^= 1
+        genome.reshape(32, 4)[(row * 7 + 3) % 32, 0] ^= 1
+    learner.scores(learner.hear(rated(family, "v0", GENERATION=np.array(1))), "v0")
+    learner.scores(learner.train(learner.answer(melody, 5))[1], "v1")
+    assert len(learner.questions) == 5
+    asked_about = from_texts(learner.questions)
+    assert distances(asked_about, from_texts([melody])).min() >= DISTANCE
+
+
+def test_labels_from_before_a_surprise_count_less() -> None:
+    """Answers far from their guesses say that the taste has changed."""
+    learner = asked()
+    ages = []
+    for number, wrong in enumerate([False] * 4 + [True] * 4):
+        melody, question = next(iter(learner.questions.items()))
+        guess = round(question["guess"])
+        rating = (0 if guess > 2 else 5) if wrong else guess
+        learner.scores(learner.train(learner.answer(melody, rating))[1], f"v{number}")
+        ages.append(learner.now["age"])
+    calm, surprised = ages[3] - ages[0], ages[7] - ages[4]
+    assert 0 < calm < surprised
+    weights = learner.tables["learning"]["training"]["weights"]
+    assert weights.max() == 1.0
+    assert weights.min() == pytest.approx(0.5 ** (ages[-1] - ages[0]))

@@ -8,7 +8,7 @@ import numpy as np
 
 from roomgrad import Message
 from roomgrad.testing import Called, call
-from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM, GRADIENT, TRAININPUT
+from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM, GRADIENT, HEADS, TRAININPUT
 from roomgrad_melody.genome import canonical, packed, random_genomes, texts
 from roomgrad_melody.learner.handlers import component
 from roomgrad_melody.learner.pool import Pool
@@ -32,7 +32,7 @@ def last_batch_comes_home() -> Called:
         scoring="early",
     )
     pool = Pool.empty().add(MELODIES, SETTINGS.pool)
-    training = {"genomes": packed(labelled), "ratings": np.array([0])}
+    training = {"genomes": packed(labelled), "ratings": np.array([0]), "weights": np.ones(1)}
     label = {"rating": 0, "rater": "anna", "strategy": None, "answer": "one", "root": "two"}
     return call(
         component,
@@ -54,7 +54,7 @@ def scores(before: Called, root: str, version: str) -> Called:
     fields = {
         "GENOMES": MELODIES,
         "FITNESS": np.zeros(len(MELODIES)),
-        "PROBS": np.full((len(MELODIES), 6), 1 / 6, "<f4"),
+        "SCORES": np.full((len(MELODIES), HEADS), 2.5, "<f4"),
         "VERSION": version,
     }
     message = Message(EVOLUTION_ROOM.name, CUSTOM.value, "answer", root, fields=fields)

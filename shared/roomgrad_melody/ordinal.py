@@ -1,0 +1,51 @@
+"""What the heads of the network say of a rating. Pure functions of arrays.
+
+Each head gives a melody a score, a real number. It stands for probabilities of the ratings 0 to 5,
+those of a normal distribution around it. The heads agree on melodies like those that were rated,
+and differ on others: the spread of their expected ratings is how little is known.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from roomgrad_melody.contract import RATINGS
+
+Floats = NDArray[np.float64]
+
+SIGMA = 0.5
+"""Standard deviation of a rating around its score, in ratings."""
+
+CAUTION = 1.0
+"""Standard deviations of the heads by which the lower bound is below their mean."""
+
+_VALUES = np.arange(RATINGS, dtype=np.float64)
+
+
+def probabilities(scores: ArrayLike) -> Floats:
+    """Return the probabilities of the ratings: scores `(...)` in, float64 `(..., 6)` out."""
+    each = np.asarray(scores, dtype=np.float64)[..., None]
+    logits = (each * _VALUES - 0.5 * _VALUES**2) / SIGMA**2
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def mixture(scores: ArrayLike) -> Floats:
+    """Return the mean probabilities of the heads: scores `(n, heads)` in, float64 `(n, 6)` out."""
+    return np.asarray(probabilities(scores).mean(axis=1))
+
+
+def expected(probs: ArrayLike) -> Floats:
+    """Return the expected ratings of probabilities `(..., 6)`, float64 `(...)` in [0, 5]."""
+    return np.asarray(np.asarray(probs, dtype=np.float64) @ _VALUES)
+
+
+def lower_bound(scores: ArrayLike) -> Floats:
+    """Return a rating that a melody probably has at least: `(n, heads)` in, float64 `(n,)` out.
+
+    It is the mean of the heads' expected ratings minus `CAUTION` times their standard deviation.
+    Breeding by the mean would find the melodies that the network overrates.
+    """
+    each = expected(probabilities(scores))
+    return np.asarray(each.mean(axis=1) - CAUTION * each.std(axis=1))

@@ -1,0 +1,29 @@
+"""Scores as probabilities of ratings."""
+
+import numpy as np
+import pytest
+
+from roomgrad_melody.ordinal import expected, lower_bound, mixture, probabilities
+
+
+def test_a_score_is_a_normal_distribution_around_it() -> None:
+    probs = probabilities([0.0, 2.0, 2.5, 5.0])
+    np.testing.assert_allclose(probs.sum(axis=1), 1.0)
+    assert probs.argmax(axis=1)[[0, 1, 3]].tolist() == [0, 2, 5]
+    assert probs[1, 1] == pytest.approx(probs[1, 3])
+    np.testing.assert_allclose(expected(probs)[1:3], [2.0, 2.5], atol=0.01)
+
+
+def test_scores_beyond_the_scale_are_its_ends() -> None:
+    probs = probabilities([1e30, -1e30])
+    np.testing.assert_allclose(expected(probs), [5.0, 0.0])
+
+
+def test_heads_that_differ_make_a_wide_belief_and_a_low_bound() -> None:
+    scores = np.array([[2.5] * 16, [1.0, 4.0] * 8])
+    probs = mixture(scores)
+    np.testing.assert_allclose(expected(probs), 2.5)
+    assert probs[1, 1] > 5 * probs[0, 1]
+    agreed, differed = lower_bound(scores)
+    assert agreed == pytest.approx(2.5)
+    assert differed == pytest.approx(1.0, abs=0.1)
