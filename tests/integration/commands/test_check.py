@@ -240,8 +240,7 @@ def test_a_run_in_which_others_train_can_be_probed(own_echo: EchoRun) -> None:
 @pytest.mark.slow
 def test_the_cannon_of_the_readme_is_true(own_echo: EchoRun, tmp_path: Path) -> None:
     """In the simulator's place, started by its own command."""
-    (block,) = (each for each in pages.files() if each.file == "cannon.py")
-    (tmp_path / "cannon.py").write_text(block.text)
+    (tmp_path / "cannon.py").write_text(pages.programs()["cannon.py"])
     command = f"{sys.executable} {tmp_path}/cannon.py"
     passed, checks = check(own_echo, "simulator", "--command", command)
     assert passed, checks
