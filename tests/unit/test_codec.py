@@ -188,7 +188,7 @@ def test_long_integers_are_numbers_for_an_array_of_floats() -> None:
     whole = Stream(ROOM, MessageType.FORWARD, {"DATA": Array("<i8", ("n",))})
     for parsed in (parse_body(body), parse_body(body, exact=False)):
         assert from_body(parsed, floats, {}).array.tolist() == [np.float32(1e20), 1]
-        with pytest.raises(SchemaError, match="expected numbers"):
+        with pytest.raises(SchemaError, match="expected integers"):
             from_body(parsed, whole, {})
 
 
