@@ -103,6 +103,7 @@ def test_an_outage_of_the_server_loses_nothing(
 ) -> None:
     """Clients stay connected and may go on talking; all of it arrives, once, in its order."""
     gateway = own_gateway()
+    gateway.client.config_set("appendfsync", "always")  # else a slow disk loses up to two seconds
     ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
     talker = threading.Thread(target=_count, args=(ann, 300))
     talker.start()

@@ -331,12 +331,17 @@ def test_a_person_sees_it_learn(serve: Serve, visit: Open, tmp_path: Path) -> No
     sit_down(page)
     page.evaluate(WATCH_TRAINING)
     versions = {page.locator("#version").inner_text()}
-    for number in range(1, RATED + 1):
-        [stars] = rating(from_text(served.shown(page))[None])
+    rated: set[str] = set()
+    answers = 0
+    while len(rated) < RATED:
+        melody = served.shown(page)
+        [stars] = rating(from_text(melody)[None])
         before = drawn(page, "#errors")
         press(page, str(stars))
-        if number > 1:  # one point is no curve
+        if rated and melody not in rated:  # one point is no curve, a repeated question adds none
             page.wait_for_function(DRAWN_ANEW, arg=["#errors", before], timeout=PATIENCE_MS)
+        rated.add(melody)
+        answers += 1
         versions.add(page.locator("#version").inner_text())
     until(lambda: len(served.ratings()) == RATED)
     until(lambda: served.table("learning")["now"]["chain"] is None)
@@ -346,7 +351,7 @@ def test_a_person_sees_it_learn(serve: Serve, visit: Open, tmp_path: Path) -> No
     runs = set(re.findall(r"Training run (\d+): batch|Training runs so far: (\d+)", said))
     assert len(runs) > 2, said
     assert drawn(page, "#losses")
-    assert page.locator("#answered").inner_text() == str(RATED)
+    assert page.locator("#answered").inner_text() == str(answers)
     page.wait_for_function("document.querySelectorAll('#best li').length === 5")
     take_pictures(page, Path(os.environ.get("SCREENSHOTS") or tmp_path))
 
