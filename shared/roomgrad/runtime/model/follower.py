@@ -51,6 +51,7 @@ class Follower:
         self.entry = NO_ENTRY  # of the log, up to which it is up to date
         self.run_token = ""
         self.differs = False  # whether its bits are not those of the run's version
+        self._warned = False  # that they are not
         self.replayed = 0  # records since the snapshot that was loaded, or the newest one
         self.replay_s = 0.0  # seconds that repeating those takes
         self.replay_bytes = 0
@@ -160,14 +161,14 @@ class Follower:
             self._call([b"HSET", key, heartbeats.STOPPED, str(error).encode()])
 
     def _differ(self, record: StepRecord) -> None:
-        if not self.differs:
+        if not self._warned:  # it finds out again after each snapshot that it loads
             log.warning(
                 "this machine computes other bits than the one that made the steps, and stands by "
                 "while a replica with those lives; use machines of one type and one release of "
                 "torch",
                 step=record.step,
             )
-        self.differs = True
+        self.differs = self._warned = True
 
     def stepped(self, record: StepRecord, entry: str, seconds: float) -> None:
         """Take note that the trainable has made this step.
