@@ -90,7 +90,7 @@ def learn(
 def learn_under_sentinel(
     model: RealModel, seed: int, messages: int, times: Times, rounds: int
 ) -> Account:
-    """The same under Sentinel, with masters of whose work nobody has heard for a second."""
+    """Play the same under Sentinel, where each failover loses the last second of the master."""
     began = time.monotonic()
     crew = crew_of(times, model)
     with watched(model.folder, seed, times, crew, model) as environment:
