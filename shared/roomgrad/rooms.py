@@ -222,6 +222,9 @@ class System:
     name: str
     streams: tuple[Stream, ...]
     components: tuple[str, ...]
+    before_fresh: str = field(default="", compare=False)
+    """How to save what people gave to a run before `--fresh` deletes it, for error messages."""
+
     _by_key: dict[tuple[str, str], Stream] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

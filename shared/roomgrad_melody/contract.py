@@ -54,6 +54,10 @@ _GENOMES = Array("|u1", ("n", 128), low=0, high=1, empty=False)
 MELODY = System(
     name="melody",
     components=(EVOLUTION, EVALNET, LEARNER, LABELLING),
+    before_fresh=(
+        "save its labels first by `roomgrad labels export FILE`, and give the new run "
+        "--labels-file FILE"
+    ),
     streams=(
         Stream(
             CONTROL,

@@ -76,10 +76,12 @@ def register(
     component: str,
     settings: Mapping[str, Any],
     declarations: Mapping[str, bytes] | None = None,
+    before_fresh: str = "",
 ) -> bytes:
     """Store the settings of a component in a new run, or compare them with the run's.
 
     declarations: fields that describe the system and its components; the latest writer wins.
+    before_fresh: that of the system.
 
     Returns the run's token. Raises RunMismatch with the setting that differs.
     """
@@ -92,7 +94,7 @@ def register(
     # A component that comes back writes nothing, since the server's memory may be full.
     if token is None or before is None or was_forgotten is not None:
         token, before = _create(client, names, component, own)
-    compare(names, component, orjson.loads(before), settings)
+    compare(names, component, orjson.loads(before), settings, before_fresh)
     if stored != list(declared.values()):  # only after the comparison, which may refuse it
         client.hset(info, mapping=declared)  # type: ignore[arg-type]
     return bytes(token)
@@ -113,7 +115,11 @@ def _create(
 
 
 def compare(
-    names: Names, component: str, before: Mapping[str, Any], now: Mapping[str, Any]
+    names: Names,
+    component: str,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    before_fresh: str,
 ) -> None:
     """Raise RunMismatch if a run is continued with another setting than it was started with.
 
@@ -126,7 +132,7 @@ def compare(
             raise RunMismatch(
                 f"run {names.run!r} was started with {name} = {before[name]} of {component}, "
                 f"not {now[name]}: continue it with that value, name another run by --run, or "
-                f"begin again with --fresh"
+                f"begin again with --fresh{before_fresh and f' ({before_fresh})'}"
             )
 
 

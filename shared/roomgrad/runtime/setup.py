@@ -40,7 +40,12 @@ class Setup:
         component = self._component
         self._check_gradients(client)
         token = runs.register(
-            client, self._names, component.name, self._settings, self._declarations
+            client,
+            self._names,
+            component.name,
+            self._settings,
+            self._declarations,
+            component.system.before_fresh,
         )
         self._check_gradients(client)  # of a component that was registered at the same time, too
         if self._token and token.decode() != self._token:

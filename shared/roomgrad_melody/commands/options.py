@@ -43,7 +43,8 @@ class Melody:
             learner["labels-file"] = file = _readable(self.labels_file)
             new_runs_only[LEARNER] = (
                 f"run {run!r} has begun before, so --labels-file would not be read: add its "
-                f"labels by `roomgrad labels import {file}`, or begin again with --fresh"
+                f"labels by `roomgrad labels import {file}`, or begin again with --fresh, "
+                "which deletes the labels that it has"
             )
         settings: dict[str, dict[str, Value]] = {
             LEARNER: learner,

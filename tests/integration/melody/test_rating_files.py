@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from roomgrad.errors import RunMismatch
+from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running
 from roomgrad_melody import formats
 from roomgrad_melody.commands import standing
@@ -44,7 +46,7 @@ class RatingFiles:
     def run(self) -> str:
         return self.echo.names.run
 
-    def learns(self, **more: int) -> None:
+    def learns(self, **more: float) -> None:
         """Starts a learner, and returns when it listens."""
         self.stack.enter_context(
             running(learner, LearnerSettings(run=self.run, **QUICK, **more), self.echo.url)
@@ -169,6 +171,23 @@ def test_a_file_with_one_wrong_line_is_not_imported(rating_files: RatingFiles) -
     assert rating_files.types("labels", "export").stdout == ""
     rating_files.types("labels", "import", name, "--skip-bad-lines")
     assert rating_files.types("labels", "export").stdout == line(1, 3) + line(3, 1)
+
+
+def test_labels_of_an_earlier_release_are_saved_before_a_run_begins_again(
+    rating_files: RatingFiles,
+) -> None:
+    """The refusal of a run with other settings gives the commands, and they work."""
+    rating_files.learns(again=0.05)
+    name = rating_files.file("labels.csv", line(1, 3))
+    rating_files.types("labels", "import", name)
+    refused = Replica(learner, LearnerSettings(run=rating_files.run), rating_files.echo.url)
+    with pytest.raises(RunMismatch) as caught:
+        refused.run()
+    assert "save its labels first by `roomgrad labels export FILE`" in str(caught.value)
+    assert "begin again with --fresh (" in str(caught.value)
+    assert "--labels-file FILE" in str(caught.value)
+    assert rating_files.types("labels", "export", "saved.csv").returncode == 0
+    assert (rating_files.folder / "saved.csv").read_text() == line(1, 3)
 
 
 def test_labels_wait_for_a_learner(rating_files: RatingFiles) -> None:
