@@ -1,9 +1,11 @@
 """How well evalnet learns a simulated rater's taste, and which questions help it most.
 
-    python -m tests.benchmarks.melody_learning [--seeds 10] [--only learning asking] [--noise 0.3]
-        [--plot FILE] [--json]
+    python -m tests.benchmarks.melody_learning [--seeds 10] [--only person learning asking]
+        [--noise 0.3] [--plot FILE] [--json]
 
-Everything runs in this process, without Redis, with the functions that the components use.
+- person: the whole system as at the page, by `tests.benchmarks.melody_person`.
+
+The others run in this process, without Redis, with the functions that the components use.
 
 - learning: 40 labels of random melodies, a training, then 5 labels more and a training at a time;
   on 2,000 melodies unseen, next to a ridge regression on one-hot slots.
@@ -16,7 +18,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,8 @@ from roomgrad_melody.learner import training
 from roomgrad_melody.learner.strategy import DEFAULT, STRATEGIES, far_enough
 from roomgrad_melody.ordinal import expected, lower_bound, mixture
 from roomgrad_melody.rater import rater
+from tests.benchmarks import melody_person
+from tests.benchmarks.melody_person import spread
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -244,11 +247,6 @@ def table(title: str, head: list[str], rows: list[list[str]], console: Console) 
     console.print(found)
 
 
-def spread(numbers: list[float], worst: Callable[[list[float]], float] = max) -> str:
-    """Mean and worst of all seeds."""
-    return f"{np.mean(numbers):.3f} ({worst(numbers):.3f})"
-
-
 def show_learning(rows: list[dict[str, Any]], console: Console) -> None:
     """Mean and worst seed per number of labels."""
     lines = []
@@ -323,15 +321,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--noise", type=float, default=0.0, help="share of ratings off by one")
-    parts = ("learning", "asking")
+    parts = ("person", "learning", "asking")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--plot", help="draw error over labels into this file")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    console = Console(file=sys.stderr if arguments.json else sys.stdout, width=140)
+    console = Console(file=sys.stderr if arguments.json else sys.stdout, width=160)
     seeds, noise = range(arguments.seeds), arguments.noise
     result: dict[str, Any] = {"seeds": arguments.seeds, "noise": noise, "default": DEFAULT}
+    if "person" in arguments.only:
+        names = melody_person.NAMES
+        result["person"] = melody_person.measure(seeds, names, melody_person.PACE_S, console)
     if "learning" in arguments.only:
         result["learning"] = [row for seed in seeds for row in learning(seed, noise)]
         show_learning(result["learning"], console)

@@ -6,6 +6,14 @@
 Each seed is `roomgrad run melody --rater R --as-person`: the code of the page, one question at a
 time, breeding free, no label at first. It stops at 10 and at 70 labels to be evaluated. `changing`
 has the taste of the simulated rater for 100 labels, and the other taste from then on.
+
+- Guesses: by how much those of the last 20 answers miss, minus the floor, what the best possible
+  guess would miss by. It is the mean distance of these answers from what is true: 0 for a rater
+  that always answers the same, for the noisy one the mean of its noise.
+- Share of the best: the true mean rating of the population, divided by the highest rating that a
+  search with the true rater finds: the same genetic algorithm, population, and generations, with
+  the true rating as fitness.
+- Error on 2,000 random melodies, whose goal is that of an earlier release in lock-step.
 """
 
 from __future__ import annotations
@@ -14,6 +22,9 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,22 +32,35 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from roomgrad_melody.genome import Genomes, degrees
+from roomgrad_melody import formats
+from roomgrad_melody.commands.standing import LATELY
+from roomgrad_melody.commands.unattended import Rate, rater
+from roomgrad_melody.evolution import genetic
+from roomgrad_melody.genome import Genomes, degrees, distinct
 from roomgrad_melody.rater.rater import previous, rating, score
 
 NOISE, NOISE_SEED = 0.2, 1
 MIDDLE, SPREAD = 0.59, 0.08  # of the other taste, in random melodies
 HERE = "tests.benchmarks.melody_person"
+PACE_S = 0.5
 FIRST, ENOUGH, CHANGED, AFTER = 10, 70, 100, 140  # labels
 
-COLUMNS = {
-    "true_mean_rating": "population, true",
-    "gap": "|believed - true|",
-    "guess_error": "last 20 guesses off by",
-    "question_distance": "distance of questions",
-    "mae": "error on random melodies",
-    "first_mae": f"the same at {FIRST} labels",
+LOCKSTEP = {40: 0.74, 100: 0.52, 200: 0.46, 340: 0.45}  # labels; error on random melodies
+GOAL = float(np.interp(ENOUGH, [*LOCKSTEP], [*LOCKSTEP.values()]))
+
+COLUMNS: dict[str, tuple[str, Callable[[Sequence[float]], float]]] = {
+    "true_mean_rating": ("population, true", min),
+    "share": ("share of the best (goal 0.9)", min),
+    "gap": ("|believed - true| (goal 0.3)", max),
+    "guess_error": (f"last {LATELY} guesses miss by", max),
+    "floor": ("floor", max),
+    "excess": ("minus floor (goal 0.3)", max),
+    "question_distance": ("distance of questions", min),
+    "first_mae": (f"error at {FIRST} labels", max),
+    "mae": (f"error (goal {GOAL:.2f})", max),
 }
+"""Title of each column, and which of the seeds is the worst."""
+
 Row = dict[str, Any]
 
 
@@ -86,17 +110,43 @@ RATERS = {
 }
 """Which rater answers, and which one says what is true."""
 
+NAMES = (*RATERS, "changing")
+
 
 def played(run: str, rater: str, labels: int, seed: int, pace: float, *, fresh: bool) -> Row:
     """Go on with a run until it has so many labels; return its report."""
-    command = [sys.executable, "-m", "roomgrad", "run", "melody", "--as-person", "--json"]
-    command += ["--run", run, "--rater", rater, "--labels", str(labels)]
-    command += ["--seed", str(seed), "--pace", str(pace), *(["--fresh"] if fresh else [])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    result: Row = json.loads(done.stdout.splitlines()[-1])
+    options = ["run", "melody", "--as-person", "--json", "--rater", rater, "--labels", str(labels)]
+    options += ["--seed", str(seed), "--pace", str(pace), *(["--fresh"] if fresh else [])]
+    result: Row = json.loads(roomgrad(*options, "--run", run).splitlines()[-1])
     figures = {name: result[name] for name in ("mean_rating", "true_mean_rating", "mae")}
     print(run, rater, labels, figures, file=sys.stderr, flush=True)
     return result
+
+
+def roomgrad(*words: str) -> str:
+    """Return what a command prints."""
+    command = [sys.executable, "-m", "roomgrad", *words]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def floor(run: str, truth: Rate) -> float:
+    """Return the mean distance of the run's last 20 ratings from the truth."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "labels.csv"
+        roomgrad("labels", "export", str(file), "--run", run)
+        rows = formats.read(file).rows
+    genomes = np.array([row.genome for row in rows], np.uint8)
+    ratings = np.array([row.rating for row in rows])
+    latest = np.flatnonzero(distinct(genomes))[-LATELY:]  # without those that were asked again
+    return float(np.abs(ratings[latest] - truth(genomes[latest])).mean())
+
+
+def searched(truth: Rate, seed: int, generations: int) -> int:
+    """Return the highest rating that breeding by the truth itself finds."""
+    genomes = genetic.first(seed)
+    for generation in range(generations):
+        genomes = genetic.breed(genomes, truth(genomes).astype(float), seed, generation)
+    return int(truth(genomes).max())  # elites survive, so the best is in the last one
 
 
 def learned(name: str, seed: int, pace: float) -> Row:
@@ -107,8 +157,18 @@ def learned(name: str, seed: int, pace: float) -> Row:
     late = played(run, answers, ENOUGH, seed, pace, fresh=False)
     if truth != answers:
         late |= played(run, truth, ENOUGH, seed, pace, fresh=False)
-    gap = abs(late["mean_rating"] - late["true_mean_rating"])
-    return {**late, "rater": name, "seed": seed, "gap": gap, "first_mae": early["mae"]}
+    least = floor(run, rater(truth))
+    best = searched(rater(truth), seed, late["generations"])
+    return {
+        **late,
+        "rater": name,
+        "seed": seed,
+        "share": late["true_mean_rating"] / best,
+        "gap": abs(late["mean_rating"] - late["true_mean_rating"]),
+        "floor": least,
+        "excess": late["guess_error"] - least,
+        "first_mae": early["mae"],
+    }
 
 
 def changed(seed: int, pace: float) -> Row:
@@ -130,12 +190,13 @@ def changed(seed: int, pace: float) -> Row:
 def show(rows: list[Row], console: Console) -> None:
     """Print a line per rater: means over seeds, the worst in brackets."""
     table = Table(title=f"As a person, {ENOUGH} labels", title_justify="left", box=None)
-    for title in ("rater", *COLUMNS.values()):
+    for title in ("rater", *(title for title, _ in COLUMNS.values())):
         table.add_column(title, justify="right")
     for name in RATERS:
         mine = [row for row in rows if row["rater"] == name]
         if mine:
-            table.add_row(name, *(spread([row[each] for row in mine], each) for each in COLUMNS))
+            cells = (spread([row[key] for row in mine], w) for key, (_, w) in COLUMNS.items())
+            table.add_row(name, *cells)
     console.print(table)
     for row in rows:
         if row["rater"] == "changing":
@@ -146,13 +207,14 @@ def show(rows: list[Row], console: Console) -> None:
             )
 
 
-def spread(numbers: list[float], name: str) -> str:
-    """Return mean and worst."""
-    worst = min if name in ("true_mean_rating", "question_distance") else max
-    return f"{np.mean(numbers):.2f} ({worst(numbers):.2f})"
+def spread(
+    numbers: Sequence[float], worst: Callable[[Sequence[float]], float] = max, digits: int = 2
+) -> str:
+    """Return mean and worst of all seeds."""
+    return f"{np.mean(numbers):.{digits}f} ({worst(numbers):.{digits}f})"
 
 
-def measure(seeds: range, names: list[str], pace: float, console: Console) -> list[Row]:
+def measure(seeds: range, names: Sequence[str], pace: float, console: Console) -> list[Row]:
     """Run and show all raters on the same seeds."""
     rows = [learned(name, seed, pace) for name in names if name in RATERS for seed in seeds]
     rows += [changed(seed, pace) for seed in seeds if "changing" in names]
@@ -164,12 +226,11 @@ def main() -> None:
     """Print the table, and with --json one line for programs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10)
-    names = [*RATERS, "changing"]
-    parser.add_argument("--raters", nargs="+", choices=names, default=names)
-    parser.add_argument("--pace", type=float, default=0.5)
+    parser.add_argument("--raters", nargs="+", choices=NAMES, default=NAMES)
+    parser.add_argument("--pace", type=float, default=PACE_S)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    console = Console(stderr=arguments.json, width=140)
+    console = Console(stderr=arguments.json, width=160)
     rows = measure(range(arguments.seeds), arguments.raters, arguments.pace, console)
     if arguments.json:
         print(json.dumps(rows))
