@@ -146,14 +146,20 @@ export class Session {
     for (const answer of this.answers) if (answer.state === "old") answer.state = "saved";
   }
 
-  // Renews the leases while the person is active.
+  // Renews the leases while the person is active, and at once when they come back: another rater
+  // may hold what is shown.
   touch() {
+    const { idle } = this;
     this.active = Date.now();
+    if (idle >= this.leaseSeconds * 1000) this.renew();
   }
 
   renew() {
-    const idle = Date.now() - this.active;
-    if (this.current && idle < this.leaseSeconds * 1000) this.fill();
+    if (this.current && this.idle < this.leaseSeconds * 1000) this.fill();
+  }
+
+  get idle() {
+    return Date.now() - this.active;
   }
 
   rate(rating) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,6 +57,21 @@ def test_who_leaves_gives_the_melody_back_when_the_lease_ends(
     second = visit(site.url, "Bob")
     shows(second, A)
     assert (labelling.get("questions", A) or {})["rater"] == "Bob"
+
+
+def test_a_rater_who_comes_back_listens_to_what_nobody_else_has(
+    labelling: LabellingRun, visit: Open
+) -> None:
+    """While they were away, their lease ended, and another rater took the melody on their page."""
+    labelling.ask(A, B)
+    page = visit(labelling.page(question_lease_s=1).url, "Ada")
+    shows(page, A)
+    until(lambda: labelling.get("questions", A)["until"] < time.time())
+    page.wait_for_timeout(1000)  # as long as the lease, so that the page counts as left
+    assert [each.melody for each in lease(labelling.client, "Bob", 1, 60)] == [A]
+    page.keyboard.press("Space")
+    shows(page, B)
+    says(page, "Your time for that melody was over")
 
 
 def test_another_name_gives_back_what_the_former_held(labelling: LabellingRun, visit: Open) -> None:
