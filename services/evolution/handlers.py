@@ -133,7 +133,8 @@ def waits_for_labels(state: State, context: Context) -> bool:
     if not allowed or context.settings.lockstep:
         return False
     learning = context.table("learning").get("now") or {}
-    return bool(state.generation >= allowed * (1 + learning.get("labels", 0)))
+    answers = learning.get("labels", 0) + learning.get("pairs", 0)
+    return bool(state.generation >= allowed * (1 + answers))
 
 
 def start(context: Context) -> Message | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,6 @@ from roomgrad_melody.genome import Genomes, text
 from .state import State
 from .training import REMEMBERED, fading, surprise
 
-RECENT = 20  # melodies from which new questions keep a distance
 KEEP_OPEN_S = 120.0  # for which a rater holds a melody whose rating they took back
 
 Records = dict[str, dict[str, Any]]
@@ -47,7 +47,10 @@ def parse(message: Message, now: float) -> list[Answer]:
 
     now: the time of an answer without AT, in Unix seconds.
     """
-    fields, n = message.fields, len(message.fields["GENOMES"])
+    fields = message.fields
+    if not {"GENOMES", "FITNESS"} <= fields.keys() or "PAIR" in fields:
+        raise Rejected("a rating needs GENOMES and FITNESS, a vote PAIR and PREFER; expected one")
+    n = len(fields["GENOMES"])
     rater = str(fields.get("RATER") or message.sent_by or "anonymous")
     columns = {
         "FITNESS": fields["FITNESS"],
@@ -150,13 +153,13 @@ def _store(
     if answer.rating is None:
         labels.delete(answer.melody)
         state.answered -= 1
-        questions.put(answer.melody, **_open_again(asked, message.root_id, rater, context.time()))
+        questions.put(answer.melody, **open_again(asked, message.root_id, rater, context.time()))
         return
     if about["again"] and former is not None and former["rater"] == rater:
         _compare(state, former["rating"], answer.rating)
     if asked.get("probs") and former is None:
-        _grow_older(state, surprise(answer.rating, asked["probs"]))
-    state.recent = [*(n for n in state.recent if n != answer.melody), answer.melody][-RECENT:]
+        grow_older(state, surprise(answer.rating, asked["probs"]))
+    state.note_heard(answer.melody)
     labels.put(answer.melody, rating=answer.rating, age=state.age, **about)
     if asked.get("guess") is not None and former is None:
         curve = {"labels": state.labels, "rating": answer.rating, "guess": asked["guess"]}
@@ -173,7 +176,7 @@ def count(state: State, former: dict[str, Any] | None, rating: int | None) -> No
             state.histogram[value] += change
 
 
-def _grow_older(state: State, surprised: float) -> None:
+def grow_older(state: State, surprised: float) -> None:
     """Let an answer lower the weights of all labels before it, the more if answers surprise."""
     state.surprises = [*state.surprises, surprised][-REMEMBERED:]
     state.age += fading(state.surprises)
@@ -185,8 +188,8 @@ def _compare(state: State, before: int, now: int) -> None:
     state.agreement.absolute += abs(before - now)
 
 
-def _open_again(asked: dict[str, Any], root: str, rater: str, now: float) -> dict[str, Any]:
-    """Return the question of a melody whose rating was taken back, held by the same rater."""
+def open_again(asked: dict[str, Any], root: str, rater: str, now: float) -> dict[str, Any]:
+    """Return the question of a melody whose answer was taken back, held by the same rater."""
     names = ("version", "strategy", "guess", "probs")
     return {
         **{name: asked.get(name) for name in names},
@@ -195,10 +198,19 @@ def _open_again(asked: dict[str, Any], root: str, rater: str, now: float) -> dic
         "rank": -1.0,
         "again": False,
         "by": "",
+        "against": "",
+        "pair": None,
         "open": True,
         "rater": rater,
         "until": now + KEEP_OPEN_S,
     }
+
+
+def heard_now(melodies: Iterable[str], context: Context) -> set[str]:
+    """Return those of the melodies that were rated or compared."""
+    names = list(melodies)
+    tables = (context.table(name).get_many(names) for name in ("labels", "compared"))
+    return {melody for table in tables for melody in table}
 
 
 def take_import(message: Message, state: State, context: Context) -> list[str]:

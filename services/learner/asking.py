@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,20 +54,27 @@ class Asking:
         candidates = self._candidates if rerank else self._candidates.without(free)
         if missing <= 0 or not len(candidates):
             return []
-        chosen = self._pick(candidates, missing)
+        partner = self._best_heard()
+        chosen = self._pick(candidates, missing + (self._settings.ask != "ratings" and not partner))
+        if len(chosen) > missing:  # nothing was heard, so all are compared with one more
+            partner, _ = chosen.popitem()
         if rerank:
             self._withdraw(free - chosen.keys())
         self._forget_withdrawn()
         again = self._repeat(chosen)
         fresh = [name for name in chosen if name not in free]
-        messages = [ask(fresh), *(ask([name], label["rater"]) for name, label in again.items())]
+        against = self._against(chosen, partner)
+        ratings = ask([name for name in fresh if not against[name]])
+        pairs = {name: compare(against[name], name) for name in fresh if against[name]}
         for rank, (name, probs) in enumerate(chosen.items()):
-            self._put(name, messages[0], rank, probs)
-        for name, label in again.items():
-            self._put(name, messages[1], -1, None, by=label["rater"])
+            self._put(name, pairs.get(name, ratings), rank, probs, against=against[name])
+        for name, former in again.items():
+            pairs[name] = repeated(name, former)
+            pair = former.get("pair")
+            self._put(name, pairs[name], -1, None, by=former["rater"], pair=pair)
         self._state.asked += len(fresh) + len(again)
         self._state.rounds += 1
-        return [message for message in messages if len(message.fields["GENOMES"])]
+        return [*([ratings] if len(ratings.fields["GENOMES"]) else []), *pairs.values()]
 
     def _free(self) -> set[str]:
         """Return the open questions that any rater may lease."""
@@ -81,7 +89,7 @@ class Asking:
         missing: int = self._settings.active_labels - len(kept)
         if self._settings.max_labels:
             held = len([n for n in self._questions if self._is_held(n)])
-            taken = self._state.labels + held + len(kept)
+            taken = self._state.answers + held + len(kept)
             missing = min(missing, self._settings.max_labels - taken)
         return missing
 
@@ -94,9 +102,29 @@ class Asking:
         far = candidates.only(far_enough(candidates.genomes, from_texts(heard)))
         found = far if len(far) >= count else candidates
         random = self._draws(PICK)
-        name, labels = self._settings.strategy, self._state.labels
-        order = choose(name, found.scores.astype(np.float64), labels, count, random)
+        name, answers = self._settings.strategy, self._state.answers
+        order = choose(name, found.scores.astype(np.float64), answers, count, random)
         return dict(zip(texts(found.genomes[order]), mixture(found.scores[order]), strict=True))
+
+    def _against(self, chosen: Iterable[str], partner: str) -> dict[str, str]:
+        """Return what each melody is to be compared with; "" if it is to be rated.
+
+        If raters are asked both, their next questions take turns.
+        """
+        held = len([name for name in self._questions if self._is_held(name)])
+        first = self._state.answered + held
+        pairs = {"ratings": {}, "pairs": {0, 1}, "both": {1}}[self._settings.ask]
+        return {n: partner if i % 2 in pairs else "" for i, n in enumerate(chosen, first)}
+
+    def _best_heard(self) -> str:
+        if self._settings.ask == "ratings":
+            return ""
+        worth = {
+            name: record["rating"] for name, record in self._context.table("labels").peek().items()
+        }
+        for name, record in self._context.table("compared").peek().items():
+            worth[name] = 5 * record["wins"] / record["votes"]
+        return max(sorted(worth), key=lambda name: worth[name], default="")
 
     def _repeat(self, chosen: dict[str, NDArray[np.float64]]) -> dict[str, Record]:
         """Return a labelled melody to ask about again, at random, to measure agreement; or none.
@@ -137,8 +165,18 @@ class Asking:
         for name in gone[:-WITHDRAWN_KEPT]:
             self._table.delete(name)
 
-    def _put(self, name: str, message: Message, rank: int, probs: Any, *, by: str = "") -> None:
-        """Stage a question. by: the one rater who is asked, having rated the melody before."""
+    def _put(
+        self,
+        name: str,
+        message: Message,
+        rank: int,
+        probs: Any,
+        *,
+        by: str = "",
+        against: str = "",
+        pair: list[str] | None = None,
+    ) -> None:
+        """Stage a question. by: the one rater who is asked, having answered it before."""
         former = self._questions.get(name, {})
         still = former if former.get("open") else {}
         self._table.put(
@@ -152,6 +190,8 @@ class Asking:
             probs=None if probs is None else [round(float(p), 4) for p in probs],
             again=bool(by),
             by=by,
+            against=against,
+            pair=pair,
             open=True,
             rater="",
             until=0.0,
@@ -164,3 +204,19 @@ def ask(melodies: list[str], rater: str = "") -> Message:
     if rater:
         return Message.open(USER, type=CUSTOM, GENOMES=genomes, RATER=rater)
     return Message.open(USER, type=CUSTOM, GENOMES=genomes)
+
+
+def compare(first: str, second: str, rater: str = "") -> Message:
+    """Return the message that asks which of two melodies is better; if named, only this rater."""
+    message = Message.open(USER, type=CUSTOM, PAIR=from_texts([first, second]))
+    if rater:
+        message.fields = {**message.fields, "RATER": rater}
+    return message
+
+
+def repeated(name: str, former: Record) -> Message:
+    """Return the message that asks the rater of a label, or of a pair, once more."""
+    if former.get("pair"):
+        first, second = former["pair"]
+        return compare(first, second, former["rater"])
+    return ask([name], former["rater"])

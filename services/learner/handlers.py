@@ -20,12 +20,14 @@ from roomgrad_melody.contract import (
     LABELS_LOG,
     LEARNER,
     MELODY,
+    PAIRS_LOG,
     TRAININPUT,
     TRAINOUTPUT,
     USER,
+    is_question,
 )
 
-from . import answers
+from . import answers, votes
 from .settings import LearnerSettings
 from .state import TABLE
 from .step import Step
@@ -80,11 +82,15 @@ def gather(message: Message, context: Context) -> list[Message]:
     return step.go_on()
 
 
-@on(USER, CUSTOM, replies=SENDS, when=lambda message: "FITNESS" in message.fields)
+@on(USER, CUSTOM, replies=SENDS, when=lambda message: not is_question(message.fields))
 def answer(message: Message, context: Context) -> list[Message]:
-    """Read GENOMES `(n, 128)` with FITNESS `(n,)`: answers to questions, or labels to import."""
+    """Read GENOMES `(n, 128)` with FITNESS `(n,)`, or PAIR `(2, 128)` with PREFER.
+
+    They are answers to questions, or with CONFLICT an import.
+    """
     step = Step(context)
-    take = answers.take_import if "CONFLICT" in message.fields else answers.take
+    kind = votes if message.fields.keys() & {"PAIR", "PREFER"} else answers
+    take = kind.take_import if "CONFLICT" in message.fields else kind.take
     step.labelled(take(message, step.state, context))
     return step.go_on()
 
@@ -145,6 +151,6 @@ component = Component(
     handlers=[gather, answer, ask, backward, next_batch],
     on_start=start,
     on_dead=given_up,
-    tables=["labels", "questions", "curve", "losses", TABLE],
-    logs=[LABELS_LOG],
+    tables=["labels", "pairs", "compared", "questions", "curve", "losses", TABLE],
+    logs=[LABELS_LOG, PAIRS_LOG],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -27,6 +27,9 @@ class LearnerSettings(RuntimeSettings):
     strategy: Annotated[str, OfRun] = DEFAULT
     """Query strategy: how the melodies that raters are asked about are chosen."""
 
+    ask: Annotated[Literal["ratings", "pairs", "both"], OfRun] = "ratings"
+    """What raters are asked: to rate a melody, which of two is better, or both in turn."""
+
     active_labels: Annotated[int, Field(ge=1, le=1000), OfRun] = 5
     """Open questions that no rater holds; the learner opens new ones to keep this number."""
 
@@ -46,7 +49,7 @@ class LearnerSettings(RuntimeSettings):
     """CSV file of labels with which a new run begins; a missing file is not an error."""
 
     max_labels: Annotated[int, Field(ge=0, le=1_000_000_000), OfRun] = 0
-    """Labels after which no more questions are asked; 0: no limit."""
+    """Answers after which no more questions are asked; 0: no limit."""
 
     lockstep: Annotated[bool, OfRun] = False
     """Breeding waits for answers and training, so that a run is reproducible bit for bit."""

@@ -15,6 +15,7 @@ from roomgrad_melody.genome import Genomes, packed, unpacked
 from .pool import Pool
 
 TABLE = "learning"
+RECENT = 20  # melodies from which new questions keep a distance
 
 
 @dataclass
@@ -37,6 +38,14 @@ class Agreement:
 
 
 @dataclass
+class PairAgreement:
+    """How often raters preferred the same when they were asked again about two melodies."""
+
+    n: int = 0
+    same: int = 0
+
+
+@dataclass
 class State:
     """The record `now` of the table `learning`; its fields are stored under these names.
 
@@ -46,6 +55,9 @@ class State:
     """
 
     labels: int = 0
+    pairs: int = 0
+    """Votes of raters, each about two melodies."""
+
     histogram: list[int] = field(default_factory=lambda: [0] * RATINGS)
     asked: int = 0
     """Questions that are answered or open; withdrawn ones are not counted."""
@@ -85,11 +97,12 @@ class State:
     """In lock-step: the last generation with a round of questions."""
 
     agreement: Agreement = field(default_factory=Agreement)
+    pair_agreement: PairAgreement = field(default_factory=PairAgreement)
     repeated: int = 0
     """Questions so far that repeat an earlier one."""
 
     recent: list[str] = field(default_factory=list)
-    """The melodies that were rated last, oldest first."""
+    """The melodies that were rated or compared last, oldest first."""
 
     surprises: list[float] = field(default_factory=list)
     """How far the last ratings were from their guesses, in variances."""
@@ -99,6 +112,15 @@ class State:
 
     writes: int = 0
     """Makes each record differ from the one before, so that the guard notices each write."""
+
+    @property
+    def answers(self) -> int:
+        """The number of labels and votes from which the network can learn."""
+        return self.labels + self.pairs
+
+    def note_heard(self, melody: str) -> None:
+        """Put a melody last among those that were rated or compared lately."""
+        self.recent = [*(name for name in self.recent if name != melody), melody][-RECENT:]
 
 
 @dataclass(frozen=True)
@@ -116,8 +138,9 @@ def read(context: Context) -> State:
     if record is None:
         return State()
     training, agreement = record.pop("chain"), Agreement(**record.pop("agreement"))
+    of_pairs = PairAgreement(**record.pop("pair_agreement", {}))
     chain = None if training is None else TrainingRun(**training)
-    return State(chain=chain, agreement=agreement, **record)
+    return State(chain=chain, agreement=agreement, pair_agreement=of_pairs, **record)
 
 
 def write(state: State, context: Context) -> None:

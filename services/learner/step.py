@@ -15,6 +15,7 @@ from roomgrad_melody.contract import COMMAND, CONTROL, CUSTOM, EVOLUTION_ROOM, N
 from roomgrad_melody.genome import Genomes, canonical, random_genomes, spread_genomes, texts
 
 from . import state as states
+from .answers import heard_now
 from .asking import Asking
 from .pool import Pool
 from .state import Labels, TrainingRun
@@ -55,12 +56,12 @@ class Step:
             self.state.held = TO_BEGIN
 
     def gathered(self, message: Message) -> None:
-        """Add the unlabelled melodies of a generation to the candidates, and random ones."""
+        """Add the unheard melodies of a generation to the candidates, and random ones."""
         state = self.state
         melodies = canonical(message.fields["GENOMES"])
         names = texts(melodies)
-        labels = self.context.table("labels").get_many(names)
-        fresh = np.array([name not in labels for name in names])
+        heard = heard_now(names, self.context)
+        fresh = np.array([name not in heard for name in names])
         before = len(self.pool)
         self.pool = self.pool.add(melodies[fresh], self.settings.pool)
         version = message.fields["VERSION"]

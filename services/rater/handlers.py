@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from roomgrad import Component, Context, Message, on
 from roomgrad.errors import SettingsError
-from roomgrad_melody.contract import CUSTOM, MELODY, USER
+from roomgrad_melody.contract import CUSTOM, MELODY, USER, is_question
 from roomgrad_melody.genome import Genomes, from_text
 
 from .rater import rating
@@ -49,7 +49,7 @@ def checked(value: Any, name: str) -> int:
     return int(value)
 
 
-@on(USER, CUSTOM, replies=[(USER, CUSTOM)], when=lambda message: "FITNESS" not in message.fields)
+@on(USER, CUSTOM, replies=[(USER, CUSTOM)], when=lambda message: is_question(message.fields))
 def answer(message: Message, context: Context) -> Message | None:
     """Answer: GENOMES `(n, 128)` in, the same with FITNESS `(n,)` out; not if another is asked."""
     if message.fields.get("RATER", context.settings.rater) != context.settings.rater:

@@ -2,6 +2,7 @@
 
 evolution -GENOMES-> evolution - evalnet -GENOMES, FITNESS, PROBS-> evolution - evolution, learner
 learner   -GENOMES-> user      - a person, or anything else -GENOMES, FITNESS-> user - learner
+learner   -PAIR->    user      - a person, or anything else -PAIR, PREFER->    user - learner
 learner   -FORWARD->  traininput  - evalnet -FORWARD->  trainoutput - learner
 learner   -GRADIENT-> trainoutput - evalnet -GRADIENT-> traininput  - learner
 
@@ -9,21 +10,31 @@ Tables (hashes); each value is a line of JSON, some with arrays after it:
 
 labels      by melody: rating, rater, at, age, version, strategy, plays, guess, root, answer,
             again
-questions   by melody: root, asked, rank, version, strategy, guess, probs, again, open, rater,
-            until
+pairs       by two melodies, joined by "-" in sorted order: first, second (as shown), prefer, rater,
+            at, age, listened, version, strategy, guess, melody (that was asked about), root,
+            answer, again
+compared    by melody: votes, wins (half a win each if equal)
+questions   by melody: root, asked, rank, version, strategy, guess, probs, again, against, pair,
+            open, rater, until
 population  now: the generation that is bred or rated; best: those of highest fitness
 generations by number: mean, best, distinct, version
-learning    now: labels, histogram, chain (the open training run), asked, answered, agreement;
-            pool: the candidates
+learning    now: labels, pairs, histogram, chain (the open training run), asked, answered,
+            agreement, pair_agreement; pool: the candidates
 losses      by step: loss, chain (number of the training run); the newest 10,000
 curve       by number of the answer: labels, rating, guess, rater
 
 `melody` as a field is the 128 characters 0 and 1 of the canonical melody, so melodies of the same
 sound have one field. The stream `labels:log` has every revision of a label, with its genome as it
-was given.
+was given; `pairs:log` every revision of a vote.
+
+A question has `against`, a melody that was heard, if the melody is to be compared with it, and ""
+if it is to be rated; either answer is valid. `pair` has both texts, in the order to be shown, if a
+vote is asked for again.
 """
 
 from __future__ import annotations
+
+from collections.abc import Container
 
 from roomgrad.rooms import Array, MessageType, Room, Stream, System, Text
 
@@ -48,8 +59,21 @@ START, STOP, NEXT, ASK = "START", "STOP", "NEXT", "ASK"
 RATINGS = 6  # 0 to 5
 HEADS = 16  # of the network; each gives a score
 LABELS_LOG = "labels"  # the stream {melody}:labels:log
+PAIRS_LOG = "pairs"  # the stream {melody}:pairs:log
+
+FIRST, SECOND, EQUAL, NEITHER, RETRACTED = "first", "second", "equal", "neither", "retracted"
+PREFERENCES = (FIRST, SECOND, EQUAL, NEITHER)
+"""Which of two melodies is better; neither: both are bad. `retracted` takes a vote back."""
 
 _GENOMES = Array("|u1", ("n", 128), low=0, high=1, empty=False)
+
+
+def is_question(fields: Container[str]) -> bool:
+    """Return whether the fields of a message in room `user` ask, instead of answering."""
+    return ("GENOMES" in fields) != ("PAIR" in fields) and not (
+        "FITNESS" in fields or "PREFER" in fields
+    )
+
 
 MELODY = System(
     name="melody",
@@ -116,8 +140,11 @@ MELODY = System(
             USER,
             CUSTOM,
             {
-                "GENOMES": _GENOMES,
+                "GENOMES": Array("|u1", ("n", 128), optional=True, low=0, high=1, empty=False),
                 "FITNESS": Array("<f8", ("n",), optional=True, low=0, high=5, nullable=True),
+                "PAIR": Array("|u1", (2, 128), optional=True, low=0, high=1),
+                "PREFER": Text(among=(*PREFERENCES, RETRACTED), optional=True),
+                "LISTENED": Array("<i8", (2,), optional=True, low=0),
                 "RATER": Text(optional=True),
                 "RATERS": Text(optional=True, many=True),
                 "AT": Array("<f8", ("n",), optional=True, low=0, nullable=True),
@@ -125,9 +152,9 @@ MELODY = System(
                 "CONFLICT": Text(among=("keep", "replace", "error"), optional=True),
             },
             (LEARNER,),
-            "GENOMES alone asks, with RATER one person; an answer adds ratings 0 to 5, or null to "
-            "take one back; "
-            "CONFLICT: labels to import, of which RATERS and AT may say by whom and when (unix s)",
+            "GENOMES or PAIR alone asks, with RATER one person; an answer adds ratings 0 to 5, or "
+            "null to take one back; or PREFER, and ms for which each was LISTENED to; "
+            "CONFLICT: an import, of which RATERS and AT may say by whom and when (unix s)",
         ),
     ),
 )

@@ -106,6 +106,11 @@ def from_texts(texts: Iterable[str]) -> Genomes:
     return np.array([from_text(text) for text in texts], np.uint8).reshape(-1, BITS)
 
 
+def pair_key(one: str, other: str) -> str:
+    """Return the key of a pair of canonical texts, the same in either order."""
+    return "-".join(sorted((one, other)))
+
+
 def packed(genomes: Genomes) -> Genomes:
     """Pack the bits into bytes, low bit first: `(..., 128)` in, uint8 `(..., 16)` out."""
     return np.packbits(np.asarray(genomes, dtype=np.uint8), axis=-1, bitorder="little")

@@ -20,7 +20,7 @@ from roomgrad.display import is_displayable, one_spelling
 from roomgrad.errors import Rejected, format_value
 from roomgrad.messages import Message, new_id
 from roomgrad.redis.client import Client
-from roomgrad_melody.contract import CUSTOM, LABELS_LOG, RATINGS, USER
+from roomgrad_melody.contract import CUSTOM, LABELS_LOG, RATINGS, RETRACTED, USER
 from roomgrad_melody.genome import from_text
 
 LONGEST_NAME = 40
@@ -40,7 +40,13 @@ class Question:
     asked: float
     until: float
     again: bool
-    """Whether this rater has rated the melody before, and is asked again to compare."""
+    """Whether this rater has answered this before, and is asked again to compare."""
+
+    against: str = ""
+    """The melody that it is to be compared with, or "" if it is to be rated; both are accepted."""
+
+    pair: tuple[str, str] | None = None
+    """The two melodies in the order to be shown, if a vote is asked for again."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +156,7 @@ def release(client: Client, rater: str, melodies: Sequence[str] | None = None) -
 def _release(context: Context, rater: str, melodies: Sequence[str], now: float) -> None:
     table = context.table("questions")
     for melody, record in table.get_many(melodies).items():
-        if record["rater"] == rater and not _is_answered(record, now):
+        if record["rater"] == rater and not is_answered(record, now):
             table.put(melody, **{**record, "rater": "", "until": 0.0})
 
 
@@ -169,24 +175,34 @@ def _in_order(
 
 
 def _is_available(record: Record, rater: str, now: float) -> bool:
-    if _is_answered(record, now) or record.get("by", "") not in ("", rater):
+    if is_answered(record, now) or record.get("by", "") not in ("", rater):
         return False
     if record["rater"] and record["until"] > now:
         return bool(record["rater"] == rater)
     return bool(record["open"])
 
 
-def _is_answered(record: Record, now: float) -> bool:
+def is_answered(record: Record, now: float) -> bool:
     """Return whether an answer has been sent to the learner, which then removes the question.
 
     If the learner rejects the answer, the question is free again after `LEARNER_S`.
     """
-    mark = record.get("answer")
-    return mark is not None and mark["rating"] is not None and record["until"] > now
+    mark = record.get("answer") or {}
+    given = mark.get("rating") is not None or mark.get("prefer", RETRACTED) != RETRACTED
+    return given and bool(record["until"] > now)
 
 
 def _question(melody: str, record: Record, until: float) -> Question:
-    return Question(melody, record["root"], record["asked"], until, bool(record["again"]))
+    pair = record.get("pair")
+    return Question(
+        melody,
+        record["root"],
+        record["asked"],
+        until,
+        bool(record["again"]),
+        record.get("against", ""),
+        None if pair is None else (pair[0], pair[1]),
+    )
 
 
 # answering
@@ -227,10 +243,14 @@ def _answered(client: Client, context: Context, rater: str, given: Given) -> Giv
     asked = question is not None and question["root"] == given.root
     about = question if asked else label
     answered = _with_guess(given, about or {}, now)
-    if _was_sent(client, given, question):
+    if was_sent(client, given.id, question, LABELS_LOG):
         return answered
     if question is not None and asked:
-        _check_question(question, label, rater, given, now)
+        check_question(question, rater, now)
+        if "prefer" in question.get("answer", {}) and is_answered(question, now):
+            raise Rejected("you have compared this melody; take that back before you rate it")
+        if given.rating is None and label is None and not is_answered(question, now):
+            raise Rejected("this melody has no rating that could be taken back")
         mark = {"id": given.id, "rating": given.rating, "plays": given.plays, "at": now}
         until = now + LEARNER_S
         record = {**question, "rater": rater, "until": until, "answer": mark}
@@ -241,26 +261,24 @@ def _answered(client: Client, context: Context, rater: str, given: Given) -> Giv
     return answered
 
 
-def _was_sent(client: Client, given: Given, question: Record | None) -> bool:
-    """Return whether this answer has been sent, or was stored a moment ago."""
+def was_sent(client: Client, id: str, question: Record | None, log: str) -> bool:
+    """Return whether this answer has been sent, or was stored in the log a moment ago."""
     mark = (question or {}).get("answer")
-    if mark is not None and mark["id"] == given.id:
+    if mark is not None and mark["id"] == id:
         return True
-    return any(entry["answer"] == given.id for entry in _log(client, LOG_CHUNK))
+    return any(entry["answer"] == id for entry in read_log(client, log, LOG_CHUNK))
 
 
-def _check_question(
-    question: Record, label: Record | None, rater: str, given: Given, now: float
-) -> None:
+def check_question(question: Record, rater: str, now: float) -> None:
+    """Raise Rejected if a question is another rater's now."""
     owner, asked_of = question["rater"], question.get("by", "")
     if asked_of not in ("", rater):
         raise Rejected(f"this melody was asked of {asked_of}, not of {rater}")
-    if owner not in ("", rater) and _is_answered(question, now):
-        raise Rejected(f"{owner} has rated this melody meanwhile")
+    if owner not in ("", rater) and is_answered(question, now):
+        done = "compared" if "prefer" in question["answer"] else "rated"
+        raise Rejected(f"{owner} has {done} this melody meanwhile")
     if owner not in ("", rater) and question["until"] > now:
         raise Rejected(f"{owner} listens to this melody now; your time for it was over")
-    if given.rating is None and label is None and not _is_answered(question, now):
-        raise Rejected("this melody has no rating that could be taken back")
 
 
 def _check_label(label: Record | None, rater: str, given: Given) -> None:
@@ -322,12 +340,12 @@ def _revisions(client: Client) -> Iterator[tuple[str, Given]]:
         return [
             (record["rater"], _with_guess(_marked(melody, record), record, record["answer"]["at"]))
             for melody, record in records
-            if record.get("answer") is not None
+            if "rating" in record.get("answer", {})
         ]
 
     sent = client.commit(marked)
     yield from sorted(sent, key=lambda each: each[1].at, reverse=True)
-    for entry in _log(client, LOG_MOST):
+    for entry in read_log(client, LABELS_LOG, LOG_MOST):
         given = Given(entry["melody"], entry["rating"], entry["root"], entry["answer"], 0.0)
         yield entry["rater"], _with_guess(given, entry, entry["at"])
 
@@ -351,9 +369,9 @@ def _with_guess(given: Given, about: Record, at: float) -> Given:
     )
 
 
-def _log(client: Client, most: int) -> Iterator[Record]:
-    """Yield the revisions of labels, newest first; the log is read in chunks."""
-    key, end = client.names.log(LABELS_LOG), "+"
+def read_log(client: Client, log: str, most: int) -> Iterator[Record]:
+    """Yield the revisions of labels or votes, newest first; the log is read in chunks."""
+    key, end = client.names.log(log), "+"
     for _ in range(0, most, LOG_CHUNK):
         entries: Any = client.redis.xrevrange(key, max=end, count=LOG_CHUNK)
         for entry, fields in entries:

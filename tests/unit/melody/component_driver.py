@@ -23,7 +23,7 @@ from roomgrad_melody.evalnet.handlers import component as evalnet
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.handlers import component as evolution
 from roomgrad_melody.evolution.settings import EvolutionSettings
-from roomgrad_melody.genome import canonical, from_text, random_genomes
+from roomgrad_melody.genome import canonical, from_text, from_texts, pair_key, random_genomes
 from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.ordinal import lower_bound, mixture
@@ -124,6 +124,14 @@ class Learner(Player):
         record = self.tables["questions"].get(melody) or self.tables["labels"][melody]
         return self.hear(answered([melody], [rating], record["root"], rater, **fields))
 
+    def vote(
+        self, first: str, second: str, preference: str, rater: str = "anna", **fields: Any
+    ) -> list[Message]:
+        """It hears a person's vote about the question of one of two melodies."""
+        questions, pairs = self.tables["questions"], self.tables.get("pairs", {})
+        record = questions.get(second) or questions.get(first) or pairs[pair_key(first, second)]
+        return self.hear(voted(first, second, preference, record["root"], rater, **fields))
+
     def train(self, said: list[Message]) -> tuple[list[Message], list[Message]]:
         """Plays evalnet until nothing more is trained: the batches, and what was said then."""
         batches = []
@@ -172,6 +180,27 @@ def answered(
     return message
 
 
+def voted(
+    first: str,
+    second: str,
+    preference: str,
+    root: str,
+    rater: str = "anna",
+    listened: Any = (0, 0),
+) -> Message:
+    """A person's vote in `user`."""
+    message = Message.open(
+        USER,
+        type=CUSTOM,
+        PAIR=from_texts([first, second]),
+        PREFER=preference,
+        RATER=rater,
+        LISTENED=np.array(listened),
+    )
+    message.root_id = root
+    return message
+
+
 def imported(
     genomes: NDArray[np.uint8], ratings: list[float], conflict: str = "replace"
 ) -> Message:
@@ -183,8 +212,8 @@ def imported(
 def asked(**settings: Any) -> Learner:
     """A learner that has asked its first five questions."""
     learner = Learner(**settings)
-    [question] = learner.start()
-    assert question.room == "user"
+    questions = learner.start()
+    assert {question.room for question in questions} == {"user"}
     assert learner.generation() == []
     assert len(learner.questions) == 5
     return learner
