@@ -103,7 +103,7 @@ def ask(message: Message, context: Context) -> list[Message]:
     return step.go_on()
 
 
-@on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.is_training)
+@on(TRAINOUTPUT, FORWARD, replies=[(TRAINOUTPUT, GRADIENT)], when=lambda m: m.wants_gradient)
 def backward(message: Message, context: Context) -> Message:
     """Loss: scores `(batch, 16)` in, d loss / d scores out. Removes the targets from memory."""
     asked = context.memory.get(message.root_id)

@@ -29,7 +29,7 @@ def shoot(message: Message, context: Context) -> Message:
     controls = head.controls(message.array, context.settings.weight_head)
     shots = physics.shoot(controls.wind, controls.angle_rad, controls.weight_kg)
     reply = message.reply(OUTPUT, shots.distance_m.astype("<f4"))
-    if message.is_training:
+    if message.wants_gradient:
         jacobian = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, controls)
         context.memory.put(reply.id, answers=message.id, jacobian=jacobian)
         store_picture(message, controls, context)

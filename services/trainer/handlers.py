@@ -38,7 +38,7 @@ def start(context: Context) -> Iterator[Message]:
             yield message
 
 
-@on(OUTPUT, FORWARD, replies=[(OUTPUT, GRADIENT)], when=lambda message: message.is_training)
+@on(OUTPUT, FORWARD, replies=[(OUTPUT, GRADIENT)], when=lambda message: message.wants_gradient)
 def backward(message: Message, context: Context) -> Message:
     """Loss: `(batch,)` distances in, d loss / d distance out. Removes the targets from memory."""
     asked = context.memory.get(message.root_id)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from roomgrad import dtypes, exact_json
 from roomgrad.errors import DecodeError, SchemaError, format_value
+from roomgrad.guests import from_text
 from roomgrad.messages import MAX_SEED, Message
 from roomgrad.rooms import ENVELOPE, Array, MessageType, ModelStatus, Schema, Stream
 
@@ -106,6 +107,8 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
         # A field of its own and not a part of `m`, because releases that do not know SEED refuse an
         # unknown name in `m` and ignore an unknown field. So the format version stays.
         entry += [b"SEED", _encoded_seed(message.seed)]
+    if message.guest is not None:
+        entry += [b"GUEST", message.guest.to_text()]
     entry += raw
     if len(raw) > 2 * MAX_ARRAYS:
         raise SchemaError(
@@ -239,7 +242,11 @@ def from_body(
     given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
     if status is None:
-        raise DecodeError(f"MODEL_STATUS: expected 1 (train) or 2, got {format_value(given)}")
+        raise DecodeError(
+            f"MODEL_STATUS: expected 1 (train), 2 (validate) or 3 (differentiate), got "
+            f"{format_value(given)}"
+        )
+    guest = raw.get(b"GUEST")
     values = {name: value for name, value in body.items() if name not in ENVELOPE}
     checked = {name: _decoded(name, value, stream, raw) for name, value in values.items()}
     _require(stream.schema, checked, stream)
@@ -255,6 +262,7 @@ def from_body(
         checked,
         entry,
         seed_in(body, raw),
+        None if guest is None else from_text(guest),
     )
 
 

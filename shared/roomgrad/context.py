@@ -16,7 +16,7 @@ from roomgrad.commit import Commit
 from roomgrad.memory import Cache, Counters, Memory, Reads, Table
 from roomgrad.messages import Message, new_id
 from roomgrad.names import LOGGING, Names
-from roomgrad.rooms import MessageType
+from roomgrad.rooms import MessageType, ModelStatus
 
 if TYPE_CHECKING:  # components without a model do not load it
     from roomgrad.models import Model
@@ -38,13 +38,15 @@ class Context:
         *,
         root_id: str = "",
         model: Model | None = None,
-        training: bool = True,
+        status: ModelStatus = ModelStatus.TRAIN,
         open_roots: int = 0,
     ) -> None:
         self.names = names
         self.component = component
         self.settings = settings
-        self.memory = Memory(names.memory(component), reads, root_id, training, open_roots)
+        self.memory = Memory(
+            names.memory(component), reads, root_id, status is not ModelStatus.VALIDATE, open_roots
+        )
         self.counters = Counters(names.counters(component))
         self.sent: list[Message] = []
         self.delayed: list[tuple[float, Message]] = []

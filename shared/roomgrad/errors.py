@@ -65,6 +65,10 @@ class Unavailable(ServerError):
     """Raised when a page cannot ask its server now; the page shows the text to its user."""
 
 
+class Stale(ServerError):
+    """What a commit requires does not hold: something has changed, or has ended."""
+
+
 class TLSError(NoServer):
     """Raised when a server cannot be verified by TLS, or only one side speaks TLS.
 

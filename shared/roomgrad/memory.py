@@ -140,11 +140,11 @@ class Memory(Table):
     """
 
     def __init__(
-        self, key: str, reads: Reads, root_id: str = "", training: bool = True, open_roots: int = 0
+        self, key: str, reads: Reads, root_id: str = "", stores: bool = True, open_roots: int = 0
     ) -> None:
         super().__init__(key, reads)
         self._root_id = root_id
-        self._training = training
+        self._stores = stores
         self._open_roots = open_roots  # at the last heartbeat
 
     def weight_changes(self) -> tuple[list[str], list[str]]:
@@ -164,7 +164,7 @@ class Memory(Table):
 
         Raises MessageError while too many roots are open, unless a record is deleted, too.
         """
-        if not self._training:
+        if not self._stores:
             return
         if self._open_roots >= MAX_OPEN_ROOTS and None not in self.staged.values():
             raise MessageError(

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad.errors import SchemaError
+from roomgrad.guests import Guest
 from roomgrad.reprs import short_repr
 from roomgrad.rooms import MessageType, ModelStatus, Room
 
 MAX_SEED = 2**63 - 1
 
-_TRAIN = ModelStatus.TRAIN  # Python 3.11 takes a microsecond for an attribute of an Enum
+# Python 3.11 takes a microsecond for an attribute of an Enum
+_TRAIN, _VALIDATE = ModelStatus.TRAIN, ModelStatus.VALIDATE
 
 
 def new_id() -> str:
@@ -39,6 +41,7 @@ class Message:
     fields: Mapping[str, Any] = field(default_factory=dict)
     entry: str = ""  # the stream's entry id, once it has one
     seed: int | None = None  # of random numbers drawn on the way; set by the opener of the root
+    guest: Guest | None = None  # who opened the root, if it is no component
 
     __repr__ = short_repr
 
@@ -70,8 +73,8 @@ class Message:
         id: str | None = None,
         **fields: Any,
     ) -> Message:
-        """Return a message that follows from this one: it inherits ROOT_ID, MODEL_STATUS and
-        SEED.
+        """Return a message that follows from this one: it inherits ROOT_ID, MODEL_STATUS, SEED
+        and GUEST.
 
         `type` is this message's unless given. `id` is a new one unless given; a gradient has the
         ID of the forward message that it answers.
@@ -85,12 +88,18 @@ class Message:
             self.status,
             fields=fields,
             seed=self.seed,
+            guest=self.guest,
         )
 
     @property
-    def is_training(self) -> bool:
-        """Whether a component may learn from this message (MODEL_STATUS 1)."""
+    def learns(self) -> bool:
+        """Whether a component learns from this message (MODEL_STATUS 1)."""
         return self.status is _TRAIN
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Whether a gradient follows this message (MODEL_STATUS 1 and 3)."""
+        return self.status is not _VALIDATE
 
     def arrays(self, names: Iterable[str] = ()) -> dict[str, NDArray[Any]]:
         """Return arrays of this message by name: those that are named, or else all.

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from roomgrad.reprs import short_repr
+from roomgrad.rooms import ModelStatus
 
 Arrays = Mapping[str, NDArray[Any]]
 """Named arrays of a message: DATA, or those that its schema names."""
@@ -62,19 +63,25 @@ class ForwardPass:
     version: str
     """The token of the weights and buffers."""
 
+    trains: bool = True
+    """Whether it is in training mode; a pass to differentiate is in evaluation mode."""
+
     __repr__ = short_repr
 
     def record(self) -> dict[str, Any]:
         """Return it as fields of a memory record; the record keeps those weights."""
         arrays = {_field(name): array for name, array in self.inputs.items()}
-        return {"weights": self.version, "seed": self.seed, "inputs": list(self.inputs), **arrays}
+        trains = {} if self.trains else {"trains": False}
+        about = {"weights": self.version, "seed": self.seed, "inputs": list(self.inputs)}
+        return {**about, **trains, **arrays}
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> ForwardPass:
         """Return the forward pass of a memory record."""
         names = record.get("inputs", ["DATA"])  # an older release had one input, and no seed
         inputs = {name: record[_field(name)] for name in names}
-        return cls(inputs, record.get("seed", 0), record["weights"])
+        seed, trains = record.get("seed", 0), record.get("trains", True)
+        return cls(inputs, seed, record["weights"], trains)
 
 
 def _field(name: str) -> str:
@@ -180,13 +187,13 @@ class Model:
         weights_at: Callable[[str], Any],
         *,
         seed: int = 0,
-        training: bool = True,
+        status: ModelStatus = ModelStatus.TRAIN,
     ) -> None:
         self._trainable = trainable
         self._follow = follow
         self._weights_at = weights_at
         self._seed = seed
-        self._training = training
+        self._status = status
         self._version = ""
         self._forward_pass: ForwardPass | None = None
         self.forward_s = 0.0  # how long the last forward pass in training took
@@ -213,12 +220,15 @@ class Model:
     def forward(self, inputs: Arrays, key: str | None = None) -> Arrays:
         """Return outputs by name for batches `(batch, ...)` by name, in evaluation mode.
 
-        key: the ID of the coming gradient. With it a TRAIN message is computed in training mode,
-            and `forward_pass` is to be stored until `learn`.
+        key: the ID of the coming gradient. With it `forward_pass` is to be stored until `learn`,
+            and a TRAIN message is computed in training mode.
         """
-        made = self._forward_pass = ForwardPass(inputs, self._seed, self.version)
+        trains = self._status is ModelStatus.TRAIN
+        made = self._forward_pass = ForwardPass(inputs, self._seed, self.version, trains)
         began = time.monotonic()
-        outputs = self._trainable.forward(made, key if self._training else None)
+        outputs = self._trainable.forward(
+            made, None if self._status is ModelStatus.VALIDATE else key
+        )
         if key is not None:
             self.forward_s = time.monotonic() - began
         return outputs
@@ -227,7 +237,7 @@ class Model:
         """Return gradients of the inputs, at the weights of the forward pass; stage one step.
 
         The graph of the forward pass is used if this process made it, and computed again otherwise.
-        A VALIDATE message stages no step.
+        Only a TRAIN message stages a step.
 
         upstream: gradients of the outputs by name; a missing one counts as zero.
         """
@@ -238,7 +248,7 @@ class Model:
             return None if made.version == version else self._weights_at(made.version)
 
         gradient, of_inputs = self._trainable.backward(key, made, upstream, weights)
-        if self._training:
+        if self._status is ModelStatus.TRAIN:
             self.learned = Learned(key, made, upstream, gradient, time.monotonic() - began)
         return of_inputs
 

@@ -17,7 +17,7 @@ ERRORS = "errors"  # reports of dead letters and of published texts that are not
 LOGGING = "_logging"  # LOG/KPI and other reports; no groups, trimmed by size
 
 # Keys of the runtime on the same level as tables.
-RESERVED = ("run", "taken", "sent", "dead", "here")
+RESERVED = ("run", "taken", "sent", "dead", "here", "guests")
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 TYPE = re.compile(r"[A-Za-z0-9_.-]{1,32}(/[A-Za-z0-9_.-]{1,32})?")  # as it is written in a key
@@ -165,6 +165,20 @@ class Names:
     def here(self) -> str:
         """Never stored: in a cluster, a read of it tells that its slot is moving."""
         return self._key("here")
+
+    def guests(self) -> str:
+        """Hash: the guests of the run, each until all its roots are done or given up."""
+        return self._key("guests")
+
+    def guest(self, name: str) -> str:
+        """Stream: the answers to a guest that it has not read. It expires with the guest's lease,
+        and messages for the guest end its root then.
+        """
+        return self._key(f"@guest~{name}")
+
+    def guest_roots(self, name: str) -> str:
+        """Hash: the open roots of a guest, and the room of each."""
+        return self._key(f"@guest~{name}", "roots")
 
     def later(self, component: str) -> str:
         """Sorted set: delayed messages of a component, by Unix ms of the server's clock."""

@@ -15,7 +15,7 @@ from roomgrad.errors import ContractError, SchemaError, format_value
 
 # The names of a message's envelope; every other field is the system's own.
 ENVELOPE = frozenset(
-    {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "SEED", "m"}
+    {"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "TO", "SENT_BY", "MODEL_STATUS", "SEED", "GUEST", "m"}
 )
 
 SHAPES_REMEMBERED = 64  # per array of a contract, of those that fit
@@ -44,7 +44,13 @@ class ModelStatus(IntEnum):
     """MODEL_STATUS of a message."""
 
     TRAIN = 1
+    """Components answer, learn from the gradient, and return their own."""
+
     VALIDATE = 2
+    """Components answer, in evaluation mode. No gradient follows."""
+
+    DIFFERENTIATE = 3
+    """Components answer in evaluation mode and return gradients, and learn nothing."""
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import orjson
 import pytest
 
 from roomgrad import Context, Message, scripts
+from roomgrad.redis.roots import inbox_stream
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
-from roomgrad.runtime.dead_letters import ERROR_STREAM, inbox_stream
+from roomgrad.runtime.dead_letters import ERROR_STREAM
 from roomgrad.testing import wait_for
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import (

@@ -97,7 +97,7 @@ def test_a_popped_record_is_gone_and_stray_the_second_time() -> None:
 
 def test_validation_leaves_no_memory() -> None:
     """A VALIDATE message is answered, nothing is put."""
-    mine = memory(training=False)
+    mine = memory(stores=False)
     mine.put("a", x=1)
     assert mine.staged == {}
     assert mine.weight_changes() == ([], [])

@@ -17,7 +17,7 @@ def test_a_reply_inherits_root_status_and_seed() -> None:
     assert (reply.seed, reply.reply(CAVE).seed) == (3, 3)
     assert (reply.room, reply.type) == ("hill", "DATA/FORWARD")
     assert reply.id != message.id
-    assert not reply.is_training
+    assert not reply.learns
 
 
 def test_a_gradient_carries_the_id_of_its_forward() -> None:

@@ -132,7 +132,7 @@ class TorchModel:
     # forward
 
     def forward(self, made: ForwardPass, key: str | None) -> Arrays:
-        """Return the outputs; with a key the network trains and the graph is kept for `backward`.
+        """Return the outputs; with a key the graph is kept for `backward`.
 
         Raises SchemaError for inputs that are no batches.
         """
@@ -146,7 +146,7 @@ class TorchModel:
         return {name: to_array(tensor) for name, tensor in graph.outputs.items()}
 
     def _graph(self, made: ForwardPass, leaves: list[nn.Parameter]) -> Graph:
-        self._set_mode(training=True)
+        self._set_mode(training=made.trains)
         inputs = self._tensors(made.inputs)
         for tensor in inputs.values():
             tensor.requires_grad_(tensor.is_floating_point())

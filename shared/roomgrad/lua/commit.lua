@@ -37,6 +37,7 @@ local commands
 local function described(command) -- its type of key, its number of arguments, and some for a check
   if not commands then -- made here, since an ordinary commit needs none of them
     local function none(count) return count == 0 end
+    local function one(count) return count == 1 end
     local function two(count) return count == 2 end
     commands = {
       HSET = {kind = 'hash', takes = function(count) return count > 0 and count % 2 == 0 end, try = {'f', ''}},
@@ -47,6 +48,7 @@ local function described(command) -- its type of key, its number of arguments, a
       ZADD = {kind = 'zset', takes = two, try = {'0', 'm'}},
       ZREMRANGEBYRANK = {kind = 'zset', takes = two, try = {'0', '0'}},
       XTRIM = {kind = 'stream', takes = two, try = {'MINID', '0'}},
+      PEXPIRE = {kind = 'stream', takes = one, try = {'1'}},
       PERSIST = {kind = 'string', takes = none, try = {}},
       UNLINK = {kind = 'string', takes = none, try = {}},
     }
@@ -242,6 +244,8 @@ for _ = 1, count do
       for number = at + 1, at + arguments - 1 do
         if not is_entry(ARGV[number]) then never = 'XACK of ' .. tostring(ARGV[number]) end
       end
+    elseif command == 'PEXPIRE' and not whole(ARGV[at], 15) then
+      never = 'PEXPIRE in ' .. ARGV[at] .. ' ms, expected a whole number'
     elseif command == 'XADD' then
       wrong = wrong or room_in(name)
       never = ARGV[at] ~= '*' and 'XADD with an ID' or nil

@@ -49,9 +49,15 @@ while left + sent < tonumber(ARGV[2]) and bytes < 8388608 do
   if not name then break end
   local packed = redis.call('HGET', bodies, name)
   local body = packed and unpacked(packed)
-  local wrong = packed and obstacle(body, body and body[1], body and body[2])
+  local to = body and body[1]
+  local left_by = to and to:find('}:@guest~', 1, true) and redis.call('EXISTS', to) == 0
+  local wrong = packed and not left_by and obstacle(body, to, body and body[2])
   if not packed then -- it was deleted by hand
     redis.call('ZREM', dues, name)
+    sent = sent + 1
+  elseif left_by then -- a guest that is gone: an entry would bring its stream back, for good
+    redis.call('ZREM', dues, name)
+    redis.call('HDEL', bodies, name)
     sent = sent + 1
   elseif wrong then
     left = left + 1

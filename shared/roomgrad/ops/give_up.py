@@ -8,11 +8,10 @@ import redis
 
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.errors import ServerError
-from roomgrad.messages import Message, new_id
-from roomgrad.names import ERRORS, Names
+from roomgrad.names import Names
+from roomgrad.redis import roots as open_roots
 from roomgrad.redis.cluster import publish_command
-from roomgrad.rooms import MessageType, System
-from roomgrad.runtime.dead_letters import notify
+from roomgrad.rooms import System
 
 SENDER = "roomgrad"
 
@@ -25,11 +24,8 @@ def give_up(client: redis.Redis, names: Names, system: System, roots: Iterable[s
     script = client.register_script(SCRIPT)
     for root in roots:
         commit = Commit(publish_command(client))
-        fields = {"TEXT": f"root {root} is given up: a message of it was lost"}
-        type_ = MessageType.LOG_ERROR.value
-        notice = Message(ERRORS, type_, new_id(), root, sent_by=SENDER, fields=fields)
-        for component in system.components:
-            notify(commit, names, component, notice)
+        text = f"root {root} is given up: a message of it was lost"
+        open_roots.give_up(commit, names, system.components, root, SENDER, text)
         keys, arguments = commit.parts()
         answer = script(keys, arguments)
         if answer[0] != b"ok":

@@ -16,7 +16,7 @@ from roomgrad import codec, scripts
 from roomgrad.clock import server_time
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
-from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError
+from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError, Stale
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis import unanswered
@@ -89,17 +89,33 @@ class Client:
         Raises SchemaError if it does not fit the room, and ServerError while the room's consumers
         are so far behind that no new root may be opened.
         """
+
+        def work(commit: Commit) -> None:
+            self.stage(message, commit)
+
+        return self.apply(work) or self._entry(message)
+
+    def apply(self, work: Callable[[Commit], None]) -> str:
+        """Apply what `work` stages, once; return the ID of the first entry that it adds.
+
+        The ID is empty if an earlier attempt applied it, whose reply was lost. Raises ServerError,
+        also if a guard does not hold.
+        """
         token = new_id()
 
-        def send(again: bool) -> str:
+        def attempt(again: bool) -> str:
             if again and self._was_applied(token, self.redis):
-                return self._entry(message)
+                return ""
             commit = self._commit(token, self.redis)
-            self._stage(message, commit)
+            work(commit)
             result, *entries = self._committed(commit, self.redis)
-            return entries[0].decode() if result == b"ok" else self._entry(message)
+            if result == b"ok":
+                return entries[0].decode() if entries else ""
+            if not (self._watched and entries == [1]):  # it was not applied before
+                raise Stale(f"guard {entries[0]} of a commit does not hold")
+            return ""
 
-        return self._patiently(send)
+        return self._patiently(attempt)
 
     def commit(self, work: Callable[[Context], T], *, durable: bool = False) -> T:
         """Read and write hashes and send messages in one commit, as a handler does.
@@ -137,7 +153,7 @@ class Client:
             if context.delayed:  # no replica would deliver it
                 raise ContractError(f"{self.name} is no component: it cannot delay messages")
             for message in context.sent:
-                self._stage(message, commit)
+                self.stage(message, commit)
             context.stage(commit)
             result, *number = self._committed(commit, connection)
             if result == b"ok" or (self._watched and number == [1]):  # it was applied before
@@ -181,7 +197,8 @@ class Client:
         found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
         return next(found, b"").decode()
 
-    def _stage(self, message: Message, commit: Commit) -> None:
+    def stage(self, message: Message, commit: Commit) -> None:
+        """Stage a message for its room. Raises SchemaError, and ServerError if its readers lag."""
         stream = self.system.stream(message.room, message.type)
         key = self.names.stream(*stream.key)
         self._hold_back(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 import redis
@@ -54,3 +55,25 @@ def _fields(client: redis.Redis, names: Names, prefix: str) -> dict[str, bytes]:
     fields: dict[bytes, bytes] = client.hgetall(names.run_info())  # type: ignore[assignment]
     texts = {field.decode(errors="replace"): value for field, value in fields.items()}
     return {name.removeprefix(prefix): v for name, v in texts.items() if name.startswith(prefix)}
+
+
+def reached_from(
+    declared: Mapping[str, Declaration], start: tuple[str, str]
+) -> set[tuple[str, str]]:
+    """Return the streams, as (room, TYPE), to which a message of a stream leads; itself included.
+
+    A message of one TYPE leads to replies of the same: a forward pass, not its gradients.
+    """
+    reached = {start}
+    while True:
+        onward = {
+            reply
+            for declaration in declared.values()
+            for handler in declaration.handlers
+            if (handler.room, handler.type) in reached
+            for reply in handler.replies
+            if reply[1] == start[1]
+        }
+        if onward <= reached:
+            return reached
+        reached |= onward

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from roomgrad.commit import Commit
+from roomgrad.errors import DecodeError
+from roomgrad.guests import Guest, from_text
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
 from roomgrad.rooms import Stream
@@ -35,9 +37,19 @@ class Delivery:
         """Return ID from the entry's own field."""
         return self._text(b"ID")
 
+    def guest(self) -> Guest | None:
+        """Return the guest that opened the root, or None; also if GUEST cannot be read."""
+        try:
+            text = self._field(b"GUEST")
+            return from_text(text) if text else None
+        except DecodeError:
+            return None
+
     def _text(self, name: bytes) -> str:
-        pairs = dict(zip(self.fields[::2], self.fields[1::2], strict=False))
-        return pairs.get(name, b"").decode(errors="replace")[:128]
+        return self._field(name).decode(errors="replace")[:128]
+
+    def _field(self, name: bytes) -> bytes:
+        return dict(zip(self.fields[::2], self.fields[1::2], strict=False)).get(name, b"")
 
 
 class Consumer(Protocol):

@@ -11,8 +11,10 @@ import orjson
 
 from roomgrad import codec
 from roomgrad.commit import Commit
+from roomgrad.guests import Guest
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
+from roomgrad.redis import roots
 from roomgrad.rooms import MessageType, Room, Stream
 from roomgrad.runtime.consumers import Delivery
 
@@ -47,6 +49,7 @@ def dead_letter(
     *,
     members: Sequence[str],
     whole: bool,
+    guest: Guest | None = None,
 ) -> None:
     """Stage a dead letter: the entry with its reason, a LOG/ERROR in `errors`, and notices.
 
@@ -54,6 +57,7 @@ def dead_letter(
         LOG/ERROR with the ROOT_ID in its inbox and deletes its memory of the root; the one that
         opened the root may open the next.
     whole: keep every byte of the entry, and not only the beginnings of its fields.
+    guest: the guest that opened the root, which gets a notice, too.
     """
     room, type_ = delivery.stream.key
     reason = verdict.reason.encode(errors="replace").decode()[:REASON_CHARACTERS]
@@ -89,7 +93,9 @@ def dead_letter(
     )
     if root_id:
         for member in members:
-            notify(commit, names, member, notice)
+            roots.notify(commit, names, member, notice)
+        if guest is not None:
+            roots.notify_guest(commit, names, guest, notice)
 
 
 class Quota:
@@ -147,28 +153,3 @@ def describe_sizes(fields: list[bytes]) -> dict[str, Any]:
             for name, value in large
         ],
     }
-
-
-def notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
-    """Stage the notice that a root is given up, for the inbox of a component."""
-    inbox = inbox_stream(names, member)
-    message = Message(
-        inbox.room.name,
-        notice.type,
-        notice.id,
-        notice.root_id,
-        sent_by=notice.sent_by,
-        to=member,
-        fields={"TEXT": notice.fields["TEXT"]},
-    )
-    commit.send(
-        names.stream(*inbox.key),
-        names.channel(inbox.room.name),
-        codec.header(message),
-        codec.encode(message, inbox),
-    )
-
-
-def inbox_stream(names: Names, component: str) -> Stream:
-    """Return the stream in which a component learns that a root was given up."""
-    return Stream(Room(names.inbox(component)), MessageType.LOG_ERROR, {}, (component,))

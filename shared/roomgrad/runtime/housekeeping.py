@@ -16,6 +16,7 @@ from roomgrad.errors import ConnectionLost, TLSError
 from roomgrad.redis.connection import Connection, ReplyError
 from roomgrad.runtime.connections import NOT_NOW
 from roomgrad.runtime.consumers import GroupConsumer
+from roomgrad.runtime.gone_guests import GoneGuests
 from roomgrad.runtime.heartbeat_sender import HeartbeatSender
 from roomgrad.runtime.history import History
 from roomgrad.runtime.identity import Identity
@@ -56,6 +57,7 @@ class Housekeeping:
         self._heartbeat = HeartbeatSender(identity, status, consumer, scheduler)
         # An `everyone` replica holds no history back, and trims none.
         self._history = History(identity, status) if consumer is not None else None
+        self._gone_guests = GoneGuests(identity)
         self._connection = open_connection("housekeeping")
         self._subscriber = open_connection("notifications")
         # A heartbeat that hangs must leave time for another one on a new connection.
@@ -105,6 +107,7 @@ class Housekeeping:
                 self._attempt(self._send_heartbeat, self._connection)
                 if self._history is not None and self._connection.connected:
                     self._attempt(self._trim, self._connection)
+                    self._attempt(self._end_roots_of_guests, self._connection)
             if time.monotonic() >= self._scheduler.due:
                 self._attempt(self._deliver, self._connection)
             self._attempt(self._read_notifications, self._subscriber)
@@ -163,6 +166,9 @@ class Housekeeping:
     def _trim(self) -> None:
         assert self._history is not None
         self._history.trim_if_due(self._connection)
+
+    def _end_roots_of_guests(self) -> None:
+        self._gone_guests.give_up(self._connection)
 
     def _deliver(self) -> None:
         self._scheduler.deliver(self._connection)

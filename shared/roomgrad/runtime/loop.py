@@ -15,13 +15,13 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.memory import Cache, CachedReads
-from roomgrad.redis import heartbeats
+from roomgrad.redis import heartbeats, roots
 from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import FULL, GONE, OK, Committer
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
-from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter, inbox_stream
+from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model.snapshotter import Snapshotter
 from roomgrad.runtime.model.standby import Standby
@@ -68,7 +68,7 @@ class Loop:
         self._receiver = Receiver(identity, status, shutdown, connections, self._store)
         self._committer = Committer(connections, shutdown, scheduler, status)
         self._quota = Quota(identity.names, identity.settings.dead_mib, connections.call)
-        self._inbox = inbox_stream(identity.names, identity.component.name)
+        self._inbox = roots.inbox_stream(identity.names, identity.component.name)
         self._skipped: list[Delivery] = []
         self.consumer = self._receiver.consumer
 
@@ -173,6 +173,9 @@ class Loop:
             if result == FULL:
                 self._hold(delivery)
                 return
+            if guard in commit.guests:
+                attempt.guest_left = True
+                continue
             if self.consumer.superseded(guard):
                 raise ConnectionLost("another replica of the same name has read on")
             self._cache.clear()
@@ -274,17 +277,34 @@ class Loop:
         log.warning("dead letter", entry=delivery.entry, reason=reason)
         component = self._identity.component
         with_root = with_root and not component.everyone and delivery.stream != self._inbox
+        names, guest = self._identity.names, delivery.guest()
         commit = Commit()
         self.consumer.guard(commit, delivery)
+        if guest is not None:
+            commit.guest(names.guest(guest.name))
         now = self._status.clock.time()
         dead_letter(
             commit,
-            self._identity.names,
+            names,
             delivery,
             Verdict(reason, component.name, self._identity.consumer, now),
             members=component.system.components if with_root else (),
             whole=self._quota.fits(delivery),
+            guest=guest if with_root else None,
         )
-        self._committer.commit(commit)
+        result = self._committer.commit(commit)
+        if result.guard in commit.guests:
+            self._end_root_of_guest(delivery, outcome)
+            return
         self.consumer.committed(delivery)
         outcome.outcome, outcome.reason = outcomes.DEAD, reason
+
+    def _end_root_of_guest(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Give up the root of a guest that is gone: nobody would look for a dead letter."""
+        names, component = self._identity.names, self._identity.component
+        commit = Commit()
+        self.consumer.guard(commit, delivery)
+        roots.end_of_guest(commit, names, component.system, component.name, delivery.root_id())
+        self._committer.commit(commit)
+        self.consumer.committed(delivery)
+        outcome.outcome = outcomes.SKIPPED

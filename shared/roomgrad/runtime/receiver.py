@@ -8,9 +8,9 @@ from itertools import islice
 
 from roomgrad.errors import EmptiedServer
 from roomgrad.redis.connection import Command, ReplyError
+from roomgrad.redis.roots import inbox_stream
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer, GroupConsumer, deliveries
-from roomgrad.runtime.dead_letters import inbox_stream
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model.store import ModelStore
 from roomgrad.runtime.redelivery import Redelivery

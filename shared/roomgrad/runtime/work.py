@@ -15,7 +15,8 @@ from roomgrad.memory import Reads
 from roomgrad.messages import Message
 from roomgrad.models import Model, forward_seed
 from roomgrad.names import ERRORS, LOGGING, Names
-from roomgrad.rooms import MessageType, Room, Stream
+from roomgrad.redis import roots
+from roomgrad.rooms import MessageType, ModelStatus, Room, Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.model.store import ModelStore, Step
 
@@ -33,6 +34,9 @@ class Attempt:
     began_ns: int = 0
     ended_ns: int = 0
     """When the handlers were called and when the last of them returned, by the monotonic clock."""
+
+    guest_left: bool = False
+    """Whether the guest is gone that opened the root: its answers end the root."""
 
     @property
     def steps(self) -> bool:
@@ -105,10 +109,10 @@ class Work:
         message: Message | None = None,
     ) -> Context:
         """Return the context of one call."""
-        training = message is None or message.is_training
+        status = ModelStatus.TRAIN if message is None else message.status
         model = None
         if self.store is not None:
-            model = self.store.model(version, training, self._seed(message))
+            model = self.store.model(version, status, self._seed(message))
         return Context(
             self.names,
             self.component.name,
@@ -116,7 +120,7 @@ class Work:
             reads,
             root_id=root_id,
             model=model,
-            training=training,
+            status=status,
             open_roots=self.open_roots,
         )
 
@@ -164,23 +168,33 @@ class Work:
 
     def stage(self, attempt: Attempt, commit: Commit) -> Step | None:
         """Write an attempt into a commit; the guard of the model comes last, as `Loop` expects."""
-        for message in attempt.messages:
-            self._send(message, commit)
-        for after_s, message in attempt.context.delayed:
-            self._send(message, commit, after_s)
+        sends = [(0.0, message) for message in attempt.messages] + attempt.context.delayed
+        for after_s, message in sends:
+            guest = message.guest
+            if guest is None or not guest.receives(message.room, message.type):
+                self._send(message, commit, after_s)
+            elif attempt.guest_left:
+                self._end_root(message.root_id, commit)
+            else:
+                commit.guest(self.names.guest(guest.name))
+                self._send(message, commit, after_s, self.names.guest(guest.name))
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:
             return self.store.stage(attempt.model, commit, attempt.context.root_id)
         return None
 
-    def _send(self, message: Message, commit: Commit, after_s: float = 0.0) -> None:
+    def _end_root(self, root_id: str, commit: Commit) -> None:
+        roots.end_of_guest(commit, self.names, self.component.system, self.component.name, root_id)
+
+    def _send(self, message: Message, commit: Commit, after_s: float = 0.0, key: str = "") -> None:
+        """Stage a message, for the stream of its room or another `key`."""
         message.sent_by = self.component.name
         limit = _UNGROUPED.get(message.room)
         if limit is None and not message.room.startswith("@"):
             stream = self.component.system.stream(message.room, message.type)
         else:
             stream = Stream(Room(message.room), MessageType(message.type), {})
-        key = self.names.stream(message.room, message.type)
+        key = key or self.names.stream(message.room, message.type)
         channel = self.names.channel(message.room)
         header, fields = codec.header(message), codec.encode(message, stream)
         if after_s:

@@ -75,9 +75,9 @@ def squarer(behaviour: str = "") -> Component:
         reply = message.reply(AREA, area, id=message.id if behaviour == "same id" else None)
         if behaviour == "other root":
             reply.root_id = new_id()
-        if message.is_training:
+        if message.wants_gradient:
             context.memory.put(reply.id, answers=message.id, x=message.array)
-        if not message.is_training and behaviour == "trains":
+        if not message.wants_gradient and behaviour == "trains":
             reply.status = type(message.status).TRAIN
         return reply
 

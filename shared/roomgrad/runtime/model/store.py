@@ -13,6 +13,7 @@ from roomgrad.messages import new_id
 from roomgrad.models import ForwardPass, Model, Trainable, staleness
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
+from roomgrad.rooms import ModelStatus
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model import log as steps
 from roomgrad.runtime.model.follower import Follower
@@ -122,7 +123,9 @@ class ModelStore:
             self.follower.follow(version.decode())
         self.consider_snapshot(idle=True)
 
-    def model(self, version: bytes | None, training: bool = True, seed: int = 0) -> Model:
+    def model(
+        self, version: bytes | None, status: ModelStatus = ModelStatus.TRAIN, seed: int = 0
+    ) -> Model:
         """Return the model of one handler call, at this version or a newer one.
 
         seed: that of a forward pass.
@@ -135,7 +138,7 @@ class ModelStore:
                 self._go_on_with_own_bits()
             return follower.version
 
-        return Model(follower.trainable, load, follower.weights_at, seed=seed, training=training)
+        return Model(follower.trainable, load, follower.weights_at, seed=seed, status=status)
 
     # machines that compute other bits
 

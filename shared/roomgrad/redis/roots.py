@@ -1,0 +1,69 @@
+"""How a root is given up: each component gets a notice in its inbox, and forgets the root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from roomgrad import codec
+from roomgrad.commit import Commit
+from roomgrad.guests import Guest
+from roomgrad.messages import Message, new_id
+from roomgrad.names import ERRORS, Names
+from roomgrad.rooms import MessageType, Room, Stream, System
+
+_ERROR = MessageType.LOG_ERROR.value
+
+
+def give_up(
+    commit: Commit, names: Names, members: Iterable[str], root_id: str, by: str, text: str
+) -> None:
+    """Stage the end of a root, without a dead letter: a notice for each of its components."""
+    notice = Message(ERRORS, _ERROR, new_id(), root_id, sent_by=by, fields={"TEXT": text})
+    for member in members:
+        notify(commit, names, member, notice)
+
+
+def end_of_guest(commit: Commit, names: Names, system: System, by: str, root_id: str) -> None:
+    """Stage the end of a root whose guest is gone."""
+    text = f"root {root_id} is given up: the guest that opened it is gone"
+    give_up(commit, names, system.components, root_id, by, text)
+
+
+def notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
+    """Stage the notice that a root is given up, for the inbox of a component."""
+    inbox = inbox_stream(names, member)
+    message = _copy(notice, inbox.room.name)
+    message.to = member
+    commit.send(
+        names.stream(*inbox.key),
+        names.channel(inbox.room.name),
+        codec.header(message),
+        codec.encode(message, inbox),
+    )
+
+
+def notify_guest(commit: Commit, names: Names, guest: Guest, notice: Message) -> None:
+    """Stage the same notice for a guest."""
+    message = _copy(notice, guest.leave)
+    commit.send(
+        names.guest(guest.name),
+        names.channel(guest.leave),
+        codec.header(message),
+        codec.encode(message, Stream(Room(guest.leave), _ERROR, {})),
+    )
+
+
+def _copy(notice: Message, room: str) -> Message:
+    return Message(
+        room,
+        notice.type,
+        notice.id,
+        notice.root_id,
+        sent_by=notice.sent_by,
+        fields={"TEXT": notice.fields["TEXT"]},
+    )
+
+
+def inbox_stream(names: Names, component: str) -> Stream:
+    """Return the stream in which a component learns that a root was given up."""
+    return Stream(Room(names.inbox(component)), MessageType.LOG_ERROR, {}, (component,))

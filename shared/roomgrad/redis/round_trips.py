@@ -1,0 +1,161 @@
+"""Forward passes through the rooms of a run and their gradients back, as arrays by name."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad import dtypes, variables
+from roomgrad.errors import ContractError, SchemaError
+from roomgrad.messages import Message
+from roomgrad.names import Names
+from roomgrad.redis import registry
+from roomgrad.redis.addresses import for_run
+from roomgrad.redis.client import Client
+from roomgrad.redis.guest_client import GuestClient
+from roomgrad.redis.server import address, connect
+from roomgrad.redis.server_address import AnyAddress
+from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_FORWARD, _GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
+
+
+class RoundTrips:
+    """A guest that sends arrays into one room and receives what comes out at another."""
+
+    def __init__(
+        self,
+        system: System | str,
+        enter: Room | str,
+        leave: Room | str,
+        *,
+        run: str = "",
+        redis_url: AnyAddress = "",
+        name: str = "",
+        timeout_s: float = 60.0,
+    ) -> None:
+        """Take the contract; nothing is sent yet.
+
+        system: a contract, or the name of a system: that of the run, or else one installed.
+        timeout_s: how long a pass waits for an answer, and for a gradient.
+
+        Raises ContractError for rooms that the system does not have or that no path connects.
+        """
+        self._run = run or (system if isinstance(system, str) else system.name)
+        self._redis_url, self._name, self._timeout_s = redis_url, name, timeout_s
+        self.enter, self.leave = str(enter), str(leave)
+        url = for_run(address(redis_url), self._run)
+        with connect(url, variables.get("redis_password_file")) as client:
+            names = Names(self._run)
+            self.system = _contract(client, names, system)
+            self.inputs = self.system.stream(self.enter, _FORWARD)
+            self.outputs = self.system.stream(self.leave, _FORWARD)
+            _check_path(client, names, self.system, self.inputs, self.outputs)
+        self._guest: GuestClient | None = None
+        self._process = 0
+
+    @property
+    def guest(self) -> GuestClient:
+        """The guest of this process; it joins at the first pass, also after a fork."""
+        if self._guest is None or self._process != os.getpid():
+            client = Client(
+                self.system,
+                self._run,
+                self._redis_url,
+                variables.get("redis_password_file"),
+                "guest",
+            )
+            self._guest, self._process = GuestClient(client, self._name), os.getpid()
+            weakref.finalize(self, _leave, self._guest, client)
+        return self._guest
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_guest": None}
+
+    def forward(self, inputs: Arrays, status: ModelStatus, seed: int | None = None) -> Message:
+        """Send arrays by name, as `as_input` returns them; return the answer.
+
+        Raises SchemaError for arrays that the contract does not allow, and NoAnswer.
+        """
+        message = Message.open(self.enter, status=status, seed=seed)
+        message.fill(inputs)
+        self.guest.open(message, self.leave)
+        return self.guest.wait(message.root_id, _FORWARD, self._timeout_s)
+
+    def backward(self, answer: Message, gradients: Arrays) -> dict[str, NDArray[Any]]:
+        """Send the gradients of an answer's arrays; return those of the inputs that have one.
+
+        Raises SchemaError for gradients that the contract does not allow, and NoAnswer.
+        """
+        message = answer.reply(self.leave, type=_GRADIENT, id=answer.id)
+        message.fill(gradients)
+        self.guest.send(message)
+        home = self.guest.wait(answer.root_id, _GRADIENT, self._timeout_s)
+        return home.arrays()
+
+    @property
+    def has_one_output(self) -> bool:
+        """Whether DATA is all that an answer must have."""
+        required = [n for n, each in self.outputs.schema.items() if not each.optional]
+        return required in ([], ["DATA"])
+
+    def has_gradient(self, name: str, array: NDArray[Any]) -> bool:
+        """Return whether the components take a gradient of this output."""
+        schema = self.system.stream(self.leave, _GRADIENT).schema
+        return dtypes.kind_of(array.dtype) == "f" and (name in schema or not schema)
+
+    def as_input(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        """Return an array in the dtype of the contract, if nothing but precision is lost."""
+        expected = self.inputs.schema.get(name)
+        if not isinstance(expected, Array):
+            raise SchemaError(
+                f"room {self.enter} has no array {name}, but {', '.join(self.inputs.schema)}"
+            )
+        dtype = dtypes.from_name(expected.dtype)
+        kinds = dtypes.kind_of(value.dtype), expected.kind
+        if kinds[0] != kinds[1] and not set(kinds) <= {"i", "u"}:
+            raise SchemaError(
+                f"{name}: room {self.enter} takes {dtypes.name_of(dtype)}, got {value.dtype}"
+            )
+        return np.ascontiguousarray(value, dtype=dtype)
+
+
+def _leave(guest: GuestClient, client: Client) -> None:
+    guest.close()
+    client.close()
+
+
+def _contract(client: Any, names: Names, system: System | str) -> System:
+    """Return the contract of a run."""
+    if isinstance(system, System):
+        return system
+    found = registry.system_of_run(client, names) or registry.systems().get(system)
+    if found is None:
+        known = ", ".join(sorted(registry.systems())) or "none"
+        raise ContractError(
+            f"system {system!r}: run {names.run!r} does not exist, and the installed systems are "
+            f"{known}: start its components, or name its run"
+        )
+    return found
+
+
+def _check_path(client: Any, names: Names, system: System, inputs: Stream, outputs: Stream) -> None:
+    """Raise ContractError if the components of a run pass nothing on from one room to the other.
+
+    As long as one of them has never run, nobody knows.
+    """
+    declared = registry.declared_in(client, names)
+    reached = registry.reached_from(declared, inputs.key)
+    if set(system.components) <= set(declared) and outputs.key not in reached:
+        rooms = sorted({room for room, type_ in reached if type_ == _FORWARD} - {str(inputs.room)})
+        raise ContractError(
+            f"nothing that enters room {inputs.room} comes to room {outputs.room}: it comes to "
+            f"{', '.join(rooms) or 'no other room'}"
+        )
