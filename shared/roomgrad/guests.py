@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
-from roomgrad.errors import DecodeError, SettingsError, format_value
-from roomgrad.names import encoded
+from roomgrad.errors import DecodeError, format_value
 from roomgrad.rooms import MessageType
 
 _FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
-_WORDS = 4  # name, enter, leave, TYPE
-_NAME = re.compile(r"[A-Za-z0-9_.~-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
-    """Where a root ends: with a guest, which takes what would reach two of the rooms.
-
-    A message has it in an entry field GUEST, and its replies inherit it.
-    """
+class Guest(NamedTuple):
+    """Who opened a root, and the ends of the root: what would arrive there goes to the guest."""
 
     name: str
     enter: str
-    """The room in which the guest opened the root, and in which its gradient comes home."""
+    """The room in which the root was opened, and in which its gradient comes home."""
 
     leave: str
     """The room in which its answer arrives."""
@@ -33,31 +25,19 @@ class Guest:
     answer: str = _FORWARD
     """The TYPE of the answer."""
 
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise SettingsError(
-                f"guest {format_value(self.name)}: expected 1 to 128 letters, digits, _ . ~ or -"
-            )
-
     def receives(self, room: str, type_: str) -> bool:
         """Return whether a message goes to the guest, and not into its room."""
-        return (room == self.leave and type_ == self.answer) or (
-            room == self.enter and type_ == _GRADIENT
-        )
+        return (room, type_) in ((self.leave, self.answer), (self.enter, _GRADIENT))
 
     def to_text(self) -> bytes:
-        """Return the value of the entry field: the four words with a space between them."""
-        return " ".join((self.name, encoded(self.enter), encoded(self.leave), self.answer)).encode()
+        """Return the value of the entry field GUEST: four words, percent-encoded."""
+        return " ".join(quote(word, safe="/@~") for word in self).encode()
 
 
 @lru_cache(maxsize=256)
 def from_text(text: bytes) -> Guest:
     """Return the guest of an entry field. Raises DecodeError."""
-    value = text.decode(errors="replace")
-    words = value.split(" ")
-    if len(words) != _WORDS or not _NAME.fullmatch(words[0]):
-        raise DecodeError(
-            f"GUEST: expected a name, two rooms and a TYPE, got {format_value(value)}"
-        )
-    name, enter, leave, answer = words
-    return Guest(name, unquote(enter), unquote(leave), answer)
+    words = [unquote(word) for word in text.decode(errors="replace").split(" ")]
+    if len(words) != len(Guest._fields):
+        raise DecodeError(f"GUEST: expected a name, two rooms and a TYPE, got {format_value(text)}")
+    return Guest(*words)

@@ -11,12 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from roomgrad.errors import NoAnswer, SchemaError
+from roomgrad.errors import ModelError, SchemaError
 from roomgrad.learning.tensors import tensor_of, to_array
-from roomgrad.messages import Message
-from roomgrad.redis.round_trips import RoundTrips
+from roomgrad.redis.round_trips import Arrays, RoundTrips
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import ModelStatus, Room, System
 
@@ -104,6 +102,14 @@ class Through(nn.Module):
         needed = any(each.requires_grad for each in given.values())
         return ModelStatus.DIFFERENTIATE if needed else ModelStatus.VALIDATE
 
+    def close(self) -> None:
+        """Give up what awaits a gradient, and leave the run; the next pass joins it again."""
+        self._trips.close()
+
+    def flush(self) -> None:
+        """Give up now, and not within some seconds, the passes whose outputs are used no more."""
+        self._trips.guest.flush()
+
     def extra_repr(self) -> str:
         """Return the rooms for the module's text."""
         return f"{self._trips.enter} -> {self._trips.leave}, learn={self.learn}"
@@ -112,13 +118,26 @@ class Through(nn.Module):
 class _Root:
     """A root whose gradient is awaited; it is given up when its graph is freed without one."""
 
-    def __init__(self, trips: RoundTrips, answer: Message) -> None:
-        self.trips, self.answer = trips, answer
-        self.answered = answer.status is ModelStatus.VALIDATE
+    def __init__(self, trips: RoundTrips, inputs: Arrays, status: ModelStatus) -> None:
+        self._trips, self._inputs, self._status = trips, inputs, status
+        self._guest = trips.guest
+        self.answer = trips.forward(inputs, status)
+        self._awaits_gradient = status is not ModelStatus.VALIDATE
+
+    def backward(self, gradients: Arrays) -> Arrays:
+        """Return the gradients of the inputs.
+
+        A root has one gradient. For another one, of a graph that was retained, the inputs pass
+        through the rooms again.
+        """
+        if not self._awaits_gradient:
+            self.answer = self._trips.forward(self._inputs, self._status)
+        self._awaits_gradient = False
+        return self._trips.backward(self.answer, gradients)
 
     def __del__(self) -> None:
-        if not self.answered:
-            self.trips.guest.give_up_later(self.answer.root_id)
+        if getattr(self, "_awaits_gradient", False):
+            self._guest.give_up_later(self.answer.root_id)
 
 
 class _Pass(torch.autograd.Function):
@@ -137,11 +156,12 @@ class _Pass(torch.autograd.Function):
             name: trips.as_input(name, to_array(tensor))
             for name, tensor in zip(names, given, strict=True)
         }
-        answer = trips.forward(arrays, status)
+        root = _Root(trips, arrays, status)
+        answer = root.answer
         like = next((each for each in given if each.is_floating_point()), given[0])
         found = {name: tensor_of(name, a, like.device) for name, a in answer.arrays().items()}
         outputs.extend(found)
-        ctx.root, ctx.names, ctx.outputs = _Root(trips, answer), names, outputs
+        ctx.root, ctx.enter, ctx.names, ctx.outputs = root, trips.enter, names, outputs
         ctx.like = [(each.dtype, each.device) for each in given]
         if like.is_floating_point():
             found = {n: x.to(like.dtype) if x.is_floating_point() else x for n, x in found.items()}
@@ -151,24 +171,22 @@ class _Pass(torch.autograd.Function):
         return tuple(found.values())
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        root: _Root = ctx.root
-        if root.answered:
-            raise NoAnswer(
-                "the gradient of this pass was sent before: a root has one gradient, so call the "
-                "module again"
+        if torch.is_grad_enabled():
+            raise ModelError(
+                "a gradient that came through rooms cannot be differentiated again: call backward "
+                "without create_graph"
             )
-        root.answered = True
+        root: _Root = ctx.root
         given = dict(zip(ctx.outputs, gradients, strict=True))
         upstream = {name: to_array(given[name]).astype(t) for name, t in ctx.wanted.items()}
-        home = root.trips.backward(root.answer, upstream)
+        home = root.backward(upstream)
         found = []
         needed = ctx.needs_input_grad[-len(ctx.names) :]
         for name, (dtype, device), needs in zip(ctx.names, ctx.like, needed, strict=True):
             if name not in home and needs:
                 raise SchemaError(
-                    f"no gradient of {name} came home to room {root.trips.enter}: its component "
+                    f"no gradient of {name} came home to room {ctx.enter}: its component "
                     f"answers without one"
                 )
             found.append(tensor_of(name, home[name], device).to(dtype) if needs else None)

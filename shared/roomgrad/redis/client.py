@@ -16,15 +16,14 @@ from roomgrad import codec, scripts
 from roomgrad.clock import server_time
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
-from roomgrad.errors import ContractError, MessageError, NoAnswer, ServerError, Stale
+from roomgrad.errors import ContractError, NoAnswer, ServerError, Stale
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
-from roomgrad.redis import unanswered
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
+from roomgrad.redis.guest_client import GuestClient
 from roomgrad.redis.server import address, connect, explain_refusal
 from roomgrad.redis.server_address import AnyAddress
-from roomgrad.redis.streams import START, newest_entry, read_after
-from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
+from roomgrad.rooms import MessageType, ModelStatus, Room, System
 
 # No new root is opened while so many messages of its stream are not acknowledged.
 BACKLOG_LIMIT = 1000
@@ -66,6 +65,7 @@ class Client:
         self._patience_s = patience_s
         self._told_of_disk = False
         self._commit_script = self.redis.register_script(SCRIPT)
+        self._guest: GuestClient | None = None
         self._free: dict[str, tuple[int, float]] = {}  # per stream: messages that fit, until when
 
     def __enter__(self) -> Client:
@@ -80,7 +80,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, and leave the run as a guest."""
+        if self._guest is not None:
+            self._guest.close()
         self.redis.close()
 
     def send(self, message: Message) -> str:
@@ -232,36 +234,25 @@ class Client:
         timeout_s: float = 10.0,
         fields: Mapping[str, Any] | None = None,
     ) -> Message:
-        """Send a new root and return the message of the same ROOT_ID that arrives in `answer`.
+        """Send a new root and return the message of the same ROOT_ID that would arrive in `answer`.
 
-        Raises NoAnswer if none arrived in time.
+        It comes to this client alone. Raises NoAnswer if none came in time.
         """
-        stream = self.system.stream(*answer)
-        key = self.names.stream(*stream.key)
-        positions = {key: self._patiently(lambda _: newest_entry(self.redis, key))}
         message = Message.open(room, data, type=type_, status=status, **(fields or {}))
-        sent = self.send(message)
-        question = sent if answer == (room, type_) else ""  # it is not its own answer
-        deadline = time.monotonic() + timeout_s
-        while (left := deadline - time.monotonic()) > 0:
-            try:
-                found = read_after(self.redis, positions, min(1.0, left))
-            except (redis.ConnectionError, redis.TimeoutError):
-                if not self._watched:
-                    raise
-                positions[key] = START  # the next master's clock, so its entry IDs, may be behind
-                time.sleep(RETRY_S)
-                continue
-            for _, entry, values in found:
-                of_root = values.get(b"ROOT_ID") == message.root_id.encode()
-                if of_root and entry != question:
-                    return self._decoded(entry, values, stream)
-        reason = unanswered.reason(self.redis, self.names, self.system, message.root_id)
-        self._withdraw(self.names.stream(str(room), type_), sent)
-        raise NoAnswer(
-            f"no answer in room {stream.room} of run {self.names.run!r} within {timeout_s:g} s: "
-            f"{reason}"
-        )
+        guest = self.guest
+        entry = guest.open(message, *answer)
+        try:
+            return guest.wait(message.root_id, answer[1], timeout_s)
+        except NoAnswer:
+            self._withdraw(self.names.stream(str(room), type_), entry)
+            raise
+
+    @property
+    def guest(self) -> GuestClient:
+        """The guest as which this client asks; it joins the run with the first question."""
+        if self._guest is None:
+            self._guest = GuestClient(self)
+        return self._guest
 
     def _withdraw(self, key: str, entry: str) -> None:
         """Let the readers skip a question if it is all that waits for them, so that none answers.
@@ -270,13 +261,6 @@ class Client:
         """
         with contextlib.suppress(redis.RedisError):
             self.redis.register_script(scripts.load("withdraw"))(keys=[key], args=[entry])
-
-    def _decoded(self, entry: str, values: dict[bytes, bytes], stream: Stream) -> Message:
-        flat = [part for pair in values.items() for part in pair]
-        try:
-            return codec.decode(entry, flat, stream)
-        except MessageError as error:
-            raise NoAnswer(f"the answer cannot be read: {error}") from error
 
     def _hold_back(self, key: str) -> None:
         """Check the backlog at most once per batch of messages that are known to fit."""

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
+from typing import NamedTuple, Protocol
 
 import orjson
 import redis
@@ -21,18 +22,43 @@ from roomgrad.commit import Commit
 from roomgrad.errors import MessageError, NoAnswer, ServerError, SettingsError, Stale
 from roomgrad.guests import Guest
 from roomgrad.messages import Message
+from roomgrad.names import Names
 from roomgrad.redis import roots, unanswered
-from roomgrad.redis.client import RETRY_S, Client
 from roomgrad.redis.streams import START, read_after
-from roomgrad.rooms import MessageType, ModelStatus, Room
+from roomgrad.rooms import MessageType, Room, System
 
 LEASE_S = 30.0
 MOST_ROOTS = 10_000
 MOST_BYTES = 1024 * 1024 * 1024  # of the arrays of all open roots
 AT_ONCE = 100  # roots that one commit gives up
+RETRY_S = 0.1
 TURN_S = 1.0  # how long one read waits, before another thread may read
 
 log = structlog.get_logger("roomgrad")
+
+
+class Root(NamedTuple):
+    """A root that is open."""
+
+    enter: str
+    leave: str
+    size: int
+    """Bytes of the arrays that opened it."""
+
+    wants_gradient: bool
+
+
+class Sender(Protocol):
+    """What a guest needs of a client."""
+
+    system: System
+    names: Names
+    name: str
+    redis: redis.Redis
+
+    def stage(self, message: Message, commit: Commit) -> None: ...
+
+    def apply(self, work: Callable[[Commit], None]) -> str: ...
 
 
 class GuestClient:
@@ -42,7 +68,7 @@ class GuestClient:
     when it ends, or dies, its open roots are given up. Any number of threads may use one guest.
     """
 
-    def __init__(self, client: Client, name: str = "", *, lease_s: float = LEASE_S) -> None:
+    def __init__(self, client: Sender, name: str = "", *, lease_s: float = LEASE_S) -> None:
         """Join the run of a client.
 
         name: what `roomgrad ps` shows; one of its own if empty.
@@ -56,7 +82,7 @@ class GuestClient:
         Guest(self.name, "", "")  # raises SettingsError for a name that no guest can have
         self._key, self._roots = self._names.guest(self.name), self._names.guest_roots(self.name)
         self._lease_ms = round(lease_s * 1000)
-        self._open: dict[str, int] = {}  # bytes of each open root
+        self._open: dict[str, Root] = {}  # by ROOT_ID
         self._answers: dict[tuple[str, str], Message] = {}  # by ROOT_ID and TYPE
         self._errors: dict[str, str] = {}  # by ROOT_ID, why it was given up
         self._done: deque[str] = deque()  # roots that are not open any more
@@ -86,33 +112,34 @@ class GuestClient:
         message: Message,
         leave: Room | str,
         answer: MessageType = MessageType.FORWARD,
-    ) -> None:
-        """Open a root with its first message; what it brings into room `leave` comes here instead.
+    ) -> str:
+        """Open a root with its first message; return the message's entry ID.
 
-        Raises SchemaError, and ServerError if too much is open or the readers lag.
+        What the root brings into room `leave` comes here instead. Raises SchemaError, and ServerError if too much is open or the readers lag.
         """
         size = sum(each.nbytes for each in message.arrays().values())
-        if len(self._open) >= MOST_ROOTS or sum(self._open.values()) + size > MOST_BYTES:
+        if (
+            len(self._open) >= MOST_ROOTS
+            or sum(each.size for each in self._open.values()) + size > MOST_BYTES
+        ):
             raise ServerError(
                 f"guest {self.name} has {len(self._open)} open roots, expected fewer than "
                 f"{MOST_ROOTS} with {MOST_BYTES >> 20} MiB at most: wait for answers first"
             )
         message.guest = Guest(self.name, message.room, str(leave), answer.value)
-        self._open[message.root_id] = size
+        self._open[message.root_id] = Root(message.room, str(leave), size, message.wants_gradient)
 
         done = self._drained(self._done)
 
         def work(commit: Commit) -> None:
-            for root_id in done:
-                commit.do(b"HDEL", self._roots, root_id.encode())
-            if done:
-                commit.do(b"XTRIM", self._key, b"MINID", self._position.encode())
+            self._stage_end(done, commit)
             commit.guest(self._key)
             self._client.stage(message, commit)
-            commit.do(b"HSET", self._roots, message.root_id.encode(), message.room.encode())
+            if message.wants_gradient:  # no component remembers any other
+                commit.do(b"HSET", self._roots, message.root_id.encode(), message.room.encode())
 
         try:
-            self._apply(work)
+            return self._apply(work)
         except BaseException:
             del self._open[message.root_id]
             self._done.extend(done)
@@ -138,21 +165,29 @@ class GuestClient:
         while (found := self._take(root_id, type_)) is None:
             left = until - time.monotonic()
             if left <= 0:
-                reason = unanswered.reason(self._client.redis, self._names, self._system, root_id)
-                self.give_up([root_id])
-                raise NoAnswer(
-                    f"nothing came home to guest {self.name} of run {self._names.run!r} within "
-                    f"{timeout_s:g} s: {reason}"
-                )
+                raise self._no_answer(root_id, type_, timeout_s)
             self._read(min(left, TURN_S))
-        last = type_ is MessageType.GRADIENT or found.status is ModelStatus.VALIDATE
-        if last and self._open.pop(root_id, None) is not None:
-            self._done.append(root_id)
+        if type_ is MessageType.GRADIENT or not found.wants_gradient:
+            if self._open.pop(root_id, None) is not None:
+                self._done.append(root_id)
         return found
+
+    def _no_answer(self, root_id: str, type_: MessageType, timeout_s: float) -> NoAnswer:
+        """Give up a root, and return why nothing came."""
+        reason = unanswered.reason(self._client.redis, self._names, self._system, root_id)
+        root = self._open.get(root_id)
+        self.give_up([root_id])
+        what, room = "answer", root.leave if root else "?"
+        if type_ is MessageType.GRADIENT:
+            what, room = "gradient", root.enter if root else "?"
+        return NoAnswer(
+            f"no {what} in room {room} of run {self._names.run!r} within {timeout_s:g} s: {reason}"
+        )
 
     def give_up(self, root_ids: Iterable[str]) -> None:
         """Give up roots that are open: the components forget them, without a dead letter."""
-        given_up = [each for each in root_ids if self._open.pop(each, None) is not None]
+        known = [(each, self._open.pop(each, None)) for each in root_ids]
+        given_up = [root_id for root_id, root in known if root and root.wants_gradient]
         for start in range(0, len(given_up), AT_ONCE):
             some = given_up[start : start + AT_ONCE]
 
@@ -169,6 +204,16 @@ class GuestClient:
         """Have a root given up soon; may be called anywhere, also by a garbage collector."""
         self._unused.append(root_id)
 
+    def flush(self) -> None:
+        """Give up now what `give_up_later` was called for, and end what is done."""
+        self.give_up(self._drained(self._unused))
+        if done := self._drained(self._done):
+
+            def work(commit: Commit) -> None:
+                self._stage_end(done, commit)
+
+            self._client.apply(work)
+
     def close(self) -> None:
         """Give up what is open, and leave the run."""
         if self._closed.is_set():
@@ -177,8 +222,9 @@ class GuestClient:
         self._renewal.join()
         with contextlib.suppress(redis.RedisError, ServerError):  # else when the lease is over
             self.give_up(list(self._open))
+            self.flush()
             with self._client.redis.pipeline() as pipeline:
-                pipeline.delete(self._key, self._roots)
+                pipeline.delete(self._key)
                 pipeline.hdel(self._names.guests(), self.name)
                 pipeline.execute()
 
@@ -208,7 +254,14 @@ class GuestClient:
             with contextlib.suppress(redis.RedisError, ServerError):
                 if not self._client.redis.pexpire(self._key, self._lease_ms):
                     return  # the next message that it sends says so
-                self.give_up(self._drained(self._unused))
+                self.flush()
+
+    def _stage_end(self, done: list[str], commit: Commit) -> None:
+        """Stage the end of roots that are done, and of the answers that were read."""
+        for root_id in done:
+            commit.do(b"HDEL", self._roots, root_id.encode())
+        if done:
+            commit.do(b"XTRIM", self._key, b"MINID", self._position.encode())
 
     @staticmethod
     def _drained(queue: deque[str]) -> list[str]:
@@ -219,9 +272,9 @@ class GuestClient:
                 found.append(queue.popleft())
         return found
 
-    def _apply(self, work: Callable[[Commit], None]) -> None:
+    def _apply(self, work: Callable[[Commit], None]) -> str:
         try:
-            self._client.apply(work)
+            return self._client.apply(work)
         except Stale as error:
             raise ServerError(
                 f"the lease of guest {self.name} is over, since it did not respond for "

@@ -60,6 +60,7 @@ class RoundTrips:
             _check_path(client, names, self.system, self.inputs, self.outputs)
         self._guest: GuestClient | None = None
         self._process = 0
+        self._leave: Any = None
 
     @property
     def guest(self) -> GuestClient:
@@ -73,11 +74,17 @@ class RoundTrips:
                 "guest",
             )
             self._guest, self._process = GuestClient(client, self._name), os.getpid()
-            weakref.finalize(self, _leave, self._guest, client)
+            self._leave = weakref.finalize(self, _leave, self._guest, client)
         return self._guest
 
+    def close(self) -> None:
+        """Leave the run, if this process has joined it; the next pass joins again."""
+        if self._guest is not None and self._process == os.getpid():
+            self._leave()
+        self._guest = None
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_guest": None}
+        return {**self.__dict__, "_guest": None, "_leave": None}
 
     def forward(self, inputs: Arrays, status: ModelStatus, seed: int | None = None) -> Message:
         """Send arrays by name, as `as_input` returns them; return the answer.
