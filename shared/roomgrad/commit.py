@@ -43,7 +43,6 @@ class Commit:
     sends: list[tuple[list[bytes], list[bytes]]] = field(default_factory=list)
     times: bytes = b""  # the sender's `roomgrad.runtime.handling_times`, for each entry it sends
     soonest_s: float = math.inf  # the shortest delay of a message
-    guests: set[int] = field(default_factory=set)  # the guards of guests, counted from 1
 
     def _key(self, name: str) -> bytes:
         index = self.keys.get(name)
@@ -73,11 +72,6 @@ class Commit:
     def stored(self, key: str) -> None:
         """Require that a key exists."""
         self.guards.append([b"STORED", self._key(key)])
-
-    def guest(self, key: str) -> None:
-        """Require that a guest is there: its stream exists until its lease is over."""
-        self.stored(key)
-        self.guests.add(len(self.guards))
 
     def once(self, kept: str, token: str, at_s: float) -> None:
         """Require that no commit with this token was applied, and store the token."""

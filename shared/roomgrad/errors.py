@@ -5,6 +5,7 @@
     ├── RunMismatch         a run exists with other settings            (exit code 2)
     ├── ServerError         the Redis server cannot be used
     │   ├── Unavailable     a page cannot ask its server now
+    │   ├── Stale           what a commit of a client requires does not hold any more
     │   └── NoServer        no server answered, or none could be started
     │       └── TLSError    the server could not be verified by TLS
     ├── ConnectionLost      the connection to the server broke (an OSError, too)
@@ -66,7 +67,7 @@ class Unavailable(ServerError):
 
 
 class Stale(ServerError):
-    """What a commit requires does not hold: something has changed, or has ended."""
+    """Raised when what a commit requires does not hold: something has changed, or has ended."""
 
 
 class TLSError(NoServer):

@@ -32,10 +32,10 @@ class Hashes:
         return dict(self.stored)
 
 
-def memory(training: bool = True, **records: dict[str, Any]) -> Memory:
+def memory(stores: bool = True, **records: dict[str, Any]) -> Memory:
     """A memory in which these records stand."""
     stored = {name.encode(): pack(record) for name, record in records.items()}
-    return Memory("key", Hashes(stored), "root", training)
+    return Memory("key", Hashes(stored), "root", stores)
 
 
 def test_a_record_is_found_again_with_its_root() -> None:

@@ -31,6 +31,7 @@ _APPEND = f"{_SUBSCRIBE} +xadd +xtrim"
 _STORE = f"{_KEY_INFO} +@hash +@sortedset"
 _HEARTBEAT = f"{_KEY_INFO} +set +get +del +pexpire"
 _SNAPSHOT = f"{_KEY_INFO} +set +get +strlen +pttl +persist +unlink"
+_GUEST = f"{_KEY_INFO} +xadd +xtrim +xread +xlen +xrange +xinfo|groups +xinfo|stream +pexpire +del"
 _INSPECT = f"{_KEY_INFO} +hget +hmget +hgetall +hkeys +hvals +hlen +hexists +hscan +hstrlen"
 
 StreamKey = tuple[str, str]  # room and TYPE
@@ -61,6 +62,9 @@ class Grants:
     inspects: set[str] = field(default_factory=set)
     """Hashes and heartbeats of other components."""
 
+    guests: set[str] = field(default_factory=set)
+    """Its own streams as a guest."""
+
     heartbeats: set[str] = field(default_factory=set)
     """Its own heartbeats, each with a channel of the same name."""
 
@@ -82,7 +86,7 @@ class Grants:
     def rules(self) -> str:
         """Return the ACL rules; equal grants give equal text."""
         keys = self.reads | self.subscribes | self.appends | self.stores
-        keys |= self.snapshots | self.inspects | self.heartbeats
+        keys |= self.snapshots | self.inspects | self.heartbeats | self.guests
         selectors = [
             _selector(_SCRIPTS, "~", keys),
             _selector(_READ, "~", self.reads),
@@ -91,6 +95,7 @@ class Grants:
             _selector("+xgroup|destroy", "~", self.destroys),
             _selector(_STORE, "~", self.stores),
             _selector(_SNAPSHOT, "~", self.snapshots),
+            _selector(_GUEST, "~", self.guests),
             _selector(f"{_INSPECT} +get +mget", "%R~", self.inspects),
             _selector(_HEARTBEAT, "~", self.heartbeats),
             _selector("+publish +spublish", "&", self.publishes | self.heartbeats),
@@ -131,6 +136,8 @@ def of_component(
         for key in (*handled, inbox):
             _grant_group(grants, names, name, key)
     _grant_sending(grants, names, system, sent)
+    grants.appends.add(names.guest("*"))
+    grants.stores |= {names.guests(), names.guest_roots("*")}
     _grant_state(grants, names, name, declared)
     if declared.learns:
         grants.inspects |= {names.table(table) for table in tables} - grants.stores
@@ -144,6 +151,8 @@ def of_client(
     grants = Grants(stores={names.sent()})
     _grant_sending(grants, names, system, sends)
     grants.subscribes |= {names.stream(*key) for key in answers}
+    grants.guests.add(names.guest("*"))
+    grants.stores |= {names.guests(), names.guest_roots("*")}
     return grants
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import socket
 import threading
@@ -19,7 +20,7 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.errors import MessageError, NoAnswer, ServerError, SettingsError, Stale
+from roomgrad.errors import MessageError, NoAnswer, ServerError, SettingsError, Stale, format_value
 from roomgrad.guests import Guest
 from roomgrad.messages import Message
 from roomgrad.names import Names
@@ -79,10 +80,14 @@ class GuestClient:
         self._client = client
         self._system, self._names = client.system, client.names
         self.name = name or f"{client.name}~{socket.gethostname()}~{secrets.token_hex(4)}"
-        Guest(self.name, "", "")  # raises SettingsError for a name that no guest can have
+        if not re.fullmatch(r"[A-Za-z0-9_.~-]{1,128}", self.name):
+            raise SettingsError(
+                f"guest {format_value(name)}: expected 1 to 128 letters, digits, _ . ~ or -"
+            )
         self._key, self._roots = self._names.guest(self.name), self._names.guest_roots(self.name)
         self._lease_ms = round(lease_s * 1000)
         self._open: dict[str, Root] = {}  # by ROOT_ID
+        self._bytes = 0  # of all of them
         self._answers: dict[tuple[str, str], Message] = {}  # by ROOT_ID and TYPE
         self._errors: dict[str, str] = {}  # by ROOT_ID, why it was given up
         self._done: deque[str] = deque()  # roots that are not open any more
@@ -115,25 +120,24 @@ class GuestClient:
     ) -> str:
         """Open a root with its first message; return the message's entry ID.
 
-        What the root brings into room `leave` comes here instead. Raises SchemaError, and ServerError if too much is open or the readers lag.
+        What the root brings into room `leave` comes here instead. Raises SchemaError, and
+        ServerError if too much is open or the readers lag.
         """
         size = sum(each.nbytes for each in message.arrays().values())
-        if (
-            len(self._open) >= MOST_ROOTS
-            or sum(each.size for each in self._open.values()) + size > MOST_BYTES
-        ):
+        if len(self._open) >= MOST_ROOTS or self._bytes + size > MOST_BYTES:
             raise ServerError(
                 f"guest {self.name} has {len(self._open)} open roots, expected fewer than "
                 f"{MOST_ROOTS} with {MOST_BYTES >> 20} MiB at most: wait for answers first"
             )
         message.guest = Guest(self.name, message.room, str(leave), answer.value)
         self._open[message.root_id] = Root(message.room, str(leave), size, message.wants_gradient)
+        self._bytes += size
 
         done = self._drained(self._done)
 
         def work(commit: Commit) -> None:
             self._stage_end(done, commit)
-            commit.guest(self._key)
+            commit.stored(self._key)
             self._client.stage(message, commit)
             if message.wants_gradient:  # no component remembers any other
                 commit.do(b"HSET", self._roots, message.root_id.encode(), message.room.encode())
@@ -141,7 +145,7 @@ class GuestClient:
         try:
             return self._apply(work)
         except BaseException:
-            del self._open[message.root_id]
+            self._close(message.root_id)
             self._done.extend(done)
             raise
 
@@ -149,7 +153,7 @@ class GuestClient:
         """Send a message of a root that is open, like the gradient of its answer."""
 
         def work(commit: Commit) -> None:
-            commit.guest(self._key)
+            commit.stored(self._key)
             self._client.stage(message, commit)
 
         self._apply(work)
@@ -167,9 +171,9 @@ class GuestClient:
             if left <= 0:
                 raise self._no_answer(root_id, type_, timeout_s)
             self._read(min(left, TURN_S))
-        if type_ is MessageType.GRADIENT or not found.wants_gradient:
-            if self._open.pop(root_id, None) is not None:
-                self._done.append(root_id)
+        is_last = type_ is MessageType.GRADIENT or not found.wants_gradient
+        if is_last and self._close(root_id) is not None:
+            self._done.append(root_id)
         return found
 
     def _no_answer(self, root_id: str, type_: MessageType, timeout_s: float) -> NoAnswer:
@@ -186,7 +190,7 @@ class GuestClient:
 
     def give_up(self, root_ids: Iterable[str]) -> None:
         """Give up roots that are open: the components forget them, without a dead letter."""
-        known = [(each, self._open.pop(each, None)) for each in root_ids]
+        known = [(each, self._close(each)) for each in root_ids]
         given_up = [root_id for root_id, root in known if root and root.wants_gradient]
         for start in range(0, len(given_up), AT_ONCE):
             some = given_up[start : start + AT_ONCE]
@@ -227,6 +231,12 @@ class GuestClient:
                 pipeline.delete(self._key)
                 pipeline.hdel(self._names.guests(), self.name)
                 pipeline.execute()
+
+    def _close(self, root_id: str) -> Root | None:
+        """Return a root that was open, and is no longer."""
+        root = self._open.pop(root_id, None)
+        self._bytes -= root.size if root else 0
+        return root
 
     # the guest's stream
 
@@ -285,7 +295,7 @@ class GuestClient:
     def _take(self, root_id: str, type_: MessageType) -> Message | None:
         with self._arrived:
             if reason := self._errors.pop(root_id, ""):
-                self._open.pop(root_id, None)
+                self._close(root_id)
                 raise NoAnswer(reason)
             return self._answers.pop((root_id, type_.value), None)
 
@@ -318,7 +328,8 @@ class GuestClient:
         try:
             body = codec.parse_body(values.get(b"m", b""))
             if body.get("TYPE") == MessageType.LOG_ERROR.value:
-                self._errors[root_id] = str(body.get("TEXT", ""))
+                text, run = body.get("TEXT", ""), self._names.run
+                self._errors[root_id] = f"{text}; `roomgrad dead list --run {run}` shows it"
                 return
             stream = self._system.stream(str(body.get("TO_ROOM")), str(body.get("TYPE")))
             flat = [part for pair in values.items() for part in pair]

@@ -173,7 +173,7 @@ class Loop:
             if result == FULL:
                 self._hold(delivery)
                 return
-            if guard in commit.guests:
+            if _is_of_guest(commit, guard):
                 attempt.guest_left = True
                 continue
             if self.consumer.superseded(guard):
@@ -281,7 +281,7 @@ class Loop:
         commit = Commit()
         self.consumer.guard(commit, delivery)
         if guest is not None:
-            commit.guest(names.guest(guest.name))
+            commit.stored(names.guest(guest.name))
         now = self._status.clock.time()
         dead_letter(
             commit,
@@ -293,7 +293,7 @@ class Loop:
             guest=guest if with_root else None,
         )
         result = self._committer.commit(commit)
-        if result.guard in commit.guests:
+        if _is_of_guest(commit, result.guard):
             self._end_root_of_guest(delivery, outcome)
             return
         self.consumer.committed(delivery)
@@ -308,3 +308,8 @@ class Loop:
         self._committer.commit(commit)
         self.consumer.committed(delivery)
         outcome.outcome = outcomes.SKIPPED
+
+
+def _is_of_guest(commit: Commit, guard: int) -> bool:
+    """Return whether a guard, counted from 1, requires that a guest is there. 0 is none."""
+    return guard > 0 and commit.guards[guard - 1][0] == b"STORED"

@@ -176,7 +176,7 @@ class Work:
             elif attempt.guest_left:
                 self._end_root(message.root_id, commit)
             else:
-                commit.guest(self.names.guest(guest.name))
+                commit.stored(self.names.guest(guest.name))  # until its lease is over
                 self._send(message, commit, after_s, self.names.guest(guest.name))
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:

@@ -14,7 +14,7 @@ from roomgrad.errors import NoAnswer, ServerError, SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
-from roomgrad.redis.guest_client import GuestClient
+from roomgrad.redis.guest_client import GuestClient, Root
 from roomgrad.rooms import ModelStatus
 from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import EchoRun
@@ -233,7 +233,7 @@ def test_it_may_leave_in_the_middle(line: EchoRun, guest: GuestClient) -> None:
 
 
 def test_too_many_roots_are_refused(line: EchoRun, guest: GuestClient) -> None:
-    guest._open.update({str(n): 1 for n in range(10_000)})
+    guest._open.update({str(n): Root("a", "c", 8, True) for n in range(10_000)})
     with pytest.raises(ServerError, match="has 10000 open roots, expected fewer than 10000"):
         guest.open(opened(1.0), C)
     guest._open.clear()
