@@ -32,15 +32,22 @@ def rows(fields, body, width):
 
 
 def reply(asked, body, room, type_, message_id, data):
-    """The stream of a reply, and the script's arguments for sending it."""
+    """The stream of a reply, and the script's arguments for sending it.
+
+    What a guest waits for goes to the guest. If it is gone by then, its root has no reader.
+    """
     head = {"ID": message_id, "ROOT_ID": body["ROOT_ID"], "TYPE": type_, "SENT_BY": ME}
     more = {"v": 1, "TO_ROOM": room, "MODEL_STATUS": body.get("MODEL_STATUS", 1), "DATA": data}
     note = json.dumps({"ring": 1, **head, "shape": [len(data)]}, separators=(",", ":"))
     fields = ["ID", message_id, "ROOT_ID", body["ROOT_ID"], "m", json.dumps({**head, **more})]
-    if b"SEED" in asked:
-        fields += ["SEED", asked[b"SEED"]]
+    for name in (b"SEED", b"GUEST"):
+        if name in asked:
+            fields += [name, asked[name]]
+    guest, *ends = asked.get(b"GUEST", b" - - -").decode().split(" ")
+    enter, leave, answer = ends
+    to_guest = (room, type_) in ((leave, answer), (enter, "DATA/GRADIENT"))
     words = ["SEND", 3, f"{RUN}:{room}", note[:-1] + ',"entry":"', "", len(fields), *fields]
-    return f"{RUN}:{room}:{type_}", words
+    return f"{RUN}:@guest~{guest}" if to_guest else f"{RUN}:{room}:{type_}", words
 
 
 def shoot(fields, body):
@@ -48,7 +55,7 @@ def shoot(fields, body):
     distances = [60 + wind + 10 * angle for wind, angle, _ in rows(fields, body, 3)]
     message_id = uuid.uuid4().hex
     stream, send = reply(fields, body, "output", "DATA/FORWARD", message_id, distances)
-    if body.get("MODEL_STATUS", 1) != 1:
+    if body.get("MODEL_STATUS", 1) == 2:  # no gradient follows
         return stream, 1, send
     memory = json.dumps({"ROOT_ID": body["ROOT_ID"], "answers": body["ID"]})
     return stream, 2, [*send, "HSET", 4, 2, message_id, memory]

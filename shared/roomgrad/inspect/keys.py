@@ -86,9 +86,10 @@ def stream_keys(client: redis.Redis, names: Names) -> list[str]:
 
 
 def holds_messages(names: Names, stream: str) -> bool:
-    """Return whether a stream of the run is a room's: no log, and not the dead letters."""
+    """Return whether a stream of the run is a room's: no log, no guest's, no dead letters."""
     _, *type_ = stream.removeprefix(names.prefix()).split(":")
-    return len(type_) <= 1 and type_ != ["log"] and stream != names.dead()
+    is_other = stream == names.dead() or stream.startswith(names.guest(""))
+    return len(type_) <= 1 and type_ != ["log"] and not is_other
 
 
 def parse_stream_key(names: Names, key: str) -> StreamKey:

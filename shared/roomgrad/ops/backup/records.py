@@ -26,6 +26,7 @@ SNAPSHOT = "snapshot"
 KINDS = ("hash", "zset", "string", "stream", SNAPSHOT)
 ALIVE = b"alive:"  # heartbeats belong to processes, not to the run
 RESTORING = b"restoring:"  # keys of a restore that has not finished
+_GUEST = re.compile(rb"@guest~[^:]+")  # without its stream, a guest is gone
 
 _MODEL = re.compile(rb"model:([^:]+)")
 _OF_SNAPSHOTS = re.compile(rb"model:[^:]+:(snapshot:[^:]+:[0-9]+|snapshotter)")
@@ -89,7 +90,8 @@ def is_left_out(key: bytes) -> bool:
 
     Snapshots are copied as a whole from where they are stored.
     """
-    return key.startswith((ALIVE, RESTORING)) or _OF_SNAPSHOTS.fullmatch(key) is not None
+    patterns = (_OF_SNAPSHOTS, _GUEST)
+    return key.startswith((ALIVE, RESTORING)) or any(each.fullmatch(key) for each in patterns)
 
 
 def component_of(header: KeyHeader) -> str:
