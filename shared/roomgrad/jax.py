@@ -1,0 +1,218 @@
+"""Rooms in JAX: a function whose value and gradient pass through the rooms of a run.
+
+f = roomgrad.jax.through("trebuchet", enter="input", leave="output")
+jax.jit(jax.grad(lambda x: ((f(x) - 60) ** 2).mean()))(x)
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_batching import custom_vmap
+from jax.experimental import io_callback
+
+from roomgrad import dtypes
+from roomgrad.errors import NoAnswer, SchemaError
+from roomgrad.messages import Message
+from roomgrad.redis.round_trips import RoundTrips
+from roomgrad.redis.server_address import AnyAddress
+from roomgrad.rooms import Array, ModelStatus, Room, System
+
+_Shape: Any = jax.ShapeDtypeStruct  # its call has no types
+
+Named = dict[str, Any]
+"""JAX arrays by name; those of a batch have one first axis."""
+
+
+def through(
+    system: System | str,
+    enter: Room | str,
+    leave: Room | str,
+    *,
+    learn: bool = True,
+    run: str = "",
+    redis_url: AnyAddress = "",
+    timeout_s: float = 60.0,
+) -> Callable[[Any], Any]:
+    """Return a function of an array, DATA, or of a dict of arrays by name; it returns the same.
+
+    It may be used within `jax.jit`, `grad`, `value_and_grad` (one forward pass) and `vmap` (one
+    larger batch). A value is asked for in evaluation mode. If a gradient is asked for, too, the
+    components learn from it; if not `learn`, they return it in evaluation mode.
+
+    Passes keep their order: they are ordered `io_callback`s, as a pure callback may run twice, and
+    would teach twice. Shapes and dtypes of the outputs are those of the contract.
+
+    The arguments are those of `roomgrad.torch.Through`, which raises the same. An error in a pass
+    is part of JAX's own.
+    """
+    trips = RoundTrips(system, enter, leave, run=run, redis_url=redis_url, timeout_s=timeout_s)
+    passes = _Passes(trips, ModelStatus.TRAIN if learn else ModelStatus.DIFFERENTIATE)
+
+    @jax.custom_vjp
+    def value(given: Any) -> Any:
+        outputs, _ = passes.forward(_named(given), ModelStatus.VALIDATE)
+        return outputs["DATA"] if trips.has_one_output else outputs
+
+    def forward(given: Any) -> tuple[Any, Any]:
+        outputs, number = passes.forward(_named(given), passes.status)
+        return outputs["DATA"] if trips.has_one_output else outputs, (number, given)
+
+    def backward(kept: Any, gradients: Any) -> tuple[Any]:
+        number, given = kept
+        found = passes.backward(number, _named(gradients), _named(given))
+        return (found if isinstance(given, dict) else found["DATA"],)
+
+    value.defvjp(forward, backward)
+    return value
+
+
+def _named(given: Any) -> Named:
+    return given if isinstance(given, dict) else {"DATA": given}
+
+
+class _Passes:
+    """The passes of one function, and the answers whose gradient is awaited."""
+
+    def __init__(self, trips: RoundTrips, status: ModelStatus) -> None:
+        self._trips = trips
+        self.status = status
+        self._answers: dict[int, Message] = {}
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+
+    def forward(self, given: Named, status: ModelStatus) -> tuple[Named, Any]:
+        """Return the outputs, and the number of the pass."""
+        arrays = {name: jnp.asarray(each) for name, each in given.items()}
+        shapes = self._outputs({name: each.shape for name, each in arrays.items()})
+
+        def ask(inputs: Named) -> tuple[Named, Any]:
+            rows = next(iter(inputs.values())).shape[0]
+            expected = {n: _Shape((rows, *s[1:]), t) for n, (s, t) in shapes.items()}
+            number = _Shape((), jnp.int32)
+
+            def callback(inputs: Named) -> tuple[Named, Any]:
+                return self._ask(inputs, status, expected)
+
+            found: tuple[Named, Any] = io_callback(
+                callback, (expected, number), inputs, ordered=True
+            )
+            return found
+
+        return _batched(ask, has_number=True)(arrays)  # type: ignore[no-any-return]
+
+    def backward(self, number: Any, gradients: Named, given: Named) -> Named:
+        """Return the gradients of the inputs; integers have none."""
+
+        def send(given: tuple[Any, Named, Named]) -> Named:
+            number, upstream, inputs = given
+            expected = {n: _Shape(x.shape, x.dtype) for n, x in inputs.items() if _is_float(x)}
+
+            def callback(number: Any, upstream: Named) -> Named:
+                return self._send(int(number), upstream, expected)
+
+            found: Named = io_callback(callback, expected, number, upstream, ordered=True)
+            return found
+
+        arrays = {name: jnp.asarray(each) for name, each in given.items()}
+        floats = {name: each for name, each in gradients.items() if _is_float(each)}
+        found = _batched(send, has_number=False)((number, floats, arrays))
+        return {n: found[n] if n in found else _no_gradient(x) for n, x in arrays.items()}
+
+    # on the host
+
+    def _ask(self, inputs: Named, status: ModelStatus, expected: Named) -> tuple[Named, Any]:
+        arrays = {n: self._trips.as_input(n, np.asarray(each)) for n, each in inputs.items()}
+        answer = self._trips.forward(arrays, status)
+        number = next(self._numbers) % 2**31
+        if status is not ModelStatus.VALIDATE:
+            with self._lock:
+                self._answers[number] = answer
+        return _as_expected(answer.arrays(), expected), np.int32(number)
+
+    def _send(self, number: int, upstream: Named, expected: Named) -> Named:
+        with self._lock:
+            answer = self._answers.pop(number, None)
+        if answer is None:
+            raise NoAnswer("the gradient of this pass was sent before: call the function again")
+        own = answer.arrays()
+        gradients = {
+            name: np.asarray(each).astype(own[name].dtype)
+            for name, each in upstream.items()
+            if self._trips.has_gradient(name, own[name])
+        }
+        return _as_expected(self._trips.backward(answer, gradients), expected)
+
+    def _outputs(self, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Any, Any]]:
+        """Return shape and dtype of each output that an answer must have, by the contract."""
+        sizes: dict[str, int] = {}
+        for name, shape in given.items():
+            expected = self._trips.inputs.schema.get(name)
+            if isinstance(expected, Array):
+                if len(expected.shape) != len(shape):
+                    raise SchemaError(f"{name}: expected shape {expected.describe()}, got {shape}")
+                both = zip(expected.shape, shape, strict=True)
+                sizes |= {axis: size for axis, size in both if isinstance(axis, str)}
+        found = {}
+        for name, each in self._trips.outputs.schema.items():
+            if isinstance(each, Array) and not each.optional:
+                if unknown := {axis for axis in each.shape if isinstance(axis, str)} - set(sizes):
+                    raise SchemaError(
+                        f"{name} of room {self._trips.leave} has the shape {each.describe()}: no "
+                        f"input tells {', '.join(sorted(unknown))}, which JAX needs in advance"
+                    )
+                shape = tuple(sizes.get(axis, axis) for axis in each.shape)  # type: ignore[arg-type]
+                dtype = jax.dtypes.canonicalize_dtype(dtypes.from_name(each.dtype))
+                found[name] = (shape, dtype)
+        return found
+
+
+def _is_float(array: Any) -> bool:
+    return bool(jnp.issubdtype(array.dtype, jnp.floating))
+
+
+def _no_gradient(array: Any) -> Any:
+    return np.zeros(array.shape, jax.dtypes.float0)
+
+
+def _as_expected(found: Mapping[str, Any], expected: Named) -> Named:
+    """Return arrays as JAX was told that they are. Raises SchemaError for other shapes."""
+    for name, each in expected.items():
+        if name not in found or found[name].shape != each.shape:
+            got = found[name].shape if name in found else "nothing"
+            raise SchemaError(f"{name}: expected {each.shape} from the rooms, got {got}")
+    return {name: np.asarray(found[name]).astype(each.dtype) for name, each in expected.items()}
+
+
+def _batched(call: Callable[[Any], Any], *, has_number: bool) -> Callable[[Any], Any]:
+    """Return `call`, which `vmap` calls once, with one larger batch.
+
+    has_number: whether it returns a number of the pass beside its arrays, which has no batch.
+    """
+    inner = custom_vmap(call)
+
+    @inner.def_vmap
+    def rule(size: int, batched: Any, tree: Any) -> tuple[Any, Any]:
+        def join(is_batched: bool, array: Any) -> Any:
+            if array.ndim == 0:  # the number of the pass
+                return array
+            array = array if is_batched else jnp.broadcast_to(array, (size, *array.shape))
+            return array.reshape(-1, *array.shape[2:])
+
+        def split(array: Any) -> Any:
+            return array.reshape(size, -1, *array.shape[1:])
+
+        [flags] = batched
+        found = _batched(call, has_number=has_number)(jax.tree.map(join, flags, tree))
+        if not has_number:
+            return jax.tree.map(split, found), jax.tree.map(lambda _: True, found)
+        arrays, number = found
+        return (jax.tree.map(split, arrays), number), (jax.tree.map(lambda _: True, arrays), False)
+
+    return inner
