@@ -21,6 +21,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "roomgrad.models": ("Model", "Trainable", "ModelState"),
     "roomgrad.backprop": (),
     "roomgrad.learning": (),
+    "roomgrad.torch": ("Through",),
+    "roomgrad.jax": ("through",),
     "roomgrad.settings": (),
     "roomgrad.flags": ("load",),
     "roomgrad.systems": (),

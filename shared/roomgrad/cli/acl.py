@@ -20,6 +20,8 @@ from roomgrad.rooms import System
 from roomgrad.schema import Declaration
 from roomgrad.systems import Plugin, installed, load
 
+GUEST = "guest"  # the user of programs that are no component
+
 Served = tuple[System, Names, Mapping[str, Declaration]]
 
 ABOUT = """\
@@ -88,6 +90,7 @@ def _grants(served: Sequence[Served]) -> dict[str, Grants]:
             if name != GATEWAY
         }
         by_name[GATEWAY] = access.of_gateway(system, names)
+        by_name[GUEST] = access.of_any_client(system, names)
         plugin = installed().get(system.name)
         for name, needs in load(plugin.clients).items() if plugin else ():
             by_name[name] = access.of_client(system, needs.sends, needs.reads, names)

@@ -16,7 +16,7 @@ from roomgrad.local.plan import hint
 from roomgrad.messages import Message
 from roomgrad.rooms import ENVELOPE, MessageType, ModelStatus, Stream, System
 
-STATUS = {"train": ModelStatus.TRAIN, "validate": ModelStatus.VALIDATE}
+STATUS = {each.name.lower(): each for each in ModelStatus}
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typer import Option
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.cli.draft import STATUS
 from roomgrad.dtypes import name_of
 from roomgrad.errors import DecodeError
 from roomgrad.inspect.follow import Entry, follow
@@ -18,6 +19,10 @@ from roomgrad.inspect.format import VALUES, format_array, format_fields, format_
 
 # Names of the envelope that the heading contains, or that only programs need.
 LEFT_OUT = frozenset({"v", "ID", "ROOT_ID", "TYPE", "TO_ROOM", "SENT_BY", "MODEL_STATUS", "SEED"})
+
+_STATUS: dict[Any, str] = {
+    number: name for name, number in STATUS.items() if number != STATUS["train"]
+}
 
 
 def echo(
@@ -55,8 +60,7 @@ def _heading(entry: Entry) -> str:
     except DecodeError:
         body = {}
     parts = [entry.entry, entry.room, entry.type, body.get("SENT_BY", "")]
-    if body.get("MODEL_STATUS") == 2:
-        parts.append("validate")
+    parts.append(_STATUS.get(body.get("MODEL_STATUS"), ""))
     parts.append(f"root {body['ROOT_ID']}" if "ROOT_ID" in body else "")
     return "  ".join(str(part) for part in parts if part)
 

@@ -59,9 +59,10 @@ Full = Annotated[bool, Option("--full", help="Whole arrays, and the whole envelo
 Status = Annotated[
     str,
     Option(
-        parser=among("--status", "train", "validate"),
+        parser=among("--status", "train", "validate", "differentiate"),
         metavar="STATUS",
-        help="MODEL_STATUS: validate, from which no component learns, or train.",
+        help="MODEL_STATUS: validate, from which no component learns; train; or differentiate, "
+        "for gradients from which none learns.",
     ),
 ]
 Body = Annotated[

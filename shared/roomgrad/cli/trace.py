@@ -9,7 +9,7 @@ from typer import Argument
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.inspect import traces
+from roomgrad.inspect import guests, traces
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
 from roomgrad.inspect.timings import Hop, Total, Trace
@@ -34,6 +34,7 @@ def trace(
     with target.opened(run, redis) as (client, names, _):
         trace, stored = traces.find(client, names, root)
         alive = heartbeats.read(client, names)
+        guest = guests.open_roots(client, names).get(trace.root_id, "")
     if as_json:
         output.print_json(traces.to_json(names, trace))
         return
@@ -41,6 +42,8 @@ def trace(
     if trace.hops:
         output.console().print(_table(trace))
     output.say(*_remarks(names, trace, stored, alive))
+    if guest:
+        output.say(f"Guest {guest} opened it, and gets what comes out of the rooms.")
 
 
 def _heading(names: Names, trace: Trace) -> str:

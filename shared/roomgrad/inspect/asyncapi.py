@@ -134,7 +134,10 @@ def payload(stream: Stream) -> Json:
             "TO_ROOM": {"const": stream.room.name},
             "TO": ID,
             "SENT_BY": {"type": "string", "maxLength": 128},
-            "MODEL_STATUS": {"enum": [1, 2], "description": "1 train, 2 validate."},
+            "MODEL_STATUS": {
+                "enum": [1, 2, 3],
+                "description": "1 train, 2 validate, 3 differentiate.",
+            },
             "SEED": {"type": "integer", "minimum": 0, "maximum": MAX_SEED},
             **fields,
         },

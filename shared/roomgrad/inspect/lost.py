@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import redis
 
-from roomgrad.inspect import entries
+from roomgrad.inspect import entries, guests
 from roomgrad.inspect.entries import MessageHeader, PendingEntry, StoredMessages
 from roomgrad.inspect.keys import StreamKey
 from roomgrad.inspect.scripts import ReadScript
@@ -82,7 +82,7 @@ def _look(client: redis.Redis, names: Names, components: Iterable[str], patience
     after = remembered(client, names, components) if before else {}
     since_us = stored.now_us - round(patience_s * 1_000_000)
     newest = {each.root_id: each for each in sorted(stored.messages, key=lambda e: e.at_us)}
-    alive = under_way(stored)
+    alive = under_way(stored) | set(guests.open_roots(client, names))
     roots = [
         LostRoot(root, tuple(sorted(by)), newest.get(root))
         for root, by in after.items()

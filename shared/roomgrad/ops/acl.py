@@ -137,6 +137,7 @@ def of_component(
             _grant_group(grants, names, name, key)
     _grant_sending(grants, names, system, sent)
     grants.appends.add(names.guest("*"))
+    grants.publishes.add(names.guest("*"))
     grants.stores |= {names.guests(), names.guest_roots("*")}
     _grant_state(grants, names, name, declared)
     if declared.learns:
@@ -151,9 +152,25 @@ def of_client(
     grants = Grants(stores={names.sent()})
     _grant_sending(grants, names, system, sends)
     grants.subscribes |= {names.stream(*key) for key in answers}
-    grants.guests.add(names.guest("*"))
-    grants.stores |= {names.guests(), names.guest_roots("*")}
-    return grants
+    return grants | of_guest(names)
+
+
+def of_any_client(system: System, names: Names) -> Grants:
+    """Return the grants of the user `guest`: of any program that trains or asks through rooms."""
+    streams = {each.key for each in system.streams}
+    notices = {(names.inbox(each), MessageType.LOG_ERROR.value) for each in system.components}
+    return of_guest(names) | Grants(
+        appends={names.stream(*key) for key in streams | notices},
+        publishes={names.channel(room) for room, _ in streams | notices},
+        subscribes={names.stream(ERRORS, MessageType.LOG_ERROR.value)},
+        stores={names.sent()},
+        inspects={names.run_info(), names.alive("*"), names.here()},
+    )
+
+
+def of_guest(names: Names) -> Grants:
+    """Return what a program needs as a guest, beside the rooms that it uses."""
+    return Grants(guests={names.guest("*")}, stores={names.guests(), names.guest_roots("*")})
 
 
 def of_gateway(system: System, names: Names) -> Grants:

@@ -44,13 +44,10 @@ def notify(commit: Commit, names: Names, member: str, notice: Message) -> None:
 
 def notify_guest(commit: Commit, names: Names, guest: Guest, notice: Message) -> None:
     """Stage the same notice for a guest."""
-    message = _copy(notice, guest.leave)
-    commit.send(
-        names.guest(guest.name),
-        names.channel(guest.leave),
-        codec.header(message),
-        codec.encode(message, Stream(Room(guest.leave), _ERROR, {})),
-    )
+    key = names.guest(guest.name)
+    message = _copy(notice, f"@guest~{guest.name}")
+    fields = codec.encode(message, Stream(Room(message.room), _ERROR, {}))
+    commit.send(key, key, codec.header(message), fields)  # its channel has the stream's name
 
 
 def _copy(notice: Message, room: str) -> Message:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import redis
 
 from roomgrad import systems
-from roomgrad.inspect import snapshot
+from roomgrad.inspect import guests, snapshot
+from roomgrad.inspect.guests import GuestState
 from roomgrad.inspect.keys import holds_messages, parse_stream_key, scan_keys
 from roomgrad.inspect.snapshot import ConsumerGroup, RunSnapshot
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names, is_client_group
@@ -46,6 +47,7 @@ class Run:
     system: System | None
     snapshot: RunSnapshot
     forgotten: frozenset[str] = field(default_factory=frozenset)
+    guests: tuple[GuestState, ...] = ()
 
     # what it is doing
 
@@ -82,10 +84,13 @@ class Run:
         """Whether a root is open, replicas are alive and idle, and no message has come for long.
 
         A run without a replica was stopped. That is no problem: it goes on when it is started.
+        A guest keeps its roots open for as long as it likes.
         """
         served = any(not each.startswith(f"{GATEWAY}~") for each in self.snapshot.heartbeats)
         busy = any(each.handling is not None for each in self.beats())
-        open_ = any(self.snapshot.open.values()) or any(group.behind for group in self.groups)
+        of_guests = any(each.open_roots for each in self.guests)
+        remembered = any(self.snapshot.open.values()) and not of_guests
+        open_ = remembered or any(group.behind for group in self.groups)
         return open_ and served and not busy and self.still_s > STILL_S
 
     def room(self, key: str) -> str:
@@ -136,4 +141,5 @@ def read(client: redis.Redis, names: Names, server: Server) -> Run:
         keys |= {names.stream(*each.key) for each in system.streams}
         components |= set(system.components)
     taken = snapshot.take(client, names, sorted(keys), components, detailed=True)
-    return Run(client, names, server, system, taken, runs.forgotten(client, names))
+    forgotten = runs.forgotten(client, names)
+    return Run(client, names, server, system, taken, forgotten, guests.inspect(client, names))
