@@ -11,6 +11,7 @@ from roomgrad import Context, Message
 from roomgrad.errors import Rejected
 from roomgrad_melody.contract import EQUAL, FIRST, NEITHER, PAIRS_LOG, RETRACTED, SECOND
 from roomgrad_melody.genome import pair_key, texts
+from roomgrad_melody.votes import hears
 
 from .answers import grow_older, heard_now, open_again
 from .state import State
@@ -95,7 +96,7 @@ def _check(vote: Vote, message: Message, former: Record | None, context: Context
     for melody, question in questions.items():
         if question["root"] == message.root_id and vote.prefer != RETRACTED:
             other = vote.first if melody == vote.second else vote.second
-            _check_question(vote, melody, question, other, questions, context)
+            _check_question(vote, melody, question, other, context)
             return {**question, "melody": melody}
     if former is None or former["root"] != message.root_id:
         raise Rejected(f"neither melody of {vote.pair} is part of the question {message.root_id}")
@@ -109,13 +110,12 @@ def _check_question(
     melody: str,
     question: Record,
     other: str,
-    questions: dict[str, Record],
     context: Context,
 ) -> None:
     if question["by"] not in ("", vote.rater):
         raise Rejected(f"{melody} was asked of {question['by']}, not of {vote.rater}")
     # The rater's vote for the other melody may be handled by another replica after this one.
-    theirs = questions.get(other, {}).get("rater") == vote.rater
+    theirs = hears(vote.rater, other, context.table("questions").peek())
     if other != question.get("against") and not theirs and not heard_now([other], context):
         raise Rejected(f"{other} was never heard; expected the melody that {melody} is against")
 

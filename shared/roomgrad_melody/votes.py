@@ -6,7 +6,7 @@ vote stays and is compared with the melody of the next question, so a vote needs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -158,10 +158,20 @@ def _check(
     if sent is not None and _pair(sent) != _pair(vars(vote)):
         raise Rejected("you have compared this melody with another one; take that back before")
     other = vote.first if melody == vote.second else vote.second
-    theirs = found.get(other, {}).get("rater") == rater
-    heard = theirs or any(context.table(name).get(other) for name in ("labels", "compared"))
-    if other != question.get("against") and not heard:
+    heard = any(context.table(name).get(other) for name in ("labels", "compared"))
+    theirs = heard or hears(rater, other, context.table("questions").peek())
+    if other != question.get("against") and not theirs:
         raise Rejected("the other melody was never heard, and is not the one to compare with")
+
+
+def hears(rater: str, melody: str, questions: Mapping[str, Record]) -> bool:
+    """Return whether a rater holds the question about a melody, or a vote on it is being sent.
+
+    questions: the records of all of them, by melody.
+    """
+    own = {name: record for name, record in questions.items() if record["rater"] == rater}
+    sent = [record.get("answer") or {} for record in own.values()]
+    return melody in own or any(melody in (a.get("first"), a.get("second")) for a in sent)
 
 
 def _pair(record: Record) -> str:

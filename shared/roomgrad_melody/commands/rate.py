@@ -11,21 +11,42 @@ from roomgrad.errors import Rejected, RoomgradError
 from roomgrad.local.session import password_file
 from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
-from roomgrad_melody import questions
+from roomgrad_melody import questions, votes
 from roomgrad_melody.commands import keys
 from roomgrad_melody.commands.keys import Keys
 from roomgrad_melody.commands.roll import roll
-from roomgrad_melody.contract import LEARNER, MELODY, RATINGS
+from roomgrad_melody.contract import (
+    EQUAL,
+    FIRST,
+    LEARNER,
+    MELODY,
+    NEITHER,
+    RATINGS,
+    RETRACTED,
+    SECOND,
+)
 from roomgrad_melody.genome import from_text
 from roomgrad_melody.questions import Given, Question
 from roomgrad_melody.rows import counted
+from roomgrad_melody.votes import Vote
 
 LOOK_S = 0.3  # between two checks for a question
 BACK_S = 10.0  # limit for the learner to take a rating back
 EVERYTHING = 1000  # more questions than are ever open
 SKIPPED = 20  # newest skipped melodies, which are asked last
 
-HELP = "0-5 rates · s skips · u takes the last rating back · q quits"
+REST = "s skips · u takes the last answer back · q quits"
+HELP = f"0-5 rates · {REST}"
+PAIR_HELP = f"a or ←, b or →: that one is better · e equal · n both are bad · 0-5 rates B · {REST}"
+PREFERS = {
+    **dict.fromkeys(("a", "left", "\x1b[d", "\x1bod"), FIRST),
+    **dict.fromkeys(("b", "right", "\x1b[c", "\x1boc"), SECOND),
+    "e": EQUAL,
+    "n": NEITHER,
+}
+"""Preferences by key, as `keys` reads them: arrow keys are small letters after Esc."""
+
+SAID = {FIRST: "A is better.", SECOND: "B is better.", EQUAL: "equal.", NEITHER: "both are bad."}
 
 
 def own_name() -> str:
@@ -61,17 +82,30 @@ class Table:
         self._rater = rater
         self._keys = keys
         self._skipped: list[str] = []
-        self._given = 0
+        self._ratings = self._votes = 0
+        self._stays = ""  # the first melody of the next pair: the winner stays
 
     def sit(self) -> None:
         """Ask one question after the other."""
         for question in self._questions():
-            output.say("", *roll(from_text(question.melody)).splitlines())
-            if question.again:
-                output.say("You have rated this one before; what do you say now?")
-            if not self._answered(question):
+            compared = bool(question.against or question.pair)
+            pair = votes.pair_of(question, self._stays) if compared else None
+            self._show(question, pair)
+            if not self._answered(question, pair):
                 break
-        output.say("", f"{counted(self._given, 'rating')} given.")
+        compared_too = f" and {counted(self._votes, 'vote')}" if self._votes else ""
+        output.say("", f"{counted(self._ratings, 'rating')}{compared_too} given.")
+
+    def _show(self, question: Question, pair: tuple[str, str] | None) -> None:
+        if pair is None:
+            output.say("", *roll(from_text(question.melody)).splitlines())
+        else:
+            for name, melody in zip("AB", pair, strict=True):
+                output.say("", f"{name}:", *roll(from_text(melody)).splitlines())
+            if not self._votes:
+                output.say(PAIR_HELP)
+        if question.again:
+            output.say("You have answered this one before; what do you say now?")
 
     def _questions(self) -> Iterator[Question]:
         said = False
@@ -90,7 +124,7 @@ class Table:
             if key is not None:
                 self._take_back()
 
-    def _answered(self, question: Question) -> bool:
+    def _answered(self, question: Question, pair: tuple[str, str] | None) -> bool:
         """Handle keys until the question is done; return False if the rater quits."""
         while True:
             key = self._keys.next(questions.LEASE_S / 2)
@@ -108,7 +142,10 @@ class Table:
             if key.text in map(str, range(RATINGS)):
                 self._rate(question, int(key.text))
                 return True
-            output.say(f"{key.text!r}? {HELP}")
+            if pair and key.text in PREFERS:
+                self._vote(question, *pair, PREFERS[key.text])
+                return True
+            output.say(f"{key.text!r}? {PAIR_HELP if pair else HELP}")
 
     def _rate(self, question: Question, rating: int) -> None:
         try:
@@ -118,22 +155,43 @@ class Table:
         except Rejected as error:
             output.say(f"not taken: {error}")
             return
-        self._given += 1
+        self._ratings += 1
         output.say(_said(given))
 
+    def _vote(self, question: Question, first: str, second: str, preference: str) -> None:
+        try:
+            votes.prefer(self._client, self._rater, first, second, preference, question.root)
+        except Rejected as error:
+            output.say(f"not taken: {error}")
+            return
+        self._votes += 1
+        self._stays = {SECOND: second, NEITHER: ""}.get(preference, first)
+        output.say(SAID[preference])
+
     def _take_back(self) -> None:
-        last = questions.recent(self._client, self._rater, 1)
+        last = votes.recent_answers(self._client, self._rater, 1)
         if not last:
-            output.say("there is no rating of yours that could be taken back.")
+            output.say("there is no answer of yours that could be taken back.")
             return
         try:
-            questions.answer(self._client, self._rater, last[0].melody, None, last[0].root)
+            melody, said = self._retracted(last[0])
         except Rejected as error:
             output.say(f"not taken back: {error}")
             return
-        self._given -= 1
-        output.say(f"your {last[0].rating} is taken back; what do you say now?")
-        self._wait_for(last[0].melody)
+        output.say(f"{said} is taken back; what do you say now?")
+        self._wait_for(melody)
+
+    def _retracted(self, last: Given | Vote) -> tuple[str, str]:
+        """Take an answer back; return the melody that is asked about again, and what was said."""
+        client, rater = self._client, self._rater
+        if isinstance(last, Given):
+            questions.answer(client, rater, last.melody, None, last.root)
+            self._ratings -= 1
+            return last.melody, f"your {last.rating}"
+        votes.prefer(client, rater, last.first, last.second, RETRACTED, last.root)
+        self._votes -= 1
+        self._stays = last.first
+        return last.second, f"your vote, {SAID[last.prefer].rstrip('.')},"
 
     def _wait_for(self, melody: str) -> None:
         """Wait until the learner asks for this melody again."""

@@ -157,9 +157,9 @@ def question_distance(client: redis.Redis, names: Names) -> float:
     return float(np.mean(nearest))
 
 
-def log(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
-    """Return every revision of every label, in the order in which they were stored."""
-    return [unpack(fields[b"m"]) for _, fields in _entries(client, names.log(LABELS_LOG))]
+def log(client: redis.Redis, names: Names, name: str = LABELS_LOG) -> list[dict[str, Any]]:
+    """Return every revision of every label, or of every vote, in the order they were stored."""
+    return [unpack(fields[b"m"]) for _, fields in _entries(client, names.log(name))]
 
 
 def _entries(client: redis.Redis, key: str) -> list[tuple[bytes, dict[bytes, bytes]]]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import random
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +22,12 @@ from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running
 from roomgrad_melody import formats
 from roomgrad_melody.commands import standing
+from roomgrad_melody.contract import PAIRS_LOG
 from roomgrad_melody.evalnet.handlers import component as evalnet
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.handlers import component as evolution
 from roomgrad_melody.evolution.settings import EvolutionSettings
+from roomgrad_melody.genome import pair_key
 from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.midi import from_midi
@@ -228,6 +236,76 @@ def test_somebody_rates_in_a_terminal(rating_files: RatingFiles) -> None:
     assert entries[1]["melody"] == entries[3]["melody"]
     exported = rating_files.types("labels", "export").stdout.splitlines()
     assert [row[-1] for row in exported] == ["3", "0", "5"]
+
+
+def votes(rating_files: RatingFiles, count: int) -> list[dict[str, Any]]:
+    """The log of votes as soon as it has so many."""
+    client, names = rating_files.echo.client, rating_files.echo.names
+    return until(lambda: len(found := standing.log(client, names, PAIRS_LOG)) == count and found)
+
+
+def test_pairs_are_compared_in_a_terminal(rating_files: RatingFiles) -> None:
+    """The winner stays; votes are taken back as ratings are, and a digit rates the second."""
+    rating_files.learns(nr_of_unlabeled_data=20, again=0, ask="pairs")
+    rating_files.breeds()
+    said = rating_files.types(
+        "rate", "--rater", "anna", given="b\nleft\ne\nx\nu\nn\n4\nu\n2\ns\nq\n"
+    ).stdout
+    assert "a or ←, b or →: that one is better" in said
+    assert "'x'? a or ←" in said
+    assert "your vote, equal, is taken back; what do you say now?" in said
+    assert "your 4 is taken back; what do you say now?" in said
+    assert said.endswith("1 rating and 3 votes given.\n")
+    first, second, equal, retracted, neither = votes(rating_files, 5)
+    preferences = [each["prefer"] for each in (first, second, equal, retracted, neither)]
+    assert preferences == ["second", "first", "equal", "retracted", "neither"]
+    assert first["second"] == second["first"] == equal["first"]
+    pairs = [(each["first"], each["second"]) for each in (equal, retracted, neither)]
+    assert pairs[0] == pairs[1] == pairs[2]
+    until(lambda: len(standing.log(rating_files.echo.client, rating_files.echo.names)) == 3)
+    entries = standing.log(rating_files.echo.client, rating_files.echo.names)
+    assert [entry["rating"] for entry in entries] == [4, None, 2]
+
+
+def test_several_raters_compare_in_terminals(rating_files: RatingFiles) -> None:
+    """Each gets other questions, and takes back their own last vote."""
+    rating_files.learns(nr_of_unlabeled_data=20, again=0, ask="pairs")
+    rating_files.breeds()
+    names = ["anna", "ben", "carl"]
+    with ThreadPoolExecutor() as pool:
+        list(
+            pool.map(lambda who: rating_files.types("rate", "--rater", who, given="a\nb\n"), names)
+        )
+    found = votes(rating_files, 6)
+    assert Counter(each["rater"] for each in found) == dict.fromkeys(names, 2)
+    assert len({pair_key(each["first"], each["second"]) for each in found}) == 6
+    rating_files.types("rate", "--rater", "ben", given="u\nq\n")
+    assert [each["rater"] for each in votes(rating_files, 7) if each["prefer"] == "retracted"] == [
+        "ben"
+    ]
+
+
+def test_arrow_keys_compare(rating_files: RatingFiles) -> None:
+    """As a terminal sends them, where Esc alone quits."""
+    rating_files.learns(nr_of_unlabeled_data=20, again=0, ask="pairs")
+    rating_files.breeds()
+    terminal, side = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "roomgrad", "rate", "--run", rating_files.run],
+        env={**os.environ, "REDIS_URL": rating_files.echo.url},
+        stdin=side,
+        stdout=side,
+    )
+    rating_files.stack.callback(process.wait)
+    rating_files.stack.callback(process.kill)
+    for count, (key, prefers) in enumerate([(b"\x1b[C", "second"), (b"\x1b[D", "first")], 1):
+        shown = b""
+        while b"B:" not in shown:
+            shown += os.read(terminal, 4096)
+        os.write(terminal, key)
+        assert votes(rating_files, count)[-1]["prefer"] == prefers
+    os.write(terminal, b"\x1b")
+    assert process.wait(30) == 0
 
 
 def test_the_best_melodies_become_files(rating_files: RatingFiles) -> None:

@@ -204,3 +204,16 @@ def test_the_last_answers_of_a_rater_are_of_both_kinds(labelling: LabellingRun) 
     assert [each.prefer for each in recent_votes(labelling.client, "Ada")] == ["neither", "first"]
     assert recent_votes(labelling.client, "Ada")[0].listened == (1, 2)
     assert recent_answers(labelling.client, "Bob") == []
+
+
+def test_what_a_vote_on_its_way_names_counts_as_heard(labelling: LabellingRun) -> None:
+    """The winner stays, also if it was no question: then only the vote before names it."""
+    [first] = labelling.ask(A, against=HEARD)
+    [second] = labelling.ask(B, against=C)
+    with pytest.raises(Rejected, match="the other melody was never heard"):
+        vote(labelling, HEARD, second, "first")
+    vote(labelling, HEARD, first, "first")
+    vote(labelling, HEARD, second, "second")
+    learn(labelling)
+    until(lambda: stored(labelling, HEARD, second) == "second")
+    assert stored(labelling, HEARD, first) == "first"
