@@ -5,6 +5,7 @@
     ├── RunMismatch         a run exists with other settings            (exit code 2)
     ├── ServerError         the Redis server cannot be used
     │   ├── Unavailable     a page cannot ask its server now
+    │   ├── Overloaded      the readers of a room are too far behind for a new root
     │   ├── Stale           what a commit of a client requires does not hold any more
     │   └── NoServer        no server answered, or none could be started
     │       └── TLSError    the server could not be verified by TLS
@@ -64,6 +65,10 @@ class NoServer(ServerError):
 
 class Unavailable(ServerError):
     """Raised when a page cannot ask its server now; the page shows the text to its user."""
+
+
+class Overloaded(ServerError):
+    """Raised when the readers of a room are so far behind that no new root may be opened."""
 
 
 class Stale(ServerError):

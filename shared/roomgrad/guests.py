@@ -16,14 +16,9 @@ class Guest(NamedTuple):
     """Who opened a root, and the ends of the root: what would arrive there goes to the guest."""
 
     name: str
-    enter: str
-    """The room in which the root was opened, and in which its gradient comes home."""
-
-    leave: str
-    """The room in which its answer arrives."""
-
-    answer: str = _FORWARD
-    """The TYPE of the answer."""
+    enter: str  # the room in which the root was opened, and its gradient comes home
+    leave: str  # the room in which its answer arrives
+    answer: str = _FORWARD  # the TYPE of the answer
 
     def receives(self, room: str, type_: str) -> bool:
         """Return whether a message goes to the guest, and not into its room."""

@@ -43,14 +43,9 @@ class MessageType(StrEnum):
 class ModelStatus(IntEnum):
     """MODEL_STATUS of a message."""
 
-    TRAIN = 1
-    """Components answer, learn from the gradient, and return their own."""
-
-    VALIDATE = 2
-    """Components answer, in evaluation mode. No gradient follows."""
-
-    DIFFERENTIATE = 3
-    """Components answer in evaluation mode and return gradients, and learn nothing."""
+    TRAIN = 1  # components answer, learn from the gradient, and return their own
+    VALIDATE = 2  # components answer, in evaluation mode; no gradient follows
+    DIFFERENTIATE = 3  # components answer in evaluation mode, return gradients, learn nothing
 
 
 @dataclass(frozen=True)

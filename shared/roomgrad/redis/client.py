@@ -16,7 +16,7 @@ from roomgrad import codec, scripts
 from roomgrad.clock import server_time
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.context import Context
-from roomgrad.errors import ContractError, NoAnswer, ServerError, Stale
+from roomgrad.errors import ContractError, NoAnswer, Overloaded, ServerError, Stale
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
@@ -88,7 +88,7 @@ class Client:
     def send(self, message: Message) -> str:
         """Add a message to its room's stream and publish it; return the entry id.
 
-        Raises SchemaError if it does not fit the room, and ServerError while the room's consumers
+        Raises SchemaError if it does not fit the room, and Overloaded while the room's consumers
         are so far behind that no new root may be opened.
         """
 
@@ -199,11 +199,17 @@ class Client:
         found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
         return next(found, b"").decode()
 
-    def stage(self, message: Message, commit: Commit) -> None:
-        """Stage a message for its room. Raises SchemaError, and ServerError if its readers lag."""
+    def stage(self, message: Message, commit: Commit, *, opens: bool = True) -> None:
+        """Stage a message for its room.
+
+        opens: whether it opens a root. If so, Overloaded is raised while the room's readers lag.
+
+        Raises SchemaError if it does not fit the room.
+        """
         stream = self.system.stream(message.room, message.type)
         key = self.names.stream(*stream.key)
-        self._hold_back(key)
+        if opens:
+            self._hold_back(key)
         message.sent_by = message.sent_by or self.name
         channel = self.names.channel(message.room)
         commit.send(key, channel, codec.header(message), codec.encode(message, stream))
@@ -278,7 +284,7 @@ class Client:
                 continue  # the gateway limits the backlog of its clients
             largest = max(largest, (group["lag"] or 0) + group["pending"])
             if largest >= BACKLOG_LIMIT:
-                raise ServerError(
+                raise Overloaded(
                     f"{name} is {largest} messages behind in {key}: start it or add replicas, "
                     f"then send again"
                 )

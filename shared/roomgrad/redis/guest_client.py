@@ -12,15 +12,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 import redis
-import structlog
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.errors import MessageError, NoAnswer, ServerError, SettingsError, Stale, format_value
+from roomgrad.errors import (
+    MessageError,
+    NoAnswer,
+    Overloaded,
+    ServerError,
+    SettingsError,
+    Stale,
+    format_value,
+)
 from roomgrad.guests import Guest
 from roomgrad.messages import Message
 from roomgrad.names import Names
@@ -33,9 +40,8 @@ MOST_ROOTS = 10_000
 MOST_BYTES = 1024 * 1024 * 1024  # of the arrays of all open roots
 AT_ONCE = 100  # roots that one commit gives up
 RETRY_S = 0.1
+LAG_S = 0.02  # between two attempts to open a root while readers lag
 TURN_S = 1.0  # how long one read waits, before another thread may read
-
-log = structlog.get_logger("roomgrad")
 
 
 class Root(NamedTuple):
@@ -43,10 +49,13 @@ class Root(NamedTuple):
 
     enter: str
     leave: str
-    size: int
-    """Bytes of the arrays that opened it."""
-
+    size: int  # bytes of the arrays that opened it
     wants_gradient: bool
+
+    @classmethod
+    def of(cls, message: Message, leave: str, size: int) -> Root:
+        """Return the root that a message opens."""
+        return cls(message.room, leave, size, message.wants_gradient)
 
 
 class Sender(Protocol):
@@ -57,7 +66,7 @@ class Sender(Protocol):
     name: str
     redis: redis.Redis
 
-    def stage(self, message: Message, commit: Commit) -> None: ...
+    def stage(self, message: Message, commit: Commit, *, opens: bool = True) -> None: ...
 
     def apply(self, work: Callable[[Commit], None]) -> str: ...
 
@@ -88,13 +97,14 @@ class GuestClient:
         self._lease_ms = round(lease_s * 1000)
         self._open: dict[str, Root] = {}  # by ROOT_ID
         self._bytes = 0  # of all of them
-        self._answers: dict[tuple[str, str], Message] = {}  # by ROOT_ID and TYPE
+        self._answers: dict[str, dict[str, Message]] = {}  # by ROOT_ID and TYPE
         self._errors: dict[str, str] = {}  # by ROOT_ID, why it was given up
         self._done: deque[str] = deque()  # roots that are not open any more
         self._unused: deque[str] = deque()  # roots to give up
         self._arrived = threading.Condition()
         self._reading = False
         self._closed = threading.Event()
+        self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
         self._position = self._join()
         self._renewal = threading.Thread(target=self._renew, name="guest", daemon=True)
         self._renewal.start()
@@ -117,11 +127,16 @@ class GuestClient:
         message: Message,
         leave: Room | str,
         answer: MessageType = MessageType.FORWARD,
+        *,
+        timeout_s: float = 0.0,
     ) -> str:
         """Open a root with its first message; return the message's entry ID.
 
-        What the root brings into room `leave` comes here instead. Raises SchemaError, and
-        ServerError if too much is open or the readers lag.
+        What the root brings into room `leave` comes here instead.
+
+        timeout_s: how long to wait while the readers of the room lag.
+
+        Raises SchemaError, Overloaded if they lag longer, and ServerError if too much is open.
         """
         size = sum(each.nbytes for each in message.arrays().values())
         if len(self._open) >= MOST_ROOTS or self._bytes + size > MOST_BYTES:
@@ -130,9 +145,18 @@ class GuestClient:
                 f"{MOST_ROOTS} with {MOST_BYTES >> 20} MiB at most: wait for answers first"
             )
         message.guest = Guest(self.name, message.room, str(leave), answer.value)
-        self._open[message.root_id] = Root(message.room, str(leave), size, message.wants_gradient)
-        self._bytes += size
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return self._send_first(message, Root.of(message, str(leave), size))
+            except Overloaded:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(LAG_S)
+            except Stale:  # the process was suspended, or the server away
+                self._join_again()
 
+    def _send_first(self, message: Message, root: Root) -> str:
         done = self._drained(self._done)
 
         def work(commit: Commit) -> None:
@@ -142,21 +166,31 @@ class GuestClient:
             if message.wants_gradient:  # no component remembers any other
                 commit.do(b"HSET", self._roots, message.root_id.encode(), message.room.encode())
 
+        self._open[message.root_id] = root
+        self._bytes += root.size
         try:
-            return self._apply(work)
+            return self._client.apply(work)
         except BaseException:
             self._close(message.root_id)
             self._done.extend(done)
             raise
 
     def send(self, message: Message) -> None:
-        """Send a message of a root that is open, like the gradient of its answer."""
+        """Send a message of a root that is open, like the gradient of its answer.
+
+        Raises NoAnswer if the root was given up, with the reason.
+        """
 
         def work(commit: Commit) -> None:
             commit.stored(self._key)
-            self._client.stage(message, commit)
+            self._client.stage(message, commit, opens=False)
 
-        self._apply(work)
+        self._require_open(message.root_id)
+        try:
+            self._client.apply(work)
+        except Stale as error:
+            self._lose_roots()
+            raise NoAnswer(self._lease_ended) from error
 
     def wait(
         self, root_id: str, type_: MessageType = MessageType.FORWARD, timeout_s: float = 60.0
@@ -191,15 +225,17 @@ class GuestClient:
     def give_up(self, root_ids: Iterable[str]) -> None:
         """Give up roots that are open: the components forget them, without a dead letter."""
         known = [(each, self._close(each)) for each in root_ids]
-        given_up = [root_id for root_id, root in known if root and root.wants_gradient]
-        for start in range(0, len(given_up), AT_ONCE):
-            some = given_up[start : start + AT_ONCE]
+        self._end([root_id for root_id, root in known if root and root.wants_gradient])
+
+    def _end(self, root_ids: list[str]) -> None:
+        members = self._system.components
+        for start in range(0, len(root_ids), AT_ONCE):
+            some = root_ids[start : start + AT_ONCE]
 
             def work(commit: Commit, some: list[str] = some) -> None:
                 for root_id in some:
                     commit.do(b"HDEL", self._roots, root_id.encode())
                     text = f"root {root_id} is given up by the guest that opened it"
-                    members = self._system.components
                     roots.give_up(commit, self._names, members, root_id, self.name, text)
 
             self._client.apply(work)
@@ -227,28 +263,30 @@ class GuestClient:
         with contextlib.suppress(redis.RedisError, ServerError):  # else when the lease is over
             self.give_up(list(self._open))
             self.flush()
-            with self._client.redis.pipeline() as pipeline:
-                pipeline.delete(self._key)
-                pipeline.hdel(self._names.guests(), self.name)
-                pipeline.execute()
+            self._client.redis.delete(self._key)
+            if not self._client.redis.exists(self._roots):  # else the components end them
+                self._client.redis.hdel(self._names.guests(), self.name)
 
     def _close(self, root_id: str) -> Root | None:
         """Return a root that was open, and is no longer."""
         root = self._open.pop(root_id, None)
         self._bytes -= root.size if root else 0
+        self._answers.pop(root_id, None)
         return root
 
     # the guest's stream
 
-    def _join(self) -> str:
-        """Create the stream and register the guest; return the ID of its first entry."""
-        about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
+    def _join(self, known_as: bytes | None = None) -> str:
+        """Create the stream and register the guest; return the ID of its first entry.
+
+        known_as: the guest's entry in the registry until now. Raises SettingsError.
+        """
 
         def work(commit: Commit) -> None:
-            commit.same(self._names.guests(), self.name.encode(), None)
-            commit.do(b"XADD", self._key, b"*", b"joined", about)
+            commit.same(self._names.guests(), self.name.encode(), known_as)
+            commit.do(b"XADD", self._key, b"*", b"joined", self._about)
             commit.do(b"PEXPIRE", self._key, b"%d" % self._lease_ms)
-            commit.do(b"HSET", self._names.guests(), self.name.encode(), about)
+            commit.do(b"HSET", self._names.guests(), self.name.encode(), self._about)
 
         try:
             return self._client.apply(work) or START
@@ -258,13 +296,40 @@ class GuestClient:
                 f"wait {self._lease_ms / 1000:g} s after the death of the other"
             ) from error
 
+    def _join_again(self) -> None:
+        """Join after the lease has ended. What was open is given up."""
+        with self._arrived:
+            if self._client.redis.exists(self._key):  # another thread was faster
+                return
+            self._lose_roots()
+            left: Any = self._client.redis.hkeys(self._roots)
+            self._end([each.decode(errors="replace") for each in left])
+            known: Any = self._client.redis.hget(self._names.guests(), self.name)
+            self._position = self._join(known if known == self._about else None)
+
+    def _lose_roots(self) -> None:
+        """Tell all that wait that the lease has ended."""
+        with self._arrived:
+            for root_id in list(self._open):
+                self._close(root_id)
+                self._errors[root_id] = self._lease_ended
+            self._arrived.notify_all()
+
+    @property
+    def _lease_ended(self) -> str:
+        return (
+            f"the lease of guest {self.name} ended, since the program did not respond for "
+            f"{self._lease_ms / 1000:g} s or the server lost it: its open roots are given up"
+        )
+
     def _renew(self) -> None:
         """Extend the lease until the guest is closed."""
         while not self._closed.wait(self._lease_ms / 3000):
             with contextlib.suppress(redis.RedisError, ServerError):
-                if not self._client.redis.pexpire(self._key, self._lease_ms):
-                    return  # the next message that it sends says so
-                self.flush()
+                if self._client.redis.pexpire(self._key, self._lease_ms):
+                    self.flush()
+                else:
+                    self._lose_roots()
 
     def _stage_end(self, done: list[str], commit: Commit) -> None:
         """Stage the end of roots that are done, and of the answers that were read."""
@@ -282,22 +347,16 @@ class GuestClient:
                 found.append(queue.popleft())
         return found
 
-    def _apply(self, work: Callable[[Commit], None]) -> str:
-        try:
-            return self._client.apply(work)
-        except Stale as error:
-            raise ServerError(
-                f"the lease of guest {self.name} is over, since it did not respond for "
-                f"{self._lease_ms / 1000:g} s or the server lost it: its roots are given up. "
-                f"Join again"
-            ) from error
-
     def _take(self, root_id: str, type_: MessageType) -> Message | None:
         with self._arrived:
-            if reason := self._errors.pop(root_id, ""):
-                self._close(root_id)
-                raise NoAnswer(reason)
-            return self._answers.pop((root_id, type_.value), None)
+            self._require_open(root_id)
+            return self._answers.get(root_id, {}).pop(type_.value, None)
+
+    def _require_open(self, root_id: str) -> None:
+        """Raise NoAnswer if a root was given up."""
+        if reason := self._errors.pop(root_id, ""):
+            self._close(root_id)
+            raise NoAnswer(reason)
 
     def _read(self, seconds: float) -> None:
         """Wait until something comes home, to this thread or another."""
@@ -337,4 +396,4 @@ class GuestClient:
         except MessageError as error:
             self._errors[root_id] = f"the answer cannot be read: {error}"
             return
-        self._answers[root_id, message.type] = message
+        self._answers.setdefault(root_id, {})[message.type] = message

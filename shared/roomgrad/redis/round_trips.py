@@ -93,7 +93,7 @@ class RoundTrips:
         """
         message = Message.open(self.enter, status=status, seed=seed)
         message.fill(inputs)
-        self.guest.open(message, self.leave)
+        self.guest.open(message, self.leave, timeout_s=self._timeout_s)
         return self.guest.wait(message.root_id, _FORWARD, self._timeout_s)
 
     def backward(self, answer: Message, gradients: Arrays) -> dict[str, NDArray[Any]]:

@@ -9,7 +9,7 @@ import redis
 from roomgrad import codec
 from roomgrad.errors import DecodeError
 from roomgrad.names import ERRORS, Names
-from roomgrad.redis import heartbeats
+from roomgrad.redis import heartbeats, whereabouts
 from roomgrad.rooms import MessageType, System
 
 NEWEST = 200  # reports in room `errors` that are searched
@@ -26,21 +26,18 @@ def reason(client: redis.Redis, names: Names, system: System, root_id: str) -> s
 def _reason(client: redis.Redis, names: Names, system: System, root_id: str) -> str:
     if given_up := _report(client, names, root_id):
         return f"{given_up}; `roomgrad dead list --run {names.run}` shows it"
-    alive = [each for each in heartbeats.find(client, names) if each.component in system.components]
-    if failing := [each for each in alive if each.error]:
+    alive = heartbeats.read(client, names)
+    of_system = [each for each in alive.values() if each and each.component in system.components]
+    if failing := [each for each in of_system if each.error]:
         return f"{failing[0].component} raises {failing[0].error}, and tries again"
-    if waiting := [each for each in alive if each.waits]:
+    if waiting := [each for each in of_system if each.waits]:
         return f"{waiting[0].component} waits: {waiting[0].waits}"
-    living = heartbeats.living(client, names)
-    away = [each for each in _behind(client, names, system) if not living[each]]
-    if away:
-        start = f"`roomgrad doctor --run {names.run}` says how to start it"
-        return f"messages wait for {', '.join(away)}, of which no replica is alive: {start}"
-    if not alive:
+    if place := whereabouts.find(client, names, system, root_id):
+        return place.describe(alive, names.run)
+    if not of_system:
         return f"are its components running? `roomgrad doctor --run {names.run}` tells"
-    return (
-        f"its components are alive: `roomgrad trace {root_id} --run {names.run}` shows where it is"
-    )
+    trace = f"`roomgrad trace {root_id} --run {names.run}` shows them"
+    return f"its messages are handled, and lead no further: {trace}"
 
 
 def _report(client: redis.Redis, names: Names, root_id: str) -> str:
@@ -54,14 +51,3 @@ def _report(client: redis.Redis, names: Names, root_id: str) -> str:
             except DecodeError:
                 return ""
     return ""
-
-
-def _behind(client: redis.Redis, names: Names, system: System) -> list[str]:
-    """Return the components for which messages wait."""
-    with client.pipeline(transaction=False) as pipeline:
-        for stream in system.streams:
-            pipeline.xinfo_groups(names.stream(*stream.key))
-        answers: list[Any] = pipeline.execute(raise_on_error=False)
-    groups = [group for each in answers if isinstance(each, list) for group in each]
-    behind = {group["name"].decode() for group in groups if group["lag"] or group["pending"]}
-    return [each for each in system.components if each in behind]

@@ -27,7 +27,7 @@ QUICK_LEASE_S = 0.6
 @pytest.fixture
 def replicas(echo: EchoRun) -> dict[str, Replica]:
     """Start both components."""
-    return {name: echo.start(component(name)) for name in SQUARES.components}
+    return {name: echo.start(component(name), max_deliveries=3) for name in SQUARES.components}
 
 
 @pytest.fixture
@@ -212,12 +212,32 @@ def test_names(line: EchoRun) -> None:
             GuestClient(client, "a da")
 
 
-def test_a_lease_that_is_over(line: EchoRun) -> None:
+def test_a_guest_whose_lease_ended_joins_again_with_its_next_root(line: EchoRun) -> None:
+    """Like a laptop that was asleep: the roots of before are given up, and nothing else."""
     with Client(SQUARES, line.names.run, line.url) as client:
         guest = GuestClient(client, "slow")
+        roots = [opened(2.0), opened(3.0)]
+        for each in roots:
+            guest.open(each, C)
+        answer = guest.wait(roots[0].root_id, timeout_s=LIMIT_S)
         line.client.delete(line.names.guest("slow"))  # as the server does after a long pause
-        with pytest.raises(ServerError, match="the lease of guest slow is over"):
-            guest.open(opened(1.0), C)
+        with pytest.raises(NoAnswer, match="the lease of guest slow ended"):
+            guest.send(gradient(answer, 1.0))
+        assert round_trip(guest, 2.0).array.tolist() == [32.0]
+        with pytest.raises(NoAnswer, match="the lease of guest slow ended"):
+            guest.wait(roots[1].root_id, timeout_s=LIMIT_S)
+        guest.close()
+    assert_nothing_is_left(line, "slow")
+
+
+def test_a_wait_ends_with_the_lease(line: EchoRun) -> None:
+    with Client(SQUARES, line.names.run, line.url) as client:
+        guest = GuestClient(client, "slow", lease_s=QUICK_LEASE_S)
+        guest.open(root := opened(2.0), B)
+        guest.wait(root.root_id, timeout_s=LIMIT_S)
+        line.client.delete(line.names.guest("slow"))
+        with pytest.raises(NoAnswer, match="the lease of guest slow ended"):
+            guest.wait(root.root_id, GRADIENT, timeout_s=LIMIT_S)
         guest.close()
     assert_nothing_is_left(line, "slow")
 

@@ -22,7 +22,7 @@ GRADIENTS = [4.0, 32.0, 108.0]
 @pytest.fixture
 def line(echo: EchoRun) -> EchoRun:
     for name in SQUARES.components:
-        echo.start(component(name))
+        echo.start(component(name), max_deliveries=3)
     return echo
 
 

@@ -19,7 +19,7 @@ from tests.waiting import LIMIT_S, until
 @pytest.fixture
 def line(echo: EchoRun) -> EchoRun:
     for name in SQUARES.components:
-        echo.start(component(name))
+        echo.start(component(name), max_deliveries=3)
     return echo
 
 
@@ -178,7 +178,10 @@ def test_a_gradient_that_never_comes_says_why(echo: EchoRun) -> None:
     through = module(echo, timeout_s=2.0)
     output = through(doubles(1.0))
     echo.stop(first)
-    with pytest.raises(NoAnswer, match=r"messages wait for first, of which no replica is alive"):
+    with pytest.raises(
+        NoAnswer,
+        match=r"DATA/GRADIENT in room b has waited 2.\d s for first, of which no replica is alive",
+    ):
         output.sum().backward()
     through.close()
 
