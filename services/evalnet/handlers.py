@@ -9,10 +9,11 @@ from roomgrad_melody.contract import (
     EVALNET,
     EVOLUTION_ROOM,
     MELODY,
+    RATINGS,
     TRAININPUT,
     TRAINOUTPUT,
 )
-from roomgrad_melody.ordinal import lower_bound, mixture
+from roomgrad_melody.ordinal import lower_bound, mixture, of_scale
 
 from .model import EvalNetwork, optimizer
 from .settings import EvalnetSettings
@@ -28,13 +29,14 @@ def rate(message: Message, context: Context) -> Message:
     """Rate: GENOMES `(n, 128)` in; FITNESS, PROBS, SCORES and the model's VERSION out.
 
     FITNESS `(n,)` is a lower bound of the rating, PROBS `(n, 6)` are the probabilities of the
-    ratings, SCORES `(n, 16)` those of the heads.
+    ratings for a rater who has given those of the labels, SCORES `(n, 16)` those of the heads.
     """
     genomes = message.fields["GENOMES"].astype("<f4")
     scores = context.model.forward({"DATA": genomes})["DATA"]
+    learning = context.table("learning").get("now") or {"histogram": [0] * RATINGS}
     answer = {
         "FITNESS": lower_bound(scores),
-        "PROBS": mixture(scores).astype("<f4"),
+        "PROBS": of_scale(mixture(scores), learning["histogram"]).astype("<f4"),
         "SCORES": scores,
         "VERSION": context.model.version,
     }
@@ -46,5 +48,6 @@ component = Component(
     MELODY,
     EvalnetSettings,
     handlers=[rate, *backprop.handlers(TRAININPUT, TRAINOUTPUT)],
+    reads=["learning"],
     model=lambda _: TorchModel(EvalNetwork(), optimizer),
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from roomgrad import Context, Message
 from roomgrad_melody.contract import CUSTOM, USER
 from roomgrad_melody.genome import from_texts, texts
-from roomgrad_melody.ordinal import expected, mixture
+from roomgrad_melody.ordinal import guess, mixture, of_scale
 
 from .pool import Pool
 from .state import State
@@ -104,7 +104,8 @@ class Asking:
         random = self._draws(PICK)
         name, answers = self._settings.strategy, self._state.answers
         order = choose(name, found.scores.astype(np.float64), answers, count, random)
-        return dict(zip(texts(found.genomes[order]), mixture(found.scores[order]), strict=True))
+        probs = of_scale(mixture(found.scores[order]), self._state.histogram)
+        return dict(zip(texts(found.genomes[order]), probs, strict=True))
 
     def _against(self, chosen: Iterable[str], partner: str) -> dict[str, str]:
         """Return what each melody is to be compared with; "" if it is to be rated.
@@ -186,7 +187,7 @@ class Asking:
             rank=float(rank),
             version=self._state.version,
             strategy="again" if by else self._settings.strategy,
-            guess=None if probs is None else round(float(expected(probs)), 4),
+            guess=None if probs is None else float(guess(probs)),
             probs=None if probs is None else [round(float(p), 4) for p in probs],
             again=bool(by),
             by=by,

@@ -109,10 +109,10 @@ def backward(message: Message, context: Context) -> Message:
     asked = context.memory.get(message.root_id)
     if asked is None or "target" not in asked:
         raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
-    target, weights = asked.pop("target"), asked.pop("head_weights")
+    target, weights, histogram = map(asked.pop, ("target", "head_weights", "histogram"))
     if message.array.shape != weights.shape:
         raise SchemaError(f"DATA: expected {weights.shape} scores, got {message.array.shape}")
-    loss, gradient = cross_entropy(message.array, target, weights)
+    loss, gradient = cross_entropy(message.array, target, weights, histogram)
     context.memory.put(message.root_id, **asked)
     step = asked["step"]
     losses = context.table("losses")

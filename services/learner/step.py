@@ -171,6 +171,7 @@ class Step:
             step=state.steps,
             target=targets,
             head_weights=weights,
+            histogram=state.histogram,
         )
         state.steps += 1
         context.counters.add("sent")

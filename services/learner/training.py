@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from roomgrad_melody.contract import HEADS
 from roomgrad_melody.genome import Genomes, packed
-from roomgrad_melody.ordinal import SIGMA, expected, probabilities
+from roomgrad_melody.ordinal import SIGMA, expected, of_scale, probabilities
 
 Float32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -98,13 +98,15 @@ def batch(
     return genomes[chosen].astype("<f4"), ratings[chosen], of_heads
 
 
-def cross_entropy(scores: Float32, ratings: Integers, weights: Float32) -> tuple[float, Float32]:
+def cross_entropy(
+    scores: Float32, ratings: Integers, weights: Float32, histogram: Sequence[int]
+) -> tuple[float, Float32]:
     """Return the mean cross entropy of scores `(b, 16)` in nats, and the gradient of their sum.
 
     The mean, and the sum over labels and heads, are weighted by `(b, 16)` weights. The gradient is
-    float32 `(b, 16)`.
+    float32 `(b, 16)`. histogram: how many labels have each rating, `(6,)`.
     """
-    probs = probabilities(scores)
+    probs = of_scale(probabilities(scores), histogram)
     likely = np.take_along_axis(probs, ratings[:, None, None], axis=2)[:, :, 0]
     loss = -float((weights * np.log(np.maximum(likely, 1e-300))).sum() / weights.sum())
     gradient = weights * (expected(probs) - ratings[:, None]) / SIGMA**2

@@ -13,12 +13,16 @@ from numpy.typing import ArrayLike, NDArray
 from roomgrad_melody.contract import RATINGS
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 SIGMA = 0.5
 """Standard deviation of a rating around its score, in ratings."""
 
 CAUTION = 1.0
 """Standard deviations of the heads by which the lower bound is below their mean."""
+
+UNUSED = 2.0
+"""Labels after which a rating that none of them has is half as likely as the heads say."""
 
 _VALUES = np.arange(RATINGS, dtype=np.float64)
 
@@ -36,9 +40,26 @@ def mixture(scores: ArrayLike) -> Floats:
     return np.asarray(probabilities(scores).mean(axis=1))
 
 
+def of_scale(probs: ArrayLike, histogram: ArrayLike) -> Floats:
+    """Return the probabilities of a rater of whom so many labels `(6,)` have each rating.
+
+    A rating that was never given becomes less likely with each label: the heads extrapolate, and
+    do not know at which rating a rater's scale ends. `(n, 6)` in, float64 `(n, 6)` out.
+    """
+    counts = np.asarray(histogram)
+    weights = np.where(counts > 0, 1.0, UNUSED / (UNUSED + counts.sum()))
+    likely = np.asarray(probs, dtype=np.float64) * weights
+    return np.asarray(likely / likely.sum(axis=-1, keepdims=True))
+
+
 def expected(probs: ArrayLike) -> Floats:
     """Return the expected ratings of probabilities `(..., 6)`, float64 `(...)` in [0, 5]."""
     return np.asarray(np.asarray(probs, dtype=np.float64) @ _VALUES)
+
+
+def guess(probs: ArrayLike) -> Integers:
+    """Return the rating that is nearest to the answer on average, the median: `(..., 6)` in."""
+    return np.asarray((np.cumsum(probs, axis=-1) >= 0.5 - 1e-6).argmax(axis=-1))
 
 
 def lower_bound(scores: ArrayLike) -> Floats:

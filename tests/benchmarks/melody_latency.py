@@ -122,7 +122,7 @@ class OneProcess:
         for number in range(batches(len(genomes))):
             rows, *known = batch(genomes, ratings, weights, 0, now["runs"], number)
             scores = self._network(torch.from_numpy(rows))
-            _, gradient = cross_entropy(scores.detach().numpy(), *known)
+            _, gradient = cross_entropy(scores.detach().numpy(), *known, now["histogram"])
             self._optimizer.zero_grad()
             scores.backward(torch.from_numpy(gradient))
             self._optimizer.step()

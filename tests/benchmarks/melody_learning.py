@@ -108,7 +108,8 @@ class Learner:
                 number,
             )
             scores = self.network(torch.from_numpy(rows))
-            _, gradient = training.cross_entropy(scores.detach().numpy(), *known)
+            given = np.bincount(self.ratings, minlength=6).tolist()
+            _, gradient = training.cross_entropy(scores.detach().numpy(), *known, given)
             self.optimizer.zero_grad()
             scores.backward(torch.from_numpy(gradient))
             self.optimizer.step()

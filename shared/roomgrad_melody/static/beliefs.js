@@ -6,8 +6,9 @@ const HIGHEST = 5;
 export function believed(rating, range) {
   if (rating == null) return "–";
   if (range == null) return `about ${rating.toFixed(1)}`;
-  const [low, high] = [Math.max(0, rating - range), Math.min(HIGHEST, rating + range)];
-  return `${low.toFixed(1)} to ${high.toFixed(1)}`;
+  const ends = [Math.max(0, rating - range), Math.min(HIGHEST, rating + range)];
+  const [low, high] = ends.map((end) => end.toFixed(1));
+  return low === high ? low : `${low} to ${high}`;
 }
 
 export function bestHeard(histogram) {

@@ -362,7 +362,10 @@ def test_the_page_shows_what_the_system_does(labelling: LabellingRun, visit: Ope
 
 
 def test_beliefs_have_a_range_and_the_best_was_heard(labelling: LabellingRun, visit: Open) -> None:
-    """The range holds four of five of the last answers; what was not heard says so."""
+    """The range holds four of five of the last answers; what was not heard says so.
+
+    A range without width is one number.
+    """
     history(labelling)
     page = visit(labelling.page().url, "Ada")
     curve = labelling.table("curve")
@@ -380,6 +383,10 @@ def test_beliefs_have_a_range_and_the_best_was_heard(labelling: LabellingRun, vi
     labelling.put("labels", Path(link).stem, rating=3)
     labelling.put("curve", "120", labels=120, rating=3, guess=3.0, rater="Ada", at=0)
     until(lambda: first.inner_text() == "rated 3")
+    for n in range(121, 141):
+        labelling.put("curve", str(n), labels=n, rating=3, guess=3.0, rater="Ada", at=0)
+    labelling.put("population", "now", **(labelling.get("population", "now") or {}))
+    until(lambda: page.locator("#mean").inner_text() == "3.6")
 
 
 def test_the_best_are_heard_and_downloaded(labelling: LabellingRun, visit: Open) -> None:

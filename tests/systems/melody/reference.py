@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad.models import ForwardPass
-from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER
+from roomgrad_melody.contract import EVALNET, EVOLUTION, LEARNER, RATINGS
 from roomgrad_melody.evalnet.handlers import component
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.genetic import breed, first
@@ -34,7 +34,7 @@ from roomgrad_melody.learner.training import (
     fading,
     surprise,
 )
-from roomgrad_melody.ordinal import expected, lower_bound, mixture
+from roomgrad_melody.ordinal import expected, lower_bound, mixture, of_scale
 from tests.systems.melody.play import Flags, Result, hashes, sha256, simulated
 
 Ratings = dict[str, int]
@@ -77,7 +77,7 @@ class Network:
             rows, targets, shares = batch(*data, seed, len(self.chains), number, size)
             made = ForwardPass({"DATA": rows}, 0, "")
             loss, gradient = cross_entropy(
-                self._model.forward(made, "key")["DATA"], targets, shares
+                self._model.forward(made, "key")["DATA"], targets, shares, histogram(labels)
             )
             upstream = {"DATA": gradient}
             of_parameters, _ = self._model.backward("key", made, upstream, lambda: None)
@@ -143,7 +143,8 @@ class Questions:
         chosen = choose(settings.strategy, scores, len(self.labels), count, luck)
         names = texts(pool.genomes[chosen])
         answers = dict(zip(names, simulated(names), strict=True))
-        for (name, rating), probs in zip(answers.items(), mixture(scores[chosen]), strict=True):
+        believed = of_scale(mixture(scores[chosen]), histogram(self.labels))
+        for (name, rating), probs in zip(answers.items(), believed, strict=True):
             guessed = [round(float(p), 4) for p in probs]
             self.surprises = [*self.surprises, surprise(rating, guessed)][-REMEMBERED:]
             self.age += fading(self.surprises)
@@ -188,7 +189,8 @@ def play(flags: Flags, labels: Ratings) -> Played:
             )
         scores = network.rate(genomes)
         fitness = lower_bound(scores)
-        means.append(float(expected(mixture(scores).astype("<f4")).mean()))
+        believed = of_scale(mixture(scores), histogram(questions.labels)).astype("<f4")
+        means.append(float(expected(believed).mean()))
         questions.gather(genomes, scores)
         questions.score(network)
         due = generation % learner.ask_every == 0
@@ -204,6 +206,11 @@ def play(flags: Flags, labels: Ratings) -> Played:
         sha256(repr(sorted(questions.labels.items())).encode()),
     )
     return Played(questions.labels, result, network.chains, means)
+
+
+def histogram(labels: Ratings) -> list[int]:
+    """How many labels have each rating."""
+    return [list(labels.values()).count(rating) for rating in range(RATINGS)]
 
 
 def _named(flags: dict[str, object]) -> dict[str, object]:

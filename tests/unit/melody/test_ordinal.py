@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from roomgrad_melody.ordinal import expected, lower_bound, mixture, probabilities
+from roomgrad_melody.ordinal import (
+    expected,
+    guess,
+    lower_bound,
+    mixture,
+    of_scale,
+    probabilities,
+)
 
 
 def test_a_score_is_a_normal_distribution_around_it() -> None:
@@ -27,3 +34,19 @@ def test_heads_that_differ_make_a_wide_belief_and_a_low_bound() -> None:
     agreed, differed = lower_bound(scores)
     assert agreed == pytest.approx(2.5)
     assert differed == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_rating_that_was_never_given_becomes_less_likely_with_each_label() -> None:
+    """One that was given once does not, and without labels the heads are believed."""
+    probs = probabilities([4.5])
+    beliefs = [expected(of_scale(probs, [0, 0, 0, n, n, 0]))[0] for n in (0, 1, 5, 50)]
+    assert beliefs[0] == pytest.approx(4.5, abs=0.02)
+    assert beliefs[0] > beliefs[1] > beliefs[2] > beliefs[3]
+    assert beliefs[3] == pytest.approx(4.0, abs=0.1)
+    np.testing.assert_allclose(of_scale(probs, [9, 9, 9, 9, 9, 1]), probs)
+
+
+def test_the_guess_is_the_median() -> None:
+    """Of what is as likely as not, the lower rating."""
+    probs = [[0, 0, 0, 0, 0.6, 0.4], [0.3, 0.1, 0.2, 0.1, 0.1, 0.2], [0.5, 0, 0, 0, 0, 0.5]]
+    assert guess(probs).tolist() == [4, 2, 0]

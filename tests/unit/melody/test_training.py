@@ -8,7 +8,7 @@ from roomgrad_melody.contract import HEADS
 from roomgrad_melody.genome import Genomes, canonical, random_genomes
 from roomgrad_melody.learner import training
 from roomgrad_melody.learner.training import Floats, Integers
-from roomgrad_melody.ordinal import SIGMA
+from roomgrad_melody.ordinal import SIGMA, UNUSED
 
 
 def labels(count: int) -> tuple[Genomes, Integers, Floats]:
@@ -82,15 +82,20 @@ def test_labels_fade_slowly_until_answers_surprise() -> None:
     assert training.fading([30.0, 30.0, 30.0]) == 1.0
 
 
-def test_the_gradient_is_torchs() -> None:
+@pytest.mark.parametrize("never", [None, 5])
+def test_the_gradient_is_torchs(never: int | None) -> None:
+    """Also if a rating was never given, which makes it less likely."""
     random = np.random.default_rng(0)
     scores = random.normal(2.5, 3.0, size=(13, HEADS)).astype(np.float32)
-    ratings = random.integers(0, 6, 13)
+    ratings = random.integers(0, 5, 13)
     weights = random.exponential(size=(13, HEADS)).astype(np.float32)
-    loss, gradient = training.cross_entropy(scores, ratings, weights)
+    histogram = [0 if rating == never else 5 for rating in range(6)]
+    loss, gradient = training.cross_entropy(scores, ratings, weights, histogram)
     theirs = torch.from_numpy(scores).double().requires_grad_()
     values = torch.arange(6.0)
     logits = (theirs[..., None] * values - 0.5 * values**2) / SIGMA**2
+    if never is not None:
+        logits = logits + torch.log(torch.tensor([1.0] * 5 + [UNUSED / (UNUSED + 25)]))
     targets = torch.from_numpy(ratings)[:, None].expand(-1, HEADS)
     each = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), targets.flatten(), reduction="none"
@@ -105,6 +110,6 @@ def test_the_gradient_is_torchs() -> None:
 
 def test_huge_scores_do_not_overflow() -> None:
     huge, ones = np.full((1, HEADS), 3e38, "<f4"), np.ones((1, HEADS), "<f4")
-    loss, gradient = training.cross_entropy(huge, np.array([0]), ones)
+    loss, gradient = training.cross_entropy(huge, np.array([0]), ones, [1, 0, 0, 0, 0, 0])
     assert np.isfinite(loss)
     assert np.isfinite(gradient).all()
