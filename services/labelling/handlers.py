@@ -36,6 +36,15 @@ def component(changed: Callable[[], None]) -> Component:
         handlers,
         everyone=True,
         tables=["questions", LABELLING],
-        reads=["labels", "learning", "population", "losses", "curve", "generations"],
+        reads=[
+            "labels",
+            "pairs",
+            "compared",
+            "learning",
+            "population",
+            "losses",
+            "curve",
+            "generations",
+        ],
         sends=[(USER, CUSTOM), (CONTROL, COMMAND)],
     )

@@ -23,7 +23,7 @@ from roomgrad.web import serving
 from roomgrad.web.changes import Changes
 from roomgrad.web.guard import refuse
 from roomgrad.web.store import Store
-from roomgrad_melody import questions
+from roomgrad_melody import questions, votes
 from roomgrad_melody.contract import ASK, COMMAND, CONTROL, START, STOP
 from roomgrad_melody.genome import from_text
 from roomgrad_melody.midi import to_midi
@@ -38,6 +38,7 @@ MAX_BYTES = 16 * 1024  # of a request
 MOST_QUESTIONS = 2
 MOST_NAMED = 100  # melodies that a request may name
 MOST_PLAYS = 10_000
+MOST_LISTENED_MS = 24 * 3600 * 1000
 
 Body = Mapping[str, Any]
 
@@ -64,6 +65,7 @@ class Page:
             Route("/api/questions", self.take_questions, methods=["POST"]),
             Route("/api/answers", self.show_answers),
             Route("/api/answers", self.take_answer, methods=["POST"]),
+            Route("/api/preferences", self.take_preference, methods=["POST"]),
             Route("/api/breeding", self.breed, methods=["POST"]),
             Route("/api/melodies/{name}", self.melody),
             *serving.files(STATIC),
@@ -104,7 +106,13 @@ class Page:
         return JSONResponse({"questions": [self._question(each) for each in found]})
 
     def _question(self, question: questions.Question) -> Body:
-        return {**vars(question), "notes": notes_of(question.melody, self.settings.sound)}
+        """Return a question with what is shown of it: one melody, or two to compare."""
+        pair = [melody for melody in votes.pair_of(question) if melody]
+        shown = [{"melody": melody, "notes": self._notes(melody)} for melody in pair]
+        return {**vars(question), "notes": self._notes(question.melody), "shown": shown}
+
+    def _notes(self, melody: str) -> list[list[int]]:
+        return notes_of(melody, self.settings.sound)
 
     async def take_answer(self, request: Request) -> Response:
         """Store a rating; respond when it is on the server's disk, with the model's guess."""
@@ -120,14 +128,34 @@ class Page:
         )
         return JSONResponse(self._given(given))
 
+    async def take_preference(self, request: Request) -> Response:
+        """Store which of two melodies is better; respond when it is on the server's disk."""
+        names = ("rater", "first", "second", "prefer", "root", "id")
+        body = await _body(request, names, ("listened",))
+        rater = questions.checked_name(body["rater"])
+        first = questions.checked_melody(body["first"])
+        second = questions.checked_melody(body["second"])
+        preference = votes.checked_preference(body["prefer"])
+        root = _text(body, "root", r".{1,128}")
+        id = _text(body, "id", r"[0-9a-f]{32}")
+        listened = _listened(body)
+        vote = await self.store.ask(
+            lambda client: votes.prefer(
+                client, rater, first, second, preference, root, id, listened
+            )
+        )
+        return JSONResponse(self._given(vote))
+
     async def show_answers(self, request: Request) -> Response:
-        """Return the last answers of a rater."""
+        """Return the last answers of a rater: ratings and votes."""
         rater = questions.checked_name(request.query_params.get("rater"))
-        found = await self.store.ask(lambda client: questions.recent(client, rater))
+        found = await self.store.ask(lambda client: votes.recent_answers(client, rater))
         return JSONResponse({"answers": [self._given(given) for given in found]})
 
-    def _given(self, given: questions.Given) -> Body:
-        return {**vars(given), "notes": notes_of(given.melody, self.settings.sound)}
+    def _given(self, given: questions.Given | votes.Vote) -> Body:
+        if isinstance(given, votes.Vote):
+            return {**vars(given), "notes": [self._notes(given.first), self._notes(given.second)]}
+        return {**vars(given), "notes": self._notes(given.melody)}
 
     async def breed(self, request: Request) -> Response:
         """Start or stop breeding, or request more questions."""
@@ -195,6 +223,21 @@ def _text(body: Body, name: str, pattern: str) -> str:
     if not isinstance(value, str) or not re.fullmatch(pattern, value):
         raise Rejected(f"{name} is a text like {pattern}, got {format_value(value)}")
     return value
+
+
+def _listened(body: Body) -> tuple[int, int]:
+    """Return the milliseconds for which each melody of a vote was heard."""
+    value = body.get("listened", [0, 0])
+    if (
+        not isinstance(value, list)
+        or len(value) != 2
+        or not all(type(each) is int and 0 <= each <= MOST_LISTENED_MS for each in value)
+    ):
+        raise Rejected(
+            f"listened is a list of 2 whole numbers from 0 to {MOST_LISTENED_MS}, the milliseconds "
+            f"that each melody was heard, got {format_value(value)}"
+        )
+    return value[0], value[1]
 
 
 def _melodies(body: Body, name: str) -> list[str]:

@@ -1,15 +1,20 @@
 // Creates the parts of the page and connects them.
 
 import { Problem, ask } from "../shared/api.js";
-import { Dashboard } from "./dashboard.js";
 import { follow } from "../shared/changes.js";
-import { isForgetful, recall, remember } from "../shared/kept.js";
-import { listen } from "./keys.js";
-import { Outbox } from "./outbox.js";
+import { isForgetful } from "../shared/kept.js";
 import { Player } from "../panels/melody/player.js";
+import { connect, leave, restore, whenHeard } from "./controls.js";
+import { Dashboard } from "./dashboard.js";
+import { listen } from "./keys.js";
+import { Goal, Ladder } from "./ladder.js";
+import { Listening } from "./listening.js";
+import { Outbox } from "./outbox.js";
+import { Rater } from "./rater.js";
 import { Recent } from "./recent.js";
 import { Session } from "./session.js";
 import { Stage } from "./stage.js";
+import { Tabs } from "./tabs.js";
 
 const find = (id) => document.getElementById(id);
 const BEATS = 3; // renewals within a lease
@@ -20,33 +25,42 @@ function afterPaint(work) {
   requestAnimationFrame(() => setTimeout(work));
 }
 
-const stage = new Stage();
+const stage = new Stage((index, event) => {
+  actions.any();
+  listening.press(index);
+  leave(event.currentTarget, event);
+});
 const player = new Player({
-  onMove: (slot, key) => {
-    if (slot === null || key === session.current?.melody) stage.move(slot);
-  },
-  onChange: () => {
-    const key = player.playing?.key ?? null;
-    stage.showPlaying(key !== null && key === session.current?.melody);
-    recent.showPlaying(key);
-  },
+  onMove: (slot, key) => stage.sides.move(slot, key),
+  onChange: showPlaying,
+  onHeard: (key, ms) => listening.onHeard(key, ms),
+  onEnd: (key) => find("autoplay").checked && listening.onEnd(key),
   onSilent: (reason) => {
     stage.limit("sound", reason && `No sound in this browser: ${reason}. You can rate without it.`);
   },
 });
+const listening = new Listening(player, showPlaying);
+
+function showPlaying() {
+  const key = player.playing?.key ?? null;
+  stage.showListening(listening.index, listening.isPlaying);
+  recent.showPlaying(key);
+  ladder.showPlaying(key);
+}
+
 const view = {
-  showMelody(question, reason) {
-    player.stop();
+  showQuestion(question, reason) {
     stage.show(question, reason);
+    listening.begin(question, session.winner?.melody);
     if (!question || !find("autoplay").checked || !player.unlocked) return;
     afterPaint(() => {
-      if (session.current === question && !player.playing) playCurrent();
+      if (session.current === question && !player.playing) listening.play();
     });
   },
   showAnswers() {
     warnIfForgetful();
     afterPaint(() => {
-      recent.show(session.answers);
+      recent.show(session.answers.list);
       dashboard.showPace(session.times);
     });
   },
@@ -60,35 +74,48 @@ const outbox = new Outbox({
     stage.limit("outbox", `Ratings that waited here are damaged, and put aside as ${place}.`);
   },
   onWaiting: (reason) => {
-    if (reason) stage.say(`Your ratings are kept here until they can be saved: ${reason}.`);
+    if (reason) stage.say(`Your answers are kept here until they can be saved: ${reason}.`);
   },
 });
-const session = new Session(view, outbox);
+const session = new Session(view, outbox, new Tabs());
 const recent = new Recent({
   onPlay: (key, notes) => player.toggle(key, notes),
-  onChange: (melody, rating) => session.change(melody, rating),
-  onTakeBack: (melody) => session.takeBack(melody),
+  onChange: (key, said) => session.change(key, said),
+  onTakeBack: (key) => session.takeBack(key),
 });
+const ladder = new Ladder((key, notes) => player.toggle(key, notes));
+const goal = new Goal(location.search);
 const dashboard = new Dashboard({ onPlay: (key, notes) => player.toggle(key, notes), onBreed: breed });
-
-function playCurrent(from = 0) {
-  const question = session.current;
-  if (!question) return;
-  if (player.play(question.melody, question.notes, from)) question.plays += 1;
-}
 
 const actions = {
   any: () => {
     player.unlock();
     session.touch();
   },
-  rate: (rating) => session.rate(rating),
-  play: () => (player.isPlaying(session.current?.melody) ? player.stop() : playCurrent()),
-  replay: () => playCurrent(),
+  isPair: () => listening.sides.length === 2,
+  isPlaying: () => listening.isPlaying,
+  rate: (rating) => {
+    const missing = listening.missing().filter((letter) => letter === "B");
+    answerWhenHeard(missing, () => session.rate(rating));
+  },
+  prefer: (preference) => {
+    const vote = () => session.prefer(preference, listening.listened());
+    answerWhenHeard(listening.missing(), vote);
+  },
+  play: () => listening.toggle(),
+  replay: () => listening.play(),
+  change: () => listening.change(),
+  mute: () => find("mute").click(),
   skip: () => session.skip(),
   undo: () => session.undo(),
   help: () => find("help-dialog").showModal(),
 };
+
+function answerWhenHeard(missing, answer) {
+  const question = session.current;
+  const isShown = () => session.current === question; // another one may have taken its place
+  whenHeard(missing, () => isShown() && answer(), () => isShown() && listening.listen(missing));
+}
 
 async function breed(command) {
   try {
@@ -102,23 +129,22 @@ async function breed(command) {
 
 // state from the server
 
-let state = null;
-
-function onState(news) {
-  if (!news.server.connected) {
+function onState(state) {
+  if (!state.server.connected) {
     dashboard.showConnection("lost", "server unavailable");
-    stage.say("The Redis server is unavailable. Your ratings are kept here, and saved when it is back.");
+    stage.say("The Redis server is unavailable. Your answers are kept here, and saved when it is back.");
     return;
   }
   dashboard.showConnection("live", "live");
-  state = news;
   player.bpm = state.sound.bpm;
-  stage.pitches = state.sound.pitches;
+  stage.sides.pitches = state.sound.pitches;
   recent.pitches = state.sound.pitches;
   dashboard.show(state);
+  goal.show({ ladder: [], ...state });
+  ladder.show(state.ladder ?? [], state.sound.pitches);
   dashboard.showPace(session.times);
   stage.showIdle(state);
-  begin();
+  rater.start();
   session.onState(state);
 }
 
@@ -130,107 +156,23 @@ function onConnection(now) {
   connected = now;
 }
 
-// the rater's name
-
-let begun = false;
-
-// Starts as the person whose name is stored; asks for it if there is none, or the server refuses it.
-async function begin() {
-  if (begun || !state || find("name-dialog").open) return;
-  begun = true;
-  const name = recall("name", "");
-  const reason = name && (await refusal(name));
-  begun = Boolean(name && !reason);
-  if (!begun) {
-    askName(reason);
-    return;
-  }
-  find("name-button").textContent = name;
-  warnIfForgetful();
-  session.begin(name);
-}
-
-async function refusal(name) {
-  const refused = (problem) => (problem.status === 422 ? problem.message : "");
-  return ask(`api/answers?${new URLSearchParams({ rater: name })}`).then(() => "", refused);
-}
-
-function askName(reason = "") {
-  find("name-reason").textContent = reason && `${reason}.`;
-  find("name").value = recall("name", "");
-  find("name-dialog").showModal();
-}
+const rater = new Rater(
+  (name) => {
+    warnIfForgetful();
+    session.begin(name);
+  },
+  () => player.unlock(),
+);
 
 function warnIfForgetful() {
   if (!isForgetful()) return;
   stage.limit("storage", "This browser stores nothing for this page: it forgets your name, and "
-    + "ratings that are not saved yet, when you close it.");
+    + "answers that are not saved yet, when you close it.");
 }
 
-find("name-button").addEventListener("click", () => askName());
-find("name-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const name = find("name").value.trim();
-  if (!name) return;
-  find("name-dialog").close();
-  remember("name", name);
-  player.unlock();
-  begun = false;
-  begin();
-});
-find("help-button").addEventListener("click", actions.help);
-
-// input
-
-function wire(id, type, action) {
-  find(id).addEventListener(type, (event) => {
-    actions.any();
-    action(event);
-    // After a click the button loses the focus, so that Space plays the melody.
-    if (type === "click" && event.detail > 0) find(id).blur();
-  });
-}
-
-wire("play", "click", actions.play);
-wire("replay", "click", actions.replay);
-wire("skip", "click", actions.skip);
-wire("undo", "click", actions.undo);
-wire("speed", "input", () => {
-  stage.showRate(Number(find("speed").value));
-  player.setRate(Number(find("speed").value));
-  remember("speed", Number(find("speed").value));
-});
-for (const id of ["autoplay", "shortcuts"]) {
-  find(id).checked = recall(id, true);
-  wire(id, "change", () => remember(id, find(id).checked));
-}
-
-// A click or touch rates at once; arrow keys choose a rating, and Enter saves it.
-find("scale").addEventListener("click", (event) => {
-  const label = event.target.closest("label");
-  if (!label || event.detail === 0) return;
-  event.preventDefault();
-  actions.any();
-  session.rate(Number(label.htmlFor.slice("rate".length)));
-});
-find("scale").addEventListener("change", () => {
-  find("save").hidden = false;
-});
-find("rating").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const chosen = new FormData(find("rating")).get("rating");
-  if (chosen === null) return;
-  actions.any();
-  const inside = find("scale").contains(document.activeElement);
-  session.rate(Number(chosen));
-  if (!inside) find("rate0").focus();
-});
+connect(actions);
+restore(stage, player);
 listen(actions, () => find("shortcuts").checked);
-document.addEventListener("pointerdown", actions.any, { passive: true });
-
-find("speed").value = recall("speed", 1);
-player.rate = Number(find("speed").value);
-stage.showRate(player.rate);
 
 function beat() {
   session.renew();

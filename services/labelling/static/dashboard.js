@@ -52,7 +52,6 @@ export class Dashboard {
     put("asked", short(asked));
     put("answered", short(answered));
     put("labels", short(labels));
-    Object.assign(find("progress"), { max: Math.max(1, asked), value: answered });
     const { n = 0, exact = 0 } = learning?.agreement ?? {};
     put("agreement", n ? `${short(exact)} of ${short(n)}` : "–");
     drawHistogram(find("histogram"), histogram);

@@ -8,7 +8,11 @@ const TYPING = "input:not([type=radio]):not([type=checkbox]):not([type=range]), 
 const PRESSABLE = "button, a[href], select, summary, input[type=checkbox]";
 const HIGHEST = 5;
 
-// actions: rate(rating), play(), replay(), skip(), undo(), help(), any()
+const VOTES = { arrowleft: "first", arrowright: "second", arrowdown: "equal", arrowup: "neither" };
+const MOVED_BY_ARROWS = "input, select, textarea";
+
+// actions: rate(rating), prefer(preference), play(), replay(), change(), skip(), undo(), mute(),
+// help(), any(); isPair(): whether two melodies are shown; isPlaying(): whether one of them plays
 export function listen(actions, areOn) {
   document.addEventListener("keydown", (event) => {
     // A password manager sends events without a key.
@@ -35,8 +39,20 @@ function chosen(event, target, actions, on) {
   if (digit !== null && digit <= HIGHEST && (on || rating)) return () => actions.rate(digit);
   if (!on) return null;
   if (sign === " ") return target.matches(PRESSABLE) || rating ? null : actions.play;
-  const { replay, skip, undo, help } = actions;
-  return { r: replay, s: skip, backspace: undo, "?": help, "؟": help }[sign] ?? null;
+  if (actions.isPair()) {
+    if (sign === "tab") return changes(event, target, actions) ? actions.change : null;
+    const vote = target.matches(MOVED_BY_ARROWS) ? undefined : VOTES[sign];
+    if (vote) return () => actions.prefer(vote);
+  }
+  const { replay, skip, undo, mute, help } = actions;
+  return { r: replay, s: skip, m: mute, backspace: undo, "?": help, "؟": help }[sign] ?? null;
+}
+
+// Tab goes to the other melody only while one plays and nothing on the page has the focus, so that
+// the keyboard is never trapped: from any control, Tab goes on to the next one as everywhere.
+// Shift+Tab always moves the focus, and so does Tab after Space has stopped the melody.
+function changes({ shiftKey }, target, actions) {
+  return !shiftKey && target.matches("body, #stage") && actions.isPlaying();
 }
 
 // Returns the digit that is printed, in any script, or the one at this place of the digit row.

@@ -4,6 +4,7 @@
 
 import { Problem, ask } from "../shared/api.js";
 import { isForgetful, recallItems, remember } from "../shared/kept.js";
+import { isVote } from "./answers.js";
 
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
 
@@ -48,9 +49,9 @@ export class Outbox {
 
   async #post(answer) {
     this.sending = true;
-    const { rater, melody, root, rating, plays, id } = answer;
+    const { path, body } = request(answer);
     try {
-      const given = await ask("api/answers", { rater, melody, root, rating, plays, id });
+      const given = await ask(path, body);
       this.failures = 0;
       this.#done(answer);
       this.onWaiting("");
@@ -83,6 +84,13 @@ export class Outbox {
   }
 }
 
+function request(answer) {
+  const { rater, root, id, melody, rating, plays, prefer, listened } = answer;
+  if (!isVote(answer)) return { path: "api/answers", body: { rater, melody, root, rating, plays, id } };
+  const [first, second] = answer.sides.map((side) => side.melody);
+  return { path: "api/preferences", body: { rater, first, second, root, prefer, listened, id } };
+}
+
 function stored() {
   return recallItems("outbox", isAnswer);
 }
@@ -90,5 +98,11 @@ function stored() {
 function isAnswer(value) {
   const { id, rater, melody, root, notes, rating } = value ?? {};
   const texts = [id, rater, melody, root].every((each) => typeof each === "string");
-  return texts && Array.isArray(notes) && (rating === null || Number.isInteger(rating));
+  if (!texts || !Array.isArray(notes)) return false;
+  return isVote(value) ? isPair(value) : rating === null || Number.isInteger(rating);
+}
+
+function isPair({ sides, prefer }) {
+  const isSide = (side) => typeof side?.melody === "string" && Array.isArray(side.notes);
+  return typeof prefer === "string" && Array.isArray(sides) && sides.length === 2 && sides.every(isSide);
 }

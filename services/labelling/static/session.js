@@ -1,22 +1,26 @@
-// What a person rates: the current melody, the next one, and the answers given. It has no elements;
-// it calls `view`.
+// What a person answers: the current question, the next one, and the answers given. A question is
+// about one melody; it is rated, or compared with another one. It has no elements; it calls `view`.
 
 import { Problem, ask, newId } from "../shared/api.js";
+import { TAB, recall, remember } from "../shared/kept.js";
+import { Answers, isVote, keyOf, sidesOf, takenBack } from "./answers.js";
 
 const AHEAD = 2; // questions that are held: the one that is shown, and the next
-const REMEMBERED = 10; // answers
 const SKIPPED = 50;
+const MOST_NAMED = 100; // melodies that a request may name
 const EMPTY_PAUSE = 700; // ms between two requests for questions when there are none
 const ASK_PAUSE = 10_000; // ms between two requests to the learner for more of them
 
 export class Session {
-  // view: showMelody(question or null, reason), showAnswers(answers), say(text), warn(text)
-  constructor(view, outbox) {
+  // view: showQuestion(question or null, reason), showAnswers(), say(text), warn(text)
+  constructor(view, outbox, tabs) {
     this.view = view;
     this.outbox = outbox;
+    this.tabs = tabs;
     this.rater = "";
-    this.queue = [];
-    this.answers = []; // newest first: {melody, root, notes, rating, guess, at, state}
+    this.queue = []; // the first is shown, and has its `sides`: one melody, or two
+    this.answers = new Answers();
+    this.winner = null; // of the last vote, {melody, notes}: it stays as the first of the next pair
     this.saves = 0; // how many answers were saved
     this.skipped = [];
     this.times = []; // of the ratings of this visit, in ms
@@ -38,6 +42,8 @@ export class Session {
   async begin(rater) {
     const former = this.rater;
     this.rater = rater;
+    const kept = recall("winner", {}, TAB);
+    this.winner = kept.rater === rater ? kept.winner : null;
     if (former && former !== rater) {
       this.queue = [];
       this.times = [];
@@ -54,15 +60,15 @@ export class Session {
       const { answers } = await ask(`api/answers?rater=${encodeURIComponent(this.rater)}`);
       // Answers that were saved in between are in neither list.
       if (saves !== this.saves) return this.loadAnswers();
-      this.answers = answers.map((each) => ({ ...each, at: each.at * 1000, state: "old" }));
+      this.answers.load(answers);
       this.#checkLoaded();
     } catch (problem) {
       this.#failed(problem);
     }
     for (const answer of this.outbox.answers) {
-      if (answer.rater === this.rater) this.#note(answer, "pending");
+      if (answer.rater === this.rater) this.answers.note(answer, "pending");
     }
-    return this.#showAnswers();
+    return this.view.showAnswers();
   }
 
   // Requests questions if there are too few, and renews the leases of those that are held.
@@ -75,7 +81,7 @@ export class Session {
   async #fill() {
     if (!this.rater) return;
     const rater = this.rater;
-    const without = this.outbox.melodies;
+    const without = [...this.outbox.melodies, ...this.tabs.others].slice(-MOST_NAMED);
     const { skipped } = this;
     const began = Date.now();
     try {
@@ -93,14 +99,15 @@ export class Session {
     // The server returns held questions first, so a missing one now belongs to another rater.
     const plain = this.queue.length <= AHEAD && !this.queue.some((each) => each.back);
     if (plain) this.queue = this.queue.filter((each) => found.has(each.melody));
-    const rated = this.answers.filter(({ at }) => at >= began).map((each) => each.melody);
+    const late = this.answers.list.filter(({ at }) => at >= began).map((each) => each.melody);
     const queued = this.queue.map((each) => each.melody);
-    const known = new Set([...queued, ...this.outbox.melodies, ...rated]);
+    const known = new Set([...queued, ...this.outbox.melodies, ...late, ...this.tabs.others]);
     for (const question of questions) {
       if (!known.has(question.melody) && this.queue.length < AHEAD) {
         this.queue.push({ ...question, plays: 0 });
       }
     }
+    this.tabs.hold(this.queue.map((each) => each.melody), this.leaseSeconds);
     if (this.current?.melody === before?.melody) return;
     if (before && plain) this.view.say("Your time for that melody was over; here is another one.");
     this.#show();
@@ -130,20 +137,17 @@ export class Session {
     const fresh = refused.filter(({ entry }) => isLater(entry, this.refusedUntil));
     this.refused = refused;
     this.refusedUntil = refused.at(-1)?.entry ?? this.refusedUntil;
-    for (const { root, reason } of fresh) {
-      const answer = this.answers.find((each) => each.root === root && each.state !== "old");
-      if (answer) this.onRefused(answer, reason);
-    }
+    const sent = this.answers.among(fresh, ({ state }) => state !== "old");
+    for (const [answer, reason] of sent) this.onRefused(answer, reason);
   }
 
-  // Returns the loaded answers, of which the server knows the time.
+  // Checks the loaded answers, of which the server knows the time.
   #checkLoaded() {
-    for (const { entry, root, reason } of this.refused) {
-      const at = Number(entry.split("-")[0]);
-      const answer = this.answers.find((each) => each.root === root && each.at < at);
-      if (answer) this.onRefused(answer, reason);
+    const isOlder = ({ at }, entry) => at < Number(entry.split("-")[0]);
+    for (const [answer, reason] of this.answers.among(this.refused, isOlder)) {
+      this.onRefused(answer, reason);
     }
-    for (const answer of this.answers) if (answer.state === "old") answer.state = "saved";
+    for (const answer of this.answers.list) if (answer.state === "old") answer.state = "saved";
   }
 
   // Renews the leases while the person is active, and at once when they come back: another rater
@@ -163,33 +167,46 @@ export class Session {
   }
 
   rate(rating) {
+    this.#answer({ rating });
+  }
+
+  // preference: first, second, equal or neither; listened: ms of each.
+  prefer(preference, listened) {
+    if (this.current?.sides.length !== 2) return;
+    this.#keep(staying(this.current.sides, preference));
+    this.#answer({ prefer: preference, listened });
+  }
+
+  #answer(said) {
     const question = this.queue.shift();
     if (!question) return;
     this.times.push(Date.now());
     this.#show(); // the next one first: to send may take its time
-    this.#send(question, rating, "rate");
+    this.#send(question, said, "rate");
     this.fill();
   }
 
-  change(melody, rating) {
-    const answer = this.answers.find((each) => each.melody === melody);
-    if (answer && answer.rating !== rating) this.#send(answer, rating, "change");
+  // said: {rating} or {prefer}
+  change(key, said) {
+    const answer = this.answers.find(key);
+    const [name, value] = Object.entries(said)[0];
+    if (answer && answer[name] !== value) this.#send(answer, said, "change");
   }
 
-  // Takes back the last rating, and shows its melody again.
+  // Takes back the last answer, and shows its question again.
   undo() {
-    const last = this.answers[0];
-    if (!last) return this.view.say("There is no rating to take back.");
-    return this.takeBack(last.melody);
+    const { last } = this.answers;
+    if (!last) return this.view.say("There is no answer to take back.");
+    return this.takeBack(keyOf(last));
   }
 
-  takeBack(melody) {
-    const answer = this.answers.find((each) => each.melody === melody);
+  takeBack(key) {
+    const answer = this.answers.find(key);
     if (!answer) return;
-    this.#send(answer, null, "undo");
+    this.#send(answer, takenBack(answer), "undo");
     this.times.pop();
     this.#bringBack(answer);
-    this.view.say("Taken back. Rate it anew.");
+    this.view.say("Taken back. Answer anew.");
   }
 
   skip() {
@@ -205,18 +222,17 @@ export class Session {
   // Handles an answer that is on the server's disk.
   onSaved(answer, given) {
     this.saves += 1;
-    const noted = this.answers.find((each) => each.id === answer.id);
+    const noted = this.answers.list.find((each) => each.id === answer.id);
     if (!noted) return;
     Object.assign(noted, { guess: given.guess, version: given.version, state: "saved" });
-    this.#showAnswers();
-    const guess = given.guess === null ? "" : ` The model guessed ${given.guess.toFixed(1)}.`;
-    this.view.say(`Saved your ${given.rating}.${guess}`);
+    this.view.showAnswers();
+    this.view.say(savedText(noted));
   }
 
   onRefused(answer, reason) {
     const text = `Not saved: ${reason}.`;
-    this.answers = this.answers.filter((each) => each.melody !== answer.melody);
-    this.#showAnswers();
+    this.answers.remove(answer);
+    this.view.showAnswers();
     if (answer.kind === "rate" || answer.kind === undefined) this.#bringBack(answer, text);
     else {
       this.view.warn(text);
@@ -225,50 +241,61 @@ export class Session {
   }
 
   #bringBack(answer, reason = "") {
-    const { melody, root, notes } = answer;
+    const { melody, root, notes, plays = 0 } = answer;
+    const sides = sidesOf(answer);
+    if (isVote(answer)) this.#keep(sides[0]);
     this.queue = this.queue.filter((each) => each.melody !== melody);
-    this.queue.unshift({ melody, root, notes, plays: answer.plays ?? 0, back: true });
+    for (const each of this.queue) if (!each.back) each.sides = null; // another one stays
+    this.queue.unshift({ melody, root, notes, sides, plays, back: true });
     this.#show(reason);
   }
 
-  #send(about, rating, kind) {
-    const { melody, root, notes, plays } = about;
-    const answer = {
-      id: newId(), rater: this.rater, melody, root, notes, rating, plays, kind, at: Date.now(),
-    };
-    this.#note(answer, "pending");
+  #send(about, said, kind) {
+    const { melody, root, notes, sides, plays, listened } = about;
+    const shown = { melody, root, notes, sides, plays, listened };
+    const sent = { id: newId(), rater: this.rater, kind, at: Date.now() };
+    const answer = { ...shown, ...sent, ...said };
+    this.answers.note(answer, "pending");
     this.outbox.add(answer);
-    this.#showAnswers();
+    this.view.showAnswers();
   }
 
-  // Adds an answer to the last ones; a changed one keeps its position.
-  #note(answer, state) {
-    const place = this.answers.findIndex((each) => each.melody === answer.melody);
-    if (answer.rating === null) {
-      if (place >= 0) this.answers.splice(place, 1);
-      return;
-    }
-    if (place >= 0 && answer.kind === "change") {
-      this.answers[place] = { ...this.answers[place], ...answer, state };
-      return;
-    }
-    if (place >= 0) this.answers.splice(place, 1);
-    this.answers.unshift({ ...answer, state });
-    this.answers.length = Math.min(this.answers.length, REMEMBERED);
+  #keep(winner) {
+    this.winner = winner;
+    remember("winner", { rater: this.rater, winner }, TAB);
   }
 
   #show(reason = "") {
-    this.view.showMelody(this.current, reason);
+    const { current } = this;
+    if (current) current.sides ??= this.#sides(current);
+    this.view.showQuestion(current, reason);
   }
 
-  #showAnswers() {
-    this.view.showAnswers(this.answers);
+  // Returns what is shown of a question: its melody alone, or after the one that stays.
+  #sides({ melody, shown, pair }) {
+    const stays = shown.length === 2 && !pair && this.winner && this.winner.melody !== melody;
+    return stays ? [this.winner, shown[1]] : shown;
   }
 
   #failed(problem) {
     if (!(problem instanceof Problem)) throw problem;
     this.view.warn(`${problem.message[0].toUpperCase()}${problem.message.slice(1)}.`);
   }
+}
+
+// Returns which melody stays for the next pair: one new melody is then to be heard. After "neither"
+// none stays.
+function staying([first, second], preference) {
+  return { first, equal: first, second, neither: null }[preference];
+}
+
+function savedText({ rating, prefer, guess }) {
+  if (prefer === undefined) {
+    return `Saved your ${rating}.${guess === null ? "" : ` The model guessed ${guess.toFixed(1)}.`}`;
+  }
+  const words = { first: "A is better", second: "B is better", equal: "equal", neither: "both bad" };
+  const share = guess == null ? "" : ` The model gave B ${Math.round((1 - guess) * 100)} %.`;
+  return `Saved: ${words[prefer]}.${share}`;
 }
 
 // Returns whether a stream entry, "milliseconds-number", is newer than another one.

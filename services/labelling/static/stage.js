@@ -1,42 +1,40 @@
-// The card with the melody: its piano roll, its buttons, its messages.
+// The card with the question: its melodies, its buttons, its messages.
 
-import { drawRoll, inWords, movePlayhead } from "../panels/melody/roll.js";
 import { html, svg } from "../shared/svg.js";
+import { Sides } from "./sides.js";
 
 const WORDS = ["noise", "poor", "so-so", "fine", "good", "lovely"];
 
 const RATE = "How do you like this melody?";
+const COMPARE = "Which do you like better?";
 const WAIT = "Nothing to rate right now";
 
 const find = (id) => document.getElementById(id);
 
 export class Stage {
-  constructor() {
-    this.pitches = [];
-    this.question = null;
+  // onPlay(index): the button of a melody was pressed
+  constructor(onPlay) {
+    this.sides = new Sides(onPlay);
     this.idle = "";
     this.limits = new Map();
     find("scale").append(...WORDS.map((word, rating) => choice(word, rating)));
-    new ResizeObserver(() => this.#draw()).observe(find("roll"));
     find("idle-bars").append(...Array.from({ length: 12 }, (_, index) => bar(index)));
   }
 
   show(question, reason) {
-    this.question = question;
+    const isPair = question?.sides.length === 2;
     find("melody").hidden = question === null;
     find("idle").hidden = question !== null;
-    find("stage-title").textContent = question ? RATE : WAIT;
+    find("stage-title").textContent = !question ? WAIT : isPair ? COMPARE : RATE;
     this.warn(reason);
     if (!question) return;
-    this.#draw();
-    find("roll-words").textContent = inWords(question.notes);
+    find("stage").classList.toggle("pair", isPair);
+    for (const id of ["votes", "change"]) find(id).hidden = !isPair;
+    find("rating-legend").textContent = isPair ? "Or rate B alone" : "Your rating";
+    this.sides.show(question.sides);
     find("stage-hint").textContent = hint(question);
     find("rating").reset();
     find("save").hidden = true;
-  }
-
-  #draw() {
-    if (this.question) drawRoll(find("roll"), this.question.notes, this.pitches);
   }
 
   warn(text) {
@@ -56,12 +54,9 @@ export class Stage {
     find("status").textContent = text;
   }
 
-  move(slot) {
-    movePlayhead(find("roll"), slot);
-  }
-
-  // Shows whether the melody is playing.
-  showPlaying(plays) {
+  // Shows which melody is listened to, and whether it plays.
+  showListening(index, plays) {
+    this.sides.showListening(index, plays);
     find("play").classList.toggle("playing", plays);
     find("play").querySelector(".word").textContent = plays ? "Stop" : "Play";
   }

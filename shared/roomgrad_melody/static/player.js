@@ -1,23 +1,26 @@
 // Plays one melody at a time, and reports its position.
 
-import { SLOTS, renderMelody, slotSeconds } from "./sound.js";
+import { SLOTS, evenGain, renderMelody, slotSeconds } from "./sound.js";
 
 const LEAD = 0.03; // s between key press and sound, so that the first note is complete
 const END = 0.15; // s after the last slot
 const STUCK_MS = 2000; // without progress, after which the browser makes no sound
+const FADE = 0.02; // s to another volume, so that nothing clicks
+const nothing = () => {};
 
 export class Player {
   // onMove(slot or null, key): the position, once per frame. onChange(): playing began or ended.
-  // onSilent(reason): why there is no sound, or "" as soon as there is.
-  constructor({ onMove, onChange, onSilent }) {
-    this.onMove = onMove;
-    this.onChange = onChange;
-    this.onSilent = onSilent;
+  // onSilent(reason): why there is no sound, or "" as soon as there is. onHeard(key, ms): so much of
+  // it was audible. onEnd(key): the melody was played to its end.
+  constructor({ onMove, onChange, onSilent, onHeard = nothing, onEnd = nothing }) {
+    Object.assign(this, { onMove, onChange, onSilent, onHeard, onEnd });
     this.bpm = 120;
     this.rate = 1;
+    this.volume = 1; // as it is set, from 0 to 1
     this.context = null;
+    this.output = null; // the gain of the volume
     this.refusal = ""; // why the browser did not start the sound, if it said so
-    this.playing = null; // {key, notes, sound, at, from, heard, since}
+    this.playing = null; // {key, notes, sound, at, from, counted, heard, since}
   }
 
   // Whether sound is allowed: browsers require a key press or click first.
@@ -29,6 +32,7 @@ export class Player {
   unlock() {
     try {
       this.context ??= new AudioContext({ latencyHint: "interactive" });
+      this.output ??= this.#newOutput();
       if (this.context.state === "running") return;
       this.context.resume().catch((error) => {
         this.refusal = error.message;
@@ -37,6 +41,20 @@ export class Player {
     } catch (error) {
       this.onSilent(window.AudioContext ? error.message : "it has no Web Audio");
     }
+  }
+
+  #newOutput() {
+    const output = new GainNode(this.context, { gain: loudness(this.volume) });
+    output.connect(this.context.destination);
+    return output;
+  }
+
+  // volume: from 0, which is mute, to 1.
+  setVolume(volume) {
+    this.report();
+    this.volume = volume;
+    const now = this.context?.currentTime;
+    this.output?.gain.setTargetAtTime(loudness(volume), now, FADE);
   }
 
   isPlaying(key) {
@@ -50,8 +68,10 @@ export class Player {
     if (!this.unlocked) return false;
     const heard = this.context.currentTime;
     const at = heard + LEAD;
-    const sound = renderMelody(this.context, notes, { bpm: this.bpm, rate: this.rate, at, from });
-    this.playing = { key, notes, sound, at, from, heard, since: performance.now() };
+    const { bpm, rate, output } = this;
+    const gain = evenGain(notes, { bpm, rate });
+    const sound = renderMelody(this.context, notes, { bpm, rate, at, from, gain, output });
+    this.playing = { key, notes, sound, at, from, counted: at, heard, since: performance.now() };
     this.onChange();
     requestAnimationFrame(() => this.#move(this.playing));
     return true;
@@ -59,6 +79,7 @@ export class Player {
 
   stop() {
     if (!this.playing) return;
+    this.report();
     this.playing.sound.stop();
     this.playing = null;
     this.onMove(null);
@@ -73,15 +94,27 @@ export class Player {
   // Continues at the same position with another speed.
   setRate(rate) {
     const { key, notes } = this.playing ?? {};
-    const slot = this.#slot();
+    const { slot } = this;
     this.rate = rate;
-    if (key !== undefined) this.play(key, notes, Math.max(0, slot));
+    if (key !== undefined) this.play(key, notes, slot);
   }
 
-  #slot() {
+  // Reports what was audible since the last report.
+  report() {
+    if (!this.playing) return;
+    const { key, sound, counted } = this.playing;
+    const now = Math.min(this.context.currentTime, sound.ends);
+    if (now <= counted) return;
+    this.playing.counted = now;
+    if (this.volume > 0) this.onHeard(key, (now - counted) * 1000);
+  }
+
+  // The position of what is playing, a fraction of slots; 0 if nothing is.
+  get slot() {
     if (!this.playing) return 0;
     const { at, from } = this.playing;
-    return from + (this.context.currentTime - at) / slotSeconds({ bpm: this.bpm, rate: this.rate });
+    const slots = (this.context.currentTime - at) / slotSeconds({ bpm: this.bpm, rate: this.rate });
+    return Math.max(0, from + slots);
   }
 
   #move(which) {
@@ -92,12 +125,11 @@ export class Player {
       return;
     }
     if (this.context.currentTime > which.sound.ends + END) {
-      this.playing = null;
-      this.onMove(null);
-      this.onChange();
+      this.stop();
+      this.onEnd(which.key);
       return;
     }
-    this.onMove(Math.min(SLOTS, Math.max(0, this.#slot())), which.key);
+    this.onMove(Math.min(SLOTS, this.slot), which.key);
     requestAnimationFrame(() => this.#move(which));
   }
 
@@ -109,4 +141,9 @@ export class Player {
     this.onSilent("");
     return false;
   }
+}
+
+// The ear's scale is nearer to the square of the amplitude than to the amplitude.
+function loudness(volume) {
+  return volume ** 2;
 }

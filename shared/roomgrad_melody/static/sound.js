@@ -4,7 +4,8 @@
 export const SLOTS = 32;
 
 const PARTIALS = [1, 0.5, 0.25, 0.12, 0.06]; // amplitudes at 1, 2, 3... times the frequency
-const LOUDNESS = 0.8 / PARTIALS.reduce((sum, amplitude) => sum + amplitude);
+const HIGHEST = 0.8; // amplitude, of full scale
+const LOUDNESS = HIGHEST / PARTIALS.reduce((sum, amplitude) => sum + amplitude);
 const ATTACK = 0.01; // s from silence to loud
 const DECAY = 1.5; // 1/s; the second partial decays twice as fast, the third three times
 const RELEASE = 0.04; // s back to silence, at the end of the note
@@ -18,13 +19,35 @@ export function frequency(midi) {
   return 440 * 2 ** ((midi - 69) / 12);
 }
 
+// Returns the gain with which a melody is as loud as any other: its mean power while notes sound is
+// that of notes of 3 slots at gain 1. Without it, melodies of short notes, which decay less, are
+// louder. Where the notes last 5 slots and more on the average, the gain is the highest without
+// distortion.
+export function evenGain(notes, timing) {
+  const slot = slotSeconds(timing);
+  const seconds = notes.reduce((sum, [, length]) => sum + length * slot, 0);
+  if (!seconds) return 1;
+  const energy = notes.reduce((sum, [, length]) => sum + energyOf(length * slot), 0);
+  const even = energyOf(3 * slot) / (3 * slot);
+  return Math.min(1 / HIGHEST, Math.sqrt(even / (energy / seconds)));
+}
+
+// The energy of a note of so many seconds: of each partial, which is a sine that decays.
+function energyOf(seconds) {
+  return PARTIALS.reduce((sum, amplitude, index) => {
+    const decay = 2 * DECAY * (index + 1);
+    return sum + ((amplitude * LOUDNESS) ** 2 / 2) * ((1 - Math.exp(-decay * seconds)) / decay);
+  }, 0);
+}
+
 // Schedules the notes, each [start slot, length in slots, MIDI number], on an (Offline)AudioContext.
 //
 // at: when slot `from` sounds, in the context's seconds. Notes that end before `from` are left out.
 // Returns {ends, stop}: the context's time of the end of the last slot, and a function to stop.
-export function renderMelody(context, notes, { bpm, rate = 1, at = 0, from = 0, output = null }) {
+export function renderMelody(context, notes, options) {
+  const { bpm, rate = 1, at = 0, from = 0, gain = 1, output = null } = options;
   const slot = slotSeconds({ bpm, rate });
-  const volume = new GainNode(context, { gain: 1 });
+  const volume = new GainNode(context, { gain });
   volume.connect(output ?? context.destination);
   const playing = notes
     .filter(([start, length]) => start + length > from)

@@ -25,6 +25,21 @@ def shows(page: Page, melody: str) -> None:
     )
 
 
+def compares(page: Page, first: str, second: str) -> None:
+    """Wait until the page shows these two melodies as A and B."""
+    found = [[note.start for note in notes(from_text(melody))] for melody in (first, second)]
+    page.wait_for_function(
+        """starts => {
+            const rolls = [...document.querySelectorAll('.side:not([hidden]) .roll')];
+            const found = rolls.map((roll) =>
+                [...roll.querySelectorAll('.note')].map((note) => Number(note.dataset.start)));
+            return !document.querySelector('#melody').hidden
+                && JSON.stringify(found) === JSON.stringify(starts);
+        }""",
+        arg=found,
+    )
+
+
 def saved(page: Page, *melodies: str) -> None:
     """Wait until these are the last ratings, newest first, and all are saved."""
     page.wait_for_function(

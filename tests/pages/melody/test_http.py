@@ -49,6 +49,67 @@ def test_a_question_is_taken_and_answered(labelling: LabellingRun, page_client: 
     assert [each["melody"] for each in found["answers"]] == [A]
 
 
+def test_a_pair_is_taken_and_compared(labelling: LabellingRun, page_client: HttpClient) -> None:
+    """Both melodies come in the order to be shown; the vote is sent once, and is a last answer."""
+    labelling.ask(B, against=A)
+    labelling.ask(C, pair=[A, C], against=A, again=True)
+    labelling.put("questions", C, **{**(labelling.get("questions", C) or {}), "rank": 1.0})
+    _, found = page_client.post("/api/questions", {"rater": "Ada", "count": 2})
+    shown = [[side["melody"] for side in each["shown"]] for each in found["questions"]]
+    assert shown == [[A, B], [A, C]]
+    assert all(side["notes"] for each in found["questions"] for side in each["shown"])
+    vote = voted(labelling, listened=[1200, 3400])
+    for _ in range(2):
+        status, answer = page_client.post("/api/preferences", vote)
+        assert (status, answer["prefer"], answer["listened"]) == (200, "second", [1200, 3400])
+    [message] = labelling.sent()
+    assert (message.id, message.fields["PREFER"]) == (vote["id"], "second")
+    assert message.fields["LISTENED"].tolist() == [1200, 3400]
+    _, found = page_client.get("/api/answers?rater=Ada")
+    assert [(each["first"], each["second"]) for each in found["answers"]] == [(A, B)]
+    assert [len(each["notes"]) for each in found["answers"]] == [2]
+
+
+def voted(labelling: LabellingRun, **changed: Any) -> dict[str, Any]:
+    root = (labelling.get("questions", B) or {"root": "none"})["root"]
+    vote = {"rater": "Ada", "first": A, "second": B, "prefer": "second", "root": root}
+    return {**vote, "id": secrets.token_hex(16), **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"prefer": "third"}, "first, second, equal, neither"),
+        ({"prefer": 1}, "first, second, equal, neither"),
+        ({"prefer": None}, "first, second, equal, neither"),
+        ({"prefer": "retracted"}, "no vote that could be taken back"),
+        ({"first": B}, "two different melodies"),
+        ({"first": "x" * 128}, "expected 128 characters"),
+        ({"first": C}, "was never heard"),
+        ({"second": 5}, "128 characters"),
+        ({"root": "r"}, "no longer asked about"),
+        ({"root": ""}, "root is a text"),
+        ({"id": "abc"}, "id is a text"),
+        ({"rater": ""}, "1 to 40 printable"),
+        ({"listened": 5}, "a list of 2 whole numbers"),
+        ({"listened": [1]}, "a list of 2 whole numbers"),
+        ({"listened": [1, -1]}, "a list of 2 whole numbers"),
+        ({"listened": [1, 1e9]}, "a list of 2 whole numbers"),
+        ({"listened": [1, 10**12]}, "a list of 2 whole numbers"),
+        ({"listened": [True, 1]}, "a list of 2 whole numbers"),
+        ({"rating": 3}, "'rating' is unknown"),
+    ],
+)
+def test_a_wrong_vote_is_refused_and_not_sent(
+    labelling: LabellingRun, page_client: HttpClient, changed: dict[str, Any], reason: str
+) -> None:
+    labelling.ask(B, against=A)
+    status, answer = page_client.post("/api/preferences", voted(labelling, **changed))
+    assert status == 422
+    assert reason in answer["reason"]
+    assert labelling.sent() == []
+
+
 def test_to_take_none_gives_all_back(labelling: LabellingRun, page_client: HttpClient) -> None:
     labelling.ask(A)
     page_client.post("/api/questions", {"rater": "Ada", "count": 1})
@@ -145,6 +206,7 @@ def test_melodies_come_as_files(shared_page_client: HttpClient) -> None:
         ("/api/questions", {"rater": "Ada", "count": 1, "skipped": "01"}, "a list of at most"),
         ("/api/questions", {"rater": "Ada", "count": 1, "without": ["01"]}, "expected 128"),
         ("/api/answers", {"rater": "Ada"}, "melody is missing"),
+        ("/api/preferences", {"rater": "Ada"}, "first is missing"),
         ("/api/breeding", {"command": "NEXT"}, "START, STOP or ASK, got 'NEXT'"),
         ("/api/breeding", {"command": ["START"]}, "START, STOP or ASK"),
         ("/api/breeding", [], "expected a JSON object, got list"),
@@ -221,13 +283,17 @@ def test_a_server_that_is_away_is_503_and_comes_back(own_server: OwnServer) -> N
         labelling = LabellingRun(own_server.url, stack)
         page_client = HttpClient(labelling.page())
         labelling.ask(A)
-        answer = given(labelling)
+        labelling.ask(C, against=B)
+        labelling.put("labels", B, rating=3)
+        answer, vote = given(labelling), voted(labelling, first=B, second=C)
+        vote["root"] = (labelling.get("questions", C) or {})["root"]
         own_server.kill()
         calls = [
             lambda: page_client.get("/api/state"),
             lambda: page_client.get("/api/answers?rater=Ada"),
             lambda: page_client.post("/api/questions", {"rater": "Ada", "count": 2}),
             lambda: page_client.post("/api/answers", answer),
+            lambda: page_client.post("/api/preferences", vote),
             lambda: page_client.post("/api/breeding", {"command": "STOP"}),
         ]
         for call in calls:
@@ -239,7 +305,7 @@ def test_a_server_that_is_away_is_503_and_comes_back(own_server: OwnServer) -> N
         own_server.restart()
         for call in calls:
             assert until(lambda call=call: call()[0] == 200)
-        assert len(labelling.sent()) == 1
+        assert len(labelling.sent()) == 2
 
 
 def test_health_says_whether_it_hears_the_server(shared_page_client: HttpClient) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.pages.conftest import Open
-from tests.pages.melody.assertions import saved, says, shows
+from tests.pages.melody.assertions import compares, saved, says, shows
 from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
 
 if TYPE_CHECKING:
@@ -83,6 +84,41 @@ def test_it_fits_and_everybody_can_use_it(
         page.keyboard.press("Escape")
 
 
+@pytest.mark.parametrize("size", ["phone", "desk"])
+def test_a_pair_fits_and_everybody_can_use_it(
+    labelling: LabellingRun, visit: Open, tmp_path: Path, size: str
+) -> None:
+    """With votes among the last answers, and the question whether both were heard."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    history(labelling)
+    first, *others = MELODIES[:6]
+    labelling.put("compared", first, votes=1, wins=1)
+    labelling.ask(*others, against=first)
+    width, height = SIZES[size]
+    page = visit(
+        labelling.page().url,
+        "Ada",
+        viewport={"width": width, "height": height},
+        reduced_motion="reduce",
+    )
+    compares(page, first, others[0])
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_selector("#heard-dialog[open]")
+    assert violations(Axe().run(page)) == []
+    page.get_by_text("Vote anyway").last.click()
+    compares(page, first, others[1])
+    page.keyboard.press("ArrowRight")
+    saved(page, others[1], others[0])
+    page.wait_for_selector(".hear.playing")
+    settle(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        assert violations(Axe().run(page)) == [], scheme
+        page.screenshot(path=tmp_path / f"pair-{size}-{scheme}.png", full_page=True)
+
+
 def violations(results: Any) -> list[str]:
     return [
         f"{each['id']}: {node['html'][:100]}"
@@ -148,19 +184,38 @@ def test_the_next_melody_is_there_at_once(labelling: LabellingRun, visit: Open) 
     shows(page, melodies[0])
     page.evaluate(LATENCY)
     for number in range(3):
-        waits = one_round(page, melodies[number * ROUND + 1 : (number + 1) * ROUND + 1])
-        p95 = waits[int(len(waits) * 0.95)]
-        print(f"key to next melody: median {waits[ROUND // 2]:.1f} ms, p95 {p95:.1f} ms")
-        if p95 <= KEY_TO_NEXT_MS:
+        following = melodies[number * ROUND + 1 : (number + 1) * ROUND + 1]
+        if one_round(page, following, lambda _: "3") <= KEY_TO_NEXT_MS:
             return
-    pytest.fail(f"p95 was {p95:.1f} ms in the last of three rounds, allowed are {KEY_TO_NEXT_MS}")
+    pytest.fail(f"p95 was above {KEY_TO_NEXT_MS} ms in each of three rounds")
 
 
-def one_round(page: Page, following: list[str]) -> list[float]:
-    """The times from key to next melody in ms, in order of size."""
+@pytest.mark.alone
+def test_the_next_pair_is_there_at_once(labelling: LabellingRun, visit: Open) -> None:
+    """As with one melody; every second time, both melodies are drawn anew."""
+    first, *melodies = MELODIES[: 3 * ROUND + 2]
+    labelling.put("compared", first, votes=1, wins=1)
+    labelling.ask(*melodies, against=first)
+    page = visit(labelling.page().url, "Ada")
+    page.evaluate("sessionStorage.setItem('roomgrad:asked-back', 'true')")
+    compares(page, first, melodies[0])
+    page.evaluate(LATENCY)
+    keys = ("ArrowRight", "ArrowLeft")
+    for number in range(3):
+        following = melodies[number * ROUND + 1 : (number + 1) * ROUND + 1]
+        if one_round(page, following, lambda vote: keys[vote % 2]) <= KEY_TO_NEXT_MS:
+            return
+    pytest.fail(f"p95 was above {KEY_TO_NEXT_MS} ms in each of three rounds")
+
+
+def one_round(page: Page, following: list[str], key: Callable[[int], str]) -> float:
+    """Return the time from key to next melody within which 95 % come, in ms."""
     page.evaluate("window.waits.length = 0")
     for number, melody in enumerate(following, 1):
-        page.keyboard.press("3")
+        page.keyboard.press(key(number))
         shows(page, melody)
         page.wait_for_function(ALL_SAVED, arg=number)
-    return sorted(page.evaluate("window.waits"))
+    waits = sorted(page.evaluate("window.waits"))
+    p95: float = waits[int(len(waits) * 0.95)]
+    print(f"key to next melody: median {waits[len(waits) // 2]:.1f} ms, p95 {p95:.1f} ms")
+    return p95

@@ -20,10 +20,11 @@ pytestmark = pytest.mark.browser
 
 RATE = 44100
 BPM = 240
-RENDER = """async ([notes, bpm, rate, seconds, from]) => {
-    const { renderMelody } = await import('/panels/melody/sound.js');
+RENDER = """async ([notes, bpm, rate, seconds, from, isEven]) => {
+    const { evenGain, renderMelody } = await import('/panels/melody/sound.js');
     const context = new OfflineAudioContext(1, Math.ceil(seconds * 44100), 44100);
-    renderMelody(context, notes, { bpm, rate, from });
+    const gain = isEven ? evenGain(notes, { bpm, rate }) : 1;
+    renderMelody(context, notes, { bpm, rate, from, gain });
     const buffer = await context.startRendering();
     const bytes = new Uint8Array(buffer.getChannelData(0).buffer);
     let text = '';
@@ -41,13 +42,15 @@ def page(labelling: LabellingRun, visit: Open) -> Page:
     return visit(labelling.page().url)
 
 
-def played(page: Page, melody: str, *, rate: float = 1.0, start: int = 0) -> Sound:
+def played(
+    page: Page, melody: str, *, rate: float = 1.0, start: int = 0, even: bool = False
+) -> Sound:
     """The sound of a melody, from a slot on."""
     import base64
 
     listed: list[Any] = [[n.start, n.length, n.midi] for n in notes(from_text(melody))]
     seconds = 32 * 60 / BPM / rate
-    text = page.evaluate(RENDER, [listed, BPM, rate, seconds, start])
+    text = page.evaluate(RENDER, [listed, BPM, rate, seconds, start, even])
     return np.frombuffer(base64.b64decode(text), dtype="<f4")
 
 
@@ -100,3 +103,27 @@ def test_it_goes_on_in_the_middle(page: Page) -> None:
     whole, rest = played(page, melody), played(page, melody, start=8)
     slot = len(whole) // 32
     assert np.allclose(rest[: 20 * slot], whole[8 * slot : 28 * slot], atol=0.02)
+
+
+QUARTERS, HALVES, WHOLES = "00001000" * 16, "0000000010001000" * 8, ("0000" * 4 + "1000" * 4) * 4
+RESTS = "0000000110000001" * 8
+
+
+def test_all_melodies_are_equally_loud(page: Page) -> None:
+    """The mean power while notes sound; with one gain for all it differs by some dB."""
+    melodies = [*MELODIES[:2], QUARTERS, HALVES, WHOLES, RESTS]
+    uneven = [loudness(page, each, even=False) for each in melodies]
+    even = [loudness(page, each, even=True) for each in melodies]
+    assert max(uneven) - min(uneven) > 3.0
+    assert max(even) - min(even) < 0.5
+
+
+def loudness(page: Page, melody: str, *, even: bool) -> float:
+    """Return the mean power in dB of the slots that are no rests."""
+    sound = played(page, melody, even=even)
+    assert np.abs(sound).max() <= 1.0
+    sounding = np.zeros(32, bool)
+    for note in notes(from_text(melody)):
+        sounding[note.start : note.start + note.length] = True
+    power = (sound.reshape(32, -1)[sounding].astype(np.float64) ** 2).mean()
+    return float(10 * np.log10(power))

@@ -1,6 +1,9 @@
-// Values in this browser's localStorage: the rater's name, choices, answers being sent. Where it is
-// blocked or full, values are kept in this page's memory, until the page is closed.
+// Values in this browser's localStorage: choices, answers being sent. What belongs to one tab, as the
+// name of its rater, is in its sessionStorage. Where these are blocked or full, values are kept in
+// this page's memory, until the page is closed.
 
+export const TAB = "sessionStorage";
+const BROWSER = "localStorage";
 const PREFIX = "roomgrad:";
 const memory = new Map(); // by name: values that the browser did not store
 
@@ -10,17 +13,17 @@ export function isForgetful() {
 }
 
 // Returns the value of a name, or `otherwise` if nothing of its type is stored.
-export function recall(name, otherwise) {
-  if (memory.has(name)) return memory.get(name);
-  const value = parsed(stored(name));
+export function recall(name, otherwise, where = BROWSER) {
+  if (memory.has(where + name)) return memory.get(where + name);
+  const value = parsed(stored(name, where));
   return kind(value) === kind(otherwise) ? value : otherwise;
 }
 
 // Returns the valid items of a stored list. If anything else is stored, all of it is put aside
 // under another name, so that nothing is lost, and onAside is called with that name.
 export function recallItems(name, isValid, onAside = () => {}) {
-  if (memory.has(name)) return memory.get(name);
-  const text = stored(name);
+  if (memory.has(BROWSER + name)) return memory.get(BROWSER + name);
+  const text = stored(name, BROWSER);
   const value = text === null ? [] : parsed(text);
   const items = Array.isArray(value) ? value.filter(isValid) : [];
   if (items.length === value?.length) return items;
@@ -30,23 +33,43 @@ export function recallItems(name, isValid, onAside = () => {}) {
     remember(name, items);
     onAside(aside);
   } catch {
-    memory.set(name, items); // no room for a copy: what is stored stays
+    memory.set(BROWSER + name, items); // no room for a copy: what is stored stays
   }
   return items;
 }
 
-export function remember(name, value) {
+export function remember(name, value, where = BROWSER) {
   try {
-    localStorage.setItem(PREFIX + name, JSON.stringify(value));
-    memory.delete(name);
+    window[where].setItem(PREFIX + name, JSON.stringify(value));
+    memory.delete(where + name);
   } catch {
-    memory.set(name, value);
+    memory.set(where + name, value);
   }
 }
 
-function stored(name) {
+// Removes a value that all tabs of this browser see.
+export function forget(name) {
+  memory.delete(BROWSER + name);
   try {
-    return localStorage.getItem(PREFIX + name);
+    localStorage.removeItem(PREFIX + name);
+  } catch {
+    // blocked: nothing is stored
+  }
+}
+
+// Returns the names that begin so, of values that all tabs of this browser see.
+export function namesOf(beginning) {
+  try {
+    const names = Object.keys(localStorage).filter((each) => each.startsWith(PREFIX + beginning));
+    return names.map((each) => each.slice(PREFIX.length));
+  } catch {
+    return []; // blocked
+  }
+}
+
+function stored(name, where) {
+  try {
+    return window[where].getItem(PREFIX + name);
   } catch {
     return null; // blocked
   }
