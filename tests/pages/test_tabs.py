@@ -44,7 +44,7 @@ def test_a_rating_is_saved_in_the_first_and_in_the_last_tab(
     labelling: LabellingRun, opened: Callable[[str], list[Page]]
 ) -> None:
     labelling.learn()
-    labelling.ask(*MELODIES[:6])
+    labelling.ask(*MELODIES[: 2 * TABS])  # each tab holds two
     tabs = opened(labelling.page().url)
     for tab in tabs:
         tab.wait_for_selector("#melody:not([hidden])")

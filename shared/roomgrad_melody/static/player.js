@@ -114,7 +114,7 @@ export class Player {
     if (!this.playing) return 0;
     const { at, from } = this.playing;
     const slots = (this.context.currentTime - at) / slotSeconds({ bpm: this.bpm, rate: this.rate });
-    return Math.max(0, from + slots);
+    return from + Math.max(0, slots);
   }
 
   #move(which) {
