@@ -14,6 +14,7 @@ from roomgrad import exact_json
 from roomgrad.codec import array_from, from_body, not_json, parse_body, seed_in
 from roomgrad.display import is_displayable
 from roomgrad.errors import DecodeError, format_value
+from roomgrad.guests import Guest, from_text
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, LOGGING, TYPE
 from roomgrad.rooms import ModelStatus, Room, Stream, System
@@ -104,6 +105,9 @@ class Entry:
     only_for: str = ""
     """The only group to get it, if it is a requeued dead letter."""
 
+    guest: Guest | None = None
+    """The guest that opened the root. Clients are not told, and their replies keep it."""
+
     @property
     def root_id(self) -> str:
         return str(self.body.get("ROOT_ID", ""))
@@ -138,7 +142,8 @@ def entry_of(room: str, type_: str, entry: str, fields: Mapping[bytes, bytes]) -
             body["TO_ROOM"] = named.decode()
     sender, _, name = fields.get(b"client", b"").decode(errors="replace").partition(" ")
     only_for = fields.get(b"for", b"").decode(errors="replace")
-    return Entry(room, type_, entry, body, sender, name, only_for)
+    guest = from_text(fields[b"GUEST"]) if b"GUEST" in fields else None
+    return Entry(room, type_, entry, body, sender, name, only_for, guest)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,10 @@ class Dispatcher:
         assert subscription is not None
         root = str(body["ROOT_ID"])
         if body.get("SEED") is None:
-            body["SEED"] = subscription.seed_of(root)
+            body["SEED"] = subscription.known(root).seed
         sends = [message async for message in self._addressed(connection, body, type_)]
+        for message, _, _ in sends:
+            message.guest = subscription.known(root).guest
         if subscription.opens(root):
             for _, stream, _ in sends:
                 await self._backlog.wait(stream.key)

@@ -100,6 +100,7 @@ class Gateway:
         while True:
             try:
                 system = await asyncio.to_thread(self._prepare)
+                self._store.members = system.components if system else ()
                 self._has_served = True
                 return system
             except LOST as error:

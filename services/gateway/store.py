@@ -27,6 +27,7 @@ from roomgrad.commit import SCRIPT, SCRIPT_SHA, Commit
 from roomgrad.errors import MessageError, ServerError
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, GATEWAY, LOGGING, Names
+from roomgrad.redis import roots
 from roomgrad.rooms import Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.work import LOGS_KEPT
@@ -35,6 +36,9 @@ from .client import Client, RedisClient
 from .subscriptions import EntryRef, StreamKey, Subscription
 
 log = structlog.get_logger("roomgrad")
+
+_GUEST_LEFT = 3  # the number of the guard, behind the leader and the token
+_LEFT = "the guest that opened this root is gone"
 
 REFUSED_RETRY_S = 1.0
 LEASE_RETRY_S = 0.1
@@ -57,15 +61,16 @@ class Store:
         self.me = me
         self.clock = ServerClock()
         self.table = names.table(GATEWAY)
+        self.members: Sequence[str] = ()  # the components of the contract
 
     # messages
 
     async def send(
         self,
         sends: Sequence[tuple[Message, Stream, dict[str, str]]],
-        answered: Iterable[EntryRef] = (),
+        answered: Sequence[EntryRef] = (),
         group: str = "",
-        newest_answered: Iterable[EntryRef] = (),
+        newest_answered: Sequence[EntryRef] = (),
     ) -> None:
         """Add messages to their streams and acknowledge what they answer, in one commit.
 
@@ -74,15 +79,38 @@ class Store:
 
         Raises SchemaError or MessageError for a message that can never be committed.
         """
+        if await self._send(sends, answered, group, newest_answered) == _GUEST_LEFT:
+            await self._send(sends, answered, group, newest_answered, guest_left=True)
+
+    async def _send(
+        self,
+        sends: Sequence[tuple[Message, Stream, dict[str, str]]],
+        answered: Sequence[EntryRef],
+        group: str,
+        newest_answered: Sequence[EntryRef],
+        *,
+        guest_left: bool = False,
+    ) -> int:
+        """Do it, and return the guard that did not hold; 0 if all did.
+
+        guest_left: the guest that opened the root is gone: a message for it ends the root.
+        """
         commit = self.guarded_commit()
         commit.once(self.names.sent(), new_id(), self.clock.time())
         for message, stream, more in sends:
-            self._stage(commit, message, stream, more)
+            guest = message.guest
+            if guest is None or not guest.receives(message.room, message.type):
+                self._stage(commit, message, stream, more)
+            elif guest_left:
+                roots.give_up(commit, self.names, self.members, message.root_id, GATEWAY, _LEFT)
+            else:
+                commit.stored(self.names.guest(guest.name))
+                self._stage(commit, message, stream, more, self.names.guest(guest.name))
         for key, entries in _by_stream(answered).items():
             commit.acknowledge(self.names.stream(*key), group, *entries)
         for key, entry in newest_answered:
             commit.do(b"HSET", self.table, self._answered_field(key).encode(), entry.encode())
-        await self.commit(commit)
+        return await self.commit(commit)
 
     async def ingest(self, message: Message, stream: Stream, database: int) -> None:
         """Add a message that was published by hand to its stream, once by its ID.
@@ -104,15 +132,17 @@ class Store:
             log.error("a published message cannot be stored", token=token, reason=str(error))
 
     def _stage(
-        self, commit: Commit, message: Message, stream: Stream, more: dict[str, str]
+        self, commit: Commit, message: Message, stream: Stream, more: dict[str, str], key: str = ""
     ) -> None:
+        """Stage a message, for the stream of its room or another `key`."""
         fields = encode(message, stream)
         for name, value in more.items():
             fields += [name.encode(), value.encode()]
         head = header(message)
         if client := more.get("client", "").partition(" ")[0]:
             head = head.removesuffix(b',"entry":"') + b',"client":"%s","entry":"' % client.encode()
-        key, channel = self.names.stream(*stream.key), self.names.channel(message.room)
+        channel = self.names.channel(message.room)
+        key = key or self.names.stream(*stream.key)
         commit.send(key, channel, head, fields, LIMITS.get(message.room))
 
     def guarded_commit(self) -> Commit:
@@ -121,8 +151,10 @@ class Store:
         commit.same(self.table, b"holder", self.me.encode())
         return commit
 
-    async def commit(self, commit: Commit, *, guarded: bool = True) -> None:
-        """Send a commit until the server has applied it. Raises MessageError if it never can.
+    async def commit(self, commit: Commit, *, guarded: bool = True) -> int:
+        """Send a commit until the server has applied it; return the guard that did not hold, or 0.
+
+        Raises MessageError if it can never be applied.
 
         guarded: its first guard is the leader. If that guard fails, wait: the heartbeat finds out
         whether this gateway was replaced, and ends it, or whether the server was emptied.
@@ -141,8 +173,10 @@ class Store:
             kind, *rest = await self._reply(attempt)
             if kind == b"stale" and guarded and rest[0] == 1:
                 await asyncio.sleep(LEASE_RETRY_S)
-            elif kind in (b"ok", b"stale"):  # stale: an earlier attempt was applied
-                return
+            elif kind == b"ok":
+                return 0
+            elif kind == b"stale":  # an earlier attempt was applied, or a guest is gone
+                return int(rest[0])
             else:
                 reason = rest[0].decode(errors="replace")
                 if kind == b"wrong":

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from roomgrad.guests import Guest
 from roomgrad.names import Names
 
 from .codec import Entry
@@ -42,6 +43,7 @@ class Root:
     """ID and room of the message by which one of its clients opened it."""
 
     seed: int | None = None
+    guest: Guest | None = None
 
 
 @dataclass(eq=False)
@@ -144,10 +146,9 @@ class Subscription:
         """Remember that a client opened a root with this message."""
         self._remember(root, Root((id_, room), seed))
 
-    def seed_of(self, root: str) -> int | None:
-        """Return the SEED of a root; swergio's clients do not repeat it in their replies."""
-        known = self._roots.get(root)
-        return known.seed if known else None
+    def known(self, root: str) -> Root:
+        """Return what is known of a root; swergio's clients do not repeat it in their replies."""
+        return self._roots.get(root) or Root()
 
     def _remember(self, root: str, known: Root) -> None:
         self._roots.setdefault(root, known)
@@ -159,7 +160,7 @@ class Subscription:
         """Note that an entry was written to a client: it is unacknowledged until it is answered."""
         ref = (key, entry.entry)
         closes = self._closes(entry)
-        self._remember(entry.root_id, Root(seed=entry.body.get("SEED")))
+        self._remember(entry.root_id, Root(seed=entry.body.get("SEED"), guest=entry.guest))
         if closes or not resend:
             self.settled.append(ref)
             return
@@ -172,7 +173,7 @@ class Subscription:
 
     def _closes(self, entry: Entry) -> bool:
         """Whether it is the gradient of the message that opened its root, which needs no answer."""
-        known = self._roots.get(entry.root_id, Root())
+        known = self.known(entry.root_id)
         return entry.type == "DATA/GRADIENT" and known.opening == (entry.id, entry.room)
 
     def holds(self, ref: EntryRef) -> bool:

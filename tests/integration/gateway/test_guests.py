@@ -1,0 +1,81 @@
+"""A guest trains through clients of swergio: their replies belong to the guest's root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from roomgrad.messages import Message
+from roomgrad.redis.client import Client
+from roomgrad.redis.guest_client import GuestClient
+from roomgrad_trebuchet.contract import FORWARD, GRADIENT, MODEL, OUTPUT, TREBUCHET
+from tests.integration.conftest import OwnServer
+from tests.integration.gateway.conftest import MakeGateway, gateways
+from tests.integration.gateway.gateway_process import GatewayProcess, Peer
+from tests.waiting import LIMIT_S, until
+
+LOGITS = np.array([[2, 0, 1], [1, 0, 0]], "<f4")
+
+
+@pytest.fixture
+def make_gateway(own_server: OwnServer) -> Iterator[MakeGateway]:
+    yield from gateways(own_server.url)
+
+
+@pytest.fixture
+def gateway(make_gateway: MakeGateway) -> GatewayProcess:
+    return make_gateway(system="trebuchet")
+
+
+@pytest.fixture
+def guest(gateway: GatewayProcess) -> Iterator[GuestClient]:
+    with (
+        Client(TREBUCHET, gateway.names.run, gateway.url) as client,
+        GuestClient(client, "ada", lease_s=LIMIT_S) as made,
+    ):
+        yield made
+
+
+def received(peer: Peer, type_: str) -> dict[str, Any]:
+    while (body := peer.receive())["TYPE"] != type_:
+        pass
+    return body
+
+
+def test_answers_and_gradients_of_clients_come_to_the_guest(
+    gateway: GatewayProcess, guest: GuestClient
+) -> None:
+    simulator = gateway.peer("simulator", "model", "output")
+    listener = gateway.peer("listener", "output")
+    guest.open(root := Message.open(MODEL, LOGITS), OUTPUT)
+    asked = received(simulator, FORWARD)
+    assert "GUEST" not in asked
+    simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD, ID="answer")
+    answer = guest.wait(root.root_id, timeout_s=LIMIT_S)
+    assert answer.array.tolist() == [3, 2]
+    guest.send(answer.reply(OUTPUT, np.ones(2, "<f4"), type=GRADIENT, id=answer.id))
+    assert received(simulator, GRADIENT)["ID"] == "answer"
+    home = (2 * LOGITS).tolist()
+    simulator.say("model", home, ROOT_ID=root.root_id, TYPE=GRADIENT, ID=asked["ID"])
+    assert guest.wait(root.root_id, GRADIENT, timeout_s=LIMIT_S).array.tolist() == home
+    assert received(listener, GRADIENT)["ROOT_ID"] == root.root_id  # the guest sent it there
+    assert not gateway.stream("output", FORWARD)
+    assert not gateway.stream("model", GRADIENT)
+
+
+def test_an_answer_to_a_guest_that_is_gone_ends_its_root(
+    gateway: GatewayProcess, guest: GuestClient
+) -> None:
+    simulator = gateway.peer("simulator", "model")
+    guest.open(root := Message.open(MODEL, LOGITS), OUTPUT)
+    received(simulator, FORWARD)
+    gateway.client.delete(gateway.names.guest("ada"))  # its lease is over
+    simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD)
+    inbox = gateway.names.inbox("controlmodel")
+    until(lambda: [each["ROOT_ID"] for each in gateway.stream(inbox, "LOG/ERROR")])
+    assert gateway.stream(inbox, "LOG/ERROR")[0]["ROOT_ID"] == root.root_id
+    assert not gateway.stream("output", FORWARD)
+    assert not gateway.client.exists(gateway.names.guest("ada"))
