@@ -1,7 +1,7 @@
 """A line of two components that square what they get: a guest enters at `a` and leaves at `c`.
 
-Also a program, `python -m tests.integration.guests.squares guest RUN URL`: it opens roots and waits
-to be killed.
+Also programs, `python -m tests.integration.guests.squares`: `guest RUN URL` opens roots and waits
+to be killed, `first` and `second` serve a component.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from roomgrad import (
     RuntimeSettings,
     Stream,
     System,
+    main,
     on,
 )
 from roomgrad.redis.client import Client
@@ -93,4 +94,6 @@ def be_killed(run: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    be_killed(*sys.argv[2:])
+    if sys.argv[1] == "guest":
+        be_killed(*sys.argv[2:])
+    main(component(sys.argv.pop(1)))
