@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from roomgrad_melody.contract import HEADS
 from roomgrad_melody.genome import BARS, BITS, REST, SLOT_BITS, SLOTS, SLOTS_PER_BAR
+from roomgrad_melody.ordinal import MIDDLE
 
 DEGREES = REST
 PLACES = SLOTS_PER_BAR * (DEGREES + 1)  # 36
@@ -43,7 +44,6 @@ PRIOR_VARIANCE = 0.3
 """Of the weights of standardized features, in ratings squared; a kind of features shares it."""
 
 BIAS_VARIANCE = 25.0
-MIDDLE = 2.5
 
 LEARNING_RATE = 0.03
 BETAS = (0.9, 0.99)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from roomgrad.settings import RuntimeSettings, settings
+from typing import Annotated, Literal
+
+from roomgrad.settings import OfRun, RuntimeSettings, settings
 
 
 @settings
 class EvalnetSettings(RuntimeSettings):
-    """Those of every component; the initial weights depend on `seed` alone."""
+    """How melodies are rated; the initial weights depend on `seed` alone."""
+
+    fitness: Annotated[Literal["rating", "score"], OfRun] = "rating"
+    """What is bred for: ratings, which end at 5, or if melodies are compared, scores."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from roomgrad_melody.ordinal import guess, mixture, of_scale
 
 from .pool import Pool
 from .state import State
-from .strategy import choose, far_enough
+from .strategy import PAIR_STRATEGIES, choose, far_enough, highest
 
 JUST_RATED = 5  # melodies that are not asked about again while there are others
 WITHDRAWN_KEPT = 50  # closed questions of which late answers are still accepted
@@ -24,11 +24,21 @@ PICK, REPEAT = 100, 101  # purposes of random numbers
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What is asked about a melody, and the probabilities of its ratings `(6,)`."""
+
+    probs: NDArray[np.float64]
+    against: str
+    """What it is to be compared with; "" if it is to be rated."""
+
+
 class Asking:
     """The questions of a run, and how their number is maintained."""
 
-    def __init__(self, state: State, pool: Pool, context: Context) -> None:
+    def __init__(self, state: State, pool: Pool, heard: Pool, context: Context) -> None:
         self._state = state
+        self._heard = heard
         self._settings = context.settings
         self._context = context
         self._table = context.table("questions")
@@ -54,20 +64,17 @@ class Asking:
         candidates = self._candidates if rerank else self._candidates.without(free)
         if missing <= 0 or not len(candidates):
             return []
-        partner = self._best_heard()
-        chosen = self._pick(candidates, missing + (self._settings.ask != "ratings" and not partner))
-        if len(chosen) > missing:  # nothing was heard, so all are compared with one more
-            partner, _ = chosen.popitem()
+        chosen = self._pick(candidates, missing)
         if rerank:
             self._withdraw(free - chosen.keys())
         self._forget_withdrawn()
-        again = self._repeat(chosen)
+        again = self._repeat()
         fresh = [name for name in chosen if name not in free]
-        against = self._against(chosen, partner)
-        ratings = ask([name for name in fresh if not against[name]])
-        pairs = {name: compare(against[name], name) for name in fresh if against[name]}
-        for rank, (name, probs) in enumerate(chosen.items()):
-            self._put(name, pairs.get(name, ratings), rank, probs, against=against[name])
+        ratings = ask([name for name in fresh if not chosen[name].against])
+        pairs = {n: compare(chosen[n].against, n) for n in fresh if chosen[n].against}
+        for rank, (name, choice) in enumerate(chosen.items()):
+            message = pairs.get(name, ratings)
+            self._put(name, message, rank, choice.probs, against=choice.against)
         for name, former in again.items():
             pairs[name] = repeated(name, former)
             pair = former.get("pair")
@@ -93,52 +100,70 @@ class Asking:
             missing = min(missing, self._settings.max_labels - taken)
         return missing
 
-    def _pick(self, candidates: Pool, count: int) -> dict[str, NDArray[np.float64]]:
-        """Return the melodies that the strategy chooses, best first, each with its PROBS `(6,)`.
+    def _pick(self, candidates: Pool, count: int) -> dict[str, Choice]:
+        """Return the melodies that the strategies choose, best first.
 
         They differ enough from those that were rated lately, and from those that raters hear now.
         """
-        heard = [*self._state.recent, *filter(self._is_held, self._questions)]
-        far = candidates.only(far_enough(candidates.genomes, from_texts(heard)))
+        near = [*self._state.recent, *filter(self._is_held, self._questions)]
+        far = candidates.only(far_enough(candidates.genomes, from_texts(near)))
         found = far if len(far) >= count else candidates
-        random = self._draws(PICK)
-        name, answers = self._settings.strategy, self._state.answers
-        order = choose(name, found.scores.astype(np.float64), answers, count, random)
-        probs = of_scale(mixture(found.scores[order]), self._state.histogram)
-        return dict(zip(texts(found.genomes[order]), probs, strict=True))
+        kinds = self._kinds(count)
+        alone = any(kinds) and not len(self._heard)  # then all are compared with one more
+        rated = self._choose(found, kinds.count(False) + alone)
+        best = rated.only(np.array([-1])) if alone else self._best_heard()
+        rated = rated.only(np.arange(len(rated) - alone))
+        if not any(kinds):
+            return dict(self._choices(rated))
+        others = found.without({*texts(rated.genomes), *texts(best.genomes)})
+        compared = self._choose_pairs(others, best, kinds.count(True))
+        parts = {False: iter(self._choices(rated)), True: iter(self._choices(compared, best))}
+        return dict(one for kind in kinds if (one := next(parts[kind], None)) is not None)
 
-    def _against(self, chosen: Iterable[str], partner: str) -> dict[str, str]:
-        """Return what each melody is to be compared with; "" if it is to be rated.
-
-        If raters are asked both, their next questions take turns.
-        """
+    def _kinds(self, count: int) -> list[bool]:
+        """Return whether each of the next questions is a pair; both kinds take turns."""
         held = len([name for name in self._questions if self._is_held(name)])
-        first = self._state.answered + held
-        pairs = {"ratings": {}, "pairs": {0, 1}, "both": {1}}[self._settings.ask]
-        return {n: partner if i % 2 in pairs else "" for i, n in enumerate(chosen, first)}
+        first, ask = self._state.answered + held, self._settings.ask
+        return [
+            ask == "pairs" or (ask == "both" and i % 2 == 1) for i in range(first, first + count)
+        ]
 
-    def _best_heard(self) -> str:
-        if self._settings.ask == "ratings":
-            return ""
-        worth = {
-            name: record["rating"] for name, record in self._context.table("labels").peek().items()
-        }
-        for name, record in self._context.table("compared").peek().items():
-            worth[name] = 5 * record["wins"] / record["votes"]
-        return max(sorted(worth), key=lambda name: worth[name], default="")
+    def _best_heard(self) -> Pool:
+        """Return the melody with the highest belief of those that were heard, if there is one."""
+        return self._heard.only(highest(self._heard.scores.mean(axis=1), 1))
 
-    def _repeat(self, chosen: dict[str, NDArray[np.float64]]) -> dict[str, Record]:
-        """Return a labelled melody to ask about again, at random, to measure agreement; or none.
+    def _choose(self, found: Pool, count: int) -> Pool:
+        """Return the melodies that are to be rated."""
+        name, answers = self._settings.strategy, self._state.answers
+        scores = found.scores.astype(np.float64)
+        return found.only(choose(name, scores, answers, count, self._draws(PICK)))
 
-        It is one of the rater who answered last, as others may not be here.
+    def _choose_pairs(self, found: Pool, best: Pool, count: int) -> Pool:
+        """Return the melodies that are to be compared with the best one."""
+        if not count or not len(best):
+            return found.only(np.arange(0))
+        pick, answers = PAIR_STRATEGIES[self._settings.pair_strategy], self._state.answers
+        scores, one = found.scores.astype(np.float64), best.scores[0].astype(np.float64)
+        return found.only(pick(scores, one, answers, count, self._draws(PICK)))
+
+    def _choices(self, chosen: Pool, best: Pool | None = None) -> list[tuple[str, Choice]]:
+        """Return melodies with what is asked about them; they are against the best, if given."""
+        against = "" if best is None else "".join(texts(best.genomes))
+        probs = of_scale(mixture(chosen.scores), self._state.histogram)
+        return [(n, Choice(p, against)) for n, p in zip(texts(chosen.genomes), probs, strict=True)]
+
+    def _repeat(self) -> dict[str, Record]:
+        """Return an answered melody to ask about again, at random, to measure agreement; or none.
+
+        It is one of the rater who answered last, as others may not be here. A pair is swapped.
         """
         state, latest = self._state, self._state.recent[-1:]
         if state.repeated + 1 > self._settings.again * state.answered or not latest:
             return {}
-        labels = self._context.table("labels").peek()
-        rater = labels.get(latest[0], {}).get("rater")
-        own = {name for name, label in labels.items() if label["rater"] == rater}
-        asked = {name for name in own if labels[name]["strategy"]}
+        answers = self._answers()
+        rater = answers.get(latest[0], {}).get("rater")
+        own = {name for name, answer in answers.items() if answer["rater"] == rater}
+        asked = {name for name in own if answers[name]["strategy"]}
         known = sorted(asked - self._questions.keys())
         waiting = any(question["by"] == rater for question in self._questions.values())
         if waiting or not known:
@@ -146,7 +171,20 @@ class Asking:
         state.repeated += 1
         known = [name for name in known if name not in state.recent[-JUST_RATED:]] or known
         name = known[int(self._draws(REPEAT).integers(len(known)))]
-        return {name: labels[name]}
+        return {name: answers[name]}
+
+    def _answers(self) -> dict[str, Record]:
+        """Return label or vote of each melody that was asked about; votes have a swapped `pair`."""
+        labels = self._context.table("labels").peek()
+        if self._settings.ask == "ratings":
+            return labels
+        votes = self._context.table("pairs").peek().values()
+        swapped = {v["melody"]: {**v, "pair": [v["second"], v["first"]]} for v in votes}
+        return {**labels, **swapped}
+
+    def _strategy(self, against: str) -> str:
+        settings = self._settings
+        return str(settings.pair_strategy if against else settings.strategy)
 
     def _draws(self, purpose: int) -> np.random.Generator:
         """Return random numbers that depend on the seed, the round of questions and a purpose."""
@@ -186,7 +224,7 @@ class Asking:
             asked=still.get("asked", self._now),
             rank=float(rank),
             version=self._state.version,
-            strategy="again" if by else self._settings.strategy,
+            strategy="again" if by else self._strategy(against),
             guess=None if probs is None else float(guess(probs)),
             probs=None if probs is None else [round(float(p), 4) for p in probs],
             again=bool(by),

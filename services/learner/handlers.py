@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from roomgrad import Component, Context, Message, on
 from roomgrad.errors import RoomgradError, SchemaError, StrayMessage
 from roomgrad_melody import formats
@@ -31,7 +33,7 @@ from . import answers, votes
 from .settings import LearnerSettings
 from .state import TABLE
 from .step import Step
-from .training import cross_entropy
+from .training import loss
 
 LOSSES_KEPT = 10_000  # in the hash `losses`; older steps leave it
 
@@ -110,15 +112,17 @@ def backward(message: Message, context: Context) -> Message:
     if asked is None or "target" not in asked:
         raise StrayMessage(f"no targets for root {message.root_id}: unknown, or answered before")
     target, weights, histogram = map(asked.pop, ("target", "head_weights", "histogram"))
-    if message.array.shape != weights.shape:
-        raise SchemaError(f"DATA: expected {weights.shape} scores, got {message.array.shape}")
-    loss, gradient = cross_entropy(message.array, target, weights, histogram)
+    preferences = asked.pop("preferences", np.empty(0, np.int64))
+    expected = (len(target) + 2 * len(preferences), HEADS)
+    if message.array.shape != expected:
+        raise SchemaError(f"DATA: expected {expected} scores, got {message.array.shape}")
+    mean, gradient = loss(message.array, target, preferences, weights, histogram)
     context.memory.put(message.root_id, **asked)
     step = asked["step"]
     losses = context.table("losses")
-    losses.put(str(step), step=step, loss=loss, chain=asked["chain"])
+    losses.put(str(step), step=step, loss=mean, chain=asked["chain"])
     losses.delete(str(step - LOSSES_KEPT))
-    context.report(STEP=step, LOSS=loss)
+    context.report(STEP=step, LOSS=mean)
     return message.reply(TRAINOUTPUT, gradient, type=GRADIENT, id=message.id)
 
 

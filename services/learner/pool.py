@@ -66,6 +66,11 @@ class Pool:
         all_scores[mine], scored[mine] = scores[theirs], True
         return Pool(self.genomes, all_scores, scored)
 
+    def find(self, name: str) -> NDArray[np.float32] | None:
+        """Return the scores `(16,)` of a melody, named by its 128 characters; None if unknown."""
+        place = {one: i for i, one in enumerate(texts(self.genomes))}.get(name)
+        return self.scores[place] if place is not None and self.scored[place] else None
+
     def unscored(self) -> Pool:
         """Mark all melodies as unscored, as the network has changed."""
         return Pool(self.genomes, self.scores, np.zeros(len(self), bool))

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator
 
 from roomgrad.settings import OfRun, RuntimeSettings, settings
 
-from .strategy import DEFAULT, STRATEGIES
+from .strategy import DEFAULT, PAIR_DEFAULT, PAIR_STRATEGIES, STRATEGIES
 
 
 @settings
@@ -29,6 +29,9 @@ class LearnerSettings(RuntimeSettings):
 
     ask: Annotated[Literal["ratings", "pairs", "both"], OfRun] = "ratings"
     """What raters are asked: to rate a melody, which of two is better, or both in turn."""
+
+    pair_strategy: Annotated[str, OfRun] = PAIR_DEFAULT
+    """How the melodies are chosen that raters compare with the best one that was heard."""
 
     active_labels: Annotated[int, Field(ge=1, le=1000), OfRun] = 5
     """Open questions that no rater holds; the learner opens new ones to keep this number."""
@@ -56,6 +59,13 @@ class LearnerSettings(RuntimeSettings):
 
     ask_every: Annotated[int, Field(ge=1, le=1_000_000), OfRun] = 1
     """In lock-step: generations between two rounds of questions."""
+
+    @field_validator("pair_strategy")
+    @classmethod
+    def _known_for_pairs(cls, name: str) -> str:
+        if name not in PAIR_STRATEGIES:
+            raise ValueError(f"one of {', '.join(PAIR_STRATEGIES)}")
+        return name
 
     @field_validator("strategy")
     @classmethod

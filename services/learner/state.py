@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roomgrad import Context
 from roomgrad_melody.contract import RATINGS
-from roomgrad_melody.genome import Genomes, packed, unpacked
+from roomgrad_melody.genome import BITS, packed, unpacked
 
 from .pool import Pool
+from .training import Answers
 
 TABLE = "learning"
 RECENT = 20  # melodies from which new questions keep a distance
@@ -123,15 +122,6 @@ class State:
         self.recent = [*(name for name in self.recent if name != melody), melody][-RECENT:]
 
 
-@dataclass(frozen=True)
-class Labels:
-    """The labels of a training run: canonical melodies `(n, 128)`, ratings and weights `(n,)`."""
-
-    genomes: Genomes
-    ratings: NDArray[np.int64]
-    weights: NDArray[np.float64]
-
-
 def read(context: Context) -> State:
     """Return the state, a guard of the commit. Call it before any other read."""
     record = context.table(TABLE).get("now")
@@ -149,29 +139,38 @@ def write(state: State, context: Context) -> None:
     context.table(TABLE).put("now", **asdict(state))
 
 
-def read_pool(context: Context) -> Pool:
-    """Return the candidates."""
-    return Pool.of(context.table(TABLE).get("pool"))
+def read_pool(context: Context, name: str = "pool") -> Pool:
+    """Return the candidates, or by the name `heard` the melodies that were heard."""
+    return Pool.of(context.table(TABLE).get(name))
 
 
-def write_pool(pool: Pool, context: Context) -> None:
-    """Stage the candidates."""
-    context.table(TABLE).put("pool", **pool.record())
+def write_pool(pool: Pool, context: Context, name: str = "pool") -> None:
+    """Stage the candidates, or the melodies that were heard."""
+    context.table(TABLE).put(name, **pool.record())
 
 
-def read_training(context: Context) -> Labels:
-    """Return the labels of the last training run."""
-    record: dict[str, Any] | None = context.table(TABLE).get("training")
-    if record is None:
-        return Labels(np.empty((0, 128), np.uint8), np.empty(0, np.int64), np.empty(0))
-    return Labels(unpacked(record["genomes"]), record["ratings"], record["weights"])
+def read_training(context: Context) -> Answers:
+    """Return what the last training run learns from."""
+    record = context.table(TABLE).get("training") or {}
+    none, empty = np.empty(0, np.int64), packed(np.empty((0, BITS), np.uint8))
+    return Answers(
+        unpacked(record.get("genomes", empty)),
+        record.get("ratings", none),
+        unpacked(record.get("firsts", empty)),
+        unpacked(record.get("seconds", empty)),
+        record.get("preferences", none),
+        record.get("weights", np.empty(0)),
+    )
 
 
-def write_training(labels: Labels, context: Context) -> None:
-    """Stage the labels of the training run that begins."""
+def write_training(answers: Answers, context: Context) -> None:
+    """Stage what the training run that begins learns from."""
     context.table(TABLE).put(
         "training",
-        genomes=packed(labels.genomes),
-        ratings=labels.ratings,
-        weights=labels.weights,
+        genomes=packed(answers.genomes),
+        ratings=answers.ratings,
+        firsts=packed(answers.firsts),
+        seconds=packed(answers.seconds),
+        preferences=answers.preferences,
+        weights=answers.weights,
     )

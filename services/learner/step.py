@@ -11,15 +11,30 @@ from typing import Any
 import numpy as np
 
 from roomgrad import Context, Message
-from roomgrad_melody.contract import COMMAND, CONTROL, CUSTOM, EVOLUTION_ROOM, NEXT, TRAININPUT
-from roomgrad_melody.genome import Genomes, canonical, random_genomes, spread_genomes, texts
+from roomgrad_melody.contract import (
+    COMMAND,
+    CONTROL,
+    CUSTOM,
+    EVOLUTION_ROOM,
+    NEXT,
+    PREFERENCES,
+    TRAININPUT,
+)
+from roomgrad_melody.genome import (
+    Genomes,
+    canonical,
+    from_texts,
+    random_genomes,
+    spread_genomes,
+    texts,
+)
 
 from . import state as states
 from .answers import heard_now
 from .asking import Asking
 from .pool import Pool
-from .state import Labels, TrainingRun
-from .training import batch, batches
+from .state import TrainingRun
+from .training import Answers, batch, batches
 
 TO_BEGIN = -1  # in lock-step: the generation before the first
 
@@ -32,19 +47,23 @@ class Step:
         self.settings = context.settings
         self.state = states.read(context)
         self._batch_returned = False
-        self._read: Pool | None = None
-        self._pool: Pool | None = None
+        self._names = ("pool",) if self.settings.ask == "ratings" else ("pool", "heard")
+        self._read: dict[str, Pool] = {}
+        self._pools: dict[str, Pool] = {}
 
     @property
     def pool(self) -> Pool:
         """The candidates, read when first needed."""
-        if self._pool is None:
-            self._read = self._pool = states.read_pool(self.context)
-        return self._pool
+        return self._pool("pool")
 
     @pool.setter
     def pool(self, pool: Pool) -> None:
-        self._pool = pool
+        self._pools["pool"] = pool
+
+    def _pool(self, name: str) -> Pool:
+        if name not in self._pools:
+            self._read[name] = self._pools[name] = states.read_pool(self.context, name)
+        return self._pools[name]
 
     # what a message brought
 
@@ -86,9 +105,10 @@ class Step:
         version = message.fields["VERSION"]
         if version != self.state.version:
             self.state.version = version
-            self.pool = self.pool.unscored()
+            self._pools |= {name: self._pool(name).unscored() for name in self._names}
         melodies = canonical(message.fields["GENOMES"])
-        self.pool = self.pool.score(melodies, message.fields["SCORES"])
+        scores = message.fields["SCORES"]
+        self._pools |= {name: self._pool(name).score(melodies, scores) for name in self._names}
         self.state.scoring = ""
 
     def labelled(self, melodies: list[str]) -> None:
@@ -109,14 +129,24 @@ class Step:
             self.state.rerank = True
             self.state.scoring = ""  # a reply on its way may be of a half-trained network
             self.pool = self.pool.unscored()
+            if "heard" in self._names:
+                self._pools["heard"] = self._all_heard()
+
+    def _all_heard(self) -> Pool:
+        """Return the melodies that were compared, and those that were rated, the best first."""
+        labels, compared = (self.context.table(name).peek() for name in ("labels", "compared"))
+        rated = sorted(labels, key=lambda name: (-labels[name]["rating"], name))
+        names = [*sorted(compared), *rated][: self.settings.pool]
+        return Pool.empty().add(from_texts(names), self.settings.pool)
 
     # what is next
 
     def go_on(self) -> list[Message]:
         """Stage the state, and the pool if it changed; return the next messages, if any."""
         messages = self._next()
-        if self._pool is not None and self._pool is not self._read:
-            states.write_pool(self._pool, self.context)
+        for name, pool in self._pools.items():
+            if pool is not self._read.get(name):
+                states.write_pool(pool, self.context, name)
         states.write(self.state, self.context)
         return messages
 
@@ -128,48 +158,41 @@ class Step:
             return messages
         if state.scoring:
             return []
-        if not self.pool.scored.all():
-            return [self._ask_for_scores(self.pool.genomes[~self.pool.scored])]
+        pools = [self._pool(name) for name in self._names]
+        unscored = np.concatenate([pool.genomes[~pool.scored] for pool in pools])
+        if len(unscored):
+            return [self._ask_for_scores(unscored)]
         return self._in_lockstep() if self.settings.lockstep else self._ask_raters()
 
     def _begin_training(self) -> list[Message]:
-        """Begin a training run on all labels; return its first batch, or nothing without labels."""
+        """Begin a training run on all answers; return its first batch, or nothing without any."""
         state, settings = self.state, self.settings
-        records = self.context.table("labels").peek()
+        labels, pairs = (self.context.table(name).peek() for name in ("labels", "pairs"))
+        learned = answers_of(labels, pairs, state.age)
         state.dirty = False
-        if not records:
+        if not len(learned):
             return []
-        names = sorted(records)
-        bits = np.frombuffer("".join(names).encode(), np.uint8) - ord("0")
-        ratings = np.array([records[name]["rating"] for name in names], np.int64)
-        ages = np.array([records[name].get("age", 0.0) for name in names])
-        labels = Labels(bits.reshape(len(names), -1), ratings, 0.5 ** (state.age - ages))
-        states.write_training(labels, self.context)
-        count = batches(len(names), settings.batch_size, settings.epochs)
-        state.chain = TrainingRun(state.runs, count, len(names))
+        states.write_training(learned, self.context)
+        count = batches(len(learned), settings.batch_size, settings.epochs)
+        state.chain = TrainingRun(state.runs, count, len(learned))
         state.runs += 1
         return [self._open_batch()]
 
     def _open_batch(self) -> Message:
         state, settings, context = self.state, self.settings, self.context
         assert state.chain is not None
-        labels = states.read_training(context)
-        rows, targets, weights = batch(
-            labels.genomes,
-            labels.ratings,
-            labels.weights,
-            settings.seed,
-            state.chain.number,
-            state.chain.batch,
-            settings.batch_size,
+        learned, chain = states.read_training(context), state.chain
+        rows, targets, preferences, weights = batch(
+            learned, settings.seed, chain.number, chain.batch, settings.batch_size
         )
         message = Message.open(TRAININPUT, rows, seed=state.steps)
         context.memory.put(
             message.root_id,
             ROOT_ID=message.root_id,
-            chain=state.chain.number,
+            chain=chain.number,
             step=state.steps,
             target=targets,
+            preferences=preferences,
             head_weights=weights,
             histogram=state.histogram,
         )
@@ -186,12 +209,16 @@ class Step:
     def _ask_raters(self) -> list[Message]:
         if len(self.pool) < self.settings.nr_of_unlabeled_data:
             return []
-        return Asking(self.state, self.pool, self.context).keep_asking()
+        return self._asking().keep_asking()
+
+    def _asking(self) -> Asking:
+        heard = self._pool("heard") if "heard" in self._names else Pool.empty()
+        return Asking(self.state, self.pool, heard, self.context)
 
     def _in_lockstep(self) -> list[Message]:
         """Ask at some generations; when all questions are answered, let breeding go on."""
         state, settings = self.state, self.settings
-        if state.held is None or Asking(state, self.pool, self.context).open:
+        if state.held is None or self._asking().open:
             return []
         due = state.held % settings.ask_every == 0
         if state.held > max(TO_BEGIN, state.asked_at) and due:
@@ -200,3 +227,19 @@ class Step:
                 return messages
         generation, state.held = state.held, None
         return [Message.open(CONTROL, type=COMMAND, CMD=NEXT, GENERATION=np.array(generation))]
+
+
+def answers_of(
+    labels: dict[str, dict[str, Any]], pairs: dict[str, dict[str, Any]], age: float
+) -> Answers:
+    """Return what can be learned from the labels and the votes, in the order of their keys."""
+    rated, votes = sorted(labels), [pairs[name] for name in sorted(pairs)]
+    ages = [record.get("age", 0.0) for record in (*(labels[name] for name in rated), *votes)]
+    return Answers(
+        from_texts(rated),
+        np.array([labels[name]["rating"] for name in rated], np.int64),
+        from_texts(vote["first"] for vote in votes),
+        from_texts(vote["second"] for vote in votes),
+        np.array([PREFERENCES.index(vote["prefer"]) for vote in votes], np.int64),
+        0.5 ** (age - np.array(ages)),
+    )

@@ -89,6 +89,32 @@ def design(scores: Floats, labels: int, count: int, random: np.random.Generator)
     return np.array(chosen, dtype=np.int64)
 
 
+def best_of_two(
+    scores: Floats, best: Floats, answers: int, count: int, random: np.random.Generator
+) -> Integers:
+    """Choose, one after the other, the melody with which the better one of two is best.
+
+    That is the mean over the heads of the higher score. The melodies that are chosen count as
+    heard for those that follow, so that they differ.
+    """
+    if answers < FIRST_LABELS:
+        return design(scores, answers, count, random)
+    chosen: list[int] = []
+    for _ in range(min(count, len(scores))):
+        hopes = np.maximum(scores, best).mean(axis=1)
+        hopes[chosen] = -np.inf
+        chosen.append(int(np.argmax(hopes)))
+        best = np.maximum(best, scores[chosen[-1]])
+    return np.array(chosen, dtype=np.int64)
+
+
+def any_partner(
+    scores: Floats, best: Floats, answers: int, count: int, random: np.random.Generator
+) -> Integers:
+    """Choose at random."""
+    return at_random(scores, answers, count, random)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "random": at_random,
     "least_confident": least_confident,
@@ -97,6 +123,12 @@ STRATEGIES: dict[str, Strategy] = {
     "design": design,
 }
 DEFAULT = "design"
+
+PairStrategy = Callable[[Floats, Floats, int, int, np.random.Generator], Integers]
+"""`(scores (n, 16), scores (16,) of the best melody heard, answers, count, random)` to indices."""
+
+PAIR_STRATEGIES: dict[str, PairStrategy] = {"best_of_two": best_of_two, "random": any_partner}
+PAIR_DEFAULT = "best_of_two"
 
 
 def choose(

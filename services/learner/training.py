@@ -11,13 +11,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad_melody.contract import HEADS
-from roomgrad_melody.genome import Genomes, packed
-from roomgrad_melody.ordinal import SIGMA, expected, of_scale, probabilities
+from roomgrad_melody.contract import FIRST, HEADS, NEITHER, PREFERENCES, SECOND
+from roomgrad_melody.genome import BITS, Genomes, packed
+from roomgrad_melody.ordinal import (
+    DECISION,
+    MIDDLE,
+    SIGMA,
+    expected,
+    of_scale,
+    probabilities,
+    sigmoid,
+)
 
 Float32 = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -34,9 +43,42 @@ REMEMBERED = 3
 
 ORDER = 2  # purpose of random numbers; 0 and 1 are genomes and breeding
 
+WINS = np.array([{FIRST: 1.0, SECOND: 0.0}.get(each, 0.5) for each in PREFERENCES])
+BOTH_BAD = PREFERENCES.index(NEITHER)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a training run learns from: ratings of n melodies, and preferences of m pairs."""
+
+    genomes: Genomes
+    """Canonical, `(n, 128)`."""
+
+    ratings: Integers
+    """`(n,)`, 0 to 5."""
+
+    firsts: Genomes
+    seconds: Genomes
+    """Canonical, `(m, 128)` each."""
+
+    preferences: Integers
+    """`(m,)`, places in `PREFERENCES`."""
+
+    weights: Floats
+    """`(n + m,)`, of the ratings and then of the preferences."""
+
+    @classmethod
+    def of_ratings(cls, genomes: Genomes, ratings: Integers, weights: Floats) -> Answers:
+        """Return answers without pairs."""
+        none = np.empty((0, BITS), np.uint8)
+        return cls(genomes, ratings, none, none, np.empty(0, np.int64), weights)
+
+    def __len__(self) -> int:
+        return len(self.ratings) + len(self.preferences)
+
 
 def batches(n: int, batch_size: int = BATCH_SIZE, epochs: int = EPOCHS) -> int:
-    """Return the number of batches of a training run on `n` labels."""
+    """Return the number of batches of a training run on `n` answers."""
     return -(-n // batch_size) * epochs
 
 
@@ -48,6 +90,12 @@ def surprise(rating: int, probs: Sequence[float]) -> float:
     guess = float(expected(probs))
     variance = float(np.square(np.arange(len(probs)) - guess) @ np.asarray(probs))
     return (rating - guess) ** 2 / (variance + 0.25)
+
+
+def surprise_of_vote(preference: str, guess: float) -> float:
+    """Return the same of the guess, a probability, that the first of two is preferred."""
+    share = float(WINS[PREFERENCES.index(preference)])
+    return (share - guess) ** 2 / (guess * (1.0 - guess) + 0.05)
 
 
 def fading(surprises: Sequence[float]) -> float:
@@ -62,9 +110,10 @@ def draws(seed: int, run: int, number: int, purpose: int) -> np.random.Generator
 
 
 def bootstrap(genomes: Genomes, seed: int) -> Floats:
-    """Return the weight of each label for each head, float64 `(n, 16)`: exponential, mean 1.
+    """Return the weight of each answer for each head, float64 `(n, 16)`: exponential, mean 1.
 
-    It is a hash of the melody and the seed, the same in each training run.
+    It is a hash of the melody, or of both of a pair `(n, 256)`, and the seed, the same in each
+    training run.
     """
     salt = str(seed).encode("ascii")
     melodies = [melody.tobytes() for melody in packed(genomes)]
@@ -76,26 +125,60 @@ def bootstrap(genomes: Genomes, seed: int) -> Floats:
 
 
 def batch(
-    genomes: Genomes,
-    ratings: Integers,
-    weights: Floats,
-    seed: int,
-    run: int,
-    number: int,
-    batch_size: int = BATCH_SIZE,
-) -> tuple[Float32, Integers, Float32]:
-    """Return batch `number` of a training run on n labels: genomes, ratings, and weights `(n,)`.
+    answers: Answers, seed: int, run: int, number: int, batch_size: int = BATCH_SIZE
+) -> tuple[Float32, Integers, Integers, Float32]:
+    """Return batch `number` of a training run: rows, ratings, preferences, and weights.
 
-    Returns rows float32 `(b, 128)`, ratings int64 `(b,)`, and weights float32 `(b, 16)`, which are
-    larger by n / b, so that the gradient of a batch estimates that of all labels. Philox is keyed
-    by (seed, run), so any replica makes the same batch.
+    Of b answers, r are ratings and p are preferences. Returns rows float32 `(r + 2 p, 128)`, the
+    rated melodies before the firsts and the seconds of the pairs; ratings int64 `(r,)`; preferences
+    int64 `(p,)`; and weights float32 `(b, 16)`, which are larger by n / b, so that the gradient of
+    a batch estimates that of all n answers. Philox is keyed by (seed, run), so any replica makes
+    the same batch.
     """
-    epoch, turn = divmod(number, batches(len(genomes), batch_size, 1))
-    order = draws(seed, run, epoch, ORDER).permutation(len(genomes))
+    epoch, turn = divmod(number, batches(len(answers), batch_size, 1))
+    order = draws(seed, run, epoch, ORDER).permutation(len(answers))
     chosen = order[turn * batch_size : (turn + 1) * batch_size]
-    share = weights[chosen, None] * len(genomes) / len(chosen)
-    of_heads = (bootstrap(genomes[chosen], seed) * share).astype("<f4")
-    return genomes[chosen].astype("<f4"), ratings[chosen], of_heads
+    rated, compared = chosen[chosen < len(answers.ratings)], chosen[chosen >= len(answers.ratings)]
+    pairs = compared - len(answers.ratings)
+    melodies, firsts, seconds = (
+        answers.genomes[rated],
+        answers.firsts[pairs],
+        answers.seconds[pairs],
+    )
+    both = np.concatenate([firsts, seconds], axis=1)
+    shares = answers.weights[np.concatenate([rated, compared]), None] * len(answers) / len(chosen)
+    heads = np.concatenate([bootstrap(melodies, seed), bootstrap(both, seed)])
+    return (
+        np.concatenate([melodies, firsts, seconds]).astype("<f4"),
+        answers.ratings[rated],
+        answers.preferences[pairs],
+        (heads * shares).astype("<f4"),
+    )
+
+
+def loss(
+    scores: Float32,
+    ratings: Integers,
+    preferences: Integers,
+    weights: Float32,
+    histogram: Sequence[int],
+) -> tuple[float, Float32]:
+    """Return the mean loss of a batch in nats, and the gradient of its sum, `(r + 2 p, 16)`.
+
+    It takes the scores of the rows of a batch, and the rest of the batch as it is. histogram: how
+    many labels have each rating, `(6,)`.
+    """
+    r, p = len(ratings), len(preferences)
+    rated, of_ratings = cross_entropy(scores[:r], ratings, weights[:r], histogram)
+    if not p:
+        return rated, of_ratings
+    compared, *of_pairs = bradley_terry(
+        scores[r : r + p], scores[r + p :], preferences, weights[r:]
+    )
+    shares = weights[:r].sum(), weights[r:].sum()
+    return float(np.average([rated, compared], weights=shares)), np.concatenate(
+        [of_ratings, *of_pairs]
+    )
 
 
 def cross_entropy(
@@ -108,6 +191,28 @@ def cross_entropy(
     """
     probs = of_scale(probabilities(scores), histogram)
     likely = np.take_along_axis(probs, ratings[:, None, None], axis=2)[:, :, 0]
-    loss = -float((weights * np.log(np.maximum(likely, 1e-300))).sum() / weights.sum())
+    mean = -float((weights * np.log(np.maximum(likely, 1e-300))).sum() / (weights.sum() or 1.0))
     gradient = weights * (expected(probs) - ratings[:, None]) / SIGMA**2
-    return loss, gradient.astype("<f4")
+    return mean, gradient.astype("<f4")
+
+
+def bradley_terry(
+    firsts: Float32, seconds: Float32, preferences: Integers, weights: Float32
+) -> tuple[float, Float32, Float32]:
+    """Return the mean loss of pairs in nats, and the gradients of its sum for both melodies.
+
+    Scores of both, and weights, are `(p, 16)`. preferences: places in `PREFERENCES`, `(p,)`. An
+    equal pair is half a win each. If neither is good, both also lose against the middle.
+    """
+    shares, bad = WINS[preferences][:, None], (preferences == BOTH_BAD)[:, None]
+    odds = (firsts.astype(np.float64) - seconds) / DECISION
+    losses = shares * np.logaddexp(0.0, -odds) + (1.0 - shares) * np.logaddexp(0.0, odds)
+    slope = sigmoid(odds) - shares
+    gradients = []
+    for scores, sign in ((firsts, 1.0), (seconds, -1.0)):
+        above = (scores.astype(np.float64) - MIDDLE) / DECISION
+        losses = losses + bad * np.logaddexp(0.0, above)
+        gradient = weights * (sign * slope + bad * sigmoid(above)) / DECISION
+        gradients.append(gradient.astype("<f4"))
+    mean = float((weights * losses).sum() / weights.sum())
+    return mean, gradients[0], gradients[1]

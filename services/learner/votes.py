@@ -11,10 +11,13 @@ from roomgrad import Context, Message
 from roomgrad.errors import Rejected
 from roomgrad_melody.contract import EQUAL, FIRST, NEITHER, PAIRS_LOG, RETRACTED, SECOND
 from roomgrad_melody.genome import pair_key, texts
+from roomgrad_melody.ordinal import preference
 from roomgrad_melody.votes import hears
 
+from . import state as states
 from .answers import grow_older, heard_now, open_again
 from .state import State
+from .training import surprise_of_vote
 
 Record = dict[str, Any]
 
@@ -80,7 +83,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
         return []  # sent twice: the sender had no acknowledgement of the first
     asked = _check(vote, message, former, context)
     if former is None:
-        grow_older(state, 1.0)
+        grow_older(state, _surprise(vote, context))
     if asked is not former:
         state.answered += 1
         state.asked += not asked["open"]  # it was withdrawn; its answer counts
@@ -164,7 +167,7 @@ def _store(vote: Vote, message: Message, asked: Record, state: State, context: C
         "listened": vote.listened,
         "version": state.version,
         "strategy": asked.get("strategy"),
-        "guess": None,
+        "guess": _guess(vote, context),
         "melody": asked["melody"],
         "root": message.root_id,
         "answer": message.id,
@@ -201,6 +204,23 @@ def _count(state: State, former: Record | None, vote: Vote, context: Context) ->
             compared.put(melody, votes=record["votes"] + votes, wins=wins)
         else:
             compared.delete(melody)
+
+
+def _guess(vote: Vote, context: Context) -> float | None:
+    """Return the probability that the first is preferred; None if the scores are not known now."""
+    pools = [states.read_pool(context, name) for name in ("heard", "pool")]
+    scores = [
+        next((found for pool in pools if (found := pool.find(melody)) is not None), None)
+        for melody in (vote.first, vote.second)
+    ]
+    if scores[0] is None or scores[1] is None:
+        return None
+    return round(float(preference(scores[0], scores[1]).mean()), 4)
+
+
+def _surprise(vote: Vote, context: Context) -> float:
+    guess = _guess(vote, context)
+    return 1.0 if guess is None else surprise_of_vote(vote.prefer, guess)
 
 
 def _share(prefer: str | None, side: int) -> float:

@@ -1,8 +1,11 @@
-"""What the heads of the network say of a rating. Pure functions of arrays.
+"""What the heads of the network say of a rating, and of a preference. Pure functions of arrays.
 
 Each head gives a melody a score, a real number. It stands for probabilities of the ratings 0 to 5,
 those of a normal distribution around it. The heads agree on melodies like those that were rated,
 and differ on others: the spread of their expected ratings is how little is known.
+
+Of two melodies, the one with the higher score is preferred more often (Bradley and Terry 1952).
+Ratings end at 5, scores do not, so preferences tell good melodies apart when ratings no longer do.
 """
 
 from __future__ import annotations
@@ -23,6 +26,12 @@ CAUTION = 1.0
 
 UNUSED = 2.0
 """Labels after which a rating that none of them has is half as likely as the heads say."""
+
+MIDDLE = 2.5
+"""The score of a melody that is neither good nor bad, and of every melody without labels."""
+
+DECISION = 0.5
+"""Difference of two scores at which the odds of a preference are e to 1."""
 
 _VALUES = np.arange(RATINGS, dtype=np.float64)
 
@@ -68,5 +77,21 @@ def lower_bound(scores: ArrayLike) -> Floats:
     It is the mean of the heads' expected ratings minus `CAUTION` times their standard deviation.
     Breeding by the mean would find the melodies that the network overrates.
     """
-    each = expected(probabilities(scores))
+    return cautious(expected(probabilities(scores)))
+
+
+def cautious(values: ArrayLike) -> Floats:
+    """Return what the heads say at least: `(n, heads)` of ratings or scores in, `(n,)` out."""
+    each = np.asarray(values, dtype=np.float64)
     return np.asarray(each.mean(axis=1) - CAUTION * each.std(axis=1))
+
+
+def preference(firsts: ArrayLike, seconds: ArrayLike) -> Floats:
+    """Return the probability that the first is preferred, by each pair of scores `(...)`."""
+    apart = np.asarray(firsts, dtype=np.float64) - np.asarray(seconds, dtype=np.float64)
+    return np.asarray(sigmoid(apart / DECISION))
+
+
+def sigmoid(values: Floats) -> Floats:
+    """Return the logistic function, float64 of the same shape, without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))

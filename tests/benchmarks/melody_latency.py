@@ -39,7 +39,7 @@ from roomgrad_melody.contract import CUSTOM, MELODY, USER
 from roomgrad_melody.evalnet.model import EvalNetwork, optimizer
 from roomgrad_melody.genome import from_text, random_genomes, unpacked
 from roomgrad_melody.learner.strategy import DEFAULT, choose
-from roomgrad_melody.learner.training import batch, batches, cross_entropy
+from roomgrad_melody.learner.training import Answers, batch, batches, loss
 from roomgrad_melody.rater.rater import rating
 from tests.waiting import until
 
@@ -115,20 +115,21 @@ class OneProcess:
         """Seconds that the newest training run and the choice of questions take here."""
         found = client.redis.hmget("{melody}:learning", "now", "training", "pool")
         now, training, pool = (unpack(each) for each in found)
-        genomes, ratings = unpacked(training["genomes"]), training["ratings"]
-        weights = training["weights"]
+        answers = Answers.of_ratings(
+            unpacked(training["genomes"]), training["ratings"], training["weights"]
+        )
         candidates = unpacked(pool["genomes"])
         began = time.perf_counter()
-        for number in range(batches(len(genomes))):
-            rows, *known = batch(genomes, ratings, weights, 0, now["runs"], number)
+        for number in range(batches(len(answers))):
+            rows, *known = batch(answers, 0, now["runs"], number)
             scores = self._network(torch.from_numpy(rows))
-            _, gradient = cross_entropy(scores.detach().numpy(), *known, now["histogram"])
+            _, gradient = loss(scores.detach().numpy(), *known, now["histogram"])
             self._optimizer.zero_grad()
             scores.backward(torch.from_numpy(gradient))
             self._optimizer.step()
         with torch.no_grad():
             rated = self._network(torch.from_numpy(candidates.astype("<f4"))).numpy()
-        choose(DEFAULT, rated, len(genomes), QUESTIONS, np.random.default_rng(0))
+        choose(DEFAULT, rated, len(answers), QUESTIONS, np.random.default_rng(0))
         return time.perf_counter() - began
 
 

@@ -98,18 +98,13 @@ class Learner:
     def train(self) -> None:
         """One training on all labels."""
         started = time.perf_counter()
-        for number in range(training.batches(len(self.genomes))):
-            rows, *known = training.batch(
-                self.genomes,
-                self.ratings,
-                np.ones(len(self.genomes)),
-                self.seed,
-                self.chains,
-                number,
-            )
+        weights = np.ones(len(self.genomes))
+        answers = training.Answers.of_ratings(self.genomes, self.ratings, weights)
+        for number in range(training.batches(len(answers))):
+            rows, *known = training.batch(answers, self.seed, self.chains, number)
             scores = self.network(torch.from_numpy(rows))
             given = np.bincount(self.ratings, minlength=6).tolist()
-            _, gradient = training.cross_entropy(scores.detach().numpy(), *known, given)
+            _, gradient = training.loss(scores.detach().numpy(), *known, given)
             self.optimizer.zero_grad()
             scores.backward(torch.from_numpy(gradient))
             self.optimizer.step()

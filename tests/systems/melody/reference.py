@@ -22,16 +22,17 @@ from roomgrad_melody.genome import (
     spread_genomes,
     texts,
 )
-from roomgrad_melody.learner.answers import RECENT
 from roomgrad_melody.learner.pool import Pool
 from roomgrad_melody.learner.settings import LearnerSettings
+from roomgrad_melody.learner.state import RECENT
 from roomgrad_melody.learner.strategy import choose, far_enough
 from roomgrad_melody.learner.training import (
     REMEMBERED,
+    Answers,
     batch,
     batches,
-    cross_entropy,
     fading,
+    loss,
     surprise,
 )
 from roomgrad_melody.ordinal import expected, lower_bound, mixture, of_scale
@@ -71,19 +72,18 @@ class Network:
             return
         names, losses = sorted(labels), []
         columns = ([each[name] for name in names] for each in (labels, weights))
-        data = (from_texts(names), *map(np.array, columns))
+        answers = Answers.of_ratings(from_texts(names), *map(np.array, columns))
         size, seed = self._learner.batch_size, self._learner.seed
         for number in range(batches(len(names), size, self._learner.epochs)):
-            rows, targets, shares = batch(*data, seed, len(self.chains), number, size)
+            rows, *known = batch(answers, seed, len(self.chains), number, size)
             made = ForwardPass({"DATA": rows}, 0, "")
-            loss, gradient = cross_entropy(
-                self._model.forward(made, "key")["DATA"], targets, shares, histogram(labels)
-            )
+            scores = self._model.forward(made, "key")["DATA"]
+            mean, gradient = loss(scores, *known, histogram(labels))
             upstream = {"DATA": gradient}
             of_parameters, _ = self._model.backward("key", made, upstream, lambda: None)
             update = self._model.prepare(of_parameters, made, moved_on=False, staleness=0)
             self._model.apply(update)
-            losses.append(loss)
+            losses.append(mean)
         self.chains.append(losses)
 
     def rate(self, genomes: Genomes) -> NDArray[np.float32]:

@@ -1,14 +1,20 @@
 """evalnet: what it sees of a melody, where it starts, and that it learns."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from roomgrad_melody.contract import HEADS
+from roomgrad import Message
+from roomgrad_melody.contract import CUSTOM, EVOLUTION_ROOM, HEADS
 from roomgrad_melody.evalnet import model
+from roomgrad_melody.evalnet.handlers import component as evalnet
+from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.genome import Genomes, canonical, degrees, random_genomes
 from roomgrad_melody.learner import training
-from roomgrad_melody.ordinal import Floats, expected, mixture, probabilities
+from roomgrad_melody.ordinal import Floats, cautious, expected, lower_bound, mixture, probabilities
+from tests.unit.melody.component_driver import Player
 
 
 def melodies(number: int, count: int) -> Genomes:
@@ -32,16 +38,20 @@ def scores(network: model.EvalNetwork, genomes: Genomes) -> Floats:
 
 def trained(genomes: Genomes, ratings: training.Integers, runs: int) -> model.EvalNetwork:
     """A network after some training runs on all labels."""
+    return taught(training.Answers.of_ratings(genomes, ratings, np.ones(len(genomes))), runs)
+
+
+def taught(answers: training.Answers, runs: int) -> model.EvalNetwork:
+    """A network after some training runs on all answers."""
     torch.set_num_threads(1)
     network = network_of(0)
     optimizer = model.optimizer(network.parameters())
-    weights, histogram = np.ones(len(genomes)), np.bincount(ratings, minlength=6).tolist()
+    given = np.bincount(answers.ratings, minlength=6).tolist()
     for run in range(runs):
-        for number in range(training.batches(len(genomes))):
-            rows, targets, shares = training.batch(genomes, ratings, weights, 0, run, number)
+        for number in range(training.batches(len(answers))):
+            rows, *known = training.batch(answers, 0, run, number)
             found = network(torch.from_numpy(rows))
-            given = found.detach().numpy()
-            _, gradient = training.cross_entropy(given, targets, shares, histogram)
+            _, gradient = training.loss(found.detach().numpy(), *known, given)
             optimizer.zero_grad()
             found.backward(torch.from_numpy(gradient))
             optimizer.step()
@@ -136,3 +146,38 @@ def test_it_learns_to_tell_many_notes_from_few() -> None:
     truth = rating(unseen)
     error = np.abs(expected(mixture(scores(network, unseen))) - truth).mean()
     assert error < 0.5 * np.abs(truth.mean() - truth).mean()
+
+
+def test_it_learns_from_preferences_alone() -> None:
+    """Of two melodies the one with more notes is preferred; so it is of melodies not seen."""
+
+    def notes(genomes: Genomes) -> training.Integers:
+        return np.asarray((degrees(genomes) >= 0).sum(axis=1))
+
+    firsts, seconds = melodies(20, 60), melodies(21, 60)
+    more = np.sign(notes(seconds) - notes(firsts))
+    preferences = np.array([2, 1, 0])[more]  # equal, second, first
+    none = np.empty(0, np.int64)
+    network = taught(
+        training.Answers(firsts[:0], none, firsts, seconds, preferences, np.ones(60)), 10
+    )
+    new = melodies(22, 500)
+    found = scores(network, new).mean(axis=1)
+    assert np.corrcoef(found, notes(new))[0, 1] > 0.8
+
+
+def test_melodies_that_neither_is_good_of_are_worse_than_the_middle() -> None:
+    firsts, seconds = melodies(23, 30), melodies(24, 30)
+    none = np.empty(0, np.int64)
+    both_bad = np.full(30, 3)
+    network = taught(training.Answers(firsts[:0], none, firsts, seconds, both_bad, np.ones(30)), 10)
+    assert scores(network, melodies(25, 200)).mean() < 2.0
+
+
+@pytest.mark.parametrize(("fitness", "bound"), [("rating", lower_bound), ("score", cautious)])
+def test_what_is_bred_for_is_a_lower_bound(fitness: Any, bound: Any) -> None:
+    """Of the rating, or of the score, which does not end at 5."""
+    player = Player(evalnet, EvalnetSettings(seed=3, fitness=fitness))
+    question = Message.open(EVOLUTION_ROOM, type=CUSTOM, GENOMES=melodies(1, 30))
+    [answer] = player.hear(question)
+    np.testing.assert_array_equal(answer.fields["FITNESS"], bound(answer.fields["SCORES"]))

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+from roomgrad_melody.contract import HEADS
 from roomgrad_melody.ordinal import (
+    DECISION,
+    cautious,
     expected,
     guess,
     lower_bound,
     mixture,
     of_scale,
+    preference,
     probabilities,
 )
 
@@ -50,3 +54,17 @@ def test_the_guess_is_the_median() -> None:
     """Of what is as likely as not, the lower rating."""
     probs = [[0, 0, 0, 0, 0.6, 0.4], [0.3, 0.1, 0.2, 0.1, 0.1, 0.2], [0.5, 0, 0, 0, 0, 0.5]]
     assert guess(probs).tolist() == [4, 2, 0]
+
+
+def test_preferences_depend_on_the_difference_of_scores() -> None:
+    """Odds of e to 1 at a difference of DECISION, half and half at none, and never overflow."""
+    one = preference(np.array([3.0, 2.0, 1e30]), np.array([3.0, 2.0 - DECISION, -1e30]))
+    np.testing.assert_allclose(one, [0.5, 1 / (1 + np.exp(-1)), 1.0])
+    other = preference(np.array([1.0]), np.array([4.0]))
+    assert other == pytest.approx(1 - preference(np.array([4.0]), np.array([1.0])))
+
+
+def test_a_cautious_score_may_be_above_five() -> None:
+    scores = np.stack([np.full(HEADS, 7.0), np.tile([6.0, 8.0], HEADS // 2)])
+    assert cautious(scores).tolist() == [7.0, 6.0]
+    assert lower_bound(scores) == pytest.approx([5.0, 5.0], abs=0.05)

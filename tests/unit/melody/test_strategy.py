@@ -8,8 +8,10 @@ from roomgrad_melody.genome import Genomes, canonical, random_genomes
 from roomgrad_melody.learner.strategy import (
     DEFAULT,
     DISTANCE,
+    PAIR_STRATEGIES,
     STRATEGIES,
     Floats,
+    best_of_two,
     choose,
     distances,
     far_enough,
@@ -94,6 +96,30 @@ def test_questions_are_about_the_best_as_soon_as_there_are_labels() -> None:
     scores[50:] = 4.0 + scores[50:] / 10  # less unknown, and far better
     first, later = (int(choose("design", scores, n, 1, random())[0]) for n in (0, RATED))
     assert first < 50 <= later
+
+
+def test_the_melody_with_which_the_better_of_two_is_best_is_chosen() -> None:
+    """The one that may be far better, before one that is a little better for certain."""
+    best = np.full(HEADS, 3.0)
+    scores = np.stack([best - 2, best + 0.2, best + np.tile([1.0, -3.0], HEADS // 2)])
+    assert best_of_two(scores, best, RATED, 3, random()).tolist() == [2, 1, 0]
+
+
+def test_melodies_that_are_compared_with_the_best_differ() -> None:
+    """The second hope of a kind is worth nothing when the first one is asked about."""
+    scores = alike(4, 10, 2.5)
+    found = best_of_two(scores, np.full(HEADS, 2.5), RATED, 4, random())
+    assert sorted((found // 10).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", PAIR_STRATEGIES)
+@pytest.mark.parametrize("answers", [0, RATED])
+def test_every_strategy_of_pairs_chooses_different_ones(name: str, answers: int) -> None:
+    best = np.full(HEADS, 2.5)
+    found = PAIR_STRATEGIES[name](predictions(300), best, answers, 25, random())
+    assert len(set(found.tolist())) == 25
+    few = PAIR_STRATEGIES[name](SCORES, best, answers, 10, random())
+    assert sorted(few.tolist()) == [0, 1, 2, 3]
 
 
 def melodies(count: int) -> Genomes:

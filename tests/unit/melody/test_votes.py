@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from roomgrad import Message
-from roomgrad.errors import MessageError, Rejected
-from roomgrad_melody.contract import CUSTOM, USER, is_question
+from roomgrad.errors import MessageError, Rejected, SchemaError
+from roomgrad_melody.contract import CUSTOM, HEADS, TRAINOUTPUT, USER, is_question
 from roomgrad_melody.genome import from_texts, pair_key, texts, unpacked
+from roomgrad_melody.learner.pool import Pool
+from roomgrad_melody.ordinal import DECISION
 from tests.unit.melody.component_driver import GENOMES, Learner, asked, rated, voted
 
 STRANGER, OTHER = texts(GENOMES[:2])
@@ -18,7 +20,7 @@ STRANGER, OTHER = texts(GENOMES[:2])
 
 def comparing(**settings: Any) -> tuple[Learner, str, str]:
     """A learner that asks for votes; the first melody, and the one that it is against."""
-    learner = asked(ask="pairs", **settings)
+    learner = asked(ask="pairs", epochs=1, **settings)
     melody = min(learner.questions, key=lambda name: learner.questions[name]["rank"])
     return learner, melody, learner.questions[melody]["against"]
 
@@ -246,3 +248,132 @@ def test_votes_are_imported() -> None:
     assert learner.now["asked"] == learner.now["answered"] + len(learner.questions)
     with pytest.raises(Rejected, match="taken back; expected a preference"):
         learner.hear(imported(melody, against, "retracted", "keep"))
+
+
+# learning
+
+
+def trained(learner: Learner, said: list[Message], version: str) -> list[Message]:
+    """Plays evalnet: a training run, then scores of all melodies by the new version."""
+    batches, after = learner.train(said)
+    assert batches
+    return learner.scores(after, version)
+
+
+def heard(learner: Learner) -> Pool:
+    return Pool.of(learner.tables["learning"]["heard"])
+
+
+def test_votes_are_learned_as_labels_are() -> None:
+    """A batch holds both melodies of each pair."""
+    learner, melody, against = comparing()
+    [forward] = learner.vote(against, melody, "second")
+    assert texts(forward.array.astype(np.uint8)) == [against, melody]
+    asked = learner.memory[forward.root_id]
+    assert (asked["target"].tolist(), asked["preferences"].tolist()) == ([], [1])
+    trained(learner, [forward], "v1")
+    learner.answer(min(learner.questions), 4)
+    training = learner.tables["learning"]["training"]
+    assert (training["ratings"].tolist(), training["preferences"].tolist()) == ([4], [1])
+    assert training["weights"][0] == 1.0 > training["weights"][1]
+
+
+def test_scores_of_another_number_than_the_batch_are_refused() -> None:
+    learner, melody, against = comparing()
+    [forward] = learner.vote(against, melody, "second")
+    scores = forward.reply(TRAINOUTPUT, np.zeros((1, HEADS), "<f4"))
+    with pytest.raises(SchemaError, match=r"expected \(2, 16\) scores, got \(1, 16\)"):
+        learner.hear(scores)
+
+
+def test_melodies_are_against_the_one_that_is_believed_to_be_best() -> None:
+    """Of those that were heard, by the scores of the latest version."""
+    learner, melody, against = comparing()
+    for number in range(4):
+        trained(learner, learner.vote(against, melody, "second"), f"v{number}")
+        known = heard(learner)
+        assert known.scored.all()
+        best = texts(known.genomes)[int(known.scores.mean(axis=1).argmax())]
+        assert {question["against"] for question in learner.questions.values()} == {best}
+        melody, against = min(learner.questions), best
+
+
+def test_a_vote_has_the_guess_of_the_version_before_it() -> None:
+    """None if the melodies have no scores at that moment, as the network is being trained."""
+    learner, melody, against = comparing()
+    said = learner.vote(against, melody, "first")
+    assert 0 < learner.log[-1]["guess"] < 1
+    learner.vote(against, min(learner.questions), "first")
+    assert learner.log[-1]["guess"] is None
+    trained(learner, said, "v1")
+    following = min(learner.questions)
+    known = dict(zip(texts(heard(learner).genomes), heard(learner).scores, strict=True))
+    pool = Pool.of(learner.tables["learning"]["pool"])
+    score = pool.scores[texts(pool.genomes).index(following)]
+    said = learner.vote(against, following, "first")
+    expected = (1 / (1 + np.exp((score - known[against]) / DECISION))).mean()
+    assert learner.log[-1]["guess"] == pytest.approx(expected, abs=1e-3)
+    assert learner.log[-1]["version"] == "v1"
+
+
+def test_one_vote_in_ten_is_asked_for_again_in_the_other_order() -> None:
+    """Of the rater who voted last; how often they prefer the same is the agreement of pairs."""
+    learner = asked(ask="pairs", again=0.1, epochs=1)
+    kept = True
+    for number in range(25):
+        questions = learner.questions
+        melody = min(questions, key=lambda name: questions[name]["rank"])
+        question = questions[melody]
+        if question["again"]:
+            first, second = question["pair"]
+            before = learner.tables["pairs"][pair_key(first, second)]
+            assert (before["first"], before["second"]) == (second, first)
+            assert question["by"] == "anna"
+            same = {"first": "second", "second": "first"}[before["prefer"]]
+            preference, kept = (same if kept else before["prefer"]), not kept
+        else:
+            first, second, preference = question["against"], melody, "first"
+        trained(learner, learner.vote(first, second, preference), f"v{number}")
+    assert learner.now["pair_agreement"] == {"n": 2, "same": 1}
+    assert learner.now["pairs"] == 23
+
+
+def test_all_melodies_that_were_compared_are_one_graph() -> None:
+    """Whichever wins, also if neither does: each question is against a melody that was heard."""
+    learner, melody, against = comparing()
+    for number in range(8):
+        preference = ["first", "second", "equal", "neither"][number % 4]
+        trained(learner, learner.vote(against, melody, preference), f"v{number}")
+        melody = min(learner.questions)
+        against = learner.questions[melody]["against"]
+    edges = [set(key.split("-")) for key in learner.tables["pairs"]]
+    reached = set(edges[0])
+    for _ in edges:
+        reached = reached.union(*(edge for edge in edges if edge & reached))
+    assert reached == set().union(*edges)
+    assert len(reached) == 9
+
+
+def test_ratings_and_votes_take_turns_and_both_are_repeated() -> None:
+    learner = asked(ask="both", again=0.1, epochs=1)
+    kinds, repeated = [], []
+    for number in range(40):
+        questions = learner.questions
+        melody = min(questions, key=lambda name: questions[name]["rank"])
+        question = questions[melody]
+        first, second = question["pair"] or (question["against"], melody)
+        if question["again"]:
+            repeated.append(bool(question["pair"]))
+        else:
+            kinds.append(bool(first))
+        if first:
+            said = learner.vote(first, second, "second")
+        else:
+            said = learner.answer(melody, 3)
+        trained(learner, said, f"v{number}")
+    assert len(repeated) == 3
+    assert 0.4 < np.mean(kinds) < 0.6
+    assert (learner.now["agreement"]["n"], learner.now["pair_agreement"]["n"]) == (
+        repeated.count(False),
+        repeated.count(True),
+    )
