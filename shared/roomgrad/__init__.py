@@ -3,8 +3,9 @@
 A component is a `Component` with handlers: `on` makes a `Handler` of a function, and `main` serves
 them. A handler takes a `Message` and a `Context`. A `System` is the contract of a run: its rooms
 (`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`).
-`Client` sends messages and asks questions from outside. `RuntimeSettings` are the settings of every
-component; `OfRun` marks those that belong to a run. Errors descend from `RoomgradError`.
+`serve` makes a component of a network or a function. `Client` sends messages and asks questions
+from outside. `RuntimeSettings` are the settings of every component; `OfRun` marks those that belong
+to a run. Errors descend from `RoomgradError`.
 
 More is in modules: `roomgrad.models` and `roomgrad.learning` (torch), `roomgrad.testing`,
 `roomgrad.errors`, `roomgrad.backprop`. The documentation begins in README.md.
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from roomgrad.messages import Message
     from roomgrad.redis.client import Client
     from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System, Text
+    from roomgrad.serving.serve import serve
     from roomgrad.settings import OfRun, RuntimeSettings
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "Text",
     "main",
     "on",
+    "serve",
 ]
 
 # Loaded on first access (PEP 562): a health check or `roomgrad --help` needs few of them.
@@ -52,6 +55,7 @@ _HOME = {
     "messages": ("Message",),
     "redis.client": ("Client",),
     "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System", "Text"),
+    "serving.serve": ("serve",),
     "settings": ("OfRun", "RuntimeSettings"),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}

@@ -72,6 +72,9 @@ class Component:
     writes, tables of others that it `reads`, `logs` to which it appends, and where it `sends`
     besides the replies of its handlers.
 
+    With `joins` the component is in no system: what it reads and sends is added to the contract of
+    its run.
+
     `model` makes the model of a component that learns, from its settings. If torch is imported by
     then, it draws the initial weights from the setting `seed` and uses as many threads as `threads`
     says.
@@ -91,6 +94,7 @@ class Component:
     reads: Sequence[str] = ()
     logs: Sequence[str] = ()
     sends: Sequence[tuple[Room, MessageType]] = ()
+    joins: bool = False
     streams: tuple[Stream, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

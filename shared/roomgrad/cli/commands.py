@@ -55,6 +55,8 @@ PANELS = {
         "happened.",
     },
     "Your own components": {
+        "serve": "Serve a network, a function or a black box as a component, until Ctrl+C.\n\n"
+        "All other flags are settings of the component, like --seed=1.",
         "new": "Make a small system of your own that runs and learns at once, or one more "
         "component.",
         "check": "Check a component by its rooms: gradients against finite differences, IDs, "
@@ -72,5 +74,5 @@ MODULES = {"hz": "rates", "bw": "rates", "delay": "rates"}
 """The modules of commands that have none of their name."""
 
 FLAGS_OF_PROGRAM = {"allow_extra_args": True, "ignore_unknown_options": True}
-SETTINGS = {"gateway": FLAGS_OF_PROGRAM, "dashboard": FLAGS_OF_PROGRAM}
+SETTINGS = dict.fromkeys(("gateway", "dashboard", "serve"), FLAGS_OF_PROGRAM)
 """How commands that start a program read their words."""

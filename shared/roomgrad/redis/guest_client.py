@@ -31,7 +31,7 @@ from roomgrad.errors import (
 from roomgrad.guests import Guest
 from roomgrad.messages import Message
 from roomgrad.names import Names
-from roomgrad.redis import roots, unanswered
+from roomgrad.redis import registry, roots, unanswered
 from roomgrad.redis.streams import START, read_after
 from roomgrad.rooms import MessageType, Room, System
 
@@ -233,6 +233,8 @@ class GuestClient:
             some = root_ids[start : start + AT_ONCE]
 
             def work(commit: Commit, some: list[str] = some) -> None:
+                fields: Any = self._client.redis.hkeys(self._names.run_info())
+                members = registry.members(self._system, fields)
                 for root_id in some:
                     commit.do(b"HDEL", self._roots, root_id.encode())
                     text = f"root {root_id} is given up by the guest that opened it"

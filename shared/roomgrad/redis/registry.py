@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
 
+from roomgrad.component import Component
 from roomgrad.errors import ContractError
 from roomgrad.names import GATEWAY, Names
-from roomgrad.rooms import System
-from roomgrad.schema import Declaration, contract_from_json
+from roomgrad.rooms import Stream, System
+from roomgrad.schema import Declaration, contract_from_json, contract_to_json
 from roomgrad.systems import installed
+
+JOINS = "joins:"  # field of a component that is in no system, with its own part of the contract
+FORGOTTEN = "forgotten:"
 
 
 def systems() -> dict[str, System]:
@@ -20,21 +25,76 @@ def systems() -> dict[str, System]:
     return {name: plugin.system for name, plugin in installed().items()}
 
 
-def system_of_run(client: redis.Redis, names: Names) -> System | None:
+def system_of_run(client: redis.Redis, names: Names, without: str = "") -> System | None:
     """Return the contract of a run; None if it is unknown.
 
     It is the contract that its components have stored. For a run without one, it is that of the
-    installed system that has one of its components, or the name of the run.
+    installed system that has one of its components, or the name of the run. Components that have
+    joined the run add their streams.
+
+    without: a component that has joined, whose streams are left out.
     """
+    joined = joined_contracts(client, names)
+    others = [each for each in joined if without not in each.components]
+    found = [each for each in (_system(client, names, joined), *others) if each]
+    return merge(found) if found else None
+
+
+def _system(client: redis.Redis, names: Names, joined: Sequence[System]) -> System | None:
     written: Any = client.hget(names.run_info(), "contract")
     if written is not None:
         with contextlib.suppress(ContractError):
             return contract_from_json(written)
-    registered = components_of(client, names) - {GATEWAY}  # it serves any system
+    others = {GATEWAY}.union(*(each.components for each in joined))  # they serve any system
+    registered = components_of(client, names) - others
     for system in systems().values():
         if registered & set(system.components):
             return system
     return None if registered else systems().get(names.run)
+
+
+def joined_contracts(client: redis.Redis, names: Names) -> list[System]:
+    """Return the part of the contract of each component that has joined a run, sorted by name."""
+    gone, found = _fields(client, names, FORGOTTEN), []
+    for name, stored in sorted(_fields(client, names, JOINS).items()):
+        with contextlib.suppress(ContractError):
+            found += [] if name in gone else [contract_from_json(stored)]
+    return found
+
+
+def contract_fields(component: Component) -> dict[str, bytes]:
+    """Return the field that stores the contract of a component, or its part if it joins a run."""
+    if not component.joins:
+        return {"contract": contract_to_json(component.system)}
+    own = {handler.key for handler in component.handlers} | component.reply_streams()
+    streams = [
+        replace(each, consumers=tuple({*each.consumers} & {component.name}))
+        for each in component.system.streams
+        if each.key in own
+    ]
+    part = System(component.system.name, tuple(streams), (component.name,))
+    return {JOINS + component.name: contract_to_json(part)}
+
+
+def members(system: System, fields: Iterable[bytes]) -> tuple[str, ...]:
+    """Return the components of a contract, and those that have joined a run since it was read.
+
+    fields: the names of the fields of `Names.run_info`.
+    """
+    texts = (field.decode(errors="replace") for field in fields)
+    joined = (text.removeprefix(JOINS) for text in texts if text.startswith(JOINS))
+    return tuple(dict.fromkeys([*system.components, *joined]))
+
+
+def merge(systems: Sequence[System]) -> System:
+    """Return one contract of several: a stream looks as the first of them says."""
+    streams: dict[tuple[str, str], Stream] = {}
+    for stream in (stream for each in systems for stream in each.streams):
+        before = streams.get(stream.key, stream)
+        consumers = tuple(dict.fromkeys([*before.consumers, *stream.consumers]))
+        streams[stream.key] = replace(before, consumers=consumers)
+    components = dict.fromkeys(name for each in systems for name in each.components)
+    return replace(systems[0], streams=tuple(streams.values()), components=tuple(components))
 
 
 def components_of(client: redis.Redis, names: Names) -> set[str]:

@@ -9,7 +9,7 @@ from roomgrad.commit import Commit
 from roomgrad.guests import Guest
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
-from roomgrad.rooms import MessageType, Room, Stream, System
+from roomgrad.rooms import MessageType, Room, Stream
 
 _ERROR = MessageType.LOG_ERROR.value
 
@@ -23,10 +23,12 @@ def give_up(
         notify(commit, names, member, notice)
 
 
-def end_of_guest(commit: Commit, names: Names, system: System, by: str, root_id: str) -> None:
+def end_of_guest(
+    commit: Commit, names: Names, members: Iterable[str], by: str, root_id: str
+) -> None:
     """Stage the end of a root whose guest is gone."""
     text = f"root {root_id} is given up: the guest that opened it is gone"
-    give_up(commit, names, system.components, root_id, by, text)
+    give_up(commit, names, members, root_id, by, text)
 
 
 def notify(commit: Commit, names: Names, member: str, notice: Message) -> None:

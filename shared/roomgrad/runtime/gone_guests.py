@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from roomgrad.commit import SCRIPT, Commit
-from roomgrad.redis import roots
+from roomgrad.redis import registry, roots
 from roomgrad.redis.connection import Connection, Reply, ReplyError
 from roomgrad.runtime.identity import Identity
 
@@ -33,6 +33,8 @@ class GoneGuests:
         Another replica that does the same at the same time makes this commit stale.
         """
         names, component = self._names, self._identity.component
+        fields = _checked(connection, b"HKEYS", names.run_info().encode())
+        members = registry.members(component.system, fields)
         key = names.guest_roots(guest)
         count = b"%d" % AT_ONCE
         flat = _checked(connection, b"HRANDFIELD", key.encode(), count, b"WITHVALUES")
@@ -41,7 +43,7 @@ class GoneGuests:
             commit.same(key, root, room)
             commit.do(b"HDEL", key, root)
             name = root.decode(errors="replace")
-            roots.end_of_guest(commit, names, component.system, component.name, name)
+            roots.end_of_guest(commit, names, members, component.name, name)
         if not flat:
             commit.do(b"HDEL", names.guests(), guest.encode())
         keys, arguments = commit.parts()

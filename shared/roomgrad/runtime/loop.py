@@ -15,7 +15,7 @@ from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.memory import Cache, CachedReads
-from roomgrad.redis import heartbeats, roots
+from roomgrad.redis import heartbeats, registry, roots
 from roomgrad.redis.connection import ReplyError
 from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import FULL, GONE, OK, Committer
@@ -174,7 +174,7 @@ class Loop:
                 self._hold(delivery)
                 return
             if _is_of_guest(commit, guard):
-                attempt.guest_left = True
+                attempt.guest_left = self._members()
                 continue
             if self.consumer.superseded(guard):
                 raise ConnectionLost("another replica of the same name has read on")
@@ -288,7 +288,7 @@ class Loop:
             names,
             delivery,
             Verdict(reason, component.name, self._identity.consumer, now),
-            members=component.system.components if with_root else (),
+            members=self._members() if with_root else (),
             whole=self._quota.fits(delivery),
             guest=guest if with_root else None,
         )
@@ -299,12 +299,18 @@ class Loop:
         self.consumer.committed(delivery)
         outcome.outcome, outcome.reason = outcomes.DEAD, reason
 
+    def _members(self) -> tuple[str, ...]:
+        """Return the components that may remember a root."""
+        info = self._identity.names.run_info().encode()
+        fields = self._connections.call([b"HKEYS", info])
+        return registry.members(self._identity.component.system, fields)
+
     def _end_root_of_guest(self, delivery: Delivery, outcome: Outcome) -> None:
         """Give up the root of a guest that is gone: nobody would look for a dead letter."""
-        names, component = self._identity.names, self._identity.component
+        names, name = self._identity.names, self._identity.component.name
         commit = Commit()
         self.consumer.guard(commit, delivery)
-        roots.end_of_guest(commit, names, component.system, component.name, delivery.root_id())
+        roots.end_of_guest(commit, names, self._members(), name, delivery.root_id())
         self._committer.commit(commit)
         self.consumer.committed(delivery)
         outcome.outcome = outcomes.SKIPPED

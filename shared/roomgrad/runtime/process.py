@@ -8,6 +8,7 @@ import sys
 import threading
 from queue import SimpleQueue
 from types import FrameType
+from typing import NoReturn
 
 import structlog
 
@@ -16,17 +17,25 @@ from roomgrad.component import Component
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.flags import load
 from roomgrad.redis.server import address
+from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.replica import LOST, Replica
+from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
 
 
-def run(component: Component) -> None:
-    """Run one replica of a component, and end the process; see `roomgrad.main`."""
+def run(
+    component: Component, settings: RuntimeSettings | None = None, url: AnyAddress = ""
+) -> NoReturn:
+    """Run one replica of a component, and end the process; see `roomgrad.main`.
+
+    settings: those of this process unless given. url: the server's address, if not theirs.
+    """
     try:
-        settings = load(component.settings)
+        settings = settings or load(component.settings)
         logs.setup(settings.log_level, settings.log_format)
-        replica = Replica(component, settings, address(settings.redis_url, settings.redis_ca_file))
+        url = address(url or settings.redis_url, settings.redis_ca_file)
+        replica = Replica(component, settings, url)
         _stop_on_signal(replica, settings.stop_s)
         code = replica.run()
     except RoomgradError as error:

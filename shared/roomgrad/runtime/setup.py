@@ -15,7 +15,7 @@ from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import EveryoneConsumer
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.schema import Declaration, check_gradients, contract_to_json
+from roomgrad.schema import Declaration, check_gradients
 from roomgrad.settings import of_run
 
 log = structlog.get_logger("roomgrad")
@@ -31,7 +31,7 @@ class Setup:
         self._settings = of_run(identity.settings)
         self._token = ""
         self._declarations = {
-            "contract": contract_to_json(component.system),
+            **registry.contract_fields(component),
             f"declares:{component.name}": Declaration.of(component).to_json(),
         }
 
@@ -62,7 +62,8 @@ class Setup:
         gone = runs.forgotten(client, self._names)
         others = {name: each for name, each in declared.items() if name not in gone}
         own = {self._component.name: Declaration.of(self._component)}
-        check_gradients(self._component.system, others | own)
+        joined = registry.joined_contracts(client, self._names)
+        check_gradients(registry.merge([self._component.system, *joined]), others | own)
 
     def start(self, reads: Reads) -> tuple[Commit, Attempt] | None:
         """Return the commit with the first messages, and them; it applies once per run."""

@@ -35,8 +35,9 @@ class Attempt:
     ended_ns: int = 0
     """When the handlers were called and when the last of them returned, by the monotonic clock."""
 
-    guest_left: bool = False
-    """Whether the guest is gone that opened the root: its answers end the root."""
+    guest_left: tuple[str, ...] = ()
+    """If the guest is gone that opened the root, the components that may remember it: its answers
+    end the root."""
 
     @property
     def steps(self) -> bool:
@@ -174,7 +175,9 @@ class Work:
             if guest is None or not guest.receives(message.room, message.type):
                 self._send(message, commit, after_s)
             elif attempt.guest_left:
-                self._end_root(message.root_id, commit)
+                by = self.component.name
+                members = attempt.guest_left
+                roots.end_of_guest(commit, self.names, members, by, message.root_id)
             else:
                 commit.stored(self.names.guest(guest.name))  # until its lease is over
                 self._send(message, commit, after_s, self.names.guest(guest.name))
@@ -182,9 +185,6 @@ class Work:
         if attempt.model is not None and self.store is not None:
             return self.store.stage(attempt.model, commit, attempt.context.root_id)
         return None
-
-    def _end_root(self, root_id: str, commit: Commit) -> None:
-        roots.end_of_guest(commit, self.names, self.component.system, self.component.name, root_id)
 
     def _send(self, message: Message, commit: Commit, after_s: float = 0.0, key: str = "") -> None:
         """Stage a message, for the stream of its room or another `key`."""

@@ -1,0 +1,82 @@
+"""`roomgrad serve`: a component of one object."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import orjson
+import typer
+from numpy.typing import ArrayLike
+from typer import Argument, Option
+
+from roomgrad import state, strict_json, variables
+from roomgrad.cli import arrays, output
+from roomgrad.cli import options as typed
+from roomgrad.errors import SettingsError
+from roomgrad.local.launcher import Launcher
+from roomgrad.local.plan import MOST_REPLICAS
+from roomgrad.redis.server import address
+from roomgrad.redis.server_address import AnyAddress
+from roomgrad.runtime import process
+from roomgrad.serving.objects import load_object
+from roomgrad.serving.serve import RUN, Offer, load_settings, prepared
+
+
+def serve(
+    context: typer.Context,
+    target: Annotated[str, Argument(help="The object, like aim.py:net.", metavar="FILE:OBJECT")],
+    enter: Annotated[str, Option(help="The room of its inputs.", metavar="ROOM")],
+    leave: Annotated[str, Option(help="The room of its outputs.", metavar="ROOM")],
+    name: Annotated[str, Option(help="Name of the component; the object's if empty.")] = "",
+    like: Annotated[
+        str,
+        Option(help="Rows like those that come, like '[[3, 60]]', or a .npy file of them."),
+    ] = "",
+    optimizer: Annotated[
+        str, Option(help="That of a network, with its rate; adam:1e-3 if empty.")
+    ] = "",
+    check: Annotated[
+        bool, Option("--check/--no-check", help="Compare the gradient with differences first.")
+    ] = True,
+    replicas: Annotated[
+        int, typed.number("--replicas", 1, MOST_REPLICAS, "How many processes of it.")
+    ] = 1,
+    run: Annotated[str, Option(help=f"Name of the run; {RUN} if empty.")] = "",
+    redis: typed.Redis = "",
+) -> None:
+    settings = load_settings(run, context.args)
+    name = name or target.rpartition(":")[2]
+    offer = Offer(load_object(target), enter, leave, name, _rows(like), optimizer, check)
+    with prepared(offer, settings, redis) as (component, url):
+        if replicas == 1:
+            process.run(component, settings, url)
+        _replicate(name, settings.run, replicas, url)
+
+
+def _rows(text: str) -> ArrayLike | None:
+    if not text:
+        return None
+    if text.endswith(".npy"):
+        return arrays.read(Path(text), "--like")
+    try:
+        found: ArrayLike = strict_json.loads(text.encode())
+    except orjson.JSONDecodeError as error:
+        raise SettingsError(
+            f"--like {text}: expected rows as JSON, like '[[3, 60]]', or a .npy file: {error}"
+        ) from error
+    return found
+
+
+def _replicate(name: str, run: str, count: int, url: AnyAddress) -> NoReturn:
+    """Start this command as several processes, and those that die again, until Ctrl+C."""
+    command = [sys.executable, "-m", "roomgrad", *sys.argv[1:], "--replicas=1", "--no-check"]
+    folder, logs = state.current_directory(), state.run_directory(run)
+    environ = variables.exported(redis_url=address(url).url)
+    with Launcher(folder, logs, environ, output.say) as launcher:
+        for number in range(count):
+            launcher.start_command(f"{name}-{number}", command)
+        output.say(f"{name} x{count}, logs in {logs}")
+        while True:
+            launcher.wait_failed(60.0)

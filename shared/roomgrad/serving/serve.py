@@ -1,0 +1,189 @@
+"""`roomgrad.serve`: a component of one object."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
+
+import redis
+from numpy.typing import ArrayLike, NDArray
+
+from roomgrad.errors import SettingsError, format_value
+from roomgrad.flags import load
+from roomgrad.local.session import running_server
+from roomgrad.names import PLAIN, Names
+from roomgrad.redis import registry
+from roomgrad.redis.addresses import for_run
+from roomgrad.redis.server import connect
+from roomgrad.redis.server_address import AnyAddress
+from roomgrad.rooms import Room
+from roomgrad.runtime import process
+from roomgrad.serving.components import Place, component_of_function, component_of_network
+from roomgrad.serving.contracts import Passage
+from roomgrad.serving.functions import Array, Function
+from roomgrad.serving.kinds import function_of
+from roomgrad.serving.networks import OPTIMIZER, maker_of, model_maker
+from roomgrad.settings import RuntimeSettings
+
+if TYPE_CHECKING:
+    from roomgrad.component import Component
+
+RUN = "served"
+Say = Callable[[str], object]
+
+
+class Options(TypedDict, total=False):
+    """The options of `roomgrad.serve`."""
+
+    run: str
+    """Name of the run; RUN, or else `served`, if empty."""
+
+    name: str
+    """Name of the component; that of the object if empty."""
+
+    like: ArrayLike
+    """Rows like those that will come, if no component of the run has declared what `enter` carries.
+    Lists are float32."""
+
+    optimizer: str | Callable[[Any], Any]
+    """That of a network: NAME:RATE, as `roomgrad.learning.TorchModel` takes it; `adam:1e-3`."""
+
+    check: bool
+    """Whether to compare the gradient with differences, and say how good it is; True."""
+
+    redis_url: AnyAddress
+    """Address of a server; `REDIS_URL`, or else an embedded server, if empty."""
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is served, and where."""
+
+    target: Any
+    enter: str
+    leave: str
+    name: str
+    like: ArrayLike | None = None
+    optimizer: str | Callable[[Any], Any] = ""
+    check: bool = True
+
+
+def serve(target: Any, *, enter: str, leave: str, **options: Unpack[Options]) -> NoReturn:
+    """Serve an object as a component between two rooms until SIGTERM or SIGINT; end the process.
+
+    target: an nn.Module, or its class, or a function that makes one: it learns. Or a function of
+        rows `(batch, ...)` of torch tensors or numpy arrays, which is differentiated. If it takes
+        `seed`, it gets a number from which to draw.
+    enter: the room of its inputs, and of their gradients.
+    leave: the room of its outputs, and of their gradients.
+    options: see `Options`.
+
+    Raises SettingsError or ContractError for an object that cannot be served there, and NoServer.
+    """
+    name = options.get("name") or str(getattr(target, "__name__", type(target).__name__))
+    offer = Offer(
+        target,
+        enter,
+        leave,
+        name,
+        options.get("like"),
+        options.get("optimizer", ""),
+        options.get("check", True),
+    )
+    settings = load_settings(options.get("run", ""))
+    with prepared(offer, settings, options.get("redis_url", "")) as (component, url):
+        process.run(component, settings, url)
+
+
+def load_settings(run: str = "", flags: Sequence[str] = ()) -> RuntimeSettings:
+    """Return the settings of what is served. Raises SettingsError."""
+    settings = load(RuntimeSettings, [*([f"--run={run}"] if run else []), *flags])
+    return replace(settings, run=settings.run or RUN)
+
+
+@contextmanager
+def prepared(
+    offer: Offer, settings: RuntimeSettings, redis_url: AnyAddress = ""
+) -> Iterator[tuple[Component, AnyAddress]]:
+    """Yield the component of an offer, and the address of its server, which runs meanwhile."""
+    with running_server(redis_url or settings.redis_url) as (url, embedded):
+        with connect(for_run(url, settings.run), settings.redis_password_file) as client:
+            component = component_of(client, Names(settings.run), offer, _say)
+        yield component, embedded.local_url if embedded else url
+
+
+def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = print) -> Component:
+    """Return the component of an offer in a run; say what it is, and how good its gradient is.
+
+    Raises SettingsError or ContractError for an object that cannot be served there.
+    """
+    passage = _passage(client, names, offer)
+    inputs, rows = passage.inputs(offer.like)
+    served = _Served.of(offer, rows)
+    outputs = passage.outputs(offer.name, served.outputs, rows)
+    own = passage.joined(offer.name, names.run, inputs, outputs)
+    system = registry.merge([each for each in (passage.system, own) if each])
+    place = Place(offer.name, passage.enter, passage.leave, inputs, outputs, system)
+    say(
+        f"{offer.name}: {served.function.kind}, {inputs.describe()} in room {offer.enter} to "
+        f"{outputs.describe()} in room {offer.leave} of run {names.run}"
+    )
+    if served.make_model is not None:
+        return component_of_network(place, served.make_model)
+    return component_of_function(place, served.function)
+
+
+@dataclass(frozen=True)
+class _Served:
+    """An object that was called once."""
+
+    function: Function
+    outputs: Array
+    make_model: Callable[[], Any] | None = None
+
+    @classmethod
+    def of(cls, offer: Offer, rows: NDArray[Any]) -> _Served:
+        """Return what an offer is. Raises SettingsError if it cannot be served."""
+        name, target = offer.name, offer.target
+        if not callable(target):
+            raise SettingsError(
+                f"{name} is {format_value(target)}, a {type(target).__name__}: expected an "
+                f"nn.Module, a function that makes one, or a function of rows (batch, ...)"
+            )
+        make = maker_of(name, target)
+        if make is None and offer.optimizer:
+            raise SettingsError(f"--optimizer: {name} is no network, and learns nothing")
+        if make is None:
+            return cls(*function_of(name, target, rows))
+        from roomgrad.serving.torch_function import network_function
+
+        function, outputs = network_function(name, make(), rows)
+        return cls(function, outputs, model_maker(make, offer.optimizer or OPTIMIZER, rows))
+
+
+def _passage(client: redis.Redis, names: Names, offer: Offer) -> Passage:
+    """Return the rooms of an offer. Raises SettingsError if the component cannot stand there."""
+    name, enter, leave = offer.name, offer.enter, offer.leave
+    if not PLAIN.fullmatch(name):
+        raise SettingsError(
+            f"a component cannot be called {name!r}: expected letters, digits, _ . and -, by --name"
+        )
+    if enter == leave or not (enter and leave):
+        raise SettingsError(f"--enter {enter} --leave {leave}: expected two rooms")
+    before = registry.system_of_run(client, names)
+    declared = registry.declared_in(client, names).get(name)
+    rooms = {each.room for each in declared.handlers} if declared else {enter, leave}
+    if rooms != {enter, leave}:
+        raise SettingsError(
+            f"run {names.run} has a component {name} between {' and '.join(sorted(rooms))}: name "
+            f"this one by --name, or the run by --run"
+        )
+    system = registry.system_of_run(client, names, without=name)
+    return Passage(Room(enter), Room(leave), system, before)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
