@@ -21,7 +21,7 @@ from roomgrad.redis.server import address
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime import process
 from roomgrad.serving.objects import load_object
-from roomgrad.serving.serve import RUN, Offer, load_settings, prepared
+from roomgrad.serving.serve import RUN, Offer, Options, load_settings, prepared
 
 
 def serve(
@@ -37,6 +37,12 @@ def serve(
     optimizer: Annotated[
         str, Option(help="That of a network, with its rate; adam:1e-3 if empty.")
     ] = "",
+    gradient: Annotated[
+        str, Option(help="Of a black box: central, forward, spsa or spsa:DIRECTIONS.")
+    ] = "",
+    vjp: Annotated[
+        str, Option(help="That of a numpy function: vjp(x, upstream).", metavar="FILE:OBJECT")
+    ] = "",
     check: Annotated[
         bool, Option("--check/--no-check", help="Compare the gradient with differences first.")
     ] = True,
@@ -47,17 +53,24 @@ def serve(
     redis: typed.Redis = "",
 ) -> None:
     settings = load_settings(run, context.args)
-    name = name or target.rpartition(":")[2]
-    offer = Offer(load_object(target), enter, leave, name, _rows(like), optimizer, check)
+    options: Options = {
+        "name": name or target.rpartition(":")[2],
+        "gradient": gradient,
+        "optimizer": optimizer,
+        "check": check,
+    }
+    if like:
+        options["like"] = _rows(like)
+    if vjp:
+        options["vjp"] = load_object(vjp)
+    offer = Offer(load_object(target), enter, leave, options)
     with prepared(offer, settings, redis) as (component, url):
         if replicas == 1:
             process.run(component, settings, url)
-        _replicate(name, settings.run, replicas, url)
+        _replicate(offer.name, settings.run, replicas, url)
 
 
-def _rows(text: str) -> ArrayLike | None:
-    if not text:
-        return None
+def _rows(text: str) -> ArrayLike:
     if text.endswith(".npy"):
         return arrays.read(Path(text), "--like")
     try:
@@ -71,7 +84,7 @@ def _rows(text: str) -> ArrayLike | None:
 
 def _replicate(name: str, run: str, count: int, url: AnyAddress) -> NoReturn:
     """Start this command as several processes, and those that die again, until Ctrl+C."""
-    command = [sys.executable, "-m", "roomgrad", *sys.argv[1:], "--replicas=1", "--no-check"]
+    command = [sys.executable, "-m", "roomgrad", *sys.argv[1:], "--replicas=1"]
     folder, logs = state.current_directory(), state.run_directory(run)
     environ = variables.exported(redis_url=address(url).url)
     with Launcher(folder, logs, environ, output.say) as launcher:

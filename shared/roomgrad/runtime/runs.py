@@ -9,13 +9,15 @@ import orjson
 import redis
 import structlog
 
-from roomgrad import scripts
+from roomgrad import schema, scripts
 from roomgrad.commit import SCRIPT, Commit
+from roomgrad.component import Component
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.rooms import MessageType, System
+from roomgrad.schema import Declaration
 from roomgrad.snapshots.deletion import delete_all
 from roomgrad.snapshots.owner import Owner
 
@@ -41,6 +43,16 @@ def forgotten(client: redis.Redis, names: Names) -> frozenset[str]:
     prefix = "forgotten:"
     texts = (field.decode() for field in fields)
     return frozenset(text.removeprefix(prefix) for text in texts if text.startswith(prefix))
+
+
+def check_gradients(client: redis.Redis, names: Names, component: Component) -> None:
+    """Raise ContractError if a component of the run answers the same messages as this one."""
+    gone = forgotten(client, names)
+    declared = registry.declared_in(client, names)
+    others = {name: each for name, each in declared.items() if name not in gone}
+    systems = [component.system, *registry.joined_contracts(client, names)]
+    own = {component.name: Declaration.of(component)}
+    schema.check_gradients(registry.merge(systems), others | own)
 
 
 def create_groups(client: redis.Redis, system: System, names: Names, own: str = "") -> int:

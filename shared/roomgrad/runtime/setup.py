@@ -15,7 +15,7 @@ from roomgrad.runtime import runs
 from roomgrad.runtime.consumers import EveryoneConsumer
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.work import Attempt, Work
-from roomgrad.schema import Declaration, check_gradients
+from roomgrad.schema import Declaration
 from roomgrad.settings import of_run
 
 log = structlog.get_logger("roomgrad")
@@ -38,7 +38,7 @@ class Setup:
     def prepare(self, client: redis.Redis) -> str:
         """Register the component's settings and create missing groups; return the run's token."""
         component = self._component
-        self._check_gradients(client)
+        runs.check_gradients(client, self._names, component)
         token = runs.register(
             client,
             self._names,
@@ -47,7 +47,9 @@ class Setup:
             self._declarations,
             component.system.before_fresh,
         )
-        self._check_gradients(client)  # of a component that was registered at the same time, too
+        runs.check_gradients(
+            client, self._names, component
+        )  # of a component that was registered at the same time, too
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
@@ -55,15 +57,6 @@ class Setup:
         if made:
             log.info("created groups", count=made, run=self._names.run)
         return token.decode()
-
-    def _check_gradients(self, client: redis.Redis) -> None:
-        """Raise ContractError if a component of the run answers the same messages as this one."""
-        declared = registry.declared_in(client, self._names)
-        gone = runs.forgotten(client, self._names)
-        others = {name: each for name, each in declared.items() if name not in gone}
-        own = {self._component.name: Declaration.of(self._component)}
-        joined = registry.joined_contracts(client, self._names)
-        check_gradients(registry.merge([self._component.system, *joined]), others | own)
 
     def start(self, reads: Reads) -> tuple[Commit, Attempt] | None:
         """Return the commit with the first messages, and them; it applies once per run."""

@@ -21,6 +21,9 @@ class Function(Protocol):
     kind: str
     """What it is, for people."""
 
+    precise: bool
+    """Whether it computes in float64 whatever the dtype on the wire."""
+
     calls: int
     """How often a black box was called."""
 
@@ -50,7 +53,7 @@ class NumpyFunction:
     vjp: called as `vjp(x, upstream)`, returns d loss / d x.
     """
 
-    kind = "a numpy function"
+    kind, precise = "a numpy function", True
 
     def __init__(self, function: Callable[..., Any], vjp: Callable[..., Any] | None = None) -> None:
         self.calls = 0

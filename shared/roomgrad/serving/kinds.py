@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -25,17 +26,16 @@ def function_of(
     It is the first of torch, JAX and numpy that computes, and differentiates, those rows; torch and
     JAX only if the program has imported them.
 
-    vjp: that of a numpy function. differentiate: whether a gradient is needed of torch and JAX.
+    vjp: that of a numpy function. differentiate: whether a gradient is needed; without it, numpy is
+        tried first, as it computes in float64.
 
     Raises SettingsError if it is none of them.
     """
     reasons = []
-    for function in _candidates(target, vjp):
+    found = _candidates(target, vjp)
+    for function in found if differentiate else reversed(found):
         try:
-            outputs = function(rows, 0)
-            if differentiate and not isinstance(function, NumpyFunction):
-                function.vjp(rows, np.ones_like(outputs), 0)
-            return function, outputs
+            return function, _tried(function, rows, differentiate)
         except RoomgradError:
             raise
         except Exception as error:
@@ -44,6 +44,16 @@ def function_of(
         f"{name} cannot be called with rows of shape {rows.shape}, expected a function of one "
         f"array (batch, ...); " + "; ".join(reasons)
     )
+
+
+def _tried(function: Function, rows: Array, differentiate: bool) -> Array:
+    """Return the outputs for some rows, if there is a gradient, too."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "__array_wrap__")  # numpy was called with a tensor
+        outputs = function(rows, 0)
+        if differentiate and not isinstance(function, NumpyFunction):
+            function.vjp(rows, np.ones_like(outputs), 0)
+    return outputs
 
 
 def _candidates(target: Callable[..., Any], vjp: Callable[..., Any] | None) -> list[Function]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 import redis
 from numpy.typing import ArrayLike, NDArray
 
-from roomgrad.errors import SettingsError, format_value
+from roomgrad.errors import CheckFailed, SettingsError, format_value
 from roomgrad.flags import load
 from roomgrad.local.session import running_server
 from roomgrad.names import PLAIN, Names
@@ -20,12 +20,15 @@ from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import Room
-from roomgrad.runtime import process
+from roomgrad.runtime import process, runs
+from roomgrad.serving.black_box import BlackBox, Estimate
 from roomgrad.serving.components import Place, component_of_function, component_of_network
 from roomgrad.serving.contracts import Passage
-from roomgrad.serving.functions import Array, Function
+from roomgrad.serving.differences import scale_of
+from roomgrad.serving.functions import Array, Function, NumpyFunction
 from roomgrad.serving.kinds import function_of
 from roomgrad.serving.networks import OPTIMIZER, maker_of, model_maker
+from roomgrad.serving.quality import Noise, measure
 from roomgrad.settings import RuntimeSettings
 
 if TYPE_CHECKING:
@@ -48,6 +51,13 @@ class Options(TypedDict, total=False):
     """Rows like those that will come, if no component of the run has declared what `enter` carries.
     Lists are float32."""
 
+    gradient: str
+    """How a black box is differentiated: `central`, `forward`, `spsa` or `spsa:DIRECTIONS`. A numpy
+    function without `vjp` is one: `central`."""
+
+    vjp: Callable[..., Any]
+    """That of a numpy function, called as `vjp(x, upstream)`; its attribute `vjp` if not given."""
+
     optimizer: str | Callable[[Any], Any]
     """That of a network: NAME:RATE, as `roomgrad.learning.TorchModel` takes it; `adam:1e-3`."""
 
@@ -65,10 +75,24 @@ class Offer:
     target: Any
     enter: str
     leave: str
-    name: str
-    like: ArrayLike | None = None
-    optimizer: str | Callable[[Any], Any] = ""
-    check: bool = True
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """The name of the component."""
+        own = getattr(self.target, "__name__", type(self.target).__name__)
+        return self.options.get("name") or str(own)
+
+    @property
+    def gradient(self) -> str:
+        """How it is estimated; empty if it is not."""
+        return self.options.get("gradient", "")
+
+    @property
+    def vjp(self) -> Callable[..., Any] | None:
+        """The vjp that came with a function; None if it is to be found or estimated."""
+        own = None if self.gradient else getattr(self.target, "vjp", None)
+        return self.options.get("vjp") or own
 
 
 def serve(target: Any, *, enter: str, leave: str, **options: Unpack[Options]) -> NoReturn:
@@ -83,16 +107,7 @@ def serve(target: Any, *, enter: str, leave: str, **options: Unpack[Options]) ->
 
     Raises SettingsError or ContractError for an object that cannot be served there, and NoServer.
     """
-    name = options.get("name") or str(getattr(target, "__name__", type(target).__name__))
-    offer = Offer(
-        target,
-        enter,
-        leave,
-        name,
-        options.get("like"),
-        options.get("optimizer", ""),
-        options.get("check", True),
-    )
+    offer = Offer(target, enter, leave, options)
     settings = load_settings(options.get("run", ""))
     with prepared(offer, settings, options.get("redis_url", "")) as (component, url):
         process.run(component, settings, url)
@@ -121,7 +136,7 @@ def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = pri
     Raises SettingsError or ContractError for an object that cannot be served there.
     """
     passage = _passage(client, names, offer)
-    inputs, rows = passage.inputs(offer.like)
+    inputs, rows = passage.inputs(offer.options.get("like"))
     served = _Served.of(offer, rows)
     outputs = passage.outputs(offer.name, served.outputs, rows)
     own = passage.joined(offer.name, names.run, inputs, outputs)
@@ -132,8 +147,13 @@ def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = pri
         f"{outputs.describe()} in room {offer.leave} of run {names.run}"
     )
     if served.make_model is not None:
-        return component_of_network(place, served.make_model)
-    return component_of_function(place, served.function)
+        component = component_of_network(place, served.make_model)
+    else:
+        component = component_of_function(place, served.function)
+    runs.check_gradients(client, names, component)
+    if offer.options.get("check", True):
+        _check(offer, served, rows, say)
+    return component
 
 
 @dataclass(frozen=True)
@@ -154,14 +174,52 @@ class _Served:
                 f"nn.Module, a function that makes one, or a function of rows (batch, ...)"
             )
         make = maker_of(name, target)
-        if make is None and offer.optimizer:
-            raise SettingsError(f"--optimizer: {name} is no network, and learns nothing")
         if make is None:
-            return cls(*function_of(name, target, rows))
+            return cls(*_function(offer, rows))
+        if offer.gradient or offer.options.get("vjp"):
+            raise SettingsError(f"{name} is a network, which torch differentiates: no --gradient")
         from roomgrad.serving.torch_function import network_function
 
         function, outputs = network_function(name, make(), rows)
-        return cls(function, outputs, model_maker(make, offer.optimizer or OPTIMIZER, rows))
+        return cls(
+            function, outputs, model_maker(make, offer.options.get("optimizer") or OPTIMIZER, rows)
+        )
+
+
+def _function(offer: Offer, rows: NDArray[Any]) -> tuple[Function, Array]:
+    """Return the function of an offer, and its outputs for some rows. Raises SettingsError."""
+    name, vjp = offer.name, offer.vjp
+    if offer.options.get("optimizer"):
+        raise SettingsError(f"--optimizer: {name} is no network, and learns nothing")
+    if vjp and offer.gradient:
+        raise SettingsError("--vjp and --gradient: the gradient is one of them")
+    estimate = Estimate.of(offer.gradient) if offer.gradient else Estimate()
+    differentiable = not offer.gradient
+    found = function_of(name, offer.target, rows, vjp=vjp, differentiate=differentiable)
+    function, outputs = found
+    if function.precise and {rows.dtype.kind, outputs.dtype.kind} == {"f"}:
+        outputs = outputs.astype(rows.dtype)  # as on the wire
+    if differentiable and not (isinstance(function, NumpyFunction) and vjp is None):
+        return function, outputs
+    return BlackBox(function, estimate, scale_of(rows)), outputs
+
+
+def _check(offer: Offer, served: _Served, rows: NDArray[Any], say: Say) -> None:
+    """Say how good the gradient is. Raises CheckFailed if it is that of a wrong `vjp`."""
+    function = served.function
+    noise = Noise.of(function, rows)
+    if isinstance(function, BlackBox):
+        function.together = not noise.needs_common_numbers
+    found = measure(function, rows, served.outputs, noise)
+    if found is None:
+        say(f"{offer.name}: integers have no gradient")
+    elif offer.vjp is None or found.good:
+        say(f"{'' if found.good else 'warning: '}gradient of {offer.name}: {found}")
+    else:
+        raise CheckFailed(
+            f"vjp of {offer.name}: {found}; correct it, or let it be estimated by --gradient "
+            f"central, or serve it by --no-check if differences are wrong there"
+        )
 
 
 def _passage(client: redis.Redis, names: Names, offer: Offer) -> Passage:

@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
 class TorchFunction:
     """A function of tensors of the dtype on the wire; torch draws from the seed of the message."""
 
-    kind = "a torch function"
+    kind, precise = "a torch function", False
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.calls = 0

@@ -1,0 +1,98 @@
+"""Derivatives by differences: several points of a function at once, and steps that agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad.ops.check.differences import MAX_GAP
+from roomgrad.serving.functions import Array, Function
+
+Floats = NDArray[np.float64]
+
+STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 1e-4, 1e-5, 1e-6)  # in units of the inputs' scale
+MOST_NUMBERS = 2**22  # of the rows of one call
+
+
+@dataclass(frozen=True)
+class Points:
+    """A function at many points.
+
+    together: whether points travel as one larger batch. If not, each is a batch of its own: a
+        function that draws by a seed then draws the same at each (common random numbers).
+    """
+
+    function: Function
+    together: bool = True
+
+    def at(self, x: Array, shifts: Floats, seed: int) -> Floats:
+        """Return the outputs `(n, batch, ...)` at x plus each of the shifts `(n, batch, ...)`."""
+        size = max(1, MOST_NUMBERS // max(1, x.size)) if self.together else 1
+        parts = [shifts[start : start + size] for start in range(0, len(shifts), size)]
+        return np.concatenate([self._at_once(x, part, seed) for part in parts])
+
+    def _at_once(self, x: Array, shifts: Floats, seed: int) -> Floats:
+        points = x.astype("<f8") + shifts
+        if not self.function.precise:
+            points = points.astype(x.dtype)
+        outputs = self.function(points.reshape(-1, *x.shape[1:]), seed)
+        return np.asarray(outputs.reshape(len(shifts), len(x), *outputs.shape[1:]), dtype="<f8")
+
+
+def scale_of(rows: Array) -> Floats:
+    """Return the size of each column of some rows: the mean of its absolute values, 1 for zeros."""
+    found = np.abs(rows.astype("<f8")).mean(axis=0)
+    return np.asarray(np.where(found > 0, found, 1.0))
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """Derivatives of a weighted sum of outputs by some elements of the inputs, at several steps."""
+
+    elements: NDArray[np.intp]
+    """The elements, as flat indices."""
+
+    by_step: Floats
+    """`(steps, elements)`."""
+
+    @property
+    def gaps(self) -> Floats:
+        """How much neighboring steps differ: `(steps - 1, elements)`."""
+        found: Floats = np.abs(np.diff(self.by_step, axis=0))
+        return found
+
+    @property
+    def best(self) -> tuple[Floats, Floats]:
+        """Return each derivative by the two steps that agree best, and how much they differ."""
+        gaps, which = self.gaps, np.arange(len(self.elements))
+        chosen = gaps.argmin(axis=0)
+        values = (self.by_step[chosen, which] + self.by_step[chosen + 1, which]) / 2
+        return values, gaps[chosen, which]
+
+    @property
+    def smooth(self) -> NDArray[np.bool_]:
+        """Whether there is a derivative: not where no steps agree, as at a kink or with noise."""
+        values, gaps = self.best
+        size = np.abs(values)
+        return np.asarray(gaps <= MAX_GAP * np.maximum(size, 0.01 * size.max(initial=0.0)))
+
+    @property
+    def step(self) -> float:
+        """The step with which most derivatives agree with those of the next one."""
+        size = np.abs(self.best[0]).max(initial=0.0) or 1.0
+        return STEPS[int(np.median(self.gaps / size, axis=1).argmin()) + 1]
+
+
+def slopes(points: Points, x: Array, upstream: Array, elements: NDArray[np.intp]) -> Slopes:
+    """Return central differences of the sum of upstream * outputs by elements of x."""
+    scale = np.broadcast_to(scale_of(x), x.shape).ravel()[elements]
+    shifts = np.zeros((len(STEPS), 2, len(elements), x.size))
+    for number, step in enumerate(STEPS):
+        shifts[number, 0, range(len(elements)), elements] = step * scale
+    shifts[:, 1] = -shifts[:, 0]
+    found = points.at(x, shifts.reshape(-1, *x.shape), seed=0)
+    sums = (found * upstream).reshape(len(STEPS), 2, len(elements), -1).sum(axis=-1)
+    widths = 2 * np.array(STEPS)[:, None] * scale
+    return Slopes(elements, (sums[:, 0] - sums[:, 1]) / widths)
