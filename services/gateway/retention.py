@@ -13,6 +13,7 @@ import structlog
 from roomgrad import scripts
 from roomgrad.codec import MAX_TEXT_BYTES
 from roomgrad.names import Names
+from roomgrad.redis import registry
 from roomgrad.runtime import dead_letters
 from roomgrad.runtime.consumers import Delivery as Given
 
@@ -160,7 +161,8 @@ class Retention:
         self, subscription: Subscription, reads: Sequence[Read], reason: str
     ) -> None:
         commit = self._store.guarded_commit()
-        system = self._rooms.system
+        system, info = self._rooms.system, self._names.run_info()
+        known = await self._store.redis.do(lambda client: client.hkeys(info))
         for key, entry, fields in reads:
             name, group = self._names.stream(*key), subscription.group
             commit.acknowledge(name, group, entry.encode())
@@ -174,7 +176,7 @@ class Retention:
                 self._names,
                 Given(stream, entry, flat),
                 dead_letters.Verdict(reason, group, self._store.me, self._store.clock.time()),
-                members=system.components if serves and system else (),
+                members=registry.members(system, known) if serves and system else (),
                 whole=sum(map(len, flat)) <= dead_letters.SMALL_LETTER_BYTES
                 or await self._has_space(),
             )

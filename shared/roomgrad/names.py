@@ -138,7 +138,8 @@ class Names:
     # what the runtime stores
     def run_info(self) -> str:
         """Hash: the settings that the run was started with, contract, token, starts, and the part
-        of the contract of each served component (`joins:NAME`)."""
+        of the contract of each served component (`joins:NAME`).
+        """
         return self._key("run")
 
     def done(self, group: str, room: str, type_: str) -> str:

@@ -54,8 +54,12 @@ local function keep_for(group, delivered)
   local first = pending[1] > 0 and pending[2] or delivered
   if not limit or less(first, limit) then limit = first end
 end
+local function joined(group) -- the caller may not know a component that has joined the run
+  local known = redis.call('HMGET', KEYS[2], 'joins:' .. group, 'forgotten:' .. group)
+  return known[1] and not known[2]
+end
 for group, delivered in pairs(positions) do
-  if group:find('@gateway', 1, true) then keep_for(group, delivered) end
+  if group:find('@gateway', 1, true) or joined(group) then keep_for(group, delivered) end
 end
 for i = 3, #ARGV do
   local group = ARGV[i]

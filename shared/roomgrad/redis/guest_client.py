@@ -228,7 +228,6 @@ class GuestClient:
         self._end([root_id for root_id, root in known if root and root.wants_gradient])
 
     def _end(self, root_ids: list[str]) -> None:
-        members = self._system.components
         for start in range(0, len(root_ids), AT_ONCE):
             some = root_ids[start : start + AT_ONCE]
 

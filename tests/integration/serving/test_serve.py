@@ -226,6 +226,23 @@ def test_it_forgets_a_root_that_an_older_component_gives_up(echo: EchoRun) -> No
     assert int(reads[0]["entries-read"]) == 1
 
 
+def test_what_waits_for_it_is_kept_by_an_older_component(echo: EchoRun) -> None:
+    """Also if its neighbor was started before this one joined the run, and keeps no history."""
+    first, _ = prepared(echo, objects.Aim, "a", "b", name="first")
+    echo.start(first, history_entries=1)
+    after, _ = prepared(echo, objects.throw, "b", "c", name="after", like=None)
+    echo.stop(echo.start(after))
+    system = registry.system_of_run(echo.client, echo.names)
+    assert system is not None
+    with Client(system, echo.names.run, echo.url) as client:
+        for _ in range(20):
+            client.send(Message.open("a", np.array(LIKE, "<f4")))
+    inbox = echo.names.stream("a", "DATA/FORWARD")
+    until(lambda: echo.client.xlen(inbox) == 1)  # trimmed, as all of it is done
+    echo.start(after)
+    until(lambda: echo.client.xlen(echo.names.stream("c", "DATA/FORWARD")) == 20)
+
+
 # refusals
 
 
