@@ -171,7 +171,7 @@ def test_few_files_of_the_sdk_need_torch() -> None:
         name.split(".")[0] == "torch" for name in imports(path)
     )}  # fmt: skip
     others = {each for each in needs if not each.startswith("learning/")}
-    assert others == {"torch.py", "serving/networks.py", "serving/torch_function.py"}
+    assert others == {"torch.py", "serving/torch_function.py"}
     for module in ("roomgrad.runtime.replica", "roomgrad_trebuchet.trainer.handlers"):
         importlib.import_module(module)
     assert "roomgrad_trebuchet.trainer.handlers" in sys.modules
