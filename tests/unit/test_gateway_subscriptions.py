@@ -57,7 +57,8 @@ def test_the_seed_of_a_root_is_remembered() -> None:
     theirs.body["SEED"] = 0
     made.sent(KEY, theirs, ann, resend=True)
     made.sent(KEY, entry(2, "without"), ann, resend=True)
-    assert [made.seed_of(root) for root in ("mine", "theirs", "without", "?")] == [5, 0, None, None]
+    seeds = [made.known(root).seed for root in ("mine", "theirs", "without", "?")]
+    assert seeds == [5, 0, None, None]
 
 
 def test_only_the_gradient_of_the_opening_message_closes_a_root() -> None:

@@ -40,7 +40,7 @@ WRONG = {
     "an ID that is a list": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","ID":[]}', "ID: expected a text"),
     "a status of its own": (
         b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","MODEL_STATUS":9}',
-        "MODEL_STATUS: expected 1 (train) or 2, got 9",
+        "MODEL_STATUS: expected 1 (train), 2 (validate) or 3 (differentiate), got 9",
     ),
     "depth": (b'{"TYPE":"DATA/TEXT","TO_ROOM":"x","DATA":' + b"[" * 5000, "not JSON"),
 }
