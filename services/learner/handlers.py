@@ -58,8 +58,8 @@ def read_labels(context: Context) -> list[formats.Row]:
     except (RoomgradError, OSError) as error:
         context.log.warning("starting without labels", reason=str(error))
         return []
-    if found.problems:
-        problem = str(found.problems[0])
+    if found.problems or found.pairs:
+        problem = str(found.problems[0]) if found.problems else "it has votes, not ratings"
         context.log.warning("starting without labels", file=path, problem=problem)
         return []
     return found.rows

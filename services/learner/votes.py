@@ -12,7 +12,7 @@ from roomgrad.errors import Rejected
 from roomgrad_melody.contract import EQUAL, FIRST, NEITHER, PAIRS_LOG, RETRACTED, SECOND
 from roomgrad_melody.genome import pair_key, texts
 from roomgrad_melody.ordinal import preference
-from roomgrad_melody.votes import hears
+from roomgrad_melody.votes import hears, preference_as_shown
 
 from . import state as states
 from .answers import grow_older, heard_now, open_again
@@ -23,9 +23,6 @@ Record = dict[str, Any]
 
 SHARES = {FIRST: (1.0, 0.0), SECOND: (0.0, 1.0), EQUAL: (0.5, 0.5), NEITHER: (0.0, 0.0)}
 """Which part of a win each melody gets."""
-
-SWAPPED = {FIRST: SECOND, SECOND: FIRST}
-"""A preference when the same two melodies are shown in the other order."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +130,11 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
     if vote.prefer == RETRACTED:
         raise Rejected("an import holds a vote that is taken back; expected a preference")
     former = context.table("pairs").get(vote.pair)
-    if former is not None and policy == "error" and _preferred(former, vote) != vote.prefer:
+    before = vote.prefer if former is None else preference_as_shown(former, vote.first)
+    if policy == "error" and before != vote.prefer:
         raise Rejected(
-            f"{vote.pair} has the vote {_preferred(former, vote)} already, the import says "
-            f"{vote.prefer}; import with CONFLICT keep or replace"
+            f"{vote.pair} has the vote {before} already, the import says {vote.prefer}; import "
+            f"with CONFLICT keep or replace"
         )
     if former is not None and (policy == "keep" or former["answer"] == message.id):
         return []
@@ -146,12 +144,6 @@ def take_import(message: Message, state: State, context: Context) -> list[str]:
     for melody in questions:
         context.table("questions").delete(melody)
     return [vote.first, vote.second]
-
-
-def _preferred(record: Record, vote: Vote) -> str:
-    """Return the preference of a record as if its melodies were shown in the vote's order."""
-    prefer: str = record["prefer"]
-    return prefer if record["first"] == vote.first else SWAPPED.get(prefer, prefer)
 
 
 def _store(vote: Vote, message: Message, asked: Record, state: State, context: Context) -> None:
@@ -184,7 +176,7 @@ def _store(vote: Vote, message: Message, asked: Record, state: State, context: C
         return
     if again and former is not None and former["rater"] == vote.rater:
         state.pair_agreement.n += 1
-        state.pair_agreement.same += _preferred(former, vote) == vote.prefer
+        state.pair_agreement.same += preference_as_shown(former, vote.first) == vote.prefer
     state.note_heard(asked["melody"])
     pairs.put(vote.pair, prefer=vote.prefer, age=state.age, **about)
     questions.delete(asked["melody"])
@@ -192,7 +184,7 @@ def _store(vote: Vote, message: Message, asked: Record, state: State, context: C
 
 def _count(state: State, former: Record | None, vote: Vote, context: Context) -> None:
     """Update the number of pairs, and the votes and wins of both melodies."""
-    before = None if former is None else _preferred(former, vote)
+    before = None if former is None else preference_as_shown(former, vote.first)
     now = None if vote.prefer == RETRACTED else vote.prefer
     votes = (now is not None) - (before is not None)
     state.pairs += votes

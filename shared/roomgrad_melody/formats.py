@@ -1,43 +1,53 @@
-"""Files of labels: read into rows and problems, and written. No content of a file raises.
+"""Files of labels: read into ratings or pairs and problems, and written. No content raises.
 
-csv    the format of the tutorial, `"(0, 1, ...)",3` per line: the bits as the tuple that Python
-       prints, then the rating. It has no fields for a rater or a time.
-jsonl  `{"genome":"01...","rating":3,"rater":"anna","at":1760000000.0}` per line, of which rater
-       and at may be missing or null; other fields are ignored.
+csv    ratings in the format of the tutorial, `"(0, 1, ...)",3` per line: the bits as the tuple that
+       Python prints, then the rating. It has no fields for a rater or a time. Pairs have all of
+       them, named in the first line, `roomgrad_melody.csv_lines.HEADER`.
+jsonl  ratings: `{"genome":"01...","rating":3,"rater":"anna","at":1760000000.0}` per line, of which
+       rater and at may be missing or null; other fields are ignored.
+       pairs: `{"chosen":"01...","rejected":"10...","preference":"second",...}`, a preference data
+       set without prompt as TRL reads it. `preference` tells which melody was shown first: for
+       `second` it is the rejected one, otherwise the chosen one, which is no better if the
+       preference is `equal` or `neither`. It may be missing or null, as may rater, at, and listened
+       (milliseconds for which the first and the second were heard).
 json   tasks of Label Studio: `roomgrad_melody.label_studio`.
 
-Lines end with LF. CR LF, a byte order mark, blank lines and a last line without an end are also
-read, but not written. A file that is read and written again is the same to the byte; times in
-`json` have microseconds. Several rows of one melody are revisions of its rating, kept in order.
+A file has ratings or pairs. Lines end with LF. CR LF, a byte order mark, blank lines and a last
+line without an end are also read, but not written. A file that is read and written again is the
+same to the byte; times in `json` have microseconds. Several rows of one melody, or of one pair, are
+revisions, kept in order.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import orjson
 
 from roomgrad import strict_json
 from roomgrad.errors import FormatError
-from roomgrad_melody import label_studio
-from roomgrad_melody.genome import BITS
+from roomgrad_melody import csv_lines, label_studio
+from roomgrad_melody.contract import FIRST, SECOND
 from roomgrad_melody.rows import (
-    HIGHEST,
     MAX_PROBLEMS,
     MISSING,
+    InvalidLine,
     InvalidValue,
+    Pair,
     Problem,
     Result,
     Row,
     as_given,
     at_of,
-    counted,
     describe_value,
     genome_of,
+    listened_of,
+    melody_of,
+    preference_of,
     rater_of,
     rating_of,
 )
@@ -47,6 +57,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_LINE",
     "MAX_PROBLEMS",
+    "Pair",
     "Problem",
     "Result",
     "Row",
@@ -54,6 +65,7 @@ __all__ = [
     "format_of",
     "read",
     "write",
+    "write_pairs",
 ]
 
 FORMATS = ("csv", "jsonl", "json")
@@ -63,7 +75,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """Limit of a file: about 170,000 labels as CSV."""
 
 MAX_LINE = 10_000
-"""Limit of a line of csv or jsonl; a label needs 400 bytes."""
+"""Limit of a line of csv or jsonl; a pair needs 900 bytes."""
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -93,13 +105,15 @@ def read(source: Path | str | bytes, format: str | None = None) -> Result:
     if format == "json":
         label_studio.read(data, result)
         return result
+    label = csv_lines.rating if format == "csv" else _jsonl
     for number, line in _lines(data, result):
+        if format == "csv" and line == csv_lines.HEADER:
+            label = csv_lines.pair
+            continue
         try:
-            row = _csv_row(number, line) if format == "csv" else _jsonl_row(number, line)
-        except _InvalidLine as wrong:
+            result.add(label(number, line))
+        except InvalidLine as wrong:
             result.problem(number, wrong.column, wrong.value, wrong.expected)
-        else:
-            result.row(row)
     return result
 
 
@@ -108,7 +122,17 @@ def write(rows: Iterable[Row], format: str) -> str:
     _known(format)
     if format == "json":
         return label_studio.write(rows)
-    return "".join(map(_csv_line if format == "csv" else _jsonl_line, rows))
+    return "".join(map(csv_lines.rating_line if format == "csv" else _rating_line, rows))
+
+
+def write_pairs(pairs: Iterable[Pair], format: str) -> str:
+    """Return the contents of a file with these pairs. Raises FormatError for an unknown format."""
+    _known(format)
+    if format == "json":
+        return label_studio.write_pairs(pairs)
+    if format == "csv":
+        return "".join([csv_lines.HEADER + "\n", *map(csv_lines.pair_line, pairs)])
+    return "".join(map(_pair_line, pairs))
 
 
 def _known(format: str) -> None:
@@ -136,14 +160,6 @@ def _bytes(source: Path | str | bytes) -> bytes:
     return data
 
 
-class _InvalidLine(InvalidValue):
-    """Raised for an invalid line; has the column, from 1."""
-
-    def __init__(self, column: int, value: str, expected: str) -> None:
-        super().__init__(value, expected)
-        self.column = column
-
-
 def _lines(data: bytes, result: Result) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, with their numbers; add problems for invalid UTF-8."""
     # Not `split`: a file of newlines would become a list of 64 million.
@@ -163,80 +179,55 @@ def _lines(data: bytes, result: Result) -> Iterator[tuple[int, str]]:
             result.problem(number, column, f"the byte 0x{line[error.start]:02x}", "UTF-8 text")
 
 
-# csv
-
-_CSV = re.compile(rf'"\(((?:[01], ){{{BITS - 1}}}[01])\)",([0-{HIGHEST}])')
-
-
-def _csv_row(number: int, line: str) -> Row:
-    match = _CSV.fullmatch(line)
-    if match is None:
-        raise _csv_problem(line)
-    bits = np.frombuffer(match[1].encode("ascii"), dtype=np.uint8)[::3] - np.uint8(ord("0"))
-    return Row(bits, int(match[2]), line=number)
-
-
-def _csv_problem(line: str) -> _InvalidLine:
-    """Return the first problem of an invalid line."""
-    if not line.startswith('"('):
-        return _InvalidLine(1, describe_value(line), 'the melody, beginning with "(')
-    end = line.find(')"')
-    if end < 0:
-        return _InvalidLine(len(line) + 1, "the end of the line", 'the end of the melody, )"')
-    bits = line[2:end].split(", ")
-    for place, bit in enumerate(bits, 1):
-        if bit not in ("0", "1"):
-            return _InvalidLine(
-                3 * place,  # the values before take one digit, a comma and a space each
-                describe_value(bit),
-                f"0 or 1 as value {place} of the melody, with a comma and a space between values",
-            )
-    if len(bits) != BITS:
-        return _InvalidLine(3, counted(len(bits), "value"), f"the {BITS} values of a melody")
-    column = end + 3
-    rest = line[end + 2 :]
-    if not rest.startswith(","):
-        return _InvalidLine(
-            column,
-            describe_value(rest) if rest else "the end of the line",
-            "a comma and the rating after the melody",
-        )
-    rating = describe_value(rest[1:]) if rest[1:] else "the end of the line"
-    return _InvalidLine(column + 1, rating, f"a whole number from 0 to {HIGHEST} as rating")
-
-
-def _csv_line(row: Row) -> str:
-    return f'"({", ".join(as_given(row.genome))})",{row.rating}\n'
-
-
 # jsonl
 
+_RATING = {"genome": genome_of, "rating": rating_of, "rater": rater_of, "at": at_of}
+_PAIR = {
+    "chosen": melody_of,
+    "rejected": melody_of,
+    "preference": preference_of,
+    "rater": rater_of,
+    "at": at_of,
+    "listened": listened_of,
+}
+_DEFAULTS = {"rater": "", "at": None, "preference": FIRST, "listened": (0, 0)}
 
-def _jsonl_row(number: int, line: str) -> Row:
+
+def _jsonl(number: int, line: str) -> Row | Pair:
     try:
         body = strict_json.loads(line)
     except orjson.JSONDecodeError as error:
         rest = line[error.pos :]
         value = describe_value(rest) if rest else "the end of the line"
-        raise _InvalidLine(error.pos + 1, value, strict_json.expected(error)) from error
+        raise InvalidLine(error.pos + 1, value, strict_json.expected(error)) from error
     if not isinstance(body, dict):
-        raise _InvalidLine(1, describe_value(body), 'an object with "genome" and "rating"')
-    name = "genome"
+        raise InvalidLine(1, describe_value(body), 'an object with "genome" and "rating"')
+    if not body.keys() & {"chosen", "rejected"}:
+        return Row(**_checked(line, body, _RATING), line=number)
+    found = _checked(line, body, _PAIR)
+    prefer = found.pop("preference")
+    both = found.pop("chosen"), found.pop("rejected")
+    first, second = both[::-1] if prefer == SECOND else both
     try:
-        genome = genome_of(body.get(name, MISSING))
-        name = "rating"
-        rating = rating_of(body.get(name, MISSING))
-        name = "rater"
-        rater = rater_of(_given(body.get(name), ""))
-        name = "at"
-        at = at_of(body.get(name))
+        return Pair(first, second, prefer, **found, line=number)
     except InvalidValue as wrong:
-        raise _InvalidLine(_column(line, name), wrong.value, wrong.expected) from wrong
-    return Row(genome, rating, rater, at, number)
+        raise InvalidLine(1, wrong.value, wrong.expected) from wrong
 
 
-def _given(value: object, otherwise: object) -> object:
-    return otherwise if value is None else value
+def _checked(
+    line: str, body: dict[str, Any], checks: Mapping[str, Callable[[object], Any]]
+) -> dict[str, Any]:
+    """Return the values of these fields. Raises InvalidLine for the first that is invalid."""
+    found = {}
+    for name, check in checks.items():
+        value = body.get(name)
+        if value is None and name in _DEFAULTS:
+            value = _DEFAULTS[name]
+        try:
+            found[name] = check(value if name in body or name in _DEFAULTS else MISSING)
+        except InvalidValue as wrong:
+            raise InvalidLine(_column(line, name), wrong.value, wrong.expected) from wrong
+    return found
 
 
 def _column(line: str, name: str) -> int:
@@ -245,11 +236,14 @@ def _column(line: str, name: str) -> int:
     return found[0].end() + 1 if len(found) == 1 else 1
 
 
-def _jsonl_line(row: Row) -> str:
-    body = {
-        "genome": as_given(row.genome),
-        "rating": row.rating,
-        "rater": row.rater,
-        "at": row.at,
-    }
-    return orjson.dumps(body).decode() + "\n"
+def _rating_line(row: Row) -> str:
+    body = {"genome": as_given(row.genome), "rating": row.rating}
+    return orjson.dumps({**body, "rater": row.rater, "at": row.at}).decode() + "\n"
+
+
+def _pair_line(pair: Pair) -> str:
+    both = (pair.first, pair.second)
+    chosen, rejected = both[::-1] if pair.prefer == SECOND else both
+    body = {"chosen": chosen, "rejected": rejected, "preference": pair.prefer}
+    about = {"rater": pair.rater, "at": pair.at, "listened": pair.listened}
+    return orjson.dumps({**body, **about}).decode() + "\n"

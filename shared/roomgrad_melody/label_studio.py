@@ -21,7 +21,19 @@ as well. `write` writes type `rating`, for this labelling interface:
       <Rating name="rating" toName="melody" maxRating="5"/>
     </View>
 
-Documented at labelstud.io/guide/task_format, labelstud.io/tags/rating and labelstud.io/tags/number.
+`data` of a pair has the melodies as `first` and `second`, in the order in which they are shown. The
+Pairwise tag says that the left (`first`) or the right one is better; Choices say what it cannot:
+
+    <View>
+      <Text name="first" value="$first"/> <Text name="second" value="$second"/>
+      <Pairwise name="prefer" toName="first,second"/>
+      <Choices name="otherwise" toName="first">
+        <Choice value="equal"/> <Choice value="neither"/>
+      </Choices>
+    </View>
+
+Documented at labelstud.io/guide/task_format and, for tags, labelstud.io/tags/rating, number,
+pairwise and choices.
 """
 
 from __future__ import annotations
@@ -29,7 +41,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
 
@@ -37,25 +48,10 @@ import orjson
 
 from roomgrad.errors import FormatError
 from roomgrad.strict_json import expected, unique
-from roomgrad_melody.genome import Genomes
-from roomgrad_melody.rows import (
-    MISSING,
-    InvalidValue,
-    Result,
-    Row,
-    as_given,
-    at_of,
-    counted,
-    describe_value,
-    genome_of,
-    rater_of,
-    rating_of,
-)
+from roomgrad_melody import label_studio_answers as answers
+from roomgrad_melody.label_studio_answers import list_of, object_of
+from roomgrad_melody.rows import MISSING, InvalidValue, Pair, Result, Row, as_given, describe_value
 
-FROM_NAME, TO_NAME = "rating", "melody"
-"""Names of the tags of the labelling interface that `write` writes for."""
-
-TYPES = ("rating", "number")  # of results with a rating, which has the same name
 ANNOTATION = ("completed_by", "created_at", "updated_at", "rater")  # as in JSON-MIN, but the first
 
 MAX_VALUES = 4_000_000
@@ -144,24 +140,23 @@ def _after_space(text: str, offset: int) -> int:
 
 def _read_task(task: Any, line: int, column: int, result: Result) -> None:
     try:
-        fields = _as_task(_object(task, 'a task with "data" and "annotations"'))
-        annotations = _list(fields.get("annotations", MISSING), '"annotations" of the task')
-        if not annotations:
-            return  # without a rating
-        data = _object(fields.get("data", MISSING), '"data" of the task')
-        genome = genome_of(data.get("genome", MISSING))
+        fields = _as_task(object_of(task, 'a task with "data" and "annotations"'))
+        given = list_of(fields.get("annotations", MISSING), '"annotations" of the task')
+        if not given:
+            return  # without an answer
+        read = answers.reader(object_of(fields.get("data", MISSING), '"data" of the task'), line)
     except InvalidValue as wrong:
         result.problem(line, column, wrong.value, wrong.expected)
         return
-    for number, annotation in enumerate(annotations):
+    for number, annotation in enumerate(given):
         try:
-            row = _row(genome, annotation, line)
+            label = read(annotation)
         except InvalidValue as wrong:
             where = f"{wrong.expected}, in annotations[{number}] of the task"
             result.problem(line, column, wrong.value, where)
         else:
-            if row is not None:
-                result.row(row)
+            if label is not None:
+                result.add(label)
 
 
 def _as_task(fields: dict[str, Any]) -> dict[str, Any]:
@@ -177,66 +172,6 @@ def _as_task(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _row(genome: Genomes, annotation: Any, line: int) -> Row | None:
-    """Return the label of an annotation, None for a cancelled one. Raises InvalidValue."""
-    fields = _object(annotation, "an annotation")
-    if fields.get("was_cancelled") is True:
-        return None
-    results = _list(fields.get("result", MISSING), '"result"')
-    found = [each for each in results if isinstance(each, dict) and each.get("type") in TYPES]
-    ratings = [each for each in found if each.get("from_name", FROM_NAME) == FROM_NAME]
-    if len(ratings) != 1:
-        others = sorted({describe_value(each.get("from_name")) for each in found} - {"'rating'"})
-        beside = f" and results of the tags {', '.join(others)}" if others else ""
-        raise InvalidValue(
-            counted(len(ratings), "rating") + beside,
-            'one rating of the tag "rating" in "result" (0 stars are not exported, see the Number '
-            "tag)",
-        )
-    value = _object(ratings[0].get("value", MISSING), '"value" of the rating')
-    rating = rating_of(value.get(ratings[0]["type"], MISSING))
-    return Row(genome, rating, _rater(fields), _at(fields), line)
-
-
-def _object(value: object, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise InvalidValue(describe_value(value), f"an object: {what}")
-    return value
-
-
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise InvalidValue(describe_value(value), f"a list: {what}")
-    return value
-
-
-def _rater(annotation: dict[str, Any]) -> str:
-    person = annotation.get("rater")  # a field that `write` adds; unknown to Label Studio
-    if person is None:
-        person = annotation.get("completed_by")
-    if isinstance(person, dict):
-        person = person.get("email") or person.get("id")
-    if person is None:
-        return ""
-    return rater_of(str(person) if type(person) is int else person)
-
-
-def _at(annotation: dict[str, Any]) -> float | None:
-    """Return when the rating was last changed, in seconds since 1970; None if unknown."""
-    time = annotation.get("updated_at")
-    if time is None:
-        time = annotation.get("created_at")
-    if time is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(time)
-    except (TypeError, ValueError) as error:
-        raise InvalidValue(describe_value(time), "a time such as 2026-01-31T12:00:00Z") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return at_of(moment.timestamp())
-
-
 def write(rows: Iterable[Row]) -> str:
     """Return the rows as tasks, one per line. Successive rows of one genome share a task.
 
@@ -244,35 +179,22 @@ def write(rows: Iterable[Row]) -> str:
     Studio imports only users that it knows. Any other name is written to an additional field
     `rater`, and Label Studio attributes the annotation to the user who imports the file.
     """
-    tasks = []
-    for genome, group in groupby(rows, key=lambda row: as_given(row.genome)):
-        annotations = [_annotation(row) for row in group]
-        tasks.append(orjson.dumps({"data": {"genome": genome}, "annotations": annotations}))
+    return _tasks_of(
+        ({"genome": genome}, [answers.of_rating(row) for row in group])
+        for genome, group in groupby(rows, key=lambda row: as_given(row.genome))
+    )
+
+
+def write_pairs(pairs: Iterable[Pair]) -> str:
+    """Return the pairs as tasks, as `write` does; the field `listened` is an additional one."""
+    return _tasks_of(
+        ({"first": first, "second": second}, [answers.of_pair(pair) for pair in group])
+        for (first, second), group in groupby(pairs, key=lambda pair: (pair.first, pair.second))
+    )
+
+
+def _tasks_of(groups: Iterable[tuple[dict[str, str], list[dict[str, Any]]]]) -> str:
+    tasks = [orjson.dumps({"data": data, "annotations": given}) for data, given in groups]
     if not tasks:
         return "[]\n"
     return "[\n" + b",\n".join(tasks).decode() + "\n]\n"
-
-
-def _annotation(row: Row) -> dict[str, Any]:
-    annotation: dict[str, Any] = {
-        "result": [
-            {
-                "from_name": FROM_NAME,
-                "to_name": TO_NAME,
-                "type": "rating",
-                "value": {"rating": row.rating},
-            }
-        ],
-        "was_cancelled": False,
-        "ground_truth": False,  # Label Studio assumes true if it is missing
-    }
-    if re.fullmatch(r"0|[1-9][0-9]{0,17}", row.rater):
-        annotation["completed_by"] = int(row.rater)
-    elif "@" in row.rater:
-        annotation["completed_by"] = {"email": row.rater}
-    elif row.rater:
-        annotation["rater"] = row.rater
-    if row.at is not None:
-        moment = datetime.fromtimestamp(row.at, UTC)
-        annotation["created_at"] = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return annotation

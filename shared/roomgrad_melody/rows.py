@@ -1,7 +1,8 @@
-"""Labels of a file, problems in it, and the valid values of each field of a label."""
+"""Ratings and pairs of a file, problems in it, and the valid values of each of their fields."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -10,7 +11,8 @@ import numpy as np
 
 from roomgrad.display import is_displayable
 from roomgrad.errors import FormatError
-from roomgrad_melody.genome import BITS, Genomes, check, from_text
+from roomgrad_melody.contract import PREFERENCES
+from roomgrad_melody.genome import BITS, Genomes, check, from_text, text
 
 HIGHEST = 5
 """The highest rating; ratings are whole numbers from 0."""
@@ -25,7 +27,10 @@ MAX_PROBLEMS = 1000
 """Problems of a file that are stored; more are only counted, so that they cannot fill memory."""
 
 MAX_ROWS = 200_000
-"""Labels of a file; they become one message, of which their melodies are 26 MB."""
+"""Labels of a file; ratings become one message, of which their melodies are 26 MB."""
+
+MAX_LISTENED = 2**53
+"""Longest time of listening, in ms: the largest whole number that every reader of JSON keeps."""
 
 SHOWN = 40  # characters of a value that a problem shows
 
@@ -62,6 +67,32 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A vote on two melodies. Raises ValueError for an invalid field, or for a pair of one sound.
+
+    first, second: texts of 128 characters as given, in the order in which they were shown. prefer:
+    first, second, equal, or neither. listened: milliseconds for which each was heard. Other fields
+    are those of a `Row`.
+    """
+
+    first: str
+    second: str
+    prefer: str
+    rater: str = ""
+    at: float | None = None
+    listened: tuple[int, int] = (0, 0)
+    line: int = 0
+
+    def __post_init__(self) -> None:
+        if text(genome_of(self.first)) == text(genome_of(self.second)):
+            raise InvalidValue("the same twice", "two melodies of different sound")
+        preference_of(self.prefer)
+        rater_of(self.rater)
+        object.__setattr__(self, "at", at_of(self.at))
+        object.__setattr__(self, "listened", listened_of(self.listened))
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something invalid in a file; `str` returns a sentence for the user.
 
@@ -79,20 +110,28 @@ class Problem:
 
 @dataclass
 class Result:
-    """The contents of a file: its labels in order, with revisions, and its problems.
+    """The contents of a file: its ratings or its pairs in order, with revisions, and its problems.
 
     more: number of problems beyond the first thousand.
     """
 
     rows: list[Row] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     more: int = 0
 
-    def row(self, row: Row) -> None:
-        """Add a label. Raises FormatError for one too many."""
-        if len(self.rows) >= MAX_ROWS:
+    def add(self, label: Row | Pair) -> None:
+        """Add a label; a pair among ratings is a problem. Raises FormatError for one too many."""
+        if len(self.rows) + len(self.pairs) >= MAX_ROWS:
             raise FormatError(f"expected at most {MAX_ROWS:,} labels in a file, got more: split it")
-        self.rows.append(row)
+        if isinstance(label, Row) and not self.pairs:
+            self.rows.append(label)
+        elif isinstance(label, Pair) and not self.rows:
+            self.pairs.append(label)
+        else:
+            kinds = ("a rating", "a pair") if self.rows else ("a pair", "a rating")
+            expected = f"{kinds[0]}, as before: a file has ratings or pairs"
+            self.problem(label.line, 1, kinds[1], expected)
 
     def problem(self, line: int, column: int, value: str, expected: str) -> None:
         """Add a problem."""
@@ -109,6 +148,14 @@ class InvalidValue(FormatError, ValueError):
         super().__init__(f"expected {expected}, got {value}")
         self.value = value
         self.expected = expected
+
+
+class InvalidLine(InvalidValue):
+    """Raised for an invalid line; has the column, from 1."""
+
+    def __init__(self, column: int, value: str, expected: str) -> None:
+        super().__init__(value, expected)
+        self.column = column
 
 
 def describe_value(value: object) -> str:
@@ -180,3 +227,33 @@ def at_of(value: object) -> float | None:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MAX_AT:
         return float(value)
     raise InvalidValue(describe_value(value), "the time as seconds since 1970")
+
+
+def melody_of(value: object) -> str:
+    """Return the text of a melody, as given. Raises InvalidValue."""
+    return as_given(genome_of(value))
+
+
+def preference_of(value: object) -> str:
+    """Return a preference. Raises InvalidValue."""
+    if value not in PREFERENCES:
+        raise InvalidValue(describe_value(value), f"the preference as {one_of(PREFERENCES)}")
+    return str(value)
+
+
+def listened_of(value: object) -> tuple[int, int]:
+    """Return for how long each melody was heard. Raises InvalidValue."""
+    if isinstance(value, list | tuple) and len(value) == 2:
+        first, second = map(_whole, value)
+        if first is not None and second is not None:
+            return first, second
+    raise InvalidValue(describe_value(value), "two times of listening as whole milliseconds")
+
+
+def _whole(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value <= MAX_LISTENED else None
+
+
+def one_of(words: Sequence[str]) -> str:
+    """Return words as a choice: "a, b, or c"."""
+    return f"{', '.join(words[:-1])}, or {words[-1]}"

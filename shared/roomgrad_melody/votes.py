@@ -41,6 +41,9 @@ from roomgrad_melody.questions import (
     was_sent,
 )
 
+SWAPPED = {FIRST: SECOND, SECOND: FIRST}
+"""A preference when the same two melodies are shown in the other order."""
+
 
 @dataclass(frozen=True)
 class Vote:
@@ -162,6 +165,12 @@ def _check(
     theirs = heard or hears(rater, other, context.table("questions").peek())
     if other != question.get("against") and not theirs:
         raise Rejected("the other melody was never heard, and is not the one to compare with")
+
+
+def preference_as_shown(record: Record, first: str) -> str:
+    """Return the preference of a record as if this melody of the pair had been shown first."""
+    prefer: str = record["prefer"]
+    return prefer if record["first"] == first else SWAPPED.get(prefer, prefer)
 
 
 def hears(rater: str, melody: str, questions: Mapping[str, Record]) -> bool:

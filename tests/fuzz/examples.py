@@ -11,7 +11,7 @@ from safetensors.numpy import save
 
 from roomgrad.codec import pack
 from roomgrad_melody import formats
-from roomgrad_melody.formats import Row
+from roomgrad_melody.formats import Pair, Row, as_given
 from roomgrad_melody.genome import from_text
 from roomgrad_melody.midi import to_midi
 
@@ -22,10 +22,19 @@ ROWS = [
         GENOMES, (0, 3, 5), ("", "anna", "b@example.org"), (None, 0.0, 1.7e9), strict=True
     )
 ]
+PAIRS = [
+    Pair(as_given(GENOMES[0]), as_given(GENOMES[1]), "second", "anna", 1.7e9, (4000, 2500)),
+    Pair(as_given(GENOMES[1]), as_given(GENOMES[2]), "equal", "b@example.org"),
+]
 
-CSV = (formats.write(ROWS, "csv").encode(), formats.write(ROWS[:1], "csv").encode())
-JSONL = (formats.write(ROWS, "jsonl").encode(), formats.write(ROWS[1:2], "jsonl").encode())
-LABEL_STUDIO = (formats.write(ROWS, "json").encode(), formats.write(ROWS[2:], "json").encode())
+
+def files(format: str) -> tuple[bytes, ...]:
+    """Files of ratings and of pairs."""
+    ratings = [formats.write(rows, format) for rows in (ROWS, ROWS[1:2])]
+    return tuple(each.encode() for each in [*ratings, formats.write_pairs(PAIRS, format)])
+
+
+CSV, JSONL, LABEL_STUDIO = map(files, ("csv", "jsonl", "json"))
 MIDI = tuple(to_midi(genome, title="Melodie ä") for genome in GENOMES)
 
 RECORDS = (

@@ -174,8 +174,12 @@ def labels(format: str) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         found = formats.read(data, format)
         assert all(str(problem) for problem in found.problems)
-        again = formats.read(formats.write(found.rows, format), format)
-        assert len(again.rows) == len(found.rows)
+        voted = bool(found.pairs)
+        written = (formats.write_pairs if voted else formats.write)(
+            found.pairs or found.rows, format
+        )
+        again = formats.read(written, format)
+        assert (len(again.rows), len(again.pairs)) == (len(found.rows), len(found.pairs))
         assert not again.problems
 
     return read

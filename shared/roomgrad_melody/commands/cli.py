@@ -49,7 +49,7 @@ def import_labels(
         typed.word(
             "--on-conflict",
             ("error", "keep", "replace"),
-            "What to do with a melody that has another rating.",
+            "What to do with a melody or pair that has another answer.",
         ),
     ] = "error",
     dry_run: Annotated[bool, Option("--dry-run", help="Only say what would happen.")] = False,
@@ -60,7 +60,7 @@ def import_labels(
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Give the labels in a file to a running learner: all of them, or none."""
+    """Give the ratings or votes in a file to a running learner: all of them, or none."""
     from roomgrad_melody.commands import importing
 
     importing.run(
@@ -72,17 +72,20 @@ def import_labels(
 def export_labels(
     file: Annotated[str, Argument(help="The file; - for standard output.")] = "-",
     format: Format = None,
+    pairs: Annotated[
+        bool, Option("--pairs", help="Write votes on two melodies in place of ratings.")
+    ] = False,
     latest: Annotated[
-        bool, Option("--latest", help="Write the last rating of each melody only.")
+        bool, Option("--latest", help="Write the last answer for each melody or pair only.")
     ] = False,
     force: typed.Force = False,
     run: typed.Run = "",
     redis: typed.Redis = "",
 ) -> None:
-    """Write all ratings in the order in which they were given, without those taken back."""
+    """Write all answers in the order in which they were given, without those taken back."""
     from roomgrad_melody.commands import exporting
 
-    exporting.run(file, format, latest, run, redis, force=force)
+    exporting.run(exporting.Export(file, format, pairs, latest, force), run, redis)
 
 
 @melody.command("export")

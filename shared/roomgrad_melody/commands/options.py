@@ -139,9 +139,14 @@ def _readable(file: str) -> str:
     from roomgrad_melody import formats
 
     path = Path(file).resolve()
-    problems = formats.read(path).problems
-    if problems:
-        raise SettingsError(f"--labels-file {file}: {problems[0]}")
+    found = formats.read(path)
+    if found.problems:
+        raise SettingsError(f"--labels-file {file}: {found.problems[0]}")
+    if found.pairs:
+        raise SettingsError(
+            f"--labels-file {file} has votes on pairs; expected ratings: import votes into a "
+            f"running system by `roomgrad labels import {file}`"
+        )
     return str(path)
 
 

@@ -27,7 +27,7 @@ from roomgrad_melody.evalnet.handlers import component as evalnet
 from roomgrad_melody.evalnet.settings import EvalnetSettings
 from roomgrad_melody.evolution.handlers import component as evolution
 from roomgrad_melody.evolution.settings import EvolutionSettings
-from roomgrad_melody.genome import pair_key
+from roomgrad_melody.genome import canonical, pair_key, random_genomes, texts
 from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.midi import from_midi
@@ -306,6 +306,77 @@ def test_arrow_keys_compare(rating_files: RatingFiles) -> None:
         assert votes(rating_files, count)[-1]["prefer"] == prefers
     os.write(terminal, b"\x1b")
     assert process.wait(30) == 0
+
+
+VOTED = [  # revisions of a pair, also in the other order
+    *((0, 1, "first", "anna"), (2, 3, "equal", "ben"), (0, 1, "neither", "anna")),
+    *((1, 2, "second", "carl"), (3, 2, "first", "ben"), (0, 1, "second", "anna")),
+]
+
+
+def voted() -> list[formats.Pair]:
+    melodies = texts(canonical(random_genomes(5, 0, 4)))
+    return [
+        formats.Pair(melodies[first], melodies[second], prefer, who, 1.7e9 + at, (at, 2 * at))
+        for at, (first, second, prefer, who) in enumerate(VOTED)
+    ]
+
+
+@pytest.mark.parametrize("format", formats.FORMATS)
+def test_votes_that_are_imported_are_exported_to_the_byte(
+    rating_files: RatingFiles, format: str
+) -> None:
+    """With who, when, what was shown, and for how long it was heard; once however often."""
+    rating_files.learns()
+    text = formats.write_pairs(voted(), format)
+    name = rating_files.file(f"pairs.{format}", text)
+    trial = rating_files.types("labels", "import", name, "--dry-run")
+    assert f"would import 6 of 6 votes of {name}; nothing was changed." in trial.stdout
+    done = rating_files.types("labels", "import", name)
+    assert f"imported 6 of 6 votes of {name}" in done.stdout, done.stderr
+    again = rating_files.types("labels", "import", name)
+    assert f"imported 0 of 6 votes of {name}, 6 are stored already." in again.stdout
+    export = ("labels", "export", "--pairs", "--format", format)
+    assert rating_files.types(*export).stdout == text
+    latest = [pair for at, pair in enumerate(voted()) if at in (3, 4, 5)]
+    assert rating_files.types(*export, "--latest").stdout == formats.write_pairs(latest, format)
+    assert rating_files.types("labels", "export").stdout == ""
+
+
+def test_conflicts_of_votes_are_named_by_their_lines(rating_files: RatingFiles) -> None:
+    """The same vote in the other order is none; a file with a wrong line changes nothing."""
+    rating_files.learns()
+    [one, *_, other] = voted()
+    assert one.first == other.first
+    rating_files.types(
+        "labels", "import", rating_files.file("one.jsonl", formats.write_pairs([one], "jsonl"))
+    )
+    swapped = formats.Pair(one.second, one.first, "second", "ben")
+    same = rating_files.file("same.jsonl", formats.write_pairs([swapped], "jsonl"))
+    assert "1 are stored already" in rating_files.types("labels", "import", same).stdout
+    name = rating_files.file("other.jsonl", "\n" + formats.write_pairs([other], "jsonl"))
+    refused = rating_files.types("labels", "import", name)
+    assert refused.returncode == 1
+    assert "other.jsonl: line 2: the vote is second, but first by anna" in refused.stderr
+    assert "have another vote already, so nothing was imported" in refused.stderr
+    kept = rating_files.types("labels", "import", name, "--on-conflict", "keep")
+    assert "1 are kept unchanged" in kept.stdout
+    replaced = rating_files.types("labels", "import", name, "--on-conflict", "replace")
+    assert "imported 1 of 1 votes" in replaced.stdout
+    exported = ("labels", "export", "--pairs", "--format", "jsonl")
+    assert rating_files.types(*exported).stdout == formats.write_pairs([one, other], "jsonl")
+    wrong = rating_files.file("wrong.jsonl", formats.write_pairs(voted(), "jsonl") + "{}\n")
+    told = rating_files.types("labels", "import", wrong)
+    assert told.returncode == 1
+    assert "wrong.jsonl: line 7, column 1: expected" in told.stderr
+    assert rating_files.types(*exported).stdout == formats.write_pairs([one, other], "jsonl")
+
+
+def test_a_run_begins_with_ratings_not_with_votes(rating_files: RatingFiles) -> None:
+    name = rating_files.file("pairs.csv", formats.write_pairs(voted(), "csv"))
+    refused = roomgrad("run", "melody", "--labels-file", name, cwd=rating_files.folder)
+    assert refused.returncode == 2
+    assert "pairs.csv has votes on pairs; expected ratings" in refused.stderr
 
 
 def test_the_best_melodies_become_files(rating_files: RatingFiles) -> None:

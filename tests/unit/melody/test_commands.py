@@ -68,7 +68,7 @@ def test_the_rows_of_an_import_are_sorted_by_what_they_meet() -> None:
     """Of a melody with several rows the last one decides about all."""
     rows = [Row(GENOMES[0], 3), Row(GENOMES[1], 2), Row(GENOMES[0], 4), Row(GENOMES[2], 1)]
     standing = {text(GENOMES[0]): {"rating": 4}, text(GENOMES[2]): {"rating": 0}}
-    found = importing.sort(rows, standing)
+    found = importing.sort(rows, standing, importing.RATINGS)
     assert ratings(found.same) == [(0, 3), (0, 4)]
     assert ratings(found.new) == [(1, 2)]
     assert ratings(found.other) == [(2, 1)]
