@@ -3,9 +3,8 @@
 A component is a `Component` with handlers: `on` makes a `Handler` of a function, and `main` serves
 them. A handler takes a `Message` and a `Context`. A `System` is the contract of a run: its rooms
 (`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`).
-`serve` makes a component of a network or a function. `Client` sends messages and asks questions
-from outside. `RuntimeSettings` are the settings of every component; `OfRun` marks those that belong
-to a run. Errors descend from `RoomgradError`.
+`serve` makes one of a network or a function. `Client` asks questions from outside. Each component
+has `RuntimeSettings`; `OfRun` marks those of the run. Errors descend from `RoomgradError`.
 
 More is in modules: `roomgrad.models` and `roomgrad.learning` (torch), `roomgrad.testing`,
 `roomgrad.errors`, `roomgrad.backprop`. The documentation begins in README.md.

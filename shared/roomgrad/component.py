@@ -63,21 +63,17 @@ def on(
 class Component:
     """A component: one name for its folder, its compose service and itself on the wire.
 
-    `on_start` speaks first: its messages are sent once per run, by one guarded commit, however
-    often and on however many replicas the component starts. `on_dead` is called with the memory
-    records of a root that was given up, and may open the next. With `everyone` each replica reads
-    each message.
+    `on_start` speaks first: its messages are sent once per run, by one guarded commit, on however
+    many replicas. `on_dead` gets the memory records of a root that was given up, and may open the
+    next. With `everyone` each replica reads each message. With `joins` the component is in no
+    system: its streams are added to the contract of the run.
 
     The rest declares permissions on the server (`roomgrad acl`): `tables` that the component
     writes, tables of others that it `reads`, `logs` to which it appends, and where it `sends`
     besides the replies of its handlers.
 
-    With `joins` the component is in no system: what it reads and sends is added to the contract of
-    its run.
-
     `model` makes the model of a component that learns, from its settings. If torch is imported by
-    then, it draws the initial weights from the setting `seed` and uses as many threads as `threads`
-    says.
+    then, initial weights are drawn from the setting `seed`, and `threads` says how many it uses.
 
     Raises ContractError if a handler does not fit the contract of `system`.
     """

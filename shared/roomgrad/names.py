@@ -137,9 +137,7 @@ class Names:
 
     # what the runtime stores
     def run_info(self) -> str:
-        """Hash: the settings that the run was started with, contract, token, starts, and the part
-        of the contract of each served component (`joins:NAME`).
-        """
+        """Hash: settings of the run, contract, parts of it that joined, token, and starts."""
         return self._key("run")
 
     def done(self, group: str, room: str, type_: str) -> str:
