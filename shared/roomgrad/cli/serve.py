@@ -21,14 +21,21 @@ from roomgrad.redis.server import address
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime import process
 from roomgrad.serving.objects import load_object
+from roomgrad.serving.program import Program
 from roomgrad.serving.serve import RUN, Offer, Options, load_settings, prepared
 
 
 def serve(
     context: typer.Context,
-    target: Annotated[str, Argument(help="The object, like aim.py:net.", metavar="FILE:OBJECT")],
     enter: Annotated[str, Option(help="The room of its inputs.", metavar="ROOM")],
     leave: Annotated[str, Option(help="The room of its outputs.", metavar="ROOM")],
+    target: Annotated[
+        str, Argument(help="The object, like aim.py:net.", metavar="[FILE:OBJECT]")
+    ] = "",
+    command: Annotated[
+        str,
+        Option(help="A program instead: a batch as a JSON line from stdin, one to stdout."),
+    ] = "",
     name: Annotated[str, Option(help="Name of the component; the object's if empty.")] = "",
     like: Annotated[
         str,
@@ -63,7 +70,9 @@ def serve(
         options["like"] = _rows(like)
     if vjp:
         options["vjp"] = load_object(vjp)
-    offer = Offer(load_object(target), enter, leave, options)
+    if bool(command) == bool(target):
+        raise SettingsError("serve what? Name one object as FILE:OBJECT, or a program by --command")
+    offer = Offer(Program(command) if command else load_object(target), enter, leave, options)
     with prepared(offer, settings, redis) as (component, url):
         if replicas == 1:
             process.run(component, settings, url)

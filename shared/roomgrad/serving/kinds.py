@@ -11,6 +11,7 @@ import numpy as np
 
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.serving.functions import Array, Function, NumpyFunction
+from roomgrad.serving.program import Program
 
 
 def function_of(
@@ -57,9 +58,17 @@ def _tried(function: Function, rows: Array, differentiate: bool) -> Array:
 
 
 def _candidates(target: Callable[..., Any], vjp: Callable[..., Any] | None) -> list[Function]:
+    if isinstance(target, Program):
+        program = NumpyFunction(target)
+        program.kind = "a program"
+        return [program]
     found: list[Function] = []
     if vjp is None and "torch" in sys.modules:
         from roomgrad.serving.torch_function import TorchFunction
 
         found.append(TorchFunction(target))
+    if vjp is None and "jax" in sys.modules:
+        from roomgrad.serving.jax_function import JaxFunction
+
+        found.append(JaxFunction(target))
     return [*found, NumpyFunction(target, vjp)]

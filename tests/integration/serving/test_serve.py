@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from torch import Tensor
 
 from roomgrad import Client, Message
 from roomgrad.component import Component
-from roomgrad.errors import CheckFailed, ContractError, SettingsError
+from roomgrad.errors import CheckFailed, ContractError, NoAnswer, SettingsError
 from roomgrad.redis import registry
+from roomgrad.serving.program import Program
 from roomgrad.serving.serve import Offer, Options, component_of
 from roomgrad.torch import Through
 from tests.integration.conftest import EchoRun
-from tests.integration.serving import objects
+from tests.integration.serving import jax_objects, objects
 from tests.integration.serving.objects import LIKE
 from tests.waiting import LIMIT_S, until
 
@@ -123,8 +126,15 @@ def test_a_class_of_networks_and_a_function_learn_together(echo: EchoRun, throug
         (objects.throw, {"gradient": "central"}),
         (objects.shoot, {"gradient": "forward"}),
         (objects.gusty, {}),
+        (jax_objects.throw, {}),
+        (jax_objects.throw, {"gradient": "central"}),
+        (jax_objects.branching, {}),
+        (jax_objects.gusty, {}),
     ],
-    ids=["torch", "numpy", "vjp", "attribute", "central", "torch-box", "forward", "seed"],
+    ids=[
+        *("torch", "numpy", "vjp", "attribute", "central", "torch-box", "forward", "seed"),
+        *("jax", "jax-box", "jax-untraceable", "jax-seed"),
+    ],
 )
 def test_a_function_is_differentiated(
     echo: EchoRun, through: Any, target: Any, options: dict[str, Any]
@@ -134,7 +144,7 @@ def test_a_function_is_differentiated(
     module = through()
     x = rows()
     found = module(x)
-    if target is not objects.gusty:
+    if "gusty" not in target.__name__:
         assert close(found.detach(), objects.throw(rows()).detach())
     found.backward(torch.ones(2))
     expected = torch.autograd.grad(objects.throw(y := rows()).sum(), y)[0]
@@ -185,6 +195,75 @@ def test_a_function_that_takes_a_seed_draws_common_numbers(echo: EchoRun, throug
 def test_noise_is_stated(echo: EchoRun) -> None:
     _, said = prepared(echo, objects.turbulent)
     assert re.search(r"noisy without seed; standard deviation \d+\.\d%", said[-1])
+
+
+def test_each_kind_is_found(echo: EchoRun) -> None:
+    """A JAX or torch function that can be differentiated is no black box."""
+    for target, kind in (
+        (objects.throw, "a torch function, (batch, 3)"),
+        (jax_objects.throw, "a JAX function, (batch, 3)"),
+        (jax_objects.branching, "a numpy function, differentiated by central differences"),
+        (objects.shoot, "a numpy function, differentiated by central differences"),
+    ):
+        _, said = prepared(echo, target, check=False)
+        assert said[0].startswith(f"{target.__name__}: {kind}"), said
+
+
+# programs
+
+SOLVER = f"{sys.executable} {Path(__file__).with_name('solver.py')}"
+
+
+@pytest.fixture
+def solver() -> Iterator[Any]:
+    made: list[Program] = []
+
+    def make(mode: str = "") -> Program:
+        made.append(Program(f"{SOLVER} {mode}"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_a_program_is_differentiated(echo: EchoRun, through: Any, solver: Any) -> None:
+    said = served(echo, solver(), name="solver")
+    assert "within 0.0" in said, said
+    x = rows()
+    through()(x).sum().backward()
+    expected = torch.autograd.grad(objects.throw(y := rows()).sum(), y)[0]
+    assert x.grad is not None
+    assert close(x.grad, expected)
+
+
+def test_a_program_that_dies_is_started_again(echo: EchoRun, through: Any, solver: Any) -> None:
+    """What it was asked is asked again, of the next one."""
+    served(echo, solver("dies"), name="solver", check=False)
+    module = through()
+    for _ in range(6):
+        found = module(rows().detach())
+        assert close(found.detach(), objects.throw(rows()).detach())
+    assert not echo.dead_letters()
+
+
+@pytest.mark.parametrize(
+    ("mode", "sentence"),
+    [
+        ("chats", "wrote 'solving...', expected a line with a JSON array of 2 rows"),
+        ("loses", r"wrote '\[[\d.]+\]', expected a line with a JSON array of 2 rows"),
+    ],
+)
+def test_a_wrong_line_is_a_dead_letter(
+    echo: EchoRun, through: Any, solver: Any, mode: str, sentence: str
+) -> None:
+    """The next batch is answered by a new process, which knows nothing of the line."""
+    served(echo, solver(mode), name="solver", check=False)
+    module = through()
+    with pytest.raises(NoAnswer, match=sentence):
+        module(torch.full((2, 3), 7.0))
+    assert len(echo.dead_letters()) == 1
+    assert close(module(rows().detach()).detach(), objects.throw(rows()).detach())
 
 
 # the contract

@@ -111,6 +111,8 @@ def test_a_call_serves_an_object_of_a_program(echo: EchoRun, folder: Path) -> No
         (("aim.py:net", *BETWEEN[:2], "--like=[[3]"), "--like [[3]: expected rows as JSON"),
         (("aim.py:net", *BETWEEN[:2], "--like=x.npy"), "--like x.npy: it cannot be read"),
         (("aim.py:net", *BETWEEN, "--optimiser=adam"), "unknown flag '--optimiser'"),
+        (("--command=./solver", *BETWEEN), "--command ./solver: there is no program './solver'"),
+        (("--command=cat", "aim.py:net", *BETWEEN), "serve what? Name one object as FILE:OBJECT"),
     ],
 )
 def test_one_sentence_says_what_is_wrong(
