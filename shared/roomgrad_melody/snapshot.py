@@ -21,6 +21,7 @@ from roomgrad_melody.genome import ROOT, from_text, notes, pitches, texts, unpac
 from roomgrad_melody.sound import BPM
 
 BEST_SHOWN = 5
+LADDER_SHOWN = 10
 REJECTED_SHOWN = 20
 ERROR_WIDTH = 20  # ratings over which the held-out error is averaged
 RUNS_SHOWN = 8
@@ -66,7 +67,7 @@ class SnapshotReader:
         """Return all that the page shows now."""
         for series in (self._losses, self._curve, self._generations):
             series.update(client)
-        learning, population, best, questions, rejected = self._read_tables(client)
+        learning, heard, population, best, questions, rejected = self._read_tables(client)
         now = None if learning is None else unpack(learning)
         if now is not None:
             now = {name: now.get(name) for name in LEARNING_SHOWN}
@@ -82,6 +83,7 @@ class SnapshotReader:
             "questions": _counted(questions),
             "population": _population(population),
             "best": self._best(client, best),
+            "ladder": self._ladder(client, heard),
             "losses": self._losses_over_steps(),
             "errors": self._errors_over_labels(),
             "generations": self._over_generations(),
@@ -92,6 +94,7 @@ class SnapshotReader:
         names = self._names
         pipe = client.pipeline(transaction=False)
         pipe.hget(names.table("learning"), "now")
+        pipe.hget(names.table("learning"), "heard")
         pipe.hget(names.table("population"), "now")
         pipe.hget(names.table("population"), "best")
         pipe.hvals(names.table("questions"))
@@ -124,6 +127,23 @@ class SnapshotReader:
                 "heard": None if label is None else unpack(label)["rating"],
             }
             for melody, fitness, label in zip(melodies, record["fitness"], labels, strict=False)
+        ]
+
+    def _ladder(self, client: redis.Redis, value: bytes | None) -> list[Record]:
+        """Return the best melodies of those that were heard, each with its votes and wins."""
+        if value is None:
+            return []
+        record = unpack(value)
+        believed = np.where(record["scored"], record["scores"].mean(axis=1), -np.inf)
+        order = np.argsort(-believed, kind="stable")[:LADDER_SHOWN]
+        melodies = texts(unpacked(record["genomes"])[order])
+        if not melodies:
+            return []
+        compared: Any = client.hmget(self._names.table("compared"), melodies)
+        counted = [unpack(each) if each else {"votes": 0, "wins": 0.0} for each in compared]
+        return [
+            {"melody": melody, "notes": notes_of(melody, self._sound), **counts}
+            for melody, counts in zip(melodies, counted, strict=True)
         ]
 
     def _losses_over_steps(self) -> Record:
@@ -161,6 +181,7 @@ class SnapshotReader:
 
 LEARNING_SHOWN = (
     "labels",
+    "pairs",
     "histogram",
     "asked",
     "answered",
@@ -168,6 +189,7 @@ LEARNING_SHOWN = (
     "runs",
     "version",
     "agreement",
+    "pair_agreement",
 )
 POPULATION_SHOWN = ("generation", "running", "waiting", "version", "mean", "best", "distinct")
 

@@ -140,8 +140,8 @@ function onState(state) {
   stage.sides.pitches = state.sound.pitches;
   recent.pitches = state.sound.pitches;
   dashboard.show(state);
-  goal.show({ ladder: [], ...state });
-  ladder.show(state.ladder ?? [], state.sound.pitches);
+  goal.show(state);
+  ladder.show(state.ladder, state.sound.pitches);
   dashboard.showPace(session.times);
   stage.showIdle(state);
   rater.start();

@@ -16,6 +16,14 @@ function openRun({ batch, batches }, runs) {
   return `Training run ${short(runs)}: batch ${short(batch)} of ${short(batches)}`;
 }
 
+// Returns how often a rating or vote was the same when it was asked for again.
+function agreement(learning) {
+  const { n: rated = 0, exact = 0 } = learning?.agreement ?? {};
+  const { n: compared = 0, same = 0 } = learning?.pair_agreement ?? {};
+  const all = rated + compared;
+  return all ? `${short(exact + same)} of ${short(all)}` : "–";
+}
+
 export class Dashboard {
   // onPlay(key, notes), onBreed(command)
   constructor(actions) {
@@ -52,8 +60,8 @@ export class Dashboard {
     put("asked", short(asked));
     put("answered", short(answered));
     put("labels", short(labels));
-    const { n = 0, exact = 0 } = learning?.agreement ?? {};
-    put("agreement", n ? `${short(exact)} of ${short(n)}` : "–");
+    put("pairs", short(learning?.pairs ?? 0));
+    put("agreement", agreement(learning));
     drawHistogram(find("histogram"), histogram);
   }
 

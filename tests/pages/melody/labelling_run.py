@@ -18,10 +18,11 @@ from roomgrad.codec import pack, unpack
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.testing import running
-from roomgrad_melody.contract import CUSTOM, LABELS_LOG, LEARNER, MELODY, USER
-from roomgrad_melody.genome import canonical, packed, random_genomes, texts
+from roomgrad_melody.contract import CUSTOM, HEADS, LABELS_LOG, LEARNER, MELODY, USER
+from roomgrad_melody.genome import canonical, from_texts, packed, random_genomes, texts
 from roomgrad_melody.labelling.server import LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
+from roomgrad_melody.learner.pool import Pool
 from tests.waiting import until
 
 QUICK = {"heartbeat_interval_s": 0.1, "heartbeat_lives_s": 0.5, "block_s": 0.1}
@@ -191,3 +192,12 @@ def history(labelling: LabellingRun, labels: int = 120, batches: int = 400) -> N
         generation=59,
         version="400-5a1b",
     )
+
+
+def heard(labelling: LabellingRun, *melodies: str) -> None:
+    """Store what the learner knows of melodies that were heard, the best first."""
+    scores = np.linspace(3.0, 1.0, len(melodies), dtype=np.float32)[:, None] + np.zeros((1, HEADS))
+    order = np.argsort(melodies)  # the table has its own order
+    genomes = from_texts([melodies[each] for each in order])
+    pool = Pool(genomes, scores[order].astype(np.float32), np.ones(len(melodies), bool))
+    labelling.put("learning", "heard", **pool.record())

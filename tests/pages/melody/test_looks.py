@@ -10,7 +10,7 @@ import pytest
 
 from tests.pages.conftest import Open
 from tests.pages.melody.assertions import compares, saved, says, shows
-from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun, heard, history
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -92,8 +92,10 @@ def test_a_pair_fits_and_everybody_can_use_it(
     from axe_playwright_python.sync_playwright import Axe
 
     history(labelling)
+    heard(labelling, *MELODIES[10:22])
     first, *others = MELODIES[:6]
-    labelling.put("compared", first, votes=1, wins=1)
+    for votes, melody in enumerate((first, *MELODIES[10:20])):
+        labelling.put("compared", melody, votes=9 - votes // 2, wins=8 - votes / 2)
     labelling.ask(*others, against=first)
     width, height = SIZES[size]
     page = visit(

@@ -14,7 +14,14 @@ from roomgrad_melody.learner.settings import LearnerSettings
 from tests.integration.conftest import OwnServer
 from tests.pages.conftest import Open
 from tests.pages.melody.assertions import compares, ratings, saved, says, shows
-from tests.pages.melody.labelling_run import MELODIES, QUICK, LabellingRun, free_port
+from tests.pages.melody.labelling_run import (
+    MELODIES,
+    QUICK,
+    LabellingRun,
+    free_port,
+    heard,
+    history,
+)
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -353,6 +360,57 @@ def test_volume_and_mute_are_remembered(labelling: LabellingRun, visit: Open) ->
     page.keyboard.press("ArrowRight")
     [vote] = until(labelling.sent)
     assert vote.fields["LISTENED"].tolist() == [0, 0]
+
+
+# the ladder and the goal
+
+
+def learned(labelling: LabellingRun, answered: int, version: str) -> None:
+    now = labelling.get("learning", "now") or {}
+    labelling.put("learning", "now", **{**now, "answered": answered, "version": version})
+
+
+def ladder(page: Page) -> list[str]:
+    return page.locator("#ladder li").evaluate_all(
+        "rows => rows.map((row) => row.innerText.replaceAll('\\n', ' '))"
+    )
+
+
+def test_the_ladder_moves(labelling: LabellingRun, visit: Open) -> None:
+    """The best ten that were heard, with what they won; what moves says so, and can be heard."""
+    history(labelling)
+    heard(labelling, *MELODIES[10:22])
+    labelling.put("compared", MELODIES[10], votes=4, wins=2.5)
+    page = opened(labelling, visit, A, B)
+    until(lambda: len(ladder(page)) == 10)
+    assert ladder(page)[:2] == ["1 won 2.5 of 4", "2 rated"]
+    heard(labelling, MELODIES[30], MELODIES[11], MELODIES[10], *MELODIES[12:22])
+    moved = "rows => rows.map((row) => row.dataset.moved ?? '')"
+    until(lambda: page.locator("#ladder li").evaluate_all(moved)[:4] == ["new", "", "down", "down"])
+    page.locator("#ladder .thumb").nth(2).click()
+    page.wait_for_selector("#ladder li.playing:nth-child(3)")
+
+
+def test_it_says_when_it_is_enough(labelling: LabellingRun, visit: Open) -> None:
+    """At the goal of the address, or when ten answers changed nothing in the best five."""
+    history(labelling)
+    heard(labelling, *MELODIES[10:22])
+    learned(labelling, 5, "5-a")
+    asked(labelling, A, B)
+    page = visit(f"{labelling.page().url}?goal=16", "Ada")
+    page.get_by_text("5 of 16 answers").wait_for()
+    learned(labelling, 14, "14-a")
+    page.get_by_text("14 of 16 answers").wait_for()
+    assert not page.locator("#enough").is_visible()
+    learned(labelling, 15, "14-a")  # the network has not learned from it yet
+    page.get_by_text("15 of 16 answers").wait_for()
+    assert not page.locator("#enough").is_visible()
+    learned(labelling, 15, "15-a")
+    says(page, "Enough for now: the last 10 answers changed nothing in the best 5")
+    heard(labelling, MELODIES[30], *MELODIES[10:22])
+    page.wait_for_selector("#enough", state="hidden")
+    learned(labelling, 16, "16-a")
+    says(page, "You have reached 16 answers")
 
 
 # what goes wrong
