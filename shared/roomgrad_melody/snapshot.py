@@ -134,9 +134,9 @@ class SnapshotReader:
         if value is None:
             return []
         record = unpack(value)
-        believed = np.where(record["scored"], record["scores"].mean(axis=1), -np.inf)
-        order = np.argsort(-believed, kind="stable")[:LADDER_SHOWN]
-        melodies = texts(unpacked(record["genomes"])[order])
+        scored = np.flatnonzero(record["scored"])
+        order = np.argsort(-record["scores"][scored].mean(axis=1), kind="stable")[:LADDER_SHOWN]
+        melodies = texts(unpacked(record["genomes"])[scored[order]])
         if not melodies:
             return []
         compared: Any = client.hmget(self._names.table("compared"), melodies)

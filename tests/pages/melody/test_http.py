@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from roomgrad.web import changes
-from roomgrad_melody.genome import from_text
+from roomgrad_melody.genome import from_text, texts, unpacked
 from roomgrad_melody.midi import from_midi
 from tests.integration.conftest import OwnServer
 from tests.pages.http_client import HttpClient
-from tests.pages.melody.labelling_run import MELODIES, LabellingRun, history
+from tests.pages.melody.labelling_run import MELODIES, LabellingRun, heard, history
 from tests.waiting import until
 
 A, B, C = MELODIES[:3]
@@ -143,6 +143,25 @@ def test_the_state_shows_what_stands_in_the_tables(
     assert sum(error <= state["errors"]["range"] for error in last) == 16, "four of five"
     labelling.put("losses", "1000", step=1000, loss=0.5, chain=99)
     assert page_client.get("/api/state")[1]["losses"]["points"][-1] == [1000, 0.5]
+
+
+def test_the_ladder_is_what_was_heard_and_scored(
+    labelling: LabellingRun, page_client: HttpClient
+) -> None:
+    """The best ten by what is believed, each with its votes; a run that only rates has none."""
+    assert page_client.get("/api/state")[1]["ladder"] == []
+    heard(labelling, *MELODIES[:12])
+    record = labelling.get("learning", "heard") or {}
+    unscored = MELODIES[3]
+    place = texts(unpacked(record["genomes"])).index(unscored)
+    record["scored"] = np.arange(12) != place
+    labelling.put("learning", "heard", **record)
+    labelling.put("compared", A, votes=3, wins=2.5)
+    ladder = page_client.get("/api/state")[1]["ladder"]
+    expected = [melody for melody in MELODIES[:11] if melody != unscored]
+    assert [each["melody"] for each in ladder] == expected
+    assert [(each["votes"], each["wins"]) for each in ladder[:2]] == [(3, 2.5), (0, 0.0)]
+    assert all(each["notes"] for each in ladder)
 
 
 def test_a_run_that_began_again_shows_nothing_of_the_former(
