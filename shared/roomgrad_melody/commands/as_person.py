@@ -63,8 +63,9 @@ class Person:
         question = held[0]
         time.sleep(self.options.pace)
         [rating] = self.rate(from_text(question.melody)[None])
+        before = self._now().answered
         questions.answer(client, NAME, question.melody, int(rating), question.root)
-        self._until(lambda: not questions.is_open(client, question.melody), "an answer is not read")
+        self._until(lambda: self._now().answered > before, "an answer is not read")
 
     def _until(self, found: Callable[[], T | None], trouble: str) -> T:
         began = time.monotonic()

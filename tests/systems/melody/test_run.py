@@ -67,6 +67,15 @@ def figures(environ: dict[str, str], *words: str, cwd: Path = ROOT) -> dict[str,
     return found
 
 
+def test_as_a_person_it_ends_when_the_last_answer_is_learned(environ: dict[str, str]) -> None:
+    """With as many labels as were asked for, however fast they come."""
+    person = ["--rater", "simulated", "--as-person", "--pace", "0", "--labels", "5"]
+    found = figures(environ, *person)
+    assert found["labels"] == 5
+    assert found["generations"] == 12
+    assert (found["lost"], found["duplicates"], found["dead"]) == (0, 0, 0)
+
+
 @pytest.mark.slow  # in lockstep, test_melody_exactness.py shows the same in less time
 def test_a_seed_repeats_bit_for_bit_on_any_replicas(
     environ: dict[str, str], server: EmbeddedServer
