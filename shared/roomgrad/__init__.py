@@ -3,8 +3,9 @@
 A component is a `Component` with handlers: `on` makes a `Handler` of a function, and `main` serves
 them. A handler takes a `Message` and a `Context`. A `System` is the contract of a run: its rooms
 (`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`).
-`serve` makes one of a network or a function. `Client` asks questions from outside. Each component
-has `RuntimeSettings`; `OfRun` marks those of the run. Errors descend from `RoomgradError`.
+`serve` makes one of a network or a function. `up` starts the `Run` of a system. `Client` asks from
+outside, `AsyncClient` many at once. Each component has `RuntimeSettings`; `OfRun` marks those of
+the run. Errors descend from `RoomgradError`.
 
 More is in modules: `roomgrad.models` and `roomgrad.learning` (torch), `roomgrad.testing`,
 `roomgrad.errors`, `roomgrad.backprop`. The documentation begins in README.md.
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from roomgrad.component import Component, Handler, main, on
     from roomgrad.context import Context
     from roomgrad.errors import RoomgradError
+    from roomgrad.local.run import Run, up
     from roomgrad.messages import Message
+    from roomgrad.redis.async_client import AsyncClient
     from roomgrad.redis.client import Client
     from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System, Text
     from roomgrad.serving.serve import serve
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Array",
+    "AsyncClient",
     "Client",
     "Component",
     "Context",
@@ -37,6 +41,7 @@ __all__ = [
     "OfRun",
     "Room",
     "RoomgradError",
+    "Run",
     "RuntimeSettings",
     "Stream",
     "System",
@@ -44,6 +49,7 @@ __all__ = [
     "main",
     "on",
     "serve",
+    "up",
 ]
 
 # Loaded on first access (PEP 562): a health check or `roomgrad --help` needs few of them.
@@ -51,7 +57,9 @@ _HOME = {
     "component": ("Component", "Handler", "main", "on"),
     "context": ("Context",),
     "errors": ("RoomgradError",),
+    "local.run": ("Run", "up"),
     "messages": ("Message",),
+    "redis.async_client": ("AsyncClient",),
     "redis.client": ("Client",),
     "rooms": ("Array", "MessageType", "ModelStatus", "Room", "Stream", "System", "Text"),
     "serving.serve": ("serve",),

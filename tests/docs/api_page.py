@@ -38,7 +38,8 @@ The public names of `roomgrad` and of its modules for users. [Concepts](concepts
 they work together.
 """
 
-Definition = ast.ClassDef | ast.FunctionDef
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+Definition = ast.ClassDef | Function
 
 
 def page() -> str:
@@ -77,7 +78,7 @@ def _entry(name: str, module: str) -> str:
     node = next(
         each for each in _tree(module).body if isinstance(each, Definition) and each.name == name
     )
-    if isinstance(node, ast.FunctionDef):
+    if not isinstance(node, ast.ClassDef):
         return f"### {name}\n\n{_code(_signature(node))}\n{_docstring(node)}\n"
     members = [_member(each) for each in _methods(node)]
     # The settings page lists what every component has.
@@ -112,13 +113,13 @@ def _is_public(field: str) -> bool:
     return not field.startswith("_") and "init=False" not in field
 
 
-def _methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
+def _methods(node: ast.ClassDef) -> Iterator[Function]:
     for each in node.body:
-        if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
+        if isinstance(each, Function) and not each.name.startswith("_"):
             yield each
 
 
-def _member(node: ast.FunctionDef) -> str:
+def _member(node: Function) -> str:
     """Return the signature of a method or a property, and its docstring as an indented text."""
     decorators = {ast.unparse(each) for each in node.decorator_list}
     signature = node.name if "property" in decorators else _signature(node)
@@ -127,7 +128,7 @@ def _member(node: ast.FunctionDef) -> str:
     return f"- `{signature}{result}`" + (f"\n\n{indent(text, '  ')}\n" if text else "\n")
 
 
-def _signature(node: ast.FunctionDef) -> str:
+def _signature(node: Function) -> str:
     arguments = node.args
     parts = {
         kind: [each for each in getattr(arguments, kind) if each.arg not in ("self", "cls")]
@@ -135,11 +136,12 @@ def _signature(node: ast.FunctionDef) -> str:
     }
     shown = ast.arguments(**{**vars(arguments), **parts})
     result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
-    return f"{node.name}({ast.unparse(shown)}){result}"
+    name = f"await {node.name}" if isinstance(node, ast.AsyncFunctionDef) else node.name
+    return f"{name}({ast.unparse(shown)}){result}"
 
 
 def _named(node: ast.stmt, name: str) -> bool:
-    return isinstance(node, ast.FunctionDef) and node.name == name
+    return isinstance(node, Function) and node.name == name
 
 
 def _docstring(node: ast.Module | Definition) -> str:

@@ -16,8 +16,7 @@ from rich.console import Console
 from typer import Option
 
 from roomgrad.cli.groups import command_of
-from roomgrad.errors import SettingsError
-from roomgrad.local.plan import Plan, Value, counted, find_system, hint
+from roomgrad.local.plan import Plan, plan_of
 from roomgrad.redis.server_address import AnyAddress
 
 
@@ -59,21 +58,7 @@ class AnySystem:
 
     def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """Return what is started: every component. Raises SettingsError."""
-        components = find_system(self.system).components
-        counts = counted(components, replicas, least)
-        settings: dict[str, dict[str, Value]] = {}
-        for text in self.set or ():
-            place, equals, value = text.partition("=")
-            component, _, flag = place.partition(".")
-            if not (flag and equals):
-                raise SettingsError(f"--set {text}: expected COMPONENT.FLAG=VALUE")
-            if component not in components:
-                raise SettingsError(
-                    f"--set {text}: there is no component {component!r}, "
-                    f"{hint(component, list(components))}"
-                )
-            settings.setdefault(component, {})[flag.replace("_", "-")] = value
-        return Plan(self.system, run or self.system, counts, settings)
+        return plan_of(self.system, run, replicas, least, self.set or ())
 
 
 def command(

@@ -73,29 +73,10 @@ def _answer_room(system: System, declared: Mapping[str, Declaration], message: M
 
     Raises SettingsError if there is none, or several.
     """
-    ends: set[str] = set()
-    seen: set[str] = set()
-    todo = [message.room]
-    while todo:
-        room = todo.pop()
-        if room in seen:
-            continue
-        seen.add(room)
-        onward = [
-            to
-            for component, declaration in declared.items()
-            for handler in declaration.handlers
-            if (handler.room, handler.type) == (room, message.type)
-            and component in system.stream(room, message.type).consumers
-            for to, type_ in handler.replies
-            if type_ == message.type
-        ]
-        todo += onward
-        if not onward and room != message.room:
-            ends.add(room)
+    ends = registry.ends_of(declared, system, (message.room, message.type))
     if len(ends) != 1:
-        found = f"{', '.join(sorted(ends))} are possible" if ends else "no component declares it"
+        found = f"{', '.join(ends)} are possible" if ends else "no component declares it"
         raise SettingsError(
             f"in which room does the answer to {message.room} come? {found}: name it by --answer"
         )
-    return ends.pop()
+    return ends[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
@@ -129,6 +129,34 @@ def find_system(name: str) -> System:
     if name not in installed():
         raise SettingsError(f"there is no system {name!r}: {hint(name, list(installed()))}")
     return installed()[name].system
+
+
+def plan_of(
+    system: str,
+    run: str = "",
+    replicas: Sequence[str] = (),
+    least: int = 1,
+    given: Iterable[str] = (),
+) -> Plan:
+    """Return the plan of a system that declares no options: every component.
+
+    given: settings as COMPONENT.FLAG=VALUE. Raises SettingsError.
+    """
+    components = find_system(system).components
+    counts = counted(components, replicas, least)
+    settings: dict[str, dict[str, Value]] = {}
+    for text in given:
+        place, equals, value = text.partition("=")
+        component, _, flag = place.partition(".")
+        if not (flag and equals):
+            raise SettingsError(f"--set {text}: expected COMPONENT.FLAG=VALUE")
+        if component not in components:
+            raise SettingsError(
+                f"--set {text}: there is no component {component!r}, "
+                f"{hint(component, list(components))}"
+            )
+        settings.setdefault(component, {})[flag.replace("_", "-")] = value
+    return Plan(system, run or system, counts, settings)
 
 
 def default_run(what: str) -> str:

@@ -208,6 +208,14 @@ def serving_process(directory: Path) -> int | None:
     return None
 
 
+def already_served(run: str, pid: int | None) -> RoomgradError:
+    """Return the error to raise if a run is served by another process."""
+    return RoomgradError(
+        f"run {run} is already served by process {pid}: stop it with `roomgrad down --run {run}`, "
+        f"or choose another name by --run"
+    )
+
+
 @contextlib.contextmanager
 def _locked(directory: Path, run: str) -> Iterator[None]:
     """Hold the run's lock, which contains this process's ID and ends with the process."""
@@ -215,10 +223,7 @@ def _locked(directory: Path, run: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RoomgradError(
-                f"run {run} is already served by process {serving_process(directory)}: stop it "
-                f"with `roomgrad down --run {run}`, or choose another name by --run"
-            ) from None
+            raise already_served(run, serving_process(directory)) from None
         with state.writing(directory / LOCK):
             file.truncate(0)
             os.write(file.fileno(), str(os.getpid()).encode())

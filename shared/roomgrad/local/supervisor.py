@@ -45,9 +45,40 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
             return False, {"pid": pid}
         _check_same(plan, state["plan"].get("file", ""))
         return False, state
-    wanted = {"plan": asdict(plan), "fresh": fresh, "ready": False}
-    _write(directory, wanted)
-    supervisor = _spawn(directory, redis_url)
+    supervisor = spawn(plan, redis_url, fresh=fresh)
+    return True, wait_up(supervisor, plan)
+
+
+def spawn(
+    plan: Plan, redis_url: str, *, fresh: bool, bound: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start the supervisor of a run.
+
+    bound: on Linux, it ends with the thread that calls this, also if that is killed.
+    """
+    directory = run_directory(plan.run)
+    _write(directory, {"plan": asdict(plan), "fresh": fresh, "ready": False})
+    environ = {**os.environ, **variables.exported(redis_url=redis_url)}
+    path = directory / "supervisor.log"
+    log.shorten(path)
+    command = [sys.executable, "-m", "roomgrad.local.supervisor", str(directory)]
+    with opened(path, "ab") as output:
+        return subprocess.Popen(
+            children.bound_to_parent(command) if bound else command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def wait_up(supervisor: subprocess.Popen[bytes], plan: Plan) -> dict[str, Any]:
+    """Wait until all of a run has started; return its state.
+
+    Raises RoomgradError if it does not start, SettingsError if its settings are wrong.
+    """
+    directory = run_directory(plan.run)
     until = time.monotonic() + UP_S + 10 + sum(each["delay_s"] for each in plan.programs.values())
     while not (state := _state(directory)).get("ready"):
         if supervisor.poll() is not None:
@@ -56,7 +87,7 @@ def up(plan: Plan, redis_url: str, *, fresh: bool) -> tuple[bool, dict[str, Any]
             supervisor.terminate()
             raise RoomgradError(f"{plan.run} did not come up; look into {directory}")
         time.sleep(0.02)
-    return True, state
+    return state
 
 
 def down(run: str) -> bool:
@@ -117,21 +148,6 @@ def _check_same(plan: Plan, file: str) -> None:
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _spawn(directory: Path, redis_url: str) -> subprocess.Popen[bytes]:
-    environ = {**os.environ, **variables.exported(redis_url=redis_url)}
-    path = directory / "supervisor.log"
-    log.shorten(path)
-    with opened(path, "ab") as output:
-        return subprocess.Popen(
-            [sys.executable, "-m", "roomgrad.local.supervisor", str(directory)],
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
 
 
 def _fail(directory: Path) -> None:

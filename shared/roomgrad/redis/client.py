@@ -21,6 +21,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.guest_client import GuestClient
+from roomgrad.redis.guest_messages import Sending
 from roomgrad.redis.server import address, connect, explain_refusal
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import MessageType, ModelStatus, Room, System
@@ -95,27 +96,28 @@ class Client:
         def work(commit: Commit) -> None:
             self.stage(message, commit)
 
-        return self.apply(work) or self._entry(message)
+        entries = self.apply(work)
+        return entries[0] if entries else self._entry(message)
 
-    def apply(self, work: Callable[[Commit], None]) -> str:
-        """Apply what `work` stages, once; return the ID of the first entry that it adds.
+    def apply(self, work: Callable[[Commit], None]) -> list[str]:
+        """Apply what `work` stages, once; return the IDs of the entries that it adds.
 
-        The ID is empty if an earlier attempt applied it, whose reply was lost. Raises ServerError,
+        There are none if an earlier attempt applied it, whose reply was lost. Raises ServerError,
         also if a guard does not hold.
         """
         token = new_id()
 
-        def attempt(again: bool) -> str:
+        def attempt(again: bool) -> list[str]:
             if again and self._was_applied(token, self.redis):
-                return ""
+                return []
             commit = self._commit(token, self.redis)
             work(commit)
             result, *entries = self._committed(commit, self.redis)
             if result == b"ok":
-                return entries[0].decode() if entries else ""
+                return [each.decode() for each in entries]
             if not (self._watched and entries == [1]):  # it was not applied before
                 raise Stale(f"guard {entries[0]} of a commit does not hold")
-            return ""
+            return []
 
         return self._patiently(attempt)
 
@@ -199,20 +201,25 @@ class Client:
         found = (entry for entry, values in newest if values.get(b"ID") == message.id.encode())
         return next(found, b"").decode()
 
-    def stage(self, message: Message, commit: Commit, *, opens: bool = True) -> None:
-        """Stage a message for its room.
+    def stage(self, message: Message, commit: Commit) -> None:
+        """Stage a message that opens a root.
 
-        opens: whether it opens a root. If so, Overloaded is raised while the room's readers lag.
-
-        Raises SchemaError if it does not fit the room.
+        Raises SchemaError if it does not fit its room, and Overloaded while the room's readers lag.
         """
+        sending = self.encode(message)
+        self.hold_back(sending.stream)
+        commit.send(*sending)
+
+    def encode(self, message: Message) -> Sending:
+        """Return a message as it is sent, with this client as its sender. Raises SchemaError."""
         stream = self.system.stream(message.room, message.type)
-        key = self.names.stream(*stream.key)
-        if opens:
-            self._hold_back(key)
         message.sent_by = message.sent_by or self.name
-        channel = self.names.channel(message.room)
-        commit.send(key, channel, codec.header(message), codec.encode(message, stream))
+        return Sending(
+            self.names.stream(*stream.key),
+            self.names.channel(message.room),
+            codec.header(message),
+            codec.encode(message, stream),
+        )
 
     def _committed(self, commit: Commit, connection: redis.Redis) -> list[Any]:
         keys, arguments = commit.parts()
@@ -250,7 +257,7 @@ class Client:
         try:
             return guest.wait(message.root_id, answer[1], timeout_s)
         except NoAnswer:
-            self._withdraw(self.names.stream(str(room), type_), entry)
+            self.withdraw(self.names.stream(str(room), type_), entry)
             raise
 
     @property
@@ -260,7 +267,7 @@ class Client:
             self._guest = GuestClient(self)
         return self._guest
 
-    def _withdraw(self, key: str, entry: str) -> None:
+    def withdraw(self, key: str, entry: str) -> None:
         """Let the readers skip a question if it is all that waits for them, so that none answers.
 
         Without the permission, or the server, it goes on waiting.
@@ -268,8 +275,11 @@ class Client:
         with contextlib.suppress(redis.RedisError):
             self.redis.register_script(scripts.load("withdraw"))(keys=[key], args=[entry])
 
-    def _hold_back(self, key: str) -> None:
-        """Check the backlog at most once per batch of messages that are known to fit."""
+    def hold_back(self, key: str) -> None:
+        """Raise Overloaded while the readers of a stream lag, so that it takes no new root.
+
+        The backlog is checked at most once per batch of messages that are known to fit.
+        """
         left, until = self._free.get(key, (0, 0.0))
         if not left or time.monotonic() > until:
             left = min(CHECK_EVERY, BACKLOG_LIMIT - self._backlog(key))

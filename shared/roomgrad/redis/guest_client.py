@@ -10,17 +10,15 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import orjson
 import redis
 
-from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.errors import (
-    MessageError,
     NoAnswer,
     Overloaded,
     ServerError,
@@ -32,6 +30,7 @@ from roomgrad.guests import Guest
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis import registry, roots, unanswered
+from roomgrad.redis.guest_messages import Opening, Root, Sending, received
 from roomgrad.redis.streams import START, read_after
 from roomgrad.rooms import MessageType, Room, System
 
@@ -44,20 +43,6 @@ LAG_S = 0.02  # between two attempts to open a root while readers lag
 TURN_S = 1.0  # how long one read waits, before another thread may read
 
 
-class Root(NamedTuple):
-    """A root that is open."""
-
-    enter: str
-    leave: str
-    size: int  # bytes of the arrays that opened it
-    wants_gradient: bool
-
-    @classmethod
-    def of(cls, message: Message, leave: str, size: int) -> Root:
-        """Return the root that a message opens."""
-        return cls(message.room, leave, size, message.wants_gradient)
-
-
 class Sender(Protocol):
     """What a guest needs of a client."""
 
@@ -66,9 +51,11 @@ class Sender(Protocol):
     name: str
     redis: redis.Redis
 
-    def stage(self, message: Message, commit: Commit, *, opens: bool = True) -> None: ...
+    def encode(self, message: Message) -> Sending: ...
 
-    def apply(self, work: Callable[[Commit], None]) -> str: ...
+    def hold_back(self, key: str) -> None: ...
+
+    def apply(self, work: Callable[[Commit], None]) -> list[str]: ...
 
 
 class GuestClient:
@@ -138,42 +125,80 @@ class GuestClient:
 
         Raises SchemaError, Overloaded if they lag longer, and ServerError if too much is open.
         """
-        size = sum(each.nbytes for each in message.arrays().values())
-        if len(self._open) >= MOST_ROOTS or self._bytes + size > MOST_BYTES:
+        opening = self.prepare(message, leave, answer)
+        if not self.has_room(opening):
             raise ServerError(
                 f"guest {self.name} has {len(self._open)} open roots, expected fewer than "
                 f"{MOST_ROOTS} with {MOST_BYTES >> 20} MiB at most: wait for answers first"
             )
-        message.guest = Guest(self.name, message.room, str(leave), answer.value)
         until = time.monotonic() + timeout_s
         while True:
             try:
-                return self._send_first(message, Root.of(message, str(leave), size))
+                return self.open_some([opening])[0]
             except Overloaded:
                 if time.monotonic() > until:
                     raise
                 time.sleep(LAG_S)
-            except Stale:  # the process was suspended, or the server away
-                self._join_again()
 
-    def _send_first(self, message: Message, root: Root) -> str:
-        done = self._drained(self._done)
+    def prepare(self, message: Message, leave: Room | str, answer: MessageType) -> Opening:
+        """Return how a message opens a root; nothing is sent. Raises SchemaError."""
+        message.guest = Guest(self.name, message.room, str(leave), answer.value)
+        return Opening(message, Root.of(message, str(leave)), self._client.encode(message))
+
+    def has_room(self, *openings: Opening) -> bool:
+        """Return whether so many more roots may be open, with the bytes of their arrays."""
+        size = sum(each.root.size for each in openings)
+        return len(self._open) + len(openings) <= MOST_ROOTS and self._bytes + size <= MOST_BYTES
+
+    def open_some(self, openings: Sequence[Opening]) -> list[str]:
+        """Open roots in one commit, in their order: as many as the readers of their rooms take.
+
+        Returns the entry IDs of those that are open now, at least one. Raises Overloaded and
+        ServerError; then none is open.
+        """
+        try:
+            return self._open_some(openings)
+        except Stale:  # the process was suspended, or the server away
+            self._join_again()
+            return self._open_some(openings)
+
+    def _open_some(self, openings: Sequence[Opening]) -> list[str]:
+        done, opened = self._drained(self._done), 0
 
         def work(commit: Commit) -> None:
+            nonlocal opened
             self._stage_end(done, commit)
             commit.stored(self._key)
-            self._client.stage(message, commit)
-            if message.wants_gradient:  # no component remembers any other
-                commit.do(b"HSET", self._roots, message.root_id.encode(), message.room.encode())
+            opened = self._stage_some(openings, commit)
 
-        self._open[message.root_id] = root
-        self._bytes += root.size
+        for each in openings:  # before the commit: an answer may come before its reply
+            self._open[each.message.root_id] = each.root
+            self._bytes += each.root.size
         try:
-            return self._client.apply(work)
+            entries = self._client.apply(work)
         except BaseException:
-            self._close(message.root_id)
+            opened = 0
             self._done.extend(done)
             raise
+        finally:
+            for each in openings[opened:]:
+                self._close(each.message.root_id)
+        return entries or [""] * opened
+
+    def _stage_some(self, openings: Sequence[Opening], commit: Commit) -> int:
+        """Stage roots until the readers lag; return how many. Raises Overloaded if none."""
+        for number, each in enumerate(openings):
+            try:
+                self._client.hold_back(each.sending.stream)
+            except Overloaded:
+                if not number:
+                    raise
+                return number
+            commit.send(*each.sending)
+            if each.root.wants_gradient:  # no component remembers any other
+                root_id = each.message.root_id.encode()
+                commit.do(b"HSET", self._roots, root_id, each.root.enter.encode())
+        return len(openings)
 
     def send(self, message: Message) -> None:
         """Send a message of a root that is open, like the gradient of its answer.
@@ -183,7 +208,7 @@ class GuestClient:
 
         def work(commit: Commit) -> None:
             commit.stored(self._key)
-            self._client.stage(message, commit, opens=False)
+            commit.send(*self._client.encode(message))
 
         self._require_open(message.root_id)
         try:
@@ -203,14 +228,34 @@ class GuestClient:
         while (found := self._take(root_id, type_)) is None:
             left = until - time.monotonic()
             if left <= 0:
-                raise self._no_answer(root_id, type_, timeout_s)
+                raise self.no_answer(root_id, type_, timeout_s)
             self._read(min(left, TURN_S))
-        is_last = type_ is MessageType.GRADIENT or not found.wants_gradient
-        if is_last and self._close(root_id) is not None:
-            self._done.append(root_id)
+        self._end_if_last(found)
         return found
 
-    def _no_answer(self, root_id: str, type_: MessageType, timeout_s: float) -> NoAnswer:
+    def receive(self, timeout_s: float) -> list[tuple[str, Message | NoAnswer]]:
+        """Wait until something comes home; return it, or why a root was given up, by ROOT_ID.
+
+        For a program in which one thread waits for all roots.
+        """
+        self._read(timeout_s)
+        with self._arrived:
+            lost, self._errors = self._errors, {}
+            came, self._answers = self._answers, {}
+        for root_id in lost:
+            self._close(root_id)
+        messages = [message for each in came.values() for message in each.values()]
+        for message in messages:
+            self._end_if_last(message)
+        reasons = [(root_id, NoAnswer(reason)) for root_id, reason in lost.items()]
+        return [*reasons, *((each.root_id, each) for each in messages)]
+
+    def _end_if_last(self, message: Message) -> None:
+        is_last = message.type == MessageType.GRADIENT.value or not message.wants_gradient
+        if is_last and self._close(message.root_id) is not None:
+            self._done.append(message.root_id)
+
+    def no_answer(self, root_id: str, type_: MessageType, timeout_s: float) -> NoAnswer:
         """Give up a root, and return why nothing came."""
         reason = unanswered.reason(self._client.redis, self._names, self._system, root_id)
         root = self._open.get(root_id)
@@ -290,7 +335,7 @@ class GuestClient:
             commit.do(b"HSET", self._names.guests(), self.name.encode(), self._about)
 
         try:
-            return self._client.apply(work) or START
+            return (self._client.apply(work) or [START])[0]
         except Stale as error:
             raise SettingsError(
                 f"guest {self.name!r} is in use in run {self._names.run!r}: choose another, or "
@@ -334,9 +379,8 @@ class GuestClient:
 
     def _stage_end(self, done: list[str], commit: Commit) -> None:
         """Stage the end of roots that are done, and of the answers that were read."""
-        for root_id in done:
-            commit.do(b"HDEL", self._roots, root_id.encode())
         if done:
+            commit.do(b"HDEL", self._roots, *map(str.encode, done))
             commit.do(b"XTRIM", self._key, b"MINID", self._position.encode())
 
     @staticmethod
@@ -378,23 +422,13 @@ class GuestClient:
             with self._arrived:
                 self._reading = False
                 for _, entry, values in found:
-                    self._sort(entry, values)
+                    self._keep(*received(self._system, self._names.run, entry, values))
                 self._arrived.notify_all()
 
-    def _sort(self, entry: str, values: dict[bytes, bytes]) -> None:
-        root_id = values.get(b"ROOT_ID", b"").decode(errors="replace")
+    def _keep(self, root_id: str, found: Message | str) -> None:
         if root_id not in self._open:
             return
-        try:
-            body = codec.parse_body(values.get(b"m", b""))
-            if body.get("TYPE") == MessageType.LOG_ERROR.value:
-                text, run = body.get("TEXT", ""), self._names.run
-                self._errors[root_id] = f"{text}; `roomgrad dead list --run {run}` shows it"
-                return
-            stream = self._system.stream(str(body.get("TO_ROOM")), str(body.get("TYPE")))
-            flat = [part for pair in values.items() for part in pair]
-            message = codec.decode(entry, flat, stream)
-        except MessageError as error:
-            self._errors[root_id] = f"the answer cannot be read: {error}"
-            return
-        self._answers.setdefault(root_id, {})[message.type] = message
+        if isinstance(found, str):
+            self._errors[root_id] = found
+        else:
+            self._answers.setdefault(root_id, {})[found.type] = found

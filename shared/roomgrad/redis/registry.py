@@ -137,3 +137,27 @@ def reached_from(
         if onward <= reached:
             return reached
         reached |= onward
+
+
+def ends_of(
+    declared: Mapping[str, Declaration], system: System, start: tuple[str, str]
+) -> list[str]:
+    """Return the rooms to which a message of a stream leads and from which none goes on."""
+
+    def onward(key: tuple[str, str]) -> set[tuple[str, str]]:
+        return {
+            reply
+            for component, declaration in declared.items()
+            if component in system.stream(*key).consumers
+            for handler in declaration.handlers
+            if (handler.room, handler.type) == key
+            for reply in handler.replies
+            if reply[1] == key[1]
+        }
+
+    reached, todo = {start}, [start]
+    while todo:
+        found = onward(todo.pop()) - reached
+        reached |= found
+        todo += found
+    return sorted(key[0] for key in reached - {start} if not onward(key))

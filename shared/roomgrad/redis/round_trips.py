@@ -7,20 +7,20 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import dtypes, variables
-from roomgrad.errors import ContractError, SchemaError
+from roomgrad.errors import ContractError
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.client import Client
 from roomgrad.redis.guest_client import GuestClient
+from roomgrad.redis.questions import as_array, contract
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import AnyAddress
-from roomgrad.rooms import Array, MessageType, ModelStatus, Room, Stream, System
+from roomgrad.rooms import MessageType, ModelStatus, Room, Stream, System
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -54,7 +54,7 @@ class RoundTrips:
         url = for_run(address(redis_url), self._run)
         with connect(url, variables.get("redis_password_file")) as client:
             names = Names(self._run)
-            self.system = _contract(client, names, system)
+            self.system = contract(client, names, system)
             self.inputs = self.system.stream(self.enter, _FORWARD)
             self.outputs = self.system.stream(self.leave, _FORWARD)
             _check_path(client, names, self.system, self.inputs, self.outputs)
@@ -120,37 +120,12 @@ class RoundTrips:
 
     def as_input(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """Return an array in the dtype of the contract, if nothing but precision is lost."""
-        expected = self.inputs.schema.get(name)
-        if not isinstance(expected, Array):
-            raise SchemaError(
-                f"room {self.enter} has no array {name}, but {', '.join(self.inputs.schema)}"
-            )
-        dtype = dtypes.from_name(expected.dtype)
-        kinds = dtypes.kind_of(value.dtype), expected.kind
-        if kinds[0] != kinds[1] and not set(kinds) <= {"i", "u"}:
-            raise SchemaError(
-                f"{name}: room {self.enter} takes {dtypes.name_of(dtype)}, got {value.dtype}"
-            )
-        return np.ascontiguousarray(value, dtype=dtype)
+        return as_array(self.inputs, name, value)
 
 
 def _leave(guest: GuestClient, client: Client) -> None:
     guest.close()
     client.close()
-
-
-def _contract(client: Any, names: Names, system: System | str) -> System:
-    """Return the contract of a run."""
-    if isinstance(system, System):
-        return system
-    found = registry.system_of_run(client, names) or registry.systems().get(system)
-    if found is None:
-        known = ", ".join(sorted(registry.systems())) or "none"
-        raise ContractError(
-            f"system {system!r}: run {names.run!r} does not exist, and the installed systems are "
-            f"{known}: start its components, or name its run"
-        )
-    return found
 
 
 def _check_path(client: Any, names: Names, system: System, inputs: Stream, outputs: Stream) -> None:
