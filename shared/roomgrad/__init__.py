@@ -28,29 +28,13 @@ if TYPE_CHECKING:
     from roomgrad.serving.serve import serve
     from roomgrad.settings import OfRun, RuntimeSettings
 
+# fmt: off
 __all__ = [
-    "Array",
-    "AsyncClient",
-    "Client",
-    "Component",
-    "Context",
-    "Handler",
-    "Message",
-    "MessageType",
-    "ModelStatus",
-    "OfRun",
-    "Room",
-    "RoomgradError",
-    "Run",
-    "RuntimeSettings",
-    "Stream",
-    "System",
-    "Text",
-    "main",
-    "on",
-    "serve",
-    "up",
+    "Array", "AsyncClient", "Client", "Component", "Context", "Handler", "Message",
+    "MessageType", "ModelStatus", "OfRun", "Room", "RoomgradError", "Run", "RuntimeSettings",
+    "Stream", "System", "Text", "main", "on", "serve", "up",
 ]
+# fmt: on
 
 # Loaded on first access (PEP 562): a health check or `roomgrad --help` needs few of them.
 _HOME = {
