@@ -71,14 +71,15 @@ class Asking:
         again = self._repeat()
         fresh = [name for name in chosen if name not in free]
         ratings = ask([name for name in fresh if not chosen[name].against])
-        pairs = {n: compare(chosen[n].against, n) for n in fresh if chosen[n].against}
+        pairs = {n: compare(chosen[n].against, n) for n in sorted(fresh) if chosen[n].against}
         for rank, (name, choice) in enumerate(chosen.items()):
             message = pairs.get(name, ratings)
             self._put(name, message, rank, choice.probs, against=choice.against)
         for name, former in again.items():
             pairs[name] = repeated(name, former)
-            pair = former.get("pair")
-            self._put(name, pairs[name], -1, None, by=former["rater"], pair=pair)
+            pair, by = former.get("pair"), former["rater"]
+            against = pair[0] if pair else ""
+            self._put(name, pairs[name], -1, None, by=by, against=against, pair=pair)
         self._state.asked += len(fresh) + len(again)
         self._state.rounds += 1
         return [*([ratings] if len(ratings.fields["GENOMES"]) else []), *pairs.values()]
@@ -161,26 +162,33 @@ class Asking:
         if state.repeated + 1 > self._settings.again * state.answered or not latest:
             return {}
         answers = self._answers()
-        rater = answers.get(latest[0], {}).get("rater")
+        raters = {answer["melody"]: answer["rater"] for answer in answers.values()}
+        rater = raters.get(latest[0])
         own = {name for name, answer in answers.items() if answer["rater"] == rater}
         asked = {name for name in own if answers[name]["strategy"]}
-        known = sorted(asked - self._questions.keys())
+        known = sorted(name for name in asked if answers[name]["about"] not in self._questions)
         waiting = any(question["by"] == rater for question in self._questions.values())
         if waiting or not known:
             return {}
         state.repeated += 1
-        known = [name for name in known if name not in state.recent[-JUST_RATED:]] or known
-        name = known[int(self._draws(REPEAT).integers(len(known)))]
-        return {name: answers[name]}
+        lately = state.recent[-JUST_RATED:]
+        known = [name for name in known if answers[name]["melody"] not in lately] or known
+        answer = answers[known[int(self._draws(REPEAT).integers(len(known)))]]
+        return {answer["about"]: answer}
 
     def _answers(self) -> dict[str, Record]:
-        """Return label or vote of each melody that was asked about; votes have a swapped `pair`."""
+        """Return labels and votes with the melody that they are `about`.
+
+        A vote is asked for again with the two melodies swapped, as a question about the first.
+        """
         labels = self._context.table("labels").peek()
+        found = {n: {**label, "melody": n, "about": n} for n, label in labels.items()}
         if self._settings.ask == "ratings":
-            return labels
-        votes = self._context.table("pairs").peek().values()
-        swapped = {v["melody"]: {**v, "pair": [v["second"], v["first"]]} for v in votes}
-        return {**labels, **swapped}
+            return found
+        for name, vote in self._context.table("pairs").peek().items():
+            pair = [vote["second"], vote["first"]]
+            found[name] = {**vote, "pair": pair, "about": vote["first"]}
+        return found
 
     def _strategy(self, against: str) -> str:
         settings = self._settings
@@ -223,6 +231,7 @@ class Asking:
             root=still.get("root", message.root_id),
             asked=still.get("asked", self._now),
             rank=float(rank),
+            age=self._state.age,
             version=self._state.version,
             strategy="again" if by else self._strategy(against),
             guess=None if probs is None else float(guess(probs)),

@@ -154,7 +154,7 @@ class Step:
         state = self.state
         if state.chain is not None:
             return [self._open_batch()] if self._batch_returned else []
-        if state.dirty and (messages := self._begin_training()):
+        if state.dirty and not self._awaits_votes() and (messages := self._begin_training()):
             return messages
         if state.scoring:
             return []
@@ -163,6 +163,14 @@ class Step:
         if len(unscored):
             return [self._ask_for_scores(unscored)]
         return self._in_lockstep() if self.settings.lockstep else self._ask_raters()
+
+    def _awaits_votes(self) -> bool:
+        """Return whether training waits in lock-step until each pair has its vote.
+
+        Ratings are answered in one message, votes are not.
+        """
+        votes = self.settings.lockstep and self.settings.ask != "ratings"
+        return votes and bool(self._asking().open)
 
     def _begin_training(self) -> list[Message]:
         """Begin a training run on all answers; return its first batch, or nothing without any."""

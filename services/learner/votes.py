@@ -79,7 +79,7 @@ def take(message: Message, state: State, context: Context) -> list[str]:
     if former is not None and former["answer"] == message.id:
         return []  # sent twice: the sender had no acknowledgement of the first
     asked = _check(vote, message, former, context)
-    if former is None:
+    if former is None and not context.settings.lockstep:
         grow_older(state, _surprise(vote, context))
     if asked is not former:
         state.answered += 1
@@ -178,7 +178,9 @@ def _store(vote: Vote, message: Message, asked: Record, state: State, context: C
         state.pair_agreement.n += 1
         state.pair_agreement.same += preference_as_shown(former, vote.first) == vote.prefer
     state.note_heard(asked["melody"])
-    pairs.put(vote.pair, prefer=vote.prefer, age=state.age, **about)
+    # In lock-step the answers of a round come in any order, so a vote is as old as its question.
+    age = asked.get("age", state.age) if context.settings.lockstep else state.age
+    pairs.put(vote.pair, prefer=vote.prefer, age=age, **about)
     questions.delete(asked["melody"])
 
 

@@ -11,6 +11,7 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from roomgrad_melody.contract import EQUAL, FIRST, SECOND
 from roomgrad_melody.genome import BARS, SLOTS, SLOTS_PER_BAR, Genomes, canonical, degrees, packed
 
 Floats = NDArray[np.float64]
@@ -129,3 +130,21 @@ def rating(genomes: Genomes, noise: float = 0.0, seed: int = 0) -> Integers:
     change = moves(genomes, noise, seed)
     outside = (ratings + change < 0) | (ratings + change > HIGHEST)
     return np.asarray(ratings + np.where(outside, -change, change))
+
+
+def preference(first: Genomes, second: Genomes, noise: float = 0.0, seed: int = 0) -> str:
+    """Return which of two genomes `(128,)` has the higher score, `first`, `second`, or `equal`.
+
+    noise: share of pairs for which the other one is returned. It is a hash of the two melodies, in
+    either order, and the seed. Raises ValueError unless it is in [0, 1].
+    """
+    if not 0.0 <= noise <= 1.0:
+        raise ValueError(f"the noise is {noise}; expected 0 to 1")
+    both = np.stack([first, second])
+    one, other = score(both)
+    if one == other:
+        return EQUAL
+    sounds = b"".join(sorted(sound.tobytes() for sound in packed(canonical(both))))
+    digest = hashlib.blake2b(sounds + str(seed).encode("ascii"), digest_size=8).digest()
+    is_flipped = int.from_bytes(digest, "little") < noise * 2**64
+    return FIRST if (one > other) != is_flipped else SECOND

@@ -14,8 +14,8 @@ pairs       by two melodies, joined by "-" in sorted order: first, second (as sh
             at, age, listened, version, strategy, guess, melody (that was asked about), root,
             answer, again
 compared    by melody: votes, wins (half a win each if equal)
-questions   by melody: root, asked, rank, version, strategy, guess, probs, again, against, pair,
-            open, rater, until
+questions   by melody: root, asked, rank, age, version, strategy, guess, probs, again, against,
+            pair, open, rater, until
 population  now: the generation that is bred or rated; best: those of highest fitness
 generations by number: mean, best, distinct, version
 learning    now: labels, pairs, histogram, chain (the open training run), asked, answered,

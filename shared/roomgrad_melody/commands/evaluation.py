@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +38,13 @@ def melodies() -> Genomes:
     return random_genomes(SEED, DRAW, MELODIES)
 
 
-def scores(probs: NDArray[np.float64], ratings: NDArray[np.int64]) -> Scores:
-    """Return the scores of `(n, 6)` probabilities against the ratings `(n,)` of the rater."""
+def scores(probs: NDArray[np.float64], ratings: NDArray[np.float64]) -> Scores:
+    """Return the scores of `(n, 6)` probabilities against the ratings `(n,)` of the rater.
+
+    They are NaN if the rater gives no ratings.
+    """
+    if np.isnan(ratings).any():
+        return Scores(math.nan, math.nan, math.nan)
     probs = np.asarray(probs, np.float64)
     right = probs.argmax(axis=1) == ratings
     expected = probs @ np.arange(probs.shape[1])

@@ -22,6 +22,12 @@ FIRST_ROUND = 2  # the generation by which there are enough candidates for quest
 NEVER = 1_000_000
 
 Strategy = Annotated[str, Option(metavar="NAME", help="How the questions are chosen.")]
+ASK = ("ratings", "pairs", "both")
+DEFAULT_ASK = "ratings"
+Ask = Annotated[
+    str,
+    typed.word("--ask", ASK, "Rate a melody, say which of two is better, or both in turn."),
+]
 LabelsFile = Annotated[str, Option(metavar="FILE", help="Labels with which a new run begins.")]
 
 
@@ -33,11 +39,16 @@ class Melody:
     strategy: Strategy = ""
     threads: typed.Threads = 1
     labels_file: LabelsFile = ""
+    ask: Ask = DEFAULT_ASK
 
     def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """Return what is started. Raises SettingsError."""
         run = run or MELODY.name
-        learner: dict[str, Value] = {"seed": self.seed, **_strategy(self.strategy)}
+        learner: dict[str, Value] = {
+            "seed": self.seed,
+            "ask": self.ask,
+            **_strategy(self.strategy),
+        }
         new_runs_only = {}
         if self.labels_file:
             learner["labels-file"] = file = _readable(self.labels_file)
@@ -48,7 +59,7 @@ class Melody:
             )
         settings: dict[str, dict[str, Value]] = {
             LEARNER: learner,
-            EVALNET: {"seed": self.seed, "threads": self.threads},
+            EVALNET: {"seed": self.seed, "threads": self.threads, "fitness": _fitness(self.ask)},
             EVOLUTION: {"seed": self.seed},
         }
         counts = counted((LABELLING, EVALNET, LEARNER, EVOLUTION), replicas, least)
@@ -75,6 +86,7 @@ class Unattended:
     seed: int = 0
     threads: int = 1
     json: bool = False
+    ask: str = DEFAULT_ASK
 
     @property
     def given(self) -> int:
@@ -110,15 +122,17 @@ class Unattended:
         run = run or f"{MELODY.name}-{'as-person' if self.as_person else 'unattended'}"
         counts = counted((EVALNET, LEARNER, EVOLUTION), replicas, least)
         if self.as_person:
-            served = Melody(self.seed, self.strategy, self.threads).plan(run, replicas, least)
+            people = Melody(self.seed, self.strategy, self.threads, ask=self.ask)
+            served = people.plan(run, replicas, least)
             served.settings[EVOLUTION]["pause-s"] = min(1.0, self.pace)
             return Plan(MELODY.name, run, counts, served.settings)
         shared: dict[str, Value] = {"seed": self.seed, "lockstep": True}
         settings: dict[str, dict[str, Value]] = {
             RATER: {"replica": RATER, "rater": self.rater},
-            EVALNET: {"seed": self.seed, "threads": self.threads},
+            EVALNET: {"seed": self.seed, "threads": self.threads, "fitness": _fitness(self.ask)},
             LEARNER: {
                 **shared,
+                "ask": self.ask,
                 "again": 0.0,
                 "max-labels": self.labels,
                 "ask-every": self.ask_every,
@@ -148,6 +162,11 @@ def _readable(file: str) -> str:
             f"running system by `roomgrad labels import {file}`"
         )
     return str(path)
+
+
+def _fitness(ask: str) -> str:
+    """Return what evalnet rates by: scores, if melodies are compared."""
+    return "rating" if ask == "ratings" else "score"
 
 
 def _strategy(name: str) -> dict[str, Value]:

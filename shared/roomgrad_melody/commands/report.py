@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass, field
 
@@ -32,6 +33,9 @@ class Report:
     run: str
     labels: int
     """All labels; `seed_labels` of them were stored before the run began."""
+
+    pairs: int
+    """Votes, which of two melodies is better."""
 
     seed_labels: int
     generations: int
@@ -73,6 +77,7 @@ class Report:
     seed: int
     rater: str
     strategy: str
+    ask: str
     replicas: dict[str, int]
     server: str
     restarts: int
@@ -99,6 +104,9 @@ def show(console: Console, report: Report) -> None:
     output.say("Mean ratings of a generation", style="bold")
     console.print(_table(report))
     console.print()
+    if math.isnan(report.true_mean_rating):
+        output.say(f"{report.rater} compares melodies and rates none.", *_summary(report))
+        return
     last = f"The last generation rates {report.true_mean_rating:.2f} of 5"
     output.say_marked(
         last,
@@ -127,10 +135,10 @@ def _table(report: Report) -> Table:
 
 def _summary(report: Report) -> list[str]:
     lines = [
-        f"On 2,000 random melodies the network is right {report.accuracy:.0%} of the time, off by "
-        f"{report.mae:.2f} on average, calibrated to {report.ece:.3f}.",
+        *_accuracy(report),
         *_guesses(report.guesses),
-        f"{report.labels} labels ({report.seed_labels} given), {report.training_runs} trainings, "
+        f"{report.labels} labels ({report.seed_labels} given), {report.pairs} votes, "
+        f"{report.training_runs} trainings, "
         f"{report.steps} steps in {report.seconds:.1f} s; {report.lost} lost, "
         f"{report.duplicates} doubled.",
         f"Weights {report.weights_sha256[:16]}, seed {report.seed}, {report.server}.",
@@ -139,6 +147,15 @@ def _summary(report: Report) -> list[str]:
         lines.append(f"Components were started again {report.restarts} times.")
     lines.append(f"Logs: {os.path.relpath(report.logs)}")
     return lines
+
+
+def _accuracy(report: Report) -> list[str]:
+    if math.isnan(report.accuracy):
+        return []
+    return [
+        f"On 2,000 random melodies the network is right {report.accuracy:.0%} of the time, off by "
+        f"{report.mae:.2f} on average, calibrated to {report.ece:.3f}."
+    ]
 
 
 def _guesses(guesses: list[tuple[int, float]]) -> list[str]:

@@ -13,7 +13,14 @@ from roomgrad.cli import options as typed
 from roomgrad.errors import SettingsError
 from roomgrad.local.plan import Plan
 from roomgrad_melody.commands import serve, unattended
-from roomgrad_melody.commands.options import LabelsFile, Melody, Strategy, Unattended
+from roomgrad_melody.commands.options import (
+    DEFAULT_ASK,
+    Ask,
+    LabelsFile,
+    Melody,
+    Strategy,
+    Unattended,
+)
 
 
 @dataclass(frozen=True)
@@ -24,11 +31,11 @@ class MelodyRun:
         str | None,
         Option(
             metavar="NAME",
-            help="Run unattended, rated by simulated or by module:function (128 ints to 0..5).",
+            help="Run unattended, rated by simulated, or by module:function of one or two genomes.",
         ),
     ] = None
     labels: Annotated[
-        int | None, typed.number("--labels", 1, 10**6, "With --rater: labels in all (100).")
+        int | None, typed.number("--labels", 1, 10**6, "With --rater: answers in all (100).")
     ] = None
     seed_labels: Annotated[
         int | None,
@@ -48,6 +55,7 @@ class MelodyRun:
     ] = None
     strategy: Strategy = ""
     labels_file: LabelsFile = ""
+    ask: Ask = DEFAULT_ASK
     seed: typed.Seed = 0
     threads: typed.Threads = 1
     json: Annotated[bool, Option("--json", help="With --rater: print the report as JSON.")] = False
@@ -69,7 +77,7 @@ class MelodyRun:
                     f"--{flag} belongs to melody with --rater, not to melody: leave it out, or "
                     "give --rater too"
                 )
-            return Melody(self.seed, self.strategy, self.threads, self.labels_file)
+            return Melody(self.seed, self.strategy, self.threads, self.labels_file, self.ask)
         if self.labels_file:
             raise SettingsError("--labels-file belongs to melody, not to --rater: leave one out")
         of_lockstep = [name for name in ("seed_labels", "generations") if name in given]
@@ -89,6 +97,7 @@ class MelodyRun:
             seed=self.seed,
             threads=self.threads,
             json=self.json,
+            ask=self.ask,
         )
 
     def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:

@@ -14,8 +14,17 @@ from roomgrad.display import format_number, number
 from roomgrad.errors import MessageError
 from roomgrad.names import Names
 from roomgrad.systems import Progress
-from roomgrad_melody.contract import CUSTOM, EVALNET, LABELS_LOG, LEARNER, MELODY, USER
-from roomgrad_melody.genome import Genomes, from_texts, texts, unpacked, values
+from roomgrad_melody.contract import (
+    CUSTOM,
+    EVALNET,
+    LABELS_LOG,
+    LEARNER,
+    MELODY,
+    PAIRS_LOG,
+    USER,
+    is_question,
+)
+from roomgrad_melody.genome import Genomes, from_texts, pair_key, texts, unpacked, values
 
 LATELY = 20  # answers that are compared with guesses, or with each other
 CHUNK = 1000  # entries of a stream that are read at once
@@ -37,6 +46,7 @@ class Standing:
 
     best: float = 0.0
     labels: int = 0
+    pairs: int = 0
     asked: int = 0
     answered: int = 0
     runs: int = 0
@@ -56,6 +66,11 @@ class Standing:
 
     waiting: int = field(default=0, compare=False)
     """Questions that are open."""
+
+    @property
+    def answers(self) -> int:
+        """Labels and votes from which the network learns."""
+        return self.labels + self.pairs
 
 
 def read(client: redis.Redis, names: Names) -> Standing:
@@ -78,6 +93,7 @@ def read(client: redis.Redis, names: Names) -> Standing:
         mean=number(bred.get("mean", 0.0)),
         best=number(bred.get("best", 0.0)),
         labels=learned.get("labels", 0),
+        pairs=learned.get("pairs", 0),
         asked=learned.get("asked", 0),
         answered=learned.get("answered", 0),
         runs=learned.get("runs", 0),
@@ -97,7 +113,8 @@ def progress(client: redis.Redis, names: Names) -> Progress | None:
     if now.generation < 0:
         return None
     mean, best = (format_number(each) for each in (now.mean, now.best))
-    details = (f"{now.labels} labels", f"expected rating {mean}", f"best {best}")
+    votes = (f"{now.pairs} votes",) if now.pairs else ()
+    details = (f"{now.labels} labels", *votes, f"expected rating {mean}", f"best {best}")
     return Progress(now.generation, None, "generations", details)
 
 
@@ -178,7 +195,8 @@ class Account:
     """Batches and answers that were lost or doubled.
 
     A batch is one message `traininput` DATA/FORWARD of the learner. An answer is one melody of a
-    message in `user` that has FITNESS; it is acknowledged when the stream holds the message.
+    message in `user` that has FITNESS, or the pair of one that has PREFER; it is acknowledged when
+    the stream holds the message.
     """
 
     batches_lost: int
@@ -188,13 +206,13 @@ class Account:
     """Optimizer steps minus the distinct batches that they applied."""
 
     answers_lost: int
-    """Answers in the stream `user` that have no revision in the labels' log.
+    """Answers in the stream `user` that have no revision in the logs of labels and of votes.
 
     The stream keeps all unhandled messages, and the newest 1,000 handled ones.
     """
 
     answers_doubled: int
-    """Revisions in the labels' log minus the distinct answers that they came from."""
+    """Revisions in these logs minus the distinct answers that they came from."""
 
     @property
     def lost(self) -> int:
@@ -214,6 +232,8 @@ def account(client: redis.Redis, names: Names) -> Account:
     memory: Any = client.hvals(names.memory(LEARNER))
     open_ = sum("chain" in unpack(value) for value in memory)
     revisions = [(entry["answer"], entry["melody"]) for entry in log(client, names)]
+    votes = log(client, names, PAIRS_LOG)
+    revisions += [(vote["answer"], pair_key(vote["first"], vote["second"])) for vote in votes]
     stored = set(revisions)
     return Account(
         batches_lost=sent - finished - dead - open_,
@@ -224,7 +244,7 @@ def account(client: redis.Redis, names: Names) -> Account:
 
 
 def _answers(client: redis.Redis, names: Names) -> set[tuple[str, str]]:
-    """Return ID and melody of the answers in the stream `user` that were not refused."""
+    """Return ID and melody, or pair, of the answers in the stream `user` that were not refused."""
     refused = {fields.get(b"ID", b"").decode() for _, fields in _entries(client, names.dead())}
     stream = MELODY.stream(USER, CUSTOM)
     found = set()
@@ -234,6 +254,10 @@ def _answers(client: redis.Redis, names: Names) -> set[tuple[str, str]]:
             message = decode(entry.decode(), flat, stream)
         except MessageError:
             continue  # it cannot be decoded, so it is a dead letter
-        if "FITNESS" in message.fields and message.id not in refused:
+        if is_question(message.fields) or message.id in refused:
+            continue
+        if "PREFER" in message.fields:
+            found.add((message.id, pair_key(*texts(message.fields["PAIR"]))))
+        else:
             found |= {(message.id, melody) for melody in texts(message.fields["GENOMES"])}
     return found

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 import orjson
@@ -28,22 +28,36 @@ from roomgrad_melody.commands.as_person import Person
 from roomgrad_melody.commands.options import RATER, Unattended
 from roomgrad_melody.commands.report import Point, Report, show
 from roomgrad_melody.commands.standing import Standing
-from roomgrad_melody.contract import CUSTOM, EVALNET, EVOLUTION, EVOLUTION_ROOM, LEARNER, MELODY
+from roomgrad_melody.contract import (
+    CUSTOM,
+    EVALNET,
+    EVOLUTION,
+    EVOLUTION_ROOM,
+    LEARNER,
+    MELODY,
+    PREFERENCES,
+)
 from roomgrad_melody.genome import Genomes, distinct, packed, random_genomes
+
+if TYPE_CHECKING:
+    from roomgrad_melody.rater.handlers import Judge
 
 ANSWER_S = 60.0
 POINTS = 8  # of the curve in the report, approximately
 STUCK_S = 60.0  # without any progress
+Rate = Callable[[Genomes], NDArray[np.float64]]
+P = ParamSpec("P")
+T = TypeVar("T")
+
 GIVEN = 2**40
 """Draw of the melodies that are rated before the run begins; others have smaller numbers."""
-
-Rate = Callable[[Genomes], NDArray[np.int64]]
 
 
 def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console: Console) -> None:
     """Run to the last generation, evaluate and report; stop all that was started."""
     began = time.monotonic()
-    rate = rater(options.rater)
+    asked = judge(options.rater)
+    rate = asked.rate
     with stopped_by_user(), serve(plan, redis_url, fresh=fresh, say=output.say) as session:
         way = "as a person" if options.as_person else f"{options.generations} generations"
         about = f"{options.labels} labels by {options.rater}, {way}"
@@ -52,7 +66,7 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
             _write_labels(Path(str(plan.settings[LEARNER]["labels-file"])), options, rate)
         watch: Watch | Person
         if options.as_person:
-            watch = Person(session, options, rate)
+            watch = Person(session, options, asked)
         else:
             # The rater answers only questions that are asked after its start.
             session.start(RATER, environ=_paths())
@@ -68,24 +82,35 @@ def run(options: Unattended, plan: Plan, redis_url: str, *, fresh: bool, console
         output.say(report.json())
 
 
-def rater(name: str) -> Rate:
-    """Return the rater of this name, for genomes `(n, 128)`. Raises SettingsError if unknown."""
-    from roomgrad_melody.rater.handlers import rater_of
+def judge(name: str) -> Judge:
+    """Return the rater of this name. Raises SettingsError if unknown."""
+    from roomgrad_melody.rater.handlers import Judge as Found
+    from roomgrad_melody.rater.handlers import judge_of
 
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
-    found: Rate = rater_of(name)
+    found = judge_of(name)
 
-    def rate(genomes: Genomes) -> NDArray[np.int64]:
-        try:
-            return found(genomes)
-        except Exception as error:  # of any kind: it is the user's function
-            raise RoomgradError(
-                f"the rater {name} failed with {type(error).__name__}: {error}; expected is a "
-                f"function that takes a list of 128 ints, 0 or 1, and returns a whole number 0 to 5"
-            ) from error
+    def guarded(function: Callable[P, T]) -> Callable[P, T]:
+        def called(*args: P.args, **named: P.kwargs) -> T:
+            try:
+                return function(*args, **named)
+            except Exception as error:  # of any kind: it is the user's function
+                raise RoomgradError(
+                    f"the rater {name} failed with {type(error).__name__}: {error}; expected is a "
+                    f"function that takes a list of 128 ints, 0 or 1, and returns a whole number 0 "
+                    f"to 5, or that takes two and returns {', '.join(PREFERENCES)}"
+                ) from error
 
-    return rate
+        return called
+
+    return Found(guarded(found.rate), guarded(found.prefer))
+
+
+def rater(name: str) -> Rate:
+    """Return the ratings of this rater, for genomes `(n, 128)`. Raises SettingsError if unknown."""
+    found: Rate = judge(name).rate
+    return found
 
 
 def _paths() -> dict[str, str]:
@@ -152,7 +177,7 @@ class Watch:
 
 
 def _numbers(now: Standing) -> str:
-    return f"{now.labels:>5} labels   {now.runs:>3} trainings   mean {now.mean:4.2f} of 5"
+    return f"{now.answers:>5} answers   {now.runs:>3} trainings   mean {now.mean:4.2f} of 5"
 
 
 def _dead(session: Session) -> str:
@@ -190,6 +215,7 @@ def _report(
     return Report(
         run=names.run,
         labels=seen.labels,
+        pairs=seen.pairs,
         seed_labels=options.given,
         generations=seen.generation,
         seconds=round(seconds, 3),
@@ -212,6 +238,7 @@ def _report(
         seed=options.seed,
         rater=options.rater,
         strategy=_strategy(options),
+        ask=options.ask,
         replicas={n: c for n, c in session.plan.replicas.items() if n != RATER},
         server=session.server_name(),
         restarts=session.launcher.restarts,

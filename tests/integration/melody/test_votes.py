@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from roomgrad.errors import Rejected
 from roomgrad.testing import running
 from roomgrad_melody.genome import pair_key, texts
+from roomgrad_melody.learner import votes as learner_votes
 from roomgrad_melody.learner.handlers import component as learner
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.questions import answer, lease, release
@@ -187,6 +189,38 @@ def test_a_vote_for_a_withdrawn_question_counts(labelling: LabellingRun) -> None
     labelling.put("questions", A, **{**(labelling.get("questions", A) or {}), "open": False})
     vote(labelling, HEARD, A, "first")
     until(lambda: stored(labelling, HEARD, A))
+
+
+def test_a_vote_is_stored_once_if_a_replica_comes_back(
+    labelling: LabellingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A learner that was taken for dead has handled it, too; what it staged has no effect."""
+    awake, released, take = threading.Event(), threading.Event(), learner_votes.take
+
+    def sleepy(*args: Any) -> list[str]:
+        changed = take(*args)
+        if not awake.is_set():
+            awake.set()
+            assert released.wait(60)
+        return changed
+
+    monkeypatch.setattr(learner_votes, "take", sleepy)
+    slow = {**QUICK, "heartbeat_interval_s": 30.0}
+    settings = LearnerSettings(run=labelling.names.run, **slow)
+    zombie = labelling.stack.enter_context(running(learner, settings, labelling.url))
+    labelling.ask(A, against=HEARD)
+    vote(labelling, HEARD, A, "first")
+    try:
+        assert awake.wait(60)
+        learn(labelling)
+        until(lambda: stored(labelling, HEARD, A))
+    finally:
+        released.set()
+    until(lambda: zombie.status.handling is None)
+    assert labelling.redis.xlen(labelling.names.log("pairs")) == 1
+    assert (labelling.get("learning", "now") or {})["pairs"] == 1
+    assert (labelling.get("compared", HEARD) or {}) == {"votes": 1, "wins": 1}
+    assert labelling.redis.xlen(labelling.names.dead()) == 0
 
 
 def test_the_last_answers_of_a_rater_are_of_both_kinds(labelling: LabellingRun) -> None:

@@ -116,6 +116,14 @@ RATERS = """
         high = sum(genome[i + 2] == 1 and genome[i + 3] == 0 for i in range(0, 128, 4))
         return min(high // 4, 5)
 
+    def brighter(genome, other=None):
+        if other is None:
+            return bright(genome)
+        return "first" if sum(genome[2::4]) > sum(other[2::4]) else "second"
+
+    def denser(genome, other):
+        return "first" if sum(genome[3::4]) < sum(other[3::4]) else "second"
+
     def wrong(genome):
         return "loud"
 
@@ -140,6 +148,21 @@ def test_a_function_of_ones_own_rates(environ: dict[str, str], folder: Path) -> 
     """It is found in the folder in which the command is given."""
     report = figures(environ, "--rater", "raters:bright", *SMALL, "--run", "bright", cwd=folder)
     assert (report["labels"], report["rater"], report["lost"]) == (17, "raters:bright", 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "ask"), [("brighter", "both"), ("denser", "pairs"), ("bright", "pairs")]
+)
+def test_a_function_compares_melodies_as_a_person_does(
+    environ: dict[str, str], folder: Path, function: str, ask: str
+) -> None:
+    """A function of one genome prefers what it rates higher; one of two needs no ratings."""
+    words = ["--as-person", "--pace", "0", "--labels", "6", "--ask", ask, "--run", function]
+    report = figures(environ, "--rater", f"raters:{function}", *words, cwd=folder)
+    assert report["labels"] + report["pairs"] == 6
+    assert report["pairs"] == (3 if ask == "both" else 6)
+    assert (report["lost"], report["duplicates"], report["dead"]) == (0, 0, 0)
+    assert (report["true_mean_rating"] is None) == (function == "denser")
 
 
 @pytest.mark.parametrize(

@@ -135,3 +135,26 @@ def test_two_thousand_melodies_take_milliseconds() -> None:
     started = time.process_time()
     rater.rating(genomes)
     assert time.process_time() - started < 0.2
+
+
+def test_the_preference_is_the_higher_score() -> None:
+    first, second = random_genomes(3, 0, 200), random_genomes(3, 1, 200)
+    higher = rater.score(first) > rater.score(second)
+    found = [rater.preference(a, b) for a, b in zip(first, second, strict=True)]
+    assert found == ["first" if one else "second" for one in higher]
+    assert rater.preference(first[0], canonical(first[:1])[0]) == "equal"
+
+
+def test_some_preferences_are_wrong_and_replay_in_either_order() -> None:
+    first, second = random_genomes(3, 0, 1000), random_genomes(3, 1, 1000)
+    pairs = list(zip(first, second, strict=True))
+    noisy = [rater.preference(a, b, 0.1, 5) for a, b in pairs]
+    swapped = [rater.preference(b, a, 0.1, 5) for a, b in pairs]
+    assert [{"first": "second", "second": "first"}[one] for one in swapped] == noisy
+    wrong = np.mean(
+        [one != rater.preference(a, b) for one, (a, b) in zip(noisy, pairs, strict=True)]
+    )
+    assert 0.07 < wrong < 0.13
+    assert noisy != [rater.preference(a, b, 0.1, 6) for a, b in pairs]
+    with pytest.raises(ValueError, match="the noise is 2; expected 0 to 1"):
+        rater.preference(first[0], second[0], 2)
