@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from roomgrad.redis.client import Client
+from roomgrad_melody.contract import LEARNER
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import (
     CONTROLMODEL,
@@ -303,3 +304,24 @@ def test_their_user_rates_our_melodies(play: Play) -> None:
     assert [label["rating"] for label in labels.values()] == simulated(list(labels))
     until(lambda: run.applied > 0)
     assert run.client.xlen(run.names.dead()) == 0
+
+
+def test_their_users_compare_our_melodies(play: Play) -> None:
+    """The first answer to a question is a vote; that of the other user is refused."""
+    run = play({LEARNER: {"ask": "pairs", "again": 0}})
+    with ExitStack() as stack:
+        maker = house(run.launcher, run.client, run.names.run, stack)
+        maker.open()
+        users = [maker.invite("user", name) for name in ("ada", "ben")]
+        until(lambda: len(run.records("pairs")) >= 10)
+    said = {
+        tuple(line["compared"]): line["prefer"] for user in users for line in user.lines("compared")
+    }
+    votes = run.records("pairs")
+    assert {vote["rater"] for vote in votes.values()} <= {"ada", "ben"}
+    for vote in votes.values():
+        assert vote["prefer"] == said[vote["first"], vote["second"]]
+    assert run.records("labels") == {}
+    until(lambda: run.applied > 0)
+    for _, fields in run.client.xrange(run.names.dead()):
+        assert b"was answered by" in fields[b"history"]
