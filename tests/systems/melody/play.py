@@ -134,9 +134,9 @@ class Run:
         found = self.client.hgetall(self.names.table(table)).items()
         return {name.decode(): unpack(value) for name, value in found}
 
-    def revisions(self) -> list[Record]:
-        """Every revision of a label, in order."""
-        entries = self.client.xrange(self.names.log(LABELS_LOG))
+    def revisions(self, log: str = LABELS_LOG) -> list[Record]:
+        """Every revision of a label, or of a vote, in order."""
+        entries = self.client.xrange(self.names.log(log))
         return [unpack(fields[b"m"]) for _, fields in entries]
 
     def ratings(self) -> dict[str, int]:

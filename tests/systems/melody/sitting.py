@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from roomgrad.local.embedded import EmbeddedServer
+from roomgrad.redis.client import Client
 from roomgrad_melody import questions
-from roomgrad_melody.contract import LABELLING
+from roomgrad_melody.contract import EQUAL, FIRST, LABELLING, NEITHER, PAIRS_LOG, SECOND
 from roomgrad_melody.genome import from_text, notes, pitches
 from tests.systems.melody.play import Run
 from tests.waiting import until
@@ -62,6 +63,9 @@ INSTANCES = (
 class Kind:
     """How questions are answered."""
 
+    ask: str
+    """The setting of the learner."""
+
     keys: tuple[str, ...]
     rolls: str
     """CSS selector of the rolls that show a question."""
@@ -82,7 +86,20 @@ def stored_ratings(run: Run) -> list[tuple[str, str]]:
     return [(picture(each["melody"]), str(each["rating"])) for each in entries]
 
 
-RATINGS = Kind(tuple("012345"), "#roll", stored_ratings)
+VOTES = {"ArrowLeft": FIRST, "ArrowRight": SECOND, "ArrowDown": EQUAL, "ArrowUp": NEITHER}
+
+
+def stored_votes(run: Run) -> list[tuple[str, str]]:
+    keys = {prefer: key for key, prefer in VOTES.items()}
+    entries = [each for each in run.revisions(PAIRS_LOG) if each["rater"] == RATER]
+    return [
+        (f"{picture(each['first'])}|{picture(each['second'])}", keys[each["prefer"]])
+        for each in entries
+    ]
+
+
+RATINGS = Kind("ratings", tuple("012345"), "#roll", stored_ratings)
+PAIRS = Kind("pairs", tuple(VOTES), "#roll-a, #roll", stored_votes)
 
 
 def lease_s(pace_s: float) -> float:
@@ -157,7 +174,7 @@ class Sitting:
         )
 
     def sleep(self) -> None:
-        """Freeze the page, offline, until another rater has answered what it shows.
+        """Freeze the page, offline, until what it shows is answered by another rater, or withdrawn.
 
         The rater comes back, listens again, and gets another question.
         """
@@ -174,12 +191,18 @@ class Sitting:
         )
 
     def _answer_as_other(self, drawn: str) -> None:
+        """Answer what is drawn as soon as it is free, unless it is withdrawn by then."""
         with self.run.reach() as client:
-            held = until(lambda: questions.lease(client, OTHER, EVERYTHING))
-            for each in held:
-                if picture(each.melody) in drawn.split("|"):
-                    questions.answer(client, OTHER, each.melody, 3, each.root)
+            until(lambda: self._is_taken(client, drawn), every_s=0.1)
             questions.release(client, OTHER)
+
+    def _is_taken(self, client: Client, drawn: str) -> bool:
+        is_drawn = {name: picture(name) in drawn.split("|") for name in self.run.open_questions()}
+        for each in questions.lease(client, OTHER, EVERYTHING):
+            if is_drawn.get(each.melody):
+                questions.answer(client, OTHER, each.melody, 3, each.root)
+                return True
+        return not any(is_drawn.values())
 
     # what it costs
 
