@@ -29,6 +29,9 @@ _Shape: Any = jax.ShapeDtypeStruct  # its call has no types
 Named = dict[str, Any]
 """JAX arrays by name; those of a batch have one first axis."""
 
+Shapes = dict[str, tuple[int, ...]]
+"""Shapes of arrays by name."""
+
 
 def through(
     system: System | str,
@@ -39,6 +42,7 @@ def through(
     run: str = "",
     redis_url: AnyAddress = "",
     timeout_s: float = 60.0,
+    output_shapes: Callable[[Shapes], Shapes] | None = None,
 ) -> Callable[[Any], Any]:
     """Return a function of an array, DATA, or of a dict of arrays by name; it returns the same.
 
@@ -49,11 +53,15 @@ def through(
     Passes keep their order: they are ordered `io_callback`s, as a pure callback may run twice, and
     would teach twice. Shapes and dtypes of the outputs are those of the contract.
 
+    output_shapes: returns the shapes of outputs by name for those of the inputs, if the contract
+        has an axis that no input has.
+
     The arguments are those of `roomgrad.torch.Through`, which raises the same. An error in a pass
     is part of JAX's own.
     """
     trips = RoundTrips(system, enter, leave, run=run, redis_url=redis_url, timeout_s=timeout_s)
-    passes = _Passes(trips, ModelStatus.TRAIN if learn else ModelStatus.DIFFERENTIATE)
+    status = ModelStatus.TRAIN if learn else ModelStatus.DIFFERENTIATE
+    passes = _Passes(trips, status, output_shapes)
 
     @jax.custom_vjp
     def value(given: Any) -> Any:
@@ -80,8 +88,10 @@ def _named(given: Any) -> Named:
 class _Passes:
     """The passes of one function, and the answers whose gradient is awaited."""
 
-    def __init__(self, trips: RoundTrips, status: ModelStatus) -> None:
-        self._trips = trips
+    def __init__(
+        self, trips: RoundTrips, status: ModelStatus, shapes: Callable[[Shapes], Shapes] | None
+    ) -> None:
+        self._trips, self._shapes = trips, shapes
         self.status = status
         self._answers: dict[int, Message] = {}
         self._numbers = itertools.count()
@@ -149,7 +159,7 @@ class _Passes:
         }
         return _as_expected(self._trips.backward(answer, gradients), expected)
 
-    def _outputs(self, given: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[Any, Any]]:
+    def _outputs(self, given: Shapes) -> dict[str, tuple[Any, Any]]:
         """Return shape and dtype of each output that an answer must have, by the contract."""
         sizes: dict[str, int] = {}
         for name, shape in given.items():
@@ -159,18 +169,25 @@ class _Passes:
                     raise SchemaError(f"{name}: expected shape {expected.describe()}, got {shape}")
                 both = zip(expected.shape, shape, strict=True)
                 sizes |= {axis: size for axis, size in both if isinstance(axis, str)}
-        found = {}
-        for name, each in self._trips.outputs.schema.items():
-            if isinstance(each, Array) and not each.optional:
-                if unknown := {axis for axis in each.shape if isinstance(axis, str)} - set(sizes):
-                    raise SchemaError(
-                        f"{name} of room {self._trips.leave} has the shape {each.describe()}: no "
-                        f"input tells {', '.join(sorted(unknown))}, which JAX needs in advance"
-                    )
-                shape = tuple(sizes.get(axis, axis) for axis in each.shape)  # type: ignore[arg-type]
-                dtype = jax.dtypes.canonicalize_dtype(dtypes.from_name(each.dtype))
-                found[name] = (shape, dtype)
-        return found
+        asked = self._shapes(dict(given)) if self._shapes else {}
+        return {
+            name: (
+                asked.get(name) or self._output_shape(name, each, sizes),
+                jax.dtypes.canonicalize_dtype(dtypes.from_name(each.dtype)),
+            )
+            for name, each in self._trips.outputs.schema.items()
+            if isinstance(each, Array) and not each.optional
+        }
+
+    def _output_shape(self, name: str, array: Array, sizes: Mapping[str, int]) -> tuple[int, ...]:
+        unknown = {axis for axis in array.shape if isinstance(axis, str)} - set(sizes)
+        if unknown:
+            raise SchemaError(
+                f"{name} of room {self._trips.leave} has the shape {array.describe()}: no input "
+                f"tells {', '.join(sorted(unknown))}, which JAX needs in advance, so give "
+                f"output_shapes"
+            )
+        return tuple(sizes[axis] if isinstance(axis, str) else axis for axis in array.shape)
 
 
 def _is_float(array: Any) -> bool:
