@@ -8,7 +8,7 @@ def shoot(logits):
 
 
 def vjp(logits, upstream):
-    """d loss / d distance in, d loss / d (wind, logits) out."""
+    """Derivatives: d loss / d distance in, d loss / d (wind, logits) out."""
     found = head.controls(logits)
     shots = physics.shoot(found.wind, found.angle_rad, found.weight_kg)
     by = head.jacobian(shots.d_wind, shots.d_angle, shots.d_weight, found)
