@@ -63,6 +63,7 @@ def _request(first: str, body: object = None) -> bytes:
     return "\r\n".join(lines).encode() + text
 
 
+_VOTE = {"rater": "Ada", "first": "01" * 64, "second": "10" * 64, "root": "r", "prefer": "first"}
 _ANSWER = {"rater": "Ada", "melody": "01" * 64, "root": "r", "rating": 4, "plays": 1}
 REQUESTS = (
     _request("GET /?token=x"),
@@ -70,6 +71,7 @@ REQUESTS = (
     _request("GET /api/answers?rater=Ada%20B"),
     _request("POST /api/questions", {"rater": "Ada", "count": 2, "skipped": ["01" * 64]}),
     _request("POST /api/answers", {**_ANSWER, "id": "0a" * 16}),
+    _request("POST /api/preferences", {**_VOTE, "listened": [1, 2], "id": "0a" * 16}),
     _request("POST /api/breeding", {"command": "ASK"}),
 )
 

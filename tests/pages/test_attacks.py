@@ -562,6 +562,12 @@ def test_bad_bodies_are_refused_in_a_short_sentence(
         status, answer = labels.post("/api/answers", text)
         assert status == 422
         assert len(answer["reason"]) < 400
+    for deep in ("rater", "first", "second", "prefer", "root", "id", "listened"):
+        vote = {"rater": "Ada", "first": "01" * 64, "second": "10" * 64, "prefer": "first"}
+        text = json.dumps({**vote, "root": "r", "id": "0" * 32, deep: "HERE"}).encode()
+        status, answer = labels.post("/api/preferences", text.replace(b'"HERE"', DEEP))
+        assert status == 422
+        assert len(answer["reason"]) < 400
 
 
 @pytest.fixture(scope="module")
