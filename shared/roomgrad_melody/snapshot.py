@@ -62,6 +62,7 @@ class SnapshotReader:
         self._losses = Series(names.table("losses"))
         self._curve = Series(names.table("curve"))
         self._generations = Series(names.table("generations"))
+        self._ranked: list[str] = []
 
     def read(self, client: redis.Redis) -> Record:
         """Return all that the page shows now."""
@@ -130,20 +131,20 @@ class SnapshotReader:
         ]
 
     def _ladder(self, client: redis.Redis, value: bytes | None) -> list[Record]:
-        """Return the best melodies of those that were heard, each with its votes and wins."""
-        if value is None:
+        """Return the best melodies of those that were heard, each with its votes and wins.
+
+        While a new version of the network scores them, the order is that of the former version.
+        """
+        record = None if value is None else unpack(value)
+        if record is None or record["scored"].all():
+            self._ranked = [] if record is None else _ranked(record)
+        if not self._ranked:
             return []
-        record = unpack(value)
-        scored = np.flatnonzero(record["scored"])
-        order = np.argsort(-record["scores"][scored].mean(axis=1), kind="stable")[:LADDER_SHOWN]
-        melodies = texts(unpacked(record["genomes"])[scored[order]])
-        if not melodies:
-            return []
-        compared: Any = client.hmget(self._names.table("compared"), melodies)
+        compared: Any = client.hmget(self._names.table("compared"), self._ranked)
         counted = [unpack(each) if each else {"votes": 0, "wins": 0.0} for each in compared]
         return [
             {"melody": melody, "notes": notes_of(melody, self._sound), **counts}
-            for melody, counts in zip(melodies, counted, strict=True)
+            for melody, counts in zip(self._ranked, counted, strict=True)
         ]
 
     def _losses_over_steps(self) -> Record:
@@ -192,6 +193,12 @@ LEARNING_SHOWN = (
     "pair_agreement",
 )
 POPULATION_SHOWN = ("generation", "running", "waiting", "version", "mean", "best", "distinct")
+
+
+def _ranked(heard: Record) -> list[str]:
+    """Return the melodies with the highest belief, the best first."""
+    order = np.argsort(-heard["scores"].mean(axis=1), kind="stable")[:LADDER_SHOWN]
+    return texts(unpacked(heard["genomes"])[order])
 
 
 def _population(value: bytes | None) -> Record | None:

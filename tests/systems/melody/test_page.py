@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,24 +103,24 @@ def picture(melody: str) -> str:
     return ",".join(f"{n.start}-{n.start + n.length}-tone{degree(n.midi)}" for n in found)
 
 
-Serve = Callable[[], Served]
+Serve = Callable[..., Served]
 
 
 @pytest.fixture
 def serve(browser: Browser, tmp_path: Path) -> Iterator[Serve]:
-    """Starts the command; the browser is open before, as a person's is.
+    """Starts the command with options; the browser is open before, as a person's is.
 
     At the end of the test Ctrl+C ends what is still there, and has to end it well.
     """
     with ExitStack() as stack:
         started: list[Served] = []
 
-        def serve() -> Served:
+        def serve(*options: str) -> Served:
             state = tmp_path / f"state-{len(started)}"
             stack.callback(kill_server, state / "server")
             began = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, "-m", "roomgrad", "run", "melody"],
+                [sys.executable, "-m", "roomgrad", "run", "melody", *options],
                 env=environ(state),
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
@@ -362,14 +362,17 @@ def drawn(page: Page, chart: str) -> str:
     return (found.first.get_attribute("d") or "") if found.count() else ""
 
 
-def take_pictures(page: Page, folder: Path) -> None:
+PICTURES = (
+    ("melody-light", DESK, "light"),
+    ("melody-dark", DESK, "dark"),
+    ("melody-phone", PHONE, "light"),
+)
+
+
+def take_pictures(page: Page, folder: Path, pictures: Sequence[Any] = PICTURES) -> None:
     """The page as it is first seen on a desk, light and dark, and on a phone."""
     page.locator("#melody").wait_for()
-    for name, size, scheme in (
-        ("melody-light", DESK, "light"),
-        ("melody-dark", DESK, "dark"),
-        ("melody-phone", PHONE, "light"),
-    ):
+    for name, size, scheme in pictures:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_viewport_size(size)
         page.evaluate("() => scrollTo(0, 0)")
