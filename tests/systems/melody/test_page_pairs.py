@@ -16,7 +16,6 @@ from tests.pages.conftest import visit as visit
 from tests.systems.melody.test_page import (
     DESK,
     PATIENCE_MS,
-    PHONE,
     PICTURE,
     Serve,
     Served,
@@ -35,11 +34,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 VOTES = 24
 NOT_ASKED_BACK = "() => sessionStorage.setItem('roomgrad:asked-back', 'true')"
-PICTURES = (
-    ("melody-pairs", DESK, "light"),
-    ("melody-pairs-dark", DESK, "dark"),
-    ("melody-pairs-phone", PHONE, "light"),
-)
+PICTURES = (("melody-pairs", DESK, "light"),)
 
 
 def shown(served: Served, page: Page) -> tuple[str, str]:
@@ -68,7 +63,7 @@ def vote(served: Served, page: Page) -> tuple[str, str, str]:
 def test_a_person_compares_and_the_best_rise(serve: Serve, visit: Open, tmp_path: Path) -> None:
     """Each vote is stored as it was shown, and what wins is on the ladder.
 
-    With SCREENSHOTS=FOLDER the pictures that it takes of the page are left there.
+    With SCREENSHOTS=FOLDER the picture that it takes of the page is left there.
     """
     served = serve("--ask", "pairs")
     page = visit(served.url, viewport=DESK, color_scheme="light")
