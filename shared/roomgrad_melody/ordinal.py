@@ -30,7 +30,7 @@ UNUSED = 2.0
 MIDDLE = 2.5
 """The score of a melody that is neither good nor bad, and of every melody without labels."""
 
-DECISION = 0.5
+DECISION = 0.4
 """Difference of two scores at which the odds of a preference are e to 1."""
 
 _VALUES = np.arange(RATINGS, dtype=np.float64)
