@@ -10,6 +10,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
+NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
 PAGES = (
     "README.md",
     "CONTRIBUTING.md",

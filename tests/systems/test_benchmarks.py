@@ -14,6 +14,7 @@ QUICK = {
     "step": ["--rounds=1", "--steps=210"],
 }
 LONGER = {
+    "ask": ["--rounds=1", "--questions=200"],
     "dashboard": ["--rounds=1", "--seconds=1"],
     "flat": ["--rounds=1", "--window-s=0.5"],
     "flood": ["--rounds=1", "--messages=2000"],

@@ -149,39 +149,37 @@ class Run:
             raise RoomgradError(f"run {self.name} is not up: {reason}")
 
     def step(self, count: int = 1, timeout_s: float = 600.0) -> int:
-        """Wait until so many more steps are done; return how many are done in all.
+        """Wait until so many more steps are done, or the run is; return how many are done in all.
 
         A step is what the system counts, like a batch.
 
-        Raises RoomgradError if the run has an end before that or counts nothing, and NoAnswer if
-        it takes too long.
+        Raises RoomgradError if the run is done already or counts nothing, and NoAnswer if it takes
+        too long.
         """
         if not installed()[self._plan.system].progress:
             raise RoomgradError(
                 f"system {self.system.name} does not say how many steps are done: its plug-in "
                 f"names no `progress`"
             )
-        begun, until = self._done(0, 0), time.monotonic() + timeout_s
-        while (done := self._done(begun, count)) < begun + count:
+        begun, total = self._done()
+        if begun == total:
+            raise RoomgradError(f"run {self.name} is done with {begun:,} steps: start it with more")
+        until, done = time.monotonic() + timeout_s, begun
+        while done < begun + count and done != total:
             if time.monotonic() > until:
                 raise NoAnswer(
                     f"run {self.name} has done {done - begun} of {count} steps within "
                     f"{timeout_s:g} s: `roomgrad doctor --run {self.name}` says why"
                 )
             time.sleep(POLL_S)
+            now, total = self._done()
+            done = max(done, now)  # 0 while the server is away
         return done
 
-    def _done(self, begun: int, count: int) -> int:
-        """Return how many steps are done. Raises RoomgradError if `count` more never are."""
+    def _done(self) -> tuple[int, int | None]:
+        """Return how many steps are done, and how many there are in all."""
         now = self._progress()
-        if now is None:
-            return begun
-        if now.total is not None and begun + count > now.total:
-            raise RoomgradError(
-                f"run {self.name} ends after {now.total:,} {now.unit}, of which {begun:,} were "
-                f"done, expected {count:,} more: start it with more"
-            )
-        return now.done
+        return (now.done, now.total) if now else (0, None)
 
     def _progress(self) -> Progress | None:
         """Return how far the run is; None before its first step, and while the server is away."""
