@@ -6,9 +6,10 @@ jax.jit(jax.grad(lambda x: ((f(x) - 60) ** 2).mean()))(x)
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -56,8 +57,8 @@ def through(
     output_shapes: returns the shapes of outputs by name for those of the inputs, if the contract
         has an axis that no input has.
 
-    The arguments are those of `roomgrad.torch.Through`, which raises the same. An error in a pass
-    is part of JAX's own.
+    The arguments are those of `roomgrad.torch.Through`, which raises the same. Within `jax.jit`,
+    JAX raises an error of its own that contains ours.
     """
     trips = RoundTrips(system, enter, leave, run=run, redis_url=redis_url, timeout_s=timeout_s)
     status = ModelStatus.TRAIN if learn else ModelStatus.DIFFERENTIATE
@@ -78,7 +79,12 @@ def through(
         return (found if isinstance(given, dict) else found["DATA"],)
 
     value.defvjp(forward, backward)
-    return value
+
+    def call(given: Any) -> Any:
+        with passes.own_errors():
+            return value(given)
+
+    return call
 
 
 def _named(given: Any) -> Named:
@@ -96,6 +102,18 @@ class _Passes:
         self._answers: dict[int, Message] = {}
         self._numbers = itertools.count()
         self._lock = threading.Lock()
+        self._error: Exception | None = None  # of the last pass, which JAX replaces by its own
+
+    @contextlib.contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Raise the error of a pass, and not the one that JAX makes of it."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            found, self._error = self._error, None
+            if found is None:
+                raise
+            raise found from error
 
     def forward(self, given: Named, status: ModelStatus) -> tuple[Named, Any]:
         """Return the outputs, and the number of the pass."""
@@ -108,7 +126,8 @@ class _Passes:
             number = _Shape((), jnp.int32)
 
             def callback(inputs: Named) -> tuple[Named, Any]:
-                return self._ask(inputs, status, expected)
+                with self._noted():
+                    return self._ask(inputs, status, expected)
 
             found: tuple[Named, Any] = io_callback(
                 callback, (expected, number), inputs, ordered=True
@@ -125,17 +144,27 @@ class _Passes:
             expected = {n: _Shape(x.shape, x.dtype) for n, x in inputs.items() if _is_float(x)}
 
             def callback(number: Any, upstream: Named) -> Named:
-                return self._send(int(number), upstream, expected)
+                with self._noted():
+                    return self._send(int(number), upstream, expected)
 
             found: Named = io_callback(callback, expected, number, upstream, ordered=True)
             return found
 
         arrays = {name: jnp.asarray(each) for name, each in given.items()}
         floats = {name: each for name, each in gradients.items() if _is_float(each)}
-        found = _batched(send, has_number=False)((number, floats, arrays))
+        with self.own_errors():
+            found = _batched(send, has_number=False)((number, floats, arrays))
         return {n: found[n] if n in found else _no_gradient(x) for n, x in arrays.items()}
 
     # on the host
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._error = error
+            raise
 
     def _ask(self, inputs: Named, status: ModelStatus, expected: Named) -> tuple[Named, Any]:
         arrays = {n: self._trips.as_input(n, np.asarray(each)) for n, each in inputs.items()}

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 import roomgrad.jax
-from roomgrad.errors import ContractError
+from roomgrad.errors import ContractError, NoAnswer, SchemaError
 from tests.integration.conftest import EchoRun
 from tests.integration.guests.squares import SQUARES, component
 from tests.waiting import LIMIT_S
@@ -75,9 +75,12 @@ def test_a_loop_of_gradient_descent(line: EchoRun) -> None:
 
 def test_errors_say_what_is_wrong(line: EchoRun) -> None:
     f = function(line)
-    with pytest.raises(Exception, match="negative numbers are not squared here"):
+    for call in (f, jax.grad(lambda x: f(x).sum())):
+        with pytest.raises(NoAnswer, match="negative numbers are not squared here"):
+            call(-X).block_until_ready()
+    with pytest.raises(jax.errors.JaxRuntimeError, match=r"NoAnswer: .*negative numbers are not"):
         jax.jit(f)(-X).block_until_ready()
-    with pytest.raises(Exception, match=r"DATA: expected shape \(batch,\), got \(1, 3\)"):
+    with pytest.raises(SchemaError, match=r"DATA: expected shape \(batch,\), got \(1, 3\)"):
         f(X[None])
     with pytest.raises(ContractError, match="system squares has no DATA/FORWARD in room x"):
         function(line, leave="x")

@@ -23,6 +23,11 @@ from tests.waiting import LIMIT_S
 IDS = [4, 7]
 
 
+def shapes(inputs: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    rows, columns = inputs["X"]
+    return {"WIDE": (rows, 2 * columns)}
+
+
 def options(run: EchoRun) -> dict[str, Any]:
     return {"run": run.names.run, "redis_url": run.url, "timeout_s": LIMIT_S}
 
@@ -53,6 +58,10 @@ def test_a_component_that_answers_without_gradients_is_named(echo: EchoRun) -> N
     with pytest.raises(SchemaError, match="no gradient of X came home to room in: its component"):
         loss.backward()
     through.close()
+    f = roomgrad.jax.through(MIX, "in", "out", output_shapes=shapes, **options(echo))
+    gradient = jax.grad(lambda x: f({"X": x, "IDS": jnp.array(IDS)})["SUM"].sum())
+    with pytest.raises(SchemaError, match=r"X: expected \(2, 2\) from the rooms, got nothing"):
+        gradient(jnp.ones((2, 2)))
 
 
 def test_shapes_that_the_contract_does_not_tell_are_given_to_jax(echo: EchoRun) -> None:
@@ -61,10 +70,6 @@ def test_shapes_that_the_contract_does_not_tell_are_given_to_jax(echo: EchoRun) 
     f = roomgrad.jax.through(MIX, "in", "out", **options(echo))
     with pytest.raises(SchemaError, match=r"no input tells m, .* give output_shapes"):
         f(given)
-
-    def shapes(inputs: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        rows, columns = inputs["X"]
-        return {"WIDE": (rows, 2 * columns)}
 
     f = roomgrad.jax.through(MIX, "in", "out", output_shapes=shapes, **options(echo))
     found = jax.jit(f)(given)
