@@ -92,7 +92,7 @@ def report(rounds: int, questions: int) -> list[dict[str, Any]]:
     for _ in range(rounds):
         for name, turns in found.items():
             turns.append(
-                measured(questions) if name == ASK else flood.measured(name, 10 * questions)
+                measured(questions) if name == ASK else flood.measured(name, 2 * questions)
             )
     speeds = {name: [turn["messages_s"] for turn in turns] for name, turns in found.items()}
     return [

@@ -92,8 +92,8 @@ class AsyncClient:
         self._threads: list[threading.Thread] = []
 
     async def __aenter__(self) -> AsyncClient:
-        self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._join)
+        self._loop = asyncio.get_running_loop()
         return self
 
     async def __aexit__(
@@ -108,9 +108,7 @@ class AsyncClient:
         """Leave the run. What still waits for an answer raises ServerError."""
         if self._loop is None or self._closed:
             return
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._end()
         open_ = [*self._waiting, *self._asked.values()]
         self._fail(open_, ServerError(f"the client of run {self._run!r} was closed"))
         await asyncio.to_thread(self._leave)
@@ -213,7 +211,13 @@ class AsyncClient:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(call, *arguments)
         except RuntimeError:
+            self._end()
+            threading.Thread(target=self._leave, daemon=True).start()
+
+    def _end(self) -> None:
+        with self._changed:
             self._closed = True
+            self._changed.notify_all()
 
     # in threads: the connection
 

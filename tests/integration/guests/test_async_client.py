@@ -14,6 +14,7 @@ from roomgrad import AsyncClient, Client, Message
 from roomgrad.errors import (
     ContractError,
     NoAnswer,
+    NoServer,
     Overloaded,
     RoomgradError,
     SchemaError,
@@ -310,3 +311,26 @@ def test_a_client_of_another_loop(line: EchoRun) -> None:
         in_new_loop(lambda: client.ask("a", [1.0]))
     in_new_loop(client.aclose)
     assert_nothing_is_left(line)
+
+
+def test_a_loop_that_ends_ends_the_client(line: EchoRun) -> None:
+    """Though the program never closes it."""
+
+    async def open_() -> AsyncClient:
+        rooms = await rooms_of(line).__aenter__()
+        assert (await rooms.ask("a", [1.0], timeout_s=LIMIT_S)).array.tolist() == [1.0]
+        return rooms
+
+    client = asyncio.run(open_())
+    client._in_loop(print)  # as a thread does with an answer that comes now
+    assert_nothing_is_left(line)
+
+
+def test_a_server_that_is_not_there() -> None:
+    async def main() -> None:
+        rooms = AsyncClient(SQUARES, "r", "redis://127.0.0.1:1/0")
+        with pytest.raises(NoServer, match="no server answers at"):
+            await rooms.__aenter__()
+        await rooms.aclose()
+
+    asyncio.run(main())
