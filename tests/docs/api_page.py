@@ -23,6 +23,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "roomgrad.learning": (),
     "roomgrad.torch": ("Through",),
     "roomgrad.jax": ("through",),
+    "roomgrad.serving.serve": ("Options",),
     "roomgrad.settings": (),
     "roomgrad.flags": ("load",),
     "roomgrad.systems": (),

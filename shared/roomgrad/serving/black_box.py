@@ -47,16 +47,19 @@ class Estimate:
 class BlackBox:
     """A function whose derivatives are estimated; rows do not depend on each other.
 
-    scale: the size of each number of a row.
+    scale: the size of each number of a row. together: whether the points of a difference travel as
+        one larger batch.
     """
 
-    def __init__(self, function: Function, estimate: Estimate, scale: Floats) -> None:
+    def __init__(
+        self, function: Function, estimate: Estimate, scale: Floats, *, together: bool = True
+    ) -> None:
         self.kind = f"{function.kind}, differentiated by {estimate}"
         self.precise = function.precise
         self.calls = 0
         self.estimate = estimate
         self.step = 1e-3  # in units of the scale
-        self.together = True  # whether the points of a difference travel as one larger batch
+        self.together = together
         self._function = function
         self._scale = scale
 

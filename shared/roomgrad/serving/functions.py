@@ -39,7 +39,7 @@ class Seeded:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._takes_seed = "seed" in _parameters(function)
+        self._takes_seed = takes_seed(function)
 
     def __call__(self, *arguments: Any, seed: int) -> Any:
         if self._takes_seed:
@@ -70,11 +70,12 @@ class NumpyFunction:
         return _array(self._vjp(_precise(x), _precise(upstream), seed=seed))
 
 
-def _parameters(function: Callable[..., Any]) -> list[str]:
+def takes_seed(function: Callable[..., Any]) -> bool:
+    """Return whether a function has a parameter `seed`."""
     try:
-        return list(inspect.signature(function).parameters)
+        return "seed" in inspect.signature(function).parameters
     except (TypeError, ValueError):  # of a function in C
-        return []
+        return False
 
 
 def _precise(x: Array) -> Array:

@@ -41,12 +41,15 @@ def _executed(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        lines = [each.lineno for each in traceback.extract_tb(error.__traceback__)]
-        here = [n for n, each in zip(lines, traceback.extract_tb(error.__traceback__), strict=True)
-                if each.filename == str(path)]  # fmt: skip
-        line = f", line {here[-1]}" if here else ""
-        raise SettingsError(f"{path}{line}: {type(error).__name__}: {error}") from error
+        raise SettingsError(f"{_place(path, error)}: {type(error).__name__}: {error}") from error
     return module
+
+
+def _place(path: Path, error: Exception) -> str:
+    """Return the file, with its last line on the way to the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [each.lineno for each in frames if each.filename == str(path)]
+    return f"{path}, line {lines[-1]}" if lines else str(path)
 
 
 def _known(module: ModuleType) -> list[str]:

@@ -25,7 +25,7 @@ from roomgrad.serving.black_box import BlackBox, Estimate
 from roomgrad.serving.components import Place, component_of_function, component_of_network
 from roomgrad.serving.contracts import Passage
 from roomgrad.serving.differences import scale_of
-from roomgrad.serving.functions import Array, Function, NumpyFunction
+from roomgrad.serving.functions import Array, Function, NumpyFunction, takes_seed
 from roomgrad.serving.kinds import function_of
 from roomgrad.serving.networks import OPTIMIZER, maker_of, model_maker
 from roomgrad.serving.quality import Noise, measure
@@ -39,33 +39,28 @@ Say = Callable[[str], object]
 
 
 class Options(TypedDict, total=False):
-    """The options of `roomgrad.serve`."""
+    """The options of `roomgrad.serve`; all may be left out.
+
+    run: name of the run; RUN, or else `served`.
+    name: that of the component; the object's name.
+    like: rows like those that will come, if no component of the run has declared what `enter`
+        carries. Lists are float32.
+    gradient: how a black box is differentiated: `central`, `forward`, `spsa` or `spsa:DIRECTIONS`.
+        A numpy function without `vjp` is one: `central`.
+    vjp: that of a numpy function, called as `vjp(x, upstream)`; its attribute `vjp`.
+    optimizer: that of a network: NAME:RATE, or as `TorchModel` takes it; `adam:1e-3`.
+    check: whether to compare the gradient with differences, and say how good it is; True.
+    redis_url: address of a server; `REDIS_URL`, or else an embedded server.
+    """
 
     run: str
-    """Name of the run; RUN, or else `served`, if empty."""
-
     name: str
-    """Name of the component; that of the object if empty."""
-
     like: ArrayLike
-    """Rows like those that will come, if no component of the run has declared what `enter` carries.
-    Lists are float32."""
-
     gradient: str
-    """How a black box is differentiated: `central`, `forward`, `spsa` or `spsa:DIRECTIONS`. A numpy
-    function without `vjp` is one: `central`."""
-
     vjp: Callable[..., Any]
-    """That of a numpy function, called as `vjp(x, upstream)`; its attribute `vjp` if not given."""
-
     optimizer: str | Callable[[Any], Any]
-    """That of a network: NAME:RATE, as `roomgrad.learning.TorchModel` takes it; `adam:1e-3`."""
-
     check: bool
-    """Whether to compare the gradient with differences, and say how good it is; True."""
-
     redis_url: AnyAddress
-    """Address of a server; `REDIS_URL`, or else an embedded server, if empty."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +196,8 @@ def _function(offer: Offer, rows: NDArray[Any]) -> tuple[Function, Array]:
         outputs = outputs.astype(rows.dtype)  # as on the wire
     if differentiable and not (isinstance(function, NumpyFunction) and vjp is None):
         return function, outputs
-    return BlackBox(function, estimate, scale_of(rows)), outputs
+    together = not takes_seed(offer.target)
+    return BlackBox(function, estimate, scale_of(rows), together=together), outputs
 
 
 def _check(offer: Offer, served: _Served, rows: NDArray[Any], say: Say) -> None:

@@ -27,6 +27,17 @@ class Aim(nn.Module):
         return found
 
 
+class Pilot(nn.Module):
+    """`(batch, 2)` wind and target to `(batch, 3)` wind and two logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:, :1], self.layer(x / 50)], dim=1)
+
+
 def net() -> Aim:
     return Aim()
 

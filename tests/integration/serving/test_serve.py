@@ -18,13 +18,20 @@ from roomgrad import Client, Message
 from roomgrad.component import Component
 from roomgrad.errors import CheckFailed, ContractError, NoAnswer, SettingsError
 from roomgrad.redis import registry
+from roomgrad.runtime import runs
 from roomgrad.serving.program import Program
 from roomgrad.serving.serve import Offer, Options, component_of
+from roomgrad.testing import running
 from roomgrad.torch import Through
-from tests.integration.conftest import EchoRun
+from roomgrad_trebuchet.contract import TREBUCHET
+from roomgrad_trebuchet.simulator.handlers import component as simulator
+from roomgrad_trebuchet.trainer.handlers import component as trainer
+from tests.integration.conftest import QUICK, EchoRun
 from tests.integration.serving import jax_objects, objects
 from tests.integration.serving.objects import LIKE
 from tests.waiting import LIMIT_S, until
+
+STEPS = {"trainer": {"train_steps": 30, "batch_size": 10}}
 
 
 def prepared(
@@ -289,6 +296,23 @@ def test_it_is_served_again_without_rows(echo: EchoRun) -> None:
     served(echo, objects.shoot)
     _, said = prepared(echo, objects.shoot, like=None)
     assert "(batch, 3) in room a" in said[0]
+
+
+def test_it_takes_the_place_of_a_component_of_a_system(echo: EchoRun) -> None:
+    """The rooms are those of the system, which was started before; its trainer trains it."""
+    runs.forget(echo.client, TREBUCHET, echo.names, "controlmodel")
+    for each in (trainer, simulator):
+        settings = each.settings(run=echo.names.run, **QUICK, **STEPS.get(each.name, {}))
+        echo.stack.enter_context(running(each, settings, echo.url))
+    until(lambda: registry.declared_in(echo.client, echo.names).keys() >= {"trainer", "simulator"})
+    said = served(echo, objects.Pilot, "input", "model", like=None, name="pilot")
+    assert said.startswith("gradient of pilot: within 0.")
+    until(lambda: echo.counter("finished", "trainer") == 30)
+    assert echo.client.hget(echo.names.model("pilot"), "step") == b"30"
+    system = registry.system_of_run(echo.client, echo.names)
+    assert system is not None
+    assert set(system.components) == {*TREBUCHET.components, "pilot"}
+    assert not echo.dead_letters()
 
 
 def test_it_forgets_a_root_that_an_older_component_gives_up(echo: EchoRun) -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -83,6 +84,18 @@ def test_replicas_are_killed_and_each_gradient_counts_once(echo: EchoRun, folder
     assert echo.client.hget(echo.names.model("net"), "step") == b"30"
     assert not echo.client.hlen(echo.names.memory("net"))
     assert not echo.dead_letters()
+
+
+def test_the_first_answer_takes_seconds_of_work(echo: EchoRun, folder: Path) -> None:
+    """With torch: at most 4 s of a core, however busy the machine is."""
+    with serving(echo, folder, "-m", "roomgrad", "serve", "aim.py:net", *BETWEEN) as process:
+        until(lambda: replicas(echo, "net"))
+        through = module(echo)
+        with torch.no_grad():
+            through(torch.ones(4, 2))
+        spent = psutil.Process(process.pid).cpu_times()
+        through.close()
+    assert spent.user + spent.system < 4
 
 
 def test_a_call_serves_an_object_of_a_program(echo: EchoRun, folder: Path) -> None:
