@@ -13,6 +13,7 @@ from roomgrad.serving.functions import Array, Function
 Floats = NDArray[np.float64]
 
 STEPS = (0.1, 0.03, 0.01, 0.003, 0.001, 1e-4, 1e-5, 1e-6)  # in units of the inputs' scale
+COARSE = STEPS[:5]  # of functions that compute in float32 or less
 MOST_NUMBERS = 2**22  # of the rows of one call
 
 
@@ -59,9 +60,13 @@ class Slopes:
 
     @property
     def gaps(self) -> Floats:
-        """How much neighboring steps differ: `(steps - 1, elements)`."""
+        """How much neighboring steps differ: `(steps - 1, elements)`.
+
+        Steps that round to nothing agree that the derivative is zero, which does not count.
+        """
+        zero = (self.by_step == 0) & (self.by_step != 0).any(axis=0)
         found: Floats = np.abs(np.diff(self.by_step, axis=0))
-        return found
+        return np.asarray(np.where(zero[:-1] & zero[1:], np.inf, found))
 
     @property
     def best(self) -> tuple[Floats, Floats]:
@@ -87,12 +92,13 @@ class Slopes:
 
 def slopes(points: Points, x: Array, upstream: Array, elements: NDArray[np.intp]) -> Slopes:
     """Return central differences of the sum of upstream * outputs by elements of x."""
+    steps = STEPS if points.function.precise or x.dtype.itemsize > 4 else COARSE
     scale = np.broadcast_to(scale_of(x), x.shape).ravel()[elements]
-    shifts = np.zeros((len(STEPS), 2, len(elements), x.size))
-    for number, step in enumerate(STEPS):
+    shifts = np.zeros((len(steps), 2, len(elements), x.size))
+    for number, step in enumerate(steps):
         shifts[number, 0, range(len(elements)), elements] = step * scale
     shifts[:, 1] = -shifts[:, 0]
     found = points.at(x, shifts.reshape(-1, *x.shape), seed=0)
-    sums = (found * upstream).reshape(len(STEPS), 2, len(elements), -1).sum(axis=-1)
-    widths = 2 * np.array(STEPS)[:, None] * scale
+    sums = (found * upstream).reshape(len(steps), 2, len(elements), -1).sum(axis=-1)
+    widths = 2 * np.array(steps)[:, None] * scale
     return Slopes(elements, (sums[:, 0] - sums[:, 1]) / widths)
