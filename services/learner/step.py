@@ -154,7 +154,7 @@ class Step:
         state = self.state
         if state.chain is not None:
             return [self._open_batch()] if self._batch_returned else []
-        if state.dirty and not self._awaits_votes() and (messages := self._begin_training()):
+        if not self._has_to_choose() and (messages := self._begin_training()):
             return messages
         if state.scoring:
             return []
@@ -162,7 +162,16 @@ class Step:
         unscored = np.concatenate([pool.genomes[~pool.scored] for pool in pools])
         if len(unscored):
             return [self._ask_for_scores(unscored)]
-        return self._in_lockstep() if self.settings.lockstep else self._ask_raters()
+        if self.settings.lockstep:
+            return self._in_lockstep()
+        return self._ask_raters() + self._begin_training()
+
+    def _has_to_choose(self) -> bool:
+        """Return whether questions are chosen anew before the next training run.
+
+        Otherwise answers that come faster than training would keep the questions as they are.
+        """
+        return self.state.rerank and not self.settings.lockstep
 
     def _awaits_votes(self) -> bool:
         """Return whether training waits in lock-step until each pair has its vote.
@@ -173,8 +182,10 @@ class Step:
         return votes and bool(self._asking().open)
 
     def _begin_training(self) -> list[Message]:
-        """Begin a training run on all answers; return its first batch, or nothing without any."""
+        """Begin a training run if answers have changed; return its first batch, or nothing."""
         state, settings = self.state, self.settings
+        if not state.dirty or self._awaits_votes():
+            return []
         labels, pairs = (self.context.table(name).peek() for name in ("labels", "pairs"))
         learned = answers_of(labels, pairs, state.age)
         state.dirty = False

@@ -56,9 +56,14 @@ def test_labels_are_not_replaced_after_they_were_handed_over() -> None:
     assert learner.tables["learning"]["training"]["ratings"].tolist() == before == [4]
     assert learner.labels == {first: 4, second: 1}
     assert learner.now["dirty"]
-    run, _ = learner.train(said)
+    run, said = learner.train(said)
+    assert learner.now["runs"] == 1
+    *questions, forward = learner.scores(said, "v1")
+    assert {question.room for question in questions} == {"user"}, "chosen by what it has learned"
+    assert {question["version"] for question in learner.questions.values()} == {"v1"}
     assert learner.now["runs"] == 2, "the label that came meanwhile is learned next"
-    assert len(run) == 20
+    following, _ = learner.train([forward])
+    assert len(run) == len(following) == 10
 
 
 def test_the_offspring_become_the_population() -> None:
