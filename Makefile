@@ -84,7 +84,7 @@ bench: install ## measure transport and trebuchet, beside what people use today
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 bench-melody: install ## measure how the melody maker learns from a person, asks, breeds, and how fast
-	@for name in melody_learning melody_breeding melody_latency; do \
+	@for name in melody_learning melody_pairs melody_breeding melody_latency; do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
 
 # SEEDS=20 plays twenty of them; FLAGS=--short has short leases and outages, as in the tests, and

@@ -23,10 +23,12 @@ NEVER = 1_000_000
 
 Strategy = Annotated[str, Option(metavar="NAME", help="How the questions are chosen.")]
 ASK = ("ratings", "pairs", "both")
-DEFAULT_ASK = "ratings"
+DEFAULT_ASK = "both"  # of people, as it measures best; programs are asked for ratings
 Ask = Annotated[
     str,
-    typed.word("--ask", ASK, "Rate a melody, say which of two is better, or both in turn."),
+    typed.word(
+        "--ask", ASK, "Ask for ratings, pairs, or both in turn (both; with --rater ratings)."
+    ),
 ]
 LabelsFile = Annotated[str, Option(metavar="FILE", help="Labels with which a new run begins.")]
 
@@ -86,7 +88,7 @@ class Unattended:
     seed: int = 0
     threads: int = 1
     json: bool = False
-    ask: str = DEFAULT_ASK
+    ask: str = "ratings"
 
     @property
     def given(self) -> int:

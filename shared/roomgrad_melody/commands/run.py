@@ -55,7 +55,7 @@ class MelodyRun:
     ] = None
     strategy: Strategy = ""
     labels_file: LabelsFile = ""
-    ask: Ask = DEFAULT_ASK
+    ask: Ask | None = None
     seed: typed.Seed = 0
     threads: typed.Threads = 1
     json: Annotated[bool, Option("--json", help="With --rater: print the report as JSON.")] = False
@@ -77,7 +77,9 @@ class MelodyRun:
                     f"--{flag} belongs to melody with --rater, not to melody: leave it out, or "
                     "give --rater too"
                 )
-            return Melody(self.seed, self.strategy, self.threads, self.labels_file, self.ask)
+            return Melody(
+                self.seed, self.strategy, self.threads, self.labels_file, self.ask or DEFAULT_ASK
+            )
         if self.labels_file:
             raise SettingsError("--labels-file belongs to melody, not to --rater: leave one out")
         of_lockstep = [name for name in ("seed_labels", "generations") if name in given]
@@ -97,7 +99,7 @@ class MelodyRun:
             seed=self.seed,
             threads=self.threads,
             json=self.json,
-            ask=self.ask,
+            ask=self.ask or "ratings",
         )
 
     def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:

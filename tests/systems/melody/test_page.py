@@ -120,7 +120,7 @@ def serve(browser: Browser, tmp_path: Path) -> Iterator[Serve]:
             stack.callback(kill_server, state / "server")
             began = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, "-m", "roomgrad", "run", "melody", *options],
+                [sys.executable, "-m", "roomgrad", "run", "melody", "--ask", "ratings", *options],
                 env=environ(state),
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
