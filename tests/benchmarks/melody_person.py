@@ -1,11 +1,12 @@
 """The melody maker as a person meets it, by raters that are functions, from no label to 70.
 
     python -m tests.benchmarks.melody_person [--seeds 10] [--raters simulated never_five noisy other
-        changing] [--pace 0.5] [--json]
+        repeating changing] [--pace 0.5] [--json]
 
 Each seed is `roomgrad run melody --rater R --as-person`: the code of the page, one question at a
 time, breeding free, no label at first. It stops at 10 and at 70 labels to be evaluated. `changing`
-has the taste of the simulated rater for 100 labels, and the other taste from then on.
+has the taste of the simulated rater for 100 labels, and the other taste from then on. The network
+sees the direction of steps because `other` likes falling lines; nothing was chosen by `repeating`.
 
 - Guesses: by how much those of the last 20 answers miss, minus the floor, what the best possible
   guess would miss by. It is the mean distance of these answers from what is true: 0 for a rater
@@ -88,6 +89,16 @@ def other(genome: list[int]) -> int:
     return int(np.clip(np.floor(2.5 + (found - MIDDLE) / SPREAD * 1.1), 0, 5)[0])
 
 
+def repeating(genome: list[int]) -> int:
+    """Rate by the form AABA of the bars, which the network cannot see: it counts them alike."""
+    bars = degrees(one(genome)).reshape(2, 4, 4)
+
+    def alike(other: int) -> float:
+        return float(((bars[:, 0] == bars[:, other]) & (bars[:, 0] >= 0)).mean())
+
+    return int(np.clip(np.floor(1.5 + 8 * ((alike(1) + alike(3)) / 2 - alike(2))), 0, 5))
+
+
 def falling(notes: NDArray[np.int8]) -> NDArray[np.int64]:
     """Count the notes of degrees `(n, 32)` that are 1 to 3 degrees below the note before."""
     sounding = notes >= 0
@@ -107,6 +118,7 @@ RATERS = {
     "never_five": (f"{HERE}:never_five", f"{HERE}:never_five"),
     "noisy": (f"{HERE}:noisy", "simulated"),
     "other": (f"{HERE}:other", f"{HERE}:other"),
+    "repeating": (f"{HERE}:repeating", f"{HERE}:repeating"),
 }
 """Which rater answers, and which one says what is true."""
 
