@@ -1,7 +1,7 @@
 """How many rounds of six messages a second: roomgrad beside what people use today, in turns.
 
-python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,pubsub-json] [--json]
-    [--picture FILE]
+    python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,ray] [--json]
+        [--picture FILE]
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import shutil
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.transport.chain import COMPONENTS
+from tests.benchmarks.transport.chain.ways import COMPONENTS, TRAINER
 from tests.benchmarks.transport.stage import fresh_server, ratio, start
 from tests.pages.melody.labelling_run import free_port
 
@@ -33,48 +38,82 @@ class Contestant:
     """One way to bring a message from one process to another."""
 
     name: str
-    kind: str
     about: str
-    server: bool = True
-    aof: bool = False
+    kind: str = ""
+    """As `tests.benchmarks.transport.chain` names it; the name if empty."""
+
+    server: str = "redis"
+    """`redis`, `redis-aof`, `nats`, `swergio`, `ports` (the components are servers) or `none`."""
+
+    components: tuple[str, ...] = COMPONENTS
+    needs: str = ""
+    """A Python package or a program without which it is left out."""
 
 
 CONTESTANTS = (
-    Contestant("socket", "socket", "bare sockets with TCP_NODELAY: the limit", server=False),
-    Contestant("pubsub-raw", "pubsub-raw", "redis-py pub/sub, raw bytes: nothing is kept"),
-    Contestant("pubsub-json", "pubsub-json", "redis-py pub/sub, JSON: nothing is kept"),
-    Contestant("rooms", "rooms", "roomgrad, without an append-only file"),
-    Contestant("rooms-aof", "rooms", "roomgrad, append-only file each second", aof=True),
-    Contestant("faststream-channel", "faststream-channel", "FastStream, channels"),
-    Contestant("faststream-stream", "faststream-stream", "FastStream, streams with a group"),
-    Contestant("swergio-nodelay", "swergio-nodelay", "swergio with TCP_NODELAY", server=False),
-    Contestant("swergio", "swergio", "swergio as it is", server=False),
+    Contestant("socket", "bare sockets with TCP_NODELAY: the limit", server="ports"),
+    Contestant("pubsub-raw", "redis-py pub/sub, raw bytes"),
+    Contestant("pubsub-raw-held", "redis-py pub/sub, raw bytes, RESP2, one connection held"),
+    Contestant("pubsub-json", "redis-py pub/sub, orjson"),
+    Contestant("pubsub-json-held", "redis-py pub/sub, orjson, RESP2, one connection held"),
+    Contestant("rooms", "roomgrad"),
+    Contestant("rooms-aof", "roomgrad, AOF", kind="rooms", server="redis-aof"),
+    Contestant("jetstream-memory", "NATS JetStream, memory", server="nats", needs="nats"),
+    Contestant("jetstream-file", "NATS JetStream, file", server="nats", needs="nats"),
+    Contestant("faststream-channel", "FastStream, channels"),
+    Contestant("faststream-stream", "FastStream, streams with a group"),
+    Contestant("ray", "Ray, actors", server="none", components=(TRAINER,), needs="ray"),
+    Contestant("swergio-nodelay", "swergio with TCP_NODELAY", server="swergio"),
+    Contestant("swergio", "swergio as it is", server="swergio"),
 )
-BASE = "pubsub-json"
+RAW, JSON = "pubsub-raw-held", "pubsub-json-held"  # what the others are compared with
 
 
 def measured(contestant: Contestant, seconds: float, warm_up_s: float = WARM_UP_S) -> float:
     """Rounds a second, after some time to warm up."""
+    kind = contestant.kind or contestant.name
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(address(contestant))
-        for component in COMPONENTS:  # the trainer sends first, so it starts last
-            _, lines = start(stack, CHAIN, contestant.kind, component, url, heard=True)
+        url = stack.enter_context(served(contestant.server, kind))
+        for component in contestant.components:  # the trainer sends first, so it starts last
+            _, lines = start(stack, CHAIN, kind, component, url, heard=True)
         return speed(lines, seconds, warm_up_s)
 
 
 @contextlib.contextmanager
-def address(contestant: Contestant) -> Iterator[str]:
-    """A fresh server, or ports."""
-    if contestant.server:
-        with fresh_server(contestant.aof) as server:
-            yield server.url
-        return
-    port = free_port()
+def served(server: str, kind: str) -> Iterator[str]:
+    """Yield the address of a fresh server, or a port."""
+    port = str(free_port())
     with contextlib.ExitStack() as stack:
-        if contestant.kind.startswith("swergio"):
-            start(stack, CHAIN, contestant.kind, "server", str(port))
-            time.sleep(0.3)
-        yield str(port)
+        if server.startswith("redis"):
+            yield stack.enter_context(fresh_server(server == "redis-aof")).url
+        elif server == "nats":
+            yield stack.enter_context(nats_server(port))
+        else:
+            if server == "swergio":
+                start(stack, CHAIN, kind, "server", port)
+                time.sleep(0.3)
+            yield port
+
+
+@contextlib.contextmanager
+def nats_server(port: str) -> Iterator[str]:
+    """Yield the address of a fresh NATS server with JetStream, which is killed at the end."""
+    with tempfile.TemporaryDirectory(prefix="roomgrad-") as directory:
+        command = ["nats-server", "-a", "127.0.0.1", "-p", port, "-js", "-sd", directory]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)
+            yield f"nats://127.0.0.1:{port}"
+        finally:
+            process.kill()
+            process.wait()
+
+
+def is_missing(contestant: Contestant) -> bool:
+    """Return whether a package or a program that it needs is not installed."""
+    package = contestant.needs
+    program_missing = package == "nats" and shutil.which("nats-server") is None
+    return bool(package) and (find_spec(package) is None or program_missing)
 
 
 def speed(lines: IO[str], seconds: float, warm_up_s: float) -> float:
@@ -98,7 +137,7 @@ def speed(lines: IO[str], seconds: float, warm_up_s: float) -> float:
 
 
 def main() -> None:
-    """Prints medians, and what they are of plain pub/sub."""
+    """Print medians, and what they are of plain pub/sub."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
@@ -106,7 +145,11 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--picture", type=Path, help="draw it into this file")
     arguments = parser.parse_args()
-    chosen = [c for c in CONTESTANTS if not arguments.only or c.name in arguments.only.split(",")]
+    asked = [c for c in CONTESTANTS if not arguments.only or c.name in arguments.only.split(",")]
+    chosen = [each for each in asked if not is_missing(each)]
+    for each in asked:
+        if each not in chosen:
+            print(f"left out: {each.about}: {each.needs} is not installed", file=sys.stderr)
     found: dict[str, list[float]] = {each.name: [] for each in chosen}
     for number in range(arguments.rounds):
         for each in chosen:
@@ -135,16 +178,21 @@ def report(chosen: list[Contestant], found: dict[str, list[float]], as_json: boo
                 "rounds_s": statistics.median(values),
                 "lowest": min(values),
                 "highest": max(values),
-                "of_pubsub_json": ratio(values, found.get(BASE, values)),
+                "of_json": ratio(values, found.get(JSON, values)),
+                "of_raw": ratio(values, found.get(RAW, values)),
             }
         )
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table("", "rounds/s", "lowest", "highest", f"of {BASE}", title="six messages a round")
+    table = Table(
+        "", "rounds/s", "lowest", "highest", "of JSON", "of raw", title="six messages a round"
+    )
     for row in rows:
         numbers = [f"{row[key]:,.0f}" for key in ("rounds_s", "lowest", "highest")]
-        table.add_row(str(row["about"]), *numbers, f"{row['of_pubsub_json']:.2f}")
+        table.add_row(
+            str(row["about"]), *numbers, *(f"{row[key]:.2f}" for key in ("of_json", "of_raw"))
+        )
     Console().print(table)
 
 
