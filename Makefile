@@ -43,6 +43,7 @@ $(VENV)/installed: shared/pyproject.toml $(wildcard shared/*/pyproject.toml) con
 	@echo "installing into $(VENV), a minute or two the first time ..."
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 		$(patsubst %,--editable '%',$(DISTRIBUTIONS))
+	@$(BIN)/python -m roomgrad.runtime simulator --help >/dev/null # compiles the physics, once
 	@touch $@
 
 demo: install ## train the trebuchet, watch it learn, draw trebuchet.png
