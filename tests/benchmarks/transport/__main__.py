@@ -1,7 +1,7 @@
 """How many rounds of six messages a second: roomgrad beside what people use today, in turns.
 
-    python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,ray] [--json]
-        [--picture FILE]
+python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,ray] [--json]
+    [--picture FILE]
 """
 
 from __future__ import annotations
