@@ -47,9 +47,8 @@ class Setup:
             self._declarations,
             component.system.before_fresh,
         )
-        runs.check_gradients(
-            client, self._names, component
-        )  # of a component that was registered at the same time, too
+        # of a component that was registered at the same time, too
+        runs.check_gradients(client, self._names, component)
         if self._token and token.decode() != self._token:
             log.warning("the server was emptied: the run starts again from step 0")
         self._token = token.decode()
