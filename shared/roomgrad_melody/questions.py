@@ -257,7 +257,7 @@ def _answered(client: Client, context: Context, rater: str, given: Given) -> Giv
         questions.put(given.melody, **record)
     else:
         _check_label(label, rater, given)
-    context.send(_message(rater, given))
+    context.send(_message(rater, answered))
     return answered
 
 
@@ -299,6 +299,7 @@ def _message(rater: str, given: Given) -> Message:
             "GENOMES": from_text(given.melody)[None],
             "FITNESS": np.array([rating], dtype="<f8"),
             "RATER": rater,
+            "AT": np.array([given.at], dtype="<f8"),  # the order of what a rater takes back
             "PLAYS": np.array([given.plays], dtype="<i8"),
         },
     )

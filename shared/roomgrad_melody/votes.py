@@ -143,7 +143,7 @@ def _voted(client: Client, context: Context, rater: str, vote: Vote) -> Vote:
         questions.put(melody, **record)
     else:
         _check_stored(stored, rater, vote)
-    context.send(_message(rater, vote))
+    context.send(_message(rater, voted))
     return voted
 
 
@@ -204,6 +204,7 @@ def _message(rater: str, vote: Vote) -> Message:
             "PAIR": from_texts((vote.first, vote.second)),
             "PREFER": vote.prefer,
             "RATER": rater,
+            "AT": np.array([vote.at], dtype="<f8"),  # the order of what a rater takes back
             "LISTENED": np.array(vote.listened, dtype="<i8"),
         },
     )

@@ -74,7 +74,7 @@ def test_a_heartbeat_that_is_refused_keeps_nothing_else_waiting(own_echo: EchoRu
     """A permission is missing: history is trimmed and delayed messages are sent, nevertheless."""
     user, run = f"user-{secrets.token_hex(4)}", f"{{{own_echo.names.run}}}"
     but_alive = ("run", "input:*", "output:*", "@*", "counters:*", "memory:*", "done:*", "later:*")
-    but_alive += ("_logging:*", "errors:*")
+    but_alive += ("_logging:*", "errors:*", "guests")
     rules = ["on", ">secret", "+@all", "&*", f"~{run}:*"]
     own_echo.client.execute_command("ACL", "SETUSER", user, *rules)
     url = own_echo.url.replace("redis://", f"redis://{user}:secret@")

@@ -59,7 +59,7 @@ def test_a_plan_for_people_has_a_page_and_no_rater() -> None:
     plan = Melody(seed=4).plan(replicas=["evalnet=2,learner=3"])
     assert plan.run == "melody"
     assert plan.replicas == {"labelling": 1, "evalnet": 2, "learner": 3, "evolution": 1}
-    assert plan.flags("learner") == ["--run=melody", "--seed=4", "--ask=ratings"]
+    assert plan.flags("learner") == ["--run=melody", "--seed=4", "--ask=both"]
     assert plan.flags("labelling") == ["--run=melody"]
 
 

@@ -83,7 +83,7 @@ def test_a_running_system_is_described_with_what_it_says_of_itself(echo: EchoRun
     for _, pairs in entries:
         jsonschema.validate(codec.parse_body(pairs[b"m"]), payload)
     body = codec.parse_body(entries[0][1][b"m"])
-    for wrong in ({"DATA": [["x"]]}, {"TYPE": "DATA/TEXT"}, {"MODEL_STATUS": 3}, {"MORE": 1}):
+    for wrong in ({"DATA": [["x"]]}, {"TYPE": "DATA/TEXT"}, {"MODEL_STATUS": 4}, {"MORE": 1}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**body, **wrong}, payload)
 

@@ -12,6 +12,7 @@ from tests.integration.commands.command_line import found, refused, shown
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import FORWARD, INPUT, OUTPUT
 from tests.integration.gateway.gateway_process import GatewayProcess
+from tests.waiting import until
 
 HALVES = {"DATA": Array("bfloat16", ("n",))}
 REQUESTS, REPLIES = Stream(INPUT, FORWARD, HALVES, ("echo",)), Stream(OUTPUT, FORWARD, HALVES)
@@ -39,6 +40,8 @@ def test_commands_send_and_show_bfloat16(echo: EchoRun) -> None:
     answer = found(echo, "request", "input", many, "--answer", "output")
     shape = {"dtype": "bfloat16", "shape": [LARGE]}
     assert answer["DATA"] == {**shape, "first": [2 * rounded] * 6}
+    shown(echo, "pub", "input", many)
+    until(lambda: echo.client.xlen(echo.names.stream("output", FORWARD)) == 1)
     shown_ = shown(echo, "echo", "output", "--last", "1", "--count", "1", "--json", "--full")
     assert json.loads(shown_)["DATA"] == [2 * rounded] * LARGE
     assert f"DATA  bfloat16 ({LARGE},): 0.2" in shown(

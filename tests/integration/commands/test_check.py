@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad import Array, MessageType, ModelStatus, Room, RuntimeSettings, Stream, System
+from roomgrad import Array, Message, MessageType, Room, RuntimeSettings, Stream, System
 from roomgrad.errors import SettingsError
 from roomgrad.names import Names
 from roomgrad.ops.check.differences import slope
@@ -25,6 +25,7 @@ from tests.docs import pages
 from tests.integration.commands import squares
 from tests.integration.commands.command_line import call, refused
 from tests.integration.conftest import ROOT, EchoRun
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -225,16 +226,12 @@ def test_a_run_in_which_others_train_can_be_probed(own_echo: EchoRun) -> None:
     with running(squares.squarer(), RuntimeSettings(run="area"), own_echo.url):
         with Client(squares.SQUARES, "area", own_echo.url) as client:
             inputs = np.ones((2, 3), "<f4")
-            client.ask(
-                squares.SIDES,
-                squares.FORWARD,
-                inputs,
-                answer=(squares.AREA, squares.FORWARD),
-                status=ModelStatus.TRAIN,
-            )
+            client.send(Message.open(squares.SIDES, inputs))
+        memory = Names("area").memory("squarer")
+        until(lambda: own_echo.client.hlen(memory) == 1)
         passed, checks = check(own_echo, "squarer", "--run", "area", "--count", "2")
     assert passed, checks
-    assert own_echo.client.hlen(Names("area").memory("squarer")) == 1
+    assert own_echo.client.hlen(memory) == 1
 
 
 @pytest.mark.slow

@@ -157,7 +157,7 @@ def envelopes() -> list[Hostile]:
         found.append(Hostile(f"TYPE {value!r}", m(text(TYPE=value)), "TYPE", published=False))
     for value in (0, 2, 99, -1, "1", 1.0, True, None, [], {}, 2**63, "x" * 100_000):
         found.append(changed(f"v {str(value)[:9]!r}", "format version", v=value))
-    for value in (0, 3, -1, "1", None, True, False, 1.0, 2.0, [], [1], {}, 2**63, 10**30):
+    for value in (0, 4, -1, "1", None, True, False, 1.0, 2.0, [], [1], {}, 2**63, 10**30):
         found.append(
             changed(f"MODEL_STATUS {value!r}", "MODEL_STATUS: expected 1", MODEL_STATUS=value)
         )
