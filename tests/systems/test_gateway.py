@@ -7,14 +7,13 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
+from roomgrad import Message, ModelStatus
 from roomgrad.redis.client import Client
 from roomgrad_melody.contract import LEARNER
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import (
     CONTROLMODEL,
-    FORWARD,
     INPUT,
-    OUTPUT,
     SIMULATOR,
     TRAINER,
     TREBUCHET,
@@ -268,7 +267,7 @@ def test_their_simulator_does_the_work_of_ours(build: Build) -> None:
 
 
 def test_ours_and_theirs_answer_in_one_room(build: Build) -> None:
-    """A question of ours is answered by both; somebody who only listens hears all of it."""
+    """A message of ours is answered by both; a client that only listens receives all of it."""
     trebuchet = build(TREBUCHET.name)
     trebuchet.forget(TREBUCHET, TRAINER)
     trebuchet.open()
@@ -278,7 +277,7 @@ def test_ours_and_theirs_answer_in_one_room(build: Build) -> None:
         trebuchet.start(component)
     with Client(TREBUCHET, trebuchet.names.run, trebuchet.launcher.environ["REDIS_URL"]) as client:
         data = np.array([[3.0, 60.0], [0.0, 40.0]], "<f4")
-        client.ask(INPUT, FORWARD, data, answer=(OUTPUT, FORWARD))
+        client.send(Message.open(INPUT, data, status=ModelStatus.VALIDATE))
     heard = watching.wait("heard", 4)
     rooms = [(line["room"], line["by"]) for line in heard]
     assert rooms[:2] == [("input", "client"), ("model", CONTROLMODEL)]
