@@ -184,6 +184,27 @@ def test_the_gateway_serves_clients_of_it(up: Installation) -> None:
             gateway.terminate()
 
 
+def test_a_function_is_served(up: Installation) -> None:
+    (up.folder / "double.py").write_text("def twice(x):\n    return 2 * x\n")
+    words = ("--enter", "one", "--leave", "two", "--like", "[[1]]", "--run", "doubled")
+    with up.start(
+        "roomgrad", "serve", "double.py:twice", *words, stderr=subprocess.DEVNULL
+    ) as served:
+        try:
+            until(lambda: twice_of_five(up) == "10", timeout_s=60)
+        finally:
+            served.terminate()
+
+
+def twice_of_five(up: Installation) -> str:
+    """Return the answer of the served function; an empty text if there is none yet."""
+    with contextlib.suppress(AssertionError):
+        asked = ("request", "one", "[[5]]", "--answer", "two", "--run", "doubled")
+        answer = json.loads(up.roomgrad(*asked, "--timeout", "5", "--json"))
+        return f"{answer['DATA'][0][0]:g}"
+    return ""
+
+
 def accepts(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
         return True

@@ -81,5 +81,5 @@ def test_a_person_compares_and_the_best_rise(serve: Serve, visit: Open, tmp_path
     )
     until(lambda: served.table("learning")["now"]["chain"] is None)
     assert page.locator("#ladder-card").is_visible()
-    assert page.locator("#pairs").inner_text() == str(len(last))
+    until(lambda: page.locator("#pairs").inner_text() == str(len(last)))
     take_pictures(page, Path(os.environ.get("SCREENSHOTS") or tmp_path), PICTURES)
