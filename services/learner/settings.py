@@ -52,7 +52,7 @@ class LearnerSettings(RuntimeSettings):
     """CSV file of labels with which a new run begins; a missing file is not an error."""
 
     max_labels: Annotated[int, Field(ge=0, le=1_000_000_000), OfRun] = 0
-    """Answers after which no more questions are asked; 0: no limit."""
+    """Number of answers after which no more questions are asked; 0: no limit."""
 
     lockstep: Annotated[bool, OfRun] = False
     """Breeding waits for answers and training, so that a run is reproducible bit for bit."""

@@ -131,7 +131,7 @@ def _leave(guest: GuestClient, client: Client) -> None:
 def _check_path(client: Any, names: Names, system: System, inputs: Stream, outputs: Stream) -> None:
     """Raise ContractError if the components of a run pass nothing on from one room to the other.
 
-    As long as one of them has never run, nobody knows.
+    As long as one of them has never run, that cannot be known, and nothing is raised.
     """
     declared = registry.declared_in(client, names)
     reached = registry.reached_from(declared, inputs.key)

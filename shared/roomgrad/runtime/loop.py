@@ -306,7 +306,7 @@ class Loop:
         return registry.members(self._identity.component.system, fields)
 
     def _end_root_of_guest(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Give up the root of a guest that is gone: nobody would look for a dead letter."""
+        """Give up the root of a guest that is gone: no program would look for a dead letter."""
         names, name = self._identity.names, self._identity.component.name
         commit = Commit()
         self.consumer.guard(commit, delivery)

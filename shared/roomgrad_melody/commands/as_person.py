@@ -38,7 +38,7 @@ POLL_S = 0.05
 
 @dataclass
 class Person:
-    """Answers questions until there are enough answers, then waits for breeding to end."""
+    """A rater that answers questions until there are enough, then waits for breeding to end."""
 
     session: Session
     options: Unattended

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from rich.table import Table
 from tests.benchmarks.transport.chain.ways import COMPONENTS, TRAINER
 from tests.benchmarks.transport.stage import fresh_server, ratio, start
 from tests.pages.melody.labelling_run import free_port
+from tests.waiting import until
 
 CHAIN = "tests.benchmarks.transport.chain"
 WARM_UP_S = 1.0
@@ -91,7 +93,7 @@ def served(server: str, kind: str) -> Iterator[str]:
         else:
             if server == "swergio":
                 start(stack, CHAIN, kind, "server", port)
-                time.sleep(0.3)
+                time.sleep(0.3)  # a connection that only looks would count as a client of swergio
             yield port
 
 
@@ -102,11 +104,18 @@ def nats_server(port: str) -> Iterator[str]:
         command = ["nats-server", "-a", "127.0.0.1", "-p", port, "-js", "-sd", directory]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
-            time.sleep(0.5)
+            until(lambda: accepts(int(port)))
             yield f"nats://127.0.0.1:{port}"
         finally:
             process.kill()
             process.wait()
+
+
+def accepts(port: int) -> bool:
+    """Return whether a server listens on a port of this machine."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def is_missing(contestant: Contestant) -> bool:
