@@ -20,7 +20,7 @@ from roomgrad import dtypes, exact_json
 from roomgrad.errors import DecodeError, SchemaError, format_value
 from roomgrad.guests import from_text
 from roomgrad.messages import MAX_SEED, Message
-from roomgrad.rooms import ENVELOPE, Array, MessageType, ModelStatus, Schema, Stream
+from roomgrad.rooms import ENVELOPE, Array, MessageType, ModelStatus, Stream
 
 INLINE_VALUES = 16  # arrays of at most so many values are written as lists
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -97,7 +97,7 @@ def encode(message: Message, stream: Stream) -> list[bytes]:
             raise SchemaError(f"{name} belongs to the envelope, choose another name for the field")
         else:
             body[name] = value
-    _require(stream.schema, body, stream)
+    _require(body, stream)
     write = FORMATS.versions[FORMATS.current].write
     text = _dumps(write(body) if write else body, nulls=bool(stream.schema))
     if len(text) > MAX_TEXT_BYTES:
@@ -165,7 +165,10 @@ def _dumps(body: Mapping[str, Any], *, nulls: bool = False) -> bytes:
         raise SchemaError(f"a field cannot be written as JSON: {error}") from error
 
 
-def _require(schema: Schema, body: Mapping[str, Any], stream: Stream) -> None:
+def _require(body: Mapping[str, Any], stream: Stream) -> None:
+    schema = stream.schema
+    if stream.required <= body.keys():
+        return
     if stream.type == _GRADIENT and not schema.keys() & body.keys():
         return  # an empty gradient, for a sender that has nothing to learn from
     for name, expected in schema.items():
@@ -236,8 +239,9 @@ def from_body(
 ) -> Message:
     """Return the message of a parsed body, checked against the schema of its stream."""
     body = _understood(body)
-    type_ = _text(body, "TYPE")
+    type_ = body.get("TYPE")
     if type_ != stream.type:
+        type_ = _text(body, "TYPE")
         raise DecodeError(f"TYPE {type_!r} does not belong in the stream of {stream.type}")
     given = body.get("MODEL_STATUS", 1)
     status = _STATUS.get(given) if type(given) is int else None
@@ -246,10 +250,12 @@ def from_body(
             f"MODEL_STATUS: expected 1 (train), 2 (validate) or 3 (differentiate), got "
             f"{format_value(given)}"
         )
+    checked = {}
+    for name, value in body.items():
+        if name not in ENVELOPE:
+            checked[name] = _decoded(name, value, stream, raw)
+    _require(checked, stream)
     guest = raw.get(b"GUEST")
-    values = {name: value for name, value in body.items() if name not in ENVELOPE}
-    checked = {name: _decoded(name, value, stream, raw) for name, value in values.items()}
-    _require(stream.schema, checked, stream)
     return Message(
         stream.room.name,
         type_,
@@ -346,7 +352,8 @@ def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any
         )
     if dtype.kind == "b" and any(byte > 1 for byte in set(buffer)):
         raise DecodeError(f"{name}: expected bytes 0 and 1 for {dtype.str}, got {max(buffer)}")
-    return np.frombuffer(buffer, dtype=dtype).reshape(shape).copy()
+    array: NDArray[Any] = np.ndarray(shape, dtype, buffer)
+    return array.copy()
 
 
 def _layout(name: str, spec: Mapping[str, Any]) -> tuple[dtypes.Dtype, list[int], int]:

@@ -7,6 +7,7 @@ import pytest
 
 from roomgrad import Array, MessageType, Room, Stream, System, dtypes
 from roomgrad.errors import ContractError, SchemaError
+from roomgrad.rooms import MOST_DOT_VALUES
 from roomgrad_trebuchet.contract import TREBUCHET
 
 PAIRS = Array("<f4", ("batch", 2))
@@ -169,3 +170,27 @@ def test_the_kind_of_values_that_are_expected_is_said(
     with pytest.raises(SchemaError) as caught:
         Array(dtype, ("n",)).check("DATA", value)
     assert str(caught.value) == f"DATA: {expected}"
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8"])
+@pytest.mark.parametrize("size", [3, MOST_DOT_VALUES, MOST_DOT_VALUES + 1])
+def test_one_value_that_is_not_finite_is_found_among_any_others(dtype: str, size: int) -> None:
+    """Also beside numbers whose squares are no longer finite."""
+    schema = Array(dtype, ("n",))
+    largest = np.finfo(dtype).max
+    for others in (0.0, largest, -largest):
+        array = np.full(size, others, dtype)
+        assert schema.check("DATA", array) is array
+        for wrong in (np.nan, np.inf, -np.inf):
+            array[-1] = wrong
+            with pytest.raises(SchemaError, match="expected finite numbers"):
+                schema.check("DATA", array)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (), (2, 3)])
+def test_arrays_are_accepted_whatever_numpy_made_of_them(shape: tuple[int, ...]) -> None:
+    """Views, other byte strides and shapes that were seen before."""
+    schema = Array("<f4", tuple(f"n{axis}" for axis in range(len(shape))))
+    array = np.ones(shape, "<f4")
+    for each in (array, array.T.T, np.asfortranarray(array).reshape(shape), array.copy()):
+        assert schema.check("DATA", each) is each
