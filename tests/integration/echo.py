@@ -1,6 +1,7 @@
 """A system of two rooms for tests of the runtime: its component replies with twice its input.
 
 Also a program, for tests that need a process: `python -m tests.integration.echo BEHAVIOUR ...`.
+With DIE_AT it kills itself, like `send 20` before the 20th commit is sent.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from roomgrad import (
     on,
 )
 from roomgrad.component import HandlerFunction
+from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.loop import Loop
+from tests.death import Death, countdown
 
 INPUT, OUTPUT = Room("input"), Room("output")
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
@@ -106,7 +110,16 @@ def later(message: Message, context: Context) -> None:
     context.send(message.reply(OUTPUT, message.array), after_s=float(message.array[0]))
 
 
+def die_at(where: str) -> None:
+    """Kill this process before it has called a function of the loop so many times."""
+    death = Death(countdown(where))
+    death.before("receive", Loop, "receive")
+    death.before("send", Connections, "send")
+    death.before("answer", Connections, "answer")
+
+
 if __name__ == "__main__":
+    die_at(os.environ.get("DIE_AT", ""))
     behaviours = {
         "repeat": repeat,
         "die": die,

@@ -42,7 +42,7 @@ class Committed(NamedTuple):
 
 
 class Committer:
-    """Sends one commit at a time."""
+    """Sends commits, one at a time or each before the answer to the last."""
 
     def __init__(
         self,
@@ -59,12 +59,18 @@ class Committer:
     def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> Committed:
         """Send a commit, and the next read in the same send; return what became of it.
 
+        Raises as `decide` does.
+        """
+        return self.decide(commit, self._connections.commit(commit, then_read))
+
+    def decide(self, commit: Commit, reply: Reply) -> Committed:
+        """Return what became of a commit that was sent and has this reply.
+
         While the server refuses the commit, for example for want of a permission, it is sent again
         and again.
 
         Raises MessageError if no server would ever take it, and ConnectionLost.
         """
-        reply = self._connections.commit(commit, then_read)
         while (result := self._result(reply)) not in _DECIDED:
             reply = self._connections.commit(commit)
         self._status.refused = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ NOT_NOW = ("READONLY", "NOREPLICAS", "LOADING", "MASTERDOWN", "BUSY", *REDIRECTS
 
 
 class Connections:
-    """Sends a commit and the next blocking read in one send.
+    """Sends commits without waiting for their answers, and the next blocking read with the last.
 
+    Whatever is asked meanwhile is answered behind them, so that it sees what they have written.
     While a read is outstanding its connection cannot answer anything else, so that every other
     command goes over the second connection.
     """
@@ -27,6 +29,8 @@ class Connections:
         self._reader = open_connection("loop")
         self._side = open_connection("side")
         self.reading = False
+        self._unanswered = 0  # commits whose answers are still to be read
+        self._answers: deque[Reply] = deque()  # those that were read before something else
         self.time = clock.time
         self._clock = clock
 
@@ -34,7 +38,7 @@ class Connections:
         """Open both connections, to one server; load the commit script and read the clock."""
         self._reader.connect()
         self._side.connect(self._reader.at)
-        self.reading = False
+        self._forget()
         self.load_script()
         self._clock.read(self._side.call)
 
@@ -44,10 +48,15 @@ class Connections:
         return self._reader.at
 
     def close(self) -> None:
-        """Close both; an outstanding read is forgotten."""
+        """Close both; an outstanding read and the answers to commits are forgotten."""
         self._reader.close()
         self._side.close()
+        self._forget()
+
+    def _forget(self) -> None:
         self.reading = False
+        self._unanswered = 0
+        self._answers.clear()
 
     def load_script(self) -> None:
         """Load the commit script into the server."""
@@ -65,20 +74,44 @@ class Connections:
         self.reading = False
         return replies
 
+    def send(self, commit: Commit, then_read: Sequence[Command] = ()) -> None:
+        """Send a commit, and the next read with it, while no read is outstanding.
+
+        `answer` returns the server's reply.
+        """
+        commit.publish_command = self._reader.publish_command
+        self._reader.send(commit.command(), *then_read)
+        self._unanswered += 1
+        self.reading = bool(then_read)
+
+    def answer(self) -> Reply:
+        """Return the reply to the first commit of those that were sent and not answered yet."""
+        if self._answers:
+            return self._answers.popleft()
+        self._unanswered -= 1
+        return self._reader.read()
+
     def commit(self, commit: Commit, then_read: Sequence[Command] = ()) -> Reply:
         """Send a commit, and the next read with it; return the server's reply to the commit."""
-        commit.publish_command = self._reader.publish_command
         if self.reading:
+            commit.publish_command = self._side.publish_command
             return self._side.call(commit.command())
-        self._reader.send(commit.command(), *then_read)
-        self.reading = bool(then_read)
-        return self._reader.read()
+        self.send(commit, then_read)
+        self._read_answers()
+        return self._answers.pop()
 
     def call(self, command: Command) -> Any:
         """Send one command and return its reply. Raises ReplyError."""
         if self.reading:
             return self.aside(command)
-        return _checked(self._reader.call(command))
+        self._reader.send(command)
+        self._read_answers()
+        return _checked(self._reader.read())
+
+    def _read_answers(self) -> None:
+        while self._unanswered:
+            self._unanswered -= 1
+            self._answers.append(self._reader.read())
 
     def aside(self, command: Command) -> Any:
         """Send one command on the connection that never blocks. Raises ReplyError."""
@@ -104,6 +137,11 @@ def _checked(reply: Reply) -> Any:
     if isinstance(reply, ReplyError):
         raise reply
     return reply
+
+
+def is_ok(reply: Reply) -> bool:
+    """Return whether the reply to a commit says that it was applied."""
+    return isinstance(reply, list) and reply[0] == b"ok"
 
 
 def outcome(reply: Reply) -> str:

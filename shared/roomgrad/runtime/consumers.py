@@ -14,8 +14,8 @@ from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
 from roomgrad.rooms import Stream
 
-READ_COUNT = b"1"
-READS_REMEMBERED = 8  # block times whose command is kept; retries need others
+READS_REMEMBERED = 64  # block times and counts whose command is kept; retries need others
+PENDING_PAGE = 1000  # entries that one XPENDING lists
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Delivery:
 class Consumer(Protocol):
     """How a replica reads, and how its commits mark an entry as done."""
 
-    def read_command(self, block_ms: int) -> Command: ...
+    def read_command(self, block_ms: int, count: int) -> Command: ...
 
     def guard(self, commit: Commit, delivery: Delivery) -> None: ...
 
@@ -91,34 +91,45 @@ class GroupConsumer:
             for stream in streams
         }
         self._head = [b"XREADGROUP", b"GROUP", group.encode(), consumer.encode()]
-        self._reads: dict[int, bytes] = {}
+        self._reads: dict[tuple[int, int], bytes] = {}
 
-    def read_command(self, block_ms: int) -> Command:
-        """Return the command that waits for new messages; it is packed once and reused."""
-        command = self._reads.get(block_ms)
+    def read_command(self, block_ms: int, count: int) -> Command:
+        """Return the command that waits for new messages, so many of each stream at most.
+
+        It is packed once and reused.
+        """
+        command = self._reads.get((block_ms, count))
         if command is None:
-            how = [b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
+            how = [b"COUNT", b"%d" % count, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
             command = packed(*self._head, *how, *self.keys, *[b">"] * len(self.keys))
             if len(self._reads) < READS_REMEMBERED:
-                self._reads[block_ms] = command
+                self._reads[block_ms, count] = command
         return command
-
-    def redelivery_command(self) -> list[bytes]:
-        """Return the command that reads again what this consumer has not acknowledged."""
-        return [*self._head, b"STREAMS", *self.keys, *[b"0"] * len(self.keys)]
 
     def pending_command(self, delivery: Delivery) -> list[bytes]:
         """Return the command that tells how often an entry was delivered."""
         entry = delivery.entry.encode()
         return [b"XPENDING", self.key_of(delivery), self.group.encode(), entry, entry, b"1"]
 
-    def unacknowledged_command(self, key: bytes) -> list[bytes]:
-        """Return the command that lists what of a stream this consumer has not acknowledged."""
-        return [b"XPENDING", key, self.group.encode(), b"-", b"+", b"1000", self.consumer.encode()]
+    def unacknowledged_command(self, key: bytes, after: bytes = b"") -> list[bytes]:
+        """Return the command that lists what of a stream this consumer has not acknowledged.
 
-    def release_command(self, key: bytes, entries: list[bytes], lease_ms: int) -> list[bytes]:
-        """Return the command that ends the leases of these entries."""
-        head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode(), b"0"]
+        after: the last entry of the page before.
+        """
+        return [
+            b"XPENDING", key, self.group.encode(), b"(" + after if after else b"-", b"+",
+            b"%d" % PENDING_PAGE, self.consumer.encode(),
+        ]  # fmt: skip
+
+    def release_command(
+        self, key: bytes, entries: list[bytes], lease_ms: int, owner: str = ""
+    ) -> list[bytes]:
+        """Return the command that ends the leases of these entries.
+
+        owner: the consumer that they belong to from then on; this one by default.
+        """
+        owner = owner or self.consumer
+        head = [b"XCLAIM", key, self.group.encode(), owner.encode(), b"0"]
         return [*head, *entries, b"IDLE", b"%d" % lease_ms, b"JUSTID"]
 
     def claim_command(
@@ -184,9 +195,12 @@ class EveryoneConsumer:
         self._at[key] = (entry, int(seen) + missed)
         return missed
 
-    def read_command(self, block_ms: int) -> Command:
-        """Return the command that waits for messages after the positions."""
-        head = [b"XREAD", b"COUNT", READ_COUNT, b"BLOCK", b"%d" % block_ms, b"STREAMS"]
+    def read_command(self, block_ms: int, count: int) -> Command:
+        """Return the command that waits for messages after the positions.
+
+        One of each stream, since a commit requires the position that the one before it has stored.
+        """
+        head = [b"XREAD", b"COUNT", b"1", b"BLOCK", b"%d" % block_ms, b"STREAMS"]
         return head + list(self._at) + [entry for entry, _ in self._at.values()]
 
     def guard(self, commit: Commit, delivery: Delivery) -> None:

@@ -21,7 +21,7 @@ from roomgrad.runtime.heartbeat_sender import HeartbeatSender
 from roomgrad.runtime.history import History
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.notifications import Notifications
-from roomgrad.runtime.redelivery import give_back
+from roomgrad.runtime.redelivery import give_back, hand_over
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.status import Status
 
@@ -104,6 +104,7 @@ class Housekeeping:
             if now >= self._due:
                 self._due = now + self._settings.heartbeat_interval_s
                 self._end_if_handler_hangs()
+                self._attempt(self._hand_over, self._connection)
                 self._attempt(self._send_heartbeat, self._connection)
                 if self._history is not None and self._connection.connected:
                     self._attempt(self._trim, self._connection)
@@ -186,6 +187,13 @@ class Housekeeping:
         if since is not None and time.monotonic() - since > limit_s:
             log.critical("handler ran too long, the process ends itself", limit_s=limit_s)
             os._exit(70)
+
+    def _hand_over(self) -> None:
+        """Hand over what the loop has received, while a handler takes longer than a lease."""
+        since, lease_s, status = self._status.handling, self._settings.lease_s, self._status
+        slow = since is not None and time.monotonic() - since > lease_s
+        if slow and self._consumer is not None:
+            hand_over(self._connection, self._consumer, status.received, lease_s)
 
     # waiting
 

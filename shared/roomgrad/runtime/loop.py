@@ -1,12 +1,17 @@
-"""The loop of a replica: receive, decode, handle and commit one message at a time.
+"""The loop of a replica: receive, decode and handle one message at a time, and commit each.
 
-A commit and the next blocking read leave in one send, so that a message costs one round trip.
+A commit and the next blocking read leave in one send, so that a message costs one round trip. Of
+messages that wait some are read at once. Each has its own commit, which leaves as soon as its
+handlers have returned; the answers are read behind the last of them, so that they cost about one
+round trip together.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import redis
 import structlog
@@ -16,10 +21,10 @@ from roomgrad.commit import Commit
 from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.redis import heartbeats, registry, roots
-from roomgrad.redis.connection import ReplyError
+from roomgrad.redis.connection import Reply, ReplyError
 from roomgrad.runtime import handling_times
-from roomgrad.runtime.committer import FULL, GONE, OK, Committer
-from roomgrad.runtime.connections import Connections
+from roomgrad.runtime.committer import FULL, GONE, OK, Committed, Committer
+from roomgrad.runtime.connections import Connections, is_ok
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter
 from roomgrad.runtime.identity import Identity
@@ -29,6 +34,7 @@ from roomgrad.runtime.model.store import ModelStore, Step
 from roomgrad.runtime.observe import outcome as outcomes
 from roomgrad.runtime.observe.observers import Observers
 from roomgrad.runtime.observe.outcome import Outcome
+from roomgrad.runtime.read_count import GROUP_S
 from roomgrad.runtime.receiver import Receiver
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.setup import Setup
@@ -39,6 +45,19 @@ from roomgrad.runtime.work import Attempt, Work
 log = structlog.get_logger("roomgrad")
 
 MANY_SKIPPED = 100  # skipped entries that are acknowledged without waiting for a commit
+
+
+@dataclass(slots=True)
+class Handling:
+    """One message on its way to an end."""
+
+    delivery: Delivery
+    outcome: Outcome
+    attempt: Attempt | None = None
+    commit: Commit = field(default_factory=Commit)
+    step: Step | None = None
+    skipped: list[Delivery] = field(default_factory=list)
+    """Earlier messages without a handler, which the commit acknowledges, too."""
 
 
 class Loop:
@@ -70,6 +89,7 @@ class Loop:
         self._quota = Quota(identity.names, identity.settings.dead_mib, connections.call)
         self._inbox = roots.inbox_stream(identity.names, identity.component.name)
         self._skipped: list[Delivery] = []
+        self._sent: list[Handling] = []  # whose commits were sent and are not answered yet
         self.consumer = self._receiver.consumer
 
     def prepare(self, client: redis.Redis) -> None:
@@ -97,12 +117,16 @@ class Loop:
         self._receiver.clear()
         self._cache.clear()
         self._skipped.clear()
+        self._sent.clear()
         self._status.failing.clear()
 
     @property
     def ended(self) -> bool:
-        """Whether the replica is to stop and everything that it received is done."""
-        return self._shutdown.is_set() and not self._receiver.busy
+        """Whether the replica is to stop and no read is outstanding.
+
+        What it has received and not begun is given back.
+        """
+        return self._shutdown.is_set() and not self._connections.reading
 
     def receive(self) -> Delivery | None:
         """Return the next message, or None if none came within the block time."""
@@ -115,22 +139,59 @@ class Loop:
         return delivery
 
     def handle(self, delivery: Delivery) -> None:
-        """Bring one message to its end: a commit, another try later, or the dead letters.
+        """Handle one message, and send its commit; bring it to its end if no other one waits.
 
-        Raises ConnectionLost, EmptiedServer or ReplyError if the server cannot be used, and
-        ModelError if the model cannot: the message is left to a replica that has the right one.
+        Otherwise the answer to its commit is read after the next messages. Raises ConnectionLost,
+        EmptiedServer or ReplyError if the server cannot be used, and ModelError if the model
+        cannot: the message is left to a replica that has the right one.
         """
         self.consumer.advance(delivery)
-        outcome = Outcome(delivery)
+        handling = Handling(delivery, Outcome(delivery))
+        self._proceed(handling, None)
+        seconds = (time.monotonic_ns() - handling.outcome.began_ns) / 1e9
+        self._receiver.read_count.note(seconds, sum(map(len, delivery.fields)))
+        if not self._goes_on(handling):
+            self._settle()
+
+    def _goes_on(self, last: Handling) -> bool:
+        """Return whether the next message may be handled before the commits are answered.
+
+        Not after a step, which is applied when its commit is; nor on a replica with a position of
+        its own, which each commit requires and moves.
+        """
+        if not self._receiver.waiting or self._receiver.redelivery is None:
+            return False
+        if last.attempt is not None and last.attempt.steps:
+            return False
+        return not self._sent or _age_s(self._sent[0]) < GROUP_S
+
+    def _settle(self) -> None:
+        """Read the answers to the commits that were sent, and bring each message to its end.
+
+        What was not applied is handled again alone, after the others were noted.
+        """
+        answered = [(each, self._connections.answer()) for each in self._sent]
+        self._sent.clear()
+        for handling, reply in sorted(answered, key=lambda each: not is_ok(each[1])):
+            self._proceed(handling, reply)
+
+    def _proceed(self, handling: Handling, reply: Reply) -> None:
+        """Bring a message to its commit or, with the reply to that, to its end."""
+        delivery, outcome = handling.delivery, handling.outcome
         try:
-            if delivery.count > self._identity.settings.max_deliveries:
+            if reply is not None:
+                self._finish(handling, reply)
+            elif delivery.count > self._identity.settings.max_deliveries:
                 raise MessageError(f"delivered {delivery.count - 1} times and never committed")
-            self._process(delivery, outcome)
+            else:
+                self._begin(handling)
         except (ConnectionLost, ReplyError, EmptiedServer, ModelError, SnapshotError):
             raise
         except MessageError as error:
+            self._withdraw(handling)
             self._give_up(delivery, outcome, str(error), with_root=error.ends_root)
         except BaseException as error:  # SIGTERM sets a flag, so that SystemExit is the handler's
+            self._withdraw(handling)
             self._retry_later(delivery, outcome, error)
         finally:
             self._status.handling = None
@@ -139,80 +200,110 @@ class Loop:
         if outcome.outcome:
             self._observers.handled(outcome)
 
-    def _process(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Run the handlers and commit what they want; run them again on fresh state if it is stale.
+    def _begin(self, handling: Handling) -> None:
+        """Run the handlers of a message, and send the commit of what they want."""
+        if (attempt := self._attempt(handling)) is not None:
+            self._stage(handling)
+            self._connections.send(handling.commit, self._receiver.next_read())
+            self._sent.append(handling)
+            # the next messages read what it writes; if it fails, so do the guards of those reads
+            attempt.context.remember(self._cache)
+
+    def _finish(self, handling: Handling, reply: Reply) -> None:
+        """Note what became of a commit. If it is stale, run the handlers again on fresh state.
 
         If only the model has moved on, the finished parameter gradient is applied to the new
         weights and not computed again.
         """
-        attempt: Attempt | None = None
-        while True:
-            if attempt is None:  # handlers may have changed the arrays of the message before
-                fields = delivery.fields
-                message = outcome.message = codec.decode(delivery.entry, fields, delivery.stream)
-                hits = self._cache.hits
-                self._work.open_roots = self._status.open_roots
-                self._status.handling = time.monotonic()
-                try:
-                    attempt = self._work.attempt(message, self._reads, self._receiver.version)
-                except MessageError:
-                    if self._cache.hits == hits:
-                        raise
-                    self._cache.clear()  # the handler may object to a value that is out of date
-                    continue
-                except ReplyError as error:  # the server refuses a read
-                    self._committer.wait(error)
-                    continue
-            if attempt is None:
-                self._skip(delivery, outcome)
+        committed = self._committer.decide(handling.commit, reply)
+        while not self._is_settled(handling, committed):
+            if handling.attempt is None and self._attempt(handling) is None:
                 return
-            commit, step = self._stage(delivery, attempt)
-            result, guard, entries = self._committer.commit(commit, self._receiver.next_read())
-            if result in (OK, GONE):
-                break
-            if result == FULL:
-                self._hold(delivery)
-                return
-            if _is_of_guest(commit, guard):
-                attempt.guest_left = self._members()
-                continue
-            if self.consumer.superseded(guard):
-                raise ConnectionLost("another replica of the same name has read on")
-            self._cache.clear()
-            self._receiver.refresh_version()
-            if attempt.steps and guard == len(commit.guards):  # the last one is the model's
-                attempt = self._work.step_again(attempt, self._receiver.version)
-            else:
-                attempt = None
-        outcome.outcome = outcomes.GONE
-        if result == OK:
-            self._committed(delivery, attempt)
-            self._work.committed(step, entries[-1].decode() if step else "")
-            self._status.version = self._store.loaded_version if self._store else ""
-            outcome.outcome, outcome.attempt = outcomes.COMMITTED, attempt
+            self._stage(handling)
+            committed = self._committer.commit(handling.commit, self._receiver.next_read())
 
-    def _stage(self, delivery: Delivery, attempt: Attempt) -> tuple[Commit, Step | None]:
-        commit = Commit()
+    def _attempt(self, handling: Handling) -> Attempt | None:
+        """Run the handlers of a message; return None if none wants it."""
+        delivery, outcome = handling.delivery, handling.outcome
+        while True:  # handlers may have changed the arrays of the message before
+            message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
+            outcome.message, hits = message, self._cache.hits
+            self._work.open_roots = self._status.open_roots
+            self._status.handling = time.monotonic()
+            try:
+                handling.attempt = self._work.attempt(message, self._reads, self._receiver.version)
+                break
+            except MessageError:
+                if self._cache.hits == hits:
+                    raise
+                self._cache.clear()  # the handler may object to a value that is out of date
+            except ReplyError as error:  # the server refuses a read
+                self._committer.wait(error)
+        if handling.attempt is None:
+            self._skip(delivery, outcome)
+        return handling.attempt
+
+    def _stage(self, handling: Handling) -> None:
+        """Write into a new commit what the handlers of a message want."""
+        delivery, attempt = handling.delivery, handling.attempt
+        assert attempt is not None
+        commit = handling.commit = Commit()
         self.consumer.guard(commit, delivery)
         if attempt.opens_root and self._receiver.redelivery is not None:
             commit.memory()
-        for skipped in self._skipped:
+        handling.skipped, self._skipped = self._skipped, []
+        for skipped in handling.skipped:
             self.consumer.mark(commit, skipped)
-        step = self._work.stage(attempt, commit)
+        handling.step = self._work.stage(attempt, commit)
         if attempt.began_ns and commit.sends and self._identity.settings.trace_times:
             since = self._status.clock.unix_ns(0)
             moments = (delivery.at_ns, attempt.began_ns, attempt.ended_ns, time.monotonic_ns())
             commit.times = handling_times.format_times(
                 delivery.entry, *(since + moment for moment in moments)
             )
-        return commit, step
 
-    def _committed(self, delivery: Delivery, attempt: Attempt) -> None:
-        self._skipped.clear()
+    def _is_settled(self, handling: Handling, committed: Committed) -> bool:
+        """Note what became of a commit; return False if the message is to be committed again."""
+        attempt, commit, outcome = handling.attempt, handling.commit, handling.outcome
+        assert attempt is not None
+        result, guard, entries = committed
+        if result == OK:
+            self._note(handling, entries)
+            return True
+        self._withdraw(handling)
+        if result == GONE:
+            outcome.outcome = outcomes.GONE
+        elif result == FULL:
+            self._hold(handling.delivery)
+        elif _is_of_guest(commit, guard):
+            attempt.guest_left = self._members()
+            return False
+        elif self.consumer.superseded(guard):
+            raise ConnectionLost("another replica of the same name has read on")
+        else:
+            self._receiver.refresh_version()
+            is_of_model = attempt.steps and guard == len(commit.guards)  # the last one is
+            handling.attempt = (
+                self._work.step_again(attempt, self._receiver.version) if is_of_model else None
+            )
+            return False
+        return True
+
+    def _note(self, handling: Handling, entries: Sequence[bytes]) -> None:
+        """Note that a message was committed, and which entries its commit has added."""
+        delivery, attempt, step = handling.delivery, handling.attempt, handling.step
         self.consumer.committed(delivery)
-        attempt.context.remember(self._cache)
         self._status.commits += 1
         self._status.handled_bytes += sum(map(len, delivery.fields))
+        self._work.committed(step, entries[-1].decode() if step else "")
+        self._status.version = self._store.loaded_version if self._store else ""
+        handling.outcome.outcome, handling.outcome.attempt = outcomes.COMMITTED, attempt
+
+    def _withdraw(self, handling: Handling) -> None:
+        """Take back what a commit that was not applied would have done besides."""
+        self._cache.clear()
+        self._skipped += handling.skipped
+        handling.skipped = []
 
     def _hold(self, delivery: Delivery) -> None:
         """Put a message aside that opens a root, until the server's memory has room for it."""
@@ -228,6 +319,7 @@ class Loop:
 
     def finish(self) -> None:
         """Do what is to be done after the last message, while the server is still there."""
+        self._settle()
         self.acknowledge_skipped()
         if self._store is not None:
             self._store.stop()
@@ -245,9 +337,9 @@ class Loop:
         """Acknowledge skipped messages now, if no commit is about to do it."""
         if self._skipped:
             commit = Commit()
-            for skipped in self._skipped:
-                self.consumer.mark(commit, skipped)
-            self._skipped.clear()
+            skipped, self._skipped = self._skipped, []
+            for each in skipped:
+                self.consumer.mark(commit, each)
             self._committer.commit(commit)
 
     # messages that cannot be handled
@@ -319,3 +411,8 @@ class Loop:
 def _is_of_guest(commit: Commit, guard: int) -> bool:
     """Return whether a guard, counted from 1, requires that a guest is there. 0 is none."""
     return guard > 0 and commit.guards[guard - 1][0] == b"STORED"
+
+
+def _age_s(handling: Handling) -> float:
+    """Return the seconds since a message was received by the loop."""
+    return (time.monotonic_ns() - handling.outcome.began_ns) / 1e9

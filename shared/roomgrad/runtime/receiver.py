@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
@@ -13,13 +12,14 @@ from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer, GroupConsumer, deliveries
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.model.store import ModelStore
+from roomgrad.runtime.read_count import ReadCount
 from roomgrad.runtime.redelivery import Redelivery
 from roomgrad.runtime.shutdown import ShutdownEvent
 from roomgrad.runtime.status import Status
 
 
 class Receiver:
-    """Reads one delivery at a time, and after it the version of the component's model.
+    """Reads the deliveries that wait, and after them the version of the component's model.
 
     The version is read behind the blocking read, on the same connection, so that it is never older
     than the message that is handled with it.
@@ -42,19 +42,20 @@ class Receiver:
         self._shutdown = shutdown
         self._connections = connections
         self._store = store
-        self._queue: deque[Delivery] = deque()
+        self._queue = status.received
+        self.read_count = ReadCount()
 
     @property
-    def busy(self) -> bool:
-        """Whether a delivery waits here, or an outstanding read may still return one."""
-        return self._connections.reading or bool(self._queue)
+    def waiting(self) -> bool:
+        """Whether another delivery was received."""
+        return bool(self._queue)
 
     def next(self) -> Delivery | None:
         """Return the next delivery, or None if none came within the block time.
 
         Raises EmptiedServer if the consumer group no longer exists.
         """
-        if not self.busy:
+        if not self._busy:
             if self.redelivery is not None:
                 self._enqueue(islice(self.redelivery.due(), 1))
             if not self._queue and self._stands_by():
@@ -68,16 +69,16 @@ class Receiver:
 
     def next_read(self) -> list[Command]:
         """Return the read to send along with a commit; empty if something else comes first."""
-        if self.busy or self._shutdown.is_set() or self._stands_by():
+        if self._busy or self._shutdown.is_set() or self._stands_by():
             return []
         if self.redelivery is not None and self.redelivery.due_in_s() == 0.0:
             return []
         return self._read_commands()
 
     def recover(self) -> None:
-        """Read again what was delivered to this consumer over a connection that broke."""
+        """Have delivered again what a connection that broke has delivered."""
         if self.redelivery is not None:
-            self._enqueue(self.redelivery.unacknowledged())
+            self.redelivery.recover()
 
     def refresh_version(self) -> None:
         """Read the version of the model again."""
@@ -90,6 +91,11 @@ class Receiver:
         self._queue.clear()
         if self.redelivery is not None:
             self.redelivery.clear()
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a delivery waits here, or an outstanding read may still return one."""
+        return self._connections.reading or bool(self._queue)
 
     def _enqueue(self, found: Iterable[Delivery]) -> None:
         before = len(self._queue)
@@ -107,7 +113,7 @@ class Receiver:
 
     def _read_commands(self) -> list[Command]:
         block_ms = max(1, round(self._wait_s() * 1000))
-        commands: list[Command] = [self.consumer.read_command(block_ms)]
+        commands: list[Command] = [self.consumer.read_command(block_ms, self.read_count.next)]
         if self._store is not None:
             commands.append(self._store.version_command())
         return commands

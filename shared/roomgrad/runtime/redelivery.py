@@ -5,11 +5,12 @@ from __future__ import annotations
 import heapq
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import structlog
 
-from roomgrad.redis.connection import Connection
+from roomgrad.redis.connection import Command, Connection, ReplyError
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, GroupConsumer, deliveries
 from roomgrad.runtime.status import Status
@@ -17,6 +18,7 @@ from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
 
+HANDED_OVER = "handed-over"  # the consumer of messages that any replica may claim
 RETRY_S = (0.1, 5.0)  # first and longest pause before a handler that raised is tried again
 
 
@@ -72,7 +74,7 @@ class Redelivery:
                 continue
             for delivery in self._claim(key, entry, self._lease_ms):
                 log.info(
-                    "claimed the message of a dead replica", entry=entry, deliveries=delivery.count
+                    "claimed a message whose lease is over", entry=entry, deliveries=delivery.count
                 )
                 yield delivery
         while self._retries and self._retries[0][0] <= time.monotonic():
@@ -85,17 +87,19 @@ class Redelivery:
             key, entry, count = self._held.popleft()
             yield from self._claim(key, entry, 0, count)
 
-    def unacknowledged(self) -> list[Delivery]:
-        """Return what was delivered to this consumer over a connection that broke."""
-        found = deliveries(
-            self._connections.call(self._consumer.redelivery_command()), self._consumer.by_key
-        )
-        for delivery in found:
-            delivery.count = self._count(delivery)
-        return found
+    def recover(self) -> None:
+        """Schedule now what was delivered to this consumer over a connection that broke.
+
+        Not all of it at once: what breaks the connection again would count as one more delivery of
+        the messages behind it, too.
+        """
+        for key in self._consumer.keys:
+            entries = unacknowledged(self._connections.call, self._consumer, key)
+            for number, entry in enumerate(entries):  # in this order
+                heapq.heappush(self._retries, (number * 1e-9, key, entry.decode()))
 
     def clear(self) -> None:
-        """Forget the scheduled retries; `unacknowledged` finds them after a reconnect."""
+        """Forget the scheduled retries; `recover` finds them after a reconnect."""
         self._retries.clear()
         self._held.clear()
 
@@ -121,7 +125,40 @@ def give_back(connection: Connection, consumer: GroupConsumer, lease_s: float) -
     This counts as no delivery, since nothing was tried.
     """
     for key in consumer.keys:
-        pending = connection.call(consumer.unacknowledged_command(key))
-        if isinstance(pending, list) and pending:
-            entries = [entry[0] for entry in pending]
+        entries = unacknowledged(connection.call, consumer, key)
+        if entries:
             connection.call(consumer.release_command(key, entries, round(lease_s * 1000)))
+
+
+def hand_over(
+    connection: Connection, consumer: GroupConsumer, received: deque[Delivery], lease_s: float
+) -> None:
+    """Let any replica claim what this one has received and not begun.
+
+    It belongs to a consumer without a heartbeat until one of them does so with its own. This counts
+    as no delivery, either.
+    """
+    owner = f"{consumer.group}~{HANDED_OVER}"
+    while received:
+        try:
+            delivery = received.pop()
+        except IndexError:  # the loop took it meanwhile
+            return
+        key, entries = consumer.key_of(delivery), [delivery.entry.encode()]
+        reply = connection.call(
+            consumer.release_command(key, entries, round(lease_s * 1000), owner)
+        )
+        if isinstance(reply, ReplyError):
+            raise reply
+
+
+def unacknowledged(
+    call: Callable[[Command], Any], consumer: GroupConsumer, key: bytes
+) -> list[bytes]:
+    """Return the entries of a stream that this consumer has not acknowledged, the oldest first."""
+    found: list[bytes] = []
+    page = call(consumer.unacknowledged_command(key))
+    while isinstance(page, list) and page:
+        found += [entry[0] for entry in page]
+        page = call(consumer.unacknowledged_command(key, found[-1]))
+    return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from roomgrad.clock import ServerClock
+from roomgrad.runtime.consumers import Delivery
 
 log = structlog.get_logger("roomgrad")
 
@@ -21,10 +22,13 @@ FREE_BEATS = 5  # heartbeats that find memory free before it counts as free agai
 
 @dataclass
 class Status:
-    """The state that both threads share; each attribute has one writer."""
+    """The state that both threads share; each attribute but `received` has one writer."""
 
     turn: float = field(default_factory=time.monotonic)  # when the loop's last turn began
     handling: float | None = None  # since when a handler runs, by the monotonic clock
+    received: deque[Delivery] = field(default_factory=deque)
+    """What the loop has received and not begun. Housekeeping hands it over if a handler is slow."""
+
     clock: ServerClock = field(default_factory=ServerClock)
     version: str = ""  # of the weights that this replica has loaded
     failing: dict[str, str] = field(default_factory=dict)
