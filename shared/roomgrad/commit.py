@@ -15,7 +15,7 @@ PUBLISH, SPUBLISH = b"PUBLISH", b"SPUBLISH"
 SCRIPT = scripts.load("commit").encode()
 SCRIPT_SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest().encode()
 
-_LITERAL = 40  # values of at most so many bytes are compared as they are, longer ones by SHA-1
+_LITERAL = 4096  # bytes up to which values are compared as they are, longer ones by SHA-1
 ENVELOPE = 6  # ID, ROOT_ID, m and their values; SEED and arrays follow in an entry
 TIMES_FIELD = b"times"  # the entry field with the sender's handling times
 ONCE_KEPT = 10_000  # tokens of the newest commits that may be retried

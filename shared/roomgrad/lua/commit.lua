@@ -7,9 +7,9 @@
 --
 -- A guard is   PENDING stream done group entry      the group has not acknowledged this entry; one at most
 --              MEMORY                               the server's memory is not full; behind PENDING
---              SAME    hash field text              the field is as it was read (40+ bytes: its SHA-1)
+--              SAME    hash field text              the field is as it was read (4,097+ bytes: its SHA-1)
 --              ABSENT  hash field                   the field does not exist
---              ONCE    zset member               no commit with this token was applied before
+--              ONCE    zset member                  no commit with this token was applied before
 --              STORED  key                          the key exists, like a piece that has not expired
 -- An operation is  COMMAND key count argument...    one of those described below, or of these:
 --              SEND   stream channel header limit count field...   an entry, and its notification
@@ -20,59 +20,38 @@
 --
 -- Returns {"ok", ids of added entries...}, {"gone"} if another replica has committed this entry, {"stale", number}
 -- if guard `number` fails, {"full", reason} if MEMORY does, {"refused", reason} if the server cannot
--- apply the commit now, or {"wrong", reason} if it can never be applied. While memory is full, a server
--- lets a script write if its first write acknowledges or deletes: PENDING and MARK acknowledge first.
--- Scripts do not roll back, so whatever can fail is
--- checked before the first write: types by TYPE, permissions by acl_check_cmd, numbers by their text.
+-- apply the commit now, or {"wrong", reason} if it can never be applied.
+-- Scripts do not roll back, so whatever can fail is checked before the first write: types by TYPE or a
+-- read, permissions by acl_check_cmd, numbers by their text. A SEND that is the first operation is the
+-- first write instead, so that it may fail: only XADD knows for sure that a stream has IDs left.
+-- While memory is full, a server lets a script write if its first write acknowledges or deletes: then
+-- PENDING and MARK acknowledge first.
+--
+-- It runs for each message, so it makes few functions and tables, and reads ARGV in place: `at` is
+-- where a guard or an operation begins, and `+ 0` makes a number of a text.
 
+local call, try, may = redis.call, redis.pcall, redis.acl_check_cmd
+local KEYS, ARGV = KEYS, ARGV
 local MOST = 7000 -- arguments of a command: unpack takes less than 8,000
 local MOST_OPERATIONS = 1000000
+local LITERAL = 4096 -- bytes of the longest value that SAME has as it is
 
 local publish = ARGV[1]
-local at = 2
-local function take() local value = ARGV[at]; at = at + 1; return value end
-local function key() return KEYS[tonumber(take())] end
-
-local commands
-local function described(command) -- its type of key, its number of arguments, and some for a check
-  if not commands then -- made here, since an ordinary commit needs none of them
-    local function none(count) return count == 0 end
-    local function one(count) return count == 1 end
-    local function two(count) return count == 2 end
-    commands = {
-      HSET = {kind = 'hash', takes = function(count) return count > 0 and count % 2 == 0 end, try = {'f', ''}},
-      HDEL = {kind = 'hash', takes = function(count) return count > 0 end, try = {'f'}},
-      HINCRBY = {kind = 'hash', takes = two, try = {'f', '1'}},
-      XADD = {kind = 'stream', takes = function(count) return count % 2 == 1 end, try = {'*', 'm', ''}},
-      XACK = {kind = 'stream', takes = function(count) return count > 1 end, try = {'g', '0-1'}},
-      ZADD = {kind = 'zset', takes = two, try = {'0', 'm'}},
-      ZREMRANGEBYRANK = {kind = 'zset', takes = two, try = {'0', '0'}},
-      XTRIM = {kind = 'stream', takes = two, try = {'MINID', '0'}},
-      PEXPIRE = {kind = 'stream', takes = one, try = {'1'}},
-      PERSIST = {kind = 'string', takes = none, try = {}},
-      UNLINK = {kind = 'string', takes = none, try = {}},
-    }
-  end
-  return commands[command]
-end
+local time -- for delayed messages
 
 local types = {}
-local function fits(name, kind)
+local function misfit(name, kind, read) -- read: a command for this kind has read the key
   local found = types[name]
   if not found then
-    found = redis.call('TYPE', name).ok
-    types[name] = found ~= 'none' and found or kind -- a new key has one type
+    found = read and kind or call('TYPE', name).ok
+    if found == 'none' then found = kind end -- a new key has one type
+    types[name] = found
   end
-  if found ~= kind and found ~= 'none' then
-    return 'key ' .. name .. ' is a ' .. found .. ', expected a ' .. kind
-  end
+  if found ~= kind then return 'key ' .. name .. ' is a ' .. found .. ', expected a ' .. kind end
 end
 
-local tried = {}
-local function allowed(command, name, ...)
-  local what = command .. ' ' .. name
-  if tried[what] == nil then tried[what] = redis.acl_check_cmd(command, name, ...) end
-  if not tried[what] then return 'no permission for ' .. command .. ' on ' .. name end
+local function denied(command, name, ...)
+  if not may(command, name, ...) then return 'no permission for ' .. command .. ' on ' .. name end
 end
 
 -- A whole number as Redis reads it, with so few digits that no sum of them overflows.
@@ -80,49 +59,108 @@ local function whole(text, digits)
   return text and (text == '0' or text:match('^-?[1-9]%d*$')) and #text <= digits
 end
 
-local function countable(name, field)
-  if not whole(redis.call('HGET', name, field) or '0', 15) then
-    return 'counter ' .. field .. ' of ' .. name .. ' is not a whole number of at most 15 digits'
+local room_in = {}
+local function unaddable(stream, exhausted) -- exhausted: XADD has said so
+  if room_in[stream] then return end
+  local wrong = misfit(stream, 'stream') or denied('XADD', stream, '*', 'm', '')
+  if not wrong and (exhausted or used_up(stream)) then
+    wrong = 'stream ' .. stream .. ' has used up its IDs, since an entry has the highest: delete the key'
   end
+  room_in[stream] = not wrong
+  return wrong
 end
 
-local full = {}
-local function room_in(stream)
-  if full[stream] == nil then full[stream] = used_up(stream) end
-  if full[stream] then
-    return 'stream ' .. stream .. ' has used up its IDs, since an entry has the highest: delete the key'
-  end
-end
-
-local function addable(stream)
-  return fits(stream, 'stream') or allowed('XADD', stream, '*', 'm', '') or room_in(stream)
-end
-
-local function sendable(stream, channel)
-  return addable(stream) or allowed(publish, channel, '')
-end
-
--- Skips the header, the limit and the fields of an entry; returns what is wrong with them.
-local function misfit()
-  take()
-  local limit, fields = take(), take()
-  if limit ~= '' and not (whole(limit, 15) and tonumber(limit) >= 0) then
+local function not_an_entry(limit, fields)
+  if limit ~= '' and not (whole(limit, 15) and limit + 0 >= 0) then
     return 'limit of a stream: ' .. tostring(limit)
   end
-  if not (whole(fields, 4) and tonumber(fields) % 2 == 0 and tonumber(fields) > 0
-    and tonumber(fields) <= MOST) then
-    return 'an entry of ' .. tostring(fields) .. ' names and values, expected 2 to ' .. MOST
+  if not (fields % 2 == 0 and fields > 0 and fields <= MOST) then
+    return 'an entry of ' .. fields .. ' names and values, expected 2 to ' .. MOST
   end
-  at = at + tonumber(fields)
 end
 
-local function acknowledgeable(stream, done, group, entry)
-  return fits(stream, 'stream') or fits(done, 'zset')
-    or allowed('XACK', stream, group, entry) or allowed('ZADD', done, '0', entry)
-end
+-- Returns the check of all operations but SEND, HSET and HDEL: an ordinary commit has no others.
+local function make_check()
+  local function uncountable(name, field)
+    if not whole(call('HGET', name, field) or '0', 15) then
+      return 'counter ' .. field .. ' of ' .. name .. ' is not a whole number of at most 15 digits'
+    end
+  end
 
-local function is_entry(text)
-  return text and #text <= 41 and text:match('^%d+%-%d+$') ~= nil
+  local function is_entry(text)
+    return text and #text <= 41 and text:match('^%d+%-%d+$') ~= nil
+  end
+
+  local function are_entries(from, to)
+    for number = from, to do
+      if not is_entry(ARGV[number]) then return false end
+    end
+    return true
+  end
+
+  -- Returns what a command takes, whether it got that, and why it cannot be applied now.
+  local function check_command(command, name, count, at)
+    local one, two = ARGV[at], ARGV[at + 1]
+    if command == 'HINCRBY' then -- a million of them do not overflow
+      return 'a field and a whole number of at most 12 digits', count == 2 and whole(two, 12),
+        misfit(name, 'hash') or denied(command, name, 'f', '1') or uncountable(name, one)
+    elseif command == 'XADD' then
+      return '*, names and values', count % 2 == 1 and one == '*', unaddable(name)
+    elseif command == 'XACK' then
+      return 'a group and entries', count > 1 and are_entries(at + 1, at + count - 1),
+        misfit(name, 'stream') or denied(command, name, 'g', '0-1')
+    elseif command == 'ZADD' then -- a member may be any text
+      return 'a whole number and a member', count == 2 and whole(one, 15),
+        misfit(name, 'zset') or denied(command, name, '0', 'm')
+    elseif command == 'ZREMRANGEBYRANK' then
+      return 'two whole numbers', count == 2 and whole(one, 15) and whole(two, 15),
+        misfit(name, 'zset') or denied(command, name, '0', '0')
+    elseif command == 'XTRIM' then
+      return 'MINID and an entry', count == 2 and one == 'MINID' and is_entry(two),
+        misfit(name, 'stream') or denied(command, name, 'MINID', '0')
+    elseif command == 'PEXPIRE' then
+      return 'milliseconds', count == 1 and whole(one, 15),
+        misfit(name, 'stream') or denied(command, name, '1')
+    elseif command == 'PERSIST' or command == 'UNLINK' then
+      return 'nothing', count == 0, misfit(name, 'string') or denied(command, name)
+    end
+  end
+
+  -- Returns where the next operation begins, why this one can never be applied, and why not now.
+  return function(command, name, at)
+    local one, two, three = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    if command == 'MARK' then
+      local done = KEYS[one + 0]
+      if not is_entry(three) then return at, 'MARK ' .. tostring(three) end
+      return at + 5, nil, misfit(name, 'stream') or misfit(done, 'zset')
+        or denied('XACK', name, two, three) or denied('ZADD', done, '0', three)
+    elseif command == 'RETAIN' or command == 'RELEASE' then
+      return at + 3, nil, misfit(name, 'hash') or denied('HINCRBY', name, 'f', '1')
+        or denied('HDEL', name, 'f') or uncountable(name, one .. ':open')
+    elseif command == 'LEDGER' then
+      local counters = KEYS[one + 0]
+      return at + 5, not whole(three, 15) and 'step ' .. tostring(three),
+        misfit(name, 'zset') or misfit(counters, 'hash')
+        or denied('ZADD', name, '0', 'm') or denied('ZREMRANGEBYRANK', name, '0', '0')
+        or denied('HINCRBY', counters, 'f', '1')
+        or uncountable(counters, 'applied') or uncountable(counters, 'distinct')
+    elseif command == 'LATER' then
+      local bodies, fields = KEYS[one + 0], ARGV[at + 8] + 0
+      time = time or call('TIME')
+      return at + 9 + fields, not whole(two, 15) and 'a delay of ' .. tostring(two) .. ' ms'
+        or not_an_entry(ARGV[at + 7], fields),
+        misfit(name, 'zset') or misfit(bodies, 'hash')
+        or denied('ZADD', name, '0', 'm') or denied('HSET', bodies, 'f', '')
+        or denied('HINCRBY', bodies, 'f', '1') or uncountable(bodies, 'count')
+        or unaddable(KEYS[three + 0]) or denied(publish, ARGV[at + 5], '')
+    end
+    local count = one + 0
+    if not (count >= 0 and count <= MOST) then return at, command .. ' with ' .. count .. ' arguments' end
+    local takes, fits, wrong = check_command(command, name, count, at + 3)
+    if not takes then return at, 'operation ' .. command end
+    local got = not fits and tostring(two) .. ' ' .. tostring(three)
+    return at + 3 + count, got and command .. ' takes ' .. takes .. ', got ' .. got, wrong
+  end
 end
 
 -- 1. Only read.
@@ -134,125 +172,100 @@ end
 -- While the slot moves to another node, a key that does not exist cannot be read: this script would
 -- end half done at a key that it has emptied itself. A key that never exists tells this in advance.
 local tag = publish == 'SPUBLISH' and KEYS[1] and KEYS[1]:match('^{[^}]+}')
-local here = tag and redis.pcall('EXISTS', tag .. ':here')
+local here = tag and try('EXISTS', tag .. ':here')
 if type(here) == 'table' and here.err then
   if not here.err:match('non local key') then return {'refused', here.err} end
   return redis.error_reply('TRYAGAIN the slot of ' .. tag .. ' is moving to another node')
 end
 
-local pending -- the entry that this commit acknowledges
-for number = 1, tonumber(take()) do
-  local guard = take()
+local at = 3
+local stream, done, group, entry, since -- of the message that this commit acknowledges
+for number = 1, ARGV[2] + 0 do
+  local guard = ARGV[at]
   if guard == 'PENDING' then
-    local stream, done, group, entry = key(), key(), take(), take()
-    if pending or not is_entry(entry) then return {'wrong', 'PENDING ' .. tostring(entry)} end
-    local wrong = acknowledgeable(stream, done, group, entry)
+    if stream then return {'wrong', 'a second PENDING'} end
+    stream, done = KEYS[ARGV[at + 1] + 0], KEYS[ARGV[at + 2] + 0]
+    group, entry = ARGV[at + 3], ARGV[at + 4]
+    since = entry:match('^(%d+)%-%d+$')
+    at = at + 5
+    if not since then return {'wrong', 'PENDING ' .. entry} end
+    local owed = try('XPENDING', stream, group, entry, entry, 1)
+    if owed.err and not owed.err:match('^NOGROUP') then
+      return {'refused', misfit(stream, 'stream') or owed.err}
+    end
+    if not owed[1] then return {'gone'} end
+    types[stream] = 'stream'
+    local mark = try('ZSCORE', done, entry)
+    if mark and mark.err then return {'refused', misfit(done, 'zset') or mark.err} end
+    local wrong = misfit(done, 'zset', true)
+      or denied('XACK', stream, group, entry) or denied('ZADD', done, '0', entry)
     if wrong then return {'refused', wrong} end
-    if redis.call('ZSCORE', done, entry) then
-      redis.pcall('XACK', stream, group, entry)
+    if mark then
+      call('XACK', stream, group, entry)
       return {'gone'}
     end
-    pending = {stream, done, group, entry}
+  elseif guard == 'SAME' then
+    local hash = KEYS[ARGV[at + 1] + 0]
+    local value = try('HGET', hash, ARGV[at + 2])
+    if value and value.err then return {'refused', misfit(hash, 'hash') or value.err} end
+    local wrong = misfit(hash, 'hash', true)
+    if wrong then return {'refused', wrong} end
+    if value and #value > LITERAL then value = redis.sha1hex(value) end
+    if value ~= ARGV[at + 3] then return {'stale', number} end
+    at = at + 4
+  elseif guard == 'ABSENT' then
+    local hash = KEYS[ARGV[at + 1] + 0]
+    local wrong = misfit(hash, 'hash')
+    if wrong then return {'refused', wrong} end
+    if call('HEXISTS', hash, ARGV[at + 2]) == 1 then return {'stale', number} end
+    at = at + 3
+  elseif guard == 'ONCE' then
+    local once = KEYS[ARGV[at + 1] + 0]
+    local wrong = misfit(once, 'zset')
+    if wrong then return {'refused', wrong} end
+    if call('ZSCORE', once, ARGV[at + 2]) then return {'stale', number} end
+    at = at + 3
+  elseif guard == 'STORED' then
+    if call('TYPE', KEYS[ARGV[at + 1] + 0]).ok == 'none' then return {'stale', number} end
+    at = at + 2
   elseif guard == 'MEMORY' then
-    if not pending then return {'wrong', 'MEMORY without PENDING'} end
+    if not stream then return {'wrong', 'MEMORY without PENDING'} end
     -- changes nothing, as the entry has no mark, and is refused like any command that takes memory
-    local probe = redis.pcall('ZADD', pending[2], 'XX', '0', pending[4])
+    local probe = try('ZADD', done, 'XX', '0', entry)
     if type(probe) == 'table' and probe.err then
       return probe.err:match('^OOM') and {'full', probe.err} or probe
     end
-  elseif guard == 'ONCE' then
-    local once = key()
-    local wrong = fits(once, 'zset')
-    if wrong then return {'refused', wrong} end
-    if redis.call('ZSCORE', once, take()) then return {'stale', number} end
-  elseif guard == 'STORED' then
-    if redis.call('TYPE', key()).ok == 'none' then return {'stale', number} end
-  elseif guard == 'SAME' or guard == 'ABSENT' then
-    local hash = key()
-    local wrong = fits(hash, 'hash')
-    if wrong then return {'refused', wrong} end
-    if guard == 'SAME' then
-      local value, expected = redis.call('HGET', hash, take()), take()
-      if value and #value > 40 then value = redis.sha1hex(value) end
-      if value ~= expected then return {'stale', number} end
-    elseif redis.call('HEXISTS', hash, take()) == 1 then
-      return {'stale', number}
-    end
+    at = at + 1
   else
     return {'wrong', 'guard ' .. tostring(guard)}
   end
 end
 
-local first_write = at
-local count = tonumber(take())
+local count, first = ARGV[at] + 0, at + 1
 if count > MOST_OPERATIONS then
   return {'wrong', count .. ' writes, expected at most ' .. MOST_OPERATIONS}
 end
-local time -- for delayed messages
-for _ = 1, count do
-  local command = take()
+local check -- of rare operations
+at = first
+for number = 1, count do
+  local command, name = ARGV[at], KEYS[ARGV[at + 1] + 0]
   local wrong, never
   if command == 'SEND' then
-    wrong = sendable(key(), take())
-    never = misfit()
-  elseif command == 'LATER' then
-    local dues, bodies, wait, stream, channel = key(), key(), take(), key(), take()
-    time = time or redis.call('TIME')
-    never = not whole(wait, 15) and 'a delay of ' .. tostring(wait) .. ' ms' or nil
-    wrong = fits(dues, 'zset') or fits(bodies, 'hash')
-      or allowed('ZADD', dues, '0', 'm') or allowed('HSET', bodies, 'f', '')
-      or allowed('HINCRBY', bodies, 'f', '1') or countable(bodies, 'count')
-      or sendable(stream, channel)
-    never = misfit() or never
-  elseif command == 'MARK' then
-    local stream, done, group, entry = key(), key(), take(), take()
-    never = not is_entry(entry) and 'MARK ' .. tostring(entry) or nil
-    wrong = not never and acknowledgeable(stream, done, group, entry)
-  elseif command == 'RETAIN' or command == 'RELEASE' then
-    local kept, version = key(), take()
-    wrong = fits(kept, 'hash') or allowed('HINCRBY', kept, 'f', '1') or allowed('HDEL', kept, 'f')
-      or countable(kept, version .. ':open')
-  elseif command == 'LEDGER' then
-    local ledger, counters, _, step = key(), key(), take(), take()
-    never = not whole(step, 15) and 'step ' .. tostring(step) or nil
-    wrong = fits(ledger, 'zset') or fits(counters, 'hash')
-      or allowed('ZADD', ledger, '0', 'm') or allowed('ZREMRANGEBYRANK', ledger, '0', '0')
-      or allowed('HINCRBY', counters, 'f', '1')
-      or countable(counters, 'applied') or countable(counters, 'distinct')
+    local fields = ARGV[at + 5] + 0
+    if number == 1 then wrong = misfit(name, 'stream', true) else wrong = unaddable(name) end
+    wrong = wrong or denied(publish, ARGV[at + 2], '')
+    never = not_an_entry(ARGV[at + 4], fields)
+    at = at + 6 + fields
+  elseif command == 'HSET' or command == 'HDEL' then
+    local arguments = ARGV[at + 2] + 0
+    wrong = misfit(name, 'hash') or denied(command, name, 'f', '')
+    if not (arguments > 0 and arguments <= MOST and arguments % (command == 'HSET' and 2 or 1) == 0) then
+      never = command .. ' with ' .. arguments .. ' arguments'
+    end
+    at = at + 3 + arguments
   else
-    local what = described(command)
-    if not what then return {'wrong', 'operation ' .. tostring(command)} end
-    local name, arguments = key(), tonumber(take())
-    if arguments < 0 or arguments > MOST or not what.takes(arguments) then
-      return {'wrong', command .. ' with ' .. arguments .. ' arguments'}
-    end
-    wrong = fits(name, what.kind) or allowed(command, name, unpack(what.try))
-    if command == 'HINCRBY' then
-      wrong = wrong or countable(name, ARGV[at])
-      if not whole(ARGV[at + 1], 12) then -- a million of them do not overflow
-        never = 'counter ' .. ARGV[at] .. ' cannot grow by ' .. tostring(ARGV[at + 1])
-          .. ', expected a whole number of at most 12 digits'
-      end
-    elseif command == 'ZADD' or command == 'ZREMRANGEBYRANK' then
-      local last = command == 'ZADD' and at or at + 1 -- a member may be any text
-      for number = at, last do
-        if not whole(ARGV[number], 15) then
-          never = command .. ' with ' .. tostring(ARGV[number]) .. ', expected a whole number'
-        end
-      end
-    elseif command == 'XACK' then
-      for number = at + 1, at + arguments - 1 do
-        if not is_entry(ARGV[number]) then never = 'XACK of ' .. tostring(ARGV[number]) end
-      end
-    elseif command == 'PEXPIRE' and not whole(ARGV[at], 15) then
-      never = 'PEXPIRE in ' .. ARGV[at] .. ' ms, expected a whole number'
-    elseif command == 'XADD' then
-      wrong = wrong or room_in(name)
-      never = ARGV[at] ~= '*' and 'XADD with an ID' or nil
-    elseif command == 'XTRIM' and not (ARGV[at] == 'MINID' and is_entry(ARGV[at + 1])) then
-      never = 'XTRIM to ' .. tostring(ARGV[at + 1]) .. ', expected MINID and an entry ID'
-    end
-    at = at + arguments
+    check = check or make_check()
+    at, never, wrong = check(command, name, at)
   end
   if never then return {'wrong', never} end
   if wrong then return {'refused', wrong} end
@@ -261,59 +274,76 @@ if at ~= #ARGV + 1 then return {'wrong', #ARGV .. ' arguments, expected ' .. at 
 
 -- 2. Only write.
 
-if pending then -- XACK tells whether the entry was pending; nothing is written until here
-  if redis.call('XACK', pending[1], pending[3], pending[4]) == 0 then return {'gone'} end
-  redis.call('ZADD', pending[2], pending[4]:match('^%d+'), pending[4])
+local function add(how, at)
+  local name, limit, last = KEYS[ARGV[at + 1] + 0], ARGV[at + 4], at + 5 + ARGV[at + 5]
+  if limit == '' then return how('XADD', name, '*', unpack(ARGV, at + 6, last)) end
+  return how('XADD', name, 'MAXLEN', '~', limit, '*', unpack(ARGV, at + 6, last))
 end
-at = first_write + 1
+
+local added
+if ARGV[first] == 'SEND' then
+  added = add(try, first)
+  if added.err then -- nothing is written yet
+    local name = KEYS[ARGV[first + 1] + 0]
+    types[name] = nil
+    local wrong = unaddable(name, added.err:match('exhausted'))
+    if wrong then return {'refused', wrong} end
+    if not (entry and added.err:match('^OOM')) then return added end
+    added = nil
+  end
+end
+if entry then
+  call('XACK', stream, group, entry)
+  call('ZADD', done, since, entry)
+end
 local answer = {'ok'}
+at = first
 for _ = 1, count do
-  local command = take()
+  local command, name = ARGV[at], KEYS[ARGV[at + 1] + 0]
   if command == 'SEND' then
-    local stream, channel, head, limit = key(), take(), take(), take()
-    local fields = tonumber(take())
-    local entry
-    if limit == '' then
-      entry = redis.call('XADD', stream, '*', unpack(ARGV, at, at + fields - 1))
-    else
-      entry = redis.call('XADD', stream, 'MAXLEN', '~', limit, '*', unpack(ARGV, at, at + fields - 1))
-    end
-    redis.call(publish, channel, head .. entry .. '"}')
-    answer[#answer + 1] = entry
-    at = at + fields
+    local id = added or add(call, at)
+    added = nil
+    call(publish, ARGV[at + 2], ARGV[at + 3] .. id .. '"}')
+    answer[#answer + 1] = id
+    at = at + 6 + ARGV[at + 5]
   elseif command == 'LATER' then
-    local dues, bodies, wait = key(), key(), take()
-    local body = {key(), take(), take(), take()} -- stream, channel, header, limit, then the fields
-    for _ = 1, tonumber(take()) do body[#body + 1] = take() end
+    local bodies, wait, last = KEYS[ARGV[at + 2] + 0], ARGV[at + 3], at + 8 + ARGV[at + 8]
+    -- stream, channel, header, limit, then the fields
+    local body = {KEYS[ARGV[at + 4] + 0], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]}
+    for field = at + 9, last do body[#body + 1] = ARGV[field] end
     -- numbered: names are unique, and messages that are due in the same ms keep their order
-    local name = string.format('%016d', redis.call('HINCRBY', bodies, 'count', 1))
-    redis.call('ZADD', dues, time[1] * 1000 + math.ceil(time[2] / 1000) + wait, name)
-    redis.call('HSET', bodies, name, cmsgpack.pack(body))
+    local number = string.format('%016d', call('HINCRBY', bodies, 'count', 1))
+    call('ZADD', name, time[1] * 1000 + math.ceil(time[2] / 1000) + wait, number)
+    call('HSET', bodies, number, cmsgpack.pack(body))
+    at = last + 1
   elseif command == 'MARK' then
-    local stream, done, group, entry = key(), key(), take(), take()
-    redis.pcall('XACK', stream, group, entry)
-    redis.call('ZADD', done, entry:match('^%d+'), entry)
+    local entry = ARGV[at + 4]
+    try('XACK', name, ARGV[at + 3], entry)
+    call('ZADD', KEYS[ARGV[at + 2] + 0], entry:match('^%d+'), entry)
+    at = at + 5
   elseif command == 'RETAIN' then
-    local kept, version = key(), take()
-    redis.call('HINCRBY', kept, version .. ':open', 1)
+    call('HINCRBY', name, ARGV[at + 2] .. ':open', 1)
+    at = at + 3
   elseif command == 'RELEASE' then
-    local kept, version = key(), take()
-    if redis.call('HINCRBY', kept, version .. ':open', -1) <= 0 then
-      redis.call('HDEL', kept, version .. ':open', version)
+    local version = ARGV[at + 2]
+    if call('HINCRBY', name, version .. ':open', -1) <= 0 then
+      call('HDEL', name, version .. ':open', version)
     end
+    at = at + 3
   elseif command == 'LEDGER' then
-    local ledger, counters, root, step = key(), key(), take(), take()
-    redis.call('HINCRBY', counters, 'applied', 1)
-    if redis.call('ZADD', ledger, 'NX', step, root) == 1 then
-      redis.call('HINCRBY', counters, 'distinct', 1)
-      redis.call('ZREMRANGEBYRANK', ledger, 0, -100001)
+    local counters = KEYS[ARGV[at + 2] + 0]
+    call('HINCRBY', counters, 'applied', 1)
+    if call('ZADD', name, 'NX', ARGV[at + 4], ARGV[at + 3]) == 1 then
+      call('HINCRBY', counters, 'distinct', 1)
+      call('ZREMRANGEBYRANK', name, 0, -100001)
     end
+    at = at + 5
   else
-    local name, arguments = key(), tonumber(take())
-    local call = command == 'XACK' and redis.pcall or redis.call -- an entry id may be too large
-    local result = call(command, name, unpack(ARGV, at, at + arguments - 1))
+    local last = at + 2 + ARGV[at + 2]
+    local how = command == 'XACK' and try or call -- an entry id may be too large
+    local result = how(command, name, unpack(ARGV, at + 3, last))
     if command == 'XADD' then answer[#answer + 1] = result end
-    at = at + arguments
+    at = last + 1
   end
 end
 return answer

@@ -65,6 +65,7 @@ def only_to_read(name: str) -> list[str]:
 WRITES = ["xack", "zadd", "xadd", "publish", "hset", "hdel", "hincrby", "zremrangebyrank"]
 WRITES += ["xtrim", "persist", "unlink"]
 READS = ["hget", "hexists", "type", "zscore", "time", "xrange", "xinfo", "exists", "xlen"]
+READS += ["xpending"]
 RULES = {
     **{f"no {command}": ["allkeys", "allchannels", f"-{command}"] for command in WRITES + READS},
     "no channel": ["allkeys", "resetchannels"],
