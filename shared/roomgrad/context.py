@@ -7,6 +7,7 @@ its writes are staged, and committed together when it has returned.
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -44,10 +45,6 @@ class Context:
         self.names = names
         self.component = component
         self.settings = settings
-        self.memory = Memory(
-            names.memory(component), reads, root_id, status is not ModelStatus.VALIDATE, open_roots
-        )
-        self.counters = Counters(names.counters(component))
         self.sent: list[Message] = []
         self.delayed: list[tuple[float, Message]] = []
         self._reads = reads
@@ -55,8 +52,21 @@ class Context:
         self._model = model
         self.tables: dict[str, Table] = {}
         self.root_id = root_id
+        self._status = status
+        self._open_roots = open_roots
         self.missed = 0  # entries that an `everyone` replica never read, since its last commit
         self.log = log
+
+    @cached_property
+    def memory(self) -> Memory:
+        """The component's memory: a record for each open root, or message that awaits its reply."""
+        key, stores = self.names.memory(self.component), self._status is not ModelStatus.VALIDATE
+        return Memory(key, self._reads, self.root_id, stores, self._open_roots)
+
+    @cached_property
+    def counters(self) -> Counters:
+        """Whole numbers of the component, which grow with the commit."""
+        return Counters(self.names.counters(self.component))
 
     @property
     def model(self) -> Model:
@@ -126,12 +136,14 @@ class Context:
 
     def remember(self, cache: Cache) -> None:
         """Tell the cache what this call's commit has written into memory."""
-        for field, value in self.memory.staged.items():
-            cache.remember(self.memory.key, field.encode(), value)
+        if (memory := self._used_memory) is not None:
+            for field, value in memory.staged.items():
+                cache.remember(memory.key, field.encode(), value)
 
     def stage(self, commit: Commit) -> None:
         """Write guards and operations of this call into the commit, except messages and model."""
-        for table in (self.memory, *self.tables.values()):
+        memory = self._used_memory
+        for table in (*([memory] if memory else []), *self.tables.values()):
             for field, seen in table.seen.items():
                 commit.same(table.key, field.encode(), seen)
             for field, value in table.staged.items():
@@ -141,11 +153,17 @@ class Context:
                     commit.do(b"HSET", table.key, field.encode(), value)
         for log_name, entry in self.appended:
             commit.do(b"XADD", self.names.log(log_name), b"*", b"m", entry)
-        kept = self.names.kept(self.component)
-        retained, released = self.memory.weight_changes()
-        for version in retained:
-            commit.retain(kept, version)
-        for version in released:
-            commit.release(kept, version)
-        for name, count in self.counters.staged.items():
-            commit.do(b"HINCRBY", self.counters.key, name.encode(), b"%d" % count)
+        if memory is not None:
+            kept = self.names.kept(self.component)
+            retained, released = memory.weight_changes()
+            for version in retained:
+                commit.retain(kept, version)
+            for version in released:
+                commit.release(kept, version)
+        if "counters" in vars(self):
+            for name, count in self.counters.staged.items():
+                commit.do(b"HINCRBY", self.counters.key, name.encode(), b"%d" % count)
+
+    @property
+    def _used_memory(self) -> Memory | None:
+        return vars(self).get("memory")  # a handler that leaves it alone needs none

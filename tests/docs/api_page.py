@@ -123,8 +123,9 @@ def _methods(node: ast.ClassDef) -> Iterator[Function]:
 def _member(node: Function) -> str:
     """Return the signature of a method or a property, and its docstring as an indented text."""
     decorators = {ast.unparse(each) for each in node.decorator_list}
-    signature = node.name if "property" in decorators else _signature(node)
-    result = f" -> {ast.unparse(node.returns)}" if "property" in decorators and node.returns else ""
+    is_property = bool(decorators & {"property", "cached_property"})
+    signature = node.name if is_property else _signature(node)
+    result = f" -> {ast.unparse(node.returns)}" if is_property and node.returns else ""
     text = _docstring(node)
     return f"- `{signature}{result}`" + (f"\n\n{indent(text, '  ')}\n" if text else "\n")
 

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 
 from roomgrad.codec import pack
+from roomgrad.commit import Commit
+from roomgrad.context import Context
 from roomgrad.errors import StrayMessage
-from roomgrad.memory import Counters, Memory, Table
+from roomgrad.memory import Cache, Counters, Memory, Table
+from roomgrad.names import Names
 
 
 class Hashes:
@@ -178,3 +181,29 @@ def test_counters_add_up() -> None:
     counters.add("sent", 2)
     counters.add("dead")
     assert counters.staged == {"sent": 3, "dead": 1}
+
+
+def test_a_commit_holds_what_the_handler_used_and_the_cache_its_memory() -> None:
+    """In this order: memory, tables, logs, weights, counters."""
+    cache = Cache()
+    untouched, used = (Context(Names("r"), "me", None, Hashes({})) for _ in range(2))
+    for context in (untouched, used):
+        context.remember(cache)
+    commit = Commit()
+    untouched.stage(commit)
+    assert (commit.keys, commit.guards, commit.operations) == ({}, [], [])
+    used.counters.add("heard")
+    used.table("shown").put("now", loss=1.0)
+    used.append("night", note=1)
+    used.memory.put("1", weights="v1")
+    used.stage(commit)
+    keys = {number: name for name, number in commit.keys.items()}
+    assert [(what, keys[key]) for what, key, *_ in commit.operations] == [
+        (b"HSET", "{r}:memory:me"),
+        (b"HSET", "{r}:shown"),
+        (b"XADD", "{r}:night:log"),
+        (b"RETAIN", "{r}:model:me:kept"),
+        (b"HINCRBY", "{r}:counters:me"),
+    ]
+    used.remember(cache)
+    assert cache.get("{r}:memory:me", b"1") == used.memory.staged["1"]

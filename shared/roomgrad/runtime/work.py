@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from roomgrad import codec
 from roomgrad.commit import Commit
@@ -21,10 +22,21 @@ from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.model.store import ModelStore, Step
 
 LOGS_KEPT = 10_000
+ROUTES_REMEMBERED = 4096  # guests have rooms of their own
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
 
 
-@dataclass
+class Route(NamedTuple):
+    """Where messages of one room and TYPE go."""
+
+    stream: Stream
+    key: str
+    channel: str
+    limit: int | None
+    """How many entries its stream keeps, if no group reads it."""
+
+
+@dataclass(slots=True)
 class Attempt:
     """What one run of the handlers wants: to be committed, stepped again, or discarded."""
 
@@ -45,11 +57,17 @@ class Attempt:
         return self.model is not None and self.model.learned is not None
 
     @property
+    def sent(self) -> list[Message]:
+        """The messages that it sends, now or with a delay."""
+        delayed = self.context.delayed
+        return [*self.messages, *(each for _, each in delayed)] if delayed else self.messages
+
+    @property
     def opens_root(self) -> bool:
         """Whether it sends a message of another root than the one that it handles."""
         root_id = self.context.root_id
-        sent = (*self.messages, *(message for _, message in self.context.delayed))
-        return any(each.root_id != root_id and each.room not in _UNGROUPED for each in sent)
+        others = [each for each in self.sent if each.root_id != root_id]
+        return any(each.room not in _UNGROUPED for each in others)
 
 
 class Work:
@@ -69,6 +87,7 @@ class Work:
         for handler in component.handlers:
             self._by_stream.setdefault(handler.key, []).append(handler)
         self._declared = tuple(sorted(component.reply_streams()))
+        self._route = lru_cache(maxsize=ROUTES_REMEMBERED)(self._find_route)
 
     def attempt(self, message: Message, reads: Reads, version: bytes | None) -> Attempt | None:
         """Call the handlers of a message; return None if none wants it.
@@ -148,7 +167,9 @@ class Work:
         return self._attempt(context, messages, None)
 
     def _attempt(self, context: Context, messages: list[Message], model: Model | None) -> Attempt:
-        for message in (*context.sent, *(later for _, later in context.delayed)):
+        for message in context.sent:
+            self.component.may_send(message, self._declared)
+        for _, message in context.delayed:
             self.component.may_send(message, self._declared)
         return Attempt(context, messages + context.sent, model)
 
@@ -189,13 +210,8 @@ class Work:
     def _send(self, message: Message, commit: Commit, after_s: float = 0.0, key: str = "") -> None:
         """Stage a message, for the stream of its room or another `key`."""
         message.sent_by = self.component.name
-        limit = _UNGROUPED.get(message.room)
-        if limit is None and not message.room.startswith("@"):
-            stream = self.component.system.stream(message.room, message.type)
-        else:
-            stream = Stream(Room(message.room), MessageType(message.type), {})
-        key = key or self.names.stream(message.room, message.type)
-        channel = self.names.channel(message.room)
+        stream, own_key, channel, limit = self._route(message.room, message.type)
+        key = key or own_key
         header, fields = codec.header(message), codec.encode(message, stream)
         if after_s:
             name = self.component.name
@@ -203,3 +219,11 @@ class Work:
             commit.delay(dues, bodies, after_s, key, channel, header, fields, limit)
         else:
             commit.send(key, channel, header, fields, limit)
+
+    def _find_route(self, room: str, type_: str) -> Route:
+        limit = _UNGROUPED.get(room)
+        if limit is None and not room.startswith("@"):
+            stream = self.component.system.stream(room, type_)
+        else:
+            stream = Stream(Room(room), MessageType(type_), {})
+        return Route(stream, self.names.stream(room, type_), self.names.channel(room), limit)

@@ -49,7 +49,7 @@ class Outcome:
         """The messages that its commit sent or scheduled; empty if it was not committed."""
         if self.attempt is None or self.outcome != COMMITTED:
             return []
-        return [*self.attempt.messages, *(later for _, later in self.attempt.context.delayed)]
+        return self.attempt.sent
 
 
 class Observer(Protocol):
