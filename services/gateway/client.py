@@ -18,6 +18,7 @@ from roomgrad.errors import NoServer
 from roomgrad.redis import tls
 from roomgrad.redis.addresses import for_run, publish_command, resolve, resolver_of
 from roomgrad.redis.cluster import REDIRECT_ERRORS
+from roomgrad.redis.outage import Outage
 from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import Address
 from roomgrad.redis.server import ANSWER_S, CONNECT_TIMEOUT_S, MASTER_ANSWER_S, explain_tls
@@ -78,7 +79,7 @@ class RedisClient:
         self._client: Client = None
         self._master: Address | None = None
         self._pause_s = RETRY_S[0]
-        self._lost = False
+        self._outage = Outage()
         self.losses = 0
 
     async def do(self, work: Callable[[Client], Awaitable[T]], *, patient: bool = True) -> T:
@@ -105,8 +106,9 @@ class RedisClient:
                     raise
             else:
                 raise_lost_cancellation(before)
-                if self._lost:
-                    self._lost, self._pause_s = False, RETRY_S[0]
+                if self._outage:
+                    self._pause_s = RETRY_S[0]
+                    self._outage.end()
                     log.info("the server answers again")
                 return result
 
@@ -137,9 +139,8 @@ class RedisClient:
         if client is self._client:  # otherwise another task has noticed it before
             self.losses += 1
             await self.close()
-            if not self._lost:
-                self._lost = True
-                reason = await asyncio.to_thread(explain_tls, error, self._url) or error
+            reason = await asyncio.to_thread(explain_tls, error, self._url) or error
+            if self._outage.is_news(reason):
                 log.warning("lost the server, trying again", reason=str(reason))
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, RETRY_S[1])

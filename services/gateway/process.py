@@ -17,6 +17,7 @@ from roomgrad.flags import load
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
 from roomgrad.redis.addresses import for_run
+from roomgrad.redis.outage import Outage
 from roomgrad.redis.registry import system_of_run, systems
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import AnyAddress
@@ -96,7 +97,7 @@ class Gateway:
 
     async def _prepared(self) -> System | None:
         """Wait for the server and return `_prepare`'s result. Raises TLSError the first time."""
-        logged = False
+        outage = Outage()
         while True:
             try:
                 system = await asyncio.to_thread(self._prepare)
@@ -106,8 +107,7 @@ class Gateway:
             except LOST as error:
                 if isinstance(error, TLSError) and not self._has_served:
                     raise
-                if not logged:
-                    logged = True
+                if outage.is_news(error):
                     log.warning("no server, trying again", reason=str(error))
                 await asyncio.sleep(RETRY_S)
 

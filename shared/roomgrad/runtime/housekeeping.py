@@ -14,6 +14,7 @@ import structlog
 
 from roomgrad.errors import ConnectionLost, TLSError
 from roomgrad.redis.connection import Connection, ReplyError
+from roomgrad.redis.outage import Outage
 from roomgrad.runtime.connections import NOT_NOW
 from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.gone_guests import GoneGuests
@@ -65,7 +66,7 @@ class Housekeeping:
         self._connection.grace_s = min(self._connection.grace_s, lives_s / 3)
         self._due = 0.0  # when to send the next heartbeat
         self._beating_since: float | None = None  # since when no heartbeat has failed
-        self._failing: set[Connection] = set()
+        self._failing: dict[Connection, Outage] = {}
         self._refused: dict[str, str] = {}  # by action, why the server refuses it
         self._stop_reader, self._stop_writer = socket.socketpair()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -126,7 +127,7 @@ class Housekeeping:
             if not connection.connected:
                 self._connect(connection)
             action()
-            self._failing.discard(connection)
+            self._failing.pop(connection, None)
             self._refused.pop(action.__name__, None)
         except (OSError, TLSError) as error:
             self._lost(connection, error)
@@ -150,9 +151,8 @@ class Housekeeping:
         connection.close()
         if connection is self._connection:  # a subscriber does not notice that its server died
             self._subscriber.close()
-        if connection not in self._failing:
+        if self._failing.setdefault(connection, Outage()).is_news(error):
             log.warning("housekeeping lost the server, trying again", reason=str(error))
-        self._failing.add(connection)
 
     def _send_heartbeat(self) -> None:
         # After an outage all heartbeats have expired: living replicas get time to send theirs.

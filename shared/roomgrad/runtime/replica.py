@@ -11,6 +11,7 @@ from roomgrad.component import Component
 from roomgrad.errors import EmptiedServer, NoServer, SnapshotError, TLSError
 from roomgrad.redis.addresses import for_run, resolve, resolver_of
 from roomgrad.redis.connection import REPLY_GRACE_S, Connection, ReplyError
+from roomgrad.redis.outage import Outage
 from roomgrad.redis.server import connect
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.connections import Connections
@@ -62,6 +63,7 @@ class Replica:
         )
         self._housekeeping: Housekeeping | None = None
         self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
+        self._outage = Outage()
 
     def _open(self, purpose: str) -> Connection:
         password_file = self.identity.settings.redis_password_file
@@ -131,8 +133,8 @@ class Replica:
                 if isinstance(error, TLSError) and not connected_before:
                     raise
                 self._loop.abandon()
-                if not self._lost_at:
-                    self._lost_at = time.monotonic()
+                self._lost_at = self._lost_at or time.monotonic()
+                if self._outage.is_news(error):
                     log.warning(f"{_lost(error)}, trying again", reason=str(error))
                 self._shutdown.wait(self._pause_s)
                 self._pause_s = min(self._pause_s * 2, RECONNECT_S[1])
@@ -145,6 +147,7 @@ class Replica:
         if self._lost_at:
             log.info("the server answers again", after_s=round(time.monotonic() - self._lost_at, 2))
             self._pause_s, self._lost_at = RECONNECT_S[0], 0.0
+            self._outage.end()
 
     def _connect(self) -> None:
         password_file = self.identity.settings.redis_password_file
