@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from roomgrad.local.binaries import find_binary
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.redis import server
 from roomgrad.redis.server import Version, connect
+from tests.waiting import until
 
 Start = Callable[..., EmbeddedServer]
 
@@ -90,6 +93,30 @@ def test_the_last_one_to_leave_stops_the_server(start: Start) -> None:
         assert embedded.alive()
     assert embedded.stop_if_idle()
     assert not embedded.alive()
+
+
+def test_a_command_that_starts_while_the_server_stops_starts_another(start: Start) -> None:
+    """It waits for the end of the first, whose data takes a moment to write."""
+    first = start()
+    os.kill(first.pid, signal.SIGSTOP)  # it takes as long to stop as this test wants
+    with ThreadPoolExecutor(2) as pool:
+        stopping = pool.submit(first.stop)
+        until(lambda: _is_locked(first.directory / "start.lock"))
+        starting = pool.submit(start)
+        os.kill(first.pid, signal.SIGCONT)
+        stopping.result()
+        with starting.result() as second:
+            assert second.pid != first.pid
+            assert second.started
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_a_port_that_is_taken_is_named(start: Start) -> None:

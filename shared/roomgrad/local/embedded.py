@@ -69,7 +69,7 @@ class EmbeddedServer:
         NoServer if it does not start, ServerError if another server uses the directory.
         """
         directory = Path(directory).resolve()
-        with _locked(directory / "start.lock"):
+        with _locked(directory):
             running = cls.running(directory)
             if running is not None and running._wait_ready():
                 return running
@@ -137,13 +137,16 @@ class EmbeddedServer:
             self.stop()
 
     def _end(self, signal_number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, signal_number)
-        if not children.wait_gone(self.pid, STOP_S):
-            raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
-        if self._process is not None:
-            self._process.poll()  # sets the return code of the object
-        self._write(None)
+        with _locked(self.directory):  # a command that starts now waits, and starts another one
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal_number)
+            if not children.wait_gone(self.pid, STOP_S):
+                raise ServerError(
+                    f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s"
+                )
+            if self._process is not None:
+                self._process.poll()  # sets the return code of the object
+            self._write(None)
 
     def _write(self, pid: int | None) -> None:
         kept = {"pid": pid, "port": self.port, "url": self.url}
@@ -211,9 +214,9 @@ def _socket(directory: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock, so that simultaneous commands start a single server."""
-    with state.opened(path, "w") as file:
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a lock while a server starts or stops, so that simultaneous commands share one."""
+    with state.opened(directory / "start.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
