@@ -27,12 +27,12 @@ def from_name(name: str) -> Dtype:
 
 def name_of(dtype: Dtype) -> str:
     """Return the name of a dtype on the wire; numpy's for one that does not travel."""
-    return BFLOAT16 if _is_bfloat16(dtype) else dtype.str
+    return BFLOAT16 if is_bfloat16(dtype) else dtype.str
 
 
 def kind_of(dtype: Dtype) -> str:
     """Return numpy's letter for the kind of a dtype: f, i, u, b; f for bfloat16, too."""
-    return "f" if _is_bfloat16(dtype) else dtype.kind
+    return "f" if is_bfloat16(dtype) else dtype.kind
 
 
 def is_number(dtype: Dtype) -> bool:
@@ -45,5 +45,6 @@ def is_masked(array: np.ndarray[Any, Any]) -> bool:
     return type(array) is not np.ndarray and isinstance(array, np.ma.MaskedArray)
 
 
-def _is_bfloat16(dtype: Dtype) -> bool:
+def is_bfloat16(dtype: Dtype) -> bool:
+    """Whether a dtype is that of ml_dtypes."""
     return dtype.kind == "V" and dtype == from_name(BFLOAT16)  # kind V: numpy's dtypes are others

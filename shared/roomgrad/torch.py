@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from roomgrad.errors import ModelError, SchemaError
@@ -29,6 +30,8 @@ class Through(nn.Module):
     the way learn as from any other gradient.
 
     Without gradients (`torch.no_grad`, `torch.inference_mode`) they answer in evaluation mode.
+    A pass that teaches has one gradient: a second backward (`retain_graph`) raises ModelError, and
+    with `learn=False` passes the inputs through the rooms again.
     """
 
     def __init__(
@@ -128,9 +131,15 @@ class _Root:
         """Return the gradients of the inputs.
 
         A root has one gradient. For another one, of a graph that was retained, the inputs pass
-        through the rooms again.
+        through the rooms again, unless components would learn from it.
         """
         if not self._awaits_gradient:
+            if self._status is ModelStatus.TRAIN:
+                raise ModelError(
+                    "the gradient of this pass was sent, and the components have learned from it: "
+                    "add up the losses before backward, call the module again, or make it with "
+                    "learn=False"
+                )
             self.answer = self._trips.forward(self._inputs, self._status)
         self._awaits_gradient = False
         return self._trips.backward(self.answer, gradients)
@@ -157,17 +166,17 @@ class _Pass(torch.autograd.Function):
             for name, tensor in zip(names, given, strict=True)
         }
         root = _Root(trips, arrays, status)
-        answer = root.answer
+        answer = root.answer.arrays()
         like = next((each for each in given if each.is_floating_point()), given[0])
-        found = {name: tensor_of(name, a, like.device) for name, a in answer.arrays().items()}
+        kind = like.dtype if like.is_floating_point() else None
+        found = {name: _tensor(name, array, kind, like.device) for name, array in answer.items()}
         outputs.extend(found)
         ctx.root, ctx.enter, ctx.names, ctx.outputs = root, trips.enter, names, outputs
         ctx.like = [(each.dtype, each.device) for each in given]
-        if like.is_floating_point():
-            found = {n: x.to(like.dtype) if x.is_floating_point() else x for n, x in found.items()}
-        wanted = {n: a.dtype for n, a in answer.arrays().items() if trips.has_gradient(n, a)}
+        wanted = {n: a.dtype for n, a in answer.items() if trips.has_gradient(n, a)}
         ctx.wanted = wanted
-        ctx.mark_non_differentiable(*(x for name, x in found.items() if name not in wanted))
+        if len(wanted) < len(found):
+            ctx.mark_non_differentiable(*(x for name, x in found.items() if name not in wanted))
         return tuple(found.values())
 
     @staticmethod
@@ -189,5 +198,15 @@ class _Pass(torch.autograd.Function):
                     f"no gradient of {name} came home to room {ctx.enter}: its component "
                     f"answers without one"
                 )
-            found.append(tensor_of(name, home[name], device).to(dtype) if needs else None)
+            found.append(_tensor(name, home[name], dtype, device) if needs else None)
         return (None, None, None, None, None, *found)
+
+
+def _tensor(
+    name: str, array: NDArray[Any], dtype: torch.dtype | None, device: torch.device
+) -> Tensor:
+    """Return an array as a tensor; floats in `dtype` if one is given."""
+    tensor = tensor_of(name, array, device)
+    if dtype is None or tensor.dtype == dtype or not tensor.is_floating_point():
+        return tensor
+    return tensor.to(dtype)

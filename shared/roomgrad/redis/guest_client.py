@@ -10,9 +10,10 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import redis
@@ -28,34 +29,18 @@ from roomgrad.errors import (
 )
 from roomgrad.guests import Guest
 from roomgrad.messages import Message
-from roomgrad.names import Names
 from roomgrad.redis import registry, roots, unanswered
-from roomgrad.redis.guest_messages import Opening, Root, Sending, received
-from roomgrad.redis.streams import START, read_after
-from roomgrad.rooms import MessageType, Room, System
+from roomgrad.redis.guest_answers import GuestAnswers
+from roomgrad.redis.guest_messages import Opening, Root, Sender, received
+from roomgrad.redis.streams import START
+from roomgrad.rooms import MessageType, Room
 
 LEASE_S = 30.0
 MOST_ROOTS = 10_000
 MOST_BYTES = 1024 * 1024 * 1024  # of the arrays of all open roots
 AT_ONCE = 100  # roots that one commit gives up
-RETRY_S = 0.1
 LAG_S = 0.02  # between two attempts to open a root while readers lag
 TURN_S = 1.0  # how long one read waits, before another thread may read
-
-
-class Sender(Protocol):
-    """What a guest needs of a client."""
-
-    system: System
-    names: Names
-    name: str
-    redis: redis.Redis
-
-    def encode(self, message: Message) -> Sending: ...
-
-    def hold_back(self, key: str) -> None: ...
-
-    def apply(self, work: Callable[[Commit], None]) -> list[str]: ...
 
 
 class GuestClient:
@@ -84,15 +69,18 @@ class GuestClient:
         self._lease_ms = round(lease_s * 1000)
         self._open: dict[str, Root] = {}  # by ROOT_ID
         self._bytes = 0  # of all of them
-        self._answers: dict[str, dict[str, Message]] = {}  # by ROOT_ID and TYPE
-        self._errors: dict[str, str] = {}  # by ROOT_ID, why it was given up
+        self._answers = GuestAnswers(
+            client.redis,
+            self._key,
+            partial(received, self._system, self._names.run),
+            self._open.__contains__,
+        )
         self._done: deque[str] = deque()  # roots that are not open any more
         self._unused: deque[str] = deque()  # roots to give up
-        self._arrived = threading.Condition()
-        self._reading = False
+        self._joining = threading.Lock()
         self._closed = threading.Event()
         self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
-        self._position = self._join()
+        self._answers.position = self._join()
         self._renewal = threading.Thread(target=self._renew, name="guest", daemon=True)
         self._renewal.start()
 
@@ -225,26 +213,26 @@ class GuestClient:
         Raises NoAnswer if none comes in time or the root is given up, with the reason.
         """
         until = time.monotonic() + timeout_s
-        while (found := self._take(root_id, type_)) is None:
+        while True:
+            seen = self._answers.count
+            self._require_open(root_id)
+            if found := self._answers.take(root_id, type_.value):
+                self._end_if_last(found)
+                return found
             left = until - time.monotonic()
             if left <= 0:
                 raise self.no_answer(root_id, type_, timeout_s)
-            self._read(min(left, TURN_S))
-        self._end_if_last(found)
-        return found
+            self._answers.read(min(left, TURN_S), seen)
 
     def receive(self, timeout_s: float) -> list[tuple[str, Message | NoAnswer]]:
         """Wait until something comes home; return it, or why a root was given up, by ROOT_ID.
 
         For a program in which one thread waits for all roots.
         """
-        self._read(timeout_s)
-        with self._arrived:
-            lost, self._errors = self._errors, {}
-            came, self._answers = self._answers, {}
+        self._answers.read(timeout_s, self._answers.count)
+        lost, messages = self._answers.take_all()
         for root_id in lost:
             self._close(root_id)
-        messages = [message for each in came.values() for message in each.values()]
         for message in messages:
             self._end_if_last(message)
         reasons = [(root_id, NoAnswer(reason)) for root_id, reason in lost.items()]
@@ -317,7 +305,7 @@ class GuestClient:
         """Return a root that was open, and is no longer."""
         root = self._open.pop(root_id, None)
         self._bytes -= root.size if root else 0
-        self._answers.pop(root_id, None)
+        self._answers.forget(root_id)
         return root
 
     # the guest's stream
@@ -344,22 +332,21 @@ class GuestClient:
 
     def _join_again(self) -> None:
         """Join after the lease has ended. What was open is given up."""
-        with self._arrived:
+        with self._joining:
             if self._client.redis.exists(self._key):  # another thread was faster
                 return
             self._lose_roots()
             left: Any = self._client.redis.hkeys(self._roots)
             self._end([each.decode(errors="replace") for each in left])
             known: Any = self._client.redis.hget(self._names.guests(), self.name)
-            self._position = self._join(known if known == self._about else None)
+            self._answers.position = self._join(known if known == self._about else None)
 
     def _lose_roots(self) -> None:
         """Tell all that wait that the lease has ended."""
-        with self._arrived:
-            for root_id in list(self._open):
-                self._close(root_id)
-                self._errors[root_id] = self._lease_ended
-            self._arrived.notify_all()
+        lost = list(self._open)
+        for root_id in lost:
+            self._close(root_id)
+        self._answers.lose(lost, self._lease_ended)
 
     @property
     def _lease_ended(self) -> str:
@@ -381,7 +368,7 @@ class GuestClient:
         """Stage the end of roots that are done, and of the answers that were read."""
         if done:
             commit.do(b"HDEL", self._roots, *map(str.encode, done))
-            commit.do(b"XTRIM", self._key, b"MINID", self._position.encode())
+            commit.do(b"XTRIM", self._key, b"MINID", self._answers.position.encode())
 
     @staticmethod
     def _drained(queue: deque[str]) -> list[str]:
@@ -392,43 +379,8 @@ class GuestClient:
                 found.append(queue.popleft())
         return found
 
-    def _take(self, root_id: str, type_: MessageType) -> Message | None:
-        with self._arrived:
-            self._require_open(root_id)
-            return self._answers.get(root_id, {}).pop(type_.value, None)
-
     def _require_open(self, root_id: str) -> None:
         """Raise NoAnswer if a root was given up."""
-        if reason := self._errors.pop(root_id, ""):
+        if reason := self._answers.take_reason(root_id):
             self._close(root_id)
             raise NoAnswer(reason)
-
-    def _read(self, seconds: float) -> None:
-        """Wait until something comes home, to this thread or another."""
-        with self._arrived:
-            if self._reading:
-                self._arrived.wait(seconds)
-                return
-            self._reading = True
-        found = []
-        try:
-            positions = {self._key: self._position}
-            found = read_after(self._client.redis, positions, seconds)
-            self._position = positions[self._key]
-        except (redis.ConnectionError, redis.TimeoutError):
-            self._position = START  # the next master's clock, so its entry IDs, may be behind
-            time.sleep(RETRY_S)
-        finally:
-            with self._arrived:
-                self._reading = False
-                for _, entry, values in found:
-                    self._keep(*received(self._system, self._names.run, entry, values))
-                self._arrived.notify_all()
-
-    def _keep(self, root_id: str, found: Message | str) -> None:
-        if root_id not in self._open:
-            return
-        if isinstance(found, str):
-            self._errors[root_id] = found
-        else:
-            self._answers.setdefault(root_id, {})[found.type] = found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import redis
 
 from roomgrad import codec
+from roomgrad.commit import Commit
 from roomgrad.errors import MessageError
 from roomgrad.messages import Message
+from roomgrad.names import Names
 from roomgrad.rooms import MessageType, System
 
 
@@ -17,6 +22,21 @@ class Sending(NamedTuple):
     channel: str
     header: bytes
     fields: list[bytes]
+
+
+class Sender(Protocol):
+    """What a guest needs of a client."""
+
+    system: System
+    names: Names
+    name: str
+    redis: redis.Redis
+
+    def encode(self, message: Message) -> Sending: ...
+
+    def hold_back(self, key: str) -> None: ...
+
+    def apply(self, work: Callable[[Commit], None]) -> list[str]: ...
 
 
 class Root(NamedTuple):

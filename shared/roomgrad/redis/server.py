@@ -216,10 +216,29 @@ def open_client(
         options["connection_class"] = redis.UnixDomainSocketConnection
     options = with_password_file(options, password_file)
     if isinstance(resolver, Cluster):
-        return redis.Redis.from_pool(ClusterPool(resolver, **options))
+        return _Redis.from_pool(ClusterPool(resolver, **options))
     if resolver is not None:
-        return redis.Redis.from_pool(MasterPool(resolver, **options))
-    return redis.Redis.from_pool(redis.ConnectionPool(**options))
+        return _Redis.from_pool(MasterPool(resolver, **options))
+    return _Redis.from_pool(redis.ConnectionPool(**options))
+
+
+class _Redis(redis.Redis):
+    """redis-py without its retries and measurements, which take longer than the server.
+
+    A connection that fails closes itself.
+    """
+
+    def execute_command(self, *words: Any, **options: Any) -> Any:
+        """Send a command, and return its parsed reply."""
+        if self.connection is not None:
+            return super().execute_command(*words, **options)  # type: ignore[no-untyped-call]
+        pool: Any = self.connection_pool
+        connection = pool.get_connection()
+        try:
+            connection.send_command(*words, **options)
+            return self.parse_response(connection, words[0], **options)  # type: ignore[no-untyped-call]
+        finally:
+            pool.release(connection)
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,7 +15,9 @@ from roomgrad.errors import NoAnswer, ServerError, SettingsError
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
-from roomgrad.redis.guest_client import GuestClient, Root
+from roomgrad.redis.guest_answers import GuestAnswers
+from roomgrad.redis.guest_client import GuestClient
+from roomgrad.redis.guest_messages import Root
 from roomgrad.rooms import ModelStatus
 from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import EchoRun
@@ -264,3 +267,15 @@ def test_its_names() -> None:
     names = Names("r")
     assert names.guest("g") == "{r}:@guest~g"
     assert names.guest_roots("g") == "{r}:@guest~g:roots"
+
+
+def test_what_has_arrived_is_not_waited_for(echo: EchoRun) -> None:
+    """Another thread may read an answer between a look for it and the wait."""
+    key = echo.names.guest("ada")
+    answers = GuestAnswers(echo.client, key, lambda entry, _: (entry, "lost"), lambda _: True)
+    seen = answers.count
+    echo.client.xadd(key, {"m": "{}"})
+    answers.read(LIMIT_S, seen)
+    began = time.monotonic()
+    answers.read(LIMIT_S, seen)
+    assert time.monotonic() - began < LIMIT_S / 2
