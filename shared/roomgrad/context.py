@@ -126,13 +126,12 @@ class Context:
     def forget_root(self, root_id: str) -> list[dict[str, Any]]:
         """Delete every record of a root from memory, and return them."""
         prefix = pack({"ROOT_ID": root_id})[:-1]
-        found = []
-        for name, value in self._reads.hgetall(self.memory.key).items():
-            field = name.decode(errors="replace")
-            if value.startswith(prefix) and (record := self.memory.get(field)) is not None:
-                self.memory.delete(field)
-                found.append(record)
-        return found
+        values = self._reads.hgetall(self.memory.key).items()
+        fields = [name.decode(errors="replace") for name, each in values if each.startswith(prefix)]
+        found = self.memory.get_many(fields)
+        for field in found:
+            self.memory.delete(field)
+        return list(found.values())
 
     def remember(self, cache: Cache) -> None:
         """Tell the cache what this call's commit has written into memory."""
