@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,8 +20,7 @@ from jax.experimental import io_callback
 
 from roomgrad import dtypes
 from roomgrad.errors import NoAnswer, SchemaError
-from roomgrad.messages import Message
-from roomgrad.redis.round_trips import RoundTrips
+from roomgrad.redis.round_trips import Pass, RoundTrips
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import Array, ModelStatus, Room, System
 
@@ -52,7 +51,9 @@ def through(
     components learn from it; if not `learn`, they return it in evaluation mode.
 
     Passes keep their order: they are ordered `io_callback`s, as a pure callback may run twice, and
-    would teach twice. Shapes and dtypes of the outputs are those of the contract.
+    would teach twice. A pass without a gradient (`jax.vjp`) is given up when its function is freed;
+    within `jax.jit` it stays open until the program ends. Shapes and dtypes of the outputs are
+    those of the contract.
 
     output_shapes: returns the shapes of outputs by name for those of the inputs, if the contract
         has an axis that no input has.
@@ -71,6 +72,7 @@ def through(
 
     def forward(given: Any) -> tuple[Any, Any]:
         outputs, number = passes.forward(_named(given), passes.status)
+        passes.end_with(number)
         return outputs["DATA"] if trips.has_one_output else outputs, (number, given)
 
     def backward(kept: Any, gradients: Any) -> tuple[Any]:
@@ -99,9 +101,8 @@ class _Passes:
     ) -> None:
         self._trips, self._shapes = trips, shapes
         self.status = status
-        self._answers: dict[int, Message] = {}
+        self._open: dict[int, Pass] = {}
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
         self._error: Exception | None = None  # of the last pass, which JAX replaces by its own
 
     @contextlib.contextmanager
@@ -156,6 +157,14 @@ class _Passes:
             found = _batched(send, has_number=False)((number, floats, arrays))
         return {n: found[n] if n in found else _no_gradient(x) for n, x in arrays.items()}
 
+    def end_with(self, number: Any) -> None:
+        """Give up a pass when its number is freed, since no backward pass can follow.
+
+        A number within `jax.jit` is no object of Python: there, nothing tells.
+        """
+        if not isinstance(number, jax.core.Tracer):
+            weakref.finalize(number, self._open.pop, int(number), None).atexit = False
+
     # on the host
 
     @contextlib.contextmanager
@@ -168,25 +177,24 @@ class _Passes:
 
     def _ask(self, inputs: Named, status: ModelStatus, expected: Named) -> tuple[Named, Any]:
         arrays = {n: self._trips.as_input(n, np.asarray(each)) for n, each in inputs.items()}
-        answer = self._trips.forward(arrays, status)
+        one = Pass(self._trips, arrays, status)
+        found = _as_expected(one.answer.arrays(), expected)
         number = next(self._numbers) % 2**31
-        if status is not ModelStatus.VALIDATE:
-            with self._lock:
-                self._answers[number] = answer
-        return _as_expected(answer.arrays(), expected), np.int32(number)
+        if one.answer.wants_gradient:
+            self._open[number] = one
+        return found, np.int32(number)
 
     def _send(self, number: int, upstream: Named, expected: Named) -> Named:
-        with self._lock:
-            answer = self._answers.pop(number, None)
-        if answer is None:
+        one = self._open.pop(number, None)
+        if one is None:
             raise NoAnswer("the gradient of this pass was sent before: call the function again")
-        own = answer.arrays()
+        own = one.answer.arrays()
         gradients = {
             name: np.asarray(each).astype(own[name].dtype)
             for name, each in upstream.items()
             if self._trips.has_gradient(name, own[name])
         }
-        return _as_expected(self._trips.backward(answer, gradients), expected)
+        return _as_expected(one.backward(gradients), expected)
 
     def _outputs(self, given: Shapes) -> dict[str, tuple[Any, Any]]:
         """Return shape and dtype of each output that an answer must have, by the contract."""

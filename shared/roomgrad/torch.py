@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from roomgrad.errors import ModelError, SchemaError
 from roomgrad.learning.tensors import tensor_of, to_array
-from roomgrad.redis.round_trips import Arrays, RoundTrips
+from roomgrad.redis.round_trips import Pass, RoundTrips
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import ModelStatus, Room, System
 
@@ -118,37 +118,6 @@ class Through(nn.Module):
         return f"{self._trips.enter} -> {self._trips.leave}, learn={self.learn}"
 
 
-class _Root:
-    """A root whose gradient is awaited; it is given up when its graph is freed without one."""
-
-    def __init__(self, trips: RoundTrips, inputs: Arrays, status: ModelStatus) -> None:
-        self._trips, self._inputs, self._status = trips, inputs, status
-        self._guest = trips.guest
-        self.answer = trips.forward(inputs, status)
-        self._awaits_gradient = status is not ModelStatus.VALIDATE
-
-    def backward(self, gradients: Arrays) -> Arrays:
-        """Return the gradients of the inputs.
-
-        A root has one gradient. For another one, of a graph that was retained, the inputs pass
-        through the rooms again, unless components would learn from it.
-        """
-        if not self._awaits_gradient:
-            if self._status is ModelStatus.TRAIN:
-                raise ModelError(
-                    "the gradient of this pass was sent, and the components have learned from it: "
-                    "add up the losses before backward, call the module again, or make it with "
-                    "learn=False"
-                )
-            self.answer = self._trips.forward(self._inputs, self._status)
-        self._awaits_gradient = False
-        return self._trips.backward(self.answer, gradients)
-
-    def __del__(self) -> None:
-        if getattr(self, "_awaits_gradient", False):
-            self._guest.give_up_later(self.answer.root_id)
-
-
 class _Pass(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -165,13 +134,13 @@ class _Pass(torch.autograd.Function):
             name: trips.as_input(name, to_array(tensor))
             for name, tensor in zip(names, given, strict=True)
         }
-        root = _Root(trips, arrays, status)
-        answer = root.answer.arrays()
+        one = Pass(trips, arrays, status)
+        answer = one.answer.arrays()
         like = next((each for each in given if each.is_floating_point()), given[0])
         kind = like.dtype if like.is_floating_point() else None
         found = {name: _tensor(name, array, kind, like.device) for name, array in answer.items()}
         outputs.extend(found)
-        ctx.root, ctx.enter, ctx.names, ctx.outputs = root, trips.enter, names, outputs
+        ctx.one, ctx.enter, ctx.names, ctx.outputs = one, trips.enter, names, outputs
         ctx.like = [(each.dtype, each.device) for each in given]
         wanted = {n: a.dtype for n, a in answer.items() if trips.has_gradient(n, a)}
         ctx.wanted = wanted
@@ -186,10 +155,10 @@ class _Pass(torch.autograd.Function):
                 "a gradient that came through rooms cannot be differentiated again: call backward "
                 "without create_graph"
             )
-        root: _Root = ctx.root
+        one: Pass = ctx.one
         given = dict(zip(ctx.outputs, gradients, strict=True))
         upstream = {name: to_array(given[name]).astype(t) for name, t in ctx.wanted.items()}
-        home = root.backward(upstream)
+        home = one.backward(upstream)
         found = []
         needed = ctx.needs_input_grad[-len(ctx.names) :]
         for name, (dtype, device), needs in zip(ctx.names, ctx.like, needed, strict=True):

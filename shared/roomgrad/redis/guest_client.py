@@ -144,6 +144,7 @@ class GuestClient:
         Returns the entry IDs of those that are open now, at least one. Raises Overloaded and
         ServerError; then none is open.
         """
+        self.give_up(self._drained(self._unused))
         try:
             return self._open_some(openings)
         except Stale:  # the process was suspended, or the server away

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roomgrad import dtypes, variables
-from roomgrad.errors import ContractError
+from roomgrad.errors import ContractError, ModelError
 from roomgrad.messages import Message
 from roomgrad.names import Names
 from roomgrad.redis import registry
@@ -121,6 +121,37 @@ class RoundTrips:
     def as_input(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
         """Return an array in the dtype of the contract, if nothing but precision is lost."""
         return as_array(self.inputs, name, value)
+
+
+class Pass:
+    """A forward pass whose gradient is awaited; it is given up when it is freed without one."""
+
+    def __init__(self, trips: RoundTrips, inputs: Arrays, status: ModelStatus) -> None:
+        self._trips, self._inputs, self._status = trips, inputs, status
+        self._guest = trips.guest
+        self.answer = trips.forward(inputs, status)
+        self._awaits_gradient = self.answer.wants_gradient
+
+    def backward(self, gradients: Arrays) -> Arrays:
+        """Return the gradients of the inputs.
+
+        A root has one gradient. For another one the inputs pass through the rooms again. Raises
+        ModelError if components would learn from that.
+        """
+        if not self._awaits_gradient:
+            if self.answer.learns:
+                raise ModelError(
+                    "the gradient of this pass was sent, and the components have learned from it: "
+                    "add up the losses before backward, call the module again, or make it with "
+                    "learn=False"
+                )
+            self.answer = self._trips.forward(self._inputs, self._status)
+        self._awaits_gradient = False
+        return self._trips.backward(self.answer, gradients)
+
+    def __del__(self) -> None:
+        if getattr(self, "_awaits_gradient", False):
+            self._guest.give_up_later(self.answer.root_id)
 
 
 def _leave(guest: GuestClient, client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ import roomgrad.jax
 from roomgrad.errors import ContractError, NoAnswer, SchemaError
 from tests.integration.conftest import EchoRun
 from tests.integration.guests.squares import SQUARES, component
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, until
 
 X = jnp.arange(1.0, 4.0)
 GRADIENTS = [4.0, 32.0, 108.0]
@@ -38,6 +39,10 @@ def function(line: EchoRun, leave: str = "c", **options: Any) -> Callable[[Any],
     )
 
 
+def memories(line: EchoRun) -> int:
+    return sum(int(line.client.hlen(line.names.memory(each))) for each in SQUARES.components)
+
+
 def counted(line: EchoRun, name: str) -> int:
     return line.counter(name, "first")
 
@@ -51,7 +56,7 @@ def test_value_and_gradient_take_one_pass(line: EchoRun, wrapped: Callable[[Any]
     assert counted(line, "forwards") == counted(line, "learned") == 1
     assert wrapped(f)(X).tolist() == [1.0, 16.0, 81.0]
     assert counted(line, "learned") == 1
-    assert all(line.client.hlen(line.names.memory(each)) == 0 for each in SQUARES.components)
+    assert memories(line) == 0
 
 
 def test_vmap_makes_one_larger_batch(line: EchoRun) -> None:
@@ -71,6 +76,17 @@ def test_a_loop_of_gradient_descent(line: EchoRun) -> None:
     for _ in range(30):
         x = step(x)
     assert jnp.abs(x - 2.0).max() < 0.05
+
+
+def test_a_pass_without_a_gradient_is_given_up_when_it_is_freed(line: EchoRun) -> None:
+    f = function(line)
+    output, pull = jax.vjp(f, X)
+    assert memories(line) == 2
+    del output, pull
+    gc.collect()
+    f(X)
+    until(lambda: memories(line) == 0)
+    assert line.dead_letters() == []
 
 
 def test_errors_say_what_is_wrong(line: EchoRun) -> None:
