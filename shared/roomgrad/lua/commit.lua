@@ -54,33 +54,33 @@ local function denied(command, name, ...)
   if not may(command, name, ...) then return 'no permission for ' .. command .. ' on ' .. name end
 end
 
--- A whole number as Redis reads it, with so few digits that no sum of them overflows.
-local function whole(text, digits)
-  return text and (text == '0' or text:match('^-?[1-9]%d*$')) and #text <= digits
-end
-
-local room_in = {}
-local function unaddable(stream, exhausted) -- exhausted: XADD has said so
-  if room_in[stream] then return end
-  local wrong = misfit(stream, 'stream') or denied('XADD', stream, '*', 'm', '')
-  if not wrong and (exhausted or used_up(stream)) then
-    wrong = 'stream ' .. stream .. ' has used up its IDs, since an entry has the highest: delete the key'
-  end
-  room_in[stream] = not wrong
-  return wrong
-end
-
-local function not_an_entry(limit, fields)
-  if limit ~= '' and not (whole(limit, 15) and limit + 0 >= 0) then
-    return 'limit of a stream: ' .. tostring(limit)
-  end
-  if not (fields % 2 == 0 and fields > 0 and fields <= MOST) then
-    return 'an entry of ' .. fields .. ' names and values, expected 2 to ' .. MOST
-  end
-end
-
--- Returns the check of all operations but SEND, HSET and HDEL: an ordinary commit has no others.
+-- Returns the check of all operations but HSET, HDEL and a plain first SEND: most commits have no others.
 local function make_check()
+  -- A whole number as Redis reads it, with so few digits that no sum of them overflows.
+  local function whole(text, digits)
+    return text and (text == '0' or text:match('^-?[1-9]%d*$')) and #text <= digits
+  end
+
+  local room_in = {}
+  local function unaddable(stream)
+    if room_in[stream] then return end
+    local wrong = misfit(stream, 'stream') or denied('XADD', stream, '*', 'm', '')
+    if not wrong and used_up(stream) then
+      wrong = 'stream ' .. stream .. ' has used up its IDs, since an entry has the highest: delete the key'
+    end
+    room_in[stream] = not wrong
+    return wrong
+  end
+
+  local function not_an_entry(limit, fields)
+    if limit ~= '' and not (whole(limit, 15) and limit + 0 >= 0) then
+      return 'limit of a stream: ' .. tostring(limit)
+    end
+    if not (fields % 2 == 0 and fields > 0 and fields <= MOST) then
+      return 'an entry of ' .. fields .. ' names and values, expected 2 to ' .. MOST
+    end
+  end
+
   local function uncountable(name, field)
     if not whole(call('HGET', name, field) or '0', 15) then
       return 'counter ' .. field .. ' of ' .. name .. ' is not a whole number of at most 15 digits'
@@ -129,7 +129,10 @@ local function make_check()
   -- Returns where the next operation begins, why this one can never be applied, and why not now.
   return function(command, name, at)
     local one, two, three = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-    if command == 'MARK' then
+    if command == 'SEND' then
+      local fields = ARGV[at + 5] + 0
+      return at + 6 + fields, not_an_entry(three, fields), unaddable(name) or denied(publish, one, '')
+    elseif command == 'MARK' then
       local done = KEYS[one + 0]
       if not is_entry(three) then return at, 'MARK ' .. tostring(three) end
       return at + 5, nil, misfit(name, 'stream') or misfit(done, 'zset')
@@ -245,16 +248,14 @@ local count, first = ARGV[at] + 0, at + 1
 if count > MOST_OPERATIONS then
   return {'wrong', count .. ' writes, expected at most ' .. MOST_OPERATIONS}
 end
-local check -- of rare operations
+local check
 at = first
 for number = 1, count do
   local command, name = ARGV[at], KEYS[ARGV[at + 1] + 0]
   local wrong, never
-  if command == 'SEND' then
-    local fields = ARGV[at + 5] + 0
-    if number == 1 then wrong = misfit(name, 'stream', true) else wrong = unaddable(name) end
-    wrong = wrong or denied(publish, ARGV[at + 2], '')
-    never = not_an_entry(ARGV[at + 4], fields)
+  local fields = number == 1 and command == 'SEND' and ARGV[at + 4] == '' and ARGV[at + 5] + 0 or 0
+  if fields > 0 and fields % 2 == 0 and fields <= MOST then -- XADD is the first write
+    wrong = misfit(name, 'stream', true) or denied(publish, ARGV[at + 2], '')
     at = at + 6 + fields
   elseif command == 'HSET' or command == 'HDEL' then
     local arguments = ARGV[at + 2] + 0
@@ -285,8 +286,9 @@ if ARGV[first] == 'SEND' then
   added = add(try, first)
   if added.err then -- nothing is written yet
     local name = KEYS[ARGV[first + 1] + 0]
-    types[name] = nil
-    local wrong = unaddable(name, added.err:match('exhausted'))
+    types[name], check = nil, check or make_check()
+    local _, _, wrong = check('SEND', name, first)
+    wrong = wrong or added.err:match('exhausted') and name .. ': ' .. added.err
     if wrong then return {'refused', wrong} end
     if not (entry and added.err:match('^OOM')) then return added end
     added = nil

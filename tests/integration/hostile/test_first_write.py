@@ -91,7 +91,7 @@ def test_ids_are_used_up_between_two_commits(commit_run: CommitRun, how: str) ->
     commit_run.client.hset(commit_run.key("memory:echo"), "goes", "x")
     add_highest(commit_run, REPLIES, how)
     answer = assert_nothing_happens(commit_run, ordinary(commit_run, entry=1))
-    assert "used up its IDs" in answer
+    assert "used up its IDs" in answer or (how == "XSETID" and "exhausted" in answer)
     commit_run.client.delete(commit_run.key(REPLIES))
     assert send(commit_run, ordinary(commit_run, entry=1)).startswith("ok")
     assert_done(commit_run, 1, entry=1)
