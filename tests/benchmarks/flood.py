@@ -3,8 +3,8 @@
     python -m tests.benchmarks.flood [--rounds 5] [--messages 10000] [--json]
 
 Arrays of 100 pairs, in turns: redis-py pub/sub with raw bytes; a component whose handler sends 200
-messages with each commit; a client that sends each by itself. Timed is from the first message that
-the consumer hears to the last.
+messages with each commit; a client that sends each by itself, and one that sends 100 at once. Timed
+is from the first message that the consumer hears to the last.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ CONTESTANTS = {  # name: kind, append-only file, share of the messages, about
     "rooms": ("rooms", False, 1.0, "roomgrad, a handler that sends many"),
     "rooms-aof": ("rooms", True, 1.0, "the same, append-only file each second"),
     "client": ("client", False, 0.2, "roomgrad, Client.send"),
+    "client-many": ("client-many", False, 1.0, "roomgrad, Client.send_many"),
 }
 
 

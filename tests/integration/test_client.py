@@ -168,6 +168,39 @@ def test_nothing_new_is_opened_while_a_thousand_wait(echo: EchoRun) -> None:
     echo.send(1)
 
 
+def openings(count: int, size: int = 1) -> list[Message]:
+    return [Message.open(INPUT, numbers(*size * [number])) for number in range(count)]
+
+
+def test_messages_are_sent_together_in_their_order(echo: EchoRun) -> None:
+    """Each with its entry id; none is no commit."""
+    runs.create_groups(echo.client, ECHO, echo.names)
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        messages = openings(BACKLOG_LIMIT)
+        entries = client.send_many(messages)
+        assert client.send_many([]) == []
+    stored = echo.client.xrange(echo.names.stream(str(INPUT), FORWARD))
+    assert [entry.decode() for entry, _ in stored] == entries
+    assert [fields[b"ID"].decode() for _, fields in stored] == [each.id for each in messages]
+
+
+def test_messages_are_sent_together_or_not_at_all(echo: EchoRun) -> None:
+    """If one does not fit, if they are too many or too large, or if readers are far behind."""
+    runs.create_groups(echo.client, ECHO, echo.names)
+    key = echo.names.stream(str(INPUT), FORWARD)
+    with Client(ECHO, echo.names.run, echo.url) as client:
+        wrong = Message.open(INPUT, numbers(1), NOTE="unknown")
+        refused = [[*openings(2), wrong], openings(BACKLOG_LIMIT + 1), openings(17, 2**20)]
+        for messages in refused:
+            with pytest.raises(SchemaError):
+                client.send_many(messages)
+        assert echo.client.xlen(key) == 0
+        client.send_many(openings(BACKLOG_LIMIT))
+        with pytest.raises(ServerError, match=r"^echo is 1000 messages behind"):
+            client.send_many(openings(2))
+    assert echo.client.xlen(key) == BACKLOG_LIMIT
+
+
 @pytest.mark.parametrize("on_disk", ["yes", "no"])
 def test_a_durable_commit_warns_once_if_the_server_cannot_tell(on_disk: str) -> None:
     """Without an append-only file nothing is on the disk, and nothing claims that it is."""

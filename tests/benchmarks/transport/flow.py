@@ -1,10 +1,10 @@
 """One end of a flood, for `tests.benchmarks.flood`: it sends or hears so many arrays of 100 pairs.
 
-    python -m tests.benchmarks.transport.flow {rooms,client,pubsub-raw} {source,sink} URL [COUNT]
+    python -m tests.benchmarks.transport.flow KIND {source,sink} URL [COUNT]
 
-Each array begins with its number. The sink prints how many different ones it has heard, when
-nothing comes any more for a second or all are there, and how long it took from the first to the
-last.
+KIND is rooms, client, client-many or pubsub-raw. Each array begins with its number. The sink prints
+how many different ones it has heard, when nothing comes any more for a second or all are there, and
+how long it took from the first to the last.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ SYSTEM = System(
     (SOURCE, SINK),
 )
 AT_ONCE = 200  # messages of one commit
+CLIENTS = {"client": 1, "client-many": 100}  # how many messages a client sends at once
 QUIET_S = 1.0  # without a message, then it is over
 NOBODY_S = 30.0
 
@@ -145,14 +146,15 @@ def sink(count: int) -> Component:
     return Component(SINK, SYSTEM, RuntimeSettings, handlers=[hear])
 
 
-def ask(url: str, count: int) -> None:
-    """A client sends each by itself, and waits where the other side is too far behind."""
+def ask(url: str, count: int, at_once: int) -> None:
+    """A client sends some at once, and waits where the other side is too far behind."""
     with Client(SYSTEM, redis_url=url) as client:
-        for number in range(count):
-            message = Message.open(FLOOD, array(number))
+        for first in range(0, count, at_once):
+            numbers = range(first, min(first + at_once, count))
+            messages = [Message.open(FLOOD, array(number)) for number in numbers]
             while True:
                 try:
-                    client.send(message)
+                    client.send_many(messages)
                 except ServerError:  # held back
                     time.sleep(0.01)
                 else:
@@ -163,8 +165,8 @@ def serve(kind: str, role: str, url: str, count: int) -> None:
     """Run one role; the receiver runs until it is killed."""
     if kind == "pubsub-raw":
         pubsub(role, url, count)
-    elif kind == "client" and role == SOURCE:
-        ask(url, count)
+    elif kind in CLIENTS and role == SOURCE:
+        ask(url, count, CLIENTS[kind])
     else:
         sys.argv = [role, f"--redis-url={url}", "--log-level=error"]
         main((source if role == SOURCE else sink)(count))
