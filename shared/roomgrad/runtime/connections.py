@@ -139,11 +139,6 @@ def _checked(reply: Reply) -> Any:
     return reply
 
 
-def is_ok(reply: Reply) -> bool:
-    """Return whether the reply to a commit says that it was applied."""
-    return isinstance(reply, list) and reply[0] == b"ok"
-
-
 def outcome(reply: Reply) -> str:
     """Return what became of a commit: ok, gone, stale, full, noscript, or why it was refused.
 

@@ -24,7 +24,7 @@ from roomgrad.redis import heartbeats, registry, roots
 from roomgrad.redis.connection import Reply, ReplyError
 from roomgrad.runtime import handling_times
 from roomgrad.runtime.committer import FULL, GONE, OK, Committed, Committer
-from roomgrad.runtime.connections import Connections, is_ok
+from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter
 from roomgrad.runtime.identity import Identity
@@ -168,11 +168,11 @@ class Loop:
     def _settle(self) -> None:
         """Read the answers to the commits that were sent, and bring each message to its end.
 
-        What was not applied is handled again alone, after the others were noted.
+        What was not applied is handled again alone.
         """
         answered = [(each, self._connections.answer()) for each in self._sent]
         self._sent.clear()
-        for handling, reply in sorted(answered, key=lambda each: not is_ok(each[1])):
+        for handling, reply in answered:
             self._proceed(handling, reply)
 
     def _proceed(self, handling: Handling, reply: Reply) -> None:
