@@ -16,11 +16,10 @@ from roomgrad.names import GATEWAY, Names
 from roomgrad.ops import acl as access
 from roomgrad.ops.acl import Grants
 from roomgrad.redis import registry
+from roomgrad.redis.users import GUEST
 from roomgrad.rooms import System
 from roomgrad.schema import Declaration
 from roomgrad.systems import Plugin, installed, load
-
-GUEST = "guest"  # the user of programs that are no component
 
 Served = tuple[System, Names, Mapping[str, Declaration]]
 

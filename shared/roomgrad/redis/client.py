@@ -20,6 +20,7 @@ from roomgrad.context import Context
 from roomgrad.errors import ContractError, NoAnswer, Overloaded, SchemaError, ServerError, Stale
 from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
+from roomgrad.redis import users
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.redis.guest_messages import Sending
@@ -245,11 +246,13 @@ class Client:
             if self._watched and not_now:  # nothing was written
                 connection.connection_pool.disconnect()
                 raise redis.ConnectionError(str(error)) from error
-            reason = explain_refusal(error, self.redis)
-            raise ServerError(f"the server refused: {reason}") from error
+            raise self._refusal(explain_refusal(error, self.redis)) from error
         if reply[0] not in (b"ok", b"stale"):
-            raise ServerError(f"the server refused: {b' '.join(reply).decode(errors='replace')}")
+            raise self._refusal(b" ".join(reply).decode(errors="replace"))
         return reply
+
+    def _refusal(self, reason: str) -> ServerError:
+        return ServerError(f"the server refused: {users.explain(reason, self.names.run)}")
 
     def ask(
         self,

@@ -11,6 +11,7 @@ import structlog
 
 from roomgrad.commit import Commit
 from roomgrad.errors import ConnectionLost
+from roomgrad.redis import users
 from roomgrad.redis.connection import Command, Reply, ReplyError
 from roomgrad.runtime.connections import Connections, outcome
 from roomgrad.runtime.scheduler import Scheduler
@@ -95,7 +96,9 @@ class Committer:
 
     def _refused(self, reason: str) -> None:
         """Log why the server refuses, which an operator has to mend, and wait."""
-        log.error("the server refuses, nothing was written; trying again", reason=reason)
+        log.error(
+            "the server refuses, nothing was written; trying again", reason=users.explain(reason)
+        )
         status = self._status
         status.refused, status.turn, status.handling = reason, time.monotonic(), None
         if self._shutdown.wait(REFUSED_PAUSE_S):

@@ -15,7 +15,7 @@ from roomgrad.errors import CheckFailed, SettingsError, format_value
 from roomgrad.flags import load
 from roomgrad.local.session import running_server
 from roomgrad.names import PLAIN, Names
-from roomgrad.redis import registry
+from roomgrad.redis import registry, users
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import connect
 from roomgrad.redis.server_address import AnyAddress
@@ -146,6 +146,8 @@ def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = pri
     else:
         component = component_of_function(place, served.function)
     runs.check_gradients(client, names, component)
+    if unreachable := users.unreachable(client, names, [*system.components]):
+        say(f"warning: the users {unreachable}: {users.hint(names.run)}, once this one has started")
     if offer.options.get("check", True):
         _check(offer, served, rows, say)
     return component

@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import redis
 import torch
+from numpy.typing import NDArray
 
-from roomgrad.errors import NoAnswer, RoomgradError
+from roomgrad.cli import doctor
+from roomgrad.component import Component
+from roomgrad.errors import NoAnswer, RoomgradError, ServerError
 from roomgrad.names import Names
 from roomgrad.ops import acl
 from roomgrad.ops.acl import Grants
@@ -20,7 +24,10 @@ from roomgrad.redis.addresses import for_run
 from roomgrad.redis.client import Client
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.redis.server import connect
+from roomgrad.redis.server_address import parse
+from roomgrad.rooms import System
 from roomgrad.schema import Declaration
+from roomgrad.serving.serve import Offer, component_of
 from roomgrad.torch import Through
 from tests.integration.clusters import ClusterSet
 from tests.integration.conftest import EchoRun, make_echo_run
@@ -54,11 +61,14 @@ class Users:
 
     def __init__(self, run: EchoRun) -> None:
         self._run = run
-        declared = {name: Declaration.of(component(name)) for name in SQUARES.components}
-        for name, each in declared.items():
-            self._make(name, acl.of_component(SQUARES, name, each, run.names))
-        self._make("guest", acl.of_any_client(SQUARES, run.names))
+        self.make(SQUARES, {name: component(name) for name in SQUARES.components})
         run.client.execute_command("ACL", "LOG", "RESET")
+
+    def make(self, system: System, components: Mapping[str, Component]) -> None:
+        for name, each in components.items():
+            grants = acl.of_component(system, name, Declaration.of(each), self._run.names)
+            self._make(name, grants)
+        self._make("guest", acl.of_any_client(system, self._run.names))
 
     def _make(self, name: str, grants: Grants) -> None:
         rules = re.findall(r"\([^)]*\)|\S+", grants.rules())
@@ -102,6 +112,42 @@ def test_the_user_guest_has_the_rights_that_it_needs(own_echo: EchoRun, users: U
         until(lambda: not left_of(own_echo, "short"))
     until(lambda: memories(own_echo) == 0)
     assert users.refused() == []
+
+
+def cube(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return x**3
+
+
+def test_rules_that_were_made_before_a_component_joined_are_found(
+    own_echo: EchoRun, users: Users
+) -> None:
+    """By `serve`, by `doctor`, and by the guest whose message is refused."""
+    client, names = own_echo.client, own_echo.names
+    said: list[str] = []
+    offer = Offer(cube, "c", "d", {"check": False})
+    joined = component_of(client, names, offer, said.append)
+    assert said[1] == (
+        "warning: the users first, guest, second may not write to cube: if a component has joined "
+        f"since the server's users were made, `roomgrad acl --run {names.run}` makes their rules "
+        "anew, once this one has started"
+    )
+    own_echo.start(joined)
+    found = doctor.examine(client, parse(own_echo.url), names.run)
+    (finding,) = [each for each in found if each.about == "users"]
+    assert finding.found.startswith("first, guest, second may not write to cube")
+    assert finding.do.startswith(f"roomgrad acl --run {names.run} prints them")
+    through = Through(names.run, "a", "d", redis_url=users.url("guest"), timeout_s=LIMIT_S)
+    x = torch.tensor([2.0], dtype=torch.float64, requires_grad=True)
+    with pytest.raises(ServerError, match=f"`roomgrad acl --run {names.run}` makes their rules"):
+        through(x).sum().backward()
+    users.make(joined.system, {name: component(name) for name in SQUARES.components})
+    assert not [
+        each
+        for each in doctor.examine(client, parse(own_echo.url), names.run)
+        if each.about == "users"
+    ]
+    through(x).sum().backward()
+    through.close()
 
 
 FORBIDDEN = [

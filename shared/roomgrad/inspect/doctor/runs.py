@@ -12,6 +12,7 @@ from roomgrad.inspect.doctor import models, progress
 from roomgrad.inspect.doctor.findings import Finding, Level, ok, problem, warning
 from roomgrad.inspect.doctor.run import DEFAULTS, Run, Server, read
 from roomgrad.names import ERRORS, Names
+from roomgrad.redis import users
 from roomgrad.redis.cluster import on_cluster
 from roomgrad.runtime import runs
 
@@ -54,6 +55,18 @@ def permissions(run: Run) -> Iterator[Finding]:
         f"{run.server.cli} ACL SETUSER NAME {' '.join(rights)}; and '~{{{run.names.run}}}:*' if it "
         f"lacks the keys",
     )
+
+
+def others(run: Run) -> Iterator[Finding]:
+    """Check that the users of components may reach those that have joined since."""
+    components = run.system.components if run.system else ()
+    if unreachable := users.unreachable(run.client, run.names, components):
+        yield problem(
+            "users",
+            f"{unreachable}, so that no root is given up",
+            "rules made after all components had joined",
+            f"{run.roomgrad('acl')} prints them: add the passwords and load them by ACL LOAD",
+        )
 
 
 def types(run: Run) -> Iterator[Finding]:
@@ -130,6 +143,7 @@ def history(run: Run) -> Iterator[Finding]:
 
 CHECKS = (
     permissions,
+    others,
     types,
     missing_groups,
     unknown_groups,
