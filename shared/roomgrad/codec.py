@@ -342,7 +342,7 @@ def _raw_array(name: str, value: Mapping[str, Any], raw: Mapping[bytes, bytes]) 
     return array_from(name, spec, buffer)
 
 
-def array_from(name: str, spec: Mapping[str, Any], buffer: bytes) -> NDArray[Any]:
+def array_from(name: str, spec: Mapping[str, Any], buffer: bytes | memoryview) -> NDArray[Any]:
     """Return an array of raw little-endian bytes, after every check."""
     dtype, shape, size = _layout(name, spec)
     if size != len(buffer):
@@ -410,9 +410,16 @@ def pack(record: Mapping[str, Any]) -> bytes:
     return b"\n".join((_dumps(body), b"".join(buffers))) if buffers else _dumps(body)
 
 
+def head(value: bytes) -> bytes:
+    """Return the line of JSON of a value that `pack` made, without its arrays."""
+    end = value.find(b"\n")
+    return value if end < 0 else value[:end]
+
+
 def unpack(value: bytes) -> dict[str, Any]:
     """Return the record of a value that `pack` made. Raises DecodeError for anything else."""
-    line, _, raw = value.partition(b"\n")
+    line = head(value)
+    raw = memoryview(value)[len(line) + 1 :]
     record = _parsed(line)
     for name, item in record.items():
         if isinstance(item, dict) and isinstance(item.get("$array"), dict):
@@ -420,7 +427,7 @@ def unpack(value: bytes) -> dict[str, Any]:
     return record
 
 
-def _packed_array(name: str, spec: Mapping[str, Any], raw: bytes) -> NDArray[Any]:
+def _packed_array(name: str, spec: Mapping[str, Any], raw: memoryview) -> NDArray[Any]:
     if "values" in spec:
         dtype, shape, _ = _layout(name, spec)
         try:

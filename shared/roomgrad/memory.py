@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from roomgrad.codec import pack, parse_body, unpack
+from roomgrad.codec import head, pack, parse_body, unpack
 from roomgrad.errors import MessageError, StrayMessage
 
 MAX_OPEN_ROOTS = 200_000
@@ -186,10 +186,10 @@ def _version(value: bytes | None) -> str | None:
     """Return the model version that a packed record needs."""
     if value is None:
         return None
-    head = value.partition(b"\n")[0]
-    if b'"weights":' not in head:
+    line = head(value)
+    if b'"weights":' not in line:
         return None
-    version: str | None = parse_body(head).get("weights")
+    version: str | None = parse_body(line, exact=False).get("weights")
     return version
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import redis
 
-from roomgrad.codec import parse_body, unpack
+from roomgrad.codec import head, parse_body, unpack
 from roomgrad.inspect.series import Point, Series, curve, downsample, moving_mean
 from roomgrad.names import ERRORS, Names
 from roomgrad.rooms import MessageType
@@ -204,12 +204,12 @@ def _ranked(heard: Record) -> list[str]:
 def _population(value: bytes | None) -> Record | None:
     if value is None:
         return None
-    record = parse_body(value.partition(b"\n")[0])  # the arrays after it are not shown
+    record = parse_body(head(value))  # the arrays after it are not shown
     return {name: record.get(name) for name in POPULATION_SHOWN}
 
 
 def _counted(values: list[bytes]) -> Record:
     """Return how many questions are open, and which raters hold one."""
-    records = [parse_body(value.partition(b"\n")[0]) for value in values]
+    records = [parse_body(head(value)) for value in values]
     raters = sorted({each["rater"] for each in records if each["rater"]})
     return {"open": sum(bool(each["open"]) for each in records), "raters": raters}

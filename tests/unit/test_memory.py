@@ -163,6 +163,17 @@ def test_a_record_that_is_deleted_releases_its_weights() -> None:
     assert net(mine) == {"v1": -1}
 
 
+def test_the_weights_of_a_record_are_told_without_a_look_at_its_arrays() -> None:
+    """Whatever bytes they hold; a part of the record that has such a name is not meant."""
+    array = np.frombuffer(b'\n{"weights":"v9"}' * 100, "|u1")
+    mine = memory()
+    mine.put("1", weights="v1", kept=array)
+    mine.put("2", part={"weights": "v2"}, kept=array)
+    mine.put("3", kept=array)
+    assert mine.weight_changes() == (["v1"], [])
+    assert (mine.pop("1")["kept"] == array).all()
+
+
 def net(mine: Memory) -> dict[str, int]:
     """How many more records need each version after the commit."""
     counts: dict[str, int] = {}
