@@ -28,16 +28,16 @@ def is_question(message: Message) -> bool:
 def rate(message: Message, context: Context) -> Message:
     """Rate: GENOMES `(n, 128)` in; FITNESS, PROBS, SCORES and the model's VERSION out.
 
-    FITNESS `(n,)` is a lower bound of the rating, or of the score if so set, PROBS `(n, 6)` are the
+    FITNESS `(n,)` is a lower bound of the rating, which ends at 5, or of the score once raters have
+    compared melodies. PROBS `(n, 6)` are the
     probabilities of the ratings for a rater who has given those of the labels, SCORES `(n, 16)`
     those of the heads.
     """
     genomes = message.fields["GENOMES"].astype("<f4")
     scores = context.model.forward({"DATA": genomes})["DATA"]
-    by_score = context.settings.fitness == "score"
-    learning = context.table("learning").get("now") or {"histogram": [0] * RATINGS}
+    learning = context.table("learning").get("now") or {"histogram": [0] * RATINGS, "pairs": 0}
     answer = {
-        "FITNESS": cautious(scores) if by_score else lower_bound(scores),
+        "FITNESS": cautious(scores) if learning["pairs"] else lower_bound(scores),
         "PROBS": of_scale(mixture(scores), learning["histogram"]).astype("<f4"),
         "SCORES": scores,
         "VERSION": context.model.version,

@@ -27,7 +27,7 @@ class LearnerSettings(RuntimeSettings):
     strategy: Annotated[str, OfRun] = DEFAULT
     """Query strategy: how the melodies that raters are asked about are chosen."""
 
-    ask: Annotated[Literal["ratings", "pairs", "both"], OfRun] = "ratings"
+    ask: Annotated[Literal["ratings", "pairs", "both"], OfRun] = "both"
     """What raters are asked: to rate a melody, which of two is better, or both in turn."""
 
     pair_strategy: Annotated[str, OfRun] = PAIR_DEFAULT

@@ -51,7 +51,7 @@ def melody() -> Plan:
     replicas = {RATER: 1, EVALNET: 1, LEARNER: 1, EVOLUTION: 1}
     settings: dict[str, dict[str, int | float | str | bool]] = {
         RATER: {"replica": RATER},
-        LEARNER: {"max-labels": MOST_LABELS},
+        LEARNER: {"max-labels": MOST_LABELS, "ask": "ratings"},
         EVOLUTION: {"pause-s": 0.1, "generations-per-label": 0},
     }
     return Plan(MELODY.name, MELODY_RUN, replicas, settings)

@@ -61,7 +61,7 @@ class Melody:
             )
         settings: dict[str, dict[str, Value]] = {
             LEARNER: learner,
-            EVALNET: {"seed": self.seed, "threads": self.threads, "fitness": _fitness(self.ask)},
+            EVALNET: {"seed": self.seed, "threads": self.threads},
             EVOLUTION: {"seed": self.seed},
         }
         counts = counted((LABELLING, EVALNET, LEARNER, EVOLUTION), replicas, least)
@@ -131,7 +131,7 @@ class Unattended:
         shared: dict[str, Value] = {"seed": self.seed, "lockstep": True}
         settings: dict[str, dict[str, Value]] = {
             RATER: {"replica": RATER, "rater": self.rater},
-            EVALNET: {"seed": self.seed, "threads": self.threads, "fitness": _fitness(self.ask)},
+            EVALNET: {"seed": self.seed, "threads": self.threads},
             LEARNER: {
                 **shared,
                 "ask": self.ask,
@@ -164,11 +164,6 @@ def _readable(file: str) -> str:
             f"running system by `roomgrad labels import {file}`"
         )
     return str(path)
-
-
-def _fitness(ask: str) -> str:
-    """Return what evalnet rates by: scores, if melodies are compared."""
-    return "rating" if ask == "ratings" else "score"
 
 
 def _strategy(name: str) -> dict[str, Value]:

@@ -54,11 +54,10 @@ class RatingFiles:
     def run(self) -> str:
         return self.echo.names.run
 
-    def learns(self, **more: float) -> None:
-        """Starts a learner, and returns when it listens."""
-        self.stack.enter_context(
-            running(learner, LearnerSettings(run=self.run, **QUICK, **more), self.echo.url)
-        )
+    def learns(self, **more: Any) -> None:
+        """Starts a learner that asks for ratings, and returns when it listens."""
+        settings = LearnerSettings(**{"run": self.run, "ask": "ratings", **QUICK, **more})
+        self.stack.enter_context(running(learner, settings, self.echo.url))
         until(lambda: self.alive("learner"))
 
     def breeds(self) -> None:

@@ -52,7 +52,7 @@ DISK = "appendonlydir"  # the name that servers give it
 # Death is noticed sooner than by default, so that tests are.
 QUICK = ["--heartbeat-interval-s=0.2", "--heartbeat-lives-s=0.8", "--lease-s=0.6", "--block-s=0.5"]
 SMALL = {
-    LEARNER: {"nr-of-unlabeled-data": 40},
+    LEARNER: {"nr-of-unlabeled-data": 40, "ask": "ratings"},
     EVOLUTION: {"population": 20, "generations-per-label": 0},
 }
 AWAY = (redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError)

@@ -56,7 +56,6 @@ def test_a_run_of_votes_repeats_from_its_seed(play: Play) -> None:
     found = []
     for replicas in ({}, {EVALNET: 2, LEARNER: 2}):
         flags = lockstep(3, 4, epochs=2, ask="both", **{"ask-every": 2})
-        flags[EVALNET]["fitness"] = "score"
         run = play(flags, {RATER: 1, **replicas})
         assert_exact(run)
         assert_as_voted(run)
@@ -100,7 +99,6 @@ def test_no_acknowledged_vote_is_lost_or_doubled(play: Play) -> None:
     """kill -9 of each component and of the server around each vote, the learner three times."""
     flags = {
         LEARNER: {"epochs": 2, "again": 0.2, "ask": "pairs"},
-        EVALNET: {"fitness": "score"},
         EVOLUTION: {"pause-s": 0.1},
     }
     run = play(flags)

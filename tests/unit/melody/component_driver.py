@@ -85,6 +85,7 @@ class Learner(Player):
 
     def __init__(self, **settings: Any) -> None:
         chosen = {"nr_of_unlabeled_data": 20, "again": 0.0, "strategy": "least_confident"}
+        chosen["ask"] = "ratings"
         super().__init__(learner, LearnerSettings(**{**chosen, **settings}))
 
     def start(self) -> list[Message]:

@@ -174,10 +174,11 @@ def test_melodies_that_neither_is_good_of_are_worse_than_the_middle() -> None:
     assert scores(network, melodies(25, 200)).mean() < 2.0
 
 
-@pytest.mark.parametrize(("fitness", "bound"), [("rating", lower_bound), ("score", cautious)])
-def test_what_is_bred_for_is_a_lower_bound(fitness: Any, bound: Any) -> None:
-    """Of the rating, or of the score, which does not end at 5."""
-    player = Player(evalnet, EvalnetSettings(seed=3, fitness=fitness))
+@pytest.mark.parametrize(("votes", "bound"), [(0, lower_bound), (1, cautious)])
+def test_what_is_bred_for_is_a_lower_bound(votes: int, bound: Any) -> None:
+    """Of the rating, or of the score, which does not end at 5, once raters have compared."""
+    player = Player(evalnet, EvalnetSettings(seed=3))
+    player.tables["learning"] = {"now": {"histogram": [0] * 6, "pairs": votes}}
     question = Message.open(EVOLUTION_ROOM, type=CUSTOM, GENOMES=melodies(1, 30))
     [answer] = player.hear(question)
     np.testing.assert_array_equal(answer.fields["FITNESS"], bound(answer.fields["SCORES"]))

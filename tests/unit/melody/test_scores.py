@@ -15,7 +15,7 @@ from roomgrad_melody.learner.pool import Pool
 from roomgrad_melody.learner.settings import LearnerSettings
 from roomgrad_melody.learner.state import State, TrainingRun
 
-SETTINGS = LearnerSettings(nr_of_unlabeled_data=10, again=0.0)
+SETTINGS = LearnerSettings(nr_of_unlabeled_data=10, again=0.0, ask="ratings")
 MELODIES = canonical(random_genomes(0, 0, 20))
 
 
