@@ -98,7 +98,7 @@ def build(folder: Path, *projects: Path) -> list[Path]:
 
 
 def installed(base: Path) -> Installation:
-    """Install the four distributions and a third system.
+    """Install the four distributions, a third system, and one that learns with torch.
 
     The packages of others are those of the tests.
 
@@ -112,6 +112,8 @@ def installed(base: Path) -> Installation:
     [packages] = environment.glob("lib/python*/site-packages")
     (packages / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")
     found.roomgrad("new", NAME)
-    found.install(*build(base / "theirs", folder / NAME))
-    shutil.rmtree(folder / NAME)
+    found.roomgrad("new", "letters", "--torch")
+    found.install(*build(base / "theirs", folder / NAME, folder / "letters"))
+    for project in (NAME, "letters"):
+        shutil.rmtree(folder / project)
     return found

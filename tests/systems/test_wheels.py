@@ -196,6 +196,32 @@ def test_a_function_is_served(up: Installation) -> None:
             served.terminate()
 
 
+LOOP = """
+import asyncio
+import torch, roomgrad
+from roomgrad.torch import Through
+
+with roomgrad.up("letters", replicas={"trainer": 0}) as run:
+    texts = torch.randint(0, 100, (4, 5))
+    through = Through("letters", "texts", "topics")
+    through(texts).sum().backward()
+    through.close()
+
+    async def ask():
+        async with roomgrad.AsyncClient(run="letters") as rooms:
+            return await asyncio.gather(*(rooms.ask("texts", texts) for _ in range(3)))
+
+    assert all(each.array.shape == (4, 10) for each in asyncio.run(ask()))
+    assert run.ask("texts", texts).array.shape == (4, 10)
+print("learned")
+"""
+
+
+def test_a_network_is_trained_and_asked_from_python(installation: Installation) -> None:
+    """In a system of `roomgrad new --torch`, without its trainer."""
+    assert "learned" in installation.run(installation.python, "-c", LOOP)
+
+
 def twice_of_five(up: Installation) -> str:
     """Return the answer of the served function; an empty text if there is none yet."""
     with contextlib.suppress(AssertionError):

@@ -1,4 +1,4 @@
-"""Derivatives by differences: several points of a function at once, and steps that agree."""
+"""Derivatives by differences, at several points of a function at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from roomgrad.ops.check.differences import MAX_GAP
+from roomgrad.ops.check.differences import Slopes
 from roomgrad.serving.functions import Array, Function
 
 Floats = NDArray[np.float64]
@@ -48,48 +48,6 @@ def scale_of(rows: Array) -> Floats:
     return np.asarray(np.where(found > 0, found, 1.0))
 
 
-@dataclass(frozen=True)
-class Slopes:
-    """Derivatives of a weighted sum of outputs by some elements of the inputs, at several steps."""
-
-    elements: NDArray[np.intp]
-    """The elements, as flat indices."""
-
-    by_step: Floats
-    """`(steps, elements)`."""
-
-    @property
-    def gaps(self) -> Floats:
-        """How much neighboring steps differ: `(steps - 1, elements)`.
-
-        Steps that round to nothing agree that the derivative is zero, which does not count.
-        """
-        zero = (self.by_step == 0) & (self.by_step != 0).any(axis=0)
-        found: Floats = np.abs(np.diff(self.by_step, axis=0))
-        return np.asarray(np.where(zero[:-1] & zero[1:], np.inf, found))
-
-    @property
-    def best(self) -> tuple[Floats, Floats]:
-        """Return each derivative by the two steps that agree best, and how much they differ."""
-        gaps, which = self.gaps, np.arange(len(self.elements))
-        chosen = gaps.argmin(axis=0)
-        values = (self.by_step[chosen, which] + self.by_step[chosen + 1, which]) / 2
-        return values, gaps[chosen, which]
-
-    @property
-    def smooth(self) -> NDArray[np.bool_]:
-        """Whether there is a derivative: not where no steps agree, as at a kink or with noise."""
-        values, gaps = self.best
-        size = np.abs(values)
-        return np.asarray(gaps <= MAX_GAP * np.maximum(size, 0.01 * size.max(initial=0.0)))
-
-    @property
-    def step(self) -> float:
-        """The step with which most derivatives agree with those of the next one."""
-        size = np.abs(self.best[0]).max(initial=0.0) or 1.0
-        return STEPS[int(np.median(self.gaps / size, axis=1).argmin()) + 1]
-
-
 def slopes(points: Points, x: Array, upstream: Array, elements: NDArray[np.intp]) -> Slopes:
     """Return central differences of the sum of upstream * outputs by elements of x."""
     steps = STEPS if points.function.precise or x.dtype.itemsize > 4 else COARSE
@@ -101,4 +59,4 @@ def slopes(points: Points, x: Array, upstream: Array, elements: NDArray[np.intp]
     found = points.at(x, shifts.reshape(-1, *x.shape), seed=0)
     sums = (found * upstream).reshape(len(steps), 2, len(elements), -1).sum(axis=-1)
     widths = 2 * np.array(steps)[:, None] * scale
-    return Slopes(elements, (sums[:, 0] - sums[:, 1]) / widths)
+    return Slopes((sums[:, 0] - sums[:, 1]) / widths, steps)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roomgrad import dtypes
+from roomgrad.ops.check.differences import Slopes
 from roomgrad.serving.black_box import BlackBox
-from roomgrad.serving.differences import STEPS, Points, Slopes, slopes
+from roomgrad.serving.differences import STEPS, Points, slopes
 from roomgrad.serving.functions import Array, Function
 
 MOST_ELEMENTS = 8
@@ -90,13 +91,14 @@ def measure(function: Function, rows: Array, outputs: Array, noise: Noise) -> Qu
         return None
     upstream = np.random.default_rng(0).normal(size=outputs.shape).astype(outputs.dtype)
     points = Points(function, together=not noise.needs_common_numbers)
-    expected = slopes(points, rows, upstream, _elements(function, rows))
+    elements = _elements(function, rows)
+    expected = slopes(points, rows, upstream, elements)
     if isinstance(function, BlackBox):
         function.step = expected.step if noise.repeats else STEPS[0]
     random = isinstance(function, BlackBox) and function.estimate.kind == "spsa"
     seeds = range(REPEATS if random or noise.random else 1)
     found = np.array([function.vjp(rows, upstream, seed).astype("<f8") for seed in seeds])
-    quality = replace(_compared(expected, found, rows.shape), random=random)
+    quality = replace(_compared(expected, found, elements, rows.shape), random=random)
     return quality if noise.repeats else replace(quality, error=0.0, compared=0)
 
 
@@ -109,16 +111,21 @@ def _elements(function: Function, rows: Array) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(0).choice(rows.size, count, replace=False))
 
 
-def _compared(expected: Slopes, found: NDArray[np.float64], shape: tuple[int, ...]) -> Quality:
+def _compared(
+    expected: Slopes,
+    found: NDArray[np.float64],
+    elements: NDArray[np.intp],
+    shape: tuple[int, ...],
+) -> Quality:
     values, gaps = expected.best
-    returned = found.reshape(len(found), -1)[0, expected.elements]
+    returned = found.reshape(len(found), -1)[0, elements]
     mean = float(np.linalg.norm(found.mean(axis=0)))
     spread = float(np.linalg.norm(found.std(axis=0))) / max(mean, 1e-300)
     smooth = expected.smooth
     size = max(np.abs(values).max(initial=0.0), np.abs(returned).max(initial=0.0), 1e-300)
     errors = np.where(smooth, np.maximum(np.abs(returned - values) - gaps, 0.0), 0.0) / size
     worst = int(errors.argmax())
-    element = tuple(int(each) for each in np.unravel_index(expected.elements[worst], shape))
+    element = tuple(int(each) for each in np.unravel_index(elements[worst], shape))
     return Quality(
         float(errors[worst]),
         element,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import secrets
@@ -14,6 +15,7 @@ import redis
 import torch
 from numpy.typing import NDArray
 
+from roomgrad import AsyncClient, Message
 from roomgrad.cli import doctor
 from roomgrad.component import Component
 from roomgrad.errors import NoAnswer, RoomgradError, ServerError
@@ -31,7 +33,7 @@ from roomgrad.serving.serve import Offer, component_of
 from roomgrad.torch import Through
 from tests.integration.clusters import ClusterSet
 from tests.integration.conftest import EchoRun, make_echo_run
-from tests.integration.guests.squares import SQUARES, C, component, opened
+from tests.integration.guests.squares import SQUARES, A, C, component, opened
 from tests.integration.guests.test_guest_client import (
     QUICK_LEASE_S,
     assert_nothing_is_left,
@@ -263,3 +265,12 @@ def test_on_a_cluster_its_slot_may_move(cluster_run: tuple[ClusterSet, EchoRun])
         servers.move(run.names.run)
         assert guest.wait(root.root_id, timeout_s=LIMIT_S).array.tolist() == [16.0]
         assert round_trip(guest, 1.0, 2.0).array.tolist() == [4.0, 32.0]
+
+    async def ask() -> list[Message]:
+        async with AsyncClient(SQUARES, run.names.run, run.url) as rooms:
+            asked = (rooms.ask(A, [n], answer=C, timeout_s=LIMIT_S) for n in range(50))
+            moved = asyncio.to_thread(servers.move, run.names.run)
+            _, *found = await asyncio.gather(moved, *asked)
+        return found
+
+    assert [each.array.item() for each in asyncio.run(ask())] == [n**4 for n in range(50)]
