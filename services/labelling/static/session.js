@@ -117,8 +117,11 @@ export class Session {
   onState(state) {
     this.leaseSeconds = state.sound.lease_s;
     this.#takeRefused(state.refused);
+    const hasStored = state.learning?.pairs !== this.state?.learning?.pairs;
     this.state = state;
     this.look();
+    // The model's guess of a vote is known once the learner has stored it.
+    if (hasStored && this.answers.list.some(lacksGuess)) this.loadAnswers();
   }
 
   // Requests questions if there are none: a lease may end without an event.
@@ -287,6 +290,10 @@ export class Session {
 // none stays.
 function staying([first, second], preference) {
   return { first, equal: first, second, neither: null }[preference];
+}
+
+function lacksGuess(answer) {
+  return isVote(answer) && answer.state === "saved" && answer.guess == null;
 }
 
 function savedText({ rating, prefer, guess }) {

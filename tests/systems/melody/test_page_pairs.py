@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,4 +83,6 @@ def test_a_person_compares_and_the_best_rise(serve: Serve, visit: Open, tmp_path
     until(lambda: served.table("learning")["now"]["chain"] is None)
     assert page.locator("#ladder-card").is_visible()
     until(lambda: page.locator("#pairs").inner_text() == str(len(last)))
+    guesses = page.locator(".guess", has_text=re.compile(r"^model A \d+ %$"))
+    guesses.first.wait_for(timeout=PATIENCE_MS)  # without a reload
     take_pictures(page, Path(os.environ.get("SCREENSHOTS") or tmp_path), PICTURES)
