@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ SLOWEST_BYTES_S = 1e6  # bytes a second that a connection takes at least
 REPLY_GRACE_S = 5.0  # how overdue a reply may be before the connection counts as lost
 MAX_BYTES = 512 * 1024 * 1024  # in one send; above 1 GiB a server closes the connection
 _BUFFER = 128 * 1024
+_TIMEVAL = struct.Struct("ll")  # seconds and microseconds, as the kernel takes them
 _LARGE = 32 * 1024  # larger words are sent as they are: a copy costs more than the server
 
 Reply = Any
@@ -216,12 +219,20 @@ class Connection:
                 f"write less with one message"
             )
         try:
-            self._set_timeout(timeout_s + size / SLOWEST_BYTES_S)
-            for piece in pieces:
-                self._socket.sendall(piece)
+            self._send_all(self._socket, pieces, timeout_s + size / SLOWEST_BYTES_S)
         except OSError as error:
             self._lose(error)
         self._waiting += len(commands)
+
+    def _send_all(self, connection: socket.socket, pieces: list[bytes], timeout_s: float) -> None:
+        self._set_timeout(timeout_s)
+        due = time.monotonic() + timeout_s
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[connection.send(rest) :]
+                if rest and time.monotonic() > due:  # not for TLS or a signal, but a slow server
+                    raise TimeoutError("timed out")
 
     def read(self, due_s: float = 0.0) -> Reply:
         """Return the next reply, due in so many seconds; a server's error is returned, too."""
@@ -254,10 +265,18 @@ class Connection:
         _feed(self._reader, self._buffer, 0, count)
 
     def _set_timeout(self, seconds: float) -> None:
-        """Set the socket's timeout, unless it is about right: that would cost a system call."""
-        if self._socket is not None and not seconds <= self._timeout_s <= 2 * seconds:
-            self._timeout_s = seconds
-            self._socket.settimeout(seconds)
+        """Set the socket's timeout, unless it is about right: that would cost a system call.
+
+        The kernel keeps it, except for TLS: Python's own costs a `poll` before each call.
+        """
+        connection = self._socket
+        if connection is None or seconds <= self._timeout_s <= 2 * seconds:
+            return
+        self._timeout_s = seconds
+        connection.settimeout(seconds if self._tls else None)
+        limit = _TIMEVAL.pack(*divmod(max(1, int(seconds * 1e6)), 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            connection.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def call(self, command: Command) -> Reply:
         """Send one command and return its reply."""
@@ -293,6 +312,8 @@ class Connection:
 
     def _lose(self, error: Exception) -> None:
         self.close()
+        if isinstance(error, BlockingIOError):  # the kernel's word for a timeout
+            error = TimeoutError("timed out")
         if not self._heard and (reason := self._explain(error)):
             raise reason from error
         raise ConnectionLost(str(error) or type(error).__name__) from error
