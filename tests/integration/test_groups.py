@@ -354,6 +354,29 @@ def test_the_group_of_a_handler_that_hangs_is_handed_over(echo: EchoRun, gate: G
     assert not echo.dead_letters()
 
 
+def test_what_is_handed_over_was_not_delivered(echo: EchoRun, gate: Gate) -> None:
+    """By a replica that hangs or stops: each message still has all its deliveries."""
+    messages, handler = send_many(echo), AtMiddle(echo, gate)
+    echo.stack.callback(gate.open)
+    first = echo.start(echo_component(handler))
+    assert gate.inside.wait(60)
+    until(lambda: sorted(set(deliveries(echo))) == [0, 1])  # that of the handler counts
+    first.stop()
+    gate.open()
+    until(lambda: not echo.client.exists(echo.names.alive(first.consumer)))
+    assert set(deliveries(echo)) == {0}
+    echo.start(echo_component(), max_deliveries=1)
+    all_answered(echo, messages)
+    assert not echo.dead_letters()
+
+
+def deliveries(echo: EchoRun) -> list[int]:
+    """Return how often the group's pending messages were delivered, the oldest first."""
+    stream = echo.names.stream(*REQUESTS.key)
+    pending = echo.client.xpending_range(stream, "echo", "-", "+", MANY)
+    return [each["times_delivered"] for each in pending]
+
+
 def test_a_replica_that_stops_hands_the_rest_of_its_group_back(echo: EchoRun, gate: Gate) -> None:
     """It commits the message that it handles, and begins no other."""
     messages, handler = send_many(echo), AtMiddle(echo, gate)
@@ -366,6 +389,7 @@ def test_a_replica_that_stops_hands_the_rest_of_its_group_back(echo: EchoRun, ga
     assert handler.behind > 1
     assert handler.runs[-1] == MIDDLE
     assert echo.counter("received") == MIDDLE + 1
+    assert set(deliveries(echo)) <= {0}
     echo.start(echo_component(), lease_s=60)  # their leases are over at once
     all_answered(echo, messages)
 

@@ -9,7 +9,7 @@ from roomgrad.runtime.read_count import GROUP_BYTES, GROUP_S, MOST, ReadCount
 
 def after(*messages: tuple[float, int]) -> int:
     """Return the count after messages of so many seconds and bytes."""
-    count = ReadCount()
+    count = ReadCount(10)
     for seconds, size in messages:
         count.note(seconds, size)
     return count.next
@@ -39,3 +39,11 @@ def test_as_many_are_read_as_fit_into_the_time() -> None:
 def test_one_slow_message_of_twenty_keeps_groups_small() -> None:
     """Else a replica would hold what others could handle, once in each twenty messages."""
     assert after(*FAST, (1.0, 100), *FAST[:19]) == 1
+
+
+def test_a_message_that_may_be_delivered_once_is_read_alone() -> None:
+    """Each that is read counts as delivered, and a kill would make dead letters of all of them."""
+    count = ReadCount(1)
+    for _ in range(100):
+        count.note(0.0001, 10)
+    assert count.next == 1

@@ -121,16 +121,16 @@ class GroupConsumer:
             b"%d" % PENDING_PAGE, self.consumer.encode(),
         ]  # fmt: skip
 
-    def release_command(
-        self, key: bytes, entries: list[bytes], lease_ms: int, owner: str = ""
-    ) -> list[bytes]:
-        """Return the command that ends the leases of these entries.
-
-        owner: the consumer that they belong to from then on; this one by default.
-        """
-        owner = owner or self.consumer
-        head = [b"XCLAIM", key, self.group.encode(), owner.encode(), b"0"]
+    def release_command(self, key: bytes, entries: list[bytes], lease_ms: int) -> list[bytes]:
+        """Return the command that ends the leases of these entries."""
+        head = [b"XCLAIM", key, self.group.encode(), self.consumer.encode(), b"0"]
         return [*head, *entries, b"IDLE", b"%d" % lease_ms, b"JUSTID"]
+
+    def return_command(self, delivery: Delivery, lease_ms: int, owner: str) -> list[bytes]:
+        """Return the command that gives another consumer an entry as if it was not delivered."""
+        entry, before = delivery.entry.encode(), b"%d" % (delivery.count - 1)
+        head = [b"XCLAIM", self.key_of(delivery), self.group.encode(), owner.encode(), b"0", entry]
+        return [*head, b"IDLE", b"%d" % lease_ms, b"RETRYCOUNT", before, b"JUSTID"]
 
     def claim_command(
         self, key: bytes, entry: str, lease_ms: int, count: int | None = None

@@ -94,7 +94,9 @@ class Housekeeping:
     def leave(self, connection: Connection) -> None:
         """Give unacknowledged messages back and delete the heartbeat."""
         if self._consumer is not None:
-            give_back(connection, self._consumer, self._settings.lease_s)
+            lease_s = self._settings.lease_s
+            hand_over(connection, self._consumer, self._status.received, lease_s)
+            give_back(connection, self._consumer, lease_s)
         alive = self._identity.names.alive(self._identity.consumer)
         connection.call([b"DEL", alive.encode()])
 

@@ -43,7 +43,7 @@ class Receiver:
         self._connections = connections
         self._store = store
         self._queue = status.received
-        self.read_count = ReadCount()
+        self.read_count = ReadCount(identity.settings.max_deliveries)
 
     @property
     def waiting(self) -> bool:

@@ -122,7 +122,7 @@ def give_back(connection: Connection, consumer: GroupConsumer, lease_s: float) -
     """End the leases of all that a stopping consumer has not acknowledged.
 
     When its heartbeat is deleted, too, other replicas claim the messages with their next heartbeat.
-    This counts as no delivery, since nothing was tried.
+    The delivery counts, since they may have been tried; `hand_over` is for those that were not.
     """
     for key in consumer.keys:
         entries = unacknowledged(connection.call, consumer, key)
@@ -135,8 +135,8 @@ def hand_over(
 ) -> None:
     """Let any replica claim what this one has received and not begun.
 
-    It belongs to a consumer without a heartbeat until one of them does so with its own. This counts
-    as no delivery, either.
+    It belongs to a consumer without a heartbeat until one of them does so. It was not tried, so
+    this delivery does not count.
     """
     owner = f"{consumer.group}~{HANDED_OVER}"
     while received:
@@ -144,10 +144,7 @@ def hand_over(
             delivery = received.pop()
         except IndexError:  # the loop took it meanwhile
             return
-        key, entries = consumer.key_of(delivery), [delivery.entry.encode()]
-        reply = connection.call(
-            consumer.release_command(key, entries, round(lease_s * 1000), owner)
-        )
+        reply = connection.call(consumer.return_command(delivery, round(lease_s * 1000), owner))
         if isinstance(reply, ReplyError):
             raise reply
 
