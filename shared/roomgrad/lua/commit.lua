@@ -102,7 +102,7 @@ local function make_check()
   local function check_command(command, name, count, at)
     local one, two = ARGV[at], ARGV[at + 1]
     if command == 'HINCRBY' then -- a million of them do not overflow
-      return 'a field and a whole number of at most 12 digits', count == 2 and whole(two, 12),
+      return 'a field and a number', count == 2 and whole(two, 12),
         misfit(name, 'hash') or denied(command, name, 'f', '1') or uncountable(name, one)
     elseif command == 'XADD' then
       return '*, names and values', count % 2 == 1 and one == '*', unaddable(name)
@@ -161,6 +161,10 @@ local function make_check()
     if not (count >= 0 and count <= MOST) then return at, command .. ' with ' .. count .. ' arguments' end
     local takes, fits, wrong = check_command(command, name, count, at + 3)
     if not takes then return at, 'operation ' .. command end
+    if command == 'HINCRBY' and not fits then
+      return at, 'counter ' .. tostring(two) .. ' cannot grow by ' .. tostring(three)
+        .. ', expected a whole number of at most 12 digits'
+    end
     local got = not fits and tostring(two) .. ' ' .. tostring(three)
     return at + 3 + count, got and command .. ' takes ' .. takes .. ', got ' .. got, wrong
   end
