@@ -8,10 +8,11 @@ DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgra
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
-# The tests run in this many processes. A browser drops its requests when a network of Docker comes
+# The tests run in this many processes, those with a browser or a whole system beside them in fewer. A browser drops its requests when a network of Docker comes
 # or goes, so tests with Docker follow those with a browser. Those that compare durations (marker
 # `alone`) come last, one after another.
-WORKERS ?= 2
+WORKERS ?= 3
+SYSTEM_WORKERS ?= 2
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run of pytest adds here what it left out, so that the last one can show all of it.
@@ -55,7 +56,7 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 test: install lint ## format, lint, types, and all tests but the slow ones
 	@rm -f $(LEFT_OUT)
 	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
-	$(BIN)/python -m pytest -m 'not slow and not alone and not docker' -n $(WORKERS) --dist loadfile \
+	$(BIN)/python -m pytest -m 'not slow and not alone and not docker' -n $(SYSTEM_WORKERS) --dist loadfile \
 		tests/docs tests/pages tests/systems
 	$(BIN)/python -m pytest -m 'not slow and not alone and docker' -n $(WORKERS) --dist loadfile \
 		tests/systems

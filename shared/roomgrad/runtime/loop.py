@@ -168,11 +168,12 @@ class Loop:
     def _settle(self) -> None:
         """Read the answers to the commits that were sent, and bring each message to its end.
 
-        What was not applied is handled again alone.
+        What was not applied is handled again alone, after all that was: it would follow the log to
+        a step that this replica has not noted as its own, and apply it twice.
         """
         answered = [(each, self._connections.answer()) for each in self._sent]
         self._sent.clear()
-        for handling, reply in answered:
+        for handling, reply in sorted(answered, key=lambda pair: not _is_applied(pair[1])):
             self._proceed(handling, reply)
 
     def _proceed(self, handling: Handling, reply: Reply) -> None:
@@ -411,6 +412,10 @@ class Loop:
 def _is_of_guest(commit: Commit, guard: int) -> bool:
     """Return whether a guard, counted from 1, requires that a guest is there. 0 is none."""
     return guard > 0 and commit.guards[guard - 1][0] == b"STORED"
+
+
+def _is_applied(reply: Reply) -> bool:
+    return isinstance(reply, list) and reply[0] == b"ok"
 
 
 def _age_s(handling: Handling) -> float:
