@@ -8,9 +8,9 @@ DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgra
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 
-# The tests run in this many processes, those with a browser or a whole system beside them in fewer. A browser drops its requests when a network of Docker comes
-# or goes, so tests with Docker follow those with a browser. Those that compare durations (marker
-# `alone`) come last, one after another.
+# The tests run in WORKERS processes, those that start browsers and whole systems in SYSTEM_WORKERS.
+# A browser drops its requests when a network of Docker comes or goes, so tests with Docker follow
+# those with a browser. Those that compare durations (marker `alone`) come last, one after another.
 WORKERS ?= 3
 SYSTEM_WORKERS ?= 2
 
