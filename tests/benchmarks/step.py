@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from rich.console import Console
 from rich.table import Table
 
 from roomgrad.inspect import entries as sent
@@ -27,11 +26,11 @@ from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType
 from tests.benchmarks.training import components
+from tests.benchmarks.transport.stage import console
 from tests.systems.trebuchet.reference import train
 from tests.waiting import until
 
 TRACED = 200  # of the newest steps of a round: history keeps a thousand messages of a stream
-WIDE = 120  # columns where the output is no terminal
 PARTS = ("waited", "decoded", "handled", "committed", "took")
 
 # What the handler of a hop and its commit do, by the parts of a step of one process.
@@ -141,7 +140,7 @@ def show(found: dict[str, object]) -> None:
         table.add_row(str(row["room"]), str(row["type"]), *(f"{row[name]:,}" for name in columns))
     sums = [sum(int(row[name]) for row in rows) for name in columns]
     table.add_row("sum", "", *(f"{each:,}" for each in sums), style="bold")
-    Console(highlight=False, width=None if sys.stdout.isatty() else WIDE).print(table)
+    console().print(table)
     print(f"through rooms {found['ratio']} times one process; load {found['load']}")
 
 

@@ -1,6 +1,8 @@
 """One end of a hop, for the benchmarks of single messages: `ping` asks, `pong` answers.
 
-    python -m tests.benchmarks.transport.pair {rooms,pubsub-raw} {ping,pong} URL [--floats 1024] ...
+    python -m tests.benchmarks.transport.pair KIND {ping,pong} URL [--floats 1024] ...
+
+KIND is rooms, pubsub-raw, pubsub-raw-held or pubsub-json-held, as `transport.chain` has them.
 
 One message is under way at a time. Ping prints a line for each window of time: how many round
 trips, and the median and the 99th percentile of half of one, in ms.
@@ -38,7 +40,9 @@ from roomgrad import (
 from roomgrad.codec import pack
 from roomgrad.names import Names
 from roomgrad.testing import running
+from tests.benchmarks.transport.chain.pubsub import FORMATS, connect
 
+PUBSUB = ("pubsub-raw", "pubsub-raw-held", "pubsub-json-held")
 PING, PONG, CROWD = "ping", "pong", "crowd"
 RUN = "pair"
 MOST_ROOMS = 16  # that two components share
@@ -77,25 +81,24 @@ class Clock:
         self._took.clear()
 
 
-# redis-py, as its documentation shows it
+# redis-py
 
 
 def pubsub(role: str, url: str, asked: argparse.Namespace) -> None:
-    """Raw bytes over channels, with RESP2."""
-    client = redis.Redis.from_url(url, protocol=2)
+    """Publish what is heard, as the kind says."""
+    client, listener = connect(url, held=asked.kind.endswith("-held"))
+    pack, unpack = FORMATS["json" in asked.kind]
     ear, mouth = ("back", "there") if role == PING else ("there", "back")
-    listener = client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
     listener.subscribe(ear)
     clock = Clock(asked.window_s)
     if role == PING:
         while not dict(client.pubsub_numsub("there"))[b"there"]:
             time.sleep(0.02)
-        client.publish(mouth, numbers(asked.floats).tobytes())
+        client.publish(mouth, pack(numbers(asked.floats).reshape(-1, 2)))
     for message in listener.listen():
         if role == PING:
             clock.tick()
-        array = np.frombuffer(message["data"], "<f4")
-        client.publish(mouth, array.tobytes())
+        client.publish(mouth, pack(unpack(message["data"])))
 
 
 # roomgrad
@@ -199,7 +202,7 @@ def rooms(role: str, url: str, asked: argparse.Namespace) -> None:
 def serve() -> None:
     """Does it, until it is killed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("rooms", "pubsub-raw"))
+    parser.add_argument("kind", choices=("rooms", *PUBSUB))
     parser.add_argument("role", choices=(PING, PONG, CROWD))
     parser.add_argument("url")
     parser.add_argument("--floats", type=int, default=1024)

@@ -11,7 +11,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from rich.console import Console
+
 from roomgrad.local.embedded import EmbeddedServer
+
+WIDE = 120  # columns where the output is no terminal
 
 
 @contextlib.contextmanager
@@ -50,6 +54,11 @@ def told(lines: IO[str]) -> dict[str, Any]:
 def ratio(values: Sequence[float], base: Sequence[float]) -> float:
     """Median of the ratios within each turn."""
     return statistics.median(v / b for v, b in zip(values, base, strict=True))
+
+
+def console() -> Console:
+    """Return a console that is wide enough for a table where the output is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
 
 
 def resident_mb(pid: int) -> float:

@@ -16,10 +16,10 @@ from typing import Any
 # For each kind: the module and function that pass messages on, and its keywords.
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "socket": ("sockets", {}),
-    "pubsub-raw": ("pubsub", {"as_json": False, "held": False, "protocol": 3}),
-    "pubsub-raw-held": ("pubsub", {"as_json": False, "held": True, "protocol": 2}),
-    "pubsub-json": ("pubsub", {"as_json": True, "held": False, "protocol": 3}),
-    "pubsub-json-held": ("pubsub", {"as_json": True, "held": True, "protocol": 2}),
+    "pubsub-raw": ("pubsub", {"as_json": False, "held": False}),
+    "pubsub-raw-held": ("pubsub", {"as_json": False, "held": True}),
+    "pubsub-json": ("pubsub", {"as_json": True, "held": False}),
+    "pubsub-json-held": ("pubsub", {"as_json": True, "held": True}),
     "faststream-channel": ("faststream", {"stream": False}),
     "faststream-stream": ("faststream", {"stream": True}),
     "jetstream-memory": ("jetstream", {"file": False}),

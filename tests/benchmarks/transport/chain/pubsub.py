@@ -1,8 +1,8 @@
 """redis-py SUBSCRIBE and PUBLISH, raw bytes or JSON by orjson.
 
-Nothing is kept: a component that is away misses messages without notice. `held` publishes through
-one connection that the client holds; otherwise each PUBLISH borrows one from the pool, as in the
-documentation of redis-py.
+Nothing is kept: a component that is away misses messages without notice. `held` speaks RESP2 and
+publishes through one connection that the client holds; otherwise each PUBLISH borrows one from the
+pool, as in the documentation of redis-py.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 import orjson
 import redis
+from redis.client import PubSub
 
 from tests.benchmarks.transport.chain.ways import BATCH, LAST, TRAINER, WAYS, Meter
 
 
-def pubsub(component: str, url: str, *, as_json: bool, held: bool, protocol: int) -> None:
+def pubsub(component: str, url: str, *, as_json: bool, held: bool) -> None:
     """Pass messages on until the process is killed."""
-    client = redis.Redis.from_url(url, protocol=protocol, single_connection_client=held)
-    listener = redis.Redis.from_url(url, protocol=protocol).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    client, listener = connect(url, held)
     ways = {":".join(heard).encode(): ":".join(way) for heard, way in WAYS[component].items()}
     listener.subscribe(*(name.decode() for name in ways))
-    pack, unpack = (to_json, from_json) if as_json else (to_bytes, from_bytes)
+    pack, unpack = FORMATS[as_json]
     meter = Meter() if component == TRAINER else None
     if meter is not None:
         wait_heard(client, stream=False)
@@ -35,6 +35,14 @@ def pubsub(component: str, url: str, *, as_json: bool, held: bool, protocol: int
         if meter is not None and message["channel"] == last:
             meter.rounds += 1
         client.publish(ways[message["channel"]], pack(array))
+
+
+def connect(url: str, held: bool) -> tuple[redis.Redis, PubSub]:
+    """Return a client that publishes, and one that listens."""
+    protocol = 2 if held else 3
+    client = redis.Redis.from_url(url, protocol=protocol, single_connection_client=held)
+    listener = redis.Redis.from_url(url, protocol=protocol).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+    return client, listener
 
 
 def wait_heard(client: redis.Redis, stream: bool) -> None:
@@ -72,3 +80,6 @@ def to_json(array: Any) -> bytes:
 def from_json(data: bytes) -> Any:
     """Return the array of a body, float32 `(n, 2)`."""
     return np.array(orjson.loads(data)["DATA"], "<f4")
+
+
+FORMATS = ((to_bytes, from_bytes), (to_json, from_json))  # by whether it is JSON
