@@ -13,7 +13,10 @@ CHUNK = 65536
 class Link:
     """One connection through the proxy: two sockets, and the directions that still flow."""
 
-    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+    def __init__(
+        self, client: socket.socket, server: socket.socket, cut: Callable[[bytes], bool]
+    ) -> None:
+        self._cut = cut
         self.client = client
         self.server = server
         self.to_server, self.to_client = threading.Event(), threading.Event()
@@ -21,6 +24,7 @@ class Link:
         self.to_client.set()
         self.subscribed = False
         self.lost = False
+        self.loses_reply = False
         self.over = False
 
     def end(self) -> None:
@@ -47,7 +51,9 @@ class Link:
                 if sink is self.server and b"SUBSCRIBE" in data[:40]:
                     self.subscribed = True
                 flows.wait()
-                if self.over:
+                if sink is self.server and self._cut(data):
+                    self.loses_reply = True
+                if self.over or (sink is self.client and self.loses_reply):
                     break
                 sink.sendall(data)
         if not self.lost:  # of a half-open connection the other side is told nothing
@@ -64,6 +70,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._thawed = threading.Event()
         self._closed = False
+        self._command = b""
         self._listener: socket.socket | None = None
         self.port = 0
         self.mend()
@@ -120,6 +127,14 @@ class Proxy:
             link.to_client.clear()
         return len(chosen)
 
+    def lose_reply(self, command: bytes) -> None:
+        """Close the next connection that sends this command, between its reply and the client."""
+        self._command = command
+
+    @property
+    def has_lost_reply(self) -> bool:
+        return not self._command
+
     def close(self) -> None:
         """End every connection, and wait for it."""
         self._closed = True
@@ -133,6 +148,13 @@ class Proxy:
                     thread.join(0.05)
 
     # how it does it
+
+    def _cut(self, data: bytes) -> bool:
+        with self._lock:
+            cuts = bool(self._command) and self._command in data
+            if cuts:
+                self._command = b""
+        return cuts
 
     def _now(self) -> list[Link]:
         with self._lock:
@@ -160,7 +182,7 @@ class Proxy:
             except OSError:
                 return
             with server:
-                self._link(Link(client, server))
+                self._link(Link(client, server, self._cut))
 
     def _link(self, link: Link) -> None:
         for side in (link.client, link.server):

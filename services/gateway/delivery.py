@@ -76,8 +76,9 @@ class Delivery:
         for key in keys:
             if sum(at == key for at, _, _ in found) >= READ_COUNT:
                 subscription.unread.add(key)
-        if found or subscription.losses == self._store.redis.losses:
+        if subscription.losses == self._store.redis.losses:
             return found
+        # The lost reply may have held earlier entries; those found are pending, too, and sorted in.
         return await self._next(subscription)
 
     async def _find_lost(self, subscription: Subscription) -> None:

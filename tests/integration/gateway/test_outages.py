@@ -11,6 +11,7 @@ import psutil
 from tests.integration.conftest import OwnServer
 from tests.integration.gateway.conftest import MakeGateway
 from tests.integration.gateway.gateway_process import Peer, busy
+from tests.proxy import Proxy
 from tests.waiting import until
 
 
@@ -115,6 +116,25 @@ def test_an_outage_of_the_server_loses_nothing(
     talker.join()
     bob.say("cave", "answer", ROOT_ID="r0")
     assert ann.data() == ["answer"]
+
+
+def test_a_lost_reply_does_not_change_the_order(
+    own_server: OwnServer, own_gateway: MakeGateway
+) -> None:
+    """What the server handed over in the lost reply is delivered before what came later."""
+    proxy = Proxy(own_server.process.port)
+    try:
+        gateway = own_gateway(redis_url=proxy.url)
+        ann, bob = gateway.peer("ann", "cave"), gateway.peer("bob", "cave")
+        busy([ann, bob], "cave", 1)
+        for number in range(0, 20, 2):
+            proxy.lose_reply(b"XREADGROUP")
+            ann.say("cave", number, ROOT_ID=f"r{number}")
+            until(lambda: proxy.has_lost_reply)
+            ann.say("cave", number + 1, ROOT_ID=f"r{number + 1}")
+        assert bob.data(20) == list(range(20))
+    finally:
+        proxy.close()
 
 
 def _count(peer: Peer, most: int) -> None:
