@@ -94,8 +94,6 @@ class RedisClient:
             try:
                 client = await self.client()
                 result = await work(client)
-            except LOST as error:
-                await self._lose(client, error)
             except redis.ResponseError as error:
                 if patient and _is_full(error):
                     log.error("the server refuses; trying again", reason=str(error))
@@ -104,6 +102,11 @@ class RedisClient:
                     await self._lose(client, error)
                 else:
                     raise
+            except Exception as error:
+                # If another task has closed the client, redis-py raises whatever it stumbles over.
+                if not isinstance(error, LOST) and client is self._client:
+                    raise
+                await self._lose(client, error)
             else:
                 raise_lost_cancellation(before)
                 if self._outage:
