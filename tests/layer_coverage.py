@@ -18,6 +18,7 @@ SERVICES = {
     "dashboard": "web",
     "gateway": "swergio",
     **dict.fromkeys(("controlmodel", "inference", "simulator", "trainer"), "trebuchet"),
+    **dict.fromkeys(("greeter", "world"), "hello"),
     **dict.fromkeys(("evalnet", "evolution", "labelling", "learner", "rater"), "melody"),
 }
 

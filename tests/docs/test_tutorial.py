@@ -14,13 +14,17 @@ from tests.docs.pages import blocks
 from tests.environment import empty_environment
 
 PAGE = "docs/tutorial.md"
+WORLD = {"world": (Path(__file__).parents[2] / "services/world/handlers.py").read_text()}
 
 pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.mark.parametrize(
     ("page", "files", "count"),
-    [(PAGE, system_files("home"), 2), ("docs/torch.md", system_files("words", torch=True), 1)],
+    [
+        (PAGE, system_files("home") | WORLD, 3),
+        ("docs/torch.md", system_files("words", torch=True), 1),
+    ],
 )
 def test_the_code_of_a_page_is_what_the_command_makes(
     page: str, files: dict[str, str], count: int
@@ -56,7 +60,14 @@ def test_each_command_of_the_tutorial_works(tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for words in ("2 passed", "home is up", "passed all checks", "finished after", "home is down"):
+    for words in (
+        "Hello greeter, this is world",
+        "2 passed",
+        "home is up",
+        "passed all checks",
+        "finished after",
+        "home is down",
+    ):
         assert words in done.stdout, done.stdout
     ps = re.split(r"component +state", done.stdout)[-1].partition("home is down")[0]
     assert ps.count("\nhouse ") == 2, "two replicas live"

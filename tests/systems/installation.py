@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-DISTRIBUTIONS = ("", "roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio")
+SYSTEMS = ("trebuchet", "melody", "hello", "swergio")
+DISTRIBUTIONS = ("", *(f"roomgrad_{name}" for name in SYSTEMS))
 NAME = "greenhouse"
 """The system that `roomgrad new` makes."""
 
@@ -98,7 +99,7 @@ def build(folder: Path, *projects: Path) -> list[Path]:
 
 
 def installed(base: Path) -> Installation:
-    """Install the four distributions, a third system, and one that learns with torch.
+    """Install our distributions, a third system, and one that learns with torch.
 
     The packages of others are those of the tests.
 

@@ -19,6 +19,7 @@ import swergio
 
 from roomgrad.names import Names
 from roomgrad_melody.contract import MELODY
+from tests.systems.installation import SYSTEMS
 from tests.systems.melody.rater_client import FIRST_QUESTION_S, RaterClient
 from tests.systems.project import ROOT, Project, removed_afterwards, service_of
 from tests.waiting import until
@@ -133,7 +134,7 @@ def test_simulator_starts_with_compiled_physics(project: Project) -> None:
     [
         ("trainer", {"roomgrad", "roomgrad_trebuchet"}),
         ("evolution", {"roomgrad", "roomgrad_melody"}),
-        ("gateway", {"roomgrad", "roomgrad_trebuchet", "roomgrad_melody", "roomgrad_swergio"}),
+        ("gateway", {"roomgrad", *(f"roomgrad_{name}" for name in SYSTEMS)}),
     ],
 )
 def test_an_image_contains_the_code_of_its_own_system_alone(

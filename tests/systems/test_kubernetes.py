@@ -40,7 +40,8 @@ OLDEST, NEWEST = "1.29", "1.37"  # of the versions of Kubernetes that are tried
 SCALED = {"controlmodel", "simulator", "evalnet", "learner"}
 BASE = {"trainer", "evolution", "labelling", "dashboard"} | SCALED
 OPTIONAL = {"gateway", "rater"}
-TOOLS = {"inference", "prometheus", "secrets", "redis"}  # of docker-compose.yml, no components here
+# Of docker-compose.yml, no components here.
+TOOLS = {"greeter", "world", "inference", "prometheus", "secrets", "redis"}
 
 
 @pytest.fixture(params=OVERLAYS)

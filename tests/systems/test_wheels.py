@@ -79,6 +79,18 @@ def test_a_new_system_runs_in_the_foreground_until_it_is_stopped(
     assert process.returncode == 130
 
 
+def test_hello_world_runs_in_the_foreground(installation: Installation) -> None:
+    with installation.start("roomgrad", "run", "hello") as process:
+        try:
+            assert process.stdout is not None
+            assert next(line for line in process.stdout if " messages · " in line)
+            said = installation.roomgrad("echo", "hall", "--run=hello", "--last=2", "--count=4")
+            assert said.count("Hello greeter, this is world") == 2
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+
+
 def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
     found = until(lambda: len(found := up.read("ps")["replicas"]) == 3 and found, timeout_s=60)
     assert {each["component"] for each in found} == {"house", "thermostat"}

@@ -13,8 +13,9 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 STACK = yaml.safe_load((ROOT / "deploy/swarm.yml").read_text())
 PAGES = yaml.safe_load((ROOT / "deploy/swarm.pages.yml").read_text())
 
-# `inference` and `guest` run on the user's machine, and deploy/swarm-secrets makes the secrets.
-ONLY_IN_COMPOSE = {"inference", "guest", "secrets"}
+# Hello World is for a first look; `inference` and `guest` run on the user's machine;
+# deploy/swarm-secrets makes the secrets.
+ONLY_IN_COMPOSE = {"greeter", "world", "inference", "guest", "secrets"}
 SERVICES = sorted(STACK["services"])
 
 # What a stack cannot express, or docker-compose.yml expresses in another way.
