@@ -36,7 +36,8 @@ from roomgrad import (
     on,
 )
 from tests.benchmarks import flood
-from tests.benchmarks.transport.flow import PAIRS, array
+from tests.benchmarks.transport.flow.ends import array
+from tests.benchmarks.transport.flow.rooms import PAIRS
 from tests.benchmarks.transport.stage import fresh_server, ratio, start, told
 
 ASK = "ask"
