@@ -20,6 +20,7 @@ LONGER = {
     "flood": ["--rounds=1", "--messages=2000"],
     "gateway": ["--rounds=1", "--seconds=1"],
     "growth": ["--messages=3000"],
+    "hop_profile": ["--seconds=1"],
     "hops": ["--rounds=1", "--window-s=0.5", "--only=4 KiB"],
     "hostile": ["--windows=1", "--window-s=1", "--inputs=200"],
     "idle": ["--seconds=3"],

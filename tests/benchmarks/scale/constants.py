@@ -12,7 +12,7 @@ from tests.benchmarks.scale.crowd import BACK, FORWARD, PONG, THERE
 from tests.benchmarks.scale.formula import HISTORY, Constants
 from tests.benchmarks.scale.stage import TOGETHER, Figures, Stage, staged
 from tests.benchmarks.training import components
-from tests.benchmarks.transport.stage import start
+from tests.benchmarks.transport.stage import cpu_s, start
 from tests.waiting import until
 
 RUN = Names("scale-0")
@@ -132,13 +132,12 @@ def finished(stage: Stage, names: Names) -> int:
 
 def children_s() -> float:
     """CPU seconds of the components that this process has started and that live."""
-    total = 0
+    total = 0.0
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         children = file.read().split()
     for pid in children:
         with open(f"/proc/{pid}/cmdline") as file:
             if "roomgrad_" not in file.read():
                 continue
-        with open(f"/proc/{pid}/stat") as file:
-            total += sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
-    return total / os.sysconf("SC_CLK_TCK")
+        total += cpu_s(int(pid))
+    return total

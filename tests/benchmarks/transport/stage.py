@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,13 @@ def ratio(values: Sequence[float], base: Sequence[float]) -> float:
 def console() -> Console:
     """Return a console that is wide enough for a table where the output is no terminal."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process has used."""
+    with open(f"/proc/{pid}/stat") as file:
+        user, system = file.read().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:
