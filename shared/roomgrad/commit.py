@@ -75,11 +75,19 @@ class Commit:
 
     def once(self, kept: str, token: str, at_s: float) -> None:
         """Require that no commit with this token was applied, and store the token."""
+        self.never(kept, token)
+        self.record(kept, token, int(at_s), ONCE_KEPT)
+
+    def never(self, kept: str, token: str) -> None:
+        """Require that a sorted set does not have a token."""
         self.guards.append([b"ONCE", self._key(kept), token.encode()])
-        self.do(b"ZADD", kept, b"%d" % at_s, token.encode())
-        self.do(b"ZREMRANGEBYRANK", kept, b"0", b"%d" % -(ONCE_KEPT + 1))
 
     # operations
+
+    def record(self, kept: str, token: str, at: int, most: int) -> None:
+        """Add a token to a sorted set, of which the newest are kept."""
+        self.do(b"ZADD", kept, b"%d" % at, token.encode())
+        self.do(b"ZREMRANGEBYRANK", kept, b"0", b"%d" % -(most + 1))
 
     def mark(self, stream: str, done: str, group: str, entry: str) -> None:
         """Mark a skipped entry as done, and acknowledge it if it is pending."""

@@ -12,6 +12,8 @@ from roomgrad.errors import MessageError, StrayMessage
 MAX_OPEN_ROOTS = 200_000
 """Upper bound, so that a component that never closes roots cannot fill Redis."""
 
+GATHERED = "gathered"  # the field by which a record tells of messages that wait for others
+
 
 class Reads(Protocol):
     """How hashes are read: by the server in the runtime, from a dict in tests."""
@@ -164,8 +166,11 @@ class Memory(Table):
 
         Raises MessageError while too many roots are open, unless a record is deleted, too.
         """
-        if not self._stores:
-            return
+        if self._stores:
+            self.hold(field, **record)
+
+    def hold(self, field: str, /, **record: Any) -> None:
+        """Store a record for any message, also one to validate. Raises MessageError as `put`."""
         if self._open_roots >= MAX_OPEN_ROOTS and None not in self.staged.values():
             raise MessageError(
                 f"{self.key} holds {self._open_roots} open roots, expected fewer than "

@@ -92,6 +92,11 @@ class Message:
         )
 
     @property
+    def sent_ms(self) -> int:
+        """When the server stored it, in ms of Unix time; 0 if it was not sent yet."""
+        return int(self.entry.partition("-")[0] or 0)
+
+    @property
     def learns(self) -> bool:
         """Whether a component learns from this message (MODEL_STATUS 1)."""
         return self.status is _TRAIN

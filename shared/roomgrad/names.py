@@ -118,6 +118,12 @@ class Names:
         """Sorted set: the roots whose gradient was applied, by step; the newest 100,000."""
         return self._key("ledger", component)
 
+    def ended(self, component: str) -> str:
+        """Sorted set: the newest 100,000 roots that were given up, of a component that gathers
+        messages: it drops what comes of them later.
+        """
+        return self._key("ended", component)
+
     def counters(self, component: str) -> str:
         """Hash: whole numbers that a component counts."""
         return self._key("counters", component)

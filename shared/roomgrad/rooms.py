@@ -218,13 +218,18 @@ Schema = Mapping[str, Array | Text]
 
 @dataclass(frozen=True)
 class Stream:
-    """One room and one type: what its messages look like and which components consume them."""
+    """One room and one type: what its messages look like and which components consume them.
+
+    senders: of gradients, the components that each answer the forward messages of the room: their
+        gradients of one ID are added in this order, and handled as one.
+    """
 
     room: Room
     type: str
     schema: Schema
     consumers: tuple[str, ...] = ()
     about: str = ""
+    senders: tuple[str, ...] = ()
     key: tuple[str, str] = field(init=False, repr=False, compare=False)
     required: frozenset[str] = field(init=False, repr=False, compare=False)
     """The fields of the schema that are not optional."""
@@ -234,6 +239,11 @@ class Stream:
             raise ContractError(
                 f"{self.room} {self.type}: {', '.join(sorted(taken))} belongs to the envelope of "
                 f"every message, choose another name for the field"
+            )
+        if self.senders and self.type != MessageType.GRADIENT:
+            raise ContractError(
+                f"{self.room} {self.type}: senders are added up, expected those of "
+                f"{MessageType.GRADIENT.value}"
             )
         required = frozenset(name for name, each in self.schema.items() if not each.optional)
         object.__setattr__(self, "key", (self.room.name, str(self.type)))
@@ -258,8 +268,8 @@ class System:
             keys = [stream.key for stream in self.streams]
             twice = ", ".join(f"{t} in {r}" for r, t in sorted(set(keys)) if keys.count((r, t)) > 1)
             raise ContractError(f"{self.name}: {twice} is declared twice")
-        consumers = {name for stream in self.streams for name in stream.consumers}
-        if unknown := consumers - set(self.components):
+        named = {n for stream in self.streams for n in (*stream.consumers, *stream.senders)}
+        if unknown := named - set(self.components):
             raise ContractError(f"{self.name}: {sorted(unknown)} are not among its components")
 
     def find(self, room: str, type_: str) -> Stream | None:
@@ -273,6 +283,11 @@ class System:
             known = ", ".join(f"{s.room} {s.type}" for s in self.streams)
             raise ContractError(f"system {self.name} has no {type_} in room {room}; it has {known}")
         return found
+
+    def senders(self, room: str) -> tuple[str, ...]:
+        """Return the components whose gradients are added up in a room, in that order."""
+        found = self.find(room, MessageType.GRADIENT.value)
+        return found.senders if found else ()
 
     def consumed_by(self, component: str) -> Iterator[Stream]:
         """Yield the streams on which `component` has a group."""

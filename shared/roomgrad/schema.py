@@ -34,6 +34,7 @@ def contract_to_json(system: System) -> bytes:
             "type": str(stream.type),
             "about": stream.about,
             "consumers": stream.consumers,
+            **({"senders": stream.senders} if stream.senders else {}),
             "fields": {name: _field(schema) for name, schema in stream.schema.items()},
         }
         for stream in system.streams
@@ -88,11 +89,12 @@ class _Stream(_Strict):
     type: str
     about: str
     consumers: tuple[str, ...]
+    senders: tuple[str, ...] = ()
     fields_: Annotated[dict[str, _Array | _Text], Field(alias="fields")]
 
     def stream(self) -> Stream:
         schema = {name: each.field() for name, each in self.fields_.items()}
-        return Stream(Room(self.room), self.type, schema, self.consumers, self.about)
+        return Stream(Room(self.room), self.type, schema, self.consumers, self.about, self.senders)
 
 
 class _Contract(_Strict):
@@ -202,24 +204,32 @@ _DECLARED = TypeAdapter(Declaration)
 
 
 def check_gradients(system: System, declared: Mapping[str, Declaration]) -> None:
-    """Raise ContractError if several components answer the same forward messages with gradients.
+    """Raise ContractError if it is not clear which gradients a forward message is answered by.
 
-    The sender would learn from one of them alone: a message is stepped once, by one gradient.
-    Components that read those messages and send no gradient, like a logger, may be as many as
-    they like. A component that is no consumer in the contract counts if each replica reads each
-    message.
+    That is one, unless the contract names the `senders` whose gradients are added up. Components
+    that read those messages and send no gradient, like a logger, may be as many as they like. A
+    component that is no consumer in the contract counts if each replica reads each message.
     """
     for stream in system.streams:
-        room = stream.room.name
         if stream.type == FORWARD:
-            found = [
-                name
-                for name, each in sorted(declared.items())
-                if each.answers_gradients(room) and (each.everyone or name in stream.consumers)
-            ]
-            if len(found) > 1:
-                raise ContractError(
-                    f"{' and '.join(found)} answer the same {FORWARD} of room {room} with a "
-                    f"gradient, of which one alone would be learned from: let one component add up "
-                    f"the losses, or remove the others by `roomgrad forget`"
-                )
+            _check_answers(stream, system.senders(stream.room.name), declared)
+
+
+def _check_answers(
+    stream: Stream, senders: tuple[str, ...], declared: Mapping[str, Declaration]
+) -> None:
+    room = stream.room.name
+    answers = {name for name, each in declared.items() if each.answers_gradients(room)}
+    found = sorted(n for n in answers if declared[n].everyone or n in stream.consumers)
+    more = [name for name in found if name not in senders]
+    if len(more) > (0 if senders else 1):
+        raise ContractError(
+            f"{' and '.join(found)} answer the same {FORWARD} of room {room} with a gradient: name "
+            f"them in `senders` of its {GRADIENT}, where they are added up, or remove others by "
+            f"`roomgrad forget`"
+        )
+    if silent := [n for n in senders if n not in (answers if n in declared else stream.consumers)]:
+        raise ContractError(
+            f"{' and '.join(silent)} would never answer {FORWARD} of room {room}, though `senders` "
+            f"of its {GRADIENT} names them: no sum would be complete"
+        )

@@ -1,6 +1,7 @@
 """The contract of a system as JSON."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import jsonschema
@@ -154,6 +155,50 @@ def test_two_gradients_of_one_message_break_the_contract(declared: dict[str, Dec
 def test_what_reads_without_a_gradient_may_be_many(declared: dict[str, Declaration]) -> None:
     """Loggers and validators, what the contract no longer names, and consumers of other rooms."""
     check_gradients(BRANCHED, declared)
+
+
+def with_senders(*names: str) -> System:
+    """Return the same system, whose contract says that several answer."""
+    streams = (
+        replace(each, senders=names) if each.key == (ROOM.name, GRADIENT.value) else each
+        for each in BRANCHED.streams
+    )
+    return replace(BRANCHED, streams=tuple(streams))
+
+
+@pytest.mark.parametrize(
+    "declared", [{"one": ANSWERS, "two": ANSWERS, "log": LISTENS}, {"two": SENDS}, {}]
+)
+def test_senders_of_the_contract_may_be_many(declared: dict[str, Declaration]) -> None:
+    """Also before all of them have ever run."""
+    system = with_senders("two", "one")
+    check_gradients(system, declared)
+    assert contract_from_json(contract_to_json(system)) == system
+    assert system.senders("out") == ("two", "one")
+    assert system.senders("else") == system.senders("nowhere") == ()
+
+
+@pytest.mark.parametrize(
+    ("senders", "declared", "said"),
+    [
+        (("one", "two"), {"one": ANSWERS, "log": ANSWERS}, "log and one answer the same"),
+        (("one",), {"one": ANSWERS, "two": ANSWERS}, "one and two answer the same"),
+        (("one", "two"), {"one": ANSWERS, "two": LISTENS}, "two would never answer"),
+        (("one", "old"), {"one": ANSWERS}, "old would never answer"),
+    ],
+)
+def test_a_sum_that_can_never_be_complete_breaks_the_contract(
+    senders: tuple[str, ...], declared: dict[str, Declaration], said: str
+) -> None:
+    with pytest.raises(ContractError, match=said):
+        check_gradients(with_senders(*senders), declared)
+
+
+def test_only_gradients_are_added_up() -> None:
+    with pytest.raises(ContractError, match="senders are added up, expected those of DATA/GRAD"):
+        Stream(ROOM, FORWARD, {}, senders=("one",))
+    with pytest.raises(ContractError, match="not among its components"):
+        with_senders("stranger")
 
 
 @pytest.mark.parametrize("plugin", installed().values(), ids=lambda plugin: plugin.system.name)

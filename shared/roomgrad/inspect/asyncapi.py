@@ -116,6 +116,8 @@ def payload(stream: Stream) -> Json:
     required = [name for name, schema in stream.schema.items() if not schema.optional]
     fields = {name: _field(name, schema) for name, schema in stream.schema.items()}
     about = "Carries the ID of the forward message that it answers."
+    if stream.senders:
+        about += f" Those of one ID are added up, of {', '.join(stream.senders)} in this order."
     is_gradient = stream.type == MessageType.GRADIENT.value
     always, rules = required, {}
     if is_gradient and required:  # which may be empty

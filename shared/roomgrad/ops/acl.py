@@ -221,7 +221,7 @@ def _grant_state(grants: Grants, names: Names, name: str, declared: Declaration)
     grants.heartbeats.add(names.alive(f"{name}~*"))
     grants.inspects.add(names.alive("*"))
     grants.stores |= {names.run_info(), names.taken(), names.sent()}
-    grants.stores |= {names.memory(name), names.counters(name)}
+    grants.stores |= {names.memory(name), names.counters(name), names.ended(name)}
     grants.stores |= {names.later(name), names.later_bodies(name)}
     if declared.learns:
         grants.stores |= {names.model(name), names.kept(name), names.ledger(name)}

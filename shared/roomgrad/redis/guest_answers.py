@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable
 
 import redis
 
+from roomgrad.errors import MessageError
+from roomgrad.gather import add_up
 from roomgrad.messages import Message
 from roomgrad.redis.streams import START, read_after
+from roomgrad.rooms import MessageType
 
 RETRY_S = 0.1
 
@@ -21,13 +24,19 @@ class GuestAnswers:
     """The answers of open roots. Of the threads that wait, one reads for all."""
 
     def __init__(
-        self, client: redis.Redis, key: str, received: Received, is_open: Callable[[str], bool]
+        self,
+        client: redis.Redis,
+        key: str,
+        received: Received,
+        is_open: Callable[[str], bool],
+        senders: Callable[[str], tuple[str, ...]],
     ) -> None:
         self._client, self._key = client, key
-        self._received, self._is_open = received, is_open
+        self._received, self._is_open, self._senders = received, is_open, senders
         self.position = START  # the last entry that was read
         self.count = 0  # of the times that something arrived
         self._answers: dict[str, dict[str, Message]] = {}  # by ROOT_ID and TYPE
+        self._parts: dict[str, dict[str, Message]] = {}  # gradients to be added, by their sender
         self._lost: dict[str, str] = {}  # by ROOT_ID, why it was given up
         self._arrived = threading.Condition()
         self._reading = False
@@ -55,6 +64,7 @@ class GuestAnswers:
     def forget(self, root_id: str) -> None:
         """Drop the messages of a root that is not open any more."""
         self._answers.pop(root_id, None)
+        self._parts.pop(root_id, None)
 
     def lose(self, root_ids: Iterable[str], reason: str) -> None:
         """Tell those that wait for these roots that they were given up."""
@@ -97,7 +107,21 @@ class GuestAnswers:
     def _keep(self, root_id: str, found: Message | str) -> None:
         if not self._is_open(root_id):
             return
-        if isinstance(found, str):
-            self._lost[root_id] = found
-        else:
-            self._answers.setdefault(root_id, {})[found.type] = found
+        try:
+            whole = found if isinstance(found, str) else self._whole(found)
+        except MessageError as error:
+            whole = str(error)
+        if isinstance(whole, str):
+            self._lost[root_id] = whole
+        elif whole is not None:
+            self._answers.setdefault(root_id, {})[whole.type] = whole
+
+    def _whole(self, message: Message) -> Message | None:
+        """Return a message, or the sum of the gradients of a branch when all are there."""
+        is_gradient = message.type == MessageType.GRADIENT.value
+        senders = self._senders(message.room) if is_gradient else ()
+        if not senders:
+            return message
+        parts = self._parts.setdefault(message.root_id, {})
+        parts.setdefault(message.sent_by, message)
+        return add_up([parts[n] for n in senders]) if {*senders} <= parts.keys() else None

@@ -74,6 +74,7 @@ class GuestClient:
             self._key,
             partial(received, self._system, self._names.run),
             self._open.__contains__,
+            self._system.senders,
         )
         self._done: deque[str] = deque()  # roots that are not open any more
         self._unused: deque[str] = deque()  # roots to give up

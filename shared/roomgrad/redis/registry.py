@@ -68,7 +68,7 @@ def contract_fields(component: Component) -> dict[str, bytes]:
         return {"contract": contract_to_json(component.system)}
     own = {handler.key for handler in component.handlers} | component.reply_streams()
     streams = [
-        replace(each, consumers=tuple({*each.consumers} & {component.name}))
+        replace(each, consumers=tuple({*each.consumers} & {component.name}), senders=())
         for each in component.system.streams
         if each.key in own
     ]
@@ -92,7 +92,8 @@ def merge(systems: Sequence[System]) -> System:
     for stream in (stream for each in systems for stream in each.streams):
         before = streams.get(stream.key, stream)
         consumers = tuple(dict.fromkeys([*before.consumers, *stream.consumers]))
-        streams[stream.key] = replace(before, consumers=consumers)
+        senders = before.senders or stream.senders
+        streams[stream.key] = replace(before, consumers=consumers, senders=senders)
     components = dict.fromkeys(name for each in systems for name in each.components)
     return replace(systems[0], streams=tuple(streams.values()), components=tuple(components))
 

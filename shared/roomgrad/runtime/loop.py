@@ -367,7 +367,6 @@ class Loop:
         The root goes on if the message came to an `everyone` replica, which only observes the work
         of others, or is itself the notice of a root that was given up.
         """
-        log.warning("dead letter", entry=delivery.entry, reason=reason)
         component = self._identity.component
         with_root = with_root and not component.everyone and delivery.stream != self._inbox
         names, guest = self._identity.names, delivery.guest()
@@ -375,6 +374,8 @@ class Loop:
         self.consumer.guard(commit, delivery)
         if guest is not None:
             commit.stored(names.guest(guest.name))
+        if self._work.gathers and not with_root:  # a late gradient is no second dead letter
+            commit.never(names.ended(component.name), delivery.root_id())
         now = self._status.clock.time()
         dead_letter(
             commit,
@@ -388,9 +389,12 @@ class Loop:
         result = self._committer.commit(commit)
         if _is_of_guest(commit, result.guard):
             self._end_root_of_guest(delivery, outcome)
-            return
-        self.consumer.committed(delivery)
-        outcome.outcome, outcome.reason = outcomes.DEAD, reason
+        elif _kind(commit, result.guard) == b"ONCE":
+            self._skip(delivery, outcome)
+        else:
+            log.warning("dead letter", entry=delivery.entry, reason=reason)
+            self.consumer.committed(delivery)
+            outcome.outcome, outcome.reason = outcomes.DEAD, reason
 
     def _members(self) -> tuple[str, ...]:
         """Return the components that may remember a root."""
@@ -411,7 +415,12 @@ class Loop:
 
 def _is_of_guest(commit: Commit, guard: int) -> bool:
     """Return whether a guard, counted from 1, requires that a guest is there. 0 is none."""
-    return guard > 0 and commit.guards[guard - 1][0] == b"STORED"
+    return _kind(commit, guard) == b"STORED"
+
+
+def _kind(commit: Commit, guard: int) -> bytes:
+    """Return what a guard, counted from 1, requires; an empty text for none."""
+    return commit.guards[guard - 1][0] if guard else b""
 
 
 def _is_applied(reply: Reply) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from roomgrad import codec
+from roomgrad import codec, gather
 from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
@@ -22,7 +22,9 @@ from roomgrad.runtime.dead_letters import ERRORS_KEPT
 from roomgrad.runtime.model.store import ModelStore, Step
 
 LOGS_KEPT = 10_000
+ENDED_KEPT = 100_000
 ROUTES_REMEMBERED = 4096  # guests have rooms of their own
+_FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
 
 
@@ -50,6 +52,9 @@ class Attempt:
     guest_left: tuple[str, ...] = ()
     """If the guest is gone that opened the root, the components that may remember it: its answers
     end the root."""
+
+    ends: tuple[str, int] | None = None
+    """What `Names.ended` lists from now on, and since when, in ms by the server's clock."""
 
     @property
     def steps(self) -> bool:
@@ -87,6 +92,7 @@ class Work:
         for handler in component.handlers:
             self._by_stream.setdefault(handler.key, []).append(handler)
         self._declared = tuple(sorted(component.reply_streams()))
+        self._senders = self._branches()
         self._route = lru_cache(maxsize=ROUTES_REMEMBERED)(self._find_route)
 
     def attempt(self, message: Message, reads: Reads, version: bytes | None) -> Attempt | None:
@@ -97,10 +103,15 @@ class Work:
         if message.room == self._inbox:
             return self._give_up_root(message, reads)
         found = self._by_stream.get((message.room, message.type), ())
-        handlers = [each for each in found if each.when is None or each.when(message)]
-        if not handlers:
-            return None
         context = self.context(reads, message.root_id, version, message)
+        if gathers := message.type == _GRADIENT and self._answered_by(message):
+            whole = gather.whole_gradient(context.memory, message, gathers)
+            if whole is None:
+                return Attempt(context, [], None)
+            message = whole
+        handlers = [each for each in found if each.when is None or each.when(message)]
+        if not (handlers or gathers):
+            return None
         context.missed = self.missed
         messages: list[Message] = []
         began = time.monotonic_ns()
@@ -113,6 +124,30 @@ class Work:
         attempt = self._attempt(context, messages, context.optional_model)
         attempt.began_ns, attempt.ended_ns = began, ended
         return attempt
+
+    @property
+    def gathers(self) -> bool:
+        """Whether the component handles several messages as one."""
+        return bool(self._senders)
+
+    def _branches(self) -> dict[str, tuple[str, ...]]:
+        """Return the rooms into which this component sends what several answer, and these."""
+        name, system = self.component.name, self.component.system
+        sent = {*self._declared, *((str(room), str(t)) for room, t in self.component.sends)}
+        rooms = [stream.room.name for stream in self.component.streams if stream.senders]
+        return {
+            room: system.senders(room)
+            for room in rooms
+            if (room, _FORWARD) in sent and name in system.stream(room, _GRADIENT).consumers
+        }
+
+    def _answered_by(self, message: Message) -> tuple[str, ...]:
+        """Return the components whose gradients of a message are added up."""
+        senders = self._senders.get(message.room, ())
+        if not senders or not message.wants_gradient:
+            return ()
+        guest = message.guest
+        return () if guest and guest.receives(message.room, _FORWARD) else senders
 
     def start(self, reads: Reads) -> Attempt | None:
         """Call `on_start`; return None for a component that declares none."""
@@ -158,7 +193,10 @@ class Work:
         messages: list[Message] = []
         if records and self.component.on_dead is not None:
             messages = as_messages(self.component.on_dead(records, context))
-        return self._attempt_freely(context, messages)
+        attempt = self._attempt_freely(context, messages)
+        if self.gathers:
+            attempt.ends = notice.root_id, notice.sent_ms
+        return attempt
 
     def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:
         """Return an attempt whose messages may go to any stream that a handler declares."""
@@ -192,6 +230,8 @@ class Work:
         """Write an attempt into a commit; the guard of the model comes last, as `Loop` expects."""
         sends = [(0.0, message) for message in attempt.messages] + attempt.context.delayed
         for after_s, message in sends:
+            if message.type == _FORWARD and (senders := self._answered_by(message)):
+                gather.of_gradients(attempt.context.memory, message, senders).begin()
             guest = message.guest
             if guest is None or not guest.receives(message.room, message.type):
                 self._send(message, commit, after_s)
@@ -202,6 +242,8 @@ class Work:
             else:
                 commit.stored(self.names.guest(guest.name))  # until its lease is over
                 self._send(message, commit, after_s, self.names.guest(guest.name))
+        if attempt.ends is not None:
+            commit.record(self.names.ended(self.component.name), *attempt.ends, ENDED_KEPT)
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:
             return self.store.stage(attempt.model, commit, attempt.context.root_id)

@@ -272,7 +272,9 @@ def test_its_names() -> None:
 def test_what_has_arrived_is_not_waited_for(echo: EchoRun) -> None:
     """Another thread may read an answer between a look for it and the wait."""
     key = echo.names.guest("ada")
-    answers = GuestAnswers(echo.client, key, lambda entry, _: (entry, "lost"), lambda _: True)
+    answers = GuestAnswers(
+        echo.client, key, lambda entry, _: (entry, "lost"), lambda _: True, lambda _: ()
+    )
     seen = answers.count
     echo.client.xadd(key, {"m": "{}"})
     answers.read(LIMIT_S, seen)

@@ -78,11 +78,13 @@ class Probe:
         return found
 
     def send_gradient(self, reply: Message, upstream: Floats) -> None:
-        """Send the gradient of a reply, under its ID."""
+        """Send the gradient of a reply, under its ID; all others that are added to it are empty."""
         stream = self.streams.upstream
-        self._sender.send(
-            replace(reply, type=stream.type, data=upstream, fields={}, sent_by="", entry="")
-        )
+        for number, sender in enumerate(stream.senders or [""]):
+            data = None if number else upstream
+            self._sender.send(
+                replace(reply, type=stream.type, data=data, fields={}, sent_by=sender, entry="")
+            )
 
     def values(self, inputs: Floats) -> Floats:
         """Return the outputs for inputs, in float64, without a training step."""
