@@ -30,14 +30,14 @@ COMPONENTS = ("controlmodel", "simulator", "trainer")
 
 
 @contextmanager
-def components(url: str, run: str, steps: int, window: int = 1) -> Iterator[None]:
+def components(url: str, run: str, steps: int, window: int = 1, seed: int = 0) -> Iterator[None]:
     """One process of each component."""
     processes = []
     for name in COMPONENTS:
         command = [sys.executable, "-m", module_of(name), "--redis-url", url, "--run", run]
         command += ["--threads", "1", "--log-level", "warning"]
         if name != "simulator":
-            command += ["--train-steps", str(steps)]
+            command += ["--train-steps", str(steps), "--seed", str(seed)]
         if name == "trainer":
             command += ["--window", str(window)]
         processes.append(subprocess.Popen(command))

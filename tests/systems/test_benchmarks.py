@@ -30,6 +30,7 @@ LONGER = {
     "scale": ["--seconds=1", "--runs=2", "--idle=20"],
     "through": ["--rounds=1", "--seconds=0.5", "--ours"],
     "training": ["--rounds=1", "--steps=150", "--window=2"],
+    "window": ["--seeds=0", "--steps=100"],
     "transport": ["--rounds=1", "--seconds=0.5"],
 }
 
