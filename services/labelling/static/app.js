@@ -10,6 +10,7 @@ import { listen } from "./keys.js";
 import { Goal, Ladder } from "./ladder.js";
 import { Listening } from "./listening.js";
 import { Outbox } from "./outbox.js";
+import { afterPaint } from "./painting.js";
 import { Rater } from "./rater.js";
 import { Recent } from "./recent.js";
 import { Session } from "./session.js";
@@ -19,11 +20,6 @@ import { Tabs } from "./tabs.js";
 const find = (id) => document.getElementById(id);
 const BEATS = 3; // renewals within a lease
 const LOOK_MS = 1000;
-
-// Runs work after the next melody has been painted.
-function afterPaint(work) {
-  requestAnimationFrame(() => setTimeout(work));
-}
 
 const stage = new Stage((index, event) => {
   actions.any();

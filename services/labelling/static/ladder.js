@@ -8,6 +8,7 @@ const TOP = 5;
 const STEADY = 10; // answers that changed nothing in the top
 const GOAL = 70; // answers, unless the address has another number: ?goal=100
 
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const find = (id) => document.getElementById(id);
 
 export class Ladder {
@@ -28,7 +29,8 @@ export class Ladder {
     const tops = new Map([...this.rows.values()].map((row) => [row, row.offsetTop]));
     const rows = ladder.map((each, place) => this.#row(each, place, pitches));
     find("ladder").replaceChildren(...rows);
-    for (const row of rows) slide(row, tops.get(row));
+    const ways = rows.map((row) => tops.get(row) - row.offsetTop); // all before one is moved
+    rows.forEach((row, place) => slide(row, ways[place]));
     this.rows = new Map(ladder.map((each, place) => [each.melody, rows[place]]));
     this.places = new Map(ladder.map((each, place) => [each.melody, place]));
   }
@@ -57,11 +59,9 @@ export class Ladder {
   }
 }
 
-// Moves a row from where it was. top: in px; undefined: it is new
-function slide(row, top) {
-  if (top === undefined || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
-  const way = top - row.offsetTop;
-  if (!way) return;
+// Moves a row from where it was. way: in px; NaN: it is new
+function slide(row, way) {
+  if (!way || calm.matches) return;
   const from = { transform: `translateY(${way}px)` };
   row.animate([from, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
 }

@@ -5,6 +5,7 @@
 import { Problem, ask } from "../shared/api.js";
 import { isForgetful, recallItems, remember } from "../shared/kept.js";
 import { isVote } from "./answers.js";
+import { afterPaint } from "./painting.js";
 
 const PAUSES = [250, 500, 1000, 2000, 4000]; // ms until the next attempt
 
@@ -30,7 +31,7 @@ export class Outbox {
   add(answer) {
     this.answers.push(answer);
     remember("outbox", [...stored(), answer]); // another tab may have put some there
-    this.send();
+    afterPaint(() => this.send());
   }
 
   // Sends waiting answers now instead of after the pause.

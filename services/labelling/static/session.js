@@ -4,6 +4,7 @@
 import { Problem, ask, newId } from "../shared/api.js";
 import { TAB, recall, remember } from "../shared/kept.js";
 import { Answers, isVote, keyOf, sidesOf, takenBack } from "./answers.js";
+import { afterPaint } from "./painting.js";
 
 const AHEAD = 2; // questions that are held: the one that is shown, and the next
 const SKIPPED = 50;
@@ -184,9 +185,9 @@ export class Session {
     const question = this.queue.shift();
     if (!question) return;
     this.times.push(Date.now());
-    this.#show(); // the next one first: to send may take its time
+    this.#show(); // the next one, which is here already
     this.#send(question, said, "rate");
-    this.fill();
+    afterPaint(() => this.fill());
   }
 
   // said: {rating} or {prefer}
@@ -219,7 +220,7 @@ export class Session {
     this.skipped = this.skipped.slice(-SKIPPED);
     this.#show();
     this.view.say("Skipped; it comes again when nothing else is left.");
-    this.fill();
+    afterPaint(() => this.fill());
   }
 
   // Handles an answer that is on the server's disk.

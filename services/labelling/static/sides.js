@@ -1,6 +1,6 @@
 // The piano rolls of a question: one melody, or A and B beside each other.
 
-import { drawRoll, inWords, movePlayhead } from "../panels/melody/roll.js";
+import { Roll, inWords } from "../panels/melody/roll.js";
 
 export const LETTERS = ["A", "B"];
 
@@ -11,13 +11,12 @@ export class Sides {
     this.shown = [];
     this.parts = [...document.querySelectorAll(".side")].map((element) => ({
       element,
-      roll: element.querySelector(".roll"),
+      roll: new Roll(element.querySelector(".roll")),
       words: element.querySelector(".unseen"),
       button: element.querySelector(".hear"),
     }));
-    this.parts.forEach(({ roll, button }, index) => {
+    this.parts.forEach(({ button }, index) => {
       button.addEventListener("click", (event) => onPlay(index, event));
-      new ResizeObserver(() => this.#draw(index)).observe(roll);
     });
   }
 
@@ -30,21 +29,17 @@ export class Sides {
       element.hidden = !side;
       button.hidden = sides.length < 2;
       if (!side || side === former[index]) return;
-      this.#draw(index);
+      roll.draw(side.notes, this.pitches);
       words.textContent = inWords(side.notes);
-      roll.setAttribute("aria-label", sides.length < 2 ? "Piano roll" : `Piano roll of ${LETTERS[index]}`);
+      const label = sides.length < 2 ? "Piano roll" : `Piano roll of ${LETTERS[index]}`;
+      roll.picture.setAttribute("aria-label", label);
     });
-  }
-
-  #draw(index) {
-    const side = this.shown[index];
-    if (side) drawRoll(this.parts[index].roll, side.notes, this.pitches);
   }
 
   // Shows the position in a melody; null: nothing plays.
   move(slot, melody) {
     this.parts.forEach(({ roll }, index) => {
-      movePlayhead(roll, this.shown[index]?.melody === melody ? slot : null);
+      roll.move(this.shown[index]?.melody === melody ? slot : null);
     });
   }
 

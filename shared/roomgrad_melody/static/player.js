@@ -70,7 +70,8 @@ export class Player {
     const at = heard + LEAD;
     const { bpm, rate, output } = this;
     const gain = evenGain(notes, { bpm, rate });
-    const sound = renderMelody(this.context, notes, { bpm, rate, at, from, gain, output });
+    const options = { bpm, rate, at, from, gain, output, later: setTimeout };
+    const sound = renderMelody(this.context, notes, options);
     this.playing = { key, notes, sound, at, from, counted: at, heard, since: performance.now() };
     this.onChange();
     requestAnimationFrame(() => this.#move(this.playing));

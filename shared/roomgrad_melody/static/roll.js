@@ -8,6 +8,8 @@ const BARS = 8;
 const SLOTS = 32;
 const LABELS = 34; // px of the names of the notes
 
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+
 export function noteName(midi) {
   return NAMES[midi % 12] + (Math.floor(midi / 12) - 1);
 }
@@ -38,59 +40,106 @@ function merged(bar) {
   return bar.every((each) => each === "rest") && bar.length === 4 ? "silence" : bar.join(", ");
 }
 
-// Draws the large roll into an <svg> of any size: a row per degree, a column per slot.
-export function drawRoll(picture, notes, pitches) {
-  const { clientWidth: width, clientHeight: height } = picture;
-  if (!width || !height) return; // not shown now
-  const wide = (width - LABELS) / SLOTS;
-  const high = height / pitches.length;
-  const top = (midi) => height - (pitches.indexOf(midi) + 1) * high;
-  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  picture.dataset.wide = wide;
-  const lanes = pitches.flatMap((midi, degree) => [
-    svg("rect", {
-      class: degree % 2 ? "lane odd" : "lane",
-      x: LABELS,
-      y: top(midi),
-      width: SLOTS * wide,
-      height: high,
-    }),
-    svg("text", { class: "pitch", x: LABELS - 8, y: top(midi) + high / 2 + 4 }, noteName(midi)),
-  ]);
-  const lines = Array.from({ length: SLOTS }, (_, slot) => {
-    const x = LABELS + slot * wide;
-    return svg("line", { class: slot % 4 ? "beat" : "bar", x1: x, x2: x, y1: 0, y2: height });
-  });
-  const sounds = notes.map(([start, length, midi]) =>
-    svg("rect", {
-      class: `note tone${pitches.indexOf(midi)}`,
-      "data-start": start,
-      "data-end": start + length,
-      x: LABELS + start * wide + 1.5,
-      y: top(midi) + high * 0.12,
-      width: length * wide - 3,
-      height: high * 0.76,
-      rx: Math.min(6, wide / 4),
-    }),
-  );
-  const playhead = svg("line", { class: "playhead", y1: 0, y2: height, hidden: true });
-  picture.replaceChildren(...lanes, ...lines, ...sounds, playhead);
-}
-
-// Shows the position: a line over the large roll, and the note that sounds.
-export function movePlayhead(picture, slot) {
-  const line = picture.querySelector(".playhead");
-  if (!line) return;
-  line.toggleAttribute("hidden", slot === null);
-  for (const note of picture.querySelectorAll(".note")) {
-    const sounds = slot !== null && slot >= +note.dataset.start && slot < +note.dataset.end;
-    note.classList.toggle("sounding", sounds);
+// The large roll in an <svg> of any size: a row per degree, a column per slot. The grid is drawn once
+// for a size, as the next melody is awaited; its size is never asked for, which would be a layout.
+export class Roll {
+  constructor(picture) {
+    this.picture = picture;
+    this.notes = [];
+    this.pitches = [];
+    this.size = { width: 0, height: 0 };
+    this.sounding = -1; // index of the note
+    this.grid = svg("g");
+    this.sounds = svg("g");
+    this.playhead = svg("line", { class: "playhead", hidden: true });
+    picture.replaceChildren(this.grid, this.sounds, this.playhead);
+    new ResizeObserver(([{ contentRect }]) => this.#fit(contentRect)).observe(picture);
   }
-  if (slot === null) return;
-  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const x = LABELS + (calm ? Math.floor(slot) : slot) * picture.dataset.wide;
-  line.setAttribute("x1", x);
-  line.setAttribute("x2", x);
+
+  draw(notes, pitches) {
+    const isNew = String(pitches) !== String(this.pitches);
+    Object.assign(this, { notes, pitches });
+    if (isNew) this.#drawGrid();
+    this.#drawNotes();
+  }
+
+  // Shows the position: a line over the roll, and the note that sounds. slot: null if none
+  move(slot) {
+    this.playhead.toggleAttribute("hidden", slot === null);
+    const sounds = ([start, length]) => slot !== null && slot >= start && slot < start + length;
+    this.#mark(this.notes.findIndex(sounds));
+    if (slot === null) return;
+    const at = calm.matches ? Math.floor(slot) : slot;
+    this.playhead.style.transform = `translateX(${LABELS + at * this.#wide}px)`;
+  }
+
+  #mark(note) {
+    if (note === this.sounding) return;
+    this.sounds.children[this.sounding]?.classList.remove("sounding");
+    this.sounds.children[note]?.classList.add("sounding");
+    this.sounding = note;
+  }
+
+  // While it is hidden it has no size, and keeps what is drawn.
+  #fit({ width, height }) {
+    if (!width || !height) return;
+    this.size = { width, height };
+    this.picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.playhead.setAttribute("y2", height);
+    this.#drawGrid();
+    this.#drawNotes();
+  }
+
+  get #wide() {
+    return Math.max(0, this.size.width - LABELS) / SLOTS;
+  }
+
+  get #high() {
+    return this.size.height / this.pitches.length;
+  }
+
+  #top(midi) {
+    return this.size.height - (this.pitches.indexOf(midi) + 1) * this.#high;
+  }
+
+  #drawGrid() {
+    const { height } = this.size;
+    const wide = this.#wide;
+    const high = this.#high;
+    const lanes = this.pitches.flatMap((midi, degree) => {
+      const y = this.#top(midi);
+      const lane = { class: degree % 2 ? "lane odd" : "lane", x: LABELS, y };
+      const name = { class: "pitch", x: LABELS - 8, y: y + high / 2 + 4 };
+      return [
+        svg("rect", { ...lane, width: SLOTS * wide, height: high }),
+        svg("text", name, noteName(midi)),
+      ];
+    });
+    const lines = Array.from({ length: SLOTS }, (_, slot) => {
+      const x = LABELS + slot * wide;
+      return svg("line", { class: slot % 4 ? "beat" : "bar", x1: x, x2: x, y1: 0, y2: height });
+    });
+    this.grid.replaceChildren(...lanes, ...lines);
+  }
+
+  #drawNotes() {
+    this.sounding = -1;
+    const wide = this.#wide;
+    const high = this.#high;
+    const sounds = this.notes.map(([start, length, midi]) =>
+      svg("rect", {
+        class: `note tone${this.pitches.indexOf(midi)}`,
+        "data-start": start,
+        "data-end": start + length,
+        x: LABELS + start * wide + 1.5,
+        y: this.#top(midi) + high * 0.12,
+        width: Math.max(0, length * wide - 3),
+        height: high * 0.76,
+        rx: Math.min(6, wide / 4),
+      }),
+    );
+    this.sounds.replaceChildren(...sounds);
+  }
 }
 
 // Returns a small roll without text, for use beside one.

@@ -9,6 +9,9 @@ const LOUDNESS = HIGHEST / PARTIALS.reduce((sum, amplitude) => sum + amplitude);
 const ATTACK = 0.01; // s from silence to loud
 const DECAY = 1.5; // 1/s; the second partial decays twice as fast, the third three times
 const RELEASE = 0.04; // s back to silence, at the end of the note
+const AT_ONCE = 4; // notes: all 32 take the page several ms
+
+const now = (work) => work();
 
 // Returns the seconds of a slot, which is a quarter note.
 export function slotSeconds({ bpm, rate = 1 }) {
@@ -43,24 +46,30 @@ function energyOf(seconds) {
 // Schedules the notes, each [start slot, length in slots, MIDI number], on an (Offline)AudioContext.
 //
 // at: when slot `from` sounds, in the context's seconds. Notes that end before `from` are left out.
+// later: runs work as soon as the page has time; the first notes are never put off.
 // Returns {ends, stop}: the context's time of the end of the last slot, and a function to stop.
 export function renderMelody(context, notes, options) {
-  const { bpm, rate = 1, at = 0, from = 0, gain = 1, output = null } = options;
+  const { bpm, rate = 1, at = 0, from = 0, gain = 1, output = null, later = now } = options;
   const slot = slotSeconds({ bpm, rate });
   const volume = new GainNode(context, { gain });
   volume.connect(output ?? context.destination);
-  const playing = notes
-    .filter(([start, length]) => start + length > from)
-    .map(([start, length, midi]) => {
+  const playing = [];
+  let waiting = notes.filter(([start, length]) => start + length > from);
+  const schedule = () => {
+    for (const [start, length, midi] of waiting.splice(0, AT_ONCE)) {
       const begins = Math.max(start, from);
       const seconds = (start + length - begins) * slot;
-      return playNote(context, volume, midi, at + (begins - from) * slot, seconds);
-    });
+      playing.push(playNote(context, volume, midi, at + (begins - from) * slot, seconds));
+    }
+    if (waiting.length) later(schedule);
+  };
+  schedule();
   const stop = () => {
-    const now = context.currentTime;
-    volume.gain.setValueAtTime(volume.gain.value, now);
-    volume.gain.linearRampToValueAtTime(0, now + RELEASE);
-    playing.forEach((source) => source.forEach((each) => each.stop(now + RELEASE)));
+    waiting = [];
+    const end = context.currentTime;
+    volume.gain.setValueAtTime(volume.gain.value, end);
+    volume.gain.linearRampToValueAtTime(0, end + RELEASE);
+    playing.forEach((source) => source.forEach((each) => each.stop(end + RELEASE)));
   };
   return { ends: at + (SLOTS - from) * slot, stop };
 }

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 A, B, C = MELODIES[:3]
-BEAT = "Number(document.querySelector('.chosen .playhead').getAttribute('x1'))"
+BEAT = "new DOMMatrix(document.querySelector('.chosen .playhead').style.transform).e"
 
 
 def test_tab_goes_to_the_other_melody_at_the_same_beat(

@@ -11,6 +11,7 @@ import pytest
 from tests.pages.conftest import Open
 from tests.pages.melody.assertions import compares, saved, says, shows
 from tests.pages.melody.labelling_run import MELODIES, LabellingRun, heard, history
+from tests.pages.melody.latency import RECORDER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -22,19 +23,6 @@ KEY_TO_NEXT_MS = 50
 ROUND = 60  # ratings
 ALL_SAVED = """number => window.waits.length === number
     && document.querySelector('#recent li') && !document.querySelector('[data-state=pending]')"""
-LATENCY = """() => {
-    window.waits = [];
-    const roll = document.querySelector('#roll');
-    let pressed = 0;
-    addEventListener('keydown', (event) => { pressed = event.timeStamp; }, true);
-    new MutationObserver(() => {
-        const since = pressed;
-        pressed = 0;
-        if (since) requestAnimationFrame(() => setTimeout(() => {
-            window.waits.push(performance.now() - since); // after the frame that shows it
-        }));
-    }).observe(roll, { childList: true });
-}"""
 
 
 def settle(page: Page) -> None:
@@ -184,7 +172,7 @@ def test_the_next_melody_is_there_at_once(labelling: LabellingRun, visit: Open) 
     melodies = labelling.ask(*MELODIES[: 3 * ROUND + 1])
     page = visit(labelling.page().url, "Ada")
     shows(page, melodies[0])
-    page.evaluate(LATENCY)
+    page.evaluate(RECORDER, ["#roll", "3"])
     for number in range(3):
         following = melodies[number * ROUND + 1 : (number + 1) * ROUND + 1]
         if one_round(page, following, lambda _: "3") <= KEY_TO_NEXT_MS:
@@ -201,8 +189,8 @@ def test_the_next_pair_is_there_at_once(labelling: LabellingRun, visit: Open) ->
     page = visit(labelling.page().url, "Ada")
     page.evaluate("sessionStorage.setItem('roomgrad:asked-back', 'true')")
     compares(page, first, melodies[0])
-    page.evaluate(LATENCY)
     keys = ("ArrowRight", "ArrowLeft")
+    page.evaluate(RECORDER, ["#roll", keys])
     for number in range(3):
         following = melodies[number * ROUND + 1 : (number + 1) * ROUND + 1]
         if one_round(page, following, lambda vote: keys[vote % 2]) <= KEY_TO_NEXT_MS:

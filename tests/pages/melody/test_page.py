@@ -420,7 +420,9 @@ def test_plays_are_counted_and_the_speed_is_kept(labelling: LabellingRun, visit:
     shows(page, A)
     assert page.locator("#speed-value").inner_text() == "2×"
     page.locator("#play").click()
-    page.wait_for_function("() => !document.querySelector('.playhead').hasAttribute('hidden')")
+    page.wait_for_function(
+        "() => !document.querySelector('#roll .playhead').hasAttribute('hidden')"
+    )
     page.locator("#play").click()
     page.keyboard.press("4")
     [message] = until(labelling.sent)

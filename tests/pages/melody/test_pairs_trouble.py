@@ -15,12 +15,28 @@ from tests.pages.melody.comparing import NOT_ASKED_BACK, asked, learn, opened, u
 from tests.pages.melody.labelling_run import MELODIES, LabellingRun, free_port
 
 if TYPE_CHECKING:
-    pass
+    from playwright.sync_api import Route
 
 pytestmark = pytest.mark.browser
 
 A, B, C, D, E = MELODIES[:5]
 AWAY = ("503", "ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_EMPTY_RESPONSE")
+
+
+def test_the_next_pair_needs_no_server(labelling: LabellingRun, visit: Open) -> None:
+    """While no request is answered, a vote shows it; the vote arrives later."""
+    learn(labelling)
+    page = opened(labelling, visit, A, B, C)
+    held: list[Route] = []
+    page.route("**/api/**", lambda route: held.append(route))
+    page.keyboard.press("ArrowRight")
+    compares(page, B, C)
+    assert labelling.sent() == []
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/**")
+    saved(page, B)
+    until_votes(labelling, {(A, B): "second"})
 
 
 def test_votes_outlive_reloads_and_the_server(own_server: OwnServer, visit: Open) -> None:

@@ -20,11 +20,15 @@ pytestmark = pytest.mark.browser
 
 RATE = 44100
 BPM = 240
-RENDER = """async ([notes, bpm, rate, seconds, from, isEven]) => {
+RENDER = """async ([notes, bpm, rate, seconds, from, isEven, inParts]) => {
     const { evenGain, renderMelody } = await import('/panels/melody/sound.js');
     const context = new OfflineAudioContext(1, Math.ceil(seconds * 44100), 44100);
     const gain = isEven ? evenGain(notes, { bpm, rate }) : 1;
-    renderMelody(context, notes, { bpm, rate, from, gain });
+    const parts = [];
+    const later = inParts ? (work) => parts.push(work) : undefined;
+    renderMelody(context, notes, { bpm, rate, from, gain, later });
+    if (inParts !== parts.length > 0) throw new Error('the notes are not put off as asked');
+    while (parts.length) parts.shift()();
     const buffer = await context.startRendering();
     const bytes = new Uint8Array(buffer.getChannelData(0).buffer);
     let text = '';
@@ -43,14 +47,20 @@ def page(labelling: LabellingRun, visit: Open) -> Page:
 
 
 def played(
-    page: Page, melody: str, *, rate: float = 1.0, start: int = 0, even: bool = False
+    page: Page,
+    melody: str,
+    *,
+    rate: float = 1.0,
+    start: int = 0,
+    even: bool = False,
+    in_parts: bool = False,
 ) -> Sound:
     """The sound of a melody, from a slot on."""
     import base64
 
     listed: list[Any] = [[n.start, n.length, n.midi] for n in notes(from_text(melody))]
     seconds = 32 * 60 / BPM / rate
-    text = page.evaluate(RENDER, [listed, BPM, rate, seconds, start, even])
+    text = page.evaluate(RENDER, [listed, BPM, rate, seconds, start, even, in_parts])
     return np.frombuffer(base64.b64decode(text), dtype="<f4")
 
 
@@ -95,6 +105,13 @@ def test_the_page_sounds_as_the_files_do(page: Page) -> None:
     file = samples(from_text(melody), bpm=BPM)
     assert np.corrcoef(sound, file[: len(sound)])[0, 1] > 0.95
     assert np.abs(sound).max() == pytest.approx(np.abs(file).max(), rel=0.15)
+
+
+def test_notes_that_are_put_off_sound_the_same(page: Page) -> None:
+    """The page schedules the first notes at once, and the others as it has time."""
+    melody = MELODIES[3]
+    parts, whole = played(page, melody, in_parts=True), played(page, melody)
+    assert np.allclose(parts, whole, atol=1e-4)  # sums of the same sines, in any order
 
 
 def test_it_goes_on_in_the_middle(page: Page) -> None:

@@ -16,12 +16,12 @@ from roomgrad_melody.contract import CUSTOM, LEARNER, MELODY, USER
 from roomgrad_melody.questions import answer, lease
 from tests.integration.conftest import OwnServer
 from tests.pages.conftest import Open
-from tests.pages.melody.assertions import saved, says, shows
+from tests.pages.melody.assertions import ratings, saved, says, shows
 from tests.pages.melody.labelling_run import MELODIES, QUICK, LabellingRun, free_port
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    pass
+    from playwright.sync_api import Route
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +44,27 @@ def test_two_people_never_get_the_same_melody(labelling: LabellingRun, visit: Op
     assert len(labelling.sent()) == 24
     raters = {label["rater"] for label in labelling.table("labels").values()}
     assert raters == {"Ada", "Bob"}
+
+
+def test_the_next_melody_needs_no_server(labelling: LabellingRun, visit: Open) -> None:
+    """While no request is answered, a key shows and plays it; the answer arrives later."""
+    labelling.learn()
+    labelling.ask(A, B, C)
+    page = visit(labelling.page().url, "Ada")
+    shows(page, A)
+    held: list[Route] = []
+    page.route("**/api/**", lambda route: held.append(route))
+    page.keyboard.press("3")
+    shows(page, B)
+    page.wait_for_selector("#play.playing")
+    assert labelling.sent() == []
+    for route in held:
+        route.continue_()
+    page.unroute("**/api/**")
+    saved(page, A)
+    until(lambda: ratings(labelling) == {A: 3})
+    page.keyboard.press("4")
+    shows(page, C)
 
 
 def test_who_leaves_gives_the_melody_back_when_the_lease_ends(

@@ -12,6 +12,7 @@ from roomgrad.redis.client import Client
 from roomgrad_melody import questions
 from roomgrad_melody.contract import EQUAL, FIRST, LABELLING, NEITHER, PAIRS_LOG, SECOND
 from roomgrad_melody.genome import from_text, notes, pitches
+from tests.pages.melody.latency import RECORDER
 from tests.systems.melody.play import Run
 from tests.waiting import until
 
@@ -31,23 +32,12 @@ DRAWN = """(rolls) => document.querySelector('#melody').hidden ? '' : [...docume
         .join('|')"""
 SHOWS_ANOTHER = f"([rolls, before]) => !['', before].includes(({DRAWN})(rolls))"
 
-# Records each answer: what was drawn, the key, and ms from the key to the frame with what follows.
-RECORDER = f"""([rolls, keys]) => {{
-    window.answered = [];
-    let pressed = null;
+# Notes of each answer what was drawn, and the key.
+NOTE_ANSWERS = f"""([rolls, keys]) => {{
     addEventListener('keydown', (event) => {{
         const drawn = ({DRAWN})(rolls);
-        if (drawn && keys.includes(event.key)) pressed = [drawn, event.key, event.timeStamp];
+        if (drawn && keys.includes(event.key)) window.answered = [drawn, event.key];
     }}, true);
-    const seen = new MutationObserver(() => {{
-        if (!pressed) return;
-        const [drawn, key, since] = pressed;
-        pressed = null;
-        requestAnimationFrame(() => setTimeout(() => {{
-            window.answered.push([drawn, key, performance.now() - since]);
-        }}));
-    }});
-    for (const roll of document.querySelectorAll(rolls)) seen.observe(roll, {{ childList: true }});
 }}"""
 ALL_SAVED = """() => document.querySelector('#connection').dataset.state === 'live'
     && !document.querySelector('#recent [data-state=pending]')
@@ -126,7 +116,8 @@ class Sitting:
 
     def _record(self) -> None:
         self.page.wait_for_selector("#melody:not([hidden])", timeout=PATIENCE_MS)
-        self.page.evaluate(RECORDER, [self.kind.rolls, self.kind.keys])
+        for script in (NOTE_ANSWERS, RECORDER):
+            self.page.evaluate(script, [self.kind.rolls, self.kind.keys])
 
     def answer(self, times: int = 1) -> None:
         """Listen, press a key, and wait for what is asked next."""
@@ -134,10 +125,10 @@ class Sitting:
             self.page.wait_for_selector("#melody:not([hidden])", timeout=PATIENCE_MS)
             self.page.wait_for_timeout(self.pace_s * 1000)
             self.page.keyboard.press(self.kind.keys[len(self.answers) % len(self.kind.keys)])
-            self.page.wait_for_function("() => window.answered.length", timeout=PATIENCE_MS)
-            [(drawn, key, waited)] = self.page.evaluate("() => window.answered.splice(0)")
+            self.page.wait_for_function("() => window.waits.length", timeout=PATIENCE_MS)
+            self.waits_ms += self.page.evaluate("() => window.waits.splice(0)")
+            drawn, key = self.page.evaluate("() => window.answered")
             self.answers.append((drawn, key))
-            self.waits_ms.append(waited)
 
     def hear(self, answers: int) -> None:
         """Answer, and measure three times meanwhile."""
