@@ -2,10 +2,11 @@
 
 A component is a `Component` with handlers: `on` makes a `Handler` of a function, and `main` serves
 them. A handler takes a `Message` and a `Context`. A `System` is the contract of a run: its rooms
-(`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`).
-`serve` makes one of a network or a function. `up` starts the `Run` of a system. `Client` asks from
-outside, `AsyncClient` many at once. Each component has `RuntimeSettings`; `OfRun` marks those of
-the run. Errors descend from `RoomgradError`.
+(`Room`), and what each carries (`Stream` with `Array` and `Text`, `MessageType`, `ModelStatus`);
+an `Ensemble` is many components of one definition. `serve` makes one of a network or a function.
+`up` starts the `Run` of a system. `Client` asks from outside, `AsyncClient` many at once. Each
+component has `RuntimeSettings`; `OfRun` marks those of the run. Errors descend from
+`RoomgradError`.
 
 More is in modules: `roomgrad.models` and `roomgrad.learning` (torch), `roomgrad.testing`,
 `roomgrad.errors`, `roomgrad.backprop`. The documentation begins in README.md.
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from roomgrad.component import Component, Handler, main, on
     from roomgrad.context import Context
+    from roomgrad.ensembles import Ensemble
     from roomgrad.errors import RoomgradError
     from roomgrad.local.run import Run, up
     from roomgrad.messages import Message
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "Array", "AsyncClient", "Client", "Component", "Context", "Handler", "Message",
+    "Array", "AsyncClient", "Client", "Component", "Context", "Ensemble", "Handler", "Message",
     "MessageType", "ModelStatus", "OfRun", "Room", "RoomgradError", "Run", "RuntimeSettings",
     "Stream", "System", "Text", "main", "on", "serve", "up",
 ]
@@ -40,6 +42,7 @@ __all__ = [
 _HOME = {
     "component": ("Component", "Handler", "main", "on"),
     "context": ("Context",),
+    "ensembles": ("Ensemble",),
     "errors": ("RoomgradError",),
     "local.run": ("Run", "up"),
     "messages": ("Message",),

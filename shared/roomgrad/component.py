@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,7 @@ class Component:
 
     `model` makes the model of a component that learns, from its settings. If torch is imported by
     then, initial weights are drawn from the setting `seed`, and `threads` says how many it uses.
+    A member of an ensemble gets a `seed` of its own: see `roomgrad.models.initial_seed`.
 
     Raises ContractError if a handler does not fit the contract of `system`.
     """
@@ -117,6 +118,9 @@ class Component:
         """
         if self.model is None:
             raise ContractError(f"component {self.name} declares no model")
+        from roomgrad.models import initial_seed
+
+        settings = replace(settings, seed=initial_seed(settings.seed, self.name, self.system))
         if "torch" not in sys.modules:
             return self.model(settings)
         from roomgrad.learning.tensors import initialized
@@ -139,8 +143,11 @@ class Component:
             )
 
 
-def main(component: Component) -> None:
+def main(component: Component | Sequence[Component]) -> None:
     """Run one replica of a component until SIGTERM or SIGINT, then end the process.
+
+    Of the members of an ensemble, run one replica each: of all, or of those that the setting
+    `member` names. They share the process, and end with it.
 
     Exit code 0 after a stop, 2 for wrong settings, 1 for another error of roomgrad.
     """

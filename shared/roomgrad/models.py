@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from roomgrad.ensembles import ensembles
 from roomgrad.reprs import short_repr
-from roomgrad.rooms import ModelStatus
+from roomgrad.rooms import ModelStatus, System
 
 Arrays = Mapping[str, NDArray[Any]]
 """Named arrays of a message: DATA, or those that its schema names."""
@@ -30,6 +31,17 @@ def forward_seed(run_seed: int, component: str, key: int | str) -> int:
     """
     text = f"{run_seed}/{component}/{key}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little") >> 1
+
+
+def initial_seed(run_seed: int, component: str, system: System) -> int:
+    """Return the seed of the initial weights of a component: the setting `seed` of the run.
+
+    Members of an ensemble begin with different weights: for `model.7` it is
+    `forward_seed(run_seed, "model.7", "weights")`.
+    """
+    if any(component in members for members in ensembles(system.components).values()):
+        return forward_seed(run_seed, component, "weights")
+    return run_seed
 
 
 @dataclass(frozen=True, repr=False)

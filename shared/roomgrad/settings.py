@@ -77,6 +77,9 @@ class RuntimeSettings:
     replica: str = ""
     """Name of this replica in `everyone` mode, under which it continues where it stopped."""
 
+    member: str = ""
+    """Which members of an ensemble this process runs, like 7 or 0-9,12; all when empty."""
+
     heartbeat_interval_s: Annotated[float, Field(gt=0, le=60)] = 1.0
     """Seconds between two heartbeats."""
 

@@ -10,13 +10,15 @@ a contract with its arrays, is named as "module:object" and loaded when it is ne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from roomgrad.errors import ContractError
+from roomgrad import variables
+from roomgrad.ensembles import MOST_MEMBERS, is_member
+from roomgrad.errors import ContractError, SettingsError
 
 if TYPE_CHECKING:
     from roomgrad.rooms import System
@@ -84,12 +86,13 @@ class Plugin:
     `roomgrad run`, `up`, `top`, the dashboard and so on serve a system without the others, too.
     """
 
-    contract: str | System
-    """Its contract, best as "module:object"."""
+    contract: str | System | Callable[..., System]
+    """Its contract, best as "module:object". Or a function of the size of its ensembles, with a
+    default, that returns the contract: see `sized`."""
 
     modules: Mapping[str, str]
-    """The module of each component, started as `python -m MODULE`; also those of programs that are
-    in no contract, like a rater or a client."""
+    """The module of each component or ensemble, started as `python -m MODULE`; also those of
+    programs that are in no contract, like a rater or a client."""
 
     run: str = ""
     """`roomgrad run SYSTEM`: "module:Class", a dataclass whose fields are the options and whose
@@ -122,8 +125,20 @@ class Plugin:
     @cached_property
     def system(self) -> System:
         """The contract. Raises ContractError if it cannot be loaded."""
-        found: System = load(self.contract)
-        return found
+        return self.sized(0)
+
+    def sized(self, members: int) -> System:
+        """Return the contract with ensembles of this size; of that of the processes of a run if 0.
+
+        Raises SettingsError for a size if the contract has none.
+        """
+        found = load(self.contract)
+        if callable(found):
+            return sized(found, members)
+        if members:
+            raise SettingsError(f"--members {members}: system {found.name} has no ensemble")
+        contract: System = found
+        return contract
 
 
 @cache
@@ -145,7 +160,7 @@ def installed() -> dict[str, Plugin]:
 
 
 def module_of(component: str, system: str = "") -> str | None:
-    """Return the module that a component is started as, or None if no plug-in names it.
+    """Return the module that a component or an ensemble is started as; None if no plug-in names it.
 
     system: the system whose component is meant, since two systems may use the same name; any if
     empty or not installed.
@@ -155,6 +170,37 @@ def module_of(component: str, system: str = "") -> str | None:
         if component in plugin.modules:
             return plugin.modules[component]
     return PROGRAMS.get(component)
+
+
+def words_of(component: str, system: str = "") -> list[str]:
+    """Return what follows `python -m` to start a component: its module, and of a member a flag.
+
+    Empty if no plug-in names a module. system: as for `module_of`.
+    """
+    if module := module_of(component, system):
+        return [module]
+    ensemble, _, number = component.rpartition(".")
+    module = module_of(ensemble, system) if is_member(component, ensemble) else None
+    return [module, f"--member={number}"] if module else []
+
+
+def sized(make: Callable[..., System], members: int = 0) -> System:
+    """Return the contract that `make(members)` returns for ensembles of this size.
+
+    members: ROOMGRAD_MEMBERS if 0, which `--members` sets in the processes of a run; if that is not
+        set, what `make` has as its default.
+
+    Raises SettingsError if ROOMGRAD_MEMBERS is no such number.
+    """
+    given = str(members) if members else variables.get("members")
+    if not given:
+        return make()
+    if not (given.isascii() and given.isdecimal()) or not 1 <= int(given) <= MOST_MEMBERS:
+        raise SettingsError(
+            f"{variables.variable('members')}={given}: allowed is a whole number from 1 to "
+            f"{MOST_MEMBERS}"
+        )
+    return make(int(given))
 
 
 def load(reference: Any) -> Any:

@@ -24,10 +24,10 @@ from roomgrad import (
     Stream,
     System,
     codec,
+    weights,
 )
 from roomgrad.cli import arrays
 from roomgrad.errors import DecodeError, FormatError, MessageError, ServerError, SettingsError
-from roomgrad.inspect import weights
 from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.rooms import Text

@@ -12,10 +12,9 @@ import orjson
 import pytest
 from safetensors.numpy import save
 
-from roomgrad import Array, Message, MessageType, Room, Stream, codec, memory
+from roomgrad import Array, Message, MessageType, Room, Stream, codec, memory, weights
 from roomgrad.cli import arrays
 from roomgrad.errors import MessageError, RoomgradError, SchemaError
-from roomgrad.inspect import weights
 from roomgrad.memory import Memory
 from roomgrad_melody import formats, midi, rows
 from roomgrad_swergio.gateway import codec as gateway_codec

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from roomgrad.dtypes import from_name
-from roomgrad.inspect.weights import read
+from roomgrad.weights import read
 
 
 @pytest.mark.parametrize("number", [1.0, np.nan, np.inf, -np.inf])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from importlib import import_module
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from typer import Argument, Option
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.component import Component
+from roomgrad.ensembles import ensembles
 from roomgrad.local.plan import find_system
 from roomgrad.names import GATEWAY, Names
 from roomgrad.ops import acl as access
@@ -52,21 +54,25 @@ def declarations(plugin: Plugin) -> dict[str, Declaration]:
     """Return what each component of an installed system declares.
 
     The `component` of its module is asked, or of the module's `handlers` if it is a package; it may
-    be a function that is called with a callback.
+    be a function that is called with a callback, or the members of an ensemble.
     """
     clients = load(plugin.clients)
-    return {
-        name: declaration(module) for name, module in plugin.modules.items() if name not in clients
-    }
+    found: dict[str, Declaration] = {}
+    for name, module in plugin.modules.items():
+        if name not in clients:
+            found |= declared_by(name, module)
+    return found
 
 
-def declaration(module: str) -> Declaration:
-    """Return what the component of a module declares."""
+def declared_by(name: str, module: str) -> dict[str, Declaration]:
+    """Return what the component of a module declares, or each member of its ensemble."""
     loaded = import_module(module)
     if not hasattr(loaded, "component"):
         loaded = import_module(f"{module}.handlers")
     made = loaded.component
-    return Declaration.of(made if isinstance(made, Component) else made(lambda: None))
+    if isinstance(made, Sequence):
+        return {each.name: Declaration.of(each) for each in made}
+    return {name: Declaration.of(made if isinstance(made, Component) else made(lambda: None))}
 
 
 def users(served: Sequence[Served]) -> Iterator[str]:
@@ -88,6 +94,8 @@ def _grants(served: Sequence[Served]) -> dict[str, Grants]:
             for name, each in declared.items()
             if name != GATEWAY
         }
+        for name, members in ensembles(by_name).items():  # of a process that serves all of them
+            by_name[name] = reduce(Grants.__or__, (by_name[member] for member in members))
         by_name[GATEWAY] = access.of_gateway(system, names)
         by_name[GUEST] = access.of_any_client(system, names)
         plugin = installed().get(system.name)

@@ -20,7 +20,7 @@ from typer import Argument, Option
 from roomgrad import variables
 from roomgrad.cli import arrays, output, target
 from roomgrad.cli import options as typed
-from roomgrad.cli.acl import declaration
+from roomgrad.cli.acl import declared_by
 from roomgrad.errors import RoomgradError, SettingsError
 from roomgrad.local.plan import find_system, hint
 from roomgrad.local.session import running_server
@@ -35,7 +35,7 @@ from roomgrad.redis.cluster import switch_run
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
 from roomgrad.schema import FORWARD, Declaration, check_gradients
-from roomgrad.systems import installed
+from roomgrad.systems import installed, words_of
 
 START_S = 60.0  # the first start of a component may compile
 
@@ -105,7 +105,8 @@ def _rivals(
     rooms = [each for each in system.rooms if declared[component].answers_gradients(each)]
     streams = filter(None, (system.find(room, FORWARD) for room in rooms))
     rivals = {name for stream in streams for name in stream.consumers} - {component}
-    return {name: declaration(plugin.modules[name]) for name in sorted(rivals & {*plugin.modules})}
+    words = {name: words_of(name, system.name) for name in sorted(rivals)}
+    return {name: declared_by(name, each[0])[name] for name, each in words.items() if each}
 
 
 def _system(client: redis.Redis, names: Names, settings: CheckSettings) -> System:
@@ -152,7 +153,7 @@ def _running(client: redis.Redis, settings: CheckSettings, url: str) -> Iterator
 
 
 def _start(settings: CheckSettings, names: Names, url: str) -> subprocess.Popen[bytes]:
-    command = shlex.split(settings.command) or [sys.executable, "-m", _module(settings)]
+    command = shlex.split(settings.command) or [sys.executable, "-m", *_words(settings)]
     environ = {**os.environ, **variables.exported(redis_url=url, run=names.run)}
     environ.setdefault(variables.variable("log_level"), "error")  # the checks provoke warnings
     try:
@@ -163,13 +164,13 @@ def _start(settings: CheckSettings, names: Names, url: str) -> subprocess.Popen[
         raise SettingsError(f"--command {settings.command}: {error.strerror}") from error
 
 
-def _module(settings: CheckSettings) -> str:
-    """Return the module of a component of an installed system. Raises SettingsError."""
+def _words(settings: CheckSettings) -> list[str]:
+    """Return how a component of an installed system is started. Raises SettingsError."""
     names = [find_system(settings.system).name] if settings.system else list(installed())
     plugins = [installed()[name] for name in names]
     for plugin in plugins:
         if settings.component in plugin.system.components:
-            return plugin.modules[settings.component]
+            return words_of(settings.component, plugin.system.name)
     known = sorted({name for plugin in plugins for name in plugin.system.components})
     raise SettingsError(
         f"no installed system has a component {settings.component!r}: "

@@ -16,6 +16,8 @@ from rich.console import Console
 from typer import Option
 
 from roomgrad.cli.groups import command_of
+from roomgrad.cli.options import number
+from roomgrad.ensembles import MOST_MEMBERS
 from roomgrad.local.plan import Plan, plan_of
 from roomgrad.redis.server_address import AnyAddress
 
@@ -56,9 +58,13 @@ class AnySystem:
         Option("--set", metavar="COMPONENT.FLAG=VALUE", help="A setting of a component."),
     ] = None
 
+    members: Annotated[
+        int | None, number("--members", 1, MOST_MEMBERS, "How many members its ensembles have.")
+    ] = None
+
     def plan(self, run: str = "", replicas: Sequence[str] = (), least: int = 1) -> Plan:
         """Return what is started: every component. Raises SettingsError."""
-        return plan_of(self.system, run, replicas, least, self.set or ())
+        return plan_of(self.system, run, replicas, least, self.set or (), self.members or 0)
 
 
 def command(

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import redis
 from typer import Option
 
-from roomgrad import files
+from roomgrad import files, weights
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
 from roomgrad.errors import DecodeError, SettingsError
-from roomgrad.inspect import models, weights
+from roomgrad.inspect import models
 from roomgrad.inspect.models import Stored
-from roomgrad.inspect.weights import MAX_FILE_BYTES
 from roomgrad.names import Names
 from roomgrad.ops import model_state
+from roomgrad.weights import MAX_FILE_BYTES
 
 
 def model(

@@ -65,8 +65,15 @@ def greet(session: Session, about: str = "") -> None:
     plan = session.plan
     output.say_marked(plan.run, "bold", f": {about}" if about else "")
     output.say(f"  server   {session.server_name()} at {session.url}")
-    counts = [f"{name} x{plan.replicas[name]}" for name in plan.components]
+    counts = [_count(plan, module) for module in plan.modules]
     output.say(f"  started  {', '.join(counts)}")
+
+
+def _count(plan: Plan, module: str) -> str:
+    served = plan.modules[module]
+    if served == (module,):
+        return f"{module} x{plan.replicas[module]}"
+    return f"{module} x{len(plan.processes(module))} of {len(served)} members"
 
 
 @contextlib.contextmanager

@@ -102,7 +102,8 @@ def default_run_of(component: str) -> str:
     """Return the system of a component, after which its run is named; empty if none is known."""
     if component == GATEWAY:  # it reads the same variable
         return variables.get("system")
-    systems = (name for name, plugin in installed().items() if component in plugin.modules)
+    modules = {component, component.rpartition(".")[0]}  # its own, or that of its ensemble
+    systems = (name for name, plugin in installed().items() if modules & plugin.modules.keys())
     return next(systems, "")
 
 

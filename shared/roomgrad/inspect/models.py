@@ -9,9 +9,8 @@ from typing import Any
 
 import redis
 
+from roomgrad import weights
 from roomgrad.errors import RoomgradError, SnapshotError
-from roomgrad.inspect import weights
-from roomgrad.inspect.weights import Tensor
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats
 from roomgrad.runtime.model.writer import WANTED
@@ -20,6 +19,7 @@ from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.stores import store_of
 from roomgrad.tensor_files import is_training_state
+from roomgrad.weights import Tensor
 
 WAIT_S = 10.0  # for a replica to take it
 POLL_S = 0.05

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -16,6 +17,8 @@ from torch import Tensor
 
 from roomgrad import dtypes
 from roomgrad.errors import SchemaError
+
+_torch_draws = threading.RLock()  # torch's generator is one for all members of an ensemble
 
 
 def fix_threads(threads: int) -> None:
@@ -36,7 +39,7 @@ def initialized(seed: int, threads: int) -> Iterator[None]:
     Torch draws initial weights from the seed, and computes on so many threads from now on.
     """
     fix_threads(threads)
-    with torch.random.fork_rng(devices=[]):
+    with _torch_draws, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
 
@@ -96,14 +99,15 @@ def drawing(seed: int, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
-    states = [each.get_state() for each in generators]
-    try:
-        for each in generators:
-            each.manual_seed(seed)
-        yield
-    finally:
-        for each, state in zip(generators, states, strict=True):
-            each.set_state(state)
+    with _torch_draws:
+        states = [each.get_state() for each in generators]
+        try:
+            for each in generators:
+                each.manual_seed(seed)
+            yield
+        finally:
+            for each, state in zip(generators, states, strict=True):
+                each.set_state(state)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -88,8 +88,9 @@ class Launcher:
         flags: Sequence[str] = (),
         replicas: int = 1,
         environ: Mapping[str, str] | None = None,
+        first: int = 0,
     ) -> None:
-        """Start replicas of a component as `python -m MODULE`.
+        """Start replicas of a component as `python -m MODULE`, with numbers from `first` on.
 
         Raises SettingsError if no installed system names its module.
         """
@@ -98,7 +99,7 @@ class Launcher:
             raise SettingsError(f"no installed system names the module of {component!r}")
         # -P: no module is imported from the folder in which the user typed the command.
         command = [sys.executable, "-P", "-m", module, *flags]
-        for index in range(replicas):
+        for index in range(first, first + replicas):
             self.start_command(f"{component}-{index}", command, environ)
 
     def start_command(

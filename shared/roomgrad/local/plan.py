@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
-from roomgrad import variables
+from roomgrad import ensembles, variables
 from roomgrad.errors import SettingsError
 from roomgrad.names import GATEWAY, Names
 from roomgrad.rooms import System
@@ -54,18 +54,37 @@ class Plan:
     """Components with a setting that is read only when a run begins, and the error message for a
     run that has begun."""
 
+    members: int = 0
+    """The size of the ensembles of the system; that of its contract if 0."""
+
     @property
     def names(self) -> Names:
         return Names(self.run)
 
     @property
     def contract(self) -> System:
-        return installed()[self.system].system
+        return installed()[self.system].sized(self.members)
 
     @property
     def components(self) -> tuple[str, ...]:
         """Components with at least one replica."""
         return tuple(name for name, count in self.replicas.items() if count)
+
+    @property
+    def modules(self) -> dict[str, tuple[str, ...]]:
+        """Those by what serves them: themselves, or their ensemble."""
+        found = ensembles.programs(self.replicas)
+        counted = {name: tuple(n for n in each if self.replicas[n]) for name, each in found.items()}
+        return {name: served for name, served in counted.items() if served}
+
+    def processes(self, module: str) -> list[tuple[str, ...]]:
+        """Return the components that each process of a component or an ensemble serves.
+
+        The first process serves one replica of every member, the second those that have two.
+        """
+        served = self.modules[module]
+        most = max(self.replicas[name] for name in served)
+        return [tuple(n for n in served if self.replicas[n] > i) for i in range(most)]
 
     @property
     def replaced(self) -> tuple[str, ...]:
@@ -98,9 +117,14 @@ class Plan:
         if self.programs.keys() not in (usual.programs.keys(), served.programs.keys()):
             yield f"the programs {', '.join(served.programs)}"
 
-    def flags(self, component: str) -> list[str]:
-        """Return a component's flags. The server's address may hold a password, so it is none."""
-        given = {"run": self.run, **self.settings.get(component, {})}
+    def flags(self, module: str, served: Sequence[str] = ()) -> list[str]:
+        """Return a component's flags. The server's address may hold a password, so it is none.
+
+        served: the members that a process of an ensemble serves.
+        """
+        given = {"run": self.run, **self.settings.get(module, {})}
+        if served and served != (module,):
+            given["member"] = ",".join(str(ensembles.index_of(name)) for name in served)
         return [f"--{name}={_text(value)}" for name, value in given.items()]
 
 
@@ -120,15 +144,18 @@ def with_gateway(plan: Plan, port: int) -> Plan:
     )
 
 
-def find_system(name: str) -> System:
-    """Return the contract of an installed system. Raises SettingsError if there is none."""
+def find_system(name: str, members: int = 0) -> System:
+    """Return the contract of an installed system. Raises SettingsError if there is none.
+
+    members: the size of its ensembles; that of the contract if 0.
+    """
     if name.endswith(SWARM_FILES):
         raise SettingsError(
             f"{name} is a swarm file, not a system: `roomgrad up {name}` starts it, `down` stops it"
         )
     if name not in installed():
         raise SettingsError(f"there is no system {name!r}: {hint(name, list(installed()))}")
-    return installed()[name].system
+    return installed()[name].sized(members)
 
 
 def plan_of(
@@ -137,26 +164,31 @@ def plan_of(
     replicas: Sequence[str] = (),
     least: int = 1,
     given: Iterable[str] = (),
+    members: int = 0,
 ) -> Plan:
     """Return the plan of a system that declares no options: every component.
 
-    given: settings as COMPONENT.FLAG=VALUE. Raises SettingsError.
+    given: settings as COMPONENT.FLAG=VALUE, of an ensemble for all its members.
+    members: the size of its ensembles; that of the contract if 0.
+
+    Raises SettingsError.
     """
-    components = find_system(system).components
+    components = find_system(system, members).components
     counts = counted(components, replicas, least)
+    programs = ensembles.programs(components)
     settings: dict[str, dict[str, Value]] = {}
     for text in given:
         place, equals, value = text.partition("=")
-        component, _, flag = place.partition(".")
-        if not (flag and equals):
+        component, _, flag = place.rpartition(".")
+        if not (component and flag and equals):
             raise SettingsError(f"--set {text}: expected COMPONENT.FLAG=VALUE")
-        if component not in components:
+        if component not in programs:
             raise SettingsError(
                 f"--set {text}: there is no component {component!r}, "
-                f"{hint(component, list(components))}"
+                f"{hint(component, list(programs))}"
             )
         settings.setdefault(component, {})[flag.replace("_", "-")] = value
-    return Plan(system, run or system, counts, settings)
+    return Plan(system, run or system, counts, settings, members=members)
 
 
 def default_run(what: str) -> str:
@@ -167,24 +199,29 @@ def default_run(what: str) -> str:
 def counted(components: Sequence[str], texts: Sequence[str], least: int = 1) -> dict[str, int]:
     """Return the replicas of each component: 1, or as many as `["simulator=2,trainer=1"]` says.
 
+    The name of an ensemble stands for each of its members.
+
     Raises SettingsError for an unknown component, or fewer than `least` replicas.
     """
     words = [word for text in texts for word in text.split(",") if word]
-    given = dict(_replicas(word, components, least) for word in words)
-    return {**dict.fromkeys(components, 1), **given}
+    counts = dict.fromkeys(components, 1)
+    for word in words:
+        counts |= _replicas(word, components, least)
+    return counts
 
 
-def _replicas(word: str, components: Sequence[str], least: int) -> tuple[str, int]:
+def _replicas(word: str, components: Sequence[str], least: int) -> dict[str, int]:
     component, _, number = word.partition("=")
-    if component not in components:
-        near = hint(component, list(components))
+    programs = ensembles.programs(components)
+    if component not in components and component not in programs:
+        near = hint(component, list(programs))
         raise SettingsError(f"--replicas {word}: there is no component {component!r}, {near}")
     if not (number.isascii() and number.isdecimal()) or not least <= int(number) <= MOST_REPLICAS:
         raise SettingsError(
             f"--replicas {word}: allowed is a whole number from {least} to {MOST_REPLICAS}, "
             f"like {component}=2"
         )
-    return component, int(number)
+    return dict.fromkeys(programs.get(component, (component,)), int(number))
 
 
 def hint(name: str, known: list[str]) -> str:

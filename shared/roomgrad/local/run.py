@@ -78,8 +78,8 @@ def _plan(system: str, run: str, replicas: Mapping[str, int], options: Mapping[s
     kind = installed()[name].up
     try:
         if not kind:
-            given = _known(options, name, ["set"]).get("set", ())
-            return plan_of(name, run, counts, 0, given)
+            known = _known(options, name, ["set", "members"])
+            return plan_of(name, run, counts, 0, known.get("set", ()), known.get("members", 0))
         made = load(kind)
         known = _known(options, name, [each.name for each in fields(made)])
         plan: Plan = made(**known).plan(run, counts, 0)

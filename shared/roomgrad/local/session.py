@@ -50,9 +50,12 @@ class Session:
 
     def start(self, *components: str, environ: Mapping[str, str] | None = None) -> None:
         """Start components as the plan says, with additional environment variables."""
-        for component in components:
-            flags = self.plan.flags(component)
-            self.launcher.start(component, flags, self.plan.replicas[component], environ)
+        for module, served in self.plan.modules.items():
+            if not {*served} & {*components}:
+                continue
+            for number, each in enumerate(self.plan.processes(module)):
+                flags = self.plan.flags(module, each)
+                self.launcher.start(module, flags, 1, environ, first=number)
 
     def start_all(self) -> None:
         """Start everything in the plan, and wait until each component has a heartbeat.
@@ -141,13 +144,19 @@ class Session:
         return f"{found} (embedded)" if self.embedded else found
 
     def _silent(self, components: tuple[str, ...]) -> list[str]:
+        """Return the processes in which a component has no heartbeat."""
         try:
-            alive = {each.pid for each in heartbeats.find(self.client, self.plan.names)}
+            found = heartbeats.find(self.client, self.plan.names)
         except (redis.ConnectionError, redis.TimeoutError):
-            alive = set()
-        pids, counts = self.launcher.pids(), self.plan.replicas
-        wanted = [f"{name}-{i}" for name in components for i in range(counts[name])]
-        return [name for name in wanted if pids.get(name) not in alive]
+            found = []
+        alive, pids = {(each.component, each.pid) for each in found}, self.launcher.pids()
+        return [
+            f"{module}-{number}"
+            for module in self.plan.modules
+            for number, served in enumerate(self.plan.processes(module))
+            for name in served
+            if name in components and (name, pids.get(f"{module}-{number}")) not in alive
+        ]
 
 
 @contextlib.contextmanager
@@ -164,6 +173,8 @@ def serve(
         if fresh:
             runs.delete(client, plan.names)
         environ = variables.exported(redis_url=embedded.local_url if embedded else url.url)
+        if plan.members:
+            environ |= variables.exported(members=str(plan.members))
         launcher = Launcher(state.current_directory(), directory, environ, say, plan.system)
         stack.enter_context(launcher)
         yield Session(plan, url, embedded, client, launcher)

@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from roomgrad.clock import server_time
+from roomgrad.ensembles import is_member
 from roomgrad.names import Names
 
 LONGEST_TURN_S = 10.0
@@ -100,8 +101,12 @@ def pattern(names: Names, component: str) -> str:
 def on_host(
     client: redis.Redis, names: Names, component: str, host: str, handler_timeout_s: float
 ) -> tuple[str, str]:
-    """Return what is wrong with a component on a host and what it waits for, or empty texts."""
-    here = [each for each in find(client, names, component) if each.host == host]
+    """Return what is wrong with a component on a host and what it waits for, or empty texts.
+
+    component: an ensemble stands for those of its members that live on the host.
+    """
+    served = (each for each in find(client, names, f"{component}*") if each.host == host)
+    here = [e for e in served if e.component == component or is_member(e.component, component)]
     if not here:
         stopped: Any = client.hget(names.model(component), STOPPED.decode())
         why = stopped.decode(errors="replace") if stopped else "it does not run here"

@@ -6,7 +6,7 @@ import runpy
 import sys
 from typing import NoReturn
 
-from roomgrad.systems import installed, module_of
+from roomgrad.systems import installed, words_of
 
 
 def main(arguments: list[str]) -> None:
@@ -14,12 +14,12 @@ def main(arguments: list[str]) -> None:
     if not arguments:
         _refuse("usage: python -m roomgrad.runtime COMPONENT [--flag value ...]")
     component, *flags = arguments
-    module = module_of(component)
-    if module is None:
+    words = words_of(component)
+    if not words:
         known = [name for plugin in installed().values() for name in plugin.modules]
         _refuse(f"no installed system has a component {component!r}: there are {', '.join(known)}")
-    sys.argv = [module, *flags]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = [*words, *flags]
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
 
 
 def _refuse(sentence: str) -> NoReturn:

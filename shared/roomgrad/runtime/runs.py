@@ -12,6 +12,7 @@ import structlog
 from roomgrad import schema, scripts
 from roomgrad.commit import SCRIPT, Commit
 from roomgrad.component import Component
+from roomgrad.ensembles import ensembles
 from roomgrad.errors import RunMismatch, ServerError
 from roomgrad.messages import new_id
 from roomgrad.names import Names
@@ -53,6 +54,20 @@ def check_gradients(client: redis.Redis, names: Names, component: Component) -> 
     systems = [component.system, *registry.joined_contracts(client, names)]
     own = {component.name: Declaration.of(component)}
     schema.check_gradients(registry.merge(systems), others | own)
+
+
+def check_members(client: redis.Redis, names: Names, system: System) -> None:
+    """Raise RunMismatch if the run was started with other sizes of the system's ensembles."""
+    own = ensembles(system.components)
+    stored: Any = client.hget(names.run_info(), "contract") if own else None
+    before = ensembles(schema.contract_from_json(stored).components) if stored else {}
+    for name in own.keys() & before.keys():
+        if (now := len(own[name])) != (then := len(before[name])):
+            raise RunMismatch(
+                f"run {names.run!r} was started with {then} members of {name}, not {now}: continue "
+                f"it with --members {then} or ROOMGRAD_MEMBERS={then}, name another run by --run, "
+                f"or begin again with --fresh"
+            )
 
 
 def create_groups(client: redis.Redis, system: System, names: Names, own: str = "") -> int:

@@ -38,6 +38,7 @@ class Setup:
     def prepare(self, client: redis.Redis) -> str:
         """Register the component's settings and create missing groups; return the run's token."""
         component = self._component
+        runs.check_members(client, self._names, component.system)
         runs.check_gradients(client, self._names, component)
         token = runs.register(
             client,

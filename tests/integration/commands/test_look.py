@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from roomgrad import Component, Context, Message, RuntimeSettings, on
-from roomgrad.inspect import weights
+from roomgrad import Component, Context, Message, RuntimeSettings, on, weights
 from tests.integration.commands.command_line import COMMAND, call, environ, found, refused, shown
 from tests.integration.conftest import EchoRun
 from tests.integration.dead.dead_letters import make_dead_letter

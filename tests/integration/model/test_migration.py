@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from roomgrad import Component, Message, RuntimeSettings
+from roomgrad import Component, Message, RuntimeSettings, weights
 from roomgrad.codec import pack
 from roomgrad.commit import Commit
-from roomgrad.inspect import models, weights
+from roomgrad.inspect import models
 from roomgrad.learning import TorchModel
 from roomgrad.testing import running, wait_for
 from tests.integration.conftest import QUICK, EchoRun

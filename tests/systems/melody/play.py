@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import redis
 
+from roomgrad import weights
 from roomgrad.codec import unpack
-from roomgrad.inspect import models, weights
+from roomgrad.inspect import models
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.launcher import Launcher
 from roomgrad.messages import Message

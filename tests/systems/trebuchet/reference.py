@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from roomgrad.inspect import weights
+from roomgrad import weights
 from roomgrad.models import ForwardPass
 from roomgrad.tensor_files import is_training_state
 from roomgrad_trebuchet.controlmodel.handlers import component

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,19 @@ def test_the_seed_of_a_forward_pass_never_changes() -> None:
     others = {forward_seed(1, "model", 0), forward_seed(0, "net", 0), forward_seed(0, "model", 1)}
     assert len(others | {forward_seed(0, "model", 0)}) == 4
     assert all(0 <= each < 2**63 for each in others)
+
+
+def test_threads_draw_as_if_each_were_alone() -> None:
+    """Torch has one generator for all members of an ensemble in a process."""
+
+    def drawn(seed: int) -> list[float]:
+        found = []
+        for _ in range(200):
+            with drawing(seed, CPU):
+                found += [torch.rand(1).item() for _ in range(5)]
+        return found
+
+    seeds = range(4)
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        together = list(pool.map(drawn, seeds))
+    assert together == [drawn(seed) for seed in seeds]

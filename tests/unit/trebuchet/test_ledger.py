@@ -11,8 +11,8 @@ import pytest
 import redis
 from safetensors.numpy import save
 
+from roomgrad import weights
 from roomgrad.codec import pack
-from roomgrad.inspect import weights
 from roomgrad.names import Names
 from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet.contract import TRAINER

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import redis
 
-from roomgrad import systems
+from roomgrad import ensembles, systems
 from roomgrad.inspect import guests, snapshot
 from roomgrad.inspect.guests import GuestState
 from roomgrad.inspect.keys import holds_messages, parse_stream_key, scan_keys
@@ -106,13 +106,15 @@ class Run:
     def start(self, component: str) -> str:
         """Return how to start a replica of a component."""
         if any(CONTAINER.fullmatch(each.host) for each in self.beats()):
-            return f"docker compose up -d {component}"
-        module = systems.module_of(component, self.system.name if self.system else "")
+            programs = ensembles.programs(self.system.components if self.system else ())
+            services = [name for name, served in programs.items() if component in served]
+            return f"docker compose up -d {(services or [component])[0]}"
+        words = systems.words_of(component, self.system.name if self.system else "")
         run = f"--run {shlex.quote(self.names.run)}"
-        if module is None:
+        if not words:
             return f"by its own command, with {run}"
         address = self.server.option.replace("--redis ", "--redis-url ")
-        return f"python -m {module} {run}{address}"
+        return f"python -m {' '.join(words)} {run}{address}"
 
     @property
     def start_any(self) -> str:
