@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from roomgrad import cli
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.local.binaries import find_binary
-from roomgrad.local.embedded import EmbeddedServer
+from roomgrad.local.embedded import AOF_REWRITE_SIZE, EmbeddedServer
 from roomgrad.redis import server
 from roomgrad.redis.server import Version, connect
 from tests.waiting import until
@@ -52,6 +53,18 @@ def test_a_killed_server_finds_its_data_again(start: Start) -> None:
     assert not first.alive()
     with start() as second, closing(connect(second.url)) as client:
         assert client.get("key") == b"value"
+
+
+def test_the_append_only_file_is_rewritten_seldom(start: Start) -> None:
+    """Whichever way a server is started: each rewrite delays the messages behind it."""
+    size = AOF_REWRITE_SIZE
+    with start() as first, closing(connect(first.url)) as client:
+        found = client.config_get("auto-aof-rewrite-min-size")
+        assert list(found.values()) == [str(int(size.removesuffix("mb")) * 2**20)]
+    project = Path(cli.__file__).parent / "templates/project/docker-compose.yml.txt"
+    assert f"--auto-aof-rewrite-min-size, {size}," in project.read_text()
+    deployed = Path(__file__).parents[2] / "deploy/redis/redis.conf"
+    assert f"\nauto-aof-rewrite-min-size {size}\n" in deployed.read_text()
 
 
 def test_a_running_server_is_used_again_and_left_running(start: Start) -> None:

@@ -28,6 +28,9 @@ from roomgrad.log import shorten
 from roomgrad.redis.server import LOADING_S, open_client, process_id, read_server_file
 
 STOP_S = 30.0
+# From 64 MB on, the default, arrays of 1 MB have the file rewritten at each 64th message. A server
+# that was killed reads 512 MB in some seconds.
+AOF_REWRITE_SIZE = "512mb"
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -186,6 +189,7 @@ def _spawn(
         "dir": str(directory),
         "appendonly": "yes" if aof else "no",
         "appendfsync": "everysec",
+        "auto-aof-rewrite-min-size": AOF_REWRITE_SIZE,
         "maxmemory-policy": "noeviction",
         "save": "",
         "loglevel": "warning",  # else each rewrite of the append-only file logs eight lines
