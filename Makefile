@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all coverage lint format bench bench-melody chaos fuzz up down freeze clean help soak
+.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -84,6 +84,12 @@ format: install ## lay out the code, and repair what can be repaired without tho
 bench: install ## measure transport and trebuchet, beside what people use today
 	@for name in $(filter-out melody_%,$(BENCHMARKS)); do \
 		$(BIN)/python -m tests.benchmarks.$$name || exit 1; done
+
+# Each table says how busy the machine was.
+SPEED := "transport --seconds=1 --picture=docs/benchmarks.png" "hops --window-s=0.7" flood \
+	hop_profile step window dashboard
+bench-speed: install ## measure how fast messages and steps are beside others; fifteen minutes
+	@for words in $(SPEED); do $(BIN)/python -m tests.benchmarks.$$words || exit 1; done
 
 bench-melody: install ## measure how the melody maker learns from a person, asks, breeds, and how fast
 	@for name in melody_learning melody_pairs melody_breeding melody_latency; do \

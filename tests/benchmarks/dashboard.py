@@ -1,6 +1,6 @@
 """What a watched dashboard costs a training: steps a second with a connected page, and without.
 
-    python -m tests.benchmarks.dashboard [--rounds 12] [--seconds 3] [--metrics] [--json]
+    python -m tests.benchmarks.dashboard [--rounds 12] [--seconds 3] [--json]
 
 One training goes on all the time, on one server. The dashboard runs beside it, too; in every second
 window a client asks for its changes as a page does. The ratio is the median of the ratios of

@@ -2,6 +2,8 @@
 
 python -m tests.benchmarks.transport [--rounds 5] [--seconds 2] [--only rooms,ray] [--json]
     [--picture FILE]
+
+Held: over one connection that the client holds, with RESP2.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import socket
 import statistics
@@ -22,11 +25,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.transport.chain.ways import COMPONENTS, TRAINER
-from tests.benchmarks.transport.stage import fresh_server, ratio, start
+from tests.benchmarks.transport.stage import console, fresh_server, ratio, start
 from tests.pages.melody.labelling_run import free_port
 from tests.waiting import until
 
@@ -55,9 +57,13 @@ class Contestant:
 CONTESTANTS = (
     Contestant("socket", "bare sockets with TCP_NODELAY: the limit", server="ports"),
     Contestant("pubsub-raw", "redis-py pub/sub, raw bytes"),
-    Contestant("pubsub-raw-held", "redis-py pub/sub, raw bytes, RESP2, one connection held"),
+    Contestant("pubsub-raw-held", "redis-py pub/sub, raw bytes, held"),
     Contestant("pubsub-json", "redis-py pub/sub, orjson"),
-    Contestant("pubsub-json-held", "redis-py pub/sub, orjson, RESP2, one connection held"),
+    Contestant("pubsub-json-held", "redis-py pub/sub, orjson, held"),
+    Contestant("streams", "redis-py streams with a group, held"),
+    Contestant(
+        "streams-aof", "redis-py streams with a group, AOF", kind="streams", server="redis-aof"
+    ),
     Contestant("rooms", "roomgrad"),
     Contestant("rooms-aof", "roomgrad, AOF", kind="rooms", server="redis-aof"),
     Contestant("jetstream-memory", "NATS JetStream, memory", server="nats", needs="nats"),
@@ -194,15 +200,14 @@ def report(chosen: list[Contestant], found: dict[str, list[float]], as_json: boo
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(
-        "", "rounds/s", "lowest", "highest", "of JSON", "of raw", title="six messages a round"
-    )
+    title = f"six messages a round, load {os.getloadavg()[0]:.1f}"
+    table = Table("", "rounds/s", "lowest", "highest", "of JSON, held", "of raw, held", title=title)
     for row in rows:
         numbers = [f"{row[key]:,.0f}" for key in ("rounds_s", "lowest", "highest")]
         table.add_row(
             str(row["about"]), *numbers, *(f"{row[key]:.2f}" for key in ("of_json", "of_raw"))
         )
-    Console().print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

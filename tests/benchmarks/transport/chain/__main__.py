@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "pubsub-raw-held": ("pubsub", {"as_json": False, "held": True}),
     "pubsub-json": ("pubsub", {"as_json": True, "held": False}),
     "pubsub-json-held": ("pubsub", {"as_json": True, "held": True}),
+    "streams": ("streams", {}),
     "faststream-channel": ("faststream", {"stream": False}),
     "faststream-stream": ("faststream", {"stream": True}),
     "jetstream-memory": ("jetstream", {"file": False}),
