@@ -13,7 +13,9 @@ from pathlib import Path, PurePath
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = ("redis", "snapshots", "runtime", "inspect", "web", "ops", "local", "serving", "cli")
+LAYERS = (
+    *("redis", "snapshots", "runtime", "inspect", "web", "ops", "local", "serving", "gym", "cli"),
+)
 SERVICES = {
     "dashboard": "web",
     "gateway": "swergio",

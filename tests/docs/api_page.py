@@ -24,6 +24,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "roomgrad.torch": ("Through",),
     "roomgrad.jax": ("through",),
     "roomgrad.serving.serve": ("Options",),
+    "roomgrad.gym.components": ("serve", "streams", "handlers"),
+    "roomgrad.gym.env": ("Env",),
     "roomgrad.settings": (),
     "roomgrad.flags": ("load",),
     "roomgrad.systems": (),

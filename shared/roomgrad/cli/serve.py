@@ -73,7 +73,7 @@ def serve(
     if bool(command) == bool(target):
         raise SettingsError("serve what? Name one object as FILE:OBJECT, or a program by --command")
     offer = Offer(Program(command) if command else load_object(target), enter, leave, options)
-    with prepared(offer, settings, redis) as (component, url):
+    with prepared(offer.component, settings, redis) as (component, url):
         if replicas == 1:
             process.run(component, settings, url)
         _replicate(offer.name, settings.run, replicas, url)

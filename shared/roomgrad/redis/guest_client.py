@@ -241,9 +241,13 @@ class GuestClient:
         return [*reasons, *((each.root_id, each) for each in messages)]
 
     def _end_if_last(self, message: Message) -> None:
-        is_last = message.type == MessageType.GRADIENT.value or not message.wants_gradient
-        if is_last and self._close(message.root_id) is not None:
-            self._done.append(message.root_id)
+        if message.type == MessageType.GRADIENT.value or not message.wants_gradient:
+            self.end(message.root_id)
+
+    def end(self, root_id: str) -> None:
+        """End a root of which nothing more comes, and which no component remembers."""
+        if self._close(root_id) is not None:
+            self._done.append(root_id)
 
     def no_answer(self, root_id: str, type_: MessageType, timeout_s: float) -> NoAnswer:
         """Give up a root, and return why nothing came."""

@@ -89,6 +89,10 @@ class Offer:
         own = None if self.gradient else getattr(self.target, "vjp", None)
         return self.options.get("vjp") or own
 
+    def component(self, client: redis.Redis, names: Names) -> Component:
+        """Return the component of this offer in a run, and say what it is. Raises as `serve`."""
+        return component_of(client, names, self, to_stderr)
+
 
 def serve(target: Any, *, enter: str, leave: str, **options: Unpack[Options]) -> NoReturn:
     """Serve an object as a component between two rooms until SIGTERM or SIGINT; end the process.
@@ -104,7 +108,7 @@ def serve(target: Any, *, enter: str, leave: str, **options: Unpack[Options]) ->
     """
     offer = Offer(target, enter, leave, options)
     settings = load_settings(options.get("run", ""))
-    with prepared(offer, settings, options.get("redis_url", "")) as (component, url):
+    with prepared(offer.component, settings, options.get("redis_url", "")) as (component, url):
         process.run(component, settings, url)
 
 
@@ -116,12 +120,14 @@ def load_settings(run: str = "", flags: Sequence[str] = ()) -> RuntimeSettings:
 
 @contextmanager
 def prepared(
-    offer: Offer, settings: RuntimeSettings, redis_url: AnyAddress = ""
+    make: Callable[[redis.Redis, Names], Component],
+    settings: RuntimeSettings,
+    redis_url: AnyAddress = "",
 ) -> Iterator[tuple[Component, AnyAddress]]:
-    """Yield the component of an offer, and the address of its server, which runs meanwhile."""
+    """Yield the component that joins a run, and the address of its server, which runs meanwhile."""
     with running_server(redis_url or settings.redis_url) as (url, embedded):
         with connect(for_run(url, settings.run), settings.redis_password_file) as client:
-            component = component_of(client, Names(settings.run), offer, _say)
+            component = make(client, Names(settings.run))
         yield component, embedded.local_url if embedded else url
 
 
@@ -130,7 +136,7 @@ def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = pri
 
     Raises SettingsError or ContractError for an object that cannot be served there.
     """
-    passage = _passage(client, names, offer)
+    passage = passage_of(client, names, offer.name, offer.enter, offer.leave)
     inputs, rows = passage.inputs(offer.options.get("like"))
     served = _Served.of(offer, rows)
     outputs = passage.outputs(offer.name, served.outputs, rows)
@@ -145,12 +151,17 @@ def component_of(client: redis.Redis, names: Names, offer: Offer, say: Say = pri
         component = component_of_network(place, served.make_model)
     else:
         component = component_of_function(place, served.function)
-    runs.check_gradients(client, names, component)
-    if unreachable := users.unreachable(client, names, [*system.components]):
-        say(f"warning: the users {unreachable}: {users.hint(names.run)}, once this one has started")
+    check_joining(client, names, component, say)
     if offer.options.get("check", True):
         _check(offer, served, rows, say)
     return component
+
+
+def check_joining(client: redis.Redis, names: Names, component: Component, say: Say) -> None:
+    """Say which users may not reach a component. Raises ContractError if it does not fit a run."""
+    runs.check_gradients(client, names, component)
+    if unreachable := users.unreachable(client, names, [*component.system.components]):
+        say(f"warning: the users {unreachable}: {users.hint(names.run)}, once this one has started")
 
 
 @dataclass(frozen=True)
@@ -220,9 +231,8 @@ def _check(offer: Offer, served: _Served, rows: NDArray[Any], say: Say) -> None:
         )
 
 
-def _passage(client: redis.Redis, names: Names, offer: Offer) -> Passage:
-    """Return the rooms of an offer. Raises SettingsError if the component cannot stand there."""
-    name, enter, leave = offer.name, offer.enter, offer.leave
+def passage_of(client: redis.Redis, names: Names, name: str, enter: str, leave: str) -> Passage:
+    """Return the rooms of a component. Raises SettingsError if it cannot stand there."""
     if not PLAIN.fullmatch(name):
         raise SettingsError(
             f"a component cannot be called {name!r}: expected letters, digits, _ . and -, by --name"
@@ -231,8 +241,9 @@ def _passage(client: redis.Redis, names: Names, offer: Offer) -> Passage:
         raise SettingsError(f"--enter {enter} --leave {leave}: expected two rooms")
     before = registry.system_of_run(client, names)
     declared = registry.declared_in(client, names).get(name)
-    rooms = {each.room for each in declared.handlers} if declared else {enter, leave}
-    if rooms != {enter, leave}:
+    handlers = declared.handlers if declared else ()
+    rooms = {room for each in handlers for room, _ in ((each.room, each.type), *each.replies)}
+    if declared and rooms != {enter, leave}:
         raise SettingsError(
             f"run {names.run} has a component {name} between {' and '.join(sorted(rooms))}: name "
             f"this one by --name, or the run by --run"
@@ -241,5 +252,6 @@ def _passage(client: redis.Redis, names: Names, offer: Offer) -> Passage:
     return Passage(Room(enter), Room(leave), system, before)
 
 
-def _say(text: str) -> None:
+def to_stderr(text: str) -> None:
+    """Print a line for people."""
     print(text, file=sys.stderr, flush=True)
