@@ -5,7 +5,8 @@
 Messages of 4 KiB between two processes, one under way at a time, as in `tests.benchmarks.hops`. The
 functions through which a message passes in one of them are timed, each without those that it calls;
 the clocks take about 1 us of each. The server counts its commands; those of the commit's script
-are part of EVALSHA. CPU of the component is that of the other process, in which nothing is timed.
+are part of EVALSHA. CPU of the component is that of the other process, in which nothing is timed;
+beside it that of the same hop as raw bytes over redis-py pub/sub with one held connection.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ ORDER = (
 MESSAGES = "messages"
 FLOATS, TOLD_S, WARM_UP = 1024, 0.5, 3  # a figure is told so often; the first ones are to warm up
 LEAST_US = 0.3  # that is shown of a command
+PUBSUB = "pubsub-raw-held"
 PAIR, SELF = "tests.benchmarks.transport.pair", "tests.benchmarks.hop_profile"
 Figures = dict[str, float]
 
@@ -138,20 +140,34 @@ def look(stages: Figures, client: redis.Redis, pid: int) -> dict[str, Figures]:
 
     Both processes handle the same number of messages, one EVALSHA for each.
     """
-    info: Any = client.info("all")
-    stats = {
-        name.removeprefix("cmdstat_"): each
-        for name, each in info.items()
-        if name.startswith("cmdstat_")
-    }
+    info: Any = client.info("commandstats")
+    stats = {name.removeprefix("cmdstat_"): each for name, each in info.items()}
     both = {MESSAGES: stats["evalsha"]["calls"]}
-    cpu = {
-        "component": 2 * cpu_s(pid) * 1e6,
-        "server": (info["used_cpu_user"] + info["used_cpu_sys"]) * 1e6,
-    }
     slowest = sorted(stats, key=lambda name: -stats[name]["usec"])
     commands = {name: stats[name]["usec"] for name in slowest}
-    return {"cpu": cpu | both, "stages": stages, "commands": commands | both}
+    return {"cpu": cpu(client, pid) | both, "stages": stages, "commands": commands | both}
+
+
+def cpu(client: redis.Redis, pid: int) -> Figures:
+    """Return the CPU time of the server and, as if it had handled all messages, of a process."""
+    info: Any = client.info("cpu")
+    server_s = info["used_cpu_user"] + info["used_cpu_sys"]
+    return {"component": 2e6 * cpu_s(pid), "server": 1e6 * server_s}
+
+
+def pubsub_cpu(seconds: float) -> Figures:
+    """Return the CPU time of a message over redis-py pub/sub."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(fresh_server(False))
+        client = stack.enter_context(redis.Redis.from_url(server.url, protocol=2))
+        words = (f"--floats={FLOATS}", f"--window-s={seconds}")
+        start(stack, PAIR, PUBSUB, pair.PONG, server.url, *words)
+        process, lines = start(stack, PAIR, PUBSUB, pair.PING, server.url, *words, heard=True)
+        looks = []
+        for _ in range(2):
+            count = told(lines)["round_trips"]
+            looks.append(cpu(client, process.pid) | {MESSAGES: 2 * count})
+    return per_message(*looks)
 
 
 def per_message(before: Figures, after: Figures) -> Figures:
@@ -168,6 +184,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     found = measured(arguments.seconds, arguments.aof)
+    found["cpu of pub/sub"] = pubsub_cpu(arguments.seconds)
     if arguments.json:
         print(json.dumps(found))
         return
