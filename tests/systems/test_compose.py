@@ -81,6 +81,14 @@ def test_only_its_profile_starts_the_gateway(project: Project) -> None:
     assert gateway - tools == {"gateway"}
 
 
+def test_hello_world_needs_no_other_component(project: Project) -> None:
+    """Its containers start by name, and greet each other in a run of their own."""
+    project.compose("up", "--detach", "greeter", "world")
+    newest = ("XREVRANGE", "{hello}:hall:DATA/TEXT", "+", "-", "COUNT", "2")
+    until(lambda: "Hello greeter, this is world" in "".join(project.redis(*newest)), every_s=0.5)
+    project.compose("rm", "--stop", "--force", "greeter", "world")
+
+
 def test_grafana_is_described(project: Project) -> None:
     """Compose accepts the file, and the files that it mounts exist. Its image is not started."""
     files = ("--file", "docker-compose.yml", "--file", "deploy/compose.grafana.yml")
