@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from roomgrad.component import Handler, on
+from roomgrad.component import Handler, join, on
 from roomgrad.context import Context
 from roomgrad.messages import Message
 from roomgrad.models import ForwardPass
+from roomgrad.parts import Parts
 from roomgrad.rooms import MessageType, Room
 
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
@@ -84,5 +85,35 @@ def handlers(
     def gradient(message: Message, context: Context) -> Message:
         """Learn: d loss / d outputs in, one step, d loss / d inputs before the step out."""
         return learn(message, context, enter)
+
+    return [forward, gradient]
+
+
+def joined(
+    enter: Room, leave: Room, parts: Sequence[str], *, least: int = 0, wait_s: float = 0.0
+) -> list[Handler]:
+    """Return both handlers of a component that learns from the parts of several senders.
+
+    The network gets DATA of each part as a keyword, `network(left=..., right=...)`; without those
+    that did not come in time. Each sender gets its gradient in `enter`: see `roomgrad.join`.
+    """
+
+    @join(enter, FORWARD, replies=[(leave, FORWARD)], parts=parts, least=least, wait_s=wait_s)
+    def forward(parts: Parts, context: Context) -> Message:
+        """Forward: parts by their senders in, outputs of the network out."""
+        reply = parts.reply(leave)
+        inputs = {name: part.array for name, part in parts.items()}
+        reply.fill(context.model.forward(inputs, key=reply.id))
+        context.memory.put(reply.id, **parts.record(), **context.model.forward_pass.record())
+        return reply
+
+    @on(leave, GRADIENT, replies=[(enter, GRADIENT)])
+    def gradient(message: Message, context: Context) -> list[Message]:
+        """Learn: d loss / d outputs in, one step, d loss / d part out to each sender."""
+        asked = context.memory.pop(message.id)
+        upstream = message.arrays()
+        made = ForwardPass.of(asked)
+        found = context.model.learn(message.id, made, upstream) if upstream else {}
+        return Parts.of(message, asked).gradients(found)
 
     return [forward, gradient]

@@ -28,6 +28,12 @@ def fingerprint(value: bytes) -> bytes:
     return hashlib.sha1(value, usedforsecurity=False).hexdigest().encode()
 
 
+def _packed(texts: list[bytes]) -> bytes:
+    """Return texts as MessagePack, which scripts unpack."""
+    parts = [b"\xdb" + len(each).to_bytes(4, "big") + each for each in texts]
+    return b"\xdc" + len(texts).to_bytes(2, "big") + b"".join(parts)
+
+
 @dataclass
 class Commit:
     """Guards and operations in the order in which they were staged.
@@ -131,6 +137,22 @@ class Commit:
         to = self._to(stream, channel, header, limit)
         self.sends.append(([b"LATER", *when, *to], fields))
         self.soonest_s = min(self.soonest_s, after_s)
+
+    def start_timer(
+        self, dues: str, bodies: str, name: str, at_ms: int, after_s: float, entry: list[bytes]
+    ) -> None:
+        """Deliver an entry so long after a moment, unless the timer of this name is stopped.
+
+        entry: stream, channel, header, limit and fields, as `lua/delayed.lua` reads them.
+        """
+        self.do(b"ZADD", dues, b"%d" % (at_ms + math.ceil(after_s * 1000)), name.encode())
+        self.do(b"HSET", bodies, name.encode(), _packed(entry))
+        self.soonest_s = min(self.soonest_s, after_s)
+
+    def stop_timer(self, dues: str, bodies: str, name: str) -> None:
+        """Stop a timer; it may be over."""
+        self.do(b"ZREM", dues, name.encode())
+        self.do(b"HDEL", bodies, name.encode())
 
     def _to(self, stream: str, channel: str, header: bytes, limit: int | None) -> list[bytes]:
         most = b"" if limit is None else b"%d" % limit

@@ -17,23 +17,73 @@ from roomgrad.settings import RuntimeSettings
 
 if TYPE_CHECKING:  # components without a model do not load it
     from roomgrad.models import Trainable
+    from roomgrad.parts import Parts
 
 Replies = Message | Iterable[Message] | None
 HandlerFunction = Callable[[Message, Context], Replies]
+JoinFunction = Callable[["Parts", Context], Replies]
+
+
+@dataclass(frozen=True)
+class Joining:
+    """Which messages of a root a handler gets together, and how long they wait for each other."""
+
+    parts: tuple[str, ...]
+    rooms: tuple[str, ...]
+    type: str
+    least: int
+    wait_s: float
+    expire_s: float
+
+    def __post_init__(self) -> None:
+        count = len(set(self.parts))
+        if count < 2 or count < len(self.parts):
+            raise ContractError(
+                f"a join of {self.key}: expected at least two different parts, got {self.parts}"
+            )
+        if not 1 <= self.least <= count or (self.least < count) != (self.wait_s > 0):
+            raise ContractError(
+                f"a join of {self.key}: expected `least` from 1 to {count} with `wait_s` above 0, "
+                f"or neither, got {self.least} with {self.wait_s:g}"
+            )
+        if self.expire_s <= self.wait_s:
+            raise ContractError(
+                f"a join of {self.key}: expected `expire_s` above {self.wait_s:g}, got "
+                f"{self.expire_s:g}"
+            )
+
+    @property
+    def by_room(self) -> bool:
+        """Whether a part is named after its room, and not after its sender."""
+        return len(self.rooms) > 1
+
+    @property
+    def key(self) -> str:
+        """The name of the join within its component: its first stream."""
+        return f"{self.rooms[0]} {self.type}"
+
+    def of(self, root_id: str) -> str:
+        """Return the name of the join of a root."""
+        return f"{root_id} {self.key}"
 
 
 @dataclass(frozen=True)
 class Handler:
     """A handler function and the stream that it reads. Calling it calls the function."""
 
-    function: HandlerFunction
+    function: Callable[[Any, Context], Replies]
     room: str
     type: str
     replies: tuple[tuple[str, str], ...]
     when: Callable[[Message], bool] | None = None
+    join: Joining | None = None
 
-    def __call__(self, message: Message, context: Context) -> Replies:
+    def __call__(self, message: Message | Parts, context: Context) -> Replies:
         return self.function(message, context)
+
+    def of_each_room(self) -> list[Handler]:
+        """Return the handler of each room that it reads."""
+        return [replace(self, room=room) for room in self.join.rooms] if self.join else [self]
 
     @property
     def key(self) -> tuple[str, str]:
@@ -53,10 +103,49 @@ def on(
     """
 
     def declare(function: HandlerFunction) -> Handler:
-        streams = tuple((reply_room.name, reply_type.value) for reply_room, reply_type in replies)
-        return Handler(function, room.name, type_.value, streams, when)
+        return Handler(function, room.name, type_.value, _names(replies), when)
 
     return declare
+
+
+def join(
+    room: Room | Sequence[Room],
+    type_: MessageType,
+    *,
+    replies: Sequence[tuple[Room, MessageType]] = (),
+    parts: Sequence[str] = (),
+    least: int = 0,
+    wait_s: float = 0.0,
+    expire_s: float = 3600.0,
+) -> Callable[[JoinFunction], Handler]:
+    """Declare a handler that gets all parts of a root at once, as `Parts`.
+
+    room: the room of the parts, which have the names of their senders; or a room for each part,
+        and the names of the rooms.
+    parts: the components that send the parts into one room, in the order in which they are handed
+        over.
+    least: how many parts are enough when `wait_s` seconds have passed since the first came, by the
+        server's clock; all, unless given. A later part is answered by an empty gradient.
+    expire_s: when the root is given up if too few came.
+
+    Raises ContractError for numbers that do not fit each other.
+    """
+    rooms = (room.name,) if isinstance(room, Room) else tuple(each.name for each in room)
+    names = tuple(parts) or rooms
+    joining = Joining(names, rooms, type_.value, least or len(names), wait_s, expire_s)
+    if joining.by_room and parts:
+        raise ContractError(
+            f"a join of {joining.key}: parts of several rooms have the rooms' names"
+        )
+
+    def declare(function: JoinFunction) -> Handler:
+        return Handler(function, rooms[0], type_.value, _names(replies), join=joining)
+
+    return declare
+
+
+def _names(streams: Sequence[tuple[Room, MessageType]]) -> tuple[tuple[str, str], ...]:
+    return tuple((room.name, type_.value) for room, type_ in streams)
 
 
 @dataclass(frozen=True)
@@ -95,9 +184,11 @@ class Component:
     streams: tuple[Stream, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for handler in self.handlers:
+        handlers = tuple(one for handler in self.handlers for one in handler.of_each_room())
+        object.__setattr__(self, "handlers", handlers)
+        for handler in handlers:
             self._check(handler)
-        keys = dict.fromkeys(handler.key for handler in self.handlers)
+        keys = dict.fromkeys(handler.key for handler in handlers)
         streams = tuple(self.system.stream(room, type_) for room, type_ in keys)
         object.__setattr__(self, "streams", streams)
 
@@ -110,6 +201,21 @@ class Component:
             )
         for room, type_ in handler.replies:
             self.system.stream(room, type_)
+        if handler.join is not None:
+            self._check_join(handler, handler.join)
+
+    def _check_join(self, handler: Handler, join: Joining) -> None:
+        known = self.system.rooms if join.by_room else self.system.components
+        if unknown := [name for name in join.parts if name not in known]:
+            raise ContractError(
+                f"{self.name} joins parts of {', '.join(unknown)}, which system {self.system.name} "
+                f"does not have: the join would never be complete"
+            )
+        if self.everyone or [each.key for each in self.handlers].count(handler.key) > 1:
+            raise ContractError(
+                f"{self.name} joins {handler.type} of {handler.room}: expected no other handler of "
+                f"it, and a component that shares its messages"
+            )
 
     def make_model(self, settings: RuntimeSettings) -> Trainable:
         """Return the model as it is before it learns: every replica makes the same.

@@ -38,13 +38,19 @@ class Gathering:
         record = self._memory.get(self._key)
         return None if record is None else list(record[GATHERED])
 
-    def begin(self, came: Sequence[str] = ()) -> None:
+    @property
+    def late(self) -> bool:
+        """Whether the time to wait for the others is over."""
+        return bool((self._memory.get(self._key) or {}).get("late"))
+
+    def begin(self, came: Sequence[str] = (), *, late: bool = False) -> None:
         """Wait for the messages of this key, of which some came."""
-        self._memory.hold(self._key, ROOT_ID=self._root_id, **{GATHERED: [*came]})
+        record = {GATHERED: [*came], **({"late": True} if late else {})}
+        self._memory.hold(self._key, ROOT_ID=self._root_id, **record)
 
     def add(self, name: str, message: Message) -> None:
         """Store a message."""
-        self.begin([*(self.came or ()), name])
+        self.begin([*(self.came or ()), name], late=self.late)
         self._memory.hold(self._field(name), ROOT_ID=self._root_id, **_record(message))
 
     def take(self, *more: tuple[str, Message]) -> dict[str, Message]:

@@ -127,6 +127,9 @@ class HandlerDeclaration:
     about: str = ""
     """The first line of its docstring."""
 
+    senders: tuple[str, ...] = ()
+    """The components whose messages of a root it gets together."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -164,6 +167,7 @@ class Declaration:
                 each.type,
                 each.replies,
                 (inspect.getdoc(each.function) or "").partition("\n")[0],
+                each.join.parts if each.join and not each.join.by_room else (),
             )
             for each in component.handlers
         ]
@@ -181,9 +185,13 @@ class Declaration:
 
     def answers_gradients(self, room: str) -> bool:
         """Return whether it reads the forward messages of a room and sends gradients there."""
-        sent = {*self.sends, *(reply for each in self.handlers for reply in each.replies)}
         reads = any((each.room, each.type) == (room, FORWARD) for each in self.handlers)
-        return reads and (room, GRADIENT) in sent
+        return reads and self.may_send(room, GRADIENT)
+
+    def may_send(self, room: str, type_: str) -> bool:
+        """Return whether it declares to send messages of a TYPE into a room."""
+        sent = {*self.sends, *(reply for each in self.handlers for reply in each.replies)}
+        return (room, type_) in sent
 
     def to_json(self) -> bytes:
         """Return it as JSON."""
@@ -204,7 +212,8 @@ _DECLARED = TypeAdapter(Declaration)
 
 
 def check_gradients(system: System, declared: Mapping[str, Declaration]) -> None:
-    """Raise ContractError if it is not clear which gradients a forward message is answered by.
+    """Raise ContractError if it is not clear which gradients a forward message is answered by, or
+    if a join waits for what is never sent.
 
     That is one, unless the contract names the `senders` whose gradients are added up. Components
     that read those messages and send no gradient, like a logger, may be as many as they like. A
@@ -213,6 +222,21 @@ def check_gradients(system: System, declared: Mapping[str, Declaration]) -> None
     for stream in system.streams:
         if stream.type == FORWARD:
             _check_answers(stream, system.senders(stream.room.name), declared)
+    for name, each in declared.items():
+        for handler in each.handlers:
+            _check_parts(name, handler, declared)
+
+
+def _check_parts(
+    name: str, handler: HandlerDeclaration, declared: Mapping[str, Declaration]
+) -> None:
+    room, type_ = handler.room, handler.type
+    for sender in handler.senders:
+        if sender in declared and not declared[sender].may_send(room, type_):
+            raise ContractError(
+                f"{name} joins {type_} of {', '.join(handler.senders)} in room {room}, but "
+                f"{sender} does not declare to send any there: the join would never be complete"
+            )
 
 
 def _check_answers(

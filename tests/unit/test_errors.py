@@ -44,10 +44,10 @@ def test_no_error_of_ours_is_outside_the_tree(folder: str) -> None:
 
 
 def test_the_names_of_a_component_author_load_the_core_alone() -> None:
-    """At most 2,600 lines, and neither the runtime nor redis-py."""
+    """At most 2,800 lines, and neither the runtime nor redis-py."""
     words = [sys.executable, "-c", MEASURE]
     files = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
-    assert sum(len(Path(file).read_text().splitlines()) for file in files) <= 2600
+    assert sum(len(Path(file).read_text().splitlines()) for file in files) <= 2800
     assert not [file for file in files if "roomgrad/runtime/" in file or "roomgrad/redis/" in file]
 
 

@@ -12,7 +12,7 @@ from roomgrad.cli import output, target
 from roomgrad.inspect import guests, traces
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
-from roomgrad.inspect.timings import Hop, Total, Trace
+from roomgrad.inspect.timings import Hop, Total, Trace, tree
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats
 
@@ -59,19 +59,24 @@ def _heading(names: Names, trace: Trace) -> str:
 
 
 def _table(trace: Trace) -> output.Table:
-    hops = [(_cells(each, trace.began_us), STYLES.get(each.state.value, "")) for each in trace.hops]
+    hops = [
+        (_cells(hop, trace.began_us, depth), STYLES.get(hop.state.value, ""))
+        for depth, hop in tree(trace.hops)
+    ]
     totals = [(_total_cells(*each), "bold") for each in trace.totals.items()]
     rows, styles = zip(*hops, *totals, strict=True)
     return output.table(COLUMNS, rows, styles)
 
 
-def _cells(hop: Hop, began_us: int) -> list[str]:
+def _cells(hop: Hop, began_us: int, depth: int) -> list[str]:
     message, timing = hop.message, hop.timing
+    room, type_ = message.stream_key
     sender = f"{message.sent_by} (gateway)" if message.client else message.sent_by
     timed = timing.took is not None or not hop.by
     return [
         milliseconds(message.at_us - began_us, about=not message.exact),
-        *message.stream_key,
+        "  " * depth + room,
+        type_,
         sender,
         hop.by,
         milliseconds(timing.waited, about=timing.about),

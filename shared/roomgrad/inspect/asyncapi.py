@@ -79,7 +79,11 @@ def _operations(system: System, declared: Mapping[str, Declaration]) -> Json:
         for handler in declaration.handlers:
             stream = system.stream(handler.room, handler.type)
             about = handler.about or f"{component} handles it."
-            found[f"{component}.{handler.name}"] = _operation("receive", stream, about)
+            if handler.senders:
+                about += f" Those of one ROOT_ID from {', '.join(handler.senders)} together."
+            name = f"{component}.{handler.name}"
+            name = f"{name}.{handler.room}" if name in found else name
+            found[name] = _operation("receive", stream, about)
         for room, type_ in sorted(
             {reply for each in declaration.handlers for reply in each.replies}
         ):

@@ -5,7 +5,7 @@ A message and one of its readers are a hop.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -161,6 +161,25 @@ def build_trace(
             hops.append(Hop(message, "", HopState.UNREAD))
     lost = bool(messages) and _answers_a_lost_message(stored, messages[0])
     return Trace(root_id, tuple(hops), tuple(failures), tuple(remembered_by), lost, _totals(hops))
+
+
+def tree(hops: Iterable[Hop]) -> Iterator[tuple[int, Hop]]:
+    """Yield each hop behind the one that it follows from, with the number of branches above it."""
+    by_message: dict[tuple[str, ...], list[Hop]] = {}
+    for hop in hops:
+        by_message.setdefault(_key(hop.message), []).append(hop)
+    replies = {_key(reply) for each in by_message.values() for hop in each for reply in hop.replies}
+    first = [key for key in by_message if key not in replies]
+    left = [(0, hop) for key in first[::-1] for hop in by_message.pop(key)[::-1]]
+    while left:
+        depth, hop = left.pop()
+        yield depth, hop
+        below = [each for reply in hop.replies for each in by_message.pop(_key(reply), ())]
+        left += [(depth + (len(below) > 1), each) for each in below[::-1]]
+
+
+def _key(message: MessageHeader) -> tuple[str, ...]:
+    return *message.stream_key, message.entry
 
 
 def _answers_a_lost_message(stored: StoredMessages, message: MessageHeader) -> bool:

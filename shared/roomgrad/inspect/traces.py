@@ -61,8 +61,10 @@ class _Search:
         return sorted({each.id for each in self._stored.messages if each.root_id == root_id})
 
     def remembered(self, root_id: str) -> list[str]:
-        """Return the components whose memory holds the root, or a message of it."""
-        fields = [root_id, *self.ids(root_id)]
+        """Return the components whose memory holds the root, a message of it, or a part."""
+        own = {each.stream_key for each in self._stored.messages if each.root_id == root_id}
+        joins = [" ".join((root_id, *key)) for key in sorted(own)]
+        fields = [root_id, *self.ids(root_id), *joins]
         asked = [(component, field) for field in fields for component in self._components]
         with self._client.pipeline(transaction=False) as pipeline:
             for component, field in asked:

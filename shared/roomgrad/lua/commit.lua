@@ -112,6 +112,8 @@ local function make_check()
     elseif command == 'ZADD' then -- a member may be any text
       return 'a whole number and a member', count == 2 and whole(one, 15),
         misfit(name, 'zset') or denied(command, name, '0', 'm')
+    elseif command == 'ZREM' then
+      return 'a member', count == 1, misfit(name, 'zset') or denied(command, name, 'm')
     elseif command == 'ZREMRANGEBYRANK' then
       return 'two whole numbers', count == 2 and whole(one, 15) and whole(two, 15),
         misfit(name, 'zset') or denied(command, name, '0', '0')

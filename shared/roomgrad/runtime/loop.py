@@ -28,6 +28,7 @@ from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import Delivery, EveryoneConsumer
 from roomgrad.runtime.dead_letters import Quota, Verdict, dead_letter
 from roomgrad.runtime.identity import Identity
+from roomgrad.runtime.joins import TIMER
 from roomgrad.runtime.model.snapshotter import Snapshotter
 from roomgrad.runtime.model.standby import Standby
 from roomgrad.runtime.model.store import ModelStore, Step
@@ -279,6 +280,10 @@ class Loop:
         elif _is_of_guest(commit, guard):
             attempt.guest_left = self._members()
             return False
+        elif _kind(commit, guard) == b"ONCE" and outcome.message is not None:
+            ended = commit.guards[guard - 1][2].decode()
+            handling.attempt = self._work.late(outcome.message, self._reads, ended)
+            return False
         elif self.consumer.superseded(guard):
             raise ConnectionLost("another replica of the same name has read on")
         else:
@@ -368,7 +373,9 @@ class Loop:
         of others, or is itself the notice of a root that was given up.
         """
         component = self._identity.component
-        with_root = with_root and not component.everyone and delivery.stream != self._inbox
+        is_timer = outcome.message is not None and TIMER in outcome.message.fields
+        is_notice = delivery.stream == self._inbox and not is_timer
+        with_root = with_root and not component.everyone and not is_notice
         names, guest = self._identity.names, delivery.guest()
         commit = Commit()
         self.consumer.guard(commit, delivery)

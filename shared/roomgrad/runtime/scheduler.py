@@ -13,6 +13,7 @@ from roomgrad import scripts
 from roomgrad.component import Component
 from roomgrad.names import LOGGING, Names
 from roomgrad.redis.connection import Connection, ReplyError, packed
+from roomgrad.redis.roots import inbox_stream
 from roomgrad.rooms import MessageType
 from roomgrad.runtime.dead_letters import ERROR_STREAM
 
@@ -31,7 +32,8 @@ class Scheduler:
     def __init__(self, names: Names, component: Component) -> None:
         self.due_key = names.later(component.name).encode()
         reports = {(LOGGING, MessageType.LOG_KPI.value), ERROR_STREAM.key}
-        streams = [names.stream(*key).encode() for key in component.reply_streams() | reports]
+        own = {inbox_stream(names, component.name).key}  # of timers
+        streams = [names.stream(*key).encode() for key in component.reply_streams() | reports | own]
         keys = [self.due_key, names.later_bodies(component.name).encode(), *sorted(streams)]
         script = scripts.load("delayed").encode()
         count = b"%d" % len(keys)

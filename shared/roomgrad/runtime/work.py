@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -16,13 +17,14 @@ from roomgrad.memory import Reads
 from roomgrad.messages import Message
 from roomgrad.models import Model, forward_seed
 from roomgrad.names import ERRORS, LOGGING, Names
+from roomgrad.parts import Parts
 from roomgrad.redis import roots
 from roomgrad.rooms import MessageType, ModelStatus, Room, Stream
 from roomgrad.runtime.dead_letters import ERRORS_KEPT
+from roomgrad.runtime.joins import TIMER, Joined, Joins
 from roomgrad.runtime.model.store import ModelStore, Step
 
 LOGS_KEPT = 10_000
-ENDED_KEPT = 100_000
 ROUTES_REMEMBERED = 4096  # guests have rooms of their own
 _FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 _UNGROUPED = {ERRORS: ERRORS_KEPT, LOGGING: LOGS_KEPT}
@@ -53,8 +55,8 @@ class Attempt:
     """If the guest is gone that opened the root, the components that may remember it: its answers
     end the root."""
 
-    ends: tuple[str, int] | None = None
-    """What `Names.ended` lists from now on, and since when, in ms by the server's clock."""
+    staged: list[Callable[[Commit], None]] = field(default_factory=list)
+    """What the commit requires and does besides."""
 
     @property
     def steps(self) -> bool:
@@ -93,6 +95,7 @@ class Work:
             self._by_stream.setdefault(handler.key, []).append(handler)
         self._declared = tuple(sorted(component.reply_streams()))
         self._senders = self._branches()
+        self._joins = Joins(component, names)
         self._route = lru_cache(maxsize=ROUTES_REMEMBERED)(self._find_route)
 
     def attempt(self, message: Message, reads: Reads, version: bytes | None) -> Attempt | None:
@@ -101,8 +104,16 @@ class Work:
         Raises what a handler raises, and ContractError for a reply that it does not declare.
         """
         if message.room == self._inbox:
+            if TIMER in message.fields:
+                context = self._context_of_root(message, reads, version)
+                return self._joined(self._joins.time_over(message, context), context)
             return self._give_up_root(message, reads)
+        if message.type == _GRADIENT and message.to not in ("", self.component.name):
+            return None  # of a part that another component has sent
         found = self._by_stream.get((message.room, message.type), ())
+        if found and found[0].join is not None:
+            context = self._context_of_root(message, reads, version)
+            return self._joined(self._joins.add(found[0], message, context), context)
         context = self.context(reads, message.root_id, version, message)
         if gathers := message.type == _GRADIENT and self._answered_by(message):
             whole = gather.whole_gradient(context.memory, message, gathers)
@@ -113,6 +124,11 @@ class Work:
         if not (handlers or gathers):
             return None
         context.missed = self.missed
+        return self._call(handlers, message, context)
+
+    def _call(
+        self, handlers: Sequence[Handler], message: Message | Parts, context: Context
+    ) -> Attempt:
         messages: list[Message] = []
         began = time.monotonic_ns()
         for handler in handlers:
@@ -125,10 +141,27 @@ class Work:
         attempt.began_ns, attempt.ended_ns = began, ended
         return attempt
 
+    def _joined(self, joined: Joined, context: Context) -> Attempt:
+        if joined.handler is None or joined.parts is None:
+            attempt = self._attempt(context, [], None)
+        else:
+            attempt = self._call([joined.handler], joined.parts, context)
+        attempt.staged = joined.staged
+        return attempt
+
+    def late(self, message: Message, reads: Reads, ended: str) -> Attempt:
+        """Return what becomes of a part whose root was joined before, or given up."""
+        context = self.context(reads, message.root_id, None, message)
+        return self._joined(self._joins.late(message, ended, context), context)
+
+    def _context_of_root(self, part: Message, reads: Reads, version: bytes | None) -> Context:
+        """Return the context of a join, whichever part comes last."""
+        return self.context(reads, part.root_id, version, replace(part, id=part.root_id))
+
     @property
     def gathers(self) -> bool:
         """Whether the component handles several messages as one."""
-        return bool(self._senders)
+        return bool(self._senders or self._joins)
 
     def _branches(self) -> dict[str, tuple[str, ...]]:
         """Return the rooms into which this component sends what several answer, and these."""
@@ -195,7 +228,7 @@ class Work:
             messages = as_messages(self.component.on_dead(records, context))
         attempt = self._attempt_freely(context, messages)
         if self.gathers:
-            attempt.ends = notice.root_id, notice.sent_ms
+            attempt.staged = self._joins.give_up(notice)
         return attempt
 
     def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:
@@ -242,8 +275,8 @@ class Work:
             else:
                 commit.stored(self.names.guest(guest.name))  # until its lease is over
                 self._send(message, commit, after_s, self.names.guest(guest.name))
-        if attempt.ends is not None:
-            commit.record(self.names.ended(self.component.name), *attempt.ends, ENDED_KEPT)
+        for each in attempt.staged:
+            each(commit)
         attempt.context.stage(commit)
         if attempt.model is not None and self.store is not None:
             return self.store.stage(attempt.model, commit, attempt.context.root_id)

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 
-from roomgrad import Component, Message, ModelStatus
-from roomgrad.inspect import models
+from roomgrad import Message, ModelStatus
 from roomgrad.redis.client import Client
-from roomgrad.runtime.replica import Replica
-from roomgrad.testing import wait_for
-from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
+from tests.integration.conftest import make_echo_run
 from tests.integration.graphs.branch import (
     ASKED,
     BRANCH,
@@ -27,7 +18,6 @@ from tests.integration.graphs.branch import (
     FORWARD,
     GRADIENT,
     HIDDEN,
-    Vector,
     answering,
     batch,
     encoder,
@@ -35,87 +25,35 @@ from tests.integration.graphs.branch import (
     logger,
     one_process,
 )
+from tests.integration.graphs.graph_run import GraphRun, kill, killed
 from tests.waiting import LIMIT_S, until
 
-COMING_HOME = BRANCH.stream(ENTER, GRADIENT)
-HIDDEN_FORWARD, HIDDEN_GRADIENT = BRANCH.stream(HIDDEN, FORWARD), BRANCH.stream(HIDDEN, GRADIENT)
 
-
-@dataclass
-class Branch:
+class Branch(GraphRun):
     """A run of the system that branches."""
 
-    echo: EchoRun
-
-    def start(self, *components: Component) -> list[Replica]:
-        return [self.echo.start(each) for each in components]
-
-    def spawn(self, name: str, die_at: str = "") -> subprocess.Popen[bytes]:
-        """Start a component as a process, which kills itself at a point."""
-        flags = [f"--{k.replace('_', '-')}={v}" for k, v in QUICK.items()]
-        command = [sys.executable, "-m", "tests.integration.graphs.branch", name, *flags]
-        command += [f"--run={self.echo.names.run}", f"--redis-url={self.echo.url}"]
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        environment = {**os.environ, "PYTHONPATH": paths, "DIE_AT": die_at}
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        self.echo.stack.callback(process.communicate)
-        self.echo.stack.callback(process.kill)
-        beats = self.echo.names.alive(f"{name}~*")
-        until(lambda: any(self.echo.client.scan_iter(beats)) or process.poll() is not None)
-        return process
-
-    def send(self, message: Message, sent_by: str = "") -> Message:
-        message.sent_by = sent_by
-        with Client(BRANCH, self.echo.names.run, self.echo.url) as client:
-            message.entry = client.send(message)
-        return message
-
-    def open(self, data: Vector, **options: Any) -> Message:
-        return self.send(Message.open(ENTER, data, **options))
-
-    def wait(self, stream: Any, root: Message, **options: Any) -> Message:
-        limit = {"timeout_s": LIMIT_S, **options}
-        found = (self.echo.client, self.echo.names, stream)
-        return wait_for(*found, root_id=root.root_id, **limit)
+    def hidden(self, root: Message) -> Message:
+        """Wait for what the encoder sends."""
+        return self.wait(HIDDEN, FORWARD, root)
 
     def train(self, count: int, begin: int = 0) -> None:
         """Train some batches, one in flight."""
         for number in range(begin, begin + count):
-            self.wait(COMING_HOME, self.open(batch(number)))
-
-    def content(self) -> bytes:
-        """Return the state of the encoder's model."""
-        found = models.stored(self.echo.client, self.echo.names, "encoder", wait_s=LIMIT_S)
-        assert found.behind == 0
-        return bytes(found.content)
-
-    def memory(self) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = self.echo.client.hgetall(self.echo.names.memory("encoder"))
-        return found
+            self.home(self.open(batch(number)))
 
     def check(self, steps: int) -> None:
         """Require one step for each batch, and that nothing is left over."""
         counted = [self.echo.counter(name, "encoder") for name in ("applied", "distinct")]
         assert counted == [steps, steps]
-        assert self.memory() == {}
+        assert self.left_over() == {}
         assert self.echo.dead_letters() == []
-        assert self.echo.client.xlen(self.echo.names.stream(*COMING_HOME.key)) == steps
+        assert self.length(ENTER, GRADIENT) == steps
 
 
 @pytest.fixture
 def branch(embedded_url: str) -> Iterator[Branch]:
     for echo in make_echo_run(embedded_url):
-        yield Branch(echo)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait(LIMIT_S)
-
-
-def killed(process: subprocess.Popen[bytes]) -> None:
-    until(lambda: process.poll() is not None)
-    assert process.returncode == -signal.SIGKILL
+        yield Branch(echo, BRANCH, "branch")
 
 
 def test_the_sum_teaches_once_with_the_bits_of_one_process(branch: Branch) -> None:
@@ -123,7 +61,7 @@ def test_the_sum_teaches_once_with_the_bits_of_one_process(branch: Branch) -> No
     branch.start(encoder(), *heads())
     branch.train(5)
     branch.check(5)
-    assert branch.content() == bytes(one_process(5).dump())
+    assert branch.content("encoder") == bytes(one_process(5).dump())
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(ASKED)), ids="-".join)
@@ -131,13 +69,13 @@ def test_the_order_is_that_of_the_contract(branch: Branch, order: tuple[str, ...
     """Whichever gradient comes first."""
     branch.start(encoder())
     root = branch.open(batch(0))
-    hidden = branch.wait(HIDDEN_FORWARD, root)
+    hidden = branch.hidden(root)
     for name in order:
         gradient = ASKED[name](hidden.array)
         branch.send(hidden.reply(HIDDEN, gradient, type=GRADIENT, id=hidden.id), name)
-    branch.wait(COMING_HOME, root)
+    branch.home(root)
     branch.check(1)
-    assert branch.content() == bytes(one_process(1).dump())
+    assert branch.content("encoder") == bytes(one_process(1).dump())
 
 
 def test_several_replicas_of_the_owner_lose_no_gradient(branch: Branch) -> None:
@@ -145,7 +83,7 @@ def test_several_replicas_of_the_owner_lose_no_gradient(branch: Branch) -> None:
     branch.start(encoder(), encoder(), encoder(), *heads(), logger())
     roots = [branch.open(batch(number)) for number in range(30)]
     for root in roots:
-        branch.wait(COMING_HOME, root)
+        branch.home(root)
     branch.check(30)
     until(lambda: branch.echo.counter("heard", "logger") == 30)
 
@@ -159,7 +97,7 @@ def test_the_owner_is_killed_between_the_gradients(branch: Branch, point: str) -
     killed(first)
     branch.start(encoder())
     for root in roots:
-        branch.wait(COMING_HOME, root)
+        branch.home(root)
     branch.check(2)
 
 
@@ -171,11 +109,11 @@ def test_the_owner_is_killed_with_one_batch_in_flight(branch: Branch) -> None:
         root = branch.open(batch(number))
         killed(process)
         process = branch.spawn("encoder")
-        branch.wait(COMING_HOME, root)
+        branch.home(root)
         kill(process)
     branch.start(encoder())
     branch.check(4)
-    assert branch.content() == bytes(one_process(4).dump())
+    assert branch.content("encoder") == bytes(one_process(4).dump())
 
 
 def test_one_that_answers_is_killed_before_its_commit(branch: Branch) -> None:
@@ -184,12 +122,13 @@ def test_one_that_answers_is_killed_before_its_commit(branch: Branch) -> None:
     first = branch.spawn(head.name, "send 1")
     root = branch.open(batch(0))
     killed(first)
-    until(lambda: len(branch.memory()) == 2 + len(others))  # record, what came, and each of these
+    # the forward pass, which gradients came, and each of them
+    until(lambda: len(branch.memory("encoder")) == 2 + len(others))
     branch.start(head)
-    branch.wait(COMING_HOME, root)
+    branch.home(root)
     branch.train(1, begin=1)
     branch.check(2)
-    assert branch.content() == bytes(one_process(2).dump())
+    assert branch.content("encoder") == bytes(one_process(2).dump())
 
 
 @pytest.mark.parametrize("name", ["head", "penalty"])
@@ -197,7 +136,7 @@ def test_a_gradient_that_comes_twice_counts_once(branch: Branch, name: str) -> N
     """It becomes a dead letter whose sentence says why, before the sum and after it."""
     replicas = branch.start(encoder())
     root = branch.open(batch(0))
-    hidden = branch.wait(HIDDEN_FORWARD, root)
+    hidden = branch.hidden(root)
 
     def answer(sender: str) -> None:
         gradient = ASKED[sender](hidden.array)
@@ -209,13 +148,13 @@ def test_a_gradient_that_comes_twice_counts_once(branch: Branch, name: str) -> N
     assert f"{name} has sent a gradient of {hidden.id} before".encode() in letter[b"history"]
     for sender in ASKED.keys() - {name}:
         answer(sender)
-    branch.wait(COMING_HOME, root)
+    branch.home(root)
     answer(name)
     *_, letter = until(lambda: branch.echo.dead_letters()[1:])
     assert b"was answered before" in letter[b"history"]
     assert branch.echo.counter("applied", "encoder") == 1
-    assert branch.content() == bytes(one_process(1).dump())
-    assert branch.memory() == {}
+    assert branch.content("encoder") == bytes(one_process(1).dump())
+    assert branch.memory("encoder") == {}
     branch.echo.stop(*replicas)
 
 
@@ -223,24 +162,24 @@ def test_a_gradient_of_a_component_that_was_not_asked_is_a_dead_letter(branch: B
     """The root goes on without it."""
     branch.start(encoder())
     root = branch.open(batch(0))
-    hidden = branch.wait(HIDDEN_FORWARD, root)
+    hidden = branch.hidden(root)
     branch.send(hidden.reply(HIDDEN, batch(7), type=GRADIENT, id=hidden.id), "logger")
     [letter] = until(branch.echo.dead_letters)
     assert b"logger sent a gradient into room hidden" in letter[b"history"]
     assert b"expects from head, critic, penalty" in letter[b"history"]
     branch.start(*heads())
-    branch.wait(COMING_HOME, root)
-    assert branch.content() == bytes(one_process(1).dump())
+    branch.home(root)
+    assert branch.content("encoder") == bytes(one_process(1).dump())
 
 
 def test_an_empty_gradient_counts_as_zero(branch: Branch) -> None:
     branch.start(encoder())
     root = branch.open(batch(0))
-    hidden = branch.wait(HIDDEN_FORWARD, root)
+    hidden = branch.hidden(root)
     for name in ASKED:
         data = ASKED[name](hidden.array) if name == "critic" else None
         branch.send(hidden.reply(HIDDEN, data, type=GRADIENT, id=hidden.id), name)
-    home = branch.wait(COMING_HOME, root)
+    home = branch.home(root)
     np.testing.assert_array_equal(home.array, ASKED["critic"](hidden.array))  # w is 1
 
 
@@ -249,19 +188,19 @@ def test_a_root_that_is_given_up_leaves_no_gradient(branch: Branch) -> None:
     raising = answering("head", lambda x: x[:1] if x[0] == 0 else ASKED["head"](x))
     branch.start(encoder(), raising, *heads()[1:])
     zero = branch.open(np.zeros(len(batch(0)), "<f4"))
-    until(lambda: branch.memory() == {} and branch.echo.dead_letters())
+    until(lambda: branch.memory("encoder") == {} and branch.echo.dead_letters())
     branch.train(1)
     [letter] = branch.echo.dead_letters()  # not one more for each gradient that came too late
     assert letter[b"ROOT_ID"].decode() == zero.root_id
     assert branch.echo.counter("applied", "encoder") == 1
-    assert branch.content() == bytes(one_process(1).dump())
+    assert branch.content("encoder") == bytes(one_process(1).dump())
 
 
 def test_a_validation_is_answered_and_remembers_nothing(branch: Branch) -> None:
     branch.start(encoder(), *heads())
     root = branch.open(batch(0), status=ModelStatus.VALIDATE)
-    branch.wait(HIDDEN_FORWARD, root)
-    assert branch.memory() == {}
+    branch.hidden(root)
+    assert branch.memory("encoder") == {}
     branch.train(1)
     branch.check(1)
 
@@ -290,4 +229,4 @@ def test_a_guest_answers_alone_what_comes_out_at_its_end(branch: Branch) -> None
         guest.send(hidden.reply(HIDDEN, batch(1), type=GRADIENT, id=hidden.id))
         home = guest.wait(message.root_id, GRADIENT, timeout_s=LIMIT_S)
     np.testing.assert_array_equal(home.array, batch(1))  # w is 1
-    assert branch.memory() == {}
+    assert branch.memory("encoder") == {}

@@ -1,0 +1,304 @@
+"""A join: a handler gets all parts of a root, and each sender its gradient, exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from roomgrad import Message, ModelStatus, codec
+from roomgrad.codec import unpack
+from roomgrad.ops.give_up import give_up
+from roomgrad.rooms import MessageType
+from tests.integration.conftest import make_echo_run
+from tests.integration.graphs.branch import Vector, batch
+from tests.integration.graphs.graph_run import GraphRun, kill, killed
+from tests.integration.graphs.joins import (
+    EMBEDDED,
+    FORWARD,
+    GRADIENT,
+    JOINED,
+    OUT,
+    OWNERS,
+    head,
+    one_process,
+    owner,
+)
+from tests.integration.graphs.three import THREE, three
+from tests.waiting import until
+
+ERROR = MessageType.LOG_ERROR
+
+
+class Join(GraphRun):
+    """A run of the system that joins."""
+
+    def owners(self) -> None:
+        self.start(*map(owner, OWNERS))
+
+    def part(self, name: str, data: Vector, root: Message | None = None) -> Message:
+        """Send a part as its owner does, of a new root unless it is given."""
+        part = Message.open(EMBEDDED, data)
+        if root is not None:
+            part.root_id, part.status = root.root_id, root.status
+        return self.send(part, name)
+
+    def out(self, root: Message) -> Message:
+        return self.wait(OUT, FORWARD, root)
+
+    def answers(self, part: Message) -> list[Message]:
+        """Return the gradients under the ID of a part."""
+        stream = JOINED.stream(EMBEDDED, GRADIENT)
+        key = self.echo.names.stream(*stream.key)
+        fields = [pairs for _, pairs in self.echo.client.xrange(key)]
+        own = [each for each in fields if each[b"ID"] == part.id.encode()]
+        return [_decoded(each) for each in own]
+
+    def joined(self) -> list[list[str]]:
+        """Return the names of the parts that the handler got, call by call."""
+        found = self.echo.client.xrange(self.echo.names.log("joined"))
+        return [unpack(fields[b"m"])["names"] for _, fields in found]
+
+    def reports(self) -> list[str]:
+        """Return what room `errors` says."""
+        found = self.echo.client.xrange(self.echo.names.stream("errors", ERROR))
+        return [str(unpack(fields[b"m"])["TEXT"]) for _, fields in found]
+
+    def check(self, steps: int) -> None:
+        """Require that each batch was joined once and taught each owner once."""
+        for name in OWNERS:
+            until(lambda name=name: self.echo.counter("home", name) >= steps)
+            counted = [self.echo.counter(each, name) for each in ("home", "applied", "distinct")]
+            assert counted == [steps] * 3
+        assert self.echo.counter("joined", "head") == steps == len(self.joined())
+        assert self.length(OUT, FORWARD) == steps
+        assert self.echo.dead_letters() == []
+        assert self.left_over() == {}
+
+
+def _decoded(fields: dict[bytes, bytes]) -> Message:
+    flat = [part for pair in fields.items() for part in pair]
+    return codec.decode("", flat, JOINED.stream(EMBEDDED, GRADIENT))
+
+
+@pytest.fixture
+def join(embedded_url: str) -> Iterator[Join]:
+    for echo in make_echo_run(embedded_url):
+        yield Join(echo, JOINED, "joins")
+
+
+def train(join: Join, count: int, begin: int = 0) -> None:
+    """Train some batches, one in flight: until both owners have learned."""
+    for number in range(begin, begin + count):
+        join.out(join.open(batch(number)))
+        both_learned(join, number + 1)
+
+
+def both_learned(join: Join, count: int) -> None:
+    """Wait until so many gradients have come home to both owners."""
+    until(lambda: all(join.echo.counter("home", name) == count for name in OWNERS))
+
+
+def test_both_owners_learn_with_the_bits_of_one_process(join: Join) -> None:
+    join.owners()
+    join.start(head())
+    train(join, 5)
+    join.check(5)
+    assert join.joined() == [[*OWNERS]] * 5
+    for name, model in one_process(5).items():
+        assert join.content(name) == bytes(model.dump())
+
+
+def test_parts_are_in_the_order_of_the_join(join: Join) -> None:
+    join.start(head())
+    first = join.part("right", batch(0))
+    until(lambda: join.memory("head"))
+    second = join.part("left", batch(1), first)
+    join.out(first)
+    assert join.joined() == [["left", "right"]]
+    np.testing.assert_array_equal(join.answers(second)[0].array, batch(0) / np.float32(3))
+    np.testing.assert_array_equal(join.answers(first)[0].array, batch(1) * np.float32(0.1))
+    assert [join.answers(each)[0].to for each in (first, second)] == ["right", "left"]
+
+
+def test_several_replicas_of_each_lose_no_part(join: Join) -> None:
+    """Parts of many roots arrive at three replicas in any order."""
+    join.start(*(owner(name) for name in OWNERS for _ in range(2)), head(), head(), head())
+    roots = [join.open(batch(number)) for number in range(30)]
+    for root in roots:
+        join.out(root)
+    join.check(30)
+
+
+@pytest.mark.parametrize("point", ["receive 2", *(f"send {n}" for n in range(1, 5)), "answer 2"])
+def test_the_joiner_is_killed_at_each_point(join: Join, point: str) -> None:
+    """Between the parts, too; another replica goes on."""
+    join.owners()
+    first = join.spawn("head", point)
+    roots = [join.open(batch(0)), join.open(batch(1))]
+    killed(first)
+    join.start(head())
+    for root in roots:
+        join.out(root)
+    join.check(2)
+
+
+def test_kills_with_one_batch_in_flight_change_no_bit(join: Join) -> None:
+    """The joiner before each of its commits, and an owner before its last one."""
+    replicas = dict(zip(OWNERS, join.start(*map(owner, OWNERS)), strict=True))
+    for number, (name, point) in enumerate(
+        [("head", "send 1"), ("head", "send 2"), ("right", "send 2")]
+    ):
+        if name in replicas:
+            join.echo.stop(replicas[name])
+            join.start(head())
+        process = join.spawn(name, point)
+        root = join.open(batch(number))
+        killed(process)
+        process = join.spawn(name)
+        join.out(root)
+        both_learned(join, number + 1)
+        kill(process)
+    join.check(3)
+    join.start(owner("right"))
+    for name, model in one_process(3).items():
+        assert join.content(name) == bytes(model.dump())
+
+
+def test_a_validation_is_joined_and_answered_by_no_gradient(join: Join) -> None:
+    join.owners()
+    join.start(head())
+    root = join.open(batch(0), status=ModelStatus.VALIDATE)
+    expected = batch(0) * np.cos(batch(0))  # w is 1
+    np.testing.assert_array_equal(join.out(root).array, expected)
+    assert join.length(EMBEDDED, GRADIENT) == 0
+    until(lambda: join.left_over() == {})
+
+
+def test_enough_parts_are_joined_after_the_time(join: Join) -> None:
+    """The late part gets an empty gradient, and its lateness is counted and reported."""
+    join.start(head(least=1, wait_s=0.3), owner("left"))
+    root = join.open(batch(0))
+    output = join.out(root)
+    np.testing.assert_array_equal(output.array, batch(0) * 0)
+    assert join.joined() == [["left"]]
+    assert any("joined without right" in each for each in join.reports())
+    until(lambda: join.left_over() == {})
+    join.start(owner("right"))
+    until(lambda: join.echo.counter("empty", "right"))
+    assert join.echo.counter("applied", "right") == 0
+    assert join.echo.counter("late_parts", "head") == 1
+    assert join.echo.counter("incomplete_joins", "head") == 1
+    assert "right was not joined: its root was joined before" in join.reports()[-1]
+    assert join.joined() == [["left"]]
+    assert join.echo.dead_letters() == []
+    assert join.left_over() == {}
+
+
+def test_all_parts_in_time_do_not_wait(join: Join) -> None:
+    """The time does not run out afterwards, either."""
+    join.owners()
+    join.start(head(least=1, wait_s=1000.0))
+    train(join, 2)
+    join.check(2)
+    assert join.joined() == [[*OWNERS]] * 2
+
+
+def test_the_part_that_makes_enough_is_joined_when_it_comes(join: Join) -> None:
+    """After the time, and without the last one."""
+    run = Join(join.echo, THREE, "three")
+    run.start(three(least=2, wait_s=0.2, expire_s=1000.0))
+    first = run.part("a", batch(0))
+    until(lambda: any(b"late" in each for each in run.memory("head").values()))
+    run.part("c", batch(1), first)
+    run.out(first)
+    assert run.joined() == [["a", "c"]]
+    until(lambda: run.left_over() == {})
+
+
+def test_parts_expire_and_their_root_is_given_up(join: Join) -> None:
+    """With a sentence; the owner forgets its part, and what comes later is dropped."""
+    join.start(head(expire_s=0.3), owner("left"))
+    root = join.open(batch(0))
+    [letter] = until(join.echo.dead_letters)
+    assert (
+        b"no part of right came to embedded DATA/FORWARD within 0.3 s, only that of left"
+        in letter[b"history"]
+    )
+    assert letter[b"ROOT_ID"].decode() == root.root_id
+    until(lambda: join.left_over() == {})
+    join.start(owner("right"))
+    join.out(join.open(batch(1)))
+    until(lambda: join.echo.counter("home", "right") == 1)
+    assert len(join.echo.dead_letters()) == 1
+    assert join.echo.counter("late_parts", "head") == 0
+    until(lambda: join.left_over() == {})
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_part_that_comes_twice_is_joined_once(join: Join, when: str) -> None:
+    """The second gets an empty gradient, before the join and after it."""
+    join.start(head())
+    first = join.part("left", batch(0))
+    if when == "before":
+        until(lambda: join.memory("head"))
+        twice = join.part("left", batch(1), first)
+        until(lambda: join.answers(twice))
+    other = join.part("right", batch(2), first)
+    join.out(first)
+    if when == "after":
+        twice = join.part("left", batch(1), first)
+        until(lambda: join.answers(twice))
+    [empty] = join.answers(twice)
+    assert empty.data is None
+    [of_first], [of_other] = join.answers(first), join.answers(other)
+    np.testing.assert_array_equal(of_first.array, batch(2) / np.float32(3))
+    np.testing.assert_array_equal(of_other.array, batch(0) * np.float32(0.1))
+    assert join.echo.counter("late_parts", "head") == 1
+    assert len(join.reports()) == 1
+    assert join.echo.dead_letters() == []
+    assert join.left_over() == {}
+
+
+def test_a_part_of_a_component_that_is_none_of_the_join_is_a_dead_letter(join: Join) -> None:
+    """The root goes on."""
+    join.start(head())
+    first = join.part("left", batch(0))
+    join.part("stranger", batch(1), first)
+    [letter] = until(join.echo.dead_letters)
+    assert b"stranger sent a part of root" in letter[b"history"]
+    assert b"which the join expects from left, right" in letter[b"history"]
+    join.part("right", batch(2), first)
+    join.out(first)
+    assert join.joined() == [[*OWNERS]]
+
+
+def test_parts_of_a_root_that_was_given_up_are_dropped(join: Join) -> None:
+    """They leave no memory, and are no second dead letter."""
+    join.start(head())
+    bad = join.part("left", batch(0))
+    inbox = join.echo.names.stream("@head", ERROR)
+    give_up(join.echo.client, join.echo.names, JOINED, [bad.root_id])
+    until(lambda: join.echo.client.xpending(inbox, "head")["pending"] == 0 and not join.left_over())
+    part = join.part("right", batch(1), bad)
+    after = join.part("left", batch(2))
+    join.part("right", batch(3), after)
+    join.out(after)
+    assert join.answers(part) == []
+    assert join.echo.dead_letters() == []
+    assert join.left_over() == {}
+
+
+def test_a_joiner_that_fails_gives_the_root_up_everywhere(join: Join) -> None:
+    """The next root is joined."""
+    join.owners()
+    join.start(head())
+    join.open(batch(0) * 0)
+    [letter] = until(join.echo.dead_letters)
+    assert b"only zeros" in letter[b"history"]
+    until(lambda: join.left_over() == {})
+    join.out(join.open(batch(0)))
+    both_learned(join, 1)
+    assert len(join.echo.dead_letters()) == 1
+    until(lambda: join.left_over() == {})
