@@ -91,8 +91,11 @@ class EchoRun:
 
     def wait_reply(self, message: Message, **options: Any) -> Message:
         """Wait for the reply to a message, and return it."""
-        limit = {"timeout_s": LIMIT_S, **options}
-        return wait_for(self.client, self.names, REPLIES, root_id=message.root_id, **limit)
+        return self.wait_for(REPLIES, root_id=message.root_id, **options)
+
+    def wait_for(self, stream: Stream, **options: Any) -> Message:
+        """Return the first message of a stream, also on a busy machine."""
+        return wait_for(self.client, self.names, stream, **{"timeout_s": LIMIT_S, **options})
 
     def reply_count(self) -> int:
         """Return the number of replies so far."""

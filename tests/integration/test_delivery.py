@@ -16,7 +16,6 @@ from roomgrad.redis.roots import inbox_stream
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.runtime.dead_letters import ERROR_STREAM
-from roomgrad.testing import wait_for
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import (
     ECHO,
@@ -34,7 +33,7 @@ from tests.waiting import until
 
 def letter(echo: EchoRun) -> dict[str, Any]:
     """The history of the only dead letter, once it is there."""
-    wait_for(echo.client, echo.names, ERROR_STREAM)
+    echo.wait_for(ERROR_STREAM)
     [fields] = echo.dead_letters()
     history: dict[str, Any] = orjson.loads(fields[b"history"])
     return history
@@ -269,7 +268,7 @@ def test_everybody_forgets_a_root_that_was_given_up(echo: EchoRun) -> None:
     assert len(memory) == 2  # the good one's, which nobody has answered
     assert all(good.root_id.encode() in value for value in memory.values())
     assert bad.root_id not in str(memory)
-    notice = wait_for(echo.client, echo.names, inbox_stream(echo.names, "echo"))
+    notice = echo.wait_for(inbox_stream(echo.names, "echo"))
     assert notice.root_id == bad.root_id
     assert "cannot listen to this" in notice.fields["TEXT"]
 
@@ -392,11 +391,11 @@ def test_a_message_published_by_hand_is_taken_once(echo: EchoRun, replicas: int)
     until(lambda: echo.client.pubsub_numsub(channel)[0][1] == replicas)
     text = orjson.dumps({"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]})
     echo.client.publish(channel, text)
-    reply = wait_for(echo.client, echo.names, REPLIES, root_id="mine")
+    reply = echo.wait_for(REPLIES, root_id="mine")
     assert reply.array.tolist() == [8.0]
     echo.client.publish(channel, text)
     echo.client.publish(channel, text.replace(b"my-1", b"my-2"))
-    wait_for(echo.client, echo.names, REPLIES, root_id="mine", after=reply.entry)
+    echo.wait_for(REPLIES, root_id="mine", after=reply.entry)
     assert echo.client.xlen(echo.names.stream(*REQUESTS.key)) == 2
     assert echo.counter("received") == 2
 
@@ -443,11 +442,11 @@ def test_rubbish_on_a_channel_is_answered_once(echo: EchoRun, rubbish: bytes) ->
     channel = echo.names.channel("input")
     until(lambda: echo.client.pubsub_numsub(channel)[0][1] == 2)
     echo.client.publish(channel, rubbish)
-    answer = wait_for(echo.client, echo.names, ERROR_STREAM)
+    answer = echo.wait_for(ERROR_STREAM)
     assert f"PUBLISH '{channel}'" in answer.fields["TEXT"]
     good = orjson.dumps({"ID": "g", "ROOT_ID": "good", "TYPE": "DATA/FORWARD", "DATA": [1]})
     echo.client.publish(channel, good)
-    wait_for(echo.client, echo.names, REPLIES, root_id="good")
+    echo.wait_for(REPLIES, root_id="good")
     assert echo.client.xlen(echo.names.stream(*ERROR_STREAM.key)) == 1
 
 
@@ -470,9 +469,9 @@ def test_one_id_in_two_streams_is_taken_in_both(echo: EchoRun) -> None:
     until(lambda: echo.client.pubsub_numsub(channel)[0][1] == 1)
     body = {"ID": "my-1", "ROOT_ID": "mine", "TYPE": "DATA/FORWARD", "DATA": [4]}
     echo.client.publish(channel, orjson.dumps(body))
-    first = wait_for(echo.client, echo.names, REPLIES, root_id="mine")
+    first = echo.wait_for(REPLIES, root_id="mine")
     echo.client.publish(channel, orjson.dumps({**body, "TYPE": "DATA/GRADIENT"}))
-    second = wait_for(echo.client, echo.names, REPLIES, root_id="mine", after=first.entry)
+    second = echo.wait_for(REPLIES, root_id="mine", after=first.entry)
     assert (first.array[0], second.array[0]) == (8.0, -4.0)
 
 

@@ -236,10 +236,10 @@ def test_gaps_in_what_was_done_are_filled_after_a_destroyed_group(own_echo: Echo
 def test_an_emptied_server_starts_the_run_again(own_echo: EchoRun) -> None:
     """FLUSHALL: groups, settings and the first message are made again, with a warning."""
     own_echo.start(echo_component(on_start=first_word))
-    first = wait_for(own_echo.client, own_echo.names, REPLIES)
+    first = own_echo.wait_for(REPLIES)
     with logged("the run starts again from step 0"):
         own_echo.client.flushall()
-        again = wait_for(own_echo.client, own_echo.names, REPLIES)
+        again = own_echo.wait_for(REPLIES)
     assert again.root_id != first.root_id
     assert own_echo.counter("received") == 1
 
@@ -269,7 +269,7 @@ def test_two_replicas_speak_first_only_once(own_echo: EchoRun) -> None:
     """However many start, and however often, the first message is sent once per run."""
     for _ in range(3):
         own_echo.start(echo_component(on_start=first_word))
-    wait_for(own_echo.client, own_echo.names, REPLIES)
+    own_echo.wait_for(REPLIES)
     own_echo.start(echo_component(on_start=first_word))
     own_echo.wait_reply(own_echo.send(2))
     assert own_echo.client.xlen(own_echo.names.stream(*REQUESTS.key)) == 2

@@ -16,7 +16,6 @@ from roomgrad import Component, RuntimeSettings, Stream, System, on
 from roomgrad.errors import NotRequeued, ServerError
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.redis.server import connect
-from roomgrad.testing import wait_for
 from tests.integration.conftest import ROOT, EchoRun, OwnServer
 from tests.integration.dead.dead_letters import make_dead_letter, newest, raising, roomgrad
 from tests.integration.echo import (
@@ -79,7 +78,7 @@ def test_other_groups_of_the_stream_do_not_handle_it_twice(echo: EchoRun, away: 
     echo.start(counting("echo"))
     if away:
         echo.start(counting("listener"))
-    wait_for(echo.client, echo.names, Stream(OUTPUT, FORWARD, NUMBERS), root_id=message.root_id)
+    echo.wait_for(Stream(OUTPUT, FORWARD, NUMBERS), root_id=message.root_id)
     after = echo.send(2)  # behind it in the stream: whoever has handled this is past the other
     key = echo.names.stream(*BOTH.key)
     until(lambda: all(done(echo, group, after.entry) for group in BOTH.consumers))

@@ -23,7 +23,6 @@ from roomgrad.gym.components import FORWARD, REWARD, component_of, maker_of
 from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.rooms import Room, Stream
-from roomgrad.testing import wait_for
 from tests.integration.conftest import QUICK, ROOT, EchoRun
 from tests.integration.gym import environments
 from tests.waiting import LIMIT_S, until
@@ -205,7 +204,7 @@ def test_two_environments_go_in_lockstep(echo: EchoRun, guest: GuestClient) -> N
 
 def whole_episode(echo: EchoRun) -> Message:
     """Return the first DATA/REWARD."""
-    return wait_for(echo.client, echo.names, contract(echo).stream(LEAVE, REWARD))
+    return echo.wait_for(contract(echo).stream(LEAVE, REWARD))
 
 
 def contract(echo: EchoRun) -> System:
@@ -220,10 +219,10 @@ def test_an_episode_to_validate_is_an_episode(echo: EchoRun) -> None:
     stream = contract(echo).stream(LEAVE, FORWARD)
     with Client(contract(echo), echo.names.run, echo.url) as client:
         client.send(Message.open(ENTER, seed=0, status=ModelStatus.VALIDATE))
-        answer = wait_for(echo.client, echo.names, stream)
+        answer = echo.wait_for(stream)
         while not answer.fields["DONE"].all():
             client.send(answer.reply(ENTER, np.array([1, 1])))
-            answer = wait_for(echo.client, echo.names, stream, after=answer.entry)
+            answer = echo.wait_for(stream, after=answer.entry)
     whole = whole_episode(echo)
     assert whole.status is ModelStatus.VALIDATE
     assert whole.fields["LENGTHS"].max() < 20

@@ -204,7 +204,10 @@ def killed(process: subprocess.Popen[bytes]) -> None:
 def constants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore what replicas in threads change."""
     for module, name in (
-        *((snapshotter, name) for name in ("LOG_BYTES", "AGAIN_S", "RETRY_S", "LEASE_MS")),
+        *(
+            (snapshotter, each)
+            for each in ("LOG_BYTES", "AGAIN_S", "RETRY_S", "CHEAP_S", "LEASE_MS")
+        ),
         (writer, "DURABLE_S"),
         (pieces, "PIECE_BYTES"),
     ):

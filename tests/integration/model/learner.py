@@ -140,6 +140,7 @@ def prepare(given: LearnerSettings) -> None:
     """Let this process have the times and the end that the settings say."""
     snapshotter.LOG_BYTES = given.log_bytes
     snapshotter.AGAIN_S, snapshotter.RETRY_S = given.again_s, given.retry_s
+    snapshotter.CHEAP_S = 60.0  # as on an idle machine, so that an idle replica takes a snapshot
     snapshotter.LEASE_MS = round(given.snapshot_lease_s * 1000)
     writer.DURABLE_S = given.durable_s
     pieces.PIECE_BYTES = given.piece_bytes
