@@ -14,6 +14,8 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from roomgrad.ensembles import ensembles
+from roomgrad.errors import SchemaError
+from roomgrad.messages import new_id
 from roomgrad.reprs import short_repr
 from roomgrad.rooms import ModelStatus, System
 
@@ -186,6 +188,18 @@ class Learned:
     """How long the gradient took."""
 
 
+@dataclass(frozen=True, repr=False)
+class Replaced:
+    """Another state that a handler wants in place of the model's."""
+
+    version: str
+    """Its token, which begins with the step that the model has reached."""
+
+    content: bytes
+
+    __repr__ = short_repr
+
+
 class Model:
     """The model as a handler sees it: `forward`, and `learn` when the gradient comes.
 
@@ -197,6 +211,7 @@ class Model:
         trainable: Trainable,
         follow: Callable[[], str],
         weights_at: Callable[[str], Any],
+        dump: Callable[[], bytes],
         *,
         seed: int = 0,
         status: ModelStatus = ModelStatus.TRAIN,
@@ -204,12 +219,19 @@ class Model:
         self._trainable = trainable
         self._follow = follow
         self._weights_at = weights_at
+        self._dump = dump
         self._seed = seed
         self._status = status
         self._version = ""
         self._forward_pass: ForwardPass | None = None
         self.forward_s = 0.0  # how long the last forward pass in training took
         self.learned: Learned | None = None
+        self.replaced: Replaced | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether the handler changes the model."""
+        return self.learned is not None or self.replaced is not None
 
     @property
     def used(self) -> bool:
@@ -268,3 +290,31 @@ class Model:
         """Stage a step with a gradient that is finished: another replica stepped first."""
         self.learned = learned
         _ = self.version
+
+    def weights(self) -> bytes:
+        """Return parameters and buffers as the bytes of a safetensors file, at `version`.
+
+        `safetensors.numpy.load` returns its arrays by name. Needs the package safetensors.
+        """
+        from roomgrad import weights
+
+        _ = self.version
+        return weights.file_of(weights.only(weights.read(self._dump())))
+
+    def replace(self, content: bytes) -> str:
+        """Stage other parameters and buffers; return their version. The optimizer's state stays.
+
+        content: the bytes of a safetensors file, as `weights` returns it.
+
+        Raises SchemaError with the names, dtypes and shapes that do not fit the model, and
+        DecodeError for other bytes.
+        """
+        from roomgrad import weights
+
+        step, state = self.version.partition("-")[0], self._dump()
+        given = weights.read(content)
+        if reason := weights.difference(weights.only(weights.read(state)), given):
+            raise SchemaError(f"the weights do not fit: {reason}")
+        version = f"{step}-{new_id()[:12]}"
+        self.replaced = Replaced(version, bytes(weights.replaced(state, given)))
+        return version

@@ -11,10 +11,12 @@ from safetensors import SafetensorError, deserialize
 
 from roomgrad import dtypes, tensor_files
 from roomgrad.errors import DecodeError
+from roomgrad.tensor_files import is_training_state
 
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024**3  # that a file of weights may have to be read whole
 MAX_DIMENSIONS = 16
+MOST_LISTED = 10  # tensors that do not fit
 # Those that can be checked to be finite, by their names in a file.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": dtypes.BFLOAT16}
 
@@ -66,6 +68,11 @@ def read(stored: bytes | bytearray) -> tuple[Tensor, ...]:
     return tuple(sorted(tensors, key=lambda tensor: tensor.name))
 
 
+def only(tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Return parameters and buffers of a model's state."""
+    return tuple(each for each in tensors if not is_training_state(each.name))
+
+
 def file_of(tensors: Sequence[Tensor]) -> bytes:
     """Return a safetensors file of some tensors."""
     header = tensor_files.header((t.name, t.dtype, t.shape, len(t.data)) for t in tensors)
@@ -91,14 +98,18 @@ def sha256(tensors: Sequence[Tensor]) -> str:
 
 
 def difference(expected: Sequence[Tensor], given: Sequence[Tensor]) -> str:
-    """Return why the given weights cannot replace the expected ones, or an empty text."""
+    """Return why the given weights cannot replace the expected ones, or an empty text.
+
+    It lists names, dtypes and shapes of at most ten tensors.
+    """
     wanted = {each.name: each.describe() for each in expected}
     got = {each.name: each.describe() for each in given}
-    for name in sorted(wanted.keys() | got.keys()):
-        if wanted.get(name) != got.get(name):
-            return (
-                f"{name}: expected {wanted.get(name, 'no such tensor')}, "
-                f"got {got.get(name, 'none')}"
-            )
+    found = [
+        f"{name}: expected {wanted.get(name, 'no such tensor')}, got {got.get(name, 'none')}"
+        for name in sorted(wanted.keys() | got.keys())
+        if wanted.get(name) != got.get(name)
+    ]
+    if found:
+        return "; ".join([*found[:MOST_LISTED], *(["..."] if found[MOST_LISTED:] else [])])
     infinite = [each.name for each in given if not each.is_finite]
     return f"{infinite[0]}: expected finite numbers, got NaN or infinity" if infinite else ""

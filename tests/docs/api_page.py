@@ -20,6 +20,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "roomgrad.memory": ("Memory", "Table", "Counters"),
     "roomgrad.models": ("Model", "Trainable", "ModelState"),
     "roomgrad.backprop": (),
+    "roomgrad.weight_messages": (),
     "roomgrad.learning": (),
     "roomgrad.torch": ("Through",),
     "roomgrad.jax": ("through",),

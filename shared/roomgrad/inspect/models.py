@@ -36,7 +36,7 @@ class Stored:
 
     def weights(self) -> tuple[Tensor, ...]:
         """Return parameters and buffers, sorted by name."""
-        return tuple(each for each in self._tensors() if not is_training_state(each.name))
+        return weights.only(self._tensors())
 
     def training_bytes(self) -> int:
         """Return how many bytes the state has beside its weights."""

@@ -162,7 +162,7 @@ class Loop:
         """
         if not self._receiver.waiting or self._receiver.redelivery is None:
             return False
-        if last.attempt is not None and last.attempt.steps:
+        if last.attempt is not None and last.attempt.changes_model:
             return False
         return not self._sent or _age_s(self._sent[0]) < GROUP_S
 

@@ -64,6 +64,11 @@ class Attempt:
         return self.model is not None and self.model.learned is not None
 
     @property
+    def changes_model(self) -> bool:
+        """Whether it takes a step, or replaces the weights."""
+        return self.model is not None and self.model.changes
+
+    @property
     def sent(self) -> list[Message]:
         """The messages that it sends, now or with a delay."""
         delayed = self.context.delayed

@@ -26,6 +26,7 @@ from roomgrad import (
     main,
     on,
     tensor_files,
+    weight_messages,
 )
 from roomgrad.ensembles import index_of
 from roomgrad.errors import ModelError
@@ -33,8 +34,9 @@ from roomgrad.settings import settings
 from roomgrad.systems import Plugin, sized
 from tests.integration.model.learner import BATCH, Squares
 
-ALL, ACT, OUT = Room("all"), Room("act"), Room("out")
+ALL, ACT, OUT, EVOLVE = Room("all"), Room("act"), Room("out"), Room("evolve")
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
+COMMAND, CUSTOM = MessageType.COMMAND, MessageType.CUSTOM
 NUMBERS = {"DATA": Array("<f4", (BATCH,))}
 KEEPER = "keeper"
 
@@ -50,6 +52,9 @@ def contract(members: int = 3) -> System:
             *models.streams(Stream(OUT, FORWARD, NUMBERS, (KEEPER,))),
             *models.streams(Stream(OUT, GRADIENT, NUMBERS)),
             *models.streams(Stream(ACT, GRADIENT, NUMBERS, (KEEPER,))),
+            Stream(EVOLVE, COMMAND, weight_messages.ASKED, models.names),
+            *models.streams(Stream(EVOLVE, COMMAND, weight_messages.ASKED)),
+            Stream(EVOLVE, CUSTOM, weight_messages.ANSWERED),
         ),
         (KEEPER, *models.names),
     )
@@ -99,7 +104,12 @@ def member(name: str) -> Component:
     def model(given: ZooSettings) -> Cell:
         return Cell(given.seed, 2 * BATCH if given.wide == index_of(name) else BATCH)
 
-    return Component(name, ZOO, ZooSettings, [answer, *backprop.handlers(act, out)], model=model)
+    handlers = [
+        answer,
+        *backprop.handlers(act, out),
+        *weight_messages.handlers((EVOLVE, MODELS.room(EVOLVE, name)), EVOLVE),
+    ]
+    return Component(name, ZOO, ZooSettings, handlers, model=model)
 
 
 def keeper() -> Component:

@@ -8,10 +8,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from roomgrad import (
+    Component,
+    Message,
+    MessageType,
+    Room,
+    RuntimeSettings,
+    Stream,
+    System,
+    weight_messages,
+)
 from roomgrad.codec import pack, unpack
 from roomgrad.errors import MessageError, ModelError, SchemaError
 from roomgrad.learning import TorchModel
@@ -20,6 +31,7 @@ from roomgrad.learning.tensors import to_array
 from roomgrad.learning.updates import Gradient
 from roomgrad.models import ForwardPass
 from roomgrad.runtime.model.log import StepRecord, gradient_body, replay
+from roomgrad.testing import call
 from tests.unit.learning.models import (
     DATA,
     NOW,
@@ -491,3 +503,36 @@ def test_the_record_of_another_network_is_refused() -> None:
         large.decode(records[1])
     with pytest.raises(ModelError, match="120 bytes too many"):
         small.decode(records[0])
+
+
+def test_its_weights_are_replaced_by_message() -> None:
+    """Buffers among them; what the optimizer remembers stays."""
+    room, answers = Room("evolve"), Room("weights")
+    system = System(
+        "net",
+        (
+            Stream(room, MessageType.COMMAND, weight_messages.ASKED, ("net",)),
+            Stream(answers, MessageType.CUSTOM, weight_messages.ANSWERED),
+        ),
+        ("net",),
+    )
+
+    def model(_: RuntimeSettings) -> TorchModel:
+        network = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+        return TorchModel(network, lambda parameters: torch.optim.Adam(parameters, lr=0.1))
+
+    handlers = weight_messages.handlers([room], answers)
+    net = Component("net", system, RuntimeSettings, handlers, model=model)
+    got = call(net, Message.open(room, type=MessageType.COMMAND, CMD="GET"))
+    fields = got.replies[0].fields
+    arrays = safetensors.numpy.load(fields["WEIGHTS"].tobytes())
+    assert arrays["1.running_var"].tolist() == [1.0, 1.0]
+    other = {name: np.asarray(each + 1) for name, each in arrays.items()}
+    content = np.frombuffer(safetensors.numpy.save(other), "|u1")
+    given = {"CMD": "SET", "VERSION": fields["VERSION"], "WEIGHTS": content}
+    done = call(net, Message.open(room, type=MessageType.COMMAND, **given), state=got.state)
+    assert done.state is not None
+    stored = safetensors.numpy.load(done.state.content)
+    assert {name: stored[name].tolist() for name in other} == {
+        name: each.tolist() for name, each in other.items()
+    }

@@ -75,6 +75,16 @@ class Follower:
         self.differs = False
         self.replayed, self.replay_s, self.replay_bytes = 0, 0.0, 0
 
+    def replace(self, content: bytes, version: str) -> None:
+        """Continue with another state that was committed, and of which a snapshot exists."""
+        self._remember()
+        try:
+            self.trainable.load(content)
+        except Exception:
+            self.version = ""  # it may be half done: the next attempt begins at the snapshot
+            raise
+        self.adopt(version, self.step, self.entry)
+
     def count_from(self, step: int) -> None:
         """Count what has to be repeated from this step on: a snapshot was taken of it."""
         left = max(0, self.step - step)

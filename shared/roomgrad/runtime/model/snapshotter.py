@@ -141,8 +141,7 @@ class Snapshotter:
 
         If the run has moved on meanwhile, it is followed again.
         """
-        if self._thread is not None:
-            self._thread.join()  # it writes from the buffer of the last copy
+        self.wait()  # the thread writes from the buffer of the last copy
         writer = SnapshotWriter(follower.owner, self._clock, call)
         taken = dataclasses.replace(_copied(follower), version=f"{follower.step}-{new_id()[:12]}")
         snapshot = writer.write(taken, self._store(writer, taken))
@@ -150,6 +149,16 @@ class Snapshotter:
             follower.adopt(taken.version, taken.step, taken.entry)
         else:
             follower.reload()
+
+    def stage(self, follower: Follower, call: Call, taken: Taken, commit: Commit) -> None:
+        """Write a snapshot of another state, and stage the pointer to it. Raises SnapshotError."""
+        writer = SnapshotWriter(follower.owner, self._clock, call)
+        writer.stage(writer.write(taken, self._store(writer, taken)), commit)
+
+    def wait(self) -> None:
+        """Wait until the snapshot that is being written is finished."""
+        if self._thread is not None:
+            self._thread.join()
 
     # when
 
@@ -172,8 +181,7 @@ class Snapshotter:
 
     def stop(self, follower: Follower) -> None:
         """Finish what is being written, and write what no snapshot contains yet."""
-        if self._thread is not None:
-            self._thread.join()
+        self.wait()
         self._wanted = True
         if _has_steps(follower) and (thread := self._begin_if_due(follower, idle=False)):
             thread.join()

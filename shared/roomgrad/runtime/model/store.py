@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from roomgrad.commit import Commit
-from roomgrad.errors import ModelError, RoomgradError
+from roomgrad.errors import ContractError, ModelError, RoomgradError
 from roomgrad.messages import new_id
-from roomgrad.models import ForwardPass, Model, Trainable, staleness
+from roomgrad.models import ForwardPass, Model, Replaced, Trainable, staleness
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, packed
 from roomgrad.rooms import ModelStatus
@@ -20,7 +20,7 @@ from roomgrad.runtime.model.follower import Follower
 from roomgrad.runtime.model.log import Call, StepRecord
 from roomgrad.runtime.model.snapshotter import WISHES, Hosts, Snapshotter
 from roomgrad.runtime.model.standby import Standby
-from roomgrad.runtime.model.writer import MIB
+from roomgrad.runtime.model.writer import MIB, Taken
 
 FINGERPRINT_EVERY = 64  # steps; then replicas notice that their machines compute other bits
 
@@ -31,8 +31,11 @@ class Step:
 
     record: StepRecord
     update: Any
-    seconds: float
+    seconds: float = 0.0
     """What repeating it takes, without the update."""
+
+    state: bytes = b""
+    """The state in place of an update, of which the commit points to a snapshot."""
 
 
 class ModelStore:
@@ -138,7 +141,14 @@ class ModelStore:
                 self._go_on_with_own_bits()
             return follower.version
 
-        return Model(follower.trainable, load, follower.weights_at, seed=seed, status=status)
+        return Model(
+            follower.trainable, load, follower.weights_at, self._dump, seed=seed, status=status
+        )
+
+    def _dump(self) -> bytes:
+        if self._snapshotter is not None:
+            self._snapshotter.wait()  # a thread writes from the buffer of the last copy
+        return bytes(self.follower.trainable.dump())
 
     # machines that compute other bits
 
@@ -172,6 +182,8 @@ class ModelStore:
         version = model.version
         if model.forward_s:
             self._forward_s = model.forward_s
+        if model.replaced is not None:
+            return self._stage_state(model, model.replaced, commit)
         step = self._step(model, version) if model.learned is not None else None
         if step is not None:
             record = step.record
@@ -185,6 +197,25 @@ class ModelStore:
                 commit.do(b"HINCRBY", self._counters, b"staleness", b"%d" % late)
         commit.same(self._key, b"version", version.encode())
         return step
+
+    def _stage_state(self, model: Model, replaced: Replaced, commit: Commit) -> Step:
+        """Stage another state: a snapshot of it, and a record that leads there.
+
+        Raises ContractError if the handler has learned, too.
+        """
+        if model.learned is not None:
+            raise ContractError("a handler either learns or replaces the weights")
+        follower, version = self.follower, model.version
+        record = StepRecord(version, replaced.version, follower.step, steps.state_body())
+        if self._snapshotter is not None:
+            taken = Taken(
+                replaced.version, follower.step, follower.entry, memoryview(replaced.content)
+            )
+            self._snapshotter.stage(follower, self._call, taken, commit)
+        commit.do(b"HSET", self._key, b"version", replaced.version.encode())
+        commit.do(b"XADD", self._log, b"*", *record.fields())
+        commit.same(self._key, b"version", version.encode())
+        return Step(record, None, state=replaced.content)
 
     def _step(self, model: Model, version: str) -> Step:
         learned = model.learned
@@ -209,7 +240,9 @@ class ModelStore:
 
     def committed(self, step: Step | None, entry: str) -> None:
         """Apply a step that was committed as this entry of the log."""
-        if step is not None:
+        if step is not None and step.state:
+            self.follower.replace(step.state, step.record.version)
+        elif step is not None:
             began = time.monotonic()
             self.follower.apply(step.update)
             seconds = step.seconds + time.monotonic() - began

@@ -82,18 +82,12 @@ class SnapshotWriter:
         deleted instead. Raises SnapshotError.
         """
         for _ in range(TRIES):
-            fields = (pointers.FIELD, checkpoints.FIELD)
-            value, keep = self.execute(b"HMGET", self._key.encode(), *fields)
-            before = pointers.from_json(value)
+            stored = self._stored()
+            before = pointers.from_json(stored[0])
             if (before and before[0].step >= snapshot.step) or not self._is_of_run(snapshot):
                 break
-            stored = self._marked(snapshot, before, checkpoints.from_json(keep))
-            recent = self._recent(stored)
-            kept = [each for each in stored if each.checkpoint or each in recent]
-            dropped = [each for each in stored if each not in kept]
-            commit = self.pointing(kept, dropped)
-            commit.same(self._key, pointers.FIELD, value)
-            commit.do(b"XTRIM", self._log, b"MINID", recent[-1].entry.encode())
+            commit = Commit()
+            dropped = self._stage(snapshot, commit, *stored)
             outcome, *reason = self.evaluate(commit)
             if outcome == b"ok":
                 files = [each for each in dropped if not self._keys(each)]
@@ -103,6 +97,29 @@ class SnapshotWriter:
             if outcome != b"stale":
                 raise SnapshotError(f"the server refused: {reason[0].decode(errors='replace')}")
         self._delete(snapshot)
+
+    def stage(self, snapshot: Snapshot, commit: Commit) -> None:
+        """Stage the pointer to a snapshot; files that it replaces are deleted later, as orphans."""
+        self._stage(snapshot, commit, *self._stored())
+
+    def _stored(self) -> tuple[bytes | None, bytes | None]:
+        """Return the pointers and the policy of checkpoints, as they are stored."""
+        fields = (pointers.FIELD, checkpoints.FIELD)
+        value, keep = self.execute(b"HMGET", self._key.encode(), *fields)
+        return value, keep
+
+    def _stage(
+        self, snapshot: Snapshot, commit: Commit, value: bytes | None, keep: bytes | None
+    ) -> list[Snapshot]:
+        """Stage the pointer to a snapshot; return those that the run no longer points to then."""
+        stored = self._marked(snapshot, pointers.from_json(value), checkpoints.from_json(keep))
+        recent = self._recent(stored)
+        kept = [each for each in stored if each.checkpoint or each in recent]
+        dropped = [each for each in stored if each not in kept]
+        self.point_to(kept, dropped, commit)
+        commit.same(self._key, pointers.FIELD, value)
+        commit.do(b"XTRIM", self._log, b"MINID", recent[-1].entry.encode())
+        return dropped
 
     def replace(self, snapshot: Snapshot, version: str, step: int) -> bool:
         """Let the run continue with this snapshot in place of a version; False if it moved on."""
@@ -118,6 +135,13 @@ class SnapshotWriter:
     def pointing(self, kept: Sequence[Snapshot], dropped: Sequence[Snapshot] = ()) -> Commit:
         """Return the commit that points to these snapshots, and drops the others."""
         commit = Commit()
+        self.point_to(kept, dropped, commit)
+        return commit
+
+    def point_to(
+        self, kept: Sequence[Snapshot], dropped: Sequence[Snapshot], commit: Commit
+    ) -> None:
+        """Stage that the run points to these snapshots, and no longer to the others."""
         commit.do(b"HDEL", self._key, WANTED, STOPPED, b"weights", b"optimizer")
         commit.do(b"HSET", self._key, pointers.FIELD, pointers.to_json(kept))
         for key in self._keys(kept[0]):
@@ -126,7 +150,6 @@ class SnapshotWriter:
         for snapshot in dropped:
             for key in self._keys(snapshot):
                 commit.do(b"UNLINK", key)
-        return commit
 
     def _marked(
         self, snapshot: Snapshot, before: Sequence[Snapshot], policy: Policy | None
