@@ -210,8 +210,13 @@ def _staged(message: Message, context: Context) -> tuple[int, NDArray[Any]]:
     if message.data is not None:
         if known is None:
             raise StrayMessage(f"root {root_id} has no episode: it has ended, or was never opened")
-        before = [known["actions"]] if "actions" in known else []
-        actions = np.concatenate([*before, message.data[None]])
+        before = known.get("actions", message.data[None][:0])
+        if before.shape[1:] != message.data.shape:  # it was started with another number
+            raise SchemaError(
+                f"DATA: expected {before.shape[1:]} as in this episode so far, got "
+                f"{message.data.shape}"
+            )
+        actions = np.concatenate([before, message.data[None]])
         context.memory.hold(root_id, seed=known["seed"], actions=actions)
         return known["seed"], actions
     if known is not None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from roomgrad.gym.components import FORWARD, REWARD, component_of, maker_of
 from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.rooms import Room, Stream
+from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import QUICK, ROOT, EchoRun
 from tests.integration.gym import environments
 from tests.waiting import LIMIT_S, until
@@ -31,10 +33,10 @@ ENTER, LEAVE = "actions", "observations"
 Seen = list[Any]
 
 
-def start(echo: EchoRun, environment: Any = "CartPole-v1", envs: int = 1, **limit: int) -> None:
+def start(echo: EchoRun, environment: Any = "CartPole-v1", envs: int = 1, **limit: int) -> Replica:
     """Serve an environment in a thread."""
     make = maker_of(environment, **limit)
-    echo.start(component_of(echo.client, echo.names, make=make, envs=envs, name="env"))
+    return echo.start(component_of(echo.client, echo.names, make=make, envs=envs, name="env"))
 
 
 @pytest.fixture
@@ -67,7 +69,6 @@ def rollout(
 
 def assert_nothing_is_left(echo: EchoRun) -> None:
     until(lambda: echo.client.hlen(echo.names.memory("env")) == 0)
-    assert echo.client.hlen(echo.names.counters("env"))
 
 
 def test_episodes_are_those_of_the_environment(echo: EchoRun, env: Any) -> None:
@@ -151,7 +152,13 @@ def test_a_step_in_which_it_dies_happens_once(echo: EchoRun, env: Any, serve: An
 
 @pytest.fixture
 def guest(echo: EchoRun) -> Iterator[GuestClient]:
-    """Return a guest that sends anything: its contract has no schema for actions."""
+    with free_guest(echo) as made:
+        yield made
+
+
+@contextmanager
+def free_guest(echo: EchoRun) -> Iterator[GuestClient]:
+    """Yield a guest that sends anything: its contract has no schema for actions."""
     found, free = contract(echo), Stream(Room(ENTER), FORWARD, {}, ("env",))
     streams = tuple(free if each.key == free.key else each for each in found.streams)
     system = System(found.name, streams, found.components)
@@ -160,8 +167,8 @@ def guest(echo: EchoRun) -> Iterator[GuestClient]:
 
 
 @pytest.fixture
-def pair(echo: EchoRun) -> None:
-    start(echo, envs=2)
+def pair(echo: EchoRun) -> Replica:
+    return start(echo, envs=2)
 
 
 def open_episode(guest: GuestClient, seed: int = 0, **options: Any) -> Message:
@@ -265,6 +272,18 @@ def test_actions_that_do_not_fit_end_their_root_alone(
         act(guest, bad, actions)
     assert act(guest, good, [0, 1]).fields["REWARD"].tolist() == [1, 1]
     until(lambda: echo.client.hlen(echo.names.memory("env")) == 1)
+
+
+def test_an_episode_ends_when_their_number_changes(echo: EchoRun, pair: Replica) -> None:
+    with free_guest(echo) as guest:
+        opened = open_episode(guest)
+        guest.wait(opened.root_id, timeout_s=LIMIT_S)
+        act(guest, opened, [0, 1])
+        echo.stop(pair)
+        start(echo, envs=3)
+        with pytest.raises(NoAnswer, match=r"DATA: expected \(2,\) as in this episode so far"):
+            act(guest, opened, [0, 1, 1])
+    assert_nothing_is_left(echo)
 
 
 @pytest.mark.usefixtures("pair")
