@@ -6,6 +6,7 @@ import fcntl
 import os
 import signal
 import socket
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from roomgrad import cli
+from roomgrad import cli, state
 from roomgrad.errors import NoServer, ServerError
 from roomgrad.local.binaries import find_binary
 from roomgrad.local.embedded import AOF_REWRITE_SIZE, EmbeddedServer
@@ -76,6 +77,22 @@ def test_a_running_server_is_used_again_and_left_running(start: Start) -> None:
             assert not second.started
         assert first.alive()
     assert not first.alive()
+
+
+def test_programs_on_its_machine_find_its_unix_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an address they do; if the socket is gone, they find it by TCP."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    with (
+        tempfile.TemporaryDirectory(prefix="a #1") as directory,
+        EmbeddedServer.start(directory, aof=False, die_with_parent=True) as first,
+    ):
+        monkeypatch.setattr(state, "server_directory", lambda: first.directory)
+        found = server.address()
+        assert (found.kind, Path(found.path)) == ("socket", first.directory / "server.sock")
+        with closing(connect(found)) as client:
+            assert client.info("server")["process_id"] == first.pid
+        Path(found.path).unlink()
+        assert server.address().url == first.url
 
 
 def test_commands_that_start_at_once_share_one_server(start: Start) -> None:

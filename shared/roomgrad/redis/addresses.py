@@ -26,9 +26,12 @@ def for_run(address: AnyAddress, run: str) -> ServerAddress:
 def redis_cli(address: AnyAddress, run: str, password_file: str = "") -> str:
     """Return how a redis-cli command for this address begins, without the password.
 
-    redis-cli knows no Sentinel, and takes the file of a CA by an option of its own.
+    redis-cli knows no Sentinel, and takes a socket and the file of a CA by options of their own.
     """
     found = for_run(address, run)
+    if found.kind == "socket":
+        login = f" --user {shlex.quote(found.user)}" if found.user else ""
+        return f"redis-cli -s {shlex.quote(found.path)} -n {found.database}{login}"
     follows = " -c" if found.kind == "cluster" else ""
     with contextlib.suppress(NoServer):  # while none is elected
         found = resolve(found, password_file=password_file)
