@@ -10,12 +10,14 @@ import pytest
 from roomgrad import Message, ModelStatus, codec
 from roomgrad.codec import unpack
 from roomgrad.ops.give_up import give_up
+from roomgrad.redis.client import Client
 from roomgrad.rooms import MessageType
 from tests.integration.conftest import make_echo_run
 from tests.integration.graphs.branch import Vector, batch
 from tests.integration.graphs.graph_run import GraphRun, kill, killed
 from tests.integration.graphs.joins import (
     EMBEDDED,
+    ENTER,
     FORWARD,
     GRADIENT,
     JOINED,
@@ -26,7 +28,7 @@ from tests.integration.graphs.joins import (
     owner,
 )
 from tests.integration.graphs.three import THREE, three
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 ERROR = MessageType.LOG_ERROR
 
@@ -301,4 +303,20 @@ def test_a_joiner_that_fails_gives_the_root_up_everywhere(join: Join) -> None:
     join.out(join.open(batch(0)))
     both_learned(join, 1)
     assert len(join.echo.dead_letters()) == 1
+    until(lambda: join.left_over() == {})
+
+
+def test_the_root_of_a_guest_is_joined(join: Join) -> None:
+    """Its answer comes to the guest, and each owner learns once."""
+    join.owners()
+    join.start(head())
+    with Client(JOINED, join.echo.names.run, join.echo.url) as client:
+        guest = client.guest
+        message = Message.open(ENTER, batch(0))
+        guest.open(message, OUT)
+        found = guest.wait(message.root_id, timeout_s=LIMIT_S)
+        np.testing.assert_array_equal(found.array, batch(0) * np.cos(batch(0)))  # w is 1
+        both_learned(join, 1)
+    assert join.echo.counter("joined", "head") == 1
+    assert join.echo.dead_letters() == []
     until(lambda: join.left_over() == {})

@@ -38,6 +38,12 @@ def training_streams(
             f"system {system.name} has no component {component!r}: its components are "
             f"{', '.join(system.components)}"
         )
+    handlers = declared[component].handlers if component in declared else ()
+    if senders := [name for each in handlers for name in each.senders]:
+        raise SettingsError(
+            f"{component} joins parts of {', '.join(senders)}: check these one by one, and "
+            f"{component} by a test with `roomgrad.testing.call`"
+        )
     pairs = [pair for pair in _pairs(system, component, declared) if _is_complete(system, *pair)]
     if len(pairs) != 1:
         raise SettingsError(
