@@ -34,7 +34,7 @@ from tests.waiting import until
 
 CHAIN = "tests.benchmarks.transport.chain"
 WARM_UP_S = 1.0
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
