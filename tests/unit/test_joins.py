@@ -140,14 +140,17 @@ def test_a_network_of_several_parts_learns_and_answers_each() -> None:
 
 
 def test_a_gradient_for_another_part_is_skipped() -> None:
-    @on(OUT, GRADIENT)
+    """TO counts if it names another reader of the room; clients of swergio name others."""
+
+    @on(BOTH, GRADIENT)
     def gradient(message: Message, context: Context) -> None:
         context.counters.add("seen")
 
-    message = Message.open(OUT, np.ones((1, 2), "<f4"), type=GRADIENT)
-    assert call(joiner(gradient), replace(message, to="one")).skipped
-    assert not call(joiner(gradient), replace(message, to="joiner")).skipped
-    assert not call(joiner(gradient), message).skipped
+    one = Component("one", CONTRACT, RuntimeSettings, [gradient])
+    message = Message.open(BOTH, np.ones((1, 2), "<f4"), type=GRADIENT)
+    assert call(one, replace(message, to="two")).skipped
+    for name in ("one", "", "joiner", "client"):
+        assert not call(one, replace(message, to=name)).skipped
 
 
 @pytest.mark.parametrize(

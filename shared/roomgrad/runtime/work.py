@@ -113,8 +113,8 @@ class Work:
                 context = self._context_of_root(message, reads, version)
                 return self._joined(self._joins.time_over(message, context), context)
             return self._give_up_root(message, reads)
-        if message.type == _GRADIENT and message.to not in ("", self.component.name):
-            return None  # of a part that another component has sent
+        if message.type == _GRADIENT and self._is_for_another(message):
+            return None
         found = self._by_stream.get((message.room, message.type), ())
         if found and found[0].join is not None:
             context = self._context_of_root(message, reads, version)
@@ -130,6 +130,13 @@ class Work:
             return None
         context.missed = self.missed
         return self._call(handlers, message, context)
+
+    def _is_for_another(self, gradient: Message) -> bool:
+        """Return whether it belongs to a part that another reader of the room has sent."""
+        if gradient.to in ("", self.component.name):
+            return False
+        stream = self.component.system.find(gradient.room, gradient.type)
+        return stream is not None and gradient.to in stream.consumers
 
     def _call(
         self, handlers: Sequence[Handler], message: Message | Parts, context: Context
