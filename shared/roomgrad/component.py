@@ -76,7 +76,7 @@ class Handler:
     type: str
     replies: tuple[tuple[str, str], ...]
     when: Callable[[Message], bool] | None = None
-    join: Joining | None = None
+    join: Joining | None = field(default=None, repr=False)
 
     def __call__(self, message: Message | Parts, context: Context) -> Replies:
         return self.function(message, context)
@@ -180,7 +180,7 @@ class Component:
     reads: Sequence[str] = ()
     logs: Sequence[str] = ()
     sends: Sequence[tuple[Room, MessageType]] = ()
-    joins: bool = False
+    joins: bool = field(default=False, repr=False)
     streams: tuple[Stream, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

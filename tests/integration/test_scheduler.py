@@ -416,7 +416,7 @@ def test_who_waits_asks_no_more_than_who_does_not(
     own_echo.send(3600)
     until(lambda: waiting(own_echo) == 1)
     turns.clear()
-    assert count_commands(own_echo, beats=4) <= 2 * 4 + 1
+    assert count_commands(own_echo, beats=4) <= 3 * (4 + 1)  # as of an idle replica
     assert len(turns) <= 2 * 4 + 1
 
 

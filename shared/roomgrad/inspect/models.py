@@ -64,8 +64,8 @@ def stored(client: redis.Redis, names: Names, component: str, *, wait_s: float =
         except SnapshotError as error:
             reason = str(error)
             continue
-        step: Any = client.hget(names.model(component), "step")
-        return Stored(snapshot, content, max(0, int(step or 0) - snapshot.step))
+        step = _step(client, names.model(component))
+        return Stored(snapshot, content, max(0, step - snapshot.step))
     raise SnapshotError(f"the model of {component} in run {names.run} cannot be read: {reason}")
 
 
@@ -73,18 +73,27 @@ def _newer(
     client: redis.Redis, names: Names, component: str, found: list[Snapshot], wait_s: float
 ) -> list[Snapshot]:
     """Ask a replica for a snapshot, and wait for it; return what there is in the end."""
-    until = time.monotonic() + wait_s
-    if heartbeats.living(client, names)[component]:
-        try:
-            client.hset(names.model(component), WANTED.decode(), "1")
-        except redis.ResponseError:  # this user only reads
-            return found
-        while time.monotonic() < until:
-            version, now = _pointers(client, names, component)
-            if now and (now[0].version == version or now[:1] != found[:1]):
+    key, until = names.model(component), time.monotonic() + wait_s
+    if not heartbeats.living(client, names)[component]:
+        return found
+    step, newest, asked = _step(client, key), found, False
+    while time.monotonic() < until:
+        version, now = _pointers(client, names, component)
+        if now and (now[0].version == version or (now[:1] != found[:1] and now[0].step >= step)):
+            return now
+        if not asked or now[:1] != newest[:1]:  # one that was begun before ends the wish, too
+            newest, asked = now, True
+            try:
+                client.hset(key, WANTED.decode(), "1")
+            except redis.ResponseError:  # this user only reads
                 return now
-            time.sleep(POLL_S)
-    return found
+        time.sleep(POLL_S)
+    return newest
+
+
+def _step(client: redis.Redis, key: str) -> int:
+    step: Any = client.hget(key, "step")
+    return int(step or 0)
 
 
 def _pointers(client: redis.Redis, names: Names, component: str) -> tuple[str, list[Snapshot]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from roomgrad.codec import unpack
 from roomgrad.inspect import models
 from roomgrad.ops import model_state
 from roomgrad.runtime.model.follower import MOST_REMEMBERED, Follower
-from tests.integration.model.conftest import BATCH, Training, batch, step
+from roomgrad.runtime.model.writer import WANTED
+from roomgrad.snapshots import pointers
+from tests.integration.model.conftest import BATCH, Training, batch, one_process, step
 from tests.integration.model.learner import Squares, Vector
 from tests.waiting import LIMIT_S, until
 
@@ -166,3 +169,27 @@ def test_a_root_that_is_open_for_too_long(training: Training) -> None:
     training.train(3)
     until(lambda: not training.client.exists(training.names.memory("echo")))
     assert not training.client.exists(training.names.kept("echo"))
+
+
+def test_a_snapshot_that_was_begun_before_it_was_asked_for_is_not_enough(
+    training: Training,
+) -> None:
+    """Its pointer ends the wish, so another one is asked for."""
+    training.settings = {"size": SIZE, "log_bytes": 0, "again_s": 3600.0}
+    process = training.spawn()
+    training.train(1)
+    until(lambda: len(training.snapshots()) == 2)
+    training.train(4)
+    stored = training.client.hget(training.key, pointers.FIELD)
+    with ThreadPoolExecutor() as pool:
+        content = pool.submit(training.content)
+        until(lambda: training.client.hexists(training.key, WANTED))
+        commit = training.client.pipeline()
+        commit.hset(training.key, pointers.FIELD, pointers.to_json(training.snapshots()[-1:]))
+        commit.hdel(training.key, WANTED)
+        commit.execute()
+        until(lambda: training.client.hexists(training.key, WANTED))
+        training.client.hset(training.key, pointers.FIELD, stored)
+        process.kill()
+        training.spawn(again_s=0.01)
+        assert content.result() == one_process(5, SIZE).dump()
