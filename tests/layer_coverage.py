@@ -21,6 +21,7 @@ SERVICES = {
     "gateway": "swergio",
     **dict.fromkeys(("controlmodel", "inference", "simulator", "trainer"), "trebuchet"),
     **dict.fromkeys(("greeter", "world"), "hello"),
+    **dict.fromkeys(("labelhead", "leftowner", "rightowner"), "split"),
     **dict.fromkeys(("evalnet", "evolution", "labelling", "learner", "rater"), "melody"),
 }
 

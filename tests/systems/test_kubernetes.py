@@ -41,7 +41,17 @@ SCALED = {"controlmodel", "simulator", "evalnet", "learner"}
 BASE = {"trainer", "evolution", "labelling", "dashboard"} | SCALED
 OPTIONAL = {"gateway", "rater"}
 # Of docker-compose.yml, no components here.
-TOOLS = {"greeter", "world", "inference", "prometheus", "secrets", "redis"}
+TOOLS = {
+    "greeter",
+    "world",
+    "leftowner",
+    "rightowner",
+    "labelhead",
+    "inference",
+    "prometheus",
+    "secrets",
+    "redis",
+}
 
 
 @pytest.fixture(params=OVERLAYS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -89,6 +90,11 @@ def test_hello_world_runs_in_the_foreground(installation: Installation) -> None:
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 130
+
+
+def test_vertical_learning_runs_until_its_last_epoch(installation: Installation) -> None:
+    said = installation.roomgrad("run", "split", "--set", "labelhead.epochs=2")
+    assert re.search(r"2 of 2 +100 % +held-out accuracy [89]\d\.\d%", said), said
 
 
 def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:

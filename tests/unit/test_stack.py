@@ -13,9 +13,11 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 STACK = yaml.safe_load((ROOT / "deploy/swarm.yml").read_text())
 PAGES = yaml.safe_load((ROOT / "deploy/swarm.pages.yml").read_text())
 
-# Hello World is for a first look; `inference` and `guest` run on the user's machine;
+# Hello World and split are for a first look; `inference` and `guest` run on the user's machine;
 # deploy/swarm-secrets makes the secrets.
-ONLY_IN_COMPOSE = {"greeter", "world", "inference", "guest", "secrets"}
+ONLY_IN_COMPOSE = {"greeter", "world", "leftowner", "rightowner", "labelhead"} | {
+    *("inference", "guest", "secrets")
+}
 SERVICES = sorted(STACK["services"])
 
 # What a stack cannot express, or docker-compose.yml expresses in another way.
