@@ -161,8 +161,9 @@ def _check(
     if sent is not None and _pair(sent) != _pair(vars(vote)):
         raise Rejected("you have compared this melody with another one; take that back before")
     other = vote.first if melody == vote.second else vote.second
-    heard = any(context.table(name).get(other) for name in ("labels", "compared"))
-    theirs = heard or hears(rater, other, context.table("questions").peek())
+    # The learner moves a vote from its question to `compared`: read in this order, one has it.
+    theirs = hears(rater, other, context.table("questions").peek())
+    theirs = theirs or any(context.table(name).get(other) for name in ("labels", "compared"))
     if other != question.get("against") and not theirs:
         raise Rejected("the other melody was never heard, and is not the one to compare with")
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from roomgrad.errors import Rejected
+from roomgrad.memory import Table
 from roomgrad.testing import running
 from roomgrad_melody.genome import pair_key, texts
 from roomgrad_melody.learner import votes as learner_votes
@@ -251,3 +252,23 @@ def test_what_a_vote_on_its_way_names_counts_as_heard(labelling: LabellingRun) -
     learn(labelling)
     until(lambda: stored(labelling, HEARD, second) == "second")
     assert stored(labelling, HEARD, first) == "first"
+
+
+def test_what_the_learner_stores_while_a_vote_is_checked_counts_as_heard(
+    labelling: LabellingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The vote before moves from its question to the table of what was compared."""
+    [first] = labelling.ask(A, against=HEARD)
+    [second] = labelling.ask(B, against=C)
+    vote(labelling, HEARD, first, "first")
+    peek = Table.peek
+
+    def peek_late(table: Table) -> dict[str, dict[str, Any]]:
+        monkeypatch.setattr(Table, "peek", peek)
+        learn(labelling)
+        until(lambda: stored(labelling, HEARD, first))
+        return peek(table)
+
+    monkeypatch.setattr(Table, "peek", peek_late)
+    vote(labelling, HEARD, second, "second")
+    until(lambda: stored(labelling, HEARD, second) == "second")
