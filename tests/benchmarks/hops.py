@@ -31,7 +31,7 @@ CONTESTANTS = {  # name: kind, append-only file, about
 }
 BASES = {"raw": "pubsub-raw", "held": "pubsub-raw-held"}
 QUANTILES = ("p50", "p99")
-ONLY_SMALL = ("pubsub-json-held",)  # nobody sends a megabyte as JSON
+ONLY_SMALL = ("pubsub-json-held",)  # arrays of a megabyte are not sent as JSON
 
 
 def measured(name: str, floats: int, window_s: float) -> dict[str, Any]:
