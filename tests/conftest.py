@@ -18,6 +18,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as components set it; MKL reads it at its first use
+
 NO_DOCKER = (
     "no Docker engine answers `docker info`: install Docker with its compose plugin and start it"
 )

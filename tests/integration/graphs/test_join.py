@@ -281,6 +281,7 @@ def test_parts_of_a_root_that_was_given_up_are_dropped(join: Join) -> None:
     join.start(head())
     bad = join.part("left", batch(0))
     inbox = join.echo.names.stream("@head", ERROR)
+    until(join.left_over)
     give_up(join.echo.client, join.echo.names, JOINED, [bad.root_id])
     until(lambda: join.echo.client.xpending(inbox, "head")["pending"] == 0 and not join.left_over())
     part = join.part("right", batch(1), bad)
