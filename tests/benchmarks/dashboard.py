@@ -72,7 +72,7 @@ class Training:
         """Go on for a window; return its steps a second."""
         self._signal(signal.SIGCONT)
         with self._watching():
-            time.sleep(SETTLING_S)
+            time.sleep(SETTLING_S)  # what was stopped comes up to speed before the window
             before, began = self._steps(), time.monotonic()
             time.sleep(seconds)  # the window itself
             found = (self._steps() - before) / (time.monotonic() - began)

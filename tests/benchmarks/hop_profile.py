@@ -96,7 +96,7 @@ class Stages:
     def tell(self) -> None:
         """Print all sums from time to time, in microseconds."""
         while True:
-            time.sleep(TOLD_S)
+            time.sleep(TOLD_S)  # how often it prints
             figures = {stage: self.ns[stage] / 1000 for stage in ORDER}
             figures[REST] = time.perf_counter_ns() / 1000 - sum(figures.values())
             print(json.dumps({MESSAGES: self.messages, **figures}), flush=True)

@@ -177,7 +177,7 @@ def test_the_first_word_may_come_later(echo: EchoRun) -> None:
 
 
 def test_the_first_word_of_the_next_run_comes_in_time(own_echo: EchoRun) -> None:
-    """The server was emptied: the keeper, whose next beat is far, is told."""
+    """The server was emptied: housekeeping, whose next turn is far, is told."""
 
     def speak(context: Context) -> None:
         context.send(Message.open(OUTPUT, numbers(7)), after_s=0.2)
@@ -409,7 +409,7 @@ def test_scripts_that_the_server_forgot_are_no_obstacle(echo: EchoRun) -> None:
 def test_who_waits_asks_no_more_than_who_does_not(
     own_echo: EchoRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An idle replica with a message that is due in an hour; its keeper sleeps, too."""
+    """An idle replica with a message that is due in an hour; its housekeeping sleeps, too."""
     turns = counted(monkeypatch, Housekeeping, "_wait")
     defaults = {"heartbeat_interval_s": 1.0, "heartbeat_lives_s": 3.0, "lease_s": 5.0}
     own_echo.start(echo_component(later), block_s=RuntimeSettings().block_s, **defaults)

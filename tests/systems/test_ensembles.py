@@ -86,15 +86,15 @@ def test_it_is_up_with_as_many_members_as_asked_for(
         served: dict[str, set[int]] = {}
         for each in found:
             served.setdefault(each.component, set()).add(each.pid)
-        assert served.keys() == {"keeper", "model.0", "model.1"}
+        assert served.keys() == {"teacher", "model.0", "model.1"}
         assert served["model.0"] < served["model.1"]
         assert len(served["model.1"]) == 2
         train(server.url, "model.1")
-        counters = NAMES.counters("keeper")
+        counters = NAMES.counters("teacher")
         until(lambda: client.hget(counters, "act.1") == b"1")
         shown = json.loads(roomgrad("ps", "--run", "zoo", "--json").stdout)
         assert [each["component"] for each in shown["replicas"]] == [
-            *["keeper", "model.0", "model.1", "model.1"]
+            *["model.0", "model.1", "model.1", "teacher"]
         ]
         model = json.loads(roomgrad("model", "model.1", "--run", "zoo", "--json").stdout)
         assert (model["component"], model["step"]) == ("model.1", 1)
@@ -124,7 +124,7 @@ def test_a_run_is_served_until_ctrl_c(
         until(lambda: {"model.0", "model.1"} <= heartbeats.living(client, NAMES).keys())
         process.send_signal(signal.SIGINT)
         printed, _ = process.communicate(timeout=LIMIT_S)
-    assert "keeper x1, model x1 of 2 members" in printed
+    assert "teacher x1, model x1 of 2 members" in printed
     assert not heartbeats.find(client, NAMES)
 
 
@@ -137,7 +137,7 @@ def test_each_member_is_a_user_and_so_is_the_process_of_all(
     for name, _, *rules in users:
         if name not in ("default",):
             client.execute_command("ACL", "SETUSER", name, "on", "nopass", *_rules(rules))
-    assert {*MODELS.names, "model", "keeper"} <= {name for name, *_ in users}
+    assert {*MODELS.names, "model", "teacher"} <= {name for name, *_ in users}
     models = {name: NAMES.model(name) for name in MODELS.names}
     for name in MODELS.names:
         for other, key in models.items():
@@ -147,7 +147,7 @@ def test_each_member_is_a_user_and_so_is_the_process_of_all(
         assert (
             client.execute_command("ACL", "DRYRUN", "model", "HSET", key, "version", "1") == b"OK"
         )
-    started = [("model.1", "model.1"), ("model", "model"), ("keeper", "keeper")]
+    started = [("model.1", "model.1"), ("model", "model"), ("teacher", "teacher")]
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "roomgrad.runtime", component, "--run=zoo"],
@@ -160,7 +160,7 @@ def test_each_member_is_a_user_and_so_is_the_process_of_all(
         until(lambda: len(heartbeats.find(client, NAMES)) == len(MODELS.names) + 2)
         assert heartbeats.living(client, NAMES)["model.1"] == 2
         train(server.url, "model.1")
-        until(lambda: client.hget(NAMES.counters("keeper"), "act.1") == b"1")
+        until(lambda: client.hget(NAMES.counters("teacher"), "act.1") == b"1")
     finally:
         for process in processes:
             process.terminate()

@@ -15,7 +15,7 @@ NUMBERS = {"DATA": Array("<f4", ("batch",))}
 
 def contract(members: int = 3) -> System:
     models = Ensemble("model", members)
-    return System("zoo", models.streams(Stream(ACT, FORWARD, NUMBERS)), ("keeper", *models.names))
+    return System("zoo", models.streams(Stream(ACT, FORWARD, NUMBERS)), ("teacher", *models.names))
 
 
 def test_each_member_has_a_room_of_its_own() -> None:
@@ -27,8 +27,8 @@ def test_each_member_has_a_room_of_its_own() -> None:
     assert [each.room.name for each in found] == [f"act.{number}" for number in range(12)]
     assert [each.consumers for each in found] == [(name,) for name in models.names]
     assert {each.about for each in found} == {"so many"}
-    answers = models.streams(Stream(ACT, FORWARD, NUMBERS, ("keeper",)))
-    assert {each.consumers for each in answers} == {("keeper",)}
+    answers = models.streams(Stream(ACT, FORWARD, NUMBERS, ("teacher",)))
+    assert {each.consumers for each in answers} == {("teacher",)}
 
 
 @pytest.mark.parametrize("members", [0, -1, 1001])
@@ -83,7 +83,7 @@ def test_the_size_is_given_for_all_processes_of_a_run(monkeypatch: pytest.Monkey
 
 
 def test_a_system_without_an_ensemble_has_no_size() -> None:
-    alone = Plugin(System("lonely", (), ("keeper",)), {})
+    alone = Plugin(System("lonely", (), ("teacher",)), {})
     with pytest.raises(SettingsError, match="--members 3: system lonely has no ensemble"):
         alone.sized(3)
 
@@ -93,10 +93,10 @@ def plan(*replicas: str) -> Plan:
 
 
 def test_members_share_a_process() -> None:
-    assert plan().modules == {"keeper": ("keeper",), "model": ("model.0", "model.1", "model.2")}
+    assert plan().modules == {"teacher": ("teacher",), "model": ("model.0", "model.1", "model.2")}
     assert plan().processes("model") == [("model.0", "model.1", "model.2")]
     assert plan().flags("model", ("model.0", "model.2")) == ["--run=zoo", "--member=0,2"]
-    assert plan().flags("keeper", ("keeper",)) == ["--run=zoo"]
+    assert plan().flags("teacher", ("teacher",)) == ["--run=zoo"]
 
 
 def test_replicas_are_those_of_an_ensemble_or_of_a_member() -> None:

@@ -99,7 +99,7 @@ def test_the_words_of_a_delayed_message() -> None:
 
 
 def test_the_alarm_is_only_ever_set_earlier() -> None:
-    """And rings for that alone, so that the keeper does not wake for nothing."""
+    """And rings for that alone, so that housekeeping does not wake for nothing."""
     later = Scheduler(Names("run"), rock(lambda message, context: None))
     rings: list[float] = []
     assert later.due == math.inf

@@ -18,7 +18,7 @@ from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
 from roomgrad.testing import running
 from tests.integration.conftest import QUICK, EchoRun, make_echo_run
-from tests.integration.ensembles.zoo import ACT, MODELS, ZOO, keeper
+from tests.integration.ensembles.zoo import ACT, MODELS, ZOO, teacher
 from tests.integration.model.learner import BATCH
 from tests.waiting import until
 
@@ -62,9 +62,9 @@ class Zoo:
         return {each.component for each in found if each.pid == pid}
 
     def keep(self) -> None:
-        """Start the keeper."""
-        self.run.stack.enter_context(running(keeper(), self.run.make_settings(), self.run.url))
-        until(lambda: heartbeats.find(self.client, self.names, "keeper"))
+        """Start the teacher."""
+        self.run.stack.enter_context(running(teacher(), self.run.make_settings(), self.run.url))
+        until(lambda: heartbeats.find(self.client, self.names, "teacher"))
 
     def ask(self, room: Room, count: int = 1, status: ModelStatus = ModelStatus.TRAIN) -> str:
         """Send batches into a room; return the last root."""
@@ -78,7 +78,7 @@ class Zoo:
     def home(self, member: str) -> int:
         """Return how many batches came home from a member that was asked alone."""
         room = MODELS.room(ACT, member).name
-        return int(self.client.hget(self.names.counters("keeper"), room) or 0)
+        return int(self.client.hget(self.names.counters("teacher"), room) or 0)
 
     def learned(self) -> dict[str, int]:
         """Return how many roots each member has learned from."""

@@ -1,4 +1,4 @@
-"""A system with an ensemble: a keeper sends members the gradient of the sum of what they answer.
+"""A system with an ensemble: a teacher sends members the gradient of the sum of what they answer.
 
 python -m tests.integration.ensembles.zoo --run NAME --redis-url URL --member 0,2
 """
@@ -38,7 +38,7 @@ ALL, ACT, OUT, EVOLVE = Room("all"), Room("act"), Room("out"), Room("evolve")
 FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
 COMMAND, CUSTOM = MessageType.COMMAND, MessageType.CUSTOM
 NUMBERS = {"DATA": Array("<f4", (BATCH,))}
-KEEPER = "keeper"
+TEACHER = "teacher"
 
 
 def contract(members: int = 3) -> System:
@@ -49,14 +49,14 @@ def contract(members: int = 3) -> System:
         (
             Stream(ALL, FORWARD, NUMBERS, models.names),
             *models.streams(Stream(ACT, FORWARD, NUMBERS)),
-            *models.streams(Stream(OUT, FORWARD, NUMBERS, (KEEPER,))),
+            *models.streams(Stream(OUT, FORWARD, NUMBERS, (TEACHER,))),
             *models.streams(Stream(OUT, GRADIENT, NUMBERS)),
-            *models.streams(Stream(ACT, GRADIENT, NUMBERS, (KEEPER,))),
+            *models.streams(Stream(ACT, GRADIENT, NUMBERS, (TEACHER,))),
             Stream(EVOLVE, COMMAND, weight_messages.ASKED, models.names),
             *models.streams(Stream(EVOLVE, COMMAND, weight_messages.ASKED)),
             Stream(EVOLVE, CUSTOM, weight_messages.ANSWERED),
         ),
-        (KEEPER, *models.names),
+        (TEACHER, *models.names),
     )
 
 
@@ -112,7 +112,7 @@ def member(name: str) -> Component:
     return Component(name, ZOO, ZooSettings, handlers, model=model)
 
 
-def keeper() -> Component:
+def teacher() -> Component:
     """Return the component that gives every answer a gradient of ones, and counts what returns."""
     handlers: list[Handler] = []
     for name in MODELS.names:
@@ -128,7 +128,7 @@ def keeper() -> Component:
             context.counters.add(message.room)
 
         handlers += [loss, home]
-    return Component(KEEPER, ZOO, RuntimeSettings, handlers)
+    return Component(TEACHER, ZOO, RuntimeSettings, handlers)
 
 
 component = [member(name) for name in MODELS.names]
@@ -136,7 +136,7 @@ component = [member(name) for name in MODELS.names]
 plugin = Plugin(
     "tests.integration.ensembles.zoo:contract",
     {
-        KEEPER: "tests.integration.ensembles.keeper",
+        TEACHER: "tests.integration.ensembles.teacher",
         "model": "tests.integration.ensembles.zoo",
     },
 )
