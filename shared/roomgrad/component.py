@@ -34,6 +34,7 @@ class Joining:
     least: int
     wait_s: float
     expire_s: float
+    by_id: bool = False
 
     def __post_init__(self) -> None:
         count = len(set(self.parts))
@@ -62,9 +63,10 @@ class Joining:
         """The name of the join within its component: its first stream."""
         return f"{self.rooms[0]} {self.type}"
 
-    def of(self, root_id: str) -> str:
-        """Return the name of the join of a root."""
-        return f"{root_id} {self.key}"
+    def of(self, message: Message) -> str:
+        """Return the name of the join of a root, or of an ID of a root."""
+        joined = f"{message.root_id} {message.id}" if self.by_id else message.root_id
+        return f"{joined} {self.key}"
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def join(
     least: int = 0,
     wait_s: float = 0.0,
     expire_s: float = 3600.0,
+    by_id: bool = False,
 ) -> Callable[[JoinFunction], Handler]:
     """Declare a handler that gets all parts of a root at once, as `Parts`.
 
@@ -127,12 +130,14 @@ def join(
     least: how many parts are enough when `wait_s` seconds have passed since the first came, by the
         server's clock; all, unless given. A later part is answered by an empty gradient.
     expire_s: when the root is given up if too few came.
+    by_id: join the parts of each ID, for roots of many steps: each part answers a message under the
+        ID of that message, `message.reply(VOTES, array, id=message.id)`.
 
     Raises ContractError for numbers that do not fit each other.
     """
     rooms = (room.name,) if isinstance(room, Room) else tuple(each.name for each in room)
     names = tuple(parts) or rooms
-    joining = Joining(names, rooms, type_.value, least or len(names), wait_s, expire_s)
+    joining = Joining(names, rooms, type_.value, least or len(names), wait_s, expire_s, by_id)
     if joining.by_room and parts:
         raise ContractError(
             f"a join of {joining.key}: parts of several rooms have the rooms' names"

@@ -63,14 +63,14 @@ class Joins:
             )
         gathering = _gathering(join, part, context)
         came = gathering.came
-        found = Joined(handler, staged=[self._unless_ended(part.root_id, join)])
+        found = Joined(handler, staged=[self._unless_ended(part, join)])
         if came and name in came:
             self.refuse(part, context, f"{name} had sent one before")
         elif self._completes(join, len(came or ()) + 1, late=gathering.late):
             found.parts = Parts(gathering.take((name, part)))
             found.staged += [
-                self._end(join.of(part.root_id), part),
-                self._stop_timer(join, part.root_id),
+                self._end(join.of(part), part),
+                self._stop_timer(join, part),
             ]
         else:
             gathering.add(name, part)
@@ -102,9 +102,7 @@ class Joins:
             left_s = join.expire_s - join.wait_s
             return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
         self._report(notice, context, "incomplete_joins", f"joined without {missing}")
-        return Joined(
-            handler, Parts(gathering.take()), [self._end(join.of(notice.root_id), notice)]
-        )
+        return Joined(handler, Parts(gathering.take()), [self._end(join.of(notice), notice)])
 
     def refuse(self, part: Message, context: Context, why: str) -> None:
         """Answer a part that is not joined by an empty gradient, so that its sender ends."""
@@ -122,12 +120,12 @@ class Joins:
         if ended == part.root_id:
             return Joined(staged=[self._tell(part)] if part.sent_by in self._members else [])
         self.refuse(part, context, "its root was joined before")
-        return Joined(staged=[self._unless_ended(part.root_id)])
+        return Joined(staged=[self._unless_ended(part)])
 
     def give_up(self, notice: Message) -> list[Callable[[Commit], None]]:
         """Return what the end of a root does besides: what comes of it later is dropped."""
         joins = [each.join for each in self._handlers.values() if each.join]
-        stops = [self._stop_timer(join, notice.root_id) for join in joins]
+        stops = [self._stop_timer(join, notice) for join in joins]
         return [self._end(notice.root_id, notice), *stops]
 
     @staticmethod
@@ -142,11 +140,11 @@ class Joins:
 
     # what a commit requires and does
 
-    def _unless_ended(self, root_id: str, join: Joining | None = None) -> Callable[[Commit], None]:
+    def _unless_ended(self, part: Message, join: Joining | None = None) -> Callable[[Commit], None]:
         def stage(commit: Commit) -> None:
-            commit.never(self._ended, root_id)
+            commit.never(self._ended, part.root_id)
             if join is not None:
-                commit.never(self._ended, join.of(root_id))
+                commit.never(self._ended, join.of(part))
 
         return stage
 
@@ -164,7 +162,7 @@ class Joins:
         self, join: Joining, message: Message, after_s: float
     ) -> Callable[[Commit], None]:
         room = self._inbox.room.name
-        notice = message.reply(room, type=_ERROR)
+        notice = message.reply(room, type=_ERROR, id=message.id)
         notice.fields = {"TEXT": "the time to wait for parts is over", TIMER: join.key}
         notice.sent_by = notice.to = self._name
         entry = [
@@ -175,12 +173,12 @@ class Joins:
             *codec.encode(notice, self._inbox),
         ]
         return lambda commit: commit.start_timer(
-            *self._timers, join.of(message.root_id), message.sent_ms, after_s, entry
+            *self._timers, join.of(message), message.sent_ms, after_s, entry
         )
 
-    def _stop_timer(self, join: Joining, root_id: str) -> Callable[[Commit], None]:
-        return lambda commit: commit.stop_timer(*self._timers, join.of(root_id))
+    def _stop_timer(self, join: Joining, message: Message) -> Callable[[Commit], None]:
+        return lambda commit: commit.stop_timer(*self._timers, join.of(message))
 
 
 def _gathering(join: Joining, message: Message, context: Context) -> Gathering:
-    return Gathering(context.memory, join.of(message.root_id), join.parts, message.root_id)
+    return Gathering(context.memory, join.of(message), join.parts, message.root_id)

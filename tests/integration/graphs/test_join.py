@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -320,4 +321,32 @@ def test_the_root_of_a_guest_is_joined(join: Join) -> None:
         both_learned(join, 1)
     assert join.echo.counter("joined", "head") == 1
     assert join.echo.dead_letters() == []
+    until(lambda: join.left_over() == {})
+
+
+def test_the_parts_of_each_id_are_joined_by_themselves(join: Join) -> None:
+    """A root of many steps: the parts of one may not complete another, nor end it."""
+    join.start(head(by_id=True))
+    first = join.part("left", batch(0))
+    steps = [replace(first, id=id_) for id_ in ("second", "third")]
+    for name in OWNERS:
+        for step in steps:
+            join.send(replace(step, data=batch(1)), name)
+    for step in steps:
+        until(lambda step=step: len(join.answers(step)) == 2)
+    assert join.answers(first) == []
+    join.send(replace(first, data=batch(1)), "right")
+    until(lambda: len(join.answers(first)) == 2)
+    assert join.joined() == [[*OWNERS]] * 3
+    assert join.left_over() == {}
+
+
+def test_enough_parts_of_an_id_are_joined_after_the_time(join: Join) -> None:
+    join.start(head(by_id=True, least=1, wait_s=0.3))
+    first = join.part("left", batch(0))
+    until(lambda: join.joined() == [["left"]])
+    join.send(replace(first, data=batch(1)), "right")
+    until(lambda: join.echo.counter("late_parts", "head") == 1)
+    join.part("left", batch(0), first)  # another step of the same root
+    until(lambda: join.joined() == [["left"]] * 2)
     until(lambda: join.left_over() == {})
