@@ -7,9 +7,9 @@ In everything but their definition members are components like any other: the co
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from roomgrad.errors import ContractError, SettingsError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # a health check needs names alone
     from roomgrad.rooms import Room, Stream
 
 MOST_MEMBERS = 1000  # of an ensemble
+
+T = TypeVar("T")
 
 _MEMBER = re.compile(r"(.+)\.(0|[1-9][0-9]{0,3})")
 
@@ -81,6 +83,43 @@ def is_member(component: str, ensemble: str) -> bool:
     """Return whether a component may be a member of an ensemble, by its name."""
     found = _MEMBER.fullmatch(component)
     return found is not None and found[1] == ensemble
+
+
+def family(name: str) -> str:
+    """Return what the names of an ensemble's members, or of their rooms, share: `model.*`."""
+    found, number = order(name)
+    return f"{found}.*" if number >= 0 else found
+
+
+def order(name: str) -> tuple[str, int]:
+    """Return a key to sort names by: `model.2` is before `model.10`."""
+    found = _MEMBER.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, -1)
+
+
+def spans(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names in their order, those of an ensemble as one: `model.0-6,8`."""
+    found: dict[tuple[str, bool], list[int]] = {}
+    for name, number in sorted({order(each) for each in names}):
+        found.setdefault((name, number >= 0), []).append(number)
+    return tuple(
+        f"{name}.{_ranges(numbers)}" if is_numbered else name
+        for (name, is_numbered), numbers in found.items()
+    )
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    runs = alike(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ends = [dict.fromkeys((run[0][1], run[-1][1])) for run in runs]
+    return ",".join("-".join(map(str, each)) for each in ends)
+
+
+def alike(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """Return the items that have the same key together, in the order of the first of each."""
+    found: dict[Hashable, list[T]] = {}
+    for item in items:
+        found.setdefault(key(item), []).append(item)
+    return list(found.values())
 
 
 def programs(components: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -99,6 +99,10 @@ def test_it_is_up_with_as_many_members_as_asked_for(
         model = json.loads(roomgrad("model", "model.1", "--run", "zoo", "--json").stdout)
         assert (model["component"], model["step"]) == ("model.1", 1)
         roomgrad("trace", "--run", "zoo")
+        for words in (("doctor",), ("top", "--seconds", "0.1")):
+            assert "model.0-1" in roomgrad(*words, "--run", "zoo").stdout
+        counted = json.loads(roomgrad("top", "--run", "zoo", "--json").stdout)["training"]
+        assert counted["model.1"] == {"applied": 1, "distinct": 1}
         refused = roomgrad(
             "up", "zoo", "--members", "3", "--run", "zoo2", "--replicas", "model.3=2", code=2
         )

@@ -63,6 +63,18 @@ def test_a_process_may_run_some_of_the_members() -> None:
     assert ensembles.chosen(names, "3,0-1,1") == ("model.3", "model.0", "model.1")
 
 
+def test_names_of_members_are_sorted_by_number_and_shown_as_one() -> None:
+    """The text of a span is one that `--member` takes."""
+    names = Ensemble("model", 12).names
+    assert sorted(names, key=ensembles.order) == list(names)
+    assert ensembles.spans(["out", "out.1", *reversed(names)]) == ("model.0-11", "out", "out.1")
+    some = [names[at] for at in (11, 0, 1, 2, 7, 9, 10)]
+    [span] = ensembles.spans(some)
+    assert span == "model.0-2,7,9-11"
+    assert set(ensembles.chosen(names, span.removeprefix("model."))) == set(some)
+    assert [*map(ensembles.family, ("out", "out.1", "out.x"))] == ["out", "out.*", "out.x"]
+
+
 @pytest.mark.parametrize("text", ["4", "2-4", "3-2", "-1", "a", "1,", "1 2", "٣", "0x1"])
 def test_a_process_runs_no_member_that_does_not_exist(text: str) -> None:
     with pytest.raises(SettingsError, match=r"expected members like 7 or 0-9,12.* 0 to 3"):

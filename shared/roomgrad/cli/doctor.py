@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import redis
@@ -13,6 +14,7 @@ from typer import Option
 from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.ensembles import alike, family, spans
 from roomgrad.inspect.doctor import cluster, runs, server
 from roomgrad.inspect.doctor.findings import Finding
 from roomgrad.inspect.doctor.run import Server
@@ -39,8 +41,9 @@ def doctor(
         findings = [_to_json(finding) for finding in found]
         output.print_json({"server": str(url), **counts, "findings": findings})
     else:
-        for finding in found:
-            _print(finding)
+        for each in alike(found, lambda one: replace(one, about=family(one.about))):
+            [about] = spans(finding.about for finding in each)
+            _print(replace(each[0], about=about))
         output.say(_summary(found, problems, warnings))
     if problems:
         raise typer.Exit(1)

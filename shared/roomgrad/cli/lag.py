@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import redis
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.ensembles import alike, family, order, spans
 from roomgrad.inspect import snapshot
 from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import Names
@@ -21,15 +23,24 @@ def lag(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson =
     if as_json:
         output.print_json({"run": names.run, "groups": rows})
         return
-    output.print_table(COLUMNS, [_cells(row) for row in rows])
+    output.print_table(COLUMNS, [_cells(each) for each in alike(rows, _likeness)])
     total = sum(row["waiting"] + row["pending"] for row in rows)
     several = f"{total:,} messages are" if total > 1 else "One message is"
     output.say(f"{several} not done yet." if total else "Nothing waits.")
 
 
-def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+def _likeness(row: dict[str, Any]) -> Hashable:
+    """Return what members of an ensemble for which nothing waits have in common."""
+    behind = row["waiting"] + row["pending"]
+    where = row["component"], row["room"]
+    return behind and where, *map(family, where), row["replicas"], row["type"]
+
+
+def _cells(rows: Sequence[dict[str, Any]]) -> tuple[object, ...]:
+    row = rows[0]
     oldest = output.format_age(row["oldest_s"]) if row["oldest_s"] is not None else ""
-    where = row["component"], row["replicas"], row["room"], row["type"]
+    [component], [room] = (spans(each[name] for each in rows) for name in ("component", "room"))
+    where = component, row["replicas"], room, row["type"]
     return *where, row["waiting"], row["pending"], oldest
 
 
@@ -49,7 +60,7 @@ def behind(client: redis.Redis, names: Names) -> list[dict[str, Any]]:
         for stream in now.streams
         for group in stream.groups
     ]
-    return sorted(rows, key=lambda row: (row["component"], row["room"], row["type"]))
+    return sorted(rows, key=lambda row: (order(row["component"]), order(row["room"]), row["type"]))
 
 
 def _oldest_s(client: Any, group: ConsumerGroup, now_s: float) -> float | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.ensembles import alike, family, spans
 from roomgrad.inspect import guests, replicas, snapshot
 from roomgrad.inspect.guests import GuestState
 from roomgrad.inspect.replicas import ReplicaState
@@ -32,16 +33,27 @@ def ps(run: typed.AnyRun = "", redis: typed.Redis = "", as_json: typed.AsJson = 
 
 
 def table(found: Sequence[ReplicaState]) -> output.Table:
-    """Return a line for each replica, and for each component without one."""
-    return output.table(COLUMNS, [_row(each) for each in found])
+    """Return a line for each replica, and for each component without one.
+
+    Members of an ensemble share one while their state and their process are the same.
+    """
+    rows = alike(found, _likeness)
+    return output.table(COLUMNS, [_row(each) for each in rows])
 
 
-def _row(each: ReplicaState) -> tuple[object, ...]:
-    if not each.alive:
-        return each.component, "no replica", "", "", "", "", _step(each.model)
-    up = output.format_age(each.up_s) if each.up_s else ""
-    where = each.host, str(each.pid)
-    return each.component, _state(each), *where, up, each.pending, _step(each.version)
+def _likeness(each: ReplicaState) -> Hashable:
+    name = family(each.component)
+    return name, name != each.component or each.consumer, _state(each), each.host, each.pid
+
+
+def _row(found: Sequence[ReplicaState]) -> tuple[object, ...]:
+    [name], one = spans(each.component for each in found), found[0]
+    steps = _steps([each.version if each.alive else each.model for each in found])
+    if not one.alive:
+        return name, _state(one), "", "", "", "", steps
+    up_s, pending = max(each.up_s for each in found), sum(each.pending for each in found)
+    up = output.format_age(up_s) if up_s else ""
+    return name, _state(one), one.host, str(one.pid), up, pending, steps
 
 
 def _guest_row(each: GuestState) -> tuple[object, ...]:
@@ -51,11 +63,14 @@ def _guest_row(each: GuestState) -> tuple[object, ...]:
 
 def _state(each: ReplicaState) -> str:
     """Return the state of a replica at its last heartbeat, about a second ago."""
+    if not each.alive:
+        return "no replica"
     if each.handling_s is not None and each.handling_s > LONG_S:
         return f"in one handler for {output.format_age(each.handling_s)}"
     return "alive" if each.turn_s < STUCK_S else f"stuck for {output.format_age(each.turn_s)}"
 
 
-def _step(version: str) -> str:
-    """Return the step of a version, which is a step and a random part."""
-    return f"step {version.partition('-')[0]}" if version else ""
+def _steps(versions: Sequence[str]) -> str:
+    """Return the steps of versions, which are a step and a random part."""
+    steps = sorted({int(each.partition("-")[0]) for each in versions if each})
+    return f"step {'-'.join(map(str, dict.fromkeys((steps[0], steps[-1]))))}" if steps else ""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.ensembles import alike, family, spans
 from roomgrad.inspect.rooms import RoomState, inspect
 
 COLUMNS = ("room", "TYPE", "?<from", "<to", "msgs/s", "waiting", "pending", "dead", "?kept")
@@ -26,12 +27,27 @@ def rooms(
 
 
 def table(found: Sequence[RoomState]) -> output.Table:
-    """Return a line for each room and TYPE, without inboxes that never got a message."""
+    """Return a line for each room and TYPE, without inboxes that never got a message.
+
+    The rooms of an ensemble share one while their senders and readers are alike.
+    """
     used = [each for each in found if each.added or not each.room.startswith("@")]
-    return output.table(COLUMNS, [_row(each) for each in used])
+    return output.table(COLUMNS, [_row(each) for each in alike(used, _likeness)])
 
 
-def _row(each: RoomState) -> tuple[object, ...]:
-    to = ", ".join(f"{member.name} x{member.replicas}" for member in each.members)
-    where = each.room, each.type, ", ".join(each.senders), to
-    return *where, each.rate, each.lag, each.open, each.dead, each.length
+def _likeness(each: RoomState) -> Hashable:
+    senders = frozenset(map(family, each.senders))
+    members = frozenset((family(member.name), member.replicas) for member in each.members)
+    return family(each.room), each.type, senders, members
+
+
+def _row(found: Sequence[RoomState]) -> tuple[object, ...]:
+    [room], senders = spans(each.room for each in found), spans(n for e in found for n in e.senders)
+    members = (member for each in found for member in each.members)
+    to = [
+        f"{name} x{each[0].replicas}"
+        for each in alike(members, lambda member: (family(member.name), member.replicas))
+        for name in spans(member.name for member in each)
+    ]
+    numbers = zip(*((e.rate, e.lag, e.open, e.dead, e.length) for e in found), strict=True)
+    return room, found[0].type, ", ".join(senders), ", ".join(to), *map(sum, numbers)

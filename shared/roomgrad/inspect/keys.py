@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import redis
 
+from roomgrad.ensembles import order
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.cluster import each_master
@@ -82,7 +83,8 @@ def stream_keys(client: redis.Redis, names: Names) -> list[str]:
     system = registry.system_of_run(client, names)
     declared = {names.stream(*each.key) for each in system.streams} if system else set()
     existing = scan_keys(client, names.everything(), "stream")
-    return sorted(declared | {key for key in existing if holds_messages(names, key)})
+    found = declared | {key for key in existing if holds_messages(names, key)}
+    return sorted(found, key=lambda key: [*map(order, parse_stream_key(names, key))])
 
 
 def holds_messages(names: Names, stream: str) -> bool:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
 from roomgrad import systems
+from roomgrad.ensembles import alike, family, order, spans
 from roomgrad.inspect.entries import MessageHeader
 from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
+from roomgrad.runtime.joins import INCOMPLETE, LATE
 from roomgrad.systems import Progress
 
 WINDOW_S = 30.0  # over which the pace is measured
@@ -22,26 +24,56 @@ SHORTEST_S = 2.0  # of a measurement: a shorter one would jump
 
 
 def read(client: redis.Redis, names: Names) -> Progress | None:
-    """Return the progress by the ledger of the run's system, or else its components' counters."""
+    """Return the progress by the ledger of the run's system, or else its components' counters.
+
+    What its joins count is among the details of every system.
+    """
     system = registry.system_of_run(client, names)
     plugin = systems.installed().get(system.name) if system else None
-    if plugin and plugin.progress:
-        found: Progress | None = systems.load(plugin.progress)(client, names)
-        return found
-    return _counted(client, names, sorted(registry.components_of(client, names)))
+    counted = _counters(client, names, registry.components_of(client, names))
+    if not plugin or not plugin.progress:
+        return _counted(counted) if counted else None
+    found: Progress | None = systems.load(plugin.progress)(client, names)
+    return found and replace(found, details=(*found.details, *_sums(counted, (INCOMPLETE, LATE))))
 
 
-def _counted(client: Any, names: Names, components: Sequence[str]) -> Progress | None:
-    """Return the counters of the components as progress; None if they count nothing."""
-    counted = {
+def _counters(
+    client: redis.Redis, names: Names, components: Iterable[str]
+) -> dict[str, dict[str, int]]:
+    """Return what each component counts, in the order of their names."""
+    asked = sorted(components, key=order)
+    with client.pipeline(transaction=False) as pipeline:
+        for component in asked:
+            pipeline.hgetall(names.counters(component))
+        answers: list[Any] = pipeline.execute()
+    return {
         component: {name.decode(): int(value) for name, value in sorted(found.items())}
-        for component in components
-        if (found := client.hgetall(names.counters(component)))
+        for component, found in zip(asked, answers, strict=True)
+        if found
     }
-    if not counted:
-        return None
-    details = (f"{c} {n} {value:,}" for c, each in counted.items() for n, value in each.items())
+
+
+def _counted(counted: Mapping[str, Mapping[str, int]]) -> Progress:
+    """Return counters as progress; for a person those of an ensemble are added up."""
+    details = [
+        f"{name} {text}"
+        for each in alike(counted, family)
+        for [name] in [spans(each)]
+        for text in _sums({component: counted[component] for component in each})
+    ]
     return Progress(0, None, "", tuple(details), counted)
+
+
+def _sums(
+    counted: Mapping[str, Mapping[str, int]], of: Container[str] | None = None
+) -> Iterator[str]:
+    """Yield what components count together, by name."""
+    total: Counter[str] = Counter()
+    for each in counted.values():
+        total.update(each)
+    for names in alike(total, family):
+        if of is None or names[0] in of:
+            yield f"{spans(names)[0]} {sum(total[name] for name in names):,}"
 
 
 class Pace:

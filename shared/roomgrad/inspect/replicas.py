@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from roomgrad.ensembles import order
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
@@ -66,7 +67,7 @@ def inspect(client: redis.Redis, snapshot: RunSnapshot) -> tuple[ReplicaState, .
     ]
     absent = components - {each.component for each in found}
     found += [ReplicaState(component, model=models.get(component, "")) for component in absent]
-    return tuple(sorted(found, key=lambda each: (each.component, each.up_s)))
+    return tuple(sorted(found, key=lambda each: (order(each.component), each.up_s)))
 
 
 def _model_versions(client: redis.Redis, names: Names, components: list[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from roomgrad.rooms import MessageType
 TIMER = "JOIN"
 """The field of a message to the component itself that names the join whose time is over."""
 
+INCOMPLETE, LATE = "incomplete_joins", "late_parts"  # counters
 ENDED_KEPT = 100_000
 _FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 _ERROR = MessageType.LOG_ERROR
@@ -101,12 +102,12 @@ class Joins:
             gathering.begin(came, late=True)
             left_s = join.expire_s - join.wait_s
             return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
-        self._report(notice, context, "incomplete_joins", f"joined without {missing}")
+        self._report(notice, context, INCOMPLETE, f"joined without {missing}")
         return Joined(handler, Parts(gathering.take()), [self._end(join.of(notice), notice)])
 
     def refuse(self, part: Message, context: Context, why: str) -> None:
         """Answer a part that is not joined by an empty gradient, so that its sender ends."""
-        self._report(part, context, "late_parts", f"a part of {part.sent_by} was not joined: {why}")
+        self._report(part, context, LATE, f"a part of {part.sent_by} was not joined: {why}")
         wanted = part.type == _FORWARD and part.wants_gradient
         if wanted and (part.room, _GRADIENT) in self._sent:
             context.send(gradient_of(part))

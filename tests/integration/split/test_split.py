@@ -15,6 +15,7 @@ import redis
 
 from roomgrad import Message, exact_json
 from roomgrad.inspect import models
+from roomgrad.inspect.progress import read
 from roomgrad.redis.client import Client
 from roomgrad_split.contract import EMBEDDED, HEAD, LEFT, OWNERS, RIGHT, ROWS, SPLIT
 from roomgrad_split.progress import progress
@@ -198,3 +199,16 @@ def test_a_root_of_a_guest_is_no_batch(split: Split, alone: OneProcess) -> None:
     split.finish()
     split.check(alone)
     assert len(split.echo.dead_letters()) == 1
+
+
+def test_what_joins_count_is_among_the_details(split: Split) -> None:
+    """Also of a system with a ledger of its own; what else is counted is left out."""
+    client, names = split.echo.client, split.echo.names
+    client.hset(names.run_info(), f"settings:{HEAD}", exact_json.dumps({"epochs": 3}))
+    client.hset(names.run_info(), f"settings:{LEFT}", exact_json.dumps({}))
+    client.hset(names.table("accuracy"), "1", exact_json.dumps({"epoch": 1, "accuracy": 0.5}))
+    for name, late in ((HEAD, 2), (LEFT, 1)):
+        client.hset(names.counters(name), mapping={"late_parts": late, "applied": 7})
+    found = read(client, names)
+    assert found is not None
+    assert found.details == ("held-out accuracy 50.0%", "late_parts 3")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from roomgrad.ensembles import order
 from roomgrad.errors import SnapshotError
 from roomgrad.inspect.doctor.findings import Finding, problem, warning
 from roomgrad.inspect.doctor.run import Run
@@ -31,7 +32,7 @@ def held_logs(run: Run) -> Iterator[Finding]:
     """Report the forward passes that have awaited their gradient for so long that logs grow."""
     client: Any = run.client
     components = run.system.components if run.system else {each.component for each in run.beats()}
-    for component in sorted(components):
+    for component in sorted(components, key=order):
         value = client.hget(run.names.model(component), pointers.FIELD)
         try:
             stored = pointers.from_json(value)

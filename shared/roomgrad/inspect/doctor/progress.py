@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from roomgrad.ensembles import order
 from roomgrad.inspect import lost as losses
 from roomgrad.inspect.doctor.findings import Finding, Level, ok, problem, warning
 from roomgrad.inspect.doctor.run import DEFAULTS, LEASES, STILL_S, Run
@@ -31,7 +32,7 @@ def _age(seconds: float) -> str:
 def components(run: Run) -> Iterator[Finding]:
     """Check each component: alive, and handling what waits for it."""
     names = run.system.components if run.system else {group.name for group in run.groups}
-    for component in sorted(set(names) - run.forgotten):
+    for component in sorted(set(names) - run.forgotten, key=order):
         behind = run.behind(component)
         waits = ", ".join(f"{each.behind} in {run.room(each.key)}" for each in behind)
         if not run.lives(component):
