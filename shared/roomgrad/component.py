@@ -133,6 +133,9 @@ def join(
     by_id: join the parts of each ID, for roots of many steps: each part answers a message under the
         ID of that message, `message.reply(VOTES, array, id=message.id)`.
 
+    The parts of a root have one MODEL_STATUS, of any kind; a handler does not choose by `when`, for
+    the other parts would wait. A MessageError that it raises gives the root up.
+
     Raises ContractError for numbers that do not fit each other.
     """
     rooms = (room.name,) if isinstance(room, Room) else tuple(each.name for each in room)

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roomgrad import dtypes
-from roomgrad.errors import SchemaError, StrayMessage
+from roomgrad.errors import SchemaError, Stale, StrayMessage
 from roomgrad.guests import from_text
 from roomgrad.memory import GATHERED, Memory
 from roomgrad.messages import Message
@@ -53,10 +53,20 @@ class Gathering:
         self.begin([*(self.came or ()), name], late=self.late)
         self._memory.hold(self._field(name), ROOT_ID=self._root_id, **_record(message))
 
+    def holds(self, name: str, message: Message) -> bool:
+        """Return whether a message under this name came with the same ID."""
+        record = self._memory.get(self._field(name)) or {}
+        return bool(record.get(GATHERED, {}).get("id") == message.id)
+
     def take(self, *more: tuple[str, Message]) -> dict[str, Message]:
-        """Delete what came, and return it by name, in order, with more that is not stored."""
+        """Delete what came, and return it by name, in order, with more that is not stored.
+
+        Raises Stale if another replica took it after this one has read which came.
+        """
         fields = {name: self._field(name) for name in self.came or ()}
         found = self._memory.get_many(fields.values())
+        if len(found) < len(fields):
+            raise Stale(f"some messages of {self._key} are no longer in memory")
         for field in (self._key, *fields.values()):
             self._memory.delete(field)
         messages = {name: _message(found[field]) for name, field in fields.items()}

@@ -18,6 +18,8 @@ from tests.chaos.account import Account
 from tests.chaos.contest import contest
 from tests.chaos.environment import SHORT, RealModel, Times
 from tests.chaos.faults import FAULTS
+from tests.chaos.graph import GRAPH
+from tests.chaos.graph_faults import GRAPH_FAULTS
 from tests.chaos.model_faults import MODEL_FAULTS
 from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
 from tests.chaos.rivals import KINDS
@@ -38,7 +40,7 @@ def kept(keep: Path | None, seed: int, kind: str) -> Iterator[Path]:
 
 
 def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
-    """Each seed: roomgrad under every fault, roomgrad under Sentinel, and the others.
+    """Each seed: roomgrad under every fault and under Sentinel, a graph likewise, and the others.
 
     With parameters it is a network of so many, under the faults of models too: two seeds of four
     store snapshots in files, and one of two has two numbers under way.
@@ -57,6 +59,10 @@ def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
             yield play(seed, asked.messages, times, directory)
         with kept(asked.keep, seed, "sentinel") as directory:
             yield turn_over(seed, asked.messages // 4, times, directory)
+        with kept(asked.keep, seed, "graph") as directory:
+            yield play(seed, asked.messages, times, directory, GRAPH, GRAPH_FAULTS)
+        with kept(asked.keep, seed, "graph, sentinel") as directory:
+            yield turn_over(seed, asked.messages // 4, times, directory, GRAPH)
         for kind in () if asked.alone else KINDS:
             with kept(asked.keep, seed, kind) as directory:
                 yield contest(kind, seed, asked.messages, times, directory)

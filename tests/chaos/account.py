@@ -10,14 +10,7 @@ from typing import Any
 import orjson
 
 from roomgrad.runtime import runs
-from tests.chaos.contract import (
-    CHAOS,
-    COMPONENTS,
-    EFFECTS,
-    LEARNER,
-    MESSAGES_PER_NUMBER,
-    OPENER,
-)
+from tests.chaos.contract import CHAIN
 from tests.chaos.environment import Environment, Seen
 
 PAGE = 10_000
@@ -30,6 +23,11 @@ class Account:
     contestant: str
     seed: int
     numbers: int
+    messages_per_number: int = CHAIN.messages_per_number
+    effects: int = 0
+    late: int = 0
+    """Parts of joins that came too late."""
+
     lost: int = 0
     doubled: int = 0
     dead: int = 0
@@ -47,7 +45,7 @@ class Account:
 
     @property
     def messages(self) -> int:
-        return self.numbers * MESSAGES_PER_NUMBER
+        return self.numbers * self.messages_per_number
 
 
 def entries(environment: Environment, name: str) -> Iterator[dict[str, Any]]:
@@ -69,41 +67,49 @@ def effects(environment: Environment, name: str) -> Counter[int]:
 
 def settle(environment: Environment, account: Account) -> None:
     """Counts lost and doubled effects against the numbers that went out."""
-    for name in EFFECTS:
+    for name in environment.contract.effects:
         counts = effects(environment, name)
-        lost = [number for number in range(account.numbers) if not counts[number]]
+        expected = environment.contract.numbers(name, account.numbers)
+        lost = [number for number in expected if not counts[number]]
         doubled = sorted(number for number, times in counts.items() if times > 1)
         account.lost += len(lost)
         account.doubled += sum(counts.values()) - len(counts)
+        account.effects += len(counts)
         if environment.mine and lost + doubled:
             account.wrong.append(f"{name}: lost {lost[:9]}, doubled {doubled[:9]}")
-        strangers = [number for number in counts if not 0 <= number < account.numbers]
+        strangers = sorted(counts.keys() - {*expected})
         if strangers:
             account.wrong.append(f"{name} of numbers that never went out: {strangers[:5]}")
 
 
 def settle_run(environment: Environment, account: Account) -> None:
     """What only a run of roomgrad can be asked: its ledger, and what is left over."""
-    client, names = environment.client, environment.names
-    ledger: Any = client.hmget(names.counters(LEARNER), "applied", "distinct")
-    finished = int(client.hget(names.counters(OPENER), "finished") or 0)
-    step = int(client.hget(names.model(LEARNER), "step") or 0)
-    if {*map(int, ledger), finished, step} != {account.numbers}:
-        account.wrong.append(f"applied, distinct {ledger}, finished {finished}, step {step}")
+    client, names, contract = environment.client, environment.names, environment.contract
+    finished = int(client.hget(names.counters(contract.opener), "finished") or 0)
+    if finished != account.numbers:
+        account.wrong.append(f"finished {finished} of {account.numbers}")
+    for learner, effect in contract.learners.items():
+        ledger: Any = client.hmget(names.counters(learner), "applied", "distinct")
+        step = int(client.hget(names.model(learner), "step") or 0)
+        steps = sum(not each.get("empty") for each in entries(environment, effect))
+        if {*map(int, ledger), step} != {steps}:
+            wrong = f"{learner}: applied, distinct {ledger}, step {step}, expected {steps}"
+            account.wrong.append(wrong)
     account.server_mib = client.info("memory")["used_memory_peak"] / 2**20
     account.dead = client.xlen(names.dead())
     account.open = len(open_messages(environment))
-    for component in COMPONENTS:
-        for key in (names.memory(component), names.kept(component)):
+    for component in contract.system.components:
+        waiting = names.later(component), names.later_bodies(component)
+        for key in (names.memory(component), names.kept(component), *waiting):
             account.memory_bytes += client.memory_usage(key) or 0
-    for stream in CHAOS.streams:
+    for stream in contract.system.streams:
         account.stream_bytes += client.memory_usage(names.stream(*stream.key)) or 0
 
 
 def open_messages(environment: Environment) -> list[str]:
     """What some group still owes."""
     found = []
-    for room, type_, group in runs.groups(CHAOS, environment.names):
+    for room, type_, group in runs.groups(environment.contract.system, environment.names):
         key = environment.names.stream(room, type_)
         for info in environment.client.xinfo_groups(key):
             if info["name"].decode() == group and (info["pending"] or info["lag"]):

@@ -11,7 +11,7 @@ import redis
 
 from roomgrad.names import Names
 from tests.chaos.account import Account, settle
-from tests.chaos.contract import COMPONENTS, MESSAGES_PER_NUMBER
+from tests.chaos.contract import CHAIN, COMPONENTS
 from tests.chaos.environment import Environment, Seen, Times, environments
 from tests.chaos.faults import COMMON, FAULTS
 from tests.chaos.play import BETWEEN
@@ -70,7 +70,7 @@ def contest(
         until(lambda: listening(kind, client, environment.names.run), environment.patience_s)
         with client, Sending(Sender(kind, client, environment.names.run)) as sending:
             seen = harm(environment, faults)
-            while sending.sent * MESSAGES_PER_NUMBER < messages:
+            while sending.sent * CHAIN.messages_per_number < messages:
                 time.sleep(0.1)
         account = Account(kind, seed, sending.sent, seen=seen)
         wait_quiet(environment)

@@ -1,4 +1,4 @@
-"""The system that is broken on purpose: numbers go out, are learned from, labelled, and come home.
+"""A system that is broken on purpose: numbers go out, are learned from, labelled, and come home.
 
     opener -FORWARD-> work - learner -FORWARD-> deed - labeller
     opener <-GRADIENT- work - learner <-GRADIENT- deed - labeller
@@ -9,6 +9,9 @@ generation. That is four messages a number.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +19,6 @@ from roomgrad import Array, MessageType, Room, Stream, System
 
 OPENER, LEARNER, LABELLER = "opener", "learner", "labeller"
 COMPONENTS = (OPENER, LEARNER, LABELLER)
-MESSAGES_PER_NUMBER = 4
-EFFECTS = ("labels", "steps", "generations")
 
 WIDTH = 4
 LARGE_EVERY, LARGE_ROWS = 50, 1000  # some messages are of 16 kB
@@ -34,6 +35,50 @@ CHAOS = System(
         Stream(WORK, GRADIENT, ROWS, (OPENER,)),
     ),
     COMPONENTS,
+)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A system, its programs, and the effects that each of its numbers has to have once."""
+
+    system: System
+    module: str
+    """The module that runs a program: `python -m MODULE PROGRAM`."""
+
+    programs: tuple[str, ...]
+    opener: str
+    effects: tuple[str, ...]
+    """The logs of effects: each holds each number."""
+
+    learners: Mapping[str, str]
+    """The components that learn, and the effect of each step."""
+
+    messages_per_number: int
+    trained: tuple[str, ...] = ()
+    """Effects that a number to validate does not have."""
+
+    validate_every: int = 0
+    """Which numbers are to validate; 0: none."""
+
+    def validates(self, number: int) -> bool:
+        """Return whether a number is to validate."""
+        return bool(self.validate_every) and number % self.validate_every == 0
+
+    def numbers(self, effect: str, count: int) -> list[int]:
+        """Return which of so many numbers have an effect."""
+        given = range(count)
+        return [n for n in given if effect not in self.trained or not self.validates(n)]
+
+
+CHAIN = Contract(
+    CHAOS,
+    "tests.chaos.components",
+    COMPONENTS,
+    OPENER,
+    ("labels", "steps", "generations"),
+    {LEARNER: "steps"},
+    messages_per_number=4,
 )
 
 

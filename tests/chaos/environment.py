@@ -21,7 +21,7 @@ from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.pointers import Snapshot
-from tests.chaos.contract import CHAOS, EFFECTS, LEARNER
+from tests.chaos.contract import CHAIN, LEARNER, Contract
 from tests.chaos.processes import Processes
 from tests.integration.sentinels import SentinelSet
 from tests.proxy import Proxy
@@ -115,6 +115,10 @@ class Environment:
     most_snapshots: int = 0
     """How many the run has pointed to at once."""
 
+    contract: Contract = CHAIN
+    copies: int = 0
+    """How many messages came twice."""
+
     # what can be seen
 
     def snapshots(self) -> list[Snapshot]:
@@ -131,7 +135,7 @@ class Environment:
         """How many effects there are by now; -1 while the server does not answer."""
         try:
             with self.client.pipeline(transaction=False) as together:
-                for effect in EFFECTS:
+                for effect in self.contract.effects:
                     together.xlen(self.names.log(effect))
                 return sum(map(int, together.execute()))
         except redis.RedisError:
@@ -161,7 +165,7 @@ class Environment:
             return []
         pids = {str(self.processes.pid(name)) for name in names}
         found = []
-        for room, type_, group in runs.groups(CHAOS, self.names):
+        for room, type_, group in runs.groups(self.contract.system, self.names):
             key = self.names.stream(room, type_)
             pending: Any = self.client.xpending_range(key, group, "-", "+", 1000)
             for each in pending:
@@ -216,6 +220,7 @@ def environments(
     *,
     mine: bool,
     model: RealModel | None = None,
+    contract: Contract = CHAIN,
 ) -> Iterator[Environment]:
     """A stage in a directory of its own; whatever was started is gone afterwards."""
     server = EmbeddedServer.start(directory / "server", die_with_parent=True)
@@ -224,9 +229,8 @@ def environments(
     client = redis.Redis.from_url(server.url, protocol=2, socket_timeout=5.0, retry=retry)
     names = Names(f"chaos-{seed}")
     processes = make_crew(proxy.url, names, directory)
-    environment = Environment(
-        server, proxy, client, names, processes, random.Random(seed), times, mine, model=model
-    )
+    dice, more = random.Random(seed), {"model": model, "contract": contract}
+    environment = Environment(server, proxy, client, names, processes, dice, times, mine, **more)
     try:
         processes.start()
         yield environment
@@ -244,6 +248,7 @@ def watched(
     times: Times,
     make_crew: Callable[[str, Names, Path], Processes],
     model: RealModel | None = None,
+    contract: Contract = CHAIN,
 ) -> Iterator[Environment]:
     """A stage whose server is a master with two replicas, under three sentinels."""
     (directory / "servers").mkdir()
@@ -254,10 +259,8 @@ def watched(
         processes = make_crew(servers.url, names, directory)
         try:
             processes.start()
-            dice = random.Random(seed)
-            yield Environment(
-                servers, None, client, names, processes, dice, times, True, model=model
-            )
+            dice, more = random.Random(seed), {"model": model, "contract": contract}
+            yield Environment(servers, None, client, names, processes, dice, times, True, **more)
         finally:
             processes.stop()
             client.close()

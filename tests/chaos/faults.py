@@ -13,7 +13,7 @@ from typing import Any
 import redis
 
 from roomgrad.runtime import runs
-from tests.chaos.contract import CHAOS, DEED, WORK
+from tests.chaos.contract import DEED, WORK
 from tests.chaos.environment import PATIENCE_S, Environment, Seen
 from tests.waiting import until
 
@@ -28,6 +28,11 @@ def take_over(
     """Whatever dead or frozen hands held is done by others; how long that took."""
     for entry in held:
         seen.takeover_s.append(environment.wait_done(entry) - at)
+
+
+def program_of(component: str) -> str:
+    """Return the program of a component: one serves all members of an ensemble."""
+    return component.partition(".")[0]
 
 
 def kill_one(environment: Environment, seen: Seen) -> None:
@@ -50,7 +55,7 @@ def kill_several(environment: Environment, seen: Seen) -> None:
     held = environment.held_by(*victims)
     left = {name.partition("-")[0] for name in environment.processes.names if name not in victims}
     environment.processes.start(*victims)
-    take_over(environment, seen, [entry for entry in held if entry[2] in left], at)
+    take_over(environment, seen, [entry for entry in held if program_of(entry[2]) in left], at)
     for entry in held:
         environment.wait_done(entry)
 
@@ -153,7 +158,8 @@ def heard(environment: Environment) -> float:
 
 def destroy_group(environment: Environment, seen: Seen) -> None:
     """XGROUP DESTROY of a random group in the middle of work."""
-    room, type_, group = environment.dice.choice(list(runs.groups(CHAOS, environment.names)))
+    groups = list(runs.groups(environment.contract.system, environment.names))
+    room, type_, group = environment.dice.choice(groups)
     environment.anywhen()
     environment.client.xgroup_destroy(environment.names.stream(room, type_), group)
     seen.recovery_s.append(environment.next_delivery_s())

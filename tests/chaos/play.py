@@ -9,7 +9,7 @@ from pathlib import Path
 from roomgrad.codec import pack, unpack
 from roomgrad.names import Names
 from tests.chaos.account import Account, open_messages, settle, settle_run
-from tests.chaos.contract import COMPONENTS, EFFECTS, LEARNER, MESSAGES_PER_NUMBER, OPENER
+from tests.chaos.contract import CHAIN, LEARNER, Contract
 from tests.chaos.environment import (
     PATIENCE_S,
     Environment,
@@ -20,6 +20,8 @@ from tests.chaos.environment import (
     watched,
 )
 from tests.chaos.faults import FAULTS, FLUSH, TURNOVERS, Fault
+from tests.chaos.graph import GRAPH
+from tests.chaos.graph_account import settle_graph
 from tests.chaos.model_account import settle_model
 from tests.chaos.model_faults import MODEL_TURNOVERS
 from tests.chaos.processes import Processes
@@ -33,45 +35,55 @@ BETWEEN = (10, 200)  # effects between two faults, at least and at most
 
 
 def crew_of(
-    times: Times, model: RealModel | None = None
+    times: Times, model: RealModel | None = None, contract: Contract = CHAIN
 ) -> Callable[[str, Names, Path], Processes]:
     """Makes the processes of roomgrad for an address and a run."""
     window = model.window if model else WINDOW
 
     def make(url: str, names: Names, logs: Path) -> Processes:
         def program(component: str) -> list[str]:
-            words = ["tests.chaos.components", component, f"--run={names.run}"]
+            words = [contract.module, component, f"--run={names.run}"]
             words += [f"--redis-url={url}", *times.flags()]
             if component == LEARNER and model is not None:
                 words += model.flags()
-            return [*words, f"--window={window}"] if component == OPENER else words
+            return [*words, f"--window={window}"] if component == contract.opener else words
 
-        return Processes(program, COMPONENTS, REPLICAS, logs)
+        return Processes(program, contract.programs, REPLICAS, logs)
 
     return make
 
 
-def play(seed: int, messages: int, times: Times, directory: Path) -> Account:
-    """roomgrad under every fault. The same seed plays the same faults in the same order.
+def play(
+    seed: int,
+    messages: int,
+    times: Times,
+    directory: Path,
+    contract: Contract = CHAIN,
+    faults: Mapping[str, Fault] = FAULTS,
+    first: Mapping[str, Fault] = FLUSH,
+) -> Account:
+    """roomgrad under faults. The same seed plays the same faults in the same order.
 
     directory: for the server's data and the logs of the components.
     """
     began = time.monotonic()
-    with environments(directory, seed, times, crew_of(times), mine=True) as environment:
-        seen = harm(environment, FLUSH) + harm(environment, FAULTS)
-        account = conclude(
-            environment, Account(ROOMGRAD, seed, goal(environment, messages), seen=seen)
-        )
+    crew = crew_of(times, contract=contract)
+    with environments(directory, seed, times, crew, mine=True, contract=contract) as environment:
+        seen = harm(environment, first) + harm(environment, faults)
+        account = conclude(environment, account_of(environment, ROOMGRAD, seed, messages, seen))
     account.seconds = time.monotonic() - began
     return account
 
 
-def turn_over(seed: int, messages: int, times: Times, directory: Path) -> Account:
+def turn_over(
+    seed: int, messages: int, times: Times, directory: Path, contract: Contract = CHAIN
+) -> Account:
     """roomgrad under Sentinel, whose masters are killed, frozen and replaced at work."""
     began = time.monotonic()
-    with watched(directory, seed, times, crew_of(times)) as environment:
+    crew = crew_of(times, contract=contract)
+    with watched(directory, seed, times, crew, contract=contract) as environment:
         seen = harm(environment, TURNOVERS)
-        account = Account(UNDER_SENTINEL, seed, goal(environment, messages), seen=seen)
+        account = account_of(environment, UNDER_SENTINEL, seed, messages, seen)
         conclude(environment, account)
     account.seconds = time.monotonic() - began
     return account
@@ -104,11 +116,21 @@ def _learned(
     environment: Environment, seed: int, messages: int, faults: Mapping[str, Fault], began: float
 ) -> Account:
     seen = harm(environment, faults)
-    account = Account(REAL_MODEL, seed, goal(environment, messages), seen=seen)
+    account = account_of(environment, REAL_MODEL, seed, messages, seen)
     conclude(environment, account)
     settle_model(environment, account)
     account.seconds = time.monotonic() - began
     return account
+
+
+def account_of(
+    environment: Environment, contestant: str, seed: int, messages: int, seen: list[Seen]
+) -> Account:
+    """Return an empty account of as many numbers as are to go out."""
+    contract = environment.contract
+    name = contestant if contract is CHAIN else f"{contestant}, {contract.system.name}"
+    numbers = goal(environment, messages)
+    return Account(name, seed, numbers, contract.messages_per_number, seen=seen)
 
 
 def conclude(environment: Environment, account: Account) -> Account:
@@ -141,16 +163,17 @@ def goal(environment: Environment, messages: int) -> int:
     Each of the window's numbers opens the one that is a window further on. Those that had to wait
     for redelivery are far behind the others, and catch up now.
     """
-    out = environment.client.hvals(environment.names.memory(OPENER))
+    out = environment.client.hvals(environment.names.memory(environment.contract.opener))
     farthest = max(unpack(record)["number"] for record in out)
-    numbers = max(messages // MESSAGES_PER_NUMBER, farthest + 10 * WINDOW)
+    numbers = max(messages // environment.contract.messages_per_number, farthest + 10 * WINDOW)
     environment.client.hset(environment.names.table("goal"), "numbers", pack({"numbers": numbers}))
     return numbers
 
 
 def finish(environment: Environment, account: Account) -> None:
     """Waits until nothing moves any more, and settles the account."""
-    want = len(EFFECTS) * account.numbers
+    contract = environment.contract
+    want = sum(len(contract.numbers(each, account.numbers)) for each in contract.effects)
 
     def done() -> bool:
         environment.processes.check()
@@ -162,3 +185,7 @@ def finish(environment: Environment, account: Account) -> None:
         account.wrong.append(f"it did not finish: {environment.progress()} of {want} effects")
     settle(environment, account)
     settle_run(environment, account)
+    if contract is GRAPH:
+        settle_graph(environment, account)
+        failed = environment.processes.failures()
+        account.wrong += [f"a handler of {name} raised, see its log" for name in failed]

@@ -45,6 +45,11 @@ class Processes:
                     stderr=log,
                 )
 
+    def failures(self) -> list[str]:
+        """Return the processes that log an error of a handler."""
+        logs = {name: self._logs / f"{name}.log" for name in self.names}
+        return [name for name, log in logs.items() if b"handler failed" in log.read_bytes()]
+
     def note(self, text: str) -> None:
         """Writes into `play.log`, beside the logs of the processes, what is done to them."""
         now = datetime.now().isoformat(timespec="milliseconds")

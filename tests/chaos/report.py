@@ -11,7 +11,6 @@ from pathlib import Path
 import orjson
 
 from tests.chaos.account import Account
-from tests.chaos.contract import MESSAGES_PER_NUMBER
 from tests.chaos.environment import Seen, Times
 
 Pick = Callable[[Seen], list[float]]
@@ -110,7 +109,6 @@ def write(path: Path, accounts: list[Account], times: Times) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     body = {
         "date": time.strftime("%Y-%m-%d"),
-        "messages_per_number": MESSAGES_PER_NUMBER,
         "times": asdict(times),
         "accounts": [asdict(account) for account in accounts],
     }

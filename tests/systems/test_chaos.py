@@ -11,6 +11,8 @@ from tests.chaos.account import Account
 from tests.chaos.contest import contest
 from tests.chaos.environment import SHORT, RealModel, Times
 from tests.chaos.faults import FAULTS
+from tests.chaos.graph import GRAPH
+from tests.chaos.graph_faults import GRAPH_FAULTS, GRAPH_SHORT
 from tests.chaos.model_faults import MODEL_FAULTS, MODEL_SHORT
 from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
 from tests.chaos.rivals import PUBSUB
@@ -38,6 +40,29 @@ def test_nothing_is_lost_or_doubled_under_any_fault(tmp_path: Path) -> None:
 def test_nothing_is_lost_or_doubled_by_a_failover(tmp_path: Path) -> None:
     """The same work under Sentinel, whose masters die, freeze and are replaced."""
     assert_exact(turn_over(1, 500, SHORT, tmp_path))
+
+
+@pytest.mark.timeout(300)
+def test_a_graph_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Kills between the parts of a join, late parts, parts that come twice, a server restarted."""
+    assert_exact(play(1, 500, SHORT, tmp_path, GRAPH, GRAPH_SHORT, first={}))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_graph_loses_and_doubles_nothing_under_any_fault(tmp_path: Path, seed: int) -> None:
+    """An ensemble that branches and joins: each gradient, sum and count of its late parts."""
+    account = play(seed, 5000, SHORT, tmp_path, GRAPH, GRAPH_FAULTS)
+    assert_exact(account)
+    assert account.late > 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+def test_a_graph_loses_and_doubles_nothing_by_a_failover(tmp_path: Path) -> None:
+    """The same graph under Sentinel."""
+    assert_exact(turn_over(1, 500, SHORT, tmp_path, GRAPH))
 
 
 @pytest.mark.timeout(300)

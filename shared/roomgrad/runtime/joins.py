@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from roomgrad import codec
@@ -20,7 +20,7 @@ from roomgrad.rooms import MessageType
 TIMER = "JOIN"
 """The field of a message to the component itself that names the join whose time is over."""
 
-INCOMPLETE, LATE = "incomplete_joins", "late_parts"  # counters
+INCOMPLETE, LATE = INCOMPLETE, "late_parts"  # counters
 ENDED_KEPT = 100_000
 _FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 _ERROR = MessageType.LOG_ERROR
@@ -66,9 +66,10 @@ class Joins:
         came = gathering.came
         found = Joined(handler, staged=[self._unless_ended(part, join)])
         if came and name in came:
-            self.refuse(part, context, f"{name} had sent one before")
+            same = gathering.holds(name, part)  # then the join answers this ID
+            self.refuse(part, context, f"{name} had sent one before", answers=not same)
         elif self._completes(join, len(came or ()) + 1, late=gathering.late):
-            found.parts = Parts(gathering.take((name, part)))
+            found.parts = self._take(gathering, handler, part, context, (name, part))
             found.staged += [
                 self._end(join.of(part), part),
                 self._stop_timer(join, part),
@@ -92,23 +93,37 @@ class Joins:
         came = gathering.came
         if came is None:
             return Joined()
-        missing = ", ".join(name for name in join.parts if name not in came)
         if gathering.late or not join.wait_s:
             raise MessageError(
-                f"no part of {missing} came to {join.key} within {join.expire_s:g} s, only that of "
-                f"{', '.join(came)}: the parts have expired"
+                f"no part of {_missing(join, came)} came to {join.key} within {join.expire_s:g} s, "
+                f"only that of {', '.join(came)}: the parts have expired"
             )
         if len(came) < join.least:
             gathering.begin(came, late=True)
             left_s = join.expire_s - join.wait_s
             return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
-        self._report(notice, context, INCOMPLETE, f"joined without {missing}")
-        return Joined(handler, Parts(gathering.take()), [self._end(join.of(notice), notice)])
+        parts = self._take(gathering, handler, notice, context)
+        return Joined(handler, parts, [self._end(join.of(notice), notice)])
 
-    def refuse(self, part: Message, context: Context, why: str) -> None:
+    def _take(
+        self,
+        gathering: Gathering,
+        handler: Handler,
+        message: Message,
+        context: Context,
+        *more: tuple[str, Message],
+    ) -> Parts:
+        """Return the parts that came, and report those that did not."""
+        assert handler.join is not None
+        parts = Parts(gathering.take(*more))
+        if missing := _missing(handler.join, parts):
+            self._report(message, context, INCOMPLETE, f"joined without {missing}")
+        return parts
+
+    def refuse(self, part: Message, context: Context, why: str, *, answers: bool = True) -> None:
         """Answer a part that is not joined by an empty gradient, so that its sender ends."""
         self._report(part, context, LATE, f"a part of {part.sent_by} was not joined: {why}")
-        wanted = part.type == _FORWARD and part.wants_gradient
+        wanted = answers and part.type == _FORWARD and part.wants_gradient
         if wanted and (part.room, _GRADIENT) in self._sent:
             context.send(gradient_of(part))
 
@@ -179,6 +194,10 @@ class Joins:
 
     def _stop_timer(self, join: Joining, message: Message) -> Callable[[Commit], None]:
         return lambda commit: commit.stop_timer(*self._timers, join.of(message))
+
+
+def _missing(join: Joining, came: Container[str]) -> str:
+    return ", ".join(name for name in join.parts if name not in came)
 
 
 def _gathering(join: Joining, message: Message, context: Context) -> Gathering:

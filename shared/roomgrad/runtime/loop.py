@@ -18,7 +18,14 @@ import structlog
 
 from roomgrad import codec
 from roomgrad.commit import Commit
-from roomgrad.errors import ConnectionLost, EmptiedServer, MessageError, ModelError, SnapshotError
+from roomgrad.errors import (
+    ConnectionLost,
+    EmptiedServer,
+    MessageError,
+    ModelError,
+    SnapshotError,
+    Stale,
+)
 from roomgrad.memory import Cache, CachedReads
 from roomgrad.redis import heartbeats, registry, roots
 from roomgrad.redis.connection import Reply, ReplyError
@@ -45,6 +52,7 @@ from roomgrad.runtime.work import Attempt, Work
 
 log = structlog.get_logger("roomgrad")
 
+MOST_TORN_READS = 3  # of one message, before it is tried again later
 MANY_SKIPPED = 100  # skipped entries that are acknowledged without waiting for a commit
 
 
@@ -226,7 +234,7 @@ class Loop:
 
     def _attempt(self, handling: Handling) -> Attempt | None:
         """Run the handlers of a message; return None if none wants it."""
-        delivery, outcome = handling.delivery, handling.outcome
+        delivery, outcome, torn = handling.delivery, handling.outcome, 0
         while True:  # handlers may have changed the arrays of the message before
             message = codec.decode(delivery.entry, delivery.fields, delivery.stream)
             outcome.message, hits = message, self._cache.hits
@@ -239,6 +247,10 @@ class Loop:
                 if self._cache.hits == hits:
                     raise
                 self._cache.clear()  # the handler may object to a value that is out of date
+            except Stale:  # another replica has changed one value after another was read
+                if (torn := torn + 1) > MOST_TORN_READS:
+                    raise
+                self._cache.clear()
             except ReplyError as error:  # the server refuses a read
                 self._committer.wait(error)
         if handling.attempt is None:

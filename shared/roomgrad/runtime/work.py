@@ -13,6 +13,7 @@ from roomgrad import codec, gather
 from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
+from roomgrad.errors import MessageError
 from roomgrad.memory import Reads
 from roomgrad.messages import Message
 from roomgrad.models import Model, forward_seed
@@ -129,7 +130,7 @@ class Work:
         if not (handlers or gathers):
             return None
         context.missed = self.missed
-        return self._call(handlers, message, context)
+        return (self._call_with_all if gathers else self._call)(handlers, message, context)
 
     def _is_for_another(self, gradient: Message) -> bool:
         """Return whether it belongs to a part that another reader of the room has sent."""
@@ -153,11 +154,23 @@ class Work:
         attempt.began_ns, attempt.ended_ns = began, ended
         return attempt
 
+    def _call_with_all(
+        self, handlers: Sequence[Handler], message: Message | Parts, context: Context
+    ) -> Attempt:
+        """Call handlers with what waited for each other: no other message would close its root.
+
+        Raises MessageError, which gives the root up, also for what otherwise leaves it open.
+        """
+        try:
+            return self._call(handlers, message, context)
+        except MessageError as error:
+            raise error if error.ends_root else MessageError(str(error)) from error
+
     def _joined(self, joined: Joined, context: Context) -> Attempt:
         if joined.handler is None or joined.parts is None:
             attempt = self._attempt(context, [], None)
         else:
-            attempt = self._call([joined.handler], joined.parts, context)
+            attempt = self._call_with_all([joined.handler], joined.parts, context)
         attempt.staged = joined.staged
         return attempt
 
@@ -254,7 +267,10 @@ class Work:
             self.component.may_send(message, self._declared)
         for _, message in context.delayed:
             self.component.may_send(message, self._declared)
-        return Attempt(context, messages + context.sent, model)
+        sent = messages + context.sent
+        if empty := sum(each.type == _GRADIENT and not each.arrays() for each in sent):
+            context.counters.add("empty_gradients", empty)
+        return Attempt(context, sent, model)
 
     def step_again(self, attempt: Attempt, version: bytes | None) -> Attempt:
         """Return the same attempt with its finished parameter gradient applied to newer weights."""

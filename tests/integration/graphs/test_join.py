@@ -8,18 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from roomgrad import Message, ModelStatus, codec
-from roomgrad.codec import unpack
+from roomgrad import Message, ModelStatus
 from roomgrad.ops.give_up import give_up
 from roomgrad.redis.client import Client
-from roomgrad.rooms import MessageType
 from tests.integration.conftest import make_echo_run
-from tests.integration.graphs.branch import Vector, batch
-from tests.integration.graphs.graph_run import GraphRun, kill, killed
+from tests.integration.graphs.branch import batch
+from tests.integration.graphs.graph_run import kill, killed
+from tests.integration.graphs.join_run import ERROR, JoinRun
 from tests.integration.graphs.joins import (
     EMBEDDED,
     ENTER,
-    FORWARD,
     GRADIENT,
     JOINED,
     OUT,
@@ -31,79 +29,26 @@ from tests.integration.graphs.joins import (
 from tests.integration.graphs.three import THREE, three
 from tests.waiting import LIMIT_S, until
 
-ERROR = MessageType.LOG_ERROR
-
-
-class Join(GraphRun):
-    """A run of the system that joins."""
-
-    def owners(self) -> None:
-        self.start(*map(owner, OWNERS))
-
-    def part(self, name: str, data: Vector, root: Message | None = None) -> Message:
-        """Send a part as its owner does, of a new root unless it is given."""
-        part = Message.open(EMBEDDED, data)
-        if root is not None:
-            part.root_id, part.status = root.root_id, root.status
-        return self.send(part, name)
-
-    def out(self, root: Message) -> Message:
-        return self.wait(OUT, FORWARD, root)
-
-    def answers(self, part: Message) -> list[Message]:
-        """Return the gradients under the ID of a part."""
-        stream = JOINED.stream(EMBEDDED, GRADIENT)
-        key = self.echo.names.stream(*stream.key)
-        fields = [pairs for _, pairs in self.echo.client.xrange(key)]
-        own = [each for each in fields if each[b"ID"] == part.id.encode()]
-        return [_decoded(each) for each in own]
-
-    def joined(self) -> list[list[str]]:
-        """Return the names of the parts that the handler got, call by call."""
-        found = self.echo.client.xrange(self.echo.names.log("joined"))
-        return [unpack(fields[b"m"])["names"] for _, fields in found]
-
-    def reports(self) -> list[str]:
-        """Return what room `errors` says."""
-        found = self.echo.client.xrange(self.echo.names.stream("errors", ERROR))
-        return [str(unpack(fields[b"m"])["TEXT"]) for _, fields in found]
-
-    def check(self, steps: int) -> None:
-        """Require that each batch was joined once and taught each owner once."""
-        for name in OWNERS:
-            until(lambda name=name: self.echo.counter("home", name) >= steps)
-            counted = [self.echo.counter(each, name) for each in ("home", "applied", "distinct")]
-            assert counted == [steps] * 3
-        assert self.echo.counter("joined", "head") == steps == len(self.joined())
-        assert self.length(OUT, FORWARD) == steps
-        assert self.echo.dead_letters() == []
-        assert self.left_over() == {}
-
-
-def _decoded(fields: dict[bytes, bytes]) -> Message:
-    flat = [part for pair in fields.items() for part in pair]
-    return codec.decode("", flat, JOINED.stream(EMBEDDED, GRADIENT))
-
 
 @pytest.fixture
-def join(embedded_url: str) -> Iterator[Join]:
+def join(embedded_url: str) -> Iterator[JoinRun]:
     for echo in make_echo_run(embedded_url):
-        yield Join(echo, JOINED, "joins")
+        yield JoinRun(echo, JOINED, "joins")
 
 
-def train(join: Join, count: int, begin: int = 0) -> None:
+def train(join: JoinRun, count: int, begin: int = 0) -> None:
     """Train some batches, one in flight: until both owners have learned."""
     for number in range(begin, begin + count):
         join.out(join.open(batch(number)))
         both_learned(join, number + 1)
 
 
-def both_learned(join: Join, count: int) -> None:
+def both_learned(join: JoinRun, count: int) -> None:
     """Wait until so many gradients have come home to both owners."""
     until(lambda: all(join.echo.counter("home", name) == count for name in OWNERS))
 
 
-def test_both_owners_learn_with_the_bits_of_one_process(join: Join) -> None:
+def test_both_owners_learn_with_the_bits_of_one_process(join: JoinRun) -> None:
     join.owners()
     join.start(head())
     train(join, 5)
@@ -113,7 +58,7 @@ def test_both_owners_learn_with_the_bits_of_one_process(join: Join) -> None:
         assert join.content(name) == bytes(model.dump())
 
 
-def test_parts_are_in_the_order_of_the_join(join: Join) -> None:
+def test_parts_are_in_the_order_of_the_join(join: JoinRun) -> None:
     join.start(head())
     first = join.part("right", batch(0))
     until(lambda: join.memory("head"))
@@ -125,7 +70,7 @@ def test_parts_are_in_the_order_of_the_join(join: Join) -> None:
     assert [join.answers(each)[0].to for each in (first, second)] == ["right", "left"]
 
 
-def test_several_replicas_of_each_lose_no_part(join: Join) -> None:
+def test_several_replicas_of_each_lose_no_part(join: JoinRun) -> None:
     """Parts of many roots arrive at three replicas in any order."""
     join.start(*(owner(name) for name in OWNERS for _ in range(2)), head(), head(), head())
     roots = [join.open(batch(number)) for number in range(30)]
@@ -135,7 +80,7 @@ def test_several_replicas_of_each_lose_no_part(join: Join) -> None:
 
 
 @pytest.mark.parametrize("point", ["receive 2", *(f"send {n}" for n in range(1, 5)), "answer 2"])
-def test_the_joiner_is_killed_at_each_point(join: Join, point: str) -> None:
+def test_the_joiner_is_killed_at_each_point(join: JoinRun, point: str) -> None:
     """Between the parts, too; another replica goes on."""
     join.owners()
     first = join.spawn("head", point)
@@ -147,7 +92,7 @@ def test_the_joiner_is_killed_at_each_point(join: Join, point: str) -> None:
     join.check(2)
 
 
-def test_kills_with_one_batch_in_flight_change_no_bit(join: Join) -> None:
+def test_kills_with_one_batch_in_flight_change_no_bit(join: JoinRun) -> None:
     """The joiner before each of its commits, and an owner before its last one."""
     replicas = dict(zip(OWNERS, join.start(*map(owner, OWNERS)), strict=True))
     for number, (name, point) in enumerate(
@@ -169,7 +114,7 @@ def test_kills_with_one_batch_in_flight_change_no_bit(join: Join) -> None:
         assert join.content(name) == bytes(model.dump())
 
 
-def test_a_validation_is_joined_and_answered_by_no_gradient(join: Join) -> None:
+def test_a_validation_is_joined_and_answered_by_no_gradient(join: JoinRun) -> None:
     join.owners()
     join.start(head())
     root = join.open(batch(0), status=ModelStatus.VALIDATE)
@@ -179,7 +124,7 @@ def test_a_validation_is_joined_and_answered_by_no_gradient(join: Join) -> None:
     until(lambda: join.left_over() == {})
 
 
-def test_enough_parts_are_joined_after_the_time(join: Join) -> None:
+def test_enough_parts_are_joined_after_the_time(join: JoinRun) -> None:
     """The late part gets an empty gradient, and its lateness is counted and reported."""
     join.start(head(least=1, wait_s=0.3), owner("left"))
     root = join.open(batch(0))
@@ -199,7 +144,7 @@ def test_enough_parts_are_joined_after_the_time(join: Join) -> None:
     assert join.left_over() == {}
 
 
-def test_all_parts_in_time_do_not_wait(join: Join) -> None:
+def test_all_parts_in_time_do_not_wait(join: JoinRun) -> None:
     """The time does not run out afterwards, either."""
     join.owners()
     join.start(head(least=1, wait_s=1000.0))
@@ -208,19 +153,21 @@ def test_all_parts_in_time_do_not_wait(join: Join) -> None:
     assert join.joined() == [[*OWNERS]] * 2
 
 
-def test_the_part_that_makes_enough_is_joined_when_it_comes(join: Join) -> None:
+def test_the_part_that_makes_enough_is_joined_when_it_comes(join: JoinRun) -> None:
     """After the time, and without the last one."""
-    run = Join(join.echo, THREE, "three")
+    run = JoinRun(join.echo, THREE, "three")
     run.start(three(least=2, wait_s=0.2, expire_s=1000.0))
     first = run.part("a", batch(0))
     until(lambda: any(b"late" in each for each in run.memory("head").values()))
     run.part("c", batch(1), first)
     run.out(first)
     assert run.joined() == [["a", "c"]]
+    assert run.echo.counter("incomplete_joins", "head") == 1
+    assert any("joined without b" in each for each in run.reports())
     until(lambda: run.left_over() == {})
 
 
-def test_parts_expire_and_their_root_is_given_up(join: Join) -> None:
+def test_parts_expire_and_their_root_is_given_up(join: JoinRun) -> None:
     """With a sentence; the owner forgets its part, and what comes later is dropped."""
     join.start(head(expire_s=0.3), owner("left"))
     root = join.open(batch(0))
@@ -240,7 +187,7 @@ def test_parts_expire_and_their_root_is_given_up(join: Join) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_part_that_comes_twice_is_joined_once(join: Join, when: str) -> None:
+def test_a_part_that_comes_twice_is_joined_once(join: JoinRun, when: str) -> None:
     """The second gets an empty gradient, before the join and after it."""
     join.start(head())
     first = join.part("left", batch(0))
@@ -264,7 +211,7 @@ def test_a_part_that_comes_twice_is_joined_once(join: Join, when: str) -> None:
     assert join.left_over() == {}
 
 
-def test_a_part_of_a_component_that_is_none_of_the_join_is_a_dead_letter(join: Join) -> None:
+def test_a_part_of_a_component_that_is_none_of_the_join_is_a_dead_letter(join: JoinRun) -> None:
     """The root goes on."""
     join.start(head())
     first = join.part("left", batch(0))
@@ -277,7 +224,7 @@ def test_a_part_of_a_component_that_is_none_of_the_join_is_a_dead_letter(join: J
     assert join.joined() == [[*OWNERS]]
 
 
-def test_parts_of_a_root_that_was_given_up_are_dropped(join: Join) -> None:
+def test_parts_of_a_root_that_was_given_up_are_dropped(join: JoinRun) -> None:
     """They leave no memory, and are no second dead letter."""
     join.start(head())
     bad = join.part("left", batch(0))
@@ -294,7 +241,7 @@ def test_parts_of_a_root_that_was_given_up_are_dropped(join: Join) -> None:
     assert join.left_over() == {}
 
 
-def test_a_joiner_that_fails_gives_the_root_up_everywhere(join: Join) -> None:
+def test_a_joiner_that_fails_gives_the_root_up_everywhere(join: JoinRun) -> None:
     """The next root is joined."""
     join.owners()
     join.start(head())
@@ -308,7 +255,7 @@ def test_a_joiner_that_fails_gives_the_root_up_everywhere(join: Join) -> None:
     until(lambda: join.left_over() == {})
 
 
-def test_the_root_of_a_guest_is_joined(join: Join) -> None:
+def test_the_root_of_a_guest_is_joined(join: JoinRun) -> None:
     """Its answer comes to the guest, and each owner learns once."""
     join.owners()
     join.start(head())
