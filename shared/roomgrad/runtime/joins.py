@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from roomgrad import codec
@@ -20,7 +20,7 @@ from roomgrad.rooms import MessageType
 TIMER = "JOIN"
 """The field of a message to the component itself that names the join whose time is over."""
 
-INCOMPLETE, LATE = INCOMPLETE, "late_parts"  # counters
+INCOMPLETE, LATE = "incomplete_joins", "late_parts"  # counters
 ENDED_KEPT = 100_000
 _FORWARD, _GRADIENT = MessageType.FORWARD.value, MessageType.GRADIENT.value
 _ERROR = MessageType.LOG_ERROR
@@ -72,7 +72,7 @@ class Joins:
             found.parts = self._take(gathering, handler, part, context, (name, part))
             found.staged += [
                 self._end(join.of(part), part),
-                self._stop_timer(join, part),
+                self._stop_timer(join.of(part)),
             ]
         else:
             gathering.add(name, part)
@@ -138,10 +138,13 @@ class Joins:
         self.refuse(part, context, "its root was joined before")
         return Joined(staged=[self._unless_ended(part)])
 
-    def give_up(self, notice: Message) -> list[Callable[[Commit], None]]:
-        """Return what the end of a root does besides: what comes of it later is dropped."""
-        joins = [each.join for each in self._handlers.values() if each.join]
-        stops = [self._stop_timer(join, notice) for join in joins]
+    def give_up(self, notice: Message, forgotten: Iterable[str]) -> list[Callable[[Commit], None]]:
+        """Return what the end of a root does besides: what comes of it later is dropped.
+
+        forgotten: the fields of its records.
+        """
+        ends = tuple(f" {key}" for key in self._handlers)
+        stops = [self._stop_timer(name) for name in forgotten if name.endswith(ends)]
         return [self._end(notice.root_id, notice), *stops]
 
     @staticmethod
@@ -192,8 +195,8 @@ class Joins:
             *self._timers, join.of(message), message.sent_ms, after_s, entry
         )
 
-    def _stop_timer(self, join: Joining, message: Message) -> Callable[[Commit], None]:
-        return lambda commit: commit.stop_timer(*self._timers, join.of(message))
+    def _stop_timer(self, name: str) -> Callable[[Commit], None]:
+        return lambda commit: commit.stop_timer(*self._timers, name)
 
 
 def _missing(join: Joining, came: Container[str]) -> str:

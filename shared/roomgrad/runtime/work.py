@@ -253,7 +253,7 @@ class Work:
             messages = as_messages(self.component.on_dead(records, context))
         attempt = self._attempt_freely(context, messages)
         if self.gathers:
-            attempt.staged = self._joins.give_up(notice)
+            attempt.staged = self._joins.give_up(notice, context.memory.staged)
         return attempt
 
     def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:

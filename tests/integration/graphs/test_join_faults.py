@@ -13,6 +13,7 @@ from roomgrad import Component, Context, Message, ModelStatus, Parts, RuntimeSet
 from roomgrad.errors import Stale, StrayMessage
 from roomgrad.gather import Gathering
 from roomgrad.memory import Memory
+from roomgrad.ops.give_up import give_up
 from tests.integration.conftest import make_echo_run
 from tests.integration.graphs import branch as branching
 from tests.integration.graphs.branch import batch
@@ -155,6 +156,18 @@ def test_a_part_that_is_deleted_by_hand_gives_the_root_up(run: JoinRun) -> None:
     run.out(run.open(batch(2)))
     until(lambda: run.left_over() == {})
     assert run.joined() == [[*OWNERS]]
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+def test_a_root_that_is_given_up_leaves_no_part_and_no_time(run: JoinRun, by_id: bool) -> None:
+    """Of joins of a root, and of each ID."""
+    run.start(head(by_id=by_id))
+    first = run.part("left", batch(0))
+    until(lambda: len(run.memory("head")) == 2)
+    assert run.left_over() == {"head": 3}
+    give_up(run.echo.client, run.echo.names, JOINED, [first.root_id])
+    until(lambda: run.left_over() == {})
+    assert not run.echo.client.exists(run.echo.names.later("head"))
 
 
 def test_parts_to_differentiate_are_joined_and_teach_nothing(run: JoinRun) -> None:
