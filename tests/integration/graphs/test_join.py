@@ -271,7 +271,7 @@ def test_the_root_of_a_guest_is_joined(join: JoinRun) -> None:
     until(lambda: join.left_over() == {})
 
 
-def test_the_parts_of_each_id_are_joined_by_themselves(join: Join) -> None:
+def test_the_parts_of_each_id_are_joined_by_themselves(join: JoinRun) -> None:
     """A root of many steps: the parts of one may not complete another, nor end it."""
     join.start(head(by_id=True))
     first = join.part("left", batch(0))
@@ -288,7 +288,7 @@ def test_the_parts_of_each_id_are_joined_by_themselves(join: Join) -> None:
     assert join.left_over() == {}
 
 
-def test_enough_parts_of_an_id_are_joined_after_the_time(join: Join) -> None:
+def test_enough_parts_of_an_id_are_joined_after_the_time(join: JoinRun) -> None:
     join.start(head(by_id=True, least=1, wait_s=0.3))
     first = join.part("left", batch(0))
     until(lambda: join.joined() == [["left"]])
