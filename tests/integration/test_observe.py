@@ -22,7 +22,7 @@ from roomgrad import Context, Message
 from roomgrad.codec import pack
 from roomgrad.errors import MessageError, SettingsError
 from roomgrad.runtime.observe import metrics, otel_env, spans
-from roomgrad.runtime.observe.collectors import RunCollector
+from roomgrad.runtime.observe.collectors import Observed, RunCollector
 from roomgrad.systems import Gauge
 from roomgrad.testing import running
 from tests.collector import attributes, collecting
@@ -91,7 +91,8 @@ def test_gauges_of_a_system_come_from_the_newest_record_of_its_tables(echo: Echo
         record = pack({"step": number, "height": height, "loss": height / 2})
         for table in ("flights", "losses"):
             echo.client.hset(echo.names.table(table), str(number), record)
-    collector = RunCollector("echo", echo.names, echo.url, "", gauges=gauges)
+    observed = [Observed("echo", gauges=gauges)]
+    collector = RunCollector(echo.names, echo.url, "", observed)
     with contextlib.closing(collector):
         values = {
             family.name: [each.value for each in family.samples] for family in collector.collect()

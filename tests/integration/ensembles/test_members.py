@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import urllib.request
 
 import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
 from roomgrad import ModelStatus, weights
 from roomgrad.inspect import models
@@ -15,6 +18,7 @@ from roomgrad.testing import wait_for
 from tests.integration.ensembles.conftest import Zoo
 from tests.integration.ensembles.zoo import ACT, ALL, MODELS, OUT, ZOO, Cell
 from tests.integration.model.learner import BATCH
+from tests.ports import neighbours
 from tests.waiting import LIMIT_S, until
 
 FORWARD = "DATA/FORWARD"
@@ -132,3 +136,39 @@ def test_a_member_whose_model_is_another_one_is_named(zoo: Zoo) -> None:
     assert weights.sha256(found) == zoo.sha256("model.1")
     zoo.keep()
     zoo.start()
+
+
+def test_members_of_a_process_have_their_metrics_at_one_port(zoo: Zoo) -> None:
+    """Each metric once, with a label of each member; another process has them at the next port."""
+    port = neighbours(2)
+    zoo.keep()
+    zoo.start(f"--metrics-port={port}")
+    zoo.ask(MODELS.room(ACT, "model.1"), 5)
+    until(lambda: zoo.home("model.1") == 5)
+    found = scraped(port)
+    assert len(found) == len({family.name for family in found})
+    by_name = {family.name: family.samples for family in found}
+    ups = {each.labels["component"]: each.value for each in by_name["roomgrad_server_up"]}
+    assert ups == dict.fromkeys(MODELS.names, 1.0)
+    handled = [each for each in by_name["roomgrad_messages"] if each.name.endswith("_total")]
+    assert {each.labels["component"]: each.value for each in handled if each.value == 5} == {
+        "model.1": 5.0
+    }
+    steps = {each.labels["component"]: each.value for each in by_name["roomgrad_step"]}
+    assert steps == {"model.0": 0.0, "model.1": 5.0, "model.2": 0.0}
+    zoo.spawn(f"--metrics-port={port}", "--member=1")
+    until(lambda: heartbeats.living(zoo.client, zoo.names)["model.1"] == 2)
+    [up] = [
+        each
+        for family in scraped(port + 1)
+        if family.name == "roomgrad_server_up"
+        for each in family.samples
+    ]
+    assert up.labels["component"] == "model.1"
+
+
+def scraped(port: int) -> list[Metric]:
+    """What Prometheus would get."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return [each for each in text_string_to_metric_families(text) if each.name.startswith("room")]

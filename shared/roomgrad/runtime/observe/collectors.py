@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -48,45 +49,53 @@ FAMILIES = {
 LOSS = Gauge("roomgrad_loss", "Loss of the newest batch.", "", "losses", "loss")
 
 
-class RunCollector(Collector):
-    """Gauges of one component of a run; of an unavailable server, that it is down.
+@dataclass(frozen=True)
+class Observed:
+    """A component, what it reads, and the gauges of its system."""
 
-    gauges: of the component's system; each is a field of the newest record of a table.
+    component: str
+    streams: Sequence[tuple[str, str]] = ()
+    gauges: Sequence[Gauge] = ()
+    """Each is a field of the newest record of a table."""
+
+
+class RunCollector(Collector):
+    """Gauges of components of a run, by one connection; of an unavailable server, that it is down.
+
+    observed: the components, to which others may be added later.
     """
 
     def __init__(
         self,
-        component: str,
         names: Names,
         url: AnyAddress,
         password_file: str,
-        streams: Sequence[tuple[str, str]] = (),
-        gauges: Sequence[Gauge] = (),
+        observed: Sequence[Observed] = (),
     ) -> None:
-        self._component = component
         self._names = names
-        self._streams = list(streams)
-        self._gauges = (LOSS, *gauges)
-        self._labels = (names.run, component)
         self._url, self._password_file = for_run(url, names.run), password_file
         self._client: redis.Redis | None = None
         self._lock = threading.Lock()
+        self.observed = {each.component: each for each in observed}
 
     def describe(self) -> Iterator[Metric]:
         """Return the metrics without values; nothing is read."""
-        return iter(self._families().values())
+        return iter(_families([LOSS]).values())
 
     def collect(self) -> Iterator[Metric]:
         """Read all metrics."""
         with self._lock:
-            found = self._families()
+            observed = [*self.observed.values()]
+            gauges = [LOSS, *(gauge for each in observed for gauge in each.gauges)]
+            found = _families(gauges)
             try:
-                self._read(found)
+                self._read(found, observed)
                 up = 1
             except (OSError, redis.RedisError, RoomgradError):
                 self.close()
-                found, up = self._families(), 0
-            found["roomgrad_server_up"].add_metric(self._labels, up)
+                found, up = _families(gauges), 0
+            for each in observed:
+                found["roomgrad_server_up"].add_metric((self._names.run, each.component), up)
         yield from found.values()
 
     def close(self) -> None:
@@ -98,24 +107,47 @@ class RunCollector(Collector):
     def _connect(self) -> redis.Redis:
         return connect(self._url, self._password_file, PATIENCE_S)
 
-    def _read(self, found: dict[str, Any]) -> None:
+    def _read(self, found: dict[str, Any], observed: Sequence[Observed]) -> None:
         client = self._client = self._client or self._connect()
-        with client.pipeline(transaction=False) as pipeline:
+        living = heartbeats.living(client, self._names)
+        replicas = {each: living[each] for each in registry.components_of(client, self._names)}
+        for each in observed:
+            _Reader(client, self._names, each, found).read(replicas)
+
+
+class _Reader:
+    """Reads the metrics of one component into the families of all."""
+
+    def __init__(
+        self, client: redis.Redis, names: Names, observed: Observed, found: dict[str, Any]
+    ) -> None:
+        self._client: Any = client
+        self._names = names
+        self._component, self._streams = observed.component, observed.streams
+        self._gauges = (LOSS, *observed.gauges)
+        self._labels = (names.run, observed.component)
+        self._found = found
+
+    def read(self, replicas: Mapping[str, int]) -> None:
+        """Read all metrics. replicas: the living ones of each component of the run."""
+        with self._client.pipeline(transaction=False) as pipeline:
             pipeline.xlen(self._names.dead())
             pipeline.hlen(self._names.memory(self._component))
             for stream in self._streams:
                 pipeline.xinfo_stream(self._names.stream(*stream))
                 pipeline.xinfo_groups(self._names.stream(*stream))
             dead, records, *replies = pipeline.execute(raise_on_error=False)
-        self._read_streams(found, replies)
-        found["roomgrad_dead_letters"].add_metric(self._labels, _count(dead))
-        found["roomgrad_open"].add_metric(self._labels, _count(records))
-        living = heartbeats.living(client, self._names)
-        for other in sorted(registry.components_of(client, self._names)):
-            found["roomgrad_replicas"].add_metric((*self._labels, other), living[other])
-        self._read_training(found, client)
+        self._read_streams(replies)
+        self._add("dead_letters", _count(dead))
+        self._add("open", _count(records))
+        for other, living in sorted(replicas.items()):
+            self._add("replicas", living, other)
+        self._read_training()
 
-    def _read_streams(self, found: dict[str, Any], replies: Sequence[Any]) -> None:
+    def _add(self, name: str, value: float, *labels: str) -> None:
+        self._found[f"roomgrad_{name}"].add_metric((*self._labels, *labels), value)
+
+    def _read_streams(self, replies: Sequence[Any]) -> None:
         for stream, info, groups in zip(self._streams, replies[::2], replies[1::2], strict=True):
             for reply in (info, groups):
                 if isinstance(reply, redis.exceptions.NoPermissionError):
@@ -128,36 +160,32 @@ class RunCollector(Collector):
                 lag = group.get("lag")  # None if the server has lost count: then at least 0 or 1
                 if lag is None:
                     lag = int(group["last-delivered-id"] != info["last-generated-id"])
-                where = (*self._labels, *stream)
-                found["roomgrad_waiting"].add_metric(where, lag)
-                found["roomgrad_pending"].add_metric(where, group["pending"])
+                self._add("waiting", lag, *stream)
+                self._add("pending", group["pending"], *stream)
 
-    def _read_training(self, found: dict[str, Any], client: redis.Redis) -> None:
-        model: Any = client.hmget(self._names.model(self._component), "step", pointers.FIELD)
-        step, stored = model
+    def _read_training(self) -> None:
+        step, stored = self._client.hmget(
+            self._names.model(self._component), "step", pointers.FIELD
+        )
         if step is not None:
-            found["roomgrad_step"].add_metric(self._labels, int(step))
+            self._add("step", int(step))
             with contextlib.suppress(SnapshotError):  # doctor reports pointers that are damaged
-                self._read_model(found, client, int(step), pointers.from_json(stored))
-        counters: Any = client.hgetall(self._names.counters(self._component))
+                self._read_model(int(step), pointers.from_json(stored))
+        counters = self._client.hgetall(self._names.counters(self._component))
         for name, value in sorted(counters.items()):
-            found["roomgrad_counted"].add_metric((*self._labels, name.decode()), int(value))
+            self._add("counted", int(value), name.decode())
         if b"finished" in counters:
-            self._read_gauges(found, client, int(counters[b"finished"]))
+            self._read_gauges(int(counters[b"finished"]))
 
-    def _read_model(
-        self, found: dict[str, Any], client: redis.Redis, step: int, stored: Sequence[Snapshot]
-    ) -> None:
+    def _read_model(self, step: int, stored: Sequence[Snapshot]) -> None:
         log = self._names.steps(self._component)
-        values: dict[str, Any] = {"log_steps": client.xlen(log)}
-        values["log_bytes"] = client.memory_usage(log) or 0
+        self._add("log_steps", self._client.xlen(log))
+        self._add("log_bytes", self._client.memory_usage(log) or 0)
         if stored:
-            values["snapshot_age_steps"] = step - stored[0].step
-            values["snapshot_age_seconds"] = server_time(client) - stored[0].at
-        for name, value in values.items():
-            found[f"roomgrad_{name}"].add_metric(self._labels, value)
+            self._add("snapshot_age_steps", step - stored[0].step)
+            self._add("snapshot_age_seconds", server_time(self._client) - stored[0].at)
 
-    def _read_gauges(self, found: dict[str, Any], client: redis.Redis, finished: int) -> None:
+    def _read_gauges(self, finished: int) -> None:
         """Read the gauges from the newest record of each table.
 
         Records are numbered like the batches that are counted as `finished`, but may be written a
@@ -165,15 +193,17 @@ class RunCollector(Collector):
         """
         near = [str(finished + ahead) for ahead in NEWEST]
         for table in {gauge.table for gauge in self._gauges}:
-            values: Any = client.hmget(self._names.table(table), near)
+            values = self._client.hmget(self._names.table(table), near)
             newest = next((dict(unpack(value)) for value in values if value is not None), {})
             for gauge in self._gauges:
                 if gauge.table == table and gauge.field in newest:
-                    found[gauge.name].add_metric(self._labels, number(newest[gauge.field]))
+                    value = number(newest[gauge.field])
+                    self._found[gauge.name].add_metric(self._labels, value)
 
-    def _families(self) -> dict[str, Any]:
-        named = {gauge.name: (gauge.about, COMPONENT) for gauge in self._gauges}
-        return {name: _family(name, *about) for name, about in {**FAMILIES, **named}.items()}
+
+def _families(gauges: Iterable[Gauge]) -> dict[str, Any]:
+    named = {gauge.name: (gauge.about, COMPONENT) for gauge in gauges}
+    return {name: _family(name, *about) for name, about in {**FAMILIES, **named}.items()}
 
 
 def _count(reply: Any) -> int:

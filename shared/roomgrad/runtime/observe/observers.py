@@ -73,7 +73,7 @@ def observers(identity: Identity, url: AnyAddress, clock: ServerClock) -> Observ
         plugin = installed().get(component.system.name)
         all_gauges = load(plugin.metrics) if plugin else ()
         gauges = [each for each in all_gauges if each.component == component.name]
-        found.append(_metrics(component.name, settings, names, url, streams, gauges))
+        found.append(_metrics(settings, names, url, component.name, streams, gauges))
     if asked := otel_env.spans(os.environ):
         found.append(_spans(asked, identity, clock))
     return Observers(component.name, found)
@@ -90,26 +90,27 @@ def metrics(
     if not settings.metrics_port:
         yield
         return
-    with contextlib.closing(_metrics(component, settings, names, url)):
+    with contextlib.closing(_metrics(settings, names, url, component)):
         yield
 
 
 def _metrics(
-    component: str,
     settings: RuntimeSettings,
     names: Names,
     url: AnyAddress,
+    component: str,
     streams: Sequence[tuple[str, str]] = (),
     gauges: Sequence[Gauge] = (),
 ) -> Observer:
     try:
+        from roomgrad.runtime.observe.collectors import Observed
         from roomgrad.runtime.observe.metrics import Metrics
     except ImportError:
         package = "prometheus-client"
         raise SettingsError(
             MISSING.format(asked="METRICS_PORT", what="metrics", package=package)
         ) from None
-    return Metrics(component, settings, names, url, streams, gauges)
+    return Metrics(settings, names, url, Observed(component, streams, gauges))
 
 
 def _spans(asked: str, identity: Identity, clock: ServerClock) -> Observer:
