@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := cli,embedded,torch,jax,gym,web,observe,snapshots,rivals,dev
 DISTRIBUTIONS := shared[$(EXTRAS)] shared/roomgrad_trebuchet[all] shared/roomgrad_melody[all] \
-	shared/roomgrad_hello shared/roomgrad_split shared/roomgrad_swergio
+	shared/roomgrad_hello shared/roomgrad_rlgym shared/roomgrad_split shared/roomgrad_swergio
 BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchmarks/[a-z]*.py)) \
 	$(patsubst tests/benchmarks/%/__main__.py,%,$(wildcard tests/benchmarks/*/__main__.py)))
 

@@ -22,6 +22,7 @@ SERVICES = {
     **dict.fromkeys(("controlmodel", "inference", "simulator", "trainer"), "trebuchet"),
     **dict.fromkeys(("greeter", "world"), "hello"),
     **dict.fromkeys(("labelhead", "leftowner", "rightowner"), "split"),
+    **dict.fromkeys(("cartpole", "policy", "aggregation", "selection", "control"), "rlgym"),
     **dict.fromkeys(("evalnet", "evolution", "labelling", "learner", "rater"), "melody"),
 }
 

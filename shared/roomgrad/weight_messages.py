@@ -16,18 +16,18 @@ from roomgrad.component import Handler, on
 from roomgrad.context import Context
 from roomgrad.errors import SchemaError
 from roomgrad.messages import Message
-from roomgrad.rooms import Array, MessageType, Room, Text
+from roomgrad.rooms import Array, MessageType, Room, Schema, Text
 
 GET, SET = "GET", "SET"
 
-ASKED = {
+ASKED: Schema = {
     "CMD": Text((GET, SET)),
     "VERSION": Text(optional=True),
     "WEIGHTS": Array("|u1", ("bytes",), optional=True),
 }
 """The schema of a request. SET names the version that is to be replaced, and other weights."""
 
-ANSWERED = {
+ANSWERED: Schema = {
     "CMD": Text((GET, SET)),
     "VERSION": Text(),
     "WEIGHTS": Array("|u1", ("bytes",), optional=True),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SYSTEMS = ("trebuchet", "melody", "hello", "split", "swergio")
+SYSTEMS = ("trebuchet", "melody", "hello", "rlgym", "split", "swergio")
 DISTRIBUTIONS = ("", *(f"roomgrad_{name}" for name in SYSTEMS))
 NAME = "greenhouse"
 """The system that `roomgrad new` makes."""

@@ -97,6 +97,13 @@ def test_vertical_learning_runs_until_its_last_epoch(installation: Installation)
     assert re.search(r"2 of 2 +100 % +held-out accuracy [89]\d\.\d%", said), said
 
 
+def test_an_ensemble_learns_until_its_last_generation(installation: Installation) -> None:
+    settings = ("--set", "control.generations=1", "--set", "control.episodes=1")
+    said = installation.roomgrad("run", "rlgym", "--members", "2", *settings)
+    assert "policy x1 of 2 members" in said
+    assert re.search(r"1 of 1 +100 % +mean return \d+\.\d", said), said
+
+
 def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
     found = until(lambda: len(found := up.read("ps")["replicas"]) == 3 and found, timeout_s=60)
     assert {each["component"] for each in found} == {"house", "thermostat"}

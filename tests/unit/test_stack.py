@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 import yaml
 
+from roomgrad_rlgym.contract import POLICIES
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 STACK = yaml.safe_load((ROOT / "deploy/swarm.yml").read_text())
 PAGES = yaml.safe_load((ROOT / "deploy/swarm.pages.yml").read_text())
 
-# Hello World and split are for a first look; `inference` and `guest` run on the user's machine;
-# deploy/swarm-secrets makes the secrets.
+# Hello World, split and rlgym are for a first look; `inference` and `guest` run on the user's
+# machine; deploy/swarm-secrets makes the secrets.
 ONLY_IN_COMPOSE = {"greeter", "world", "leftowner", "rightowner", "labelhead"} | {
-    *("inference", "guest", "secrets")
+    *("cartpole", "policy", "aggregation", "selection", "control"),
+    *("inference", "guest", "secrets"),
 }
 SERVICES = sorted(STACK["services"])
 
@@ -120,7 +123,7 @@ def test_every_secret_and_every_user_is_used() -> None:
     ]
     assert sorted(used) == sorted(STACK["secrets"])
     lines = (ROOT / "deploy/redis/users.acl").read_text().splitlines()
-    users = {line.split()[1] for line in lines if line.startswith("user ")}
+    users = {line.split()[1] for line in lines if line.startswith("user ")} - {*POLICIES.names}
     passwords = {name.removesuffix("-password") for name in used if name.endswith("-password")}
     assert passwords == users - ONLY_IN_COMPOSE
 

@@ -1,0 +1,56 @@
+"""The aggregation: the votes of all members on a step become one action of each environment."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roomgrad import Component, Context, Message, Parts, RuntimeSettings, join
+from roomgrad_rlgym.contract import (
+    ACTIONS,
+    AGGREGATION,
+    ENOUGH,
+    FORWARD,
+    POLICIES,
+    RLGYM,
+    VOTES,
+    WAIT_S,
+)
+
+
+def choose(votes: list[NDArray[np.float32]], seed: int | None) -> NDArray[np.int64]:
+    """Return an action `(envs,)` by the mean of probabilities `(envs, 2)`.
+
+    It is drawn, the same from the same votes with the same seed; without one it is the likelier.
+    """
+    likely = np.mean(votes, axis=0)[:, 1]
+    limits: float | NDArray[np.float64] = 0.5
+    if seed is not None:
+        limits = np.random.default_rng([seed, crc32(likely.tobytes())]).random(len(likely))
+    return np.asarray(limits < likely, "<i8")
+
+
+def aggregation(wait_s: float = WAIT_S) -> Component:
+    """Return the component; a step waits so long for the votes of members that are dead."""
+
+    @join(
+        VOTES,
+        FORWARD,
+        replies=[(ACTIONS, FORWARD)],
+        parts=POLICIES.names,
+        least=ENOUGH,
+        wait_s=wait_s,
+        by_id=True,
+    )
+    def act(parts: Parts, context: Context) -> Message:
+        """Act: probabilities of all members in, actions out."""
+        first = next(iter(parts.values()))
+        seed = (first.seed or 0) if first.learns else None
+        return parts.reply(ACTIONS, choose([part.array for part in parts.values()], seed))
+
+    return Component(AGGREGATION, RLGYM, RuntimeSettings, [act])
+
+
+component = aggregation()
