@@ -130,6 +130,12 @@ class HandlerDeclaration:
     senders: tuple[str, ...] = ()
     """The components whose messages of a root it gets together."""
 
+    rooms: tuple[str, ...] = ()
+    """The rooms whose messages of a root it gets together."""
+
+    by_id: bool = False
+    """Whether those of one ID are together."""
+
 
 @dataclass(frozen=True)
 class Declaration:
@@ -168,6 +174,8 @@ class Declaration:
                 each.replies,
                 (inspect.getdoc(each.function) or "").partition("\n")[0],
                 each.join.parts if each.join and not each.join.by_room else (),
+                each.join.parts if each.join and each.join.by_room else (),
+                each.join is not None and each.join.by_id,
             )
             for each in component.handlers
         ]

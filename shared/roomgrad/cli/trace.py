@@ -9,6 +9,7 @@ from typer import Argument
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
+from roomgrad.ensembles import spans
 from roomgrad.inspect import guests, traces
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
@@ -20,7 +21,12 @@ COLUMNS = (
     *("at", "<room", "?<TYPE", "<from", "<to"),
     *("waited", "?decoded", "?handler", "?commit", "took"),
 )
-STYLES = {"pending": "yellow", "waiting": "yellow", "dead": "bold red"}
+STYLES = {
+    "pending": "yellow",
+    "waiting": "yellow",
+    "waits for others": "yellow",
+    "dead": "bold red",
+}
 
 
 def trace(
@@ -60,22 +66,22 @@ def _heading(names: Names, trace: Trace) -> str:
 
 def _table(trace: Trace) -> output.Table:
     hops = [
-        (_cells(hop, trace.began_us, depth), STYLES.get(hop.state.value, ""))
-        for depth, hop in tree(trace.hops)
+        (_cells(hop, trace.began_us, lines), STYLES.get(hop.state.value, ""))
+        for lines, hop in tree(trace.hops)
     ]
     totals = [(_total_cells(*each), "bold") for each in trace.totals.items()]
     rows, styles = zip(*hops, *totals, strict=True)
     return output.table(COLUMNS, rows, styles)
 
 
-def _cells(hop: Hop, began_us: int, depth: int) -> list[str]:
+def _cells(hop: Hop, began_us: int, lines: str) -> list[str]:
     message, timing = hop.message, hop.timing
     room, type_ = message.stream_key
     sender = f"{message.sent_by} (gateway)" if message.client else message.sent_by
     timed = timing.took is not None or not hop.by
     return [
         milliseconds(message.at_us - began_us, about=not message.exact),
-        "  " * depth + room,
+        lines + room,
         type_,
         sender,
         hop.by,
@@ -110,6 +116,9 @@ def _remarks(
             f"{' '.join(failure.stream_key)} {failure.entry} was given up by {failure.by}: "
             f"{failure.reason}; `roomgrad dead show {failure.letter} --run {names.run}` shows it."
         )
+    for each in trace.waiting:
+        came, missing = (", ".join(spans(names)) for names in (each.came, each.missing))
+        yield f"{each.component} has {each.streams[0][1]} of {came}, and waits for {missing}."
     if trace.state == "remembered":
         yield f"It is still in the memory of {', '.join(trace.remembered_by)}."
     if trace.begins_before:

@@ -79,8 +79,9 @@ def _operations(system: System, declared: Mapping[str, Declaration]) -> Json:
         for handler in declaration.handlers:
             stream = system.stream(handler.room, handler.type)
             about = handler.about or f"{component} handles it."
-            if handler.senders:
-                about += f" Those of one ROOT_ID from {', '.join(handler.senders)} together."
+            if parts := handler.senders or handler.rooms:
+                shared = "ID" if handler.by_id else "ROOT_ID"
+                about += f" Those of one {shared} from {', '.join(parts)} together."
             name = f"{component}.{handler.name}"
             name = f"{name}.{handler.room}" if name in found else name
             found[name] = _operation("receive", stream, about)

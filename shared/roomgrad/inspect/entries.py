@@ -42,6 +42,9 @@ class MessageHeader:
     id: str
     root_id: str
     sent_by: str
+    to: str = ""
+    """The component that it is for; any reader if empty."""
+
     client: str = ""
     """The connection of the gateway from which it came."""
 
@@ -210,6 +213,7 @@ def _header(stream_key: StreamKey, entry: str, fields: Sequence[bytes], size: in
         id=_from_body(body, head, "ID") or _text(pairs, b"ID"),
         root_id=_from_body(body, head, "ROOT_ID") or _text(pairs, b"ROOT_ID"),
         sent_by=_from_body(body, head, "SENT_BY"),
+        to=_from_body(body, head, "TO"),
         client=_text(pairs, b"client"),
         times=Times.read(pairs.get(TIMES_FIELD, b"")),
         size=size,

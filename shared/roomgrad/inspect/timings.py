@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from roomgrad.ensembles import order
 from roomgrad.inspect.entries import MessageHeader, PendingEntry, StoredMessages
 from roomgrad.inspect.keys import StreamKey
 from roomgrad.rooms import MessageType
@@ -23,6 +24,9 @@ class HopState(StrEnum):
     DONE = "done"
     PENDING = "pending"
     WAITING = "waiting"
+    JOINED = "joined"
+    """It was handled together with others, of which the last has the reply."""
+    GATHERED = "waits for others"
     DEAD = "dead"
     UNREAD = "no reader"
 
@@ -76,6 +80,20 @@ class Failure:
     ends_root: bool = True
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Messages of the root that a component has, and handles together with others."""
+
+    component: str
+    streams: tuple[StreamKey, ...]
+    came: tuple[str, ...]
+    """Their senders; or their rooms, if there are several streams."""
+
+    missing: tuple[str, ...]
+    id: str = ""
+    """Their ID, if it is one."""
+
+
 @dataclass
 class Total:
     """The sum of what is known of some hops."""
@@ -117,6 +135,7 @@ class Trace:
     """Whether the message that its first message answers is not stored any more."""
 
     totals: dict[str, Total] = field(default_factory=dict)
+    waiting: tuple[Waiting, ...] = ()
 
     @property
     def state(self) -> str:
@@ -163,19 +182,28 @@ def build_trace(
     return Trace(root_id, tuple(hops), tuple(failures), tuple(remembered_by), lost, _totals(hops))
 
 
-def tree(hops: Iterable[Hop]) -> Iterator[tuple[int, Hop]]:
-    """Yield each hop behind the one that it follows from, with the number of branches above it."""
+def tree(hops: Iterable[Hop]) -> Iterator[tuple[str, Hop]]:
+    """Yield each hop behind the one that it follows from, with the lines of the branches."""
     by_message: dict[tuple[str, ...], list[Hop]] = {}
     for hop in hops:
         by_message.setdefault(_key(hop.message), []).append(hop)
     replies = {_key(reply) for each in by_message.values() for hop in each for reply in hop.replies}
     first = [key for key in by_message if key not in replies]
-    left = [(0, hop) for key in first[::-1] for hop in by_message.pop(key)[::-1]]
+    left = _branches("", [hop for key in first for hop in by_message.pop(key)])
     while left:
-        depth, hop = left.pop()
-        yield depth, hop
+        lines, lines_below, hop = left.pop()
+        yield lines, hop
         below = [each for reply in hop.replies for each in by_message.pop(_key(reply), ())]
-        left += [(depth + (len(below) > 1), each) for each in below[::-1]]
+        left += _branches(lines_below, below)
+
+
+def _branches(lines: str, hops: Sequence[Hop]) -> list[tuple[str, str, Hop]]:
+    """Return hops, the last one first, with the lines before it and before what follows from it."""
+    if len(hops) < 2:
+        return [(lines, lines, hop) for hop in hops]
+    last, *others = hops[::-1]
+    found = [(f"{lines}├ ", f"{lines}│ ", hop) for hop in others]
+    return [(f"{lines}└ ", f"{lines}  ", last), *found]
 
 
 def _key(message: MessageHeader) -> tuple[str, ...]:
@@ -211,8 +239,10 @@ def _readers(
     """Return the components that have to handle it, and gateway clients that replace one."""
     senders = {each.sent_by for each in messages if each.order > message.order}
     readers = stored.readers.get(message.stream_key, ())
-    named = [each.component for each in readers if not each.of_client or each.component in senders]
-    return list(dict.fromkeys(named))
+    named = {each.component for each in readers if not each.of_client or each.component in senders}
+    if message.stream_key[1] == MessageType.GRADIENT.value and message.to in named:
+        return [message.to]  # the others leave it to the sender of that part
+    return sorted(named, key=order)
 
 
 def _hop(

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import redis
 
+from roomgrad.ensembles import order
 from roomgrad.errors import RoomgradError
-from roomgrad.inspect import entries, timings
+from roomgrad.inspect import entries, gathered, timings
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
-from roomgrad.inspect.timings import Failure, Hop, Trace
+from roomgrad.inspect.timings import Failure, Hop, Trace, Waiting
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.cluster import on_cluster
@@ -32,7 +34,10 @@ def find(client: redis.Redis, names: Names, root_id: str) -> tuple[Trace, Stored
     failures = _failures(client, names, root_id)
     if not search.ids(root_id) and not failures:
         raise RoomgradError(_unknown(names, root_id, stored))
-    return timings.build_trace(stored, root_id, failures, search.remembered(root_id)), stored
+    trace = timings.build_trace(stored, root_id, failures, search.remembered(root_id))
+    waits = search.waiting(root_id)
+    hops = tuple(gathered.marked(each, search.gathered, waits) for each in trace.hops)
+    return replace(trace, hops=hops, waiting=waits), stored
 
 
 class _Search:
@@ -42,7 +47,9 @@ class _Search:
         self._client = client
         self._names = names
         self._stored = stored
-        self._components = sorted(registry.components_of(client, names))
+        self._components = sorted(registry.components_of(client, names), key=order)
+        system = registry.system_of_run(client, names)
+        self.gathered = gathered.gathered(system, registry.declared_in(client, names))
 
     def newest_finished(self) -> str:
         """Return the newest root that no group and no memory waits for. Raises RoomgradError."""
@@ -62,16 +69,19 @@ class _Search:
 
     def remembered(self, root_id: str) -> list[str]:
         """Return the components whose memory holds the root, a message of it, or a part."""
-        own = {each.stream_key for each in self._stored.messages if each.root_id == root_id}
-        joins = [" ".join((root_id, *key)) for key in sorted(own)]
-        fields = [root_id, *self.ids(root_id), *joins]
+        fields = [root_id, *self.ids(root_id)]
         asked = [(component, field) for field in fields for component in self._components]
         with self._client.pipeline(transaction=False) as pipeline:
             for component, field in asked:
                 pipeline.hexists(self._names.memory(component), field)
             answers = pipeline.execute(raise_on_error=False)
         found = {each for (each, _), answer in zip(asked, answers, strict=True) if answer is True}
-        return sorted(found)
+        return sorted(found | {each.component for each in self.waiting(root_id)}, key=order)
+
+    def waiting(self, root_id: str) -> tuple[Waiting, ...]:
+        """Return the messages of the root that wait for others in the memory of a component."""
+        ids = self.ids(root_id)
+        return gathered.waiting(self._client, self._names, self.gathered, root_id, ids)
 
 
 def _unknown(names: Names, root_id: str, stored: StoredMessages) -> str:
@@ -115,6 +125,7 @@ def to_json(names: Names, trace: Trace) -> dict[str, Any]:
         "ended_us": trace.ended_us,
         "begins_before": trace.begins_before,
         "remembered_by": list(trace.remembered_by),
+        "waiting": [vars(each) for each in trace.waiting],
         "hops": [_hop_to_json(hop) for hop in trace.hops],
         "dead": [_failure_to_json(failure) for failure in trace.failures],
         **{name: vars(total) for name, total in trace.totals.items()},

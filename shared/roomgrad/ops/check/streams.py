@@ -39,9 +39,9 @@ def training_streams(
             f"{', '.join(system.components)}"
         )
     handlers = declared[component].handlers if component in declared else ()
-    if senders := [name for each in handlers for name in each.senders]:
+    if parts := dict.fromkeys(name for each in handlers for name in each.senders or each.rooms):
         raise SettingsError(
-            f"{component} joins parts of {', '.join(senders)}: check these one by one, and "
+            f"{component} joins parts of {', '.join(parts)}: check these one by one, and "
             f"{component} by a test with `roomgrad.testing.call`"
         )
     pairs = [pair for pair in _pairs(system, component, declared) if _is_complete(system, *pair)]
