@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz up down freeze clean help soak
+.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -62,8 +62,11 @@ test: install lint ## format, lint, types, and all tests but the slow ones
 		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
-test-all: test coverage ## and the slow ones, and the coverage of each layer
+test-all: test coverage revert ## and the slow ones, the coverage of each layer, and each guard
 	$(BIN)/python -m pytest -m slow tests
+
+revert: install ## take each guard away in a copy, and see its test fail; ten minutes
+	@$(BIN)/python -m tests.revert
 
 coverage: install ## check the branch coverage of each layer by the quick tests without containers
 	@rm -rf build/coverage && mkdir -p build/coverage

@@ -12,7 +12,7 @@ from roomgrad_trebuchet.contract import TREBUCHET
 from roomgrad_trebuchet.controlmodel.handlers import component as controlmodel
 from roomgrad_trebuchet.simulator.handlers import component as simulator
 from roomgrad_trebuchet.trainer.handlers import component as trainer
-from tests.docs import api_page, commands_page, keys_page, settings_page
+from tests.docs import api_page, commands_page, guards_page, keys_page, settings_page
 from tests.docs.pages import ROOT
 
 
@@ -26,6 +26,7 @@ PAGES = {
     "api.md": api_page.page,
     "asyncapi.yaml": asyncapi_page,
     "commands.md": commands_page.page,
+    "guards.md": guards_page.page,
     "keys.md": keys_page.page,
     "settings.md": settings_page.page,
 }

@@ -217,10 +217,9 @@ for number = 1, ARGV[2] + 0 do
     local hash = KEYS[ARGV[at + 1] + 0]
     local value = try('HGET', hash, ARGV[at + 2])
     if value and value.err then return {'refused', misfit(hash, 'hash') or value.err} end
-    local wrong = misfit(hash, 'hash', true)
-    if wrong then return {'refused', wrong} end
     if value and #value > LITERAL then value = redis.sha1hex(value) end
     if value ~= ARGV[at + 3] then return {'stale', number} end
+    types[hash] = 'hash' -- which saves TYPE
     at = at + 4
   elseif guard == 'ABSENT' then
     local hash = KEYS[ARGV[at + 1] + 0]

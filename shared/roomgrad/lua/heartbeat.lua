@@ -60,7 +60,7 @@ for number = 5, #KEYS do
     if not consumers.err then
       for _, consumer in ipairs(consumers) do
         -- name, n, pending, n, idle, n: the reply is a flat map
-        if consumer[4] == 0 and consumer[6] > 60000 and consumer[2] ~= me and not is_alive(consumer[2]) then
+        if consumer[4] == 0 and consumer[6] > 60000 and not is_alive(consumer[2]) then
           redis.call('XGROUP', 'DELCONSUMER', KEYS[number], group, consumer[2])
         end
       end

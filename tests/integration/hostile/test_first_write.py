@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 
-from roomgrad.commit import Commit
+from roomgrad.commit import SCRIPT, Commit
 from tests.integration.conftest import EchoRun
 from tests.integration.hostile.commit_run import REPLIES, REPORTS, REQUESTS, CommitRun
 
@@ -211,6 +211,25 @@ def test_while_memory_is_full_it_is_done_or_nothing_is(own_echo: EchoRun) -> Non
         assert_nothing_happens(commit_run, ordinary(commit_run, entry=1))
     finally:
         client.config_set("maxmemory", "0")
+
+
+# Behind this, XADD has a reason to fail that no server has today.
+NEW_ERROR = b"""
+local real = redis
+local function refused(command, ...)
+  return command == 'XADD' and {err = 'NEW reason'} or real.pcall(command, ...)
+end
+local redis = setmetatable({pcall = refused}, {__index = real})
+"""
+
+
+def test_an_error_that_only_a_later_server_has(commit_run: CommitRun) -> None:
+    """It is the answer, and nothing is written: the replica tries again."""
+    keys, arguments = ordinary(commit_run).parts()
+    before = commit_run.snapshot()
+    with pytest.raises(redis.ResponseError, match="NEW reason"):
+        commit_run.client.eval(NEW_ERROR + SCRIPT, len(keys), *keys, *arguments)
+    assert commit_run.snapshot() == before
 
 
 @pytest.mark.parametrize("size", [40, 4096, 4097, 100_000])
