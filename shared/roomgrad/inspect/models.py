@@ -58,14 +58,17 @@ def stored(client: redis.Redis, names: Names, component: str, *, wait_s: float =
     if not found or found[0].version != version:
         found = _newer(client, names, component, found, wait_s)
     reason = "no snapshot of it is stored"
-    for snapshot in found:
-        try:
-            content = read(client, names, component, snapshot)
-        except SnapshotError as error:
-            reason = str(error)
-            continue
-        step = _step(client, names.model(component))
-        return Stored(snapshot, content, max(0, step - snapshot.step))
+    tried: list[Snapshot] = []
+    while found != tried:  # others may replace them while they are read
+        for snapshot in found:
+            try:
+                content = read(client, names, component, snapshot)
+            except SnapshotError as error:
+                reason = str(error)
+                continue
+            step = _step(client, names.model(component))
+            return Stored(snapshot, content, max(0, step - snapshot.step))
+        tried, (_, found) = found, _pointers(client, names, component)
     raise SnapshotError(f"the model of {component} in run {names.run} cannot be read: {reason}")
 
 

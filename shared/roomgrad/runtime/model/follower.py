@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import structlog
@@ -194,7 +195,7 @@ class Follower:
         """Load the newest snapshot that is whole, and repeat the steps since."""
         self._begun = True
         reasons: list[str] = []
-        for snapshot in self._loaded(self.trainable, self._followed(), reasons):
+        for snapshot in self._loaded(self.trainable, reasons):
             self._older.clear()
             self.adopt(snapshot.version, snapshot.step, snapshot.entry)
             if self._reaches(self._newest()):
@@ -224,20 +225,30 @@ class Follower:
         return [each for each in found if not each.checkpoint or _position(each.entry) >= begin]
 
     def _loaded(
-        self, trainable: Trainable, snapshots: Iterable[Snapshot], reasons: list[str]
+        self, trainable: Trainable, reasons: list[str], until: float = math.inf
     ) -> Iterator[Snapshot]:
-        """Load one snapshot after the other; yield those that are whole, add why others are not."""
-        for snapshot in snapshots:
-            try:
-                store = store_of(snapshot.place, self.execute, self.owner)
-                content = store.read(snapshot.place, snapshot.size, snapshot.sha256)
-            except SnapshotError as error:
-                log.warning("a snapshot cannot be used, trying the one before", reason=str(error))
-                reasons.append(str(error))
-            else:
-                trainable.load(content)
-                self._size = max(1, snapshot.size)
-                yield snapshot
+        """Load one snapshot after the other; yield those that are whole, add why others are not.
+
+        Newer ones follow if others have replaced these meanwhile.
+
+        until: the newest step that serves.
+        """
+        tried: list[Snapshot] = []
+        while (found := self._followed()) != tried:
+            tried = found
+            for snapshot in (each for each in found if each.step <= until):
+                try:
+                    store = store_of(snapshot.place, self.execute, self.owner)
+                    content = store.read(snapshot.place, snapshot.size, snapshot.sha256)
+                except SnapshotError as error:
+                    log.warning(
+                        "a snapshot cannot be used, trying the one before", reason=str(error)
+                    )
+                    reasons.append(str(error))
+                else:
+                    trainable.load(content)
+                    self._size = max(1, snapshot.size)
+                    yield snapshot
 
     def execute(self, *words: bytes | memoryview) -> Any:
         """Execute a command, for a store."""
@@ -299,8 +310,7 @@ class Follower:
         if weights := self._call([b"HGET", key, version.encode()]):
             older_release.load(trainable, weights)
             return trainable.weights()
-        before = (each for each in self._followed() if each.step <= _step(version))
-        for snapshot in self._loaded(trainable, before, []):
+        for snapshot in self._loaded(trainable, [], until=_step(version)):
             if self._repeats(trainable, snapshot, version):
                 return trainable.weights()
         raise MessageError(
