@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,9 +19,9 @@ MUTATION = 0.02
 TOURNAMENT = 3
 
 
-def shapes(weights: Weights) -> list[tuple[str, tuple[int, ...]]]:
+def shapes(weights: Weights) -> frozenset[tuple[str, tuple[int, ...]]]:
     """Return what two members must have in common to have children."""
-    return sorted((name, each.shape) for name, each in weights.items())
+    return frozenset((name, each.shape) for name, each in weights.items())
 
 
 def next_generation(
@@ -29,10 +30,10 @@ def next_generation(
     """Return weights for each member, in the same order.
 
     The worst quarter gets children of parents that won a tournament. A member whose network has
-    other shapes than the best has keeps its weights, and is no parent.
+    other shapes than most keeps its weights, and is no parent.
     """
     order = np.argsort(-scores, kind="stable")
-    like = shapes(weights[order[0]])
+    like, _ = Counter(map(shapes, weights)).most_common(1)[0]
     fit = [int(i) for i in order if shapes(weights[i]) == like]
     found = list(weights)
     for i in fit[max(2, round(STAY * len(fit))) :]:
@@ -46,8 +47,8 @@ def child(mother: Weights, father: Weights, random: np.random.Generator) -> Weig
 
     Single units are not mixed: those of two networks do not correspond to each other.
     """
-    both = {name: (mother if name.startswith("actor.") else father)[name] for name in mother}
-    return {
-        name: (each + MUTATION * random.standard_normal(each.shape)).astype(each.dtype)
-        for name, each in both.items()
-    }
+    found: dict[str, NDArray[np.float32]] = {}
+    for name in sorted(mother):  # safetensors returns them in any order
+        own = (mother if name.startswith("actor.") else father)[name]
+        found[name] = (own + MUTATION * random.standard_normal(own.shape)).astype(own.dtype)
+    return found

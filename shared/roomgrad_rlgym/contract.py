@@ -66,6 +66,6 @@ RLGYM = sized(contract)
 POLICIES = Ensemble("policy", sum(name.startswith("policy.") for name in RLGYM.components))
 
 ENOUGH = (POLICIES.members + 1) // 2
-"""So many members are enough, `WAIT_S` seconds after the first, if others are dead."""
+"""So many members are enough, `WAIT_S` seconds after the first; a process is restarted by then."""
 
-WAIT_S = 10.0
+WAIT_S = 30.0
