@@ -1,10 +1,10 @@
-"""A training step through another program: rooms, Tesseract over HTTP, and one process, in turns.
+"""A training step through another program: rooms, rivals, and one process, in turns.
 
     python -m tests.benchmarks.through [--rounds 5] [--seconds 4] [--json]
 
 Forward and backward through one component, with batches of 100x3. Beside a step: two raw round
 trips of ours, without torch, and what a loop notices if the component is killed and started again.
-Tesseract gets an environment of its own, build/tesseract.
+Tesseract and Ray get environments of their own in build/.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -32,8 +33,10 @@ from tests.pages.melody.labelling_run import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
-RIVAL = ROOT / "build" / "tesseract"
-PACKAGES = ("tesseract-core[runtime]", "tesseract-torch", "torch==2.13.0")
+PACKAGES = {
+    "tesseract": ("tesseract-core[runtime]", "tesseract-torch", "torch==2.13.0"),
+    "ray": ("ray", "numpy", "torch==2.13.0"),
+}
 PATIENCE_S = 60.0
 KILL_S = 15.0  # of the loop whose component is killed
 ABOUT = {
@@ -41,32 +44,36 @@ ABOUT = {
     "raw": "rooms, two raw round trips",
     "through": "rooms, roomgrad.torch.Through",
     "tesseract": "Tesseract over HTTP, tesseract-torch",
+    "ray": "Ray, an actor that restarts",
 }
-LINES = {"through": "cannon.py", "tesseract": "tesseract_api.py"}
+LINES = {"through": "cannon.py", "tesseract": "tesseract_api.py", "ray": "ray_actor.py"}
 
 Restart = Callable[[], None]
 
 
-def rival() -> Path:
-    """Return the folder of the rival's programs, which is made if it is missing."""
-    programs = RIVAL / "bin"
-    if not (programs / "tesseract-runtime").exists():
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(RIVAL)], check=True)
-        words = [str(programs / "python"), "-m", "pip", "install", "--quiet", *PACKAGES]
-        subprocess.run(words, check=True)
-    return programs
+def programs(kind: str) -> Path:
+    """Return the folder of a contestant's programs; a rival's environment is made if missing."""
+    if kind not in PACKAGES:
+        return Path(sys.executable).parent
+    folder = ROOT / "build" / kind
+    if not (folder / "made").exists():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        words = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*words, *PACKAGES[kind]], check=True)
+        (folder / "made").touch()
+    return folder / "bin"
 
 
 @contextlib.contextmanager
 def served(kind: str) -> Iterator[tuple[str, Restart]]:
     """Yield the address of a component that runs, and a function that kills and restarts it."""
     with contextlib.ExitStack() as stack:
-        if kind == "local":
+        if kind in ("local", "ray"):  # the loop starts what it needs
             yield "", lambda: None
             return
         if kind == "tesseract":
             address = f"http://127.0.0.1:{free_port()}"
-            command = [str(rival() / "tesseract-runtime"), "serve"]
+            command = [str(programs(kind) / "tesseract-runtime"), "serve"]
             command += ["--port", address.rpartition(":")[2], "--host", "127.0.0.1"]
         else:
             address = stack.enter_context(fresh_server(aof=False)).url
@@ -112,15 +119,16 @@ def _wait_until_healthy(address: str) -> None:
 
 def measured(kind: str, seconds: float, *, kills: bool = False) -> dict[str, Any]:
     """Return what a loop of so many seconds says. kills: the component, in the middle of it."""
-    python = str(rival() / "python") if kind == "tesseract" else sys.executable
     with served(kind) as (address, restart):
-        words = [python, str(HERE / "loop.py"), kind, address, str(seconds)]
+        words = [str(programs(kind) / "python"), str(HERE / "loop.py"), kind, address, str(seconds)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment())
         assert process.stdout is not None
         with process, contextlib.closing(process.stdout) as lines:
-            told(lines)
+            ready = told(lines)
             if kills:
                 time.sleep(seconds / 3)
+                for pid in ready["processes"]:
+                    os.kill(pid, signal.SIGKILL)
                 restart()
             return told(lines)
 
@@ -136,10 +144,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0)
-    parser.add_argument("--ours", action="store_true", help="without Tesseract")
+    parser.add_argument("--ours", action="store_true", help="without rivals")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    kinds = [kind for kind in ABOUT if not (arguments.ours and kind == "tesseract")]
+    kinds = [kind for kind in ABOUT if not (arguments.ours and kind in PACKAGES)]
     steps: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(arguments.rounds):
         for kind, found in steps.items():

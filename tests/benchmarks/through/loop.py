@@ -1,11 +1,12 @@
 """The training loop of a contestant: it prints what a step takes, or what a killed component costs.
 
-    python loop.py {local,through,raw,tesseract} ADDRESS SECONDS
+    python loop.py {local,through,raw,tesseract,ray} ADDRESS SECONDS
 
 One file for all, since the Python of the rival does not have roomgrad.
 """
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -36,6 +37,16 @@ def tesseract(url: str) -> Cannon:
 
     served = Tesseract.from_url(url)
     return lambda controls: apply_tesseract(served, {"controls": controls})["distance"]
+
+
+def actor(_: str) -> Cannon:
+    import ray
+    from ray_actor import Cannon, Shot
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    started = Cannon.remote()
+    PROCESSES.append(ray.get(started.pid.remote()))
+    return lambda controls: Shot.apply(controls, started)
 
 
 def training(cannon: Cannon) -> Callable[[], float]:
@@ -77,15 +88,18 @@ def raw(url: str) -> Callable[[], float]:
     return step
 
 
-KINDS = {"local": local, "through": through, "tesseract": tesseract}
+KINDS = {"local": local, "through": through, "tesseract": tesseract, "ray": actor}
+PROCESSES: list[int] = []  # that the loop itself has started
 
 
 def main(kind: str, address: str, seconds: float) -> None:
     """Print how long steps take; an error ends the loop, and is printed."""
+    results = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # Ray prints, too
     step = raw(address) if kind == "raw" else training(KINDS[kind](address))
     for _ in range(20):
         step()
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"processes": PROCESSES}), file=results)
     took, losses, error = [], [], ""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not error:
@@ -97,7 +111,7 @@ def main(kind: str, address: str, seconds: float) -> None:
         took.append(time.perf_counter() - began)
     found = {"steps": len(took), "median_ms": statistics.median(took) * 1000, "error": error}
     found |= {"longest_s": max(took), "loss": losses[-1] if losses else None}
-    print(json.dumps(found), flush=True)
+    print(json.dumps(found), file=results)
 
 
 if __name__ == "__main__":
