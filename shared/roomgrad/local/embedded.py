@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -106,7 +107,8 @@ class EmbeddedServer:
                 if server._wait_ready():
                     server._write(process.pid)
                     return server
-        raise NoServer(f"{binary} does not start: {_last_line(directory / 'server.log')}")
+                process.wait()  # it has ended
+        raise NoServer(f"{binary} does not start: {_reason(directory, binary)}")
 
     def alive(self) -> bool:
         """Return whether the process exists."""
@@ -258,6 +260,18 @@ def _any_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _last_line(path: Path) -> str:
+def _reason(directory: Path, binary: Path) -> str:
+    """Return why a server did not start: the last line of its log, or how to mend its file."""
+    path = directory / "server.log"
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1] if lines else "it says nothing"
+    if not lines or "Bad file format" not in lines[-1]:
+        return lines[-1] if lines else "it says nothing"
+    # the server is also the program that checks its files, if it is started by that name
+    checker = binary.name.replace("-server", "-check-aof")
+    files = (directory / "appendonlydir").glob("*.incr.aof")
+    file = max(files, key=lambda each: each.stat().st_mtime, default=directory)
+    words = f"exec -a {checker} {shlex.quote(str(binary))} --fix {shlex.quote(str(file))}"
+    return (
+        f"its append-only file is damaged, as after a power cut: copy {directory}, then cut the "
+        f"damage and what follows it off by: bash -c {shlex.quote(words)}"
+    )

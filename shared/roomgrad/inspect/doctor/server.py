@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -12,13 +13,13 @@ import redis
 from roomgrad.inspect.doctor import settings
 from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
 from roomgrad.redis.addresses import redis_cli
-from roomgrad.redis.server import OLDEST
+from roomgrad.redis.server import OLDEST, read_server_file
 from roomgrad.redis.server import check as check_version
 from roomgrad.redis.server_address import ServerAddress
 
 FULL, ALMOST_FULL = 0.95, 0.8  # of maxmemory
 CLOCK_S = 1.0
-MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write")
+MORE_CONFIG = ("save", "stop-writes-on-bgsave-error", "min-replicas-to-write", "dir")
 RIGHTS = {"INFO": "+info", "CONFIG GET": "+config|get"}
 
 
@@ -143,6 +144,19 @@ def disk(server: Server) -> Iterator[Finding]:
             )
 
 
+def cut_off(server: Server) -> Iterator[Finding]:
+    """Report that an embedded server of this machine has cut damage off its file at its start."""
+    directory, pid = Path(server.config.get("dir", "")), server.info.get("process_id")
+    if pid is None or read_server_file(directory).get("pid") != pid:
+        return
+    with (directory / "server.log").open(errors="replace") as lines:
+        found = [each for each in lines if each.startswith(f"{pid}:") and "Truncating" in each]
+    for each in found:
+        text = each.partition("#")[2].strip(" !\n")
+        do = "nothing: what was cut off is done again; outside senders send again what they miss"
+        yield warning("append-only file", f"its end was damaged: {text}", "a whole file", do)
+
+
 def acknowledged(server: Server) -> Iterator[Finding]:
     """Check WAITAOF, which tells when labels and pointers to snapshots are on disk."""
     if server.info.get("role") == "slave":
@@ -216,6 +230,7 @@ CHECKS = (
     configuration,
     memory,
     disk,
+    cut_off,
     acknowledged,
     clock,
     replication,
