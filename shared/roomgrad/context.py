@@ -14,7 +14,7 @@ import structlog
 
 from roomgrad.codec import pack
 from roomgrad.commit import Commit
-from roomgrad.memory import GATHERED, Cache, Counters, Memory, Reads, Table
+from roomgrad.memory import Cache, Counters, Memory, Reads, Table
 from roomgrad.messages import Message, new_id
 from roomgrad.names import LOGGING, Names
 from roomgrad.rooms import MessageType, ModelStatus
@@ -123,15 +123,15 @@ class Context:
         """Return the seconds of a monotonic clock, for limits on how often something is done."""
         return time.monotonic()
 
-    def forget_root(self, root_id: str) -> list[dict[str, Any]]:
-        """Delete every record of a root from memory, and return those that handlers stored."""
+    def forget_root(self, root_id: str) -> dict[str, dict[str, Any]]:
+        """Delete every record of a root from memory, and return all by their fields."""
         prefix = pack({"ROOT_ID": root_id})[:-1]
         values = self._reads.hgetall(self.memory.key).items()
         fields = [name.decode(errors="replace") for name, each in values if each.startswith(prefix)]
         found = self.memory.get_many(fields)
         for field in found:
             self.memory.delete(field)
-        return [record for record in found.values() if GATHERED not in record]
+        return found
 
     def remember(self, cache: Cache) -> None:
         """Tell the cache what this call's commit has written into memory."""

@@ -145,6 +145,11 @@ def _record(message: Message) -> dict[str, Any]:
     }
 
 
+def part_of(record: Mapping[str, Any]) -> Message | None:
+    """Return the message of a record of memory; None if the record is of something else."""
+    return _message(record) if isinstance(record.get(GATHERED), dict) else None
+
+
 def _message(record: Mapping[str, Any]) -> Message:
     about = dict(record[GATHERED])
     status, guest = ModelStatus(about.pop("status")), about.pop("guest")

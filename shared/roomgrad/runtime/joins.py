@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from roomgrad import codec
 from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, Joining
 from roomgrad.context import Context
 from roomgrad.errors import MessageError, StrayMessage
-from roomgrad.gather import Gathering
+from roomgrad.gather import Gathering, part_of
 from roomgrad.messages import Message, new_id
 from roomgrad.names import ERRORS, Names
 from roomgrad.parts import Parts, gradient_of
@@ -103,7 +104,8 @@ class Joins:
             left_s = join.expire_s - join.wait_s
             return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
         parts = self._take(gathering, handler, notice, context)
-        return Joined(handler, parts, [self._end(join.of(notice), notice)])
+        staged = [self._unless_ended(notice), self._end(join.of(notice), notice)]
+        return Joined(handler, parts, staged)
 
     def _take(
         self,
@@ -131,21 +133,36 @@ class Joins:
         """Refuse a part of a root that was joined; drop one of a root that was given up.
 
         Then its sender may have handled the notice before the message that the part answers, so it
-        gets another.
+        gets another. The sender of the end of a time is this component, whose parts came meanwhile.
         """
         if ended == part.root_id:
             return Joined(staged=[self._tell(part)] if part.sent_by in self._members else [])
         self.refuse(part, context, "its root was joined before")
         return Joined(staged=[self._unless_ended(part)])
 
-    def give_up(self, notice: Message, forgotten: Iterable[str]) -> list[Callable[[Commit], None]]:
+    def joined(self, message: Message) -> list[str]:
+        """Return the name of the join of a part, or of the end of a time; nothing for others."""
+        key = message.fields.get(TIMER)
+        joins = [each.join for each in self._handlers.values() if each.join]
+        return [
+            join.of(message)
+            for join in joins
+            if join.key == key or (message.room in join.rooms and message.type == join.type)
+        ]
+
+    def give_up(
+        self, notice: Message, forgotten: Mapping[str, Mapping[str, Any]]
+    ) -> list[Callable[[Commit], None]]:
         """Return what the end of a root does besides: what comes of it later is dropped.
 
-        forgotten: the fields of its records.
+        forgotten: its records in memory. The sender of a part may have handled its own notice
+            before it stored what the part is of, so it gets another.
         """
         ends = tuple(f" {key}" for key in self._handlers)
         stops = [self._stop_timer(name) for name in forgotten if name.endswith(ends)]
-        return [self._end(notice.root_id, notice), *stops]
+        parts = [part_of(each) for each in forgotten.values()]
+        tells = [self._tell(part) for part in parts if part and part.sent_by in self._members]
+        return [self._end(notice.root_id, notice), *stops, *tells]
 
     @staticmethod
     def _completes(join: Joining, count: int, *, late: bool) -> bool:

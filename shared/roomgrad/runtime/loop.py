@@ -199,10 +199,10 @@ class Loop:
             raise
         except MessageError as error:
             self._withdraw(handling)
-            self._give_up(delivery, outcome, str(error), with_root=error.ends_root)
+            self._give_up(handling, str(error), with_root=error.ends_root)
         except BaseException as error:  # SIGTERM sets a flag, so that SystemExit is the handler's
             self._withdraw(handling)
-            self._retry_later(delivery, outcome, error)
+            self._retry_later(handling, error)
         finally:
             self._status.handling = None
         if outcome.outcome != outcomes.RETRIED:
@@ -219,14 +219,16 @@ class Loop:
             # the next messages read what it writes; if it fails, so do the guards of those reads
             attempt.context.remember(self._cache)
 
-    def _finish(self, handling: Handling, reply: Reply) -> None:
+    def _finish(self, handling: Handling, reply: Reply | None) -> None:
         """Note what became of a commit. If it is stale, run the handlers again on fresh state.
 
         If only the model has moved on, the finished parameter gradient is applied to the new
         weights and not computed again.
+
+        reply: the answer to the commit; None to run the handlers again anyway.
         """
-        committed = self._committer.decide(handling.commit, reply)
-        while not self._is_settled(handling, committed):
+        committed = self._committer.decide(handling.commit, reply) if reply is not None else None
+        while committed is None or not self._is_settled(handling, committed):
             if handling.attempt is None and self._attempt(handling) is None:
                 return
             self._stage(handling)
@@ -362,28 +364,29 @@ class Loop:
 
     # messages that cannot be handled
 
-    def _retry_later(self, delivery: Delivery, outcome: Outcome, error: BaseException) -> None:
+    def _retry_later(self, handling: Handling, error: BaseException) -> None:
         """Try a message again later after its handler raised; give it up at the delivery limit."""
+        delivery, outcome = handling.delivery, handling.outcome
         line = traceback.format_exception_only(error)[-1].strip()  # also if str(error) raises
         reason = line.removeprefix(f"{type(error).__module__}.")
         log.error("handler failed", exc_info=error, entry=delivery.entry, times=delivery.count)
         redelivery = self._receiver.redelivery
         if redelivery is None or delivery.count >= self._identity.settings.max_deliveries:
-            self._give_up(delivery, outcome, reason, with_root=True)
+            self._give_up(handling, reason, with_root=True)
             return
         pause_s = redelivery.retry_later(delivery)
         log.info("the handler is tried again", entry=delivery.entry, in_s=pause_s)
         self._status.failing[delivery.entry] = reason
         outcome.outcome, outcome.reason = outcomes.RETRIED, reason
 
-    def _give_up(
-        self, delivery: Delivery, outcome: Outcome, reason: str, *, with_root: bool
-    ) -> None:
+    def _give_up(self, handling: Handling, reason: str, *, with_root: bool) -> None:
         """Make a dead letter of a message, and give its root up with it.
 
         The root goes on if the message came to an `everyone` replica, which only observes the work
-        of others, or is itself the notice of a root that was given up.
+        of others, or is itself the notice of a root that was given up. If it was given up
+        meanwhile, the message is dropped; if it was joined, the message is handled again.
         """
+        delivery, outcome = handling.delivery, handling.outcome
         component = self._identity.component
         is_timer = outcome.message is not None and TIMER in outcome.message.fields
         is_notice = delivery.stream == self._inbox and not is_timer
@@ -393,8 +396,9 @@ class Loop:
         self.consumer.guard(commit, delivery)
         if guest is not None:
             commit.stored(names.guest(guest.name))
-        if self._work.gathers and not with_root:  # a late gradient is no second dead letter
-            commit.never(names.ended(component.name), delivery.root_id())
+        if outcome.message is not None:
+            for what in self._work.ends_of(outcome.message, with_root=with_root):
+                commit.never(names.ended(component.name), what)
         now = self._status.clock.time()
         dead_letter(
             commit,
@@ -409,7 +413,11 @@ class Loop:
         if _is_of_guest(commit, result.guard):
             self._end_root_of_guest(delivery, outcome)
         elif _kind(commit, result.guard) == b"ONCE":
-            self._skip(delivery, outcome)
+            if commit.guards[result.guard - 1][2].decode() == delivery.root_id():
+                self._skip(delivery, outcome)
+            else:
+                handling.attempt = None
+                self._finish(handling, None)
         else:
             log.warning("dead letter", entry=delivery.entry, reason=reason)
             self.consumer.committed(delivery)

@@ -14,7 +14,7 @@ from roomgrad.commit import Commit
 from roomgrad.component import Component, Handler, as_messages
 from roomgrad.context import Context
 from roomgrad.errors import MessageError
-from roomgrad.memory import Reads
+from roomgrad.memory import GATHERED, Reads
 from roomgrad.messages import Message
 from roomgrad.models import Model, forward_seed
 from roomgrad.names import ERRORS, LOGGING, Names
@@ -183,6 +183,14 @@ class Work:
         """Return the context of a join, whichever part comes last."""
         return self.context(reads, part.root_id, version, replace(part, id=part.root_id))
 
+    def ends_of(self, message: Message, *, with_root: bool) -> list[str]:
+        """Return what may not have ended for a message to become a dead letter.
+
+        That is its join, and its root, unless the message of one that does not gather ends it.
+        """
+        joined = self._joins.joined(message)
+        return joined + ([message.root_id] if joined or (self.gathers and not with_root) else [])
+
     @property
     def gathers(self) -> bool:
         """Whether the component handles several messages as one."""
@@ -247,13 +255,14 @@ class Work:
     def _give_up_root(self, notice: Message, reads: Reads) -> Attempt:
         """Delete what memory holds of a root, and call `on_dead` with it."""
         context = self.context(reads, notice.root_id)
-        records = context.forget_root(notice.root_id)
+        forgotten = context.forget_root(notice.root_id)
+        records = [each for each in forgotten.values() if GATHERED not in each]
         messages: list[Message] = []
         if records and self.component.on_dead is not None:
             messages = as_messages(self.component.on_dead(records, context))
         attempt = self._attempt_freely(context, messages)
         if self.gathers:
-            attempt.staged = self._joins.give_up(notice, context.memory.staged)
+            attempt.staged = self._joins.give_up(notice, forgotten)
         return attempt
 
     def _attempt_freely(self, context: Context, messages: list[Message]) -> Attempt:
