@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import alike, family, spans
+from roomgrad.ensembles import alike, spans
 from roomgrad.inspect import guests, replicas, snapshot
 from roomgrad.inspect.guests import GuestState
-from roomgrad.inspect.replicas import ReplicaState
+from roomgrad.inspect.replicas import LONG_S, STUCK_S, ReplicaState, likeness, step_of
 
-LONG_S = 3.0  # a busy replica is in some handler at each heartbeat, which means nothing
-STUCK_S = 10.0
 COLUMNS = ("component", "state", "?host", "?pid", "up", "pending", "weights")
 GUEST_COLUMNS = ("guest", "state", "?host", "?pid", "open roots")
 
@@ -37,13 +35,7 @@ def table(found: Sequence[ReplicaState]) -> output.Table:
 
     Members of an ensemble share one while their state and their process are the same.
     """
-    rows = alike(found, _likeness)
-    return output.table(COLUMNS, [_row(each) for each in rows])
-
-
-def _likeness(each: ReplicaState) -> Hashable:
-    name = family(each.component)
-    return name, name != each.component or each.consumer, _state(each), each.host, each.pid
+    return output.table(COLUMNS, [_row(each) for each in alike(found, likeness)])
 
 
 def _row(found: Sequence[ReplicaState]) -> tuple[object, ...]:
@@ -71,6 +63,5 @@ def _state(each: ReplicaState) -> str:
 
 
 def _steps(versions: Sequence[str]) -> str:
-    """Return the steps of versions, which are a step and a random part."""
-    steps = sorted({int(each.partition("-")[0]) for each in versions if each})
+    steps = sorted({step_of(each) for each in versions if each})
     return f"step {'-'.join(map(str, dict.fromkeys((steps[0], steps[-1]))))}" if steps else ""

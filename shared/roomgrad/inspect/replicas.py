@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
 
-from roomgrad.ensembles import order
+from roomgrad.ensembles import alike, family, order, spans
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
+
+LONG_S = 3.0  # a busy replica is in some handler at each heartbeat, which means nothing
+STUCK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,30 @@ def inspect(client: redis.Redis, snapshot: RunSnapshot) -> tuple[ReplicaState, .
     absent = components - {each.component for each in found}
     found += [ReplicaState(component, model=models.get(component, "")) for component in absent]
     return tuple(sorted(found, key=lambda each: (order(each.component), each.up_s)))
+
+
+def likeness(each: ReplicaState) -> Hashable:
+    """Return what members of an ensemble have in common if a person may see them as one."""
+    name = family(each.component)
+    state = each.alive, each.turn_s < STUCK_S, (each.handling_s or 0.0) > LONG_S
+    return name, name != each.component or each.consumer, *state, each.host, each.pid
+
+
+def merged(found: Iterable[ReplicaState]) -> list[ReplicaState]:
+    """Return replicas with one for members that are alike, at the step of the last of them."""
+    return [
+        replace(
+            min(each, key=lambda one: step_of(one.version or one.model)),
+            component=spans(one.component for one in each)[0],
+            pending=sum(one.pending for one in each),
+        )
+        for each in alike(found, likeness)
+    ]
+
+
+def step_of(version: str) -> int:
+    """Return the step of a version, which is a step and a random part; 0 if it is empty."""
+    return int(version.partition("-")[0] or 0)
 
 
 def _model_versions(client: redis.Redis, names: Names, components: list[str]) -> dict[str, str]:

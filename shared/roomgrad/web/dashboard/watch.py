@@ -114,14 +114,16 @@ class RunReader:
                 "system": self._system,
                 "panel": self._panel is not None,
             },
-            "graph": graph(self._before or now, now, self._replicas, self._declared),
+            "graph": graph(
+                self._before or now, now, self._replicas, self._declared, self._contract
+            ),
         }
         self._before = now
         if curves:
             news["training"] = self._curves.read(client)
             news["panel"] = self._panel.read(client) if self._panel else None
         if slow:
-            news["replicas"] = self._replicas
+            news["replicas"] = replicas.merged(self._replicas)
             messages = newest_messages(client, now)
             news["roots"] = newest_roots(messages)
             news["progress"] = self._progress.read(client, now, self._replicas, messages)
@@ -131,8 +133,8 @@ class RunReader:
 
     def _read_declarations(self, client: redis.Redis) -> None:
         """Read what changes slowly: the system, its streams, and what components declare."""
-        system = registry.system_of_run(client, self._names)
-        name = system.name if system else ""
+        self._contract = registry.system_of_run(client, self._names)
+        name = self._contract.name if self._contract else ""
         if name != self._system:
             panel = panel_of(name)
             self._system, self._panel = name, panel(self._names) if panel else None

@@ -141,12 +141,12 @@ function cells(row, values) {
   return row;
 }
 
-function showRooms({ nodes, edges }) {
-  const waiting = new Map(nodes.map((node) => [node.name, node.waiting]));
+function showRooms({ edges }) {
   const rows = edges
     .filter((edge) => edge.sender.startsWith("room:"))
     .map((edge) => [
-      edge.sender.slice(5), edge.type, Math.round(edge.rate * 10) / 10, waiting.get(edge.to) ?? 0,
+      html("span", {}, edge.sender.slice(5), html("small", {}, `to ${edge.to}`)),
+      edge.type, Math.round(edge.rate * 10) / 10, edge.waiting,
     ]);
   find("rooms").tBodies[0].replaceChildren(...rows.map((row) => cells(html("tr"), row)));
 }

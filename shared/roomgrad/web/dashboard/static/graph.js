@@ -27,7 +27,7 @@ export class Graph {
 
   show({ nodes, edges }) {
     const narrow = this.picture.clientWidth > 0 && this.picture.clientWidth < 560;
-    const shape = JSON.stringify([narrow, nodes.map((n) => n.name), edges.map(key)]);
+    const shape = JSON.stringify([narrow, nodes.map((n) => n.name), edges.map((e) => [key(e), e.parts])]);
     if (shape !== this.shape) {
       this.shape = shape;
       this.#draw(nodes, edges, narrow);
@@ -54,10 +54,13 @@ export class Graph {
     const twins = edges.filter((each) => each.sender === edge.sender && each.to === edge.to);
     const bend = (back ? BEND : 0) + twins.findIndex((each) => each.type === edge.type) * 18;
     const path = svg("path", { class: `edge ${family(edge.type)}`, d: curve(from, to, bend) });
-    path.append(svg("title", {}, `${called(edge.sender)} to ${called(edge.to)}: ${edge.type}`));
+    const together = edge.parts.length ? `, ${gathers(edge)}` : "";
+    const about = `${called(edge.sender)} to ${called(edge.to)}: ${edge.type}${together}`;
+    path.append(svg("title", {}, about));
     const end = arrow(path, to);
     this.paths.set(key(edge), path);
-    return svg("g", {}, path, svg("path", { class: `head ${family(edge.type)}`, d: end }));
+    const head = svg("path", { class: `head ${family(edge.type)}`, d: end });
+    return svg("g", {}, path, head, ...(edge.parts.length ? [mark(path, edge)] : []));
   }
 
   #card(node) {
@@ -81,10 +84,11 @@ export class Graph {
       words.textContent = rate;
       return;
     }
-    card.classList.toggle("absent", node.alive === 0);
+    card.classList.toggle("absent", node.missing !== "");
     words.classList.toggle("late", node.waiting > 100);
     const waits = node.waiting ? ` · ${short(node.waiting)} waiting` : "";
-    words.textContent = (node.alive ? `${served(node)} · ${rate}` : "no replica alive") + waits;
+    const without = node.alive && node.missing ? ` · without ${node.missing}` : "";
+    words.textContent = (node.alive ? `${served(node)} · ${rate}` : "no replica alive") + without + waits;
   }
 
   #move(edge) {
@@ -130,29 +134,51 @@ export function inWords({ nodes, edges }) {
     const to = edges.filter((edge) => edge.sender === node.name).map((edge) => called(edge.to));
     const sends = to.length ? `, sends to ${[...new Set(to)].join(" and ")}` : "";
     const lives = node.alive === 0 ? "no replica alive" : served(node).replace("×", "alive");
-    return `${node.name} (${lives}${sends})`;
+    const without = node.alive && node.missing ? ` without ${node.missing}` : "";
+    const joins = edges.filter((edge) => edge.to === node.name && edge.parts.length)
+      .map((edge) => `, ${gathers(edge)}`);
+    return `${node.name} (${lives}${without}${sends}${joins.join("")})`;
   });
   return `${said.join("; ")}.`;
+}
+
+// What a component does with the messages of one root, or of one ID, that come along an edge.
+function gathers(edge) {
+  const does = family(edge.type) === "gradient" ? "adds up gradients" : "joins messages";
+  return `${does} of ${edge.parts.join(" and ")} in ${called(edge.sender)}`;
+}
+
+function mark(path, edge) {
+  const { x, y } = path.getPointAtLength(Math.max(0, path.getTotalLength() - 30));
+  return svg("g", { class: `gathers ${family(edge.type)}` },
+    svg("circle", { cx: round(x), cy: round(y), r: 8 }),
+    svg("text", { x: round(x), y: round(y + 4) }, family(edge.type) === "gradient" ? "+" : "&"));
 }
 
 function key(edge) {
   return `${edge.sender}>${edge.to}>${edge.type}`;
 }
 
-// Depth first along the forward edges, or along all edges if no message goes forward.
+// Breadth first along the forward edges, or along all edges if no message goes forward: what
+// branches stands side by side.
 function ordered(nodes, edges) {
   const forward = edges.filter((edge) => family(edge.type) === "forward");
   const way = forward.length ? forward : edges;
   const names = nodes.map((node) => node.name);
   const from = (name) => way.filter((edge) => edge.sender === name).map((edge) => edge.to);
-  const found = [];
-  const visit = (name) => {
-    if (found.includes(name)) return;
-    found.push(name);
-    from(name).forEach(visit);
-  };
-  [...names.filter((name) => !name.startsWith("room:")), ...names].forEach(visit);
-  return found;
+  const ends = new Set(way.map((edge) => edge.to));
+  const sources = names.filter((name) => from(name).length && !ends.has(name));
+  const found = new Set();
+  for (const first of [...sources, ...names.filter((name) => !name.startsWith("room:")), ...names]) {
+    const next = [first];
+    while (next.length) {
+      const name = next.shift();
+      if (found.has(name)) continue;
+      found.add(name);
+      next.push(...from(name));
+    }
+  }
+  return [...found];
 }
 
 function circle(names, width, high) {
