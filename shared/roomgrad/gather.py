@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -42,6 +42,10 @@ class Gathering:
     def late(self) -> bool:
         """Whether the time to wait for the others is over."""
         return bool((self._memory.get(self._key) or {}).get("late"))
+
+    def missing(self, came: Container[str]) -> str:
+        """Return the names that are not among those that came."""
+        return ", ".join(name for name in self._names if name not in came)
 
     def begin(self, came: Sequence[str] = (), *, late: bool = False) -> None:
         """Wait for the messages of this key, of which some came."""

@@ -139,6 +139,36 @@ def test_a_network_of_several_parts_learns_and_answers_each() -> None:
     assert [each.data for each in empty.replies] == [None, None]
 
 
+def test_each_id_draws_random_numbers_of_its_own() -> None:
+    """The same ones whichever part comes last, and other ones for the next step of the root."""
+    from torch import nn, optim
+
+    from roomgrad.learning.model import TorchModel
+
+    def make(_: Any) -> TorchModel:
+        network = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+        return TorchModel(network, lambda parameters: optim.SGD(parameters, 0.1))
+
+    @join(BOTH, FORWARD, replies=[(OUT, FORWARD)], parts=("one", "two"), by_id=True)
+    def both(parts: Parts, context: Context) -> Message:
+        outputs = context.model.forward({"DATA": np.ones((64, 2), "<f4")}, key="key")
+        return parts.reply(OUT, outputs["DATA"])
+
+    def outputs(id_: str, *senders: str) -> list[list[float]]:
+        component = joiner(both, model=make)
+        part = Message(BOTH.name, FORWARD, id_, "root", np.ones((1, 2), "<f4"))
+        begun = call(component, replace(part, sent_by=senders[0]))
+        last = replace(part, sent_by=senders[1])
+        [reply] = call(component, last, memory=begun.memory, state=begun.state).replies
+        found: list[list[float]] = reply.array.tolist()
+        return found
+
+    first = outputs("first", "one", "two")
+    assert outputs("first", "two", "one") == first
+    dropped = [[value == 0 for value in row] for row in first]
+    assert [[v == 0 for v in row] for row in outputs("second", "one", "two")] != dropped
+
+
 def test_a_gradient_for_another_part_is_skipped() -> None:
     """TO counts if it names another reader of the room; clients of swergio name others."""
 

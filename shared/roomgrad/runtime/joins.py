@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,12 +69,9 @@ class Joins:
         if came and name in came:
             same = gathering.holds(name, part)  # then the join answers this ID
             self.refuse(part, context, f"{name} had sent one before", answers=not same)
-        elif self._completes(join, len(came or ()) + 1, late=gathering.late):
-            found.parts = self._take(gathering, handler, part, context, (name, part))
-            found.staged += [
-                self._end(join.of(part), part),
-                self._stop_timer(join.of(part)),
-            ]
+        elif len(came or ()) + 1 >= (join.least if gathering.late else len(join.parts)):
+            found.parts = self._take(gathering, part, context, (name, part))
+            found.staged += [self._end(join.of(part), part), self._stop_timer(join.of(part))]
         else:
             gathering.add(name, part)
             if came is None:
@@ -96,29 +93,23 @@ class Joins:
             return Joined()
         if gathering.late or not join.wait_s:
             raise MessageError(
-                f"no part of {_missing(join, came)} came to {join.key} within {join.expire_s:g} s, "
-                f"only that of {', '.join(came)}: the parts have expired"
+                f"no part of {gathering.missing(came)} came to {join.key} within "
+                f"{join.expire_s:g} s, only that of {', '.join(came)}: the parts have expired"
             )
         if len(came) < join.least:
             gathering.begin(came, late=True)
             left_s = join.expire_s - join.wait_s
             return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
-        parts = self._take(gathering, handler, notice, context)
+        parts = self._take(gathering, notice, context)
         staged = [self._unless_ended(notice), self._end(join.of(notice), notice)]
         return Joined(handler, parts, staged)
 
     def _take(
-        self,
-        gathering: Gathering,
-        handler: Handler,
-        message: Message,
-        context: Context,
-        *more: tuple[str, Message],
+        self, gathering: Gathering, message: Message, context: Context, *more: tuple[str, Message]
     ) -> Parts:
         """Return the parts that came, and report those that did not."""
-        assert handler.join is not None
         parts = Parts(gathering.take(*more))
-        if missing := _missing(handler.join, parts):
+        if missing := gathering.missing(parts):
             self._report(message, context, INCOMPLETE, f"joined without {missing}")
         return parts
 
@@ -163,10 +154,6 @@ class Joins:
         parts = [part_of(each) for each in forgotten.values()]
         tells = [self._tell(part) for part in parts if part and part.sent_by in self._members]
         return [self._end(notice.root_id, notice), *stops, *tells]
-
-    @staticmethod
-    def _completes(join: Joining, count: int, *, late: bool) -> bool:
-        return count == len(join.parts) or (late and count >= join.least)
 
     def _report(self, message: Message, context: Context, counter: str, text: str) -> None:
         """Count what is unusual, and say it in room `errors`."""
@@ -214,10 +201,6 @@ class Joins:
 
     def _stop_timer(self, name: str) -> Callable[[Commit], None]:
         return lambda commit: commit.stop_timer(*self._timers, name)
-
-
-def _missing(join: Joining, came: Container[str]) -> str:
-    return ", ".join(name for name in join.parts if name not in came)
 
 
 def _gathering(join: Joining, message: Message, context: Context) -> Gathering:

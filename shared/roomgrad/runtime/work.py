@@ -111,14 +111,14 @@ class Work:
         """
         if message.room == self._inbox:
             if TIMER in message.fields:
-                context = self._context_of_root(message, reads, version)
+                context = self._context_of_join(message, reads, version)
                 return self._joined(self._joins.time_over(message, context), context)
             return self._give_up_root(message, reads)
         if message.type == _GRADIENT and self._is_for_another(message):
             return None
         found = self._by_stream.get((message.room, message.type), ())
         if found and found[0].join is not None:
-            context = self._context_of_root(message, reads, version)
+            context = self._context_of_join(message, reads, version)
             return self._joined(self._joins.add(found[0], message, context), context)
         context = self.context(reads, message.root_id, version, message)
         if gathers := message.type == _GRADIENT and self._answered_by(message):
@@ -179,9 +179,10 @@ class Work:
         context = self.context(reads, message.root_id, None, message)
         return self._joined(self._joins.late(message, ended, context), context)
 
-    def _context_of_root(self, part: Message, reads: Reads, version: bytes | None) -> Context:
-        """Return the context of a join, whichever part comes last."""
-        return self.context(reads, part.root_id, version, replace(part, id=part.root_id))
+    def _context_of_join(self, part: Message, reads: Reads, version: bytes | None) -> Context:
+        """Return the context of a join, the same whichever part comes last."""
+        name = "".join(self._joins.joined(part))
+        return self.context(reads, part.root_id, version, replace(part, id=name))
 
     def ends_of(self, message: Message, *, with_root: bool) -> list[str]:
         """Return what may not have ended for a message to become a dead letter.
