@@ -116,12 +116,10 @@ class Follower:
     def _follow(self, version: str) -> None:
         while version != self.version and not (self.version and self._reaches(version)):
             newest = self._newest()
-            if newest == self.version:  # the version was read before this replica's last step
-                return
             if newest == version:
                 self.reload()
                 return
-            version = newest
+            version = newest  # that which was read may be older than this replica's last step
 
     def follow_newest(self) -> None:
         """Bring the model up to the run's version."""
