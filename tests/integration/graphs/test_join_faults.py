@@ -9,7 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from roomgrad import Component, Context, Message, ModelStatus, Parts, RuntimeSettings, join, on
+from roomgrad import (
+    Array,
+    Component,
+    Context,
+    Message,
+    ModelStatus,
+    Parts,
+    RuntimeSettings,
+    System,
+    join,
+    on,
+)
 from roomgrad.errors import Stale, StrayMessage
 from roomgrad.gather import Gathering
 from roomgrad.memory import Memory
@@ -108,6 +119,36 @@ def test_an_owner_of_a_branch_that_finds_no_memory_gives_the_root_up(embedded_ur
         run.home(run.open(batch(1)))
         until(lambda run=run: run.left_over() == {})
         assert len(echo.dead_letters()) == 1
+
+
+def test_gradients_of_members_that_differ_in_shape_give_the_root_up(embedded_url: str) -> None:
+    """With a sentence, and nothing is learned; the next root is."""
+    free = {"DATA": Array("<f4", ("n",))}
+    of_any_shape = replace(branching.BRANCH.stream(branching.HIDDEN, GRADIENT), schema=free)
+    others = [each for each in branching.BRANCH.streams if each.key != of_any_shape.key]
+    system = System("shapes", (*others, of_any_shape), branching.BRANCH.components)
+    for echo in make_echo_run(embedded_url):
+        run = GraphRun(echo, system, "branch")
+        run.start(replace(branching.encoder(), system=system))
+
+        def train(number: int, cut: int, run: GraphRun = run) -> Message:
+            root = run.open(batch(number))
+            hidden = run.wait(branching.HIDDEN, FORWARD, root)
+            for name in branching.ASKED:
+                data = hidden.array[: cut if name == "critic" else None]
+                run.send(hidden.reply(hidden.room, data, type=GRADIENT, id=hidden.id), name)
+            return root
+
+        root = train(0, cut=2)
+        [letter] = until(echo.dead_letters)
+        assert b"sent a gradient <f4 (2,) of" in letter[b"history"]
+        assert letter[b"ROOT_ID"].decode() == root.root_id
+        until(lambda run=run: run.left_over() == {})
+        assert echo.counter("applied", "encoder") == 0
+        run.home(train(1, cut=4))
+        assert echo.counter("applied", "encoder") == 1
+        assert len(echo.dead_letters()) == 1
+        assert run.left_over() == {}
 
 
 def test_parts_that_another_replica_has_taken_are_read_again() -> None:
