@@ -384,7 +384,7 @@ class Loop:
 
         The root goes on if the message came to an `everyone` replica, which only observes the work
         of others, or is itself the notice of a root that was given up. If it was given up
-        meanwhile, the message is dropped; if it was joined, the message is handled again.
+        meanwhile, the message is late; if it was joined, the message is handled again.
         """
         delivery, outcome = handling.delivery, handling.outcome
         component = self._identity.component
@@ -396,9 +396,10 @@ class Loop:
         self.consumer.guard(commit, delivery)
         if guest is not None:
             commit.stored(names.guest(guest.name))
-        if outcome.message is not None:
-            for what in self._work.ends_of(outcome.message, with_root=with_root):
-                commit.never(names.ended(component.name), what)
+        message = outcome.message
+        ends = self._work.ends_of(message, with_root=with_root) if message is not None else []
+        for what in ends:
+            commit.never(names.ended(component.name), what)
         now = self._status.clock.time()
         dead_letter(
             commit,
@@ -413,11 +414,13 @@ class Loop:
         if _is_of_guest(commit, result.guard):
             self._end_root_of_guest(delivery, outcome)
         elif _kind(commit, result.guard) == b"ONCE":
-            if commit.guards[result.guard - 1][2].decode() == delivery.root_id():
+            ended = commit.guards[result.guard - 1][2].decode()
+            if message is None or ends == [ended]:
                 self._skip(delivery, outcome)
-            else:
-                handling.attempt = None
-                self._finish(handling, None)
+                return
+            late = ended == message.root_id  # of a join: what waits is forgotten, its sender told
+            handling.attempt = self._work.late(message, self._reads, ended) if late else None
+            self._finish(handling, None)
         else:
             log.warning("dead letter", entry=delivery.entry, reason=reason)
             self.consumer.committed(delivery)

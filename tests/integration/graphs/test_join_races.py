@@ -115,13 +115,14 @@ def test_the_time_is_over_while_a_joiner_fails(run: JoinRun) -> None:
     assert run.left_over() == {}
 
 
-def test_a_part_comes_while_its_root_is_given_up(run: JoinRun) -> None:
+@pytest.mark.parametrize("waits", [WAITS, {}], ids=["least", "all"])
+def test_a_part_comes_while_its_root_is_given_up(run: JoinRun, waits: dict[str, Any]) -> None:
     """It is not joined when its time is over, and nothing is left of it."""
-    [first] = run.start(head(**WAITS))
+    [first] = run.start(head(**waits))
     root = Message.open(EMBEDDED, batch(0))
 
     def part() -> None:
-        run.start(head(**WAITS))
+        run.start(head(**waits))
         run.part("left", batch(0), root)
         until(lambda: run.memory("head"))
 
