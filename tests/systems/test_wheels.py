@@ -104,6 +104,38 @@ def test_an_ensemble_learns_until_its_last_generation(installation: Installation
     assert re.search(r"1 of 1 +100 % +mean return \d+\.\d", said), said
 
 
+PLAY = """
+import gymnasium, roomgrad.gym
+
+def played(env):
+    passed, done = [env.reset(seed=3)[0].tolist()], False
+    while not done:
+        observation, reward, terminated, truncated, _ = env.step(len(passed) % 3 % 2)
+        passed.append([*observation.tolist(), reward])
+        done = terminated or truncated
+    return passed
+
+found = played(roomgrad.gym.Env("cartpole"))
+assert found == played(gymnasium.make("CartPole-v1")), found
+print(len(found) - 1, "steps")
+"""
+
+
+def test_an_environment_is_served_to_another_program(installation: Installation) -> None:
+    """Without a system: by `roomgrad.gym` alone, and with the bits of the environment itself."""
+    code = 'import roomgrad.gym; roomgrad.gym.serve("CartPole-v1", run="cartpole")'
+    with installation.start(installation.python, "-c", code) as process:
+        try:
+            until(lambda: "cartpole" in installation.roomgrad("runs"), timeout_s=60)
+            said = installation.run(installation.python, "-c", PLAY)
+            assert re.fullmatch(r"\d+ steps\n", said), said
+            shown = installation.read("ps", "--run=cartpole")["replicas"]
+            assert [each["alive"] for each in shown] == [True]
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
 def test_commands_that_inspect_a_run_serve_it(up: Installation) -> None:
     found = until(lambda: len(found := up.read("ps")["replicas"]) == 3 and found, timeout_s=60)
     assert {each["component"] for each in found} == {"house", "thermostat"}
