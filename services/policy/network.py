@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 UNITS = 64
 LEARNING_RATE = 0.03
@@ -16,7 +17,7 @@ DISCOUNT = 0.99
 VALUE_WEIGHT = 0.005
 """Of the squared error of values, which are up to 100, beside that of the policy."""
 
-MOST_ROWS = 16_384
+MOST_ROWS = 8192
 """So many steps of an episode are learned from, drawn from all."""
 
 SCALE = torch.tensor([0.5, 0.5, 5.0, 0.5])  # of observations
@@ -32,11 +33,16 @@ class ActorCritic(nn.Module):
         self.actor = nn.Sequential(nn.Linear(4, UNITS), nn.Tanh(), logits)
         self.critic = nn.Sequential(nn.Linear(4, UNITS), nn.Tanh(), nn.Linear(UNITS, 1))
 
-    def forward(self, observations: Tensor) -> dict[str, Tensor]:
-        """Return DATA `(n, 2)`, log-probabilities, and VALUE `(n,)` of observations `(n, 4)`."""
-        scaled = observations * SCALE
-        log_probabilities = self.actor(scaled).log_softmax(1)
-        return {"DATA": log_probabilities, "VALUE": self.critic(scaled)[:, 0]}
+    def forward(self, DATA: Tensor, ACTIONS: Tensor | None = None) -> dict[str, Tensor]:
+        """Return log-probabilities of both actions `(n, 2)`, or of some `(n,)`, as DATA; and VALUE.
+
+        DATA: observations `(n, 4)`. ACTIONS: which were taken `(n,)`. VALUE is `(n,)`.
+        """
+        scaled = DATA * SCALE
+        found = self.actor(scaled).log_softmax(1)
+        if ACTIONS is not None:
+            found = found.gather(1, ACTIONS[:, None])[:, 0]
+        return {"DATA": found, "VALUE": self.critic(scaled)[:, 0]}
 
 
 def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -66,19 +72,12 @@ def drawn(lengths: Array, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int6
     return steps[rows], envs[rows]
 
 
-def gradients(
-    outputs: dict[str, Array], actions: Array, returns: Array
-) -> tuple[dict[str, Array], float]:
-    """Return d loss / d outputs, and the contribution of the member to what was done well.
+def advantages(returns: Array, values: Array) -> NDArray[np.float32]:
+    """Return how much more was earned than expected `(n,)`, in standard deviations."""
+    more = returns - values
+    return np.asarray((more - more.mean()) / (more.std() + 1e-6), "<f4")
 
-    The contribution is the mean of the probability of an action times its advantage.
-    """
-    tensors = {name: torch.from_numpy(each).requires_grad_() for name, each in outputs.items()}
-    chosen = tensors["DATA"].gather(1, torch.from_numpy(actions)[:, None])[:, 0]
-    earned = torch.from_numpy(returns)
-    advantages = earned - tensors["VALUE"].detach()
-    advantages = (advantages - advantages.mean()) / (advantages.std() + 1e-6)
-    loss = -(advantages * chosen).mean() + VALUE_WEIGHT * mse_loss(tensors["VALUE"], earned)
-    loss.backward()  # type: ignore[no-untyped-call]
-    contribution = float((advantages * chosen.detach().exp()).mean())
-    return {name: each.grad.numpy() for name, each in tensors.items()}, contribution  # type: ignore[union-attr]
+
+def value_gradient(returns: Array, values: Array) -> NDArray[np.float32]:
+    """Return d loss / d values `(n,)` of the squared error."""
+    return np.asarray(2 * VALUE_WEIGHT / len(values) * (values - returns), "<f4")

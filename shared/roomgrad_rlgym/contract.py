@@ -2,17 +2,19 @@
 
 control     -FORWARD-> actions      - cartpole -FORWARD-> observations - members -> votes
 aggregation -FORWARD-> actions      - and so on, until all environments are done
-cartpole    -REWARD->  observations - members  -CUSTOM->  learned      - control
+cartpole    -REWARD->  observations - members  -FORWARD-> lessons      - aggregation
+aggregation -GRADIENT-> lessons     - members  -CUSTOM->  learned      - control
 control     -COMMAND-> evolution    - selection, which GETs and SETs weights, -CUSTOM-> evolution
 """
 
 from roomgrad import Array, Ensemble, MessageType, Room, Stream, System, weight_messages
 from roomgrad.systems import sized
 
-FORWARD, REWARD = MessageType.FORWARD, MessageType.REWARD
+FORWARD, GRADIENT, REWARD = MessageType.FORWARD, MessageType.GRADIENT, MessageType.REWARD
 COMMAND, CUSTOM = MessageType.COMMAND, MessageType.CUSTOM
 
-ACTIONS, OBSERVATIONS, VOTES, LEARNED = map(Room, ("actions", "observations", "votes", "learned"))
+ACTIONS, OBSERVATIONS, VOTES = map(Room, ("actions", "observations", "votes"))
+LESSONS, LEARNED = map(Room, ("lessons", "learned"))
 EVOLUTION, WEIGHTS, FOUND, REPLACED = map(Room, ("evolution", "weights", "found", "replaced"))
 CARTPOLE, AGGREGATION, SELECTION, CONTROL = "cartpole", "aggregation", "selection", "control"
 
@@ -40,6 +42,9 @@ def contract(members: int = 20) -> System:
     own = Ensemble("policy", members)
     actions = {"DATA": Array("<i8", (ENVS,), low=0, high=1, optional=True)}
     probabilities = {"DATA": Array("<f4", (ENVS, 2), low=0, high=1)}
+    rows = Array("<f4", ("rows",))
+    lessons = {"DATA": rows, "ADVANTAGE": rows}
+    gradients = {"DATA": rows}
     learned = {"RETURN": Array("<f8", ()), "CONTRIBUTION": Array("<f8", ())}
     evolved = {"REFUSED": Array("<i8", ())}
     contributions = {"DATA": Array("<f8", (members,))}
@@ -51,6 +56,8 @@ def contract(members: int = 20) -> System:
             Stream(OBSERVATIONS, FORWARD, _PASSED, own.names, "of one step"),
             Stream(OBSERVATIONS, REWARD, _EPISODE, own.names, "a whole episode, to learn from"),
             Stream(VOTES, FORWARD, probabilities, (AGGREGATION,), "of both actions, by a member"),
+            *own.streams(Stream(LESSONS, FORWARD, lessons, (AGGREGATION,), "of actions taken")),
+            *own.streams(Stream(LESSONS, GRADIENT, gradients, (), "d loss / d log-probability")),
             Stream(LEARNED, CUSTOM, learned, (CONTROL,), "a member has learned from an episode"),
             Stream(EVOLUTION, COMMAND, contributions, (SELECTION,), "evolve, by contributions"),
             Stream(WEIGHTS, COMMAND, weight_messages.ASKED, own.names, "GET, of all members"),

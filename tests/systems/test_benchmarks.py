@@ -27,6 +27,7 @@ LONGER = {
     "learning": ["--seeds", "0"],
     "model_size": ["--sizes=2210", "--replicas=1,2", "--rounds=1", "--seconds=1"],
     "physics": ["--rounds=1"],
+    "rlgym": ["--seeds=0", "--members=2", "--aim=1"],
     "scale": ["--seconds=1", "--runs=2", "--idle=20"],
     "through": ["--rounds=1", "--seconds=0.5", "--ours"],
     "training": ["--rounds=1", "--steps=150", "--window=2"],

@@ -7,14 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from roomgrad import gym
 from roomgrad.rooms import Stream
-from roomgrad_rlgym.aggregation.handlers import choose
+from roomgrad_rlgym.aggregation.handlers import choose, gradients
 from roomgrad_rlgym.cartpole.handlers import make
 from roomgrad_rlgym.contract import ACTIONS, CARTPOLE, ENVS, OBSERVATIONS, RLGYM, contract
 from roomgrad_rlgym.plugin import PROGRAMS
-from roomgrad_rlgym.policy.network import DISCOUNT, discounted, drawn, gradients
+from roomgrad_rlgym.policy.network import (
+    DISCOUNT,
+    MOST_ROWS,
+    VALUE_WEIGHT,
+    advantages,
+    discounted,
+    drawn,
+    value_gradient,
+)
 from roomgrad_rlgym.selection.genetic import Weights, next_generation
 
 ROOT = Path(__file__).parents[2]
@@ -67,20 +76,28 @@ def test_only_steps_that_were_run_are_drawn() -> None:
     steps, envs = drawn(np.array([3, 1]), seed=1)
     assert sorted(zip(steps, envs, strict=True)) == [(0, 0), (0, 1), (1, 0), (2, 0)]
     most = drawn(np.full(100, 500), seed=1)
-    assert len(most[0]) == 16_384
+    assert len(most[0]) == MOST_ROWS
     np.testing.assert_array_equal(most, drawn(np.full(100, 500), seed=1))
 
 
-def test_the_gradient_favors_the_actions_that_earned_more() -> None:
-    outputs = {"DATA": np.log(np.full((2, 2), 0.5, "<f4")), "VALUE": np.zeros(2, "<f4")}
-    upstream, contribution = gradients(outputs, np.array([0, 1]), np.array([5, 1], "<f4"))
-    log_probabilities, values = upstream["DATA"], upstream["VALUE"]
-    assert log_probabilities[0, 0] < 0 < log_probabilities[1, 1]  # descent makes the first likelier
-    assert [log_probabilities[0, 1], log_probabilities[1, 0]] == [0, 0]
-    assert values[0] < values[1] < 0
-    assert contribution == pytest.approx(0)  # the votes were indifferent
-    outputs["DATA"] = np.log(np.array([[0.9, 0.1], [0.9, 0.1]], "<f4"))
-    assert gradients(outputs, np.array([0, 1]), np.array([5, 1], "<f4"))[1] > 0
+def test_a_member_is_taught_by_its_share_in_an_action() -> None:
+    """The gradients are those of the log-probability of what all have done together."""
+    tensors = [torch.tensor(p).log().requires_grad_() for p in ([0.9, 0.5], [0.3, 0.5])]
+    more = np.array([2.0, -1.0], "<f4")
+    mean = torch.stack([each.exp() for each in tensors]).mean(0)
+    (-(torch.from_numpy(more) * mean.log()).mean()).backward()
+    own = [np.asarray(each.detach()) for each in tensors]
+    for tensor, found in zip(tensors, gradients(own, [more, more]), strict=True):
+        assert tensor.grad is not None
+        np.testing.assert_allclose(found / len(tensors), tensor.grad, rtol=1e-6)
+
+
+def test_advantages_are_standardized_and_values_move_to_returns() -> None:
+    returns, values = np.array([5.0, 1.0], "<f4"), np.array([1.0, 1.0], "<f4")
+    np.testing.assert_allclose(advantages(returns, values), [1, -1], rtol=1e-4)
+    wanted = torch.from_numpy(values).requires_grad_()
+    (VALUE_WEIGHT * (wanted - torch.from_numpy(returns)).pow(2).mean()).backward()
+    np.testing.assert_allclose(value_gradient(returns, values), wanted.grad)
 
 
 def test_the_mean_of_votes_decides() -> None:

@@ -210,15 +210,15 @@ def _staged(message: Message, context: Context) -> tuple[int, NDArray[Any]]:
     if message.data is not None:
         if known is None:
             raise StrayMessage(f"root {root_id} has no episode: it has ended, or was never opened")
-        before = known.get("actions", message.data[None][:0])
+        before = known.get("actions", _smallest(message.data[None])[:0])
         if before.shape[1:] != message.data.shape:  # it was started with another number
             raise SchemaError(
                 f"DATA: expected {before.shape[1:]} as in this episode so far, got "
                 f"{message.data.shape}"
             )
-        actions = np.concatenate([before, message.data[None]])
+        actions = np.concatenate([before, _smallest(message.data[None])])
         context.memory.hold(root_id, seed=known["seed"], actions=actions)
-        return known["seed"], actions
+        return known["seed"], actions.astype(message.data.dtype)
     if known is not None:
         raise StrayMessage(f"root {root_id} has an episode already: expected actions in DATA")
     if message.guest and not message.wants_gradient:
@@ -226,6 +226,15 @@ def _staged(message: Message, context: Context) -> tuple[int, NDArray[Any]]:
     seed = seed_of(message, context) if message.seed is None else message.seed
     context.memory.hold(root_id, seed=seed)
     return seed, np.empty(0)
+
+
+def _smallest(actions: NDArray[Any]) -> NDArray[Any]:
+    """Return actions in the smallest integers that hold them: each step writes all so far."""
+    for dtype in ("|i1", "<i2", "<i4"):
+        small = actions.astype(dtype)
+        if actions.dtype.kind == "i" and np.array_equal(small, actions):
+            return small
+    return actions
 
 
 def _seen(message: Message, leave: Room, episode: Episode) -> Message:

@@ -19,6 +19,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from roomgrad import Client, Message, ModelStatus, System, gym
+from roomgrad.codec import unpack
 from roomgrad.errors import ContractError, NoAnswer, SchemaError, SettingsError
 from roomgrad.gym.components import FORWARD, REWARD, component_of, maker_of
 from roomgrad.redis import heartbeats, registry
@@ -272,6 +273,18 @@ def test_actions_that_do_not_fit_end_their_root_alone(
         act(guest, bad, actions)
     assert act(guest, good, [0, 1]).fields["REWARD"].tolist() == [1, 1]
     until(lambda: echo.client.hlen(echo.names.memory("env")) == 1)
+
+
+@pytest.mark.usefixtures("pair")
+def test_memory_has_a_byte_of_each_action(echo: EchoRun, guest: GuestClient) -> None:
+    """Each step writes all actions of its episode so far, for a replay."""
+    opened = open_episode(guest)
+    guest.wait(opened.root_id, timeout_s=LIMIT_S)
+    for actions in ([0, 1], [1, 0]):
+        act(guest, opened, actions)
+    record = echo.client.hget(echo.names.memory("env"), opened.root_id)
+    actions = unpack(bytes(record or b""))["actions"]
+    assert (actions.dtype, actions.tolist()) == (np.int8, [[0, 1], [1, 0]])
 
 
 def test_an_episode_ends_when_their_number_changes(echo: EchoRun, pair: Replica) -> None:
