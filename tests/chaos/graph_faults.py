@@ -50,20 +50,22 @@ def kill_one_replica(environment: Environment, seen: Seen) -> None:
 
 def copy_parts(environment: Environment, seen: Seen) -> None:
     """Parts come twice whose sender has its gradient: that of the second is a dead letter."""
-    client, names = environment.client, environment.names
-    answered = {name: {*effects(environment, name)} for name in PARTS}
+    client, key = environment.client, environment.names.stream(str(DEED), FORWARD)
 
-    def is_answered(fields: dict[bytes, bytes]) -> bool:
-        sender = orjson.loads(fields[b"m"])["SENT_BY"]
-        return int(fields[b"SEED"]) in answered[sender]
+    def answered() -> list[dict[bytes, bytes]]:
+        numbers = {name: effects(environment, name) for name in PARTS}
+        newest: Any = client.xrevrange(key, count=500)
+        return [each for _, each in newest if int(each[b"SEED"]) in numbers[_sender(each)]]
 
-    key = names.stream(str(DEED), FORWARD)
-    found: Any = client.xrevrange(key, count=500)
-    parts = [fields for _, fields in found if is_answered(fields)]
+    parts = until(lambda: found if len(found := answered()) >= COPIES else None, PATIENCE_S)
     for fields in environment.dice.sample(parts, COPIES):
         client.xadd(key, fields)
         environment.copies += 1
     environment.wait_progress(20)
+
+
+def _sender(part: dict[bytes, bytes]) -> str:
+    return str(orjson.loads(part[b"m"])["SENT_BY"])
 
 
 GRAPH_FAULTS: dict[str, Fault] = {
