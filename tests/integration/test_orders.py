@@ -7,10 +7,20 @@ import time
 
 import pytest
 
-from roomgrad import Context, Message
-from roomgrad.runtime import loop, read_count, redelivery
+from roomgrad import Component, Context, Message, RuntimeSettings, on
+from roomgrad.codec import pack
+from roomgrad.runtime import committer, loop, read_count
 from tests.integration.conftest import EchoRun
-from tests.integration.echo import OUTPUT, REQUESTS, echo_component, numbers, repeat
+from tests.integration.echo import (
+    ECHO,
+    FORWARD,
+    INPUT,
+    OUTPUT,
+    REQUESTS,
+    echo_component,
+    numbers,
+    repeat,
+)
 from tests.waiting import until
 
 
@@ -35,27 +45,9 @@ def test_a_skipped_message_is_acknowledged_behind_a_stale_commit(echo: EchoRun) 
     echo.stop(echo.start(component))
     echo.send(99)
     message = echo.send(1)
-    echo.start(component)
+    echo.start(component, lease_s=60.0)
     echo.wait_reply(message)
     until(lambda: echo.pending() == 0, timeout_s=10)
-
-
-def test_a_message_that_waits_for_another_try_is_left_alone(
-    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its lease is over before: the replica itself would claim it with each heartbeat."""
-    monkeypatch.setattr(redelivery, "RETRY_S", (1.5, 1.5))
-    tried: list[float] = []
-
-    def handle(message: Message, context: Context) -> Message:
-        tried.append(time.monotonic())
-        if len(tried) == 1:
-            raise RuntimeError("once")
-        return message.reply(OUTPUT, message.array)
-
-    echo.start(echo_component(handle))
-    echo.wait_reply(echo.send(1))
-    assert tried[1] - tried[0] >= 1.5
 
 
 def test_the_heartbeat_of_a_stopped_replica_is_deleted(echo: EchoRun) -> None:
@@ -114,3 +106,127 @@ def test_replicas_that_start_together_open_one_root(echo: EchoRun) -> None:
     message = echo.send(1)
     echo.wait_reply(message)
     assert echo.reply_count() == 2  # the first root and the reply
+
+
+def test_a_handler_that_raised_is_tried_again_within_its_lease(echo: EchoRun) -> None:
+    """By the same replica."""
+    tried: list[int] = []
+
+    def handle(message: Message, context: Context) -> Message:
+        tried.append(1)
+        if len(tried) == 1:
+            raise RuntimeError("once")
+        return message.reply(OUTPUT, message.array)
+
+    echo.start(echo_component(handle), lease_s=60.0)
+    echo.wait_reply(echo.send(1), timeout_s=15)
+
+
+def test_what_a_commit_was_to_write_is_not_read_if_it_was_not_applied(echo: EchoRun) -> None:
+    """The handler runs again on what is stored."""
+    seen: list[int] = []
+
+    def handle(message: Message, context: Context) -> Message:
+        seen.append((context.memory.get("shared") or {"n": 0})["n"])
+        if len(seen) == 1:  # another program writes before the commit
+            record = pack({"ROOT_ID": "another", "n": 10})
+            echo.client.hset(echo.names.memory("echo"), "shared", record)
+        context.memory.put("shared", n=seen[-1] + 1)
+        return message.reply(OUTPUT, message.array)
+
+    echo.start(echo_component(handle))
+    echo.send(1)
+    until(lambda: len(seen) > 1, timeout_s=10)
+    assert seen[1] == 10
+
+
+def test_a_script_that_is_flushed_under_a_handler_is_loaded_again(own_echo: EchoRun) -> None:
+    """No other program loads it meanwhile."""
+
+    def handle(message: Message, context: Context) -> Message:
+        own_echo.client.script_flush()
+        return message.reply(OUTPUT, message.array)
+
+    own_echo.start(echo_component(handle))
+    own_echo.wait_reply(own_echo.send(1), timeout_s=15)
+
+
+def test_a_handler_runs_once_while_its_commit_is_refused(
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has computed is committed when that is possible."""
+    monkeypatch.setattr(committer, "REFUSED_PAUSE_S", 0.05)
+    handled: list[int] = []
+
+    def handle(message: Message, context: Context) -> Message:
+        handled.append(1)
+        return repeat(message, context)
+
+    echo.client.hset(echo.names.counters("echo"), "received", "many")
+    replica = echo.start(echo_component(handle))
+    message = echo.send(1)
+    until(lambda: replica.status.refused)
+    echo.client.hset(echo.names.counters("echo"), "received", "1")
+    echo.wait_reply(message)
+    assert len(handled) == 1
+
+
+def test_a_commit_that_is_wrong_is_a_dead_letter(echo: EchoRun) -> None:
+    """No server would ever apply it."""
+
+    def handle(message: Message, context: Context) -> None:
+        context.counters.add("received", 10**15)
+
+    echo.start(echo_component(handle))
+    echo.send(1)
+    [letter] = until(echo.dead_letters, timeout_s=10)
+    assert b"cannot be committed: counter received cannot grow by" in letter[b"history"]
+
+
+def test_a_watcher_begins_again_on_an_emptied_server(own_echo: EchoRun) -> None:
+    """It has no group whose loss would tell."""
+    watcher = Component(
+        "watcher", ECHO, RuntimeSettings, [on(INPUT, FORWARD)(lambda *_: None)], everyone=True
+    )
+    own_echo.start(watcher)
+    own_echo.client.flushall()
+    info = own_echo.names.run_info()
+    until(lambda: own_echo.client.hexists(info, "token"), timeout_s=15)
+
+
+def test_what_a_lost_connection_had_received_is_found_within_its_lease(own_echo: EchoRun) -> None:
+    """The replica asks for what is its own."""
+    entered, left = threading.Event(), threading.Event()
+
+    def handle(message: Message, context: Context) -> Message:
+        if not entered.is_set():
+            entered.set()
+            assert left.wait(30)
+        return message.reply(OUTPUT, message.array)
+
+    replica = own_echo.start(echo_component(handle), lease_s=60.0)
+    own_echo.send(1)
+    assert entered.wait(30)
+    lost = own_echo.send(2)
+    key = own_echo.names.stream(*REQUESTS.key)
+    own_echo.client.xreadgroup("echo", replica.consumer, {key: ">"})
+    own_echo.client.client_kill_filter(_type="normal", skipme=True)
+    left.set()
+    own_echo.wait_reply(lost, timeout_s=15)
+
+
+def test_replicas_have_time_for_a_heartbeat_before_they_count_as_dead(echo: EchoRun) -> None:
+    """After an outage no heartbeat is stored, and leases are over."""
+    echo.stop(echo.start(echo_component()))
+    echo.send(1)
+    key = echo.names.stream(*REQUESTS.key)
+    echo.client.xreadgroup("echo", "another", {key: ">"})
+    until(
+        lambda: (
+            echo.client.xpending_range(key, "echo", "-", "+", 1)[0]["time_since_delivered"] > 300
+        )
+    )
+    echo.start(echo_component(), heartbeat_lives_s=60.0)
+    time.sleep(0.5)  # some heartbeats
+    echo.wait_reply(echo.send(2))
+    assert echo.reply_count() == 1

@@ -34,7 +34,7 @@ def replica(training: Training, handle: Handle, **more: Any) -> Iterator[Replica
     given = LearnerSettings(**{"run": training.names.run, **QUICK, **more})
     forward = on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])(handle)
     component = Component(
-        "echo", ECHO, LearnerSettings, [forward, learner.learn], model=learner.model
+        "echo", ECHO, LearnerSettings, [learner.learn, forward], model=learner.model
     )
     with running(component, given, training.echo.url) as found:
         until(lambda: training.client.exists(training.names.alive(found.consumer)))
