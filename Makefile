@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert up down freeze clean help soak
+.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -62,7 +62,7 @@ test: install lint ## format, lint, types, and all tests but the slow ones
 		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
-test-all: test coverage revert ## and the slow ones, the coverage of each layer, and each guard
+test-all: test coverage revert model ## and the slow ones, coverage, each guard, and the protocol
 	$(BIN)/python -m pytest -m slow tests
 
 revert: install ## take each guard away in a copy, and see its test fail; ten minutes
@@ -111,6 +111,10 @@ fuzz: install ## a million bad inputs for everything that reads bytes of others;
 # FLAGS=--hours=72 takes three days.
 soak: install ## both systems at full load for half an hour: does anything grow?
 	@$(BIN)/python -m tests.soak $(FLAGS)
+
+# WORD=joins checks the variants of that name. Needs Debian's spin and gcc.
+model: install ## explore the commit protocol whole, with all its faults; some minutes
+	@$(BIN)/python -m tests.model $(WORD)
 
 up: ## both systems in containers
 	docker compose up --build --detach
