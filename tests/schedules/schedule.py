@@ -13,7 +13,7 @@ from roomgrad.redis.connection import Connection
 from roomgrad.testing import throwaway_server
 from tests.schedules.contracts import CONTRACTS, Client, Contract, account, unfinished
 from tests.schedules.patches import stepped
-from tests.schedules.stepping import NAMES, RUN, SteppedReplica, World
+from tests.schedules.stepping import NAMES, RUN, World
 
 SETTINGS = RuntimeSettings(
     run=RUN,
@@ -123,7 +123,7 @@ class Schedule:
             self.client.open()
         self._start(*self.contract.components)
         for _ in range(CALM_ROUNDS):
-            self._drain(self.world.living)
+            self.world.drain(self.world.living)
             if not self.client.answer(most=100) and not unfinished(self.world, self.contract):
                 break
             for each in self.world.living:
@@ -132,7 +132,7 @@ class Schedule:
             self.world.clock_s += 0.01
         for each in self.world.living:  # a heartbeat later the model is followed to its end
             each.catch_up()
-        self._drain(self.world.living)
+        self.world.drain(self.world.living)
 
     # events
 
@@ -192,13 +192,4 @@ class Schedule:
         for name in names:
             added = self.world.add(self.components[name], SETTINGS, quick=quick)
             if quick:
-                self._drain([added])
-
-    def _drain(self, replicas: Sequence[SteppedReplica]) -> None:
-        """Let replicas alone go on, until each waits for a message."""
-        for _ in range(2000):
-            ready = [wire for wire in self.world.ready() if wire.owner in replicas]
-            if not ready:
-                return
-            self.world.step(ready[0])
-        raise AssertionError("replicas do not come to rest")
+                self.world.drain([added])

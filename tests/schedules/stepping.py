@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -81,11 +81,14 @@ class SteppedReplica(Replica):
         setup = self._loop._setup
         if self.quick and name in tokens:  # another replica has done what this one would find done
             self.quick = False
-            with mock.patch.object(setup, "prepare", return_value=tokens[name]):
+            with mock.patch.object(setup, "prepare", self._known_token):
                 self._loop.prepare(self._client)
         else:
             self._loop.prepare(self._client)
             tokens[name] = self.status.token
+
+    def _known_token(self, client: object) -> str:
+        return self.world.tokens[self.identity.component.name]
 
     def start(self) -> None:
         """Run until the first reply is waited for."""
@@ -185,6 +188,7 @@ class World:
         self.errors: list[str] = []
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
+        self.executed: Callable[[Command | Transaction, Reply], None] = lambda *_: None
         self.clock_s = BEGIN_S
         self.tokens: dict[str, str] = {}  # of the run, by the components that are registered
         self._names = itertools.count(1)
@@ -238,6 +242,7 @@ class World:
         wire.replies.append(reply)
         self._count(wire, name, short := summary(name, reply))
         self.note(f"{wire}: {name.decode()} {short}".rstrip())
+        self.executed(command, reply)
         if name in WRITES:
             self.unblock()
         if wire.reader is not None and not wire.owner.dead:
@@ -258,6 +263,15 @@ class World:
         for each in waiting:
             if not each.dead:
                 each.switch()
+
+    def drain(self, replicas: Sequence[SteppedReplica]) -> None:
+        """Let replicas alone go on, until each waits for a message."""
+        for _ in range(2000):
+            ready = [wire for wire in self.ready() if wire.owner in replicas]
+            if not ready:
+                return
+            self.step(ready[0])
+        raise AssertionError("replicas do not come to rest")
 
     def unblock(self) -> None:
         for wire in self.wires:
