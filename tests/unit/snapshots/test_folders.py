@@ -210,7 +210,9 @@ def test_a_pointer_that_is_written_meanwhile_is_read(files: FolderStore, tmp_pat
     os.utime(path, (1, 1))
 
     def pointers() -> list[Snapshot]:
-        files.write("2", CONTENT)  # another replica; it is not a year old
+        files.write("2", CONTENT)  # another replica, which was frozen before it points to it
+        for each in folder(tmp_path).iterdir():
+            os.utime(each, (1, 1))
         return []
 
     assert orphans(files, pointers) == [place]
