@@ -7,9 +7,9 @@ In everything but their definition members are components like any other: the co
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from roomgrad.errors import ContractError, SettingsError
 
@@ -18,9 +18,7 @@ if TYPE_CHECKING:  # a health check needs names alone
 
 MOST_MEMBERS = 1000  # of an ensemble
 
-T = TypeVar("T")
-
-_MEMBER = re.compile(r"(.+)\.(0|[1-9][0-9]{0,3})")
+MEMBER = re.compile(r"(.+)\.(0|[1-9][0-9]{0,3})")
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class Ensemble:
 
 def index_of(member: str) -> int:
     """Return the number of a member. Raises ContractError for another component."""
-    found = _MEMBER.fullmatch(member)
+    found = MEMBER.fullmatch(member)
     if found is None:
         raise ContractError(f"{member} is no member of an ensemble, like model.7")
     return int(found[2])
@@ -81,45 +79,8 @@ def index_of(member: str) -> int:
 
 def is_member(component: str, ensemble: str) -> bool:
     """Return whether a component may be a member of an ensemble, by its name."""
-    found = _MEMBER.fullmatch(component)
+    found = MEMBER.fullmatch(component)
     return found is not None and found[1] == ensemble
-
-
-def family(name: str) -> str:
-    """Return what the names of an ensemble's members, or of their rooms, share: `model.*`."""
-    found, number = order(name)
-    return f"{found}.*" if number >= 0 else found
-
-
-def order(name: str) -> tuple[str, int]:
-    """Return a key to sort names by: `model.2` is before `model.10`."""
-    found = _MEMBER.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, -1)
-
-
-def spans(names: Iterable[str]) -> tuple[str, ...]:
-    """Return names in their order, those of an ensemble as one: `model.0-6,8`."""
-    found: dict[tuple[str, bool], list[int]] = {}
-    for name, number in sorted({order(each) for each in names}):
-        found.setdefault((name, number >= 0), []).append(number)
-    return tuple(
-        f"{name}.{_ranges(numbers)}" if is_numbered else name
-        for (name, is_numbered), numbers in found.items()
-    )
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    runs = alike(enumerate(numbers), lambda pair: pair[1] - pair[0])
-    ends = [dict.fromkeys((run[0][1], run[-1][1])) for run in runs]
-    return ",".join("-".join(map(str, each)) for each in ends)
-
-
-def alike(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    """Return the items that have the same key together, in the order of the first of each."""
-    found: dict[Hashable, list[T]] = {}
-    for item in items:
-        found.setdefault(key(item), []).append(item)
-    return list(found.values())
 
 
 def programs(components: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -127,7 +88,7 @@ def programs(components: Iterable[str]) -> dict[str, tuple[str, ...]]:
     names = dict.fromkeys(components)
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        member = _MEMBER.fullmatch(name)
+        member = MEMBER.fullmatch(name)
         program = member[1] if member and f"{member[1]}.0" in names else name
         found[program] = (*found.get(program, ()), name)
     return found

@@ -6,6 +6,7 @@ import pytest
 
 from roomgrad import Array, Ensemble, MessageType, Room, Stream, System, ensembles
 from roomgrad.errors import ContractError, SettingsError
+from roomgrad.inspect import members as tables
 from roomgrad.local.plan import Plan, counted
 from roomgrad.systems import Plugin, sized
 
@@ -66,13 +67,13 @@ def test_a_process_may_run_some_of_the_members() -> None:
 def test_names_of_members_are_sorted_by_number_and_shown_as_one() -> None:
     """The text of a span is one that `--member` takes."""
     names = Ensemble("model", 12).names
-    assert sorted(names, key=ensembles.order) == list(names)
-    assert ensembles.spans(["out", "out.1", *reversed(names)]) == ("model.0-11", "out", "out.1")
+    assert sorted(names, key=tables.order) == list(names)
+    assert tables.spans(["out", "out.1", *reversed(names)]) == ("model.0-11", "out", "out.1")
     some = [names[at] for at in (11, 0, 1, 2, 7, 9, 10)]
-    [span] = ensembles.spans(some)
+    [span] = tables.spans(some)
     assert span == "model.0-2,7,9-11"
     assert set(ensembles.chosen(names, span.removeprefix("model."))) == set(some)
-    assert [*map(ensembles.family, ("out", "out.1", "out.x"))] == ["out", "out.*", "out.x"]
+    assert [*map(tables.family, ("out", "out.1", "out.x"))] == ["out", "out.*", "out.x"]
 
 
 @pytest.mark.parametrize("text", ["4", "2-4", "3-2", "-1", "a", "1,", "1 2", "٣", "0x1"])

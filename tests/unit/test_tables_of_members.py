@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from roomgrad import Ensemble, MessageType
 from roomgrad.cli import output, ps, rooms
-from roomgrad.inspect.replicas import ReplicaState
+from roomgrad.inspect.replicas import ReplicaState, step_of
 from roomgrad.inspect.rooms import Member, RoomState
 
 NAMES = Ensemble("model", 12).names
@@ -76,3 +77,13 @@ def test_rooms_of_members_share_a_line() -> None:
         ["act", FORWARD, "teacher", "model.0-11 x1", "0.5", "2", "3", "0", "10"],
         ["act.0-11", GRADIENT, "model.0-11", "teacher x1", "6.0", "24", "36", "0", "120"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("version", "step"),
+    [("12-a1", 12), ("", 0), ("x", 0), ("-1", 0), ("9" * 5000 + "-a", 0), ("\x1b[2J", 0)],
+)
+def test_the_step_of_a_version_that_a_foreign_program_wrote_is_no_error(
+    version: str, step: int
+) -> None:
+    assert step_of(version) == step

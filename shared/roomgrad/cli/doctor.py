@@ -14,11 +14,11 @@ from typer import Option
 from roomgrad import variables
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import alike, family, spans
 from roomgrad.inspect.doctor import cluster, runs, server
 from roomgrad.inspect.doctor.findings import Finding
 from roomgrad.inspect.doctor.run import Server
 from roomgrad.inspect.keys import runs_on
+from roomgrad.inspect.members import alike, family, spans
 from roomgrad.names import Names
 from roomgrad.redis.addresses import redis_cli
 from roomgrad.redis.cluster import on_cluster, switch_run

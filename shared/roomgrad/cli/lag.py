@@ -9,8 +9,8 @@ import redis
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import alike, family, order, spans
 from roomgrad.inspect import snapshot
+from roomgrad.inspect.members import alike, family, order, spans
 from roomgrad.inspect.snapshot import ConsumerGroup
 from roomgrad.names import Names
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import alike, spans
 from roomgrad.inspect import guests, replicas, snapshot
 from roomgrad.inspect.guests import GuestState
+from roomgrad.inspect.members import alike, spans
 from roomgrad.inspect.replicas import LONG_S, STUCK_S, ReplicaState, likeness, step_of
 
 COLUMNS = ("component", "state", "?host", "?pid", "up", "pending", "weights")

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import alike, family, spans
+from roomgrad.inspect.members import alike, family, spans
 from roomgrad.inspect.rooms import RoomState, inspect
 
 COLUMNS = ("room", "TYPE", "?<from", "<to", "msgs/s", "waiting", "pending", "dead", "?kept")

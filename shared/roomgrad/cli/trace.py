@@ -9,10 +9,10 @@ from typer import Argument
 
 from roomgrad.cli import options as typed
 from roomgrad.cli import output, target
-from roomgrad.ensembles import spans
 from roomgrad.inspect import guests, traces
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
+from roomgrad.inspect.members import spans
 from roomgrad.inspect.timings import Hop, Total, Trace, tree
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from roomgrad.ensembles import alike, family, spans
 from roomgrad.inspect.gathered import gathered
+from roomgrad.inspect.members import alike, family, spans
 from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.rooms import senders
 from roomgrad.inspect.snapshot import RunSnapshot, StreamState

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import redis
 
-from roomgrad.ensembles import order
+from roomgrad.inspect.members import order
 from roomgrad.names import Names
 from roomgrad.redis import registry
 from roomgrad.redis.cluster import each_master

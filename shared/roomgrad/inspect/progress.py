@@ -10,8 +10,8 @@ from typing import Any
 import redis
 
 from roomgrad import systems
-from roomgrad.ensembles import alike, family, order, spans
 from roomgrad.inspect.entries import MessageHeader
+from roomgrad.inspect.members import alike, family, order, spans
 from roomgrad.inspect.replicas import ReplicaState
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from typing import Any
 
 import redis
 
-from roomgrad.ensembles import alike, family, order, spans
+from roomgrad.inspect.members import alike, family, order, spans
 from roomgrad.inspect.snapshot import RunSnapshot
 from roomgrad.names import Names
 from roomgrad.redis import registry
@@ -94,8 +95,9 @@ def merged(found: Iterable[ReplicaState]) -> list[ReplicaState]:
 
 
 def step_of(version: str) -> int:
-    """Return the step of a version, which is a step and a random part; 0 if it is empty."""
-    return int(version.partition("-")[0] or 0)
+    """Return the step of a version, which is a step and a random part; 0 for any other text."""
+    found = re.match(r"([0-9]{1,18})-", version)
+    return int(found[1]) if found else 0
 
 
 def _model_versions(client: redis.Redis, names: Names, components: list[str]) -> dict[str, str]:

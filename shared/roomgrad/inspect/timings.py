@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from roomgrad.ensembles import order
 from roomgrad.inspect.entries import MessageHeader, PendingEntry, StoredMessages
 from roomgrad.inspect.keys import StreamKey
+from roomgrad.inspect.members import order
 from roomgrad.rooms import MessageType
 
 Replied = set[tuple[str, str, str]]

@@ -8,12 +8,12 @@ from typing import Any
 
 import redis
 
-from roomgrad.ensembles import order
 from roomgrad.errors import RoomgradError
 from roomgrad.inspect import entries, gathered, timings
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.inspect.entries import StoredMessages
 from roomgrad.inspect.format import format_time
+from roomgrad.inspect.members import order
 from roomgrad.inspect.timings import Failure, Hop, Trace, Waiting
 from roomgrad.names import Names
 from roomgrad.redis import registry

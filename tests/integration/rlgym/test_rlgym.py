@@ -176,6 +176,7 @@ def test_processes_that_are_killed_change_no_bit(ensemble: Ensemble, whole: Ense
     assert ensemble.echo.dead_letters() == []
 
 
+@pytest.mark.slow
 def test_a_dead_letter_ends_an_episode_and_not_the_run(ensemble: Ensemble) -> None:
     """Of an environment that raises, and of an episode that another program has opened."""
     for name in PROGRAMS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from roomgrad.ensembles import order
 from roomgrad.errors import SnapshotError
 from roomgrad.inspect.doctor.findings import Finding, problem, warning
 from roomgrad.inspect.doctor.run import Run
+from roomgrad.inspect.members import order
 from roomgrad.snapshots import pointers
 from roomgrad.snapshots.pointers import Snapshot
 

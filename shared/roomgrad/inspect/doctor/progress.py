@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from roomgrad.ensembles import order
 from roomgrad.inspect import lost as losses
 from roomgrad.inspect.doctor.findings import Finding, Level, ok, problem, warning
 from roomgrad.inspect.doctor.run import DEFAULTS, LEASES, STILL_S, Run
 from roomgrad.inspect.keys import entry_id
 from roomgrad.inspect.lost import LostEntry, LostRoot
+from roomgrad.inspect.members import order
 from roomgrad.inspect.snapshot import ConsumerGroup
 
 SHOWN = 3  # roots that a finding names
