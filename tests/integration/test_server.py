@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -20,7 +21,7 @@ from roomgrad.local.binaries import find_binary
 from roomgrad.local.embedded import AOF_REWRITE_SIZE, EmbeddedServer
 from roomgrad.redis import server
 from roomgrad.redis.server import Version, connect
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 Start = Callable[..., EmbeddedServer]
 
@@ -123,6 +124,20 @@ def test_the_last_one_to_leave_stops_the_server(start: Start) -> None:
         assert embedded.alive()
     assert embedded.stop_if_idle()
     assert not embedded.alive()
+
+
+def test_a_client_that_is_leaving_keeps_no_server(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process was killed, and the server has not noticed yet."""
+    monkeypatch.setattr("roomgrad.local.embedded.NOTICED_S", LIMIT_S)
+    embedded = start()
+    client = connect(embedded.url)
+    leaves = threading.Timer(0.3, client.close)
+    leaves.start()
+    assert embedded.stop_if_idle()
+    assert not embedded.alive()
+    leaves.join()
 
 
 def test_a_command_that_starts_while_the_server_stops_starts_another(start: Start) -> None:

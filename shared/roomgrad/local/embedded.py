@@ -30,6 +30,7 @@ from roomgrad.log import shorten
 from roomgrad.redis.server import LOADING_S, open_client, process_id, read_server_file
 
 STOP_S = 30.0
+NOTICED_S = 1.0  # until the server knows that the processes which ended are gone
 # From 64 MB on, the default, arrays of 1 MB have the file rewritten at each 64th message. A server
 # that was killed reads 512 MB in some seconds.
 AOF_REWRITE_SIZE = "512mb"
@@ -123,15 +124,20 @@ class EmbeddedServer:
         self._end(signal.SIGKILL)
 
     def stop_if_idle(self) -> bool:
-        """Stop unless another client is connected; return whether it has stopped."""
+        """Stop unless another client is connected; return whether it has stopped.
+
+        The server may not have noticed yet that a process has ended, so it gets some time for that.
+        """
+        until = time.monotonic() + NOTICED_S
         try:
             with contextlib.closing(open_client(self.url)) as client:
                 mine = client.client_id()
-                others = [each for each in client.client_list() if int(each["id"]) != mine]
+                while any(int(each["id"]) != mine for each in client.client_list()):
+                    if time.monotonic() > until:
+                        return False
+                    time.sleep(0.02)
         except redis.ConnectionError:
             return True
-        if others:
-            return False
         self.stop()
         return True
 
