@@ -8,6 +8,7 @@ control     -COMMAND-> evolution    - selection, which GETs and SETs weights, -C
 """
 
 from roomgrad import Array, Ensemble, MessageType, Room, Stream, System, weight_messages
+from roomgrad.errors import ContractError
 from roomgrad.systems import sized
 
 FORWARD, GRADIENT, REWARD = MessageType.FORWARD, MessageType.GRADIENT, MessageType.REWARD
@@ -38,7 +39,9 @@ _EPISODE = {
 
 
 def contract(members: int = 20) -> System:
-    """Return the contract of an ensemble of this size."""
+    """Return the contract of an ensemble of this size. Raises ContractError for one alone."""
+    if members < 2:
+        raise ContractError(f"rlgym: expected 2 members or more, whose votes are joined: {members}")
     own = Ensemble("policy", members)
     actions = {"DATA": Array("<i8", (ENVS,), low=0, high=1, optional=True)}
     probabilities = {"DATA": Array("<f4", (ENVS, 2), low=0, high=1)}

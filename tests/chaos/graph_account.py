@@ -36,7 +36,7 @@ def settle_graph(environment: Environment, account: Account) -> None:
     missing = [len(PARTS) - len(each) for each in names.values()]
     account.late = sum(missing)
     _settle_counts(environment, account, sum(map(bool, missing)))
-    _settle_letters(environment, account)
+    _settle_dead(environment, account)
 
 
 def _settle_counts(environment: Environment, account: Account, incomplete: int) -> None:
@@ -48,10 +48,10 @@ def _settle_counts(environment: Environment, account: Account, incomplete: int) 
         account.wrong.append(f"late parts, incomplete joins {found}, expected {expected}")
 
 
-def _settle_letters(environment: Environment, account: Account) -> None:
+def _settle_dead(environment: Environment, account: Account) -> None:
     """Expect a dead letter for each part that came twice: its second gradient."""
-    letters: Any = environment.client.xrange(environment.names.dead())
-    reasons = [orjson.loads(fields[b"history"])["reason"] for _, fields in letters]
+    dead: Any = environment.client.xrange(environment.names.dead())
+    reasons = [orjson.loads(fields[b"history"])["reason"] for _, fields in dead]
     twice = [each for each in reasons if ANSWERED in each]
     account.dead -= environment.copies
     account.wrong += [each for each in reasons if each not in twice][:5]

@@ -180,8 +180,8 @@ class Run(RuleBasedStateMachine):
     def requeue(self, which: int) -> None:
         letter = sorted(self.model.dead)[which % len(self.model.dead)]
         with connect(self.url) as client:
-            letters = DeadLetters(client, NAMES, ECHO)
-            entry = letters.requeue(letters.get(letter.decode()))
+            dead_letters = DeadLetters(client, NAMES, ECHO)
+            entry = dead_letters.requeue(dead_letters.get(letter.decode()))
         self.mended.add(entry)
         self.model.add(INPUT, entry.encode(), PLAIN, self.model.dead.pop(letter))
         self.world.unblock()

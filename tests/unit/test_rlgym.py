@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from roomgrad import gym
+from roomgrad.errors import ContractError
 from roomgrad.rooms import Stream
 from roomgrad_rlgym.aggregation.handlers import choose, gradients
 from roomgrad_rlgym.cartpole.handlers import make
@@ -51,6 +52,12 @@ def test_the_number_of_members_is_said_once() -> None:
         line for file in files for line in file.read_text().splitlines() if "members: int" in line
     ]
     assert said == ["def contract(members: int = 20) -> System:"]
+
+
+def test_one_member_alone_is_refused() -> None:
+    """Its votes would be joined with none."""
+    with pytest.raises(ContractError, match=r"rlgym: expected 2 members or more.*: 1"):
+        contract(1)
 
 
 def test_gymnasium_is_one_that_is_maintained() -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from roomgrad import log as logs
 from roomgrad.component import Component
-from roomgrad.ensembles import chosen
+from roomgrad.ensembles import chosen, ensembles
 from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.flags import load
 from roomgrad.redis.server import address
@@ -57,11 +57,12 @@ def run(
 
 def _chosen(components: Sequence[Component], text: str) -> Sequence[Component]:
     """Return the components that this process runs. Raises SettingsError."""
-    if len(components) == 1 and not text:
+    names = [each.name for each in components]
+    if len(names) == 1 and not text:
         return components
-    if len(components) == 1:
-        raise SettingsError(f"--member {text}: {components[0].name} is no ensemble")
-    wanted = chosen([each.name for each in components], text)
+    if len(names) == 1 and not ensembles(names):
+        raise SettingsError(f"--member {text}: {names[0]} is no ensemble")
+    wanted = chosen(names, text)
     return [each for each in components if each.name in wanted]
 
 

@@ -98,6 +98,12 @@ def test_a_member_may_have_more_replicas_than_others(zoo: Zoo) -> None:
     assert zoo.learned() == {"model.0": 0, "model.1": 5, "model.2": 1}
 
 
+def test_an_ensemble_may_have_one_member(zoo: Zoo) -> None:
+    """It is asked for by `--member` like the members of any other, as `roomgrad run` does."""
+    process = zoo.spawn("--member=0", environ={"ROOMGRAD_MEMBERS": "1"})
+    until(lambda: zoo.served_by(process.pid) == {"model.0"})
+
+
 def test_it_stops_with_all_members(zoo: Zoo) -> None:
     """On SIGTERM each member finishes, and deletes its heartbeat."""
     process = zoo.start()

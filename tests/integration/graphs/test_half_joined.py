@@ -46,9 +46,9 @@ def restored(run: JoinRun, tmp_path: Path) -> Callable[[], JoinRun]:
 
 def requeue(run: JoinRun) -> None:
     """Put the only dead letter back into its stream."""
-    letters = DeadLetters(run.echo.client, run.echo.names, JOINED)
-    [letter] = letters.newest_first()
-    assert letters.requeue(letter)
+    dead_letters = DeadLetters(run.echo.client, run.echo.names, JOINED)
+    [dead_letter] = dead_letters.newest_first()
+    assert dead_letters.requeue(dead_letter)
 
 
 def half_joined(run: JoinRun, **options: float) -> tuple[JoinRun, str]:
