@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from roomgrad import Component, Context, Message, RuntimeSettings, on
+from roomgrad.clock import ServerClock
 from roomgrad.codec import pack
-from roomgrad.runtime import committer, loop, read_count
+from roomgrad.commit import Commit
+from roomgrad.redis.connection import Connection
+from roomgrad.runtime import committer, loop, read_count, redelivery
+from roomgrad.runtime.connections import Connections
 from tests.integration.conftest import EchoRun
 from tests.integration.echo import (
     ECHO,
@@ -121,6 +126,69 @@ def test_a_handler_that_raised_is_tried_again_within_its_lease(echo: EchoRun) ->
 
     echo.start(echo_component(handle), lease_s=60.0)
     echo.wait_reply(echo.send(1), timeout_s=15)
+
+
+def test_a_message_that_waits_for_another_try_is_not_claimed(
+    echo: EchoRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease may end before: each claim would count a delivery."""
+    monkeypatch.setattr(redelivery, "RETRY_S", (60.0, 60.0))
+    tried: list[int] = []
+
+    def handle(message: Message, context: Context) -> Message:
+        if message.array[0] < 0:
+            tried.append(1)
+            if len(tried) == 1:
+                raise RuntimeError("once")
+        return message.reply(OUTPUT, message.array)
+
+    replica = echo.start(echo_component(handle), lease_s=0.001)
+    message = echo.send(-1)
+    until(lambda: replica.status.failing)
+    key = echo.names.stream(*REQUESTS.key)
+    replica.status.orphans.append((key.encode(), message.entry))
+    for number in (1, 2):
+        echo.wait_reply(echo.send(number))
+    assert len(tried) == 1
+
+
+@pytest.fixture
+def connections(echo: EchoRun) -> Iterator[Connections]:
+    """Yield the connections of a loop, whose read and commit are not answered yet."""
+    found = Connections(lambda _: Connection(echo.url), ServerClock())
+    found.connect()
+    yield found
+    found.close()
+
+
+def test_a_read_is_forgotten_with_its_connection(connections: Connections) -> None:
+    """The next one is sent over the new connection."""
+    connections.read([[b"BLPOP", b"none", b"60"]])
+    connections.close()
+    assert not connections.reading
+
+
+def test_an_unanswered_commit_is_forgotten_with_its_connection(connections: Connections) -> None:
+    """A reply to something else would be taken for the answer to it."""
+    connections.send(Commit())
+    connections.close()
+    connections.connect()
+    connections.send(Commit())
+    assert connections.call([b"ECHO", b"1"]) == b"1"
+
+
+def test_the_answer_to_a_commit_is_forgotten_with_its_connection(
+    echo: EchoRun, connections: Connections
+) -> None:
+    """It would be taken for the answer to the next one."""
+    connections.send(Commit())
+    connections.call([b"PING"])
+    connections.close()
+    connections.connect()
+    refused = Commit()
+    refused.same(echo.names.table("none"), b"now", b"1")
+    connections.send(refused)
+    assert connections.answer()[0] == b"stale"
 
 
 def test_what_a_commit_was_to_write_is_not_read_if_it_was_not_applied(echo: EchoRun) -> None:

@@ -35,10 +35,9 @@ class Connections:
         self._clock = clock
 
     def connect(self) -> None:
-        """Open both connections, to one server; load the commit script and read the clock."""
+        """Open both, new or closed, to one server; load the commit script and read the clock."""
         self._reader.connect()
         self._side.connect(self._reader.at)
-        self._forget()
         self.load_script()
         self._clock.read(self._side.call)
 
@@ -51,9 +50,6 @@ class Connections:
         """Close both; an outstanding read and the answers to commits are forgotten."""
         self._reader.close()
         self._side.close()
-        self._forget()
-
-    def _forget(self) -> None:
         self.reading = False
         self._unanswered = 0
         self._answers.clear()
