@@ -6,6 +6,7 @@ a test of a single guard takes.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import itertools
 import os
@@ -26,10 +27,10 @@ import pytest
 
 from tests.revert.guards import ROOT
 
-LIBRARIES = ("numpy", "orjson", "redis.asyncio", "structlog", "torch")
+LIBRARIES = ("hypothesis.strategies", "numpy", "orjson", "redis.asyncio", "structlog", "torch")
 LEFT_OUT = (".*", "build", "node_modules")
 TEST_LIMIT_S = 20  # of one test, that passes in less than ten
-PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", f"--timeout={TEST_LIMIT_S}")
+PYTEST = ("-q", "-x", "-p", "no:cacheprovider", "-p", "pytest_timeout", f"--timeout={TEST_LIMIT_S}")
 # Code that cannot run at all proves nothing.
 BROKEN = ("SyntaxError", "ImportError", "NameError", "script compilation", "compiling script")
 TIME_LIMIT = "time limit"
@@ -144,7 +145,9 @@ _PATHS = (str(ROOT), str(ROOT / "shared"))
 def copies(count: int) -> Iterator[list[Copy]]:
     """Load the libraries and make copies of the tree; remove those afterwards."""
     os.environ.setdefault("MKL_CBWR", "AUTO")  # as components set it; MKL reads it at its first use
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # loading them takes longer than most tests
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage at its end; what was loaded here is left alone
     with tempfile.TemporaryDirectory(prefix="roomgrad-revert-") as folder:
         yield [Copy(Path(folder, str(number))) for number in range(count)]
