@@ -37,6 +37,7 @@ class LeaderLease:
         self._store = store
         self._redis = store.redis
         self._started = time.monotonic()
+        self.answered: float | None = None  # when the server last told who leads
 
     async def acquire(self) -> None:
         """Wait until no other gateway serves this run, and become the leader."""
@@ -50,6 +51,7 @@ class LeaderLease:
     async def _holder(self) -> bytes | None:
         table = self._store.table
         found: bytes | None = await self._redis.do(lambda client: client.hget(table, "holder"))
+        self.answered = time.monotonic()
         return found
 
     async def _try(self) -> bool:

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import structlog
 
@@ -17,12 +18,14 @@ from roomgrad.flags import load
 from roomgrad.messages import new_id
 from roomgrad.names import GATEWAY, Names
 from roomgrad.redis.addresses import for_run
+from roomgrad.redis.heartbeats import LONGEST_TURN_S
 from roomgrad.redis.outage import Outage
 from roomgrad.redis.registry import system_of_run, systems
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import AnyAddress
 from roomgrad.rooms import System
 from roomgrad.runtime import runs
+from roomgrad.runtime.health_file import AWAY, FAILED, WELL, Health, renewed
 from roomgrad.runtime.observe.observers import metrics
 
 from .client import LOST, RedisClient
@@ -56,6 +59,22 @@ class Gateway:
         me = f"{GATEWAY}~{socket.gethostname()}~{os.getpid()}~{new_id()[:8]}"
         self._store = Store(self._names, self._redis, me)
         self._lease = LeaderLease(settings, self._names, self._store)
+        self._turn = time.monotonic()  # when the event loop last turned
+
+    def health(self, loop: asyncio.AbstractEventLoop) -> Health:
+        """Return how this gateway is, also one that stands by; called by another thread."""
+        loop.call_soon_threadsafe(self._turned)
+        still_s = time.monotonic() - self._turn
+        if still_s > LONGEST_TURN_S:
+            return Health(FAILED, f"the loop of {GATEWAY} has not advanced for {still_s:.0f} s")
+        answered, longest_s = self._lease.answered, LONGEST_TURN_S
+        longest_s += self._settings.heartbeat_interval_s
+        if answered is None or time.monotonic() - answered > longest_s:
+            return Health(AWAY, f"{GATEWAY} waits for its server")
+        return Health(WELL, f"{GATEWAY} is well.")
+
+    def _turned(self) -> None:
+        self._turn = time.monotonic()
 
     async def run(self) -> None:
         """Serve until cancelled. Raises RoomgradError if it cannot serve at all."""
@@ -141,12 +160,13 @@ def _installed(name: str) -> System | None:
 async def serve(settings: GatewaySettings, url: AnyAddress) -> int:
     """Run a gateway until SIGTERM or SIGINT, and return the exit code."""
     gateway = Gateway(settings, url)
-    task = asyncio.current_task()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
     assert task is not None
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, task.cancel)
     try:
-        await gateway.run()
+        with renewed(settings.health_file, lambda: gateway.health(loop)):
+            await gateway.run()
     except asyncio.CancelledError:
         log.info("stopped", component=GATEWAY)
     except ExceptionGroup as group:

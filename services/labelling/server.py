@@ -14,6 +14,7 @@ from roomgrad.errors import Unavailable
 from roomgrad.redis.client import Client
 from roomgrad.redis.server import address
 from roomgrad.redis.server_address import AnyAddress
+from roomgrad.runtime import health_file
 from roomgrad.runtime.replica import Replica
 from roomgrad.web import serving
 from roomgrad.web.changes import Changes
@@ -69,7 +70,8 @@ class LabellingServer:
         self.listener.start(self._page.app(), ended=self._replica.stop)
         log.info("the page is at", url=self.url)
         try:
-            return self._replica.run()
+            with health_file.renewed(self.settings.health_file, self._health):
+                return self._replica.run()
         finally:
             self._ending.set()
             self._changed.set()
@@ -126,6 +128,9 @@ class LabellingServer:
             state = self._store.do(lambda client: self._reader.read(client.redis))
         state["sound"]["lease_s"] = self.settings.question_lease_s
         return orjson.dumps(state, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def _health(self) -> health_file.Health:
+        return health_file.worst((self._replica.health(), self.listener.health()))
 
     def _trouble(self) -> str:
         stalled_s = time.monotonic() - self._replica.status.turn

@@ -95,6 +95,10 @@ class RuntimeSettings:
     handler_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a handler counts as hanging and its process ends itself."""
 
+    health_file: str = ""
+    """File that the process renews every second and `roomgrad-probe` reads, for the health checks
+    of a container; none when empty."""
+
     stop_s: Annotated[float, Field(ge=0, le=3600)] = 4.0
     """Seconds that unfinished work may take after SIGTERM; then it is handed back to others."""
 

@@ -5,7 +5,7 @@ trebuchet = "roomgrad_trebuchet.plugin:plugin"
 
 The entry point has the name of the system. A plug-in is data: whatever takes long to import, like
 a contract with its arrays, is named as "module:object" and loaded when it is needed, so that
-`roomgrad --help` and health checks stay fast.
+`roomgrad --help` stays fast.
 """
 
 from __future__ import annotations

@@ -50,9 +50,8 @@ class Served:
         self, component: str, environment: Mapping[str, str], command: list[str]
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as in the pod of a component."""
-        words = [sys.executable if each == "python" else each for each in command]
         env = self._here(component, environment)
-        return subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
     def _here(self, component: str, environment: Mapping[str, str]) -> dict[str, str]:
         secrets = self.folder / component
@@ -66,7 +65,9 @@ class Served:
             for name, value in environment.items()
         }
         path = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
-        return {"PATH": os.environ["PATH"], "PYTHONPATH": path, **moved}
+        programs = os.pathsep.join((str(ROOT / "shared/bin"), os.environ["PATH"]))
+        health = {"ROOMGRAD_HEALTH_FILE": str(self.folder / f"{component}.health")}  # of the image
+        return {"PATH": programs, "PYTHONPATH": path, **health, **moved}
 
 
 @contextlib.contextmanager

@@ -207,8 +207,7 @@ def test_probes_check_the_loop_of_the_component(everything: list[Manifest]) -> N
             check = only[probe]
             if "exec" in check:
                 patient = ["--patient"] if probe != "readinessProbe" else []
-                health = ["python", "-m", "roomgrad.runtime.health"]
-                assert check["exec"]["command"] == [*health, *patient]
+                assert check["exec"]["command"] == ["roomgrad-probe", *patient]
             else:
                 assert check["httpGet"]["path"] == "/healthz"
                 ports = {each["name"] for each in only["ports"]}

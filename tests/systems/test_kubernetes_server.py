@@ -102,11 +102,11 @@ def test_the_scaler_sees_what_waits_and_what_is_in_hand(server: Served) -> None:
 def test_a_loop_that_does_not_turn_is_noticed(
     probe: str, server: Served, everything: list[Manifest]
 ) -> None:
-    """Even the patient probe fails if the server answers."""
+    """Even the patient probe fails: no process renews the health file."""
     command = container(templates(everything)["evolution"])[probe]["exec"]["command"]
     done = server.ask("evolution", environment(everything, "evolution"), command)
     assert done.returncode == 1
-    assert "no heartbeat of evolution" in done.stderr
+    assert "evolution has no health file" in done.stderr
 
 
 @pytest.mark.slow

@@ -171,8 +171,7 @@ def _lines_to_add(name: str, project: Project) -> Iterator[str]:
     yield f"    {name}:"
     yield "      <<: *component"
     yield f"      command: [{name}]"
-    test = f"[CMD, python, -m, roomgrad.runtime.health, {name}]"
-    yield f"      healthcheck: {{ <<: *healthcheck, test: {test} }}"
+    yield "      healthcheck: *healthcheck"
 
 
 def system_files(name: str, *, torch: bool = False) -> dict[str, str]:

@@ -1,26 +1,14 @@
-"""The health check of a container: `python -m roomgrad.runtime.health [COMPONENT] [--patient]`.
-
-It reads what the component reads: RUN, REDIS_URL, REDIS_PASSWORD_FILE, REDIS_CA_FILE and
-HANDLER_TIMEOUT_S; and COMPONENT, which the images of this project set. It needs no command line
-package and imports little, because a container engine starts it again and again.
-"""
+"""What `roomgrad health` finds in Redis; containers are checked by `health_file`."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import socket
-import sys
 from contextlib import closing
-
-if __name__ == "__main__":
-    # redis-py imports OpenTelemetry where it is installed, which would double the time of a check.
-    sys.modules.setdefault("opentelemetry", None)  # type: ignore[arg-type]
 
 import redis
 
 from roomgrad import variables
-from roomgrad.errors import NoServer, RoomgradError, RunMismatch, ServerError, SettingsError
+from roomgrad.errors import NoServer, RoomgradError, ServerError
 from roomgrad.names import Names
 from roomgrad.redis import heartbeats
 from roomgrad.redis.cluster import switch_run
@@ -84,52 +72,3 @@ def _refuses_to_write(client: redis.Redis) -> str:
     except redis.ResponseError as error:  # MISCONF: its disk is full, or a snapshot failed
         return str(error)
     return "it is a replica of another server" if is_replica else ""
-
-
-def _run_of(component: str) -> str:
-    """Return ROOMGRAD_RUN, or else the run that a component serves by default: its system's."""
-    if run := variables.get("run"):
-        return run
-    from roomgrad.systems import installed  # slow: it imports the contracts
-
-    for system, plugin in installed().items():
-        if component in plugin.modules:
-            return system
-    raise SettingsError(
-        f"no installed system has a component {component!r}: name the run that it serves in "
-        "ROOMGRAD_RUN"
-    )
-
-
-def _handler_timeout_s() -> float:
-    given = variables.find("handler_timeout_s")
-    if given is None:
-        return HANDLER_TIMEOUT_S
-    try:
-        return float(given.value)
-    except ValueError as error:
-        raise SettingsError(
-            f"{given.name} is {given.value!r}, expected seconds, like 600"
-        ) from error
-
-
-def main() -> int:
-    """Print the result of a check and return its exit code: 0, 1, or 2 for wrong settings."""
-    parser = argparse.ArgumentParser("python -m roomgrad.runtime.health", description=__doc__)
-    parser.add_argument("component", nargs="?", help="the component, like trainer; or COMPONENT")
-    parser.add_argument("--patient", action="store_true", help="succeed while no server answers")
-    given = parser.parse_args()
-    component = given.component or os.environ.get("COMPONENT", "")
-    if not component:
-        parser.error("name a component, or set COMPONENT")
-    try:
-        run, timeout_s = _run_of(component), _handler_timeout_s()
-        print(check(component, run, "", timeout_s, patient=given.patient))
-    except RoomgradError as error:
-        print(f"{component}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, SettingsError | RunMismatch) else 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -24,7 +24,7 @@ from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.notifications import Notifications
 from roomgrad.runtime.redelivery import give_back, hand_over
 from roomgrad.runtime.scheduler import Scheduler
-from roomgrad.runtime.status import Status
+from roomgrad.runtime.status import Lost, Status
 
 log = structlog.get_logger("roomgrad")
 
@@ -151,8 +151,9 @@ class Housekeeping:
 
     def _lost(self, connection: Connection, error: Exception) -> None:
         connection.close()
-        if connection is self._connection:  # a subscriber does not notice that its server died
-            self._subscriber.close()
+        if connection is self._connection:
+            self._status.unsent = Lost(time.monotonic(), str(error))
+            self._subscriber.close()  # it does not notice that its server died
         if self._failing.setdefault(connection, Outage()).is_news(error):
             log.warning("housekeeping lost the server, trying again", reason=str(error))
 
@@ -161,7 +162,8 @@ class Housekeeping:
         since, self._beating_since = self._beating_since, None
         settled = since is not None and time.monotonic() - since >= self._settings.heartbeat_lives_s
         lease_s, notified = self._heartbeat.send(self._connection, settled)
-        self._beating_since = time.monotonic() if since is None else since
+        self._status.sent, self._status.unsent = time.monotonic(), None
+        self._beating_since = self._status.sent if since is None else since
         self._notifications.unheard += notified
         if lease_s is not None:  # claim its messages when the lease of a dead replica ends
             self._due = min(self._due, time.monotonic() + lease_s)

@@ -20,6 +20,7 @@ from roomgrad.errors import RoomgradError, RunMismatch, SettingsError
 from roomgrad.flags import load
 from roomgrad.redis.server import address
 from roomgrad.redis.server_address import AnyAddress
+from roomgrad.runtime import health_file
 from roomgrad.runtime.replica import LOST, Replica
 from roomgrad.settings import RuntimeSettings
 
@@ -48,11 +49,16 @@ def run(
             name = each.name
             replicas.append(Replica(each, settings, url))
         _stop_on_signal(replicas, settings.stop_s)
-        code = replicas[0].run() if len(replicas) == 1 else _run_all(replicas)
+        with health_file.renewed(settings.health_file, lambda: _health(replicas)):
+            code = replicas[0].run() if len(replicas) == 1 else _run_all(replicas)
     except RoomgradError as error:
         print(f"{getattr(error, MEMBER, name)}: {error}", file=sys.stderr)
         code = 2 if isinstance(error, SettingsError | RunMismatch) else 1
     sys.exit(code)
+
+
+def _health(replicas: Sequence[Replica]) -> health_file.Health:
+    return health_file.worst(each.health() for each in replicas)
 
 
 def _chosen(components: Sequence[Component], text: str) -> Sequence[Component]:

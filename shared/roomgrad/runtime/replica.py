@@ -17,6 +17,7 @@ from roomgrad.redis.server_address import AnyAddress
 from roomgrad.runtime.connections import Connections
 from roomgrad.runtime.consumers import GroupConsumer
 from roomgrad.runtime.failover import FailoverWatch
+from roomgrad.runtime.health_file import Health, health_of
 from roomgrad.runtime.housekeeping import Housekeeping
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.loop import Loop
@@ -24,7 +25,7 @@ from roomgrad.runtime.model.snapshotter import Snapshotter
 from roomgrad.runtime.observe.observers import observers
 from roomgrad.runtime.scheduler import Scheduler
 from roomgrad.runtime.shutdown import ShutdownEvent
-from roomgrad.runtime.status import Status
+from roomgrad.runtime.status import Lost, Status
 from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
@@ -70,6 +71,10 @@ class Replica:
         connection = Connection(self._url, password_file, f"{self.consumer}~{purpose}")
         self._opened.append(connection)
         return connection
+
+    def health(self) -> Health:
+        """Return how this replica is."""
+        return health_of(self.identity, self.status)
 
     def stop(self) -> None:
         """Ask the loop to commit the message that it handles, and to end."""
@@ -133,6 +138,7 @@ class Replica:
                 if isinstance(error, TLSError) and not connected_before:
                     raise
                 self._loop.abandon()
+                self.status.lost = Lost(time.monotonic(), str(error))
                 self._lost_at = self._lost_at or time.monotonic()
                 if self._outage.is_news(error):
                     log.warning(f"{_lost(error)}, trying again", reason=str(error))
@@ -152,6 +158,7 @@ class Replica:
     def _connect(self) -> None:
         password_file = self.identity.settings.redis_password_file
         self._connections.connect()
+        self.status.lost = None
         server = resolve(self._url, self._connections.at, password_file)
         with connect(server, password_file, REPLY_GRACE_S) as client:
             self._loop.prepare(client)

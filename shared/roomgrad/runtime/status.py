@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -20,12 +21,22 @@ STANDS_BY = (
 FREE_BEATS = 5  # heartbeats that find memory free before it counts as free again
 
 
+class Lost(NamedTuple):
+    """The newest failed attempt to reach the server."""
+
+    at: float  # by the monotonic clock
+    reason: str
+
+
 @dataclass
 class Status:
     """The state that both threads share; each attribute but `received` has one writer."""
 
     turn: float = field(default_factory=time.monotonic)  # when the loop's last turn began
     handling: float | None = None  # since when a handler runs, by the monotonic clock
+    lost: Lost | None = None  # while the loop has no server
+    sent: float | None = None  # when the last heartbeat was sent
+    unsent: Lost | None = None  # while heartbeats fail for want of a server
     received: deque[Delivery] = field(default_factory=deque)
     """What the loop has received and not begun. Housekeeping hands it over if a handler is slow."""
 

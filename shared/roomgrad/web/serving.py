@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import FrameType
@@ -27,6 +28,8 @@ from starlette.types import ASGIApp
 from roomgrad import log as logs
 from roomgrad.errors import MessageError, RoomgradError, RunMismatch, SettingsError, Unavailable
 from roomgrad.flags import load
+from roomgrad.redis.heartbeats import LONGEST_TURN_S
+from roomgrad.runtime.health_file import FAILED, WELL, Health
 from roomgrad.web.connections import MOST_HEADER_BYTES, Connection
 from roomgrad.web.guard import Guard, is_local, refuse
 from roomgrad.web.settings import WebSettings
@@ -86,6 +89,7 @@ class Listener:
         self._settings = settings
         self._stopping = False
         self._web: uvicorn.Server | None = None
+        self._turn = time.monotonic()  # when the web server's loop last told that it turns
         self.token = _token(settings)
         self.socket = bound(settings, first_port)
 
@@ -102,6 +106,16 @@ class Listener:
     def is_serving(self) -> bool:
         """Whether the web server accepts requests."""
         return self._web is not None and self._web.started
+
+    def health(self) -> Health:
+        """Return whether the web server's loop turns."""
+        still_s = time.monotonic() - self._turn
+        if still_s > LONGEST_TURN_S:
+            return Health(FAILED, f"the web server has not advanced for {still_s:.0f} s")
+        return Health(WELL, f"the page at port {self.socket.getsockname()[1]} is well.")
+
+    async def _turned(self) -> None:
+        self._turn = time.monotonic()
 
     def start(self, app: ASGIApp, ended: Callable[[], None]) -> None:
         """Serve an application in a thread. ended: called if the web server ends by itself."""
@@ -142,6 +156,8 @@ class Listener:
                 proxy_headers=bool(settings.proxies),
                 forwarded_allow_ips=settings.proxies,
                 timeout_graceful_shutdown=1,
+                callback_notify=self._turned,
+                timeout_notify=1,
             )
         )
 

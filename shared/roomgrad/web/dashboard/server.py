@@ -11,6 +11,7 @@ from roomgrad.names import Names
 from roomgrad.redis.addresses import for_run
 from roomgrad.redis.server import address, connect
 from roomgrad.redis.server_address import AnyAddress, ServerAddress
+from roomgrad.runtime import health_file
 from roomgrad.web import serving
 from roomgrad.web.dashboard.page import Page
 from roomgrad.web.dashboard.settings import PORT, DashboardSettings
@@ -48,7 +49,8 @@ class DashboardServer:
         """Serve until `stop` is called; return the exit code."""
         self.listener.start(self.page.app(), ended=self.stop)
         log.info("the dashboard is at", url=self.url)
-        self._ending.wait()
+        with health_file.renewed(self._settings.health_file, self.listener.health):
+            self._ending.wait()
         self.page.close()
         self.listener.stop()
         for store in self._stores.values():
