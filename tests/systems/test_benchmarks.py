@@ -19,6 +19,7 @@ LONGER = {
     "flat": ["--rounds=1", "--window-s=0.5"],
     "flood": ["--rounds=1", "--messages=2000"],
     "gateway": ["--rounds=1", "--seconds=1"],
+    "guard_costs": ["--rounds=1", "--commits=200"],
     "growth": ["--messages=3000"],
     "hop_profile": ["--seconds=1"],
     "hops": ["--rounds=1", "--window-s=0.5", "--only=4 KiB"],
