@@ -45,12 +45,18 @@ class Extra:
     """The key that grows by it."""
 
 
+def pending(commit: Commit, number: int) -> None:
+    commit.pending(STREAM, DONE, GROUP, f"1-{number}")
+
+
+def pending_and_memory(commit: Commit, number: int) -> None:
+    pending(commit, number)
+    commit.memory()
+
+
 EXTRAS = (
-    Extra(
-        "PENDING, XACK, done mark",
-        lambda commit, n: commit.pending(STREAM, DONE, GROUP, f"1-{n}"),
-        DONE,
-    ),
+    Extra("PENDING, XACK, done mark", pending, DONE),
+    Extra("the same, and MEMORY", pending_and_memory, DONE),
     Extra("SAME, 64 bytes", lambda commit, n: commit.same(HASH, b"short", SHORT)),
     Extra("SAME, 16 KiB", lambda commit, n: commit.same(HASH, b"long", LONG)),
     Extra("ABSENT", lambda commit, n: commit.same(HASH, b"%d" % n, None)),
