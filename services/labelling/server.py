@@ -114,12 +114,15 @@ class LabellingServer:
             self._changed.wait(READ_S - REFRESH_S)
 
     def _announce(self, client: Client) -> None:
-        """Store the address of the page, for commands that show it; again if the run is new."""
-        table = self.names.table(LABELLING)
+        """Store the address of the page, for commands that show it; again if the run is new.
+
+        The token stays here: whoever may read a run, or a backup of it, may not rate in it.
+        """
+        table, listener = self.names.table(LABELLING), self.listener
         if not self._announced or not client.redis.hexists(table, "now"):
-            client.redis.hset(
-                table, "now", pack({"url": self.url, "at": server_time(client.redis)})
-            )
+            record = {"url": listener.address, "asks_for_token": bool(listener.token)}
+            record["at"] = server_time(client.redis)
+            client.redis.hset(table, "now", pack(record))
             self._announced = True
 
     def _snapshot(self) -> bytes:

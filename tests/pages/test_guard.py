@@ -15,10 +15,12 @@ import pytest
 
 from roomgrad.errors import SettingsError
 from roomgrad.web.serving import bound
+from roomgrad_melody.commands.page import address
 from roomgrad_melody.labelling.server import PORT, LabellingServer
 from roomgrad_melody.labelling.settings import LabellingSettings
 from tests.pages.http_client import HttpClient
 from tests.pages.melody.labelling_run import LabellingRun, free_port
+from tests.run_contents import holders
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,7 +120,7 @@ def test_without_the_token_nobody_comes_in(guarded: HttpClient, path: str) -> No
 
 
 def test_elsewhere_than_on_this_machine_a_token_is_made(labelling: LabellingRun) -> None:
-    """And shown in the address, which stands in the log and in the table."""
+    """And shown in the address in the log; Redis has the address without it."""
     site = labelling.page(host="0.0.0.0")
     assert len(site.listener.token) >= 32
     assert site.url.endswith(f"/?token={site.listener.token}")
@@ -134,7 +136,30 @@ def test_elsewhere_than_on_this_machine_a_token_is_made(labelling: LabellingRun)
         ]
         == 403
     )
-    assert until(lambda: labelling.get("labelling", "now"))["url"] == site.url
+    stored = until(lambda: labelling.get("labelling", "now"))
+    assert (stored["url"], stored["asks_for_token"]) == (site.url.partition("?")[0], True)
+    assert holders(labelling.redis, labelling.names, site.listener.token) == []
+    assert holders(labelling.redis, labelling.names, site.listener.address) != []
+
+
+@pytest.mark.parametrize("where", ["file", "log"])
+def test_commands_find_the_token_outside_of_redis(
+    labelling: LabellingRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, where: str
+) -> None:
+    """In the file of the settings; otherwise they name the log of the page."""
+    monkeypatch.setenv("ROOMGRAD_STATE", str(tmp_path))
+    given = {}
+    if where == "file":
+        file = tmp_path / "token"
+        file.write_text("s3cret-s3cret-s3cret\n")
+        given["token_file"] = str(file)
+        monkeypatch.setenv("ROOMGRAD_TOKEN_FILE", str(file))
+    site = labelling.page(host="0.0.0.0", **given)
+    shown = until(lambda: address(labelling.redis, labelling.names, 0.0))
+    log = tmp_path / labelling.names.run / "labelling-0.log"
+    ends = {"file": "?token=s3cret-s3cret-s3cret", "log": f" with the token in {log}"}
+    assert shown == site.listener.address + ends[where]
+    assert holders(labelling.redis, labelling.names, site.listener.token) == []
 
 
 def test_a_named_host_is_known(labelling: LabellingRun) -> None:

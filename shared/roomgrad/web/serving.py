@@ -94,13 +94,18 @@ class Listener:
         self.socket = bound(settings, first_port)
 
     @property
-    def url(self) -> str:
-        """The address of the page, with its token if it asks for one."""
+    def address(self) -> str:
+        """The address of the page, without the token."""
         host, port = self.socket.getsockname()[:2]
         if host in ("0.0.0.0", "::"):
             host = next(iter(self._settings.named_hosts), socket.gethostname())
         name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{port}/" + (f"?token={self.token}" if self.token else "")
+        return f"http://{name}:{port}/"
+
+    @property
+    def url(self) -> str:
+        """The address of the page, with its token if it asks for one."""
+        return self.address + (f"?token={self.token}" if self.token else "")
 
     @property
     def is_serving(self) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import redis
 
+from roomgrad import state, variables
 from roomgrad.cli.hints import program, run_option
 from roomgrad.codec import unpack
 from roomgrad.errors import RoomgradError
@@ -23,10 +25,20 @@ PAGE_S = 60.0
 
 
 def address(client: redis.Redis, names: Names, since: float) -> str:
-    """Return the address that the page has stored since then; empty if it has not."""
+    """Return the address that the page has stored since then; empty if it has not.
+
+    Redis has no token: it is in the file that the settings name, or in the log of the page.
+    """
     found = client.hget(names.table(LABELLING), "now")
     record = unpack(found) if isinstance(found, bytes) else {}
-    return str(record["url"]) if record.get("at", -1.0) >= since else ""
+    if record.get("at", -1.0) < since:
+        return ""
+    url = str(record["url"])
+    if not record.get("asks_for_token"):
+        return url
+    if file := variables.get("token_file"):
+        return f"{url}?token={Path(file).read_text().strip()}"
+    return f"{url} with the token in {state.run_directory(names.run) / f'{LABELLING}-0.log'}"
 
 
 def wait_for_page(session: Session) -> str:

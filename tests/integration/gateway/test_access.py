@@ -13,6 +13,7 @@ from roomgrad_swergio.gateway.registry import read_token
 from roomgrad_swergio.gateway.settings import GatewaySettings
 from tests.integration.gateway.conftest import MakeGateway
 from tests.integration.gateway.gateway_process import Peer, busy
+from tests.run_contents import holders
 
 TOKEN = "a-token-of-24-characters"
 
@@ -80,6 +81,7 @@ def test_a_token_is_shown_with_register_or_behind_the_name(
     assert bob.receive()["SENT_BY"] == "ann"
     busy([ann, bob], "cave", 3)
     assert not any(TOKEN in line for line in gateway.lines)
+    assert holders(gateway.client, gateway.names, TOKEN) == []
 
 
 @pytest.mark.parametrize("text", ["short", "", "with a space in the middle of it"])
