@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
+.PHONY: audit install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -115,6 +115,12 @@ soak: install ## both systems at full load for half an hour: does anything grow?
 # WORD=joins checks the variants of that name. Needs Debian's spin and gcc.
 model: install ## explore the commit protocol whole, with all its faults; some minutes
 	@$(BIN)/python -m tests.model $(WORD)
+
+# pip-audit is no part of roomgrad, and has an environment of its own.
+audit: install ## check the licenses of what roomgrad needs, and ask PyPI for known vulnerabilities
+	@$(BIN)/python -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet 'pip-audit>=2.9' || true # then it is said below
+	@$(BIN)/python -m tests.audit build/audit/bin/pip-audit
 
 up: ## both systems in containers
 	docker compose up --build --detach
