@@ -32,6 +32,7 @@ class Cluster:
     def __init__(self, places: list[tuple[str, int]]) -> None:
         self.places = places
         self.buses: dict[tuple[str, int], int] = {}  # the ports by which they talk to each other
+        self.login: tuple[str, ...] = ()  # by which MIGRATE writes to another node
         self.url = "redis+cluster://" + ",".join(f"{host}:{port}" for host, port in places)
         self._before: tuple[str, int] = ("", 0)
 
@@ -91,7 +92,7 @@ class Cluster:
         with self.half_moved(run) as (source, to):
             time.sleep(pause_s)
             while keys := self.ask(source, "CLUSTER", "GETKEYSINSLOT", slot, 3):
-                self.ask(source, "MIGRATE", *to, "", 0, 5000, "KEYS", *keys)
+                self.ask(source, "MIGRATE", *to, "", 0, 5000, *self.login, "KEYS", *keys)
             time.sleep(pause_s)
             new = self.ask(to, "CLUSTER", "MYID").decode()
             for each in (to, source):

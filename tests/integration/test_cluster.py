@@ -226,7 +226,7 @@ def test_why_there_is_no_server_is_one_sentence(tmp_path: Path, embedded_url: st
             resolve(url)
         with redis.Redis(port=place[1]) as node:
             node.config_set("requirepass", "secret")
-        with pytest.raises(NoServer, match=r"no node .*Authentication required"):
+        with pytest.raises(NoServer, match=r"refuse the password, .*Authentication required"):
             resolve(url)
         (tmp_path / "password").write_text("secret\n")
         with pytest.raises(NoServer, match=r"slot \d+ of run 'night' is served by no node"):

@@ -219,6 +219,9 @@ def test_an_address_that_names_no_master_says_what_is_wrong(servers: SentinelSet
         server.kill()
     with pytest.raises(NoServer, match=r"no master of 'rooms' is elected now"):
         until(lambda: connected_to(servers.url))
+    servers.sentinels[2].ask("ACL", "SETUSER", "default", ">secret")
+    with pytest.raises(NoServer, match=r"sentinels refuse the password, .*Authentication required"):
+        connect(servers.url)
 
 
 def connected_to(url: str) -> bool:

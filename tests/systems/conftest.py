@@ -22,6 +22,7 @@ from roomgrad.testing import throwaway_server
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
 from roomgrad_trebuchet.options import Trebuchet
+from tests.integration.sentinels import AWAY
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,10 +48,7 @@ class Training:
     @property
     def applied(self) -> int:
         """Return the number of optimizer steps that are stored, or -1 if no server answers."""
-        try:
-            return ledger.read(self.client, self.names).applied
-        except redis.ConnectionError:
-            return -1
+        return self._counted("applied")
 
     def wait_applied(self, steps: int) -> None:
         """Wait until this number of optimizer steps is stored."""
@@ -67,7 +65,13 @@ class Training:
         return self.applied
 
     def finished(self) -> int:
-        return ledger.read(self.client, self.names).finished
+        """Return the number of batches that are home, or -1 if no server answers."""
+        return self._counted("finished")
+
+    def _counted(self, name: str) -> int:
+        with suppress(*AWAY):
+            return int(getattr(ledger.read(self.client, self.names), name))
+        return -1
 
     def weights(self) -> str:
         """Return the SHA-256 of the parameters."""

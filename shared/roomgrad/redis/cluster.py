@@ -17,7 +17,7 @@ from redis.sentinel import SentinelManagedConnection
 from roomgrad.commit import PUBLISH, SPUBLISH
 from roomgrad.errors import NoServer
 from roomgrad.names import Names
-from roomgrad.redis.sentinels import ASK_S, Address, MasterPool
+from roomgrad.redis.sentinels import ASK_S, Address, MasterPool, Silent, failure, listed, refusal
 from roomgrad.redis.tls import VerifiedMasterConnection
 
 SLOTS = 16384
@@ -73,14 +73,14 @@ class Cluster:
 
         The node that answered last is asked first.
         """
-        silent: list[str] = []
+        silent: Silent = {}
         outdated: list[Shard] = []
         down: Shard | None = None
         for address in list(self._order):
             try:
                 found = self._shard(address)
             except (redis.RedisError, OSError) as error:
-                silent.append(f"{address[0]}:{address[1]} ({error})")
+                silent[address] = error
                 continue
             if found is None or not found.is_up:
                 down = down or found
@@ -92,7 +92,7 @@ class Cluster:
             newest = max(outdated, key=lambda each: each.epoch)
             self._epoch = newest.epoch
             return newest.master
-        raise NoServer(self._trouble(silent, down))
+        raise failure(self._trouble(silent, down), silent)
 
     def poll(self) -> Address | None:
         """Return where the master is by the node that answered last, in bounded time.
@@ -121,15 +121,15 @@ class Cluster:
 
     def masters(self) -> list[Address]:
         """Return all masters that serve slots. Raises NoServer."""
-        silent: list[str] = []
+        silent: Silent = {}
         for address in list(self._order):
             try:
                 found = self._map(address)
             except (redis.RedisError, OSError) as error:
-                silent.append(f"{address[0]}:{address[1]} ({error})")
+                silent[address] = error
                 continue
             return list(dict.fromkeys(each.master for each in found if each.is_up))
-        raise NoServer(self._trouble(silent, None))
+        raise failure(self._trouble(silent, None), silent)
 
     def _accept(self, address: Address, found: Shard) -> Address:
         """Take over what a node reports. A replaced master learns it last, so it is asked last."""
@@ -172,8 +172,10 @@ class Cluster:
             nodes: bytes = node.execute_command("CLUSTER", "NODES")
         return slots, nodes.decode(errors="replace")
 
-    def _trouble(self, silent: list[str], down: Shard | None) -> str:
-        asked = ", ".join(silent)
+    def _trouble(self, silent: Silent, down: Shard | None) -> str:
+        asked = listed(silent)
+        if reason := refusal(silent, self.name):
+            return f"the nodes of the cluster refuse {reason}"
         if "cluster support disabled" in asked:
             return f"this is not a cluster: name such a server as redis://HOST:PORT/0: {asked}"
         if down is not None:

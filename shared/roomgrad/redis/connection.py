@@ -126,6 +126,8 @@ class Connection:
     def _master(self, resolver: MasterResolver) -> Address:
         try:
             return resolver.master()
+        except TLSError:
+            raise
         except NoServer as error:
             raise ConnectionLost(str(error)) from error
 

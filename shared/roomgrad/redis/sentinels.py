@@ -13,11 +13,13 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from roomgrad.errors import NoServer
+from roomgrad.redis import tls
 
 ASK_S = 0.5  # a sentinel that takes longer is skipped
 POLL_EVERY_S = 1.0
 
 Address = tuple[str, int]  # host and port
+Silent = dict[Address, Exception]  # who was asked in vain, and why
 
 HELLO = (b"HELLO", b"2")
 NO_MASTER = "this server is a replica: the process that named it does not know yet"
@@ -42,19 +44,19 @@ class Sentinels:
         The sentinel that answered last is asked first. If it finds the master down, the others are
         asked, which may know the next master already.
         """
-        silent: list[str] = []
+        silent: Silent = {}
         known: set[str] = set()
         for address in self._order:
             try:
                 masters = self._masters(address)
             except (redis.RedisError, OSError) as error:
-                silent.append(f"{address[0]}:{address[1]} ({error})")
+                silent[address] = error
                 continue
             known |= set(masters)
             if found := self._usable(masters):
                 self._order = [address, *(each for each in self.addresses if each != address)]
                 return found
-        raise NoServer(self._trouble(silent, known))
+        raise failure(self._trouble(silent, known), silent)
 
     def poll(self) -> Address | None:
         """Return where the master is by the sentinel that answered last, in bounded time.
@@ -111,16 +113,44 @@ class Sentinels:
             masters: dict[str, Any] = sentinel.sentinel_masters()
         return masters
 
-    def _trouble(self, silent: list[str], known: set[str]) -> str:
+    def _trouble(self, silent: Silent, known: set[str]) -> str:
         if self.name in known:
             return (
                 f"no master of {self.name!r} is elected now: the sentinels find the last one down "
                 f"and choose another one, so try again in some seconds"
             )
+        if not known and (reason := refusal(silent)):
+            return f"the sentinels refuse {reason}"
         if not known and silent:
-            return f"no sentinel answers; tried: {', '.join(silent)}"
+            return f"no sentinel answers; tried: {listed(silent)}"
         names = ", ".join(map(repr, sorted(known))) or "none"
         return f"the sentinels know no master {self.name!r}: they know {names}"
+
+
+def listed(silent: Silent) -> str:
+    """Return who was asked in vain, each with the reason."""
+    return ", ".join(f"{host}:{port} ({error})" for (host, port), error in silent.items())
+
+
+def refusal(silent: Silent, run: str = "") -> str:
+    """Return what is refused and what helps, if one refuses the password or the user's rights."""
+    for (host, port), error in silent.items():
+        if isinstance(error, redis.AuthenticationError):
+            return (
+                f"the password, as {host}:{port} says ({error}): put the right one into the file "
+                f"that REDIS_PASSWORD_FILE names"
+            )
+        if isinstance(error, redis.exceptions.NoPermissionError):
+            needed = f"`roomgrad acl --run {run or 'RUN'}` prints the rules that it needs"
+            return f"this user, as {host}:{port} says ({error}): {needed}"
+    return ""
+
+
+def failure(reason: str, silent: Silent) -> NoServer:
+    """Return the error to raise: a TLSError if none of those that were asked can be trusted."""
+    untrusted = [tls.explain(each, None, {}, tls=True) for each in silent.values()]
+    first = next(iter(untrusted), None)
+    return first if first and all(untrusted) else NoServer(reason)
 
 
 class MasterResolver(Protocol):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +16,8 @@ from roomgrad.redis.server import connect
 from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import TRAINER
 from roomgrad_trebuchet.options import Trebuchet
-from tests.integration.clusters import MASTERS, Cluster, ClusterSet, lines_of, names_on
-from tests.integration.sentinels import AWAY, _free_ports
+from tests.integration.cluster_containers import ContainerCluster
+from tests.integration.clusters import Cluster, ClusterSet, names_on
 from tests.systems.command_line import commands
 from tests.systems.conftest import QUICK, ROOT, Training, assert_exact
 from tests.systems.trebuchet import reference
@@ -83,61 +81,17 @@ def test_a_run_is_named_when_it_is_served(tmp_path: Path) -> None:
             roomgrad("down", *run)
 
 
-class Containers(Cluster):
-    """Six containers of redis:8 on the network of this machine."""
-
-    def __init__(self, name: str) -> None:
-        ports, buses = _free_ports(2 * MASTERS), _free_ports(2 * MASTERS)
-        super().__init__([("127.0.0.1", port) for port in ports])
-        self.buses = dict(zip(self.places, buses, strict=True))
-        self._name = name
-
-    def start(self) -> None:
-        for place, bus in self.buses.items():
-            words = [f"--{line}" for line in lines_of(place[1], bus)]
-            command = [word for line in words for word in line.split(" ", 1)]
-            docker("run", "-d", "--rm", "--network=host", f"--name={self._container(place)}",
-                   "redis:8", "redis-server", *[word.strip('"') for word in command])  # fmt: skip
-        until(lambda: all(map(self._answers, self.places)))
-        self.build()
-
-    def kill_master(self, run: str) -> tuple[str, int]:
-        """docker kill for the master of a run."""
-        return self.upset(run, lambda place: docker("kill", self._container(place)))
-
-    def close(self) -> None:
-        for place in self.places:
-            with contextlib.suppress(subprocess.CalledProcessError):
-                docker("rm", "-f", self._container(place))
-
-    def _container(self, place: tuple[str, int]) -> str:
-        return f"{self._name}-{place[1]}"
-
-    def _answers(self, place: tuple[str, int]) -> bool:
-        with contextlib.suppress(*AWAY):
-            return bool(self.ask(place, "PING"))
-        return False
-
-
-def docker(*words: str) -> None:
-    subprocess.run(["docker", *words], check=True, capture_output=True, timeout=60)
-
-
 @pytest.fixture
-def containers() -> Iterator[Containers]:
-    found = Containers(f"roomgrad-cluster-{time.time_ns()}")
-    try:
-        found.start()
+def containers() -> Iterator[ContainerCluster]:
+    with ContainerCluster() as found:
         yield found
-    finally:
-        found.close()
 
 
 @pytest.mark.slow
 @pytest.mark.docker
 @pytest.mark.timeout(900)
 def test_runs_side_by_side_survive_the_death_of_one_of_three_masters(
-    containers: Containers, tmp_path: Path
+    containers: ContainerCluster, tmp_path: Path
 ) -> None:
     """Eight seeded runs on three masters, one of which is killed on the way: counts are exact."""
     masters = containers.masters()
@@ -155,16 +109,9 @@ def test_runs_side_by_side_survive_the_death_of_one_of_three_masters(
         until(lambda: all(each.checked() >= FEW // 6 for each in trainings), 300)
         containers.kill_master(names[0].run)
         containers.wait_elected(names[0].run)
-        until(lambda: all(finished(each) >= FEW for each in trainings), 300)
+        until(
+            lambda: all(each.checked() >= 0 and each.finished() >= FEW for each in trainings), 300
+        )
         for seed, training in enumerate(trainings):
             assert_exact(training)
             assert training.weights() == reference.train(FEW, seed=seed, batch_size=BATCH).sha256
-
-
-def finished(training: Training) -> int:
-    """How many batches are home; what stands while the master is away."""
-    if training.checked() < 0:
-        return -1
-    with contextlib.suppress(*AWAY):
-        return training.finished()
-    return -1
