@@ -25,6 +25,7 @@ from roomgrad.redis.server import connect
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running, throwaway_server, wait_for
 from tests.integration.echo import ECHO, INPUT, REPLIES, REQUESTS, numbers
+from tests.integration.old_servers import old_server
 from tests.waiting import LIMIT_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,9 +168,29 @@ def redis8_url() -> Iterator[str]:
     yield from start_redis()
 
 
-@pytest.fixture(params=["embedded", pytest.param("redis8", marks=pytest.mark.docker)])
+@pytest.fixture(scope="session")
+def redis72_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with old_server("redis72", tmp_path_factory.mktemp("redis72")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def valkey8_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with old_server("valkey8", tmp_path_factory.mktemp("valkey8")) as url:
+        yield url
+
+
+SERVERS = [
+    "embedded",
+    pytest.param("redis8", marks=pytest.mark.docker),
+    pytest.param("redis72", marks=pytest.mark.slow),
+    pytest.param("valkey8", marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(params=SERVERS)
 def url(request: pytest.FixtureRequest) -> str:
-    """Return the address of a shared server: the embedded one, and Redis 8."""
+    """Return the address of a shared server: the embedded one, Redis 8, and the oldest ones."""
     return str(request.getfixturevalue(f"{request.param}_url"))
 
 

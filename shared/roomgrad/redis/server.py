@@ -23,7 +23,7 @@ from roomgrad.redis.passwords import with_password_file
 from roomgrad.redis.sentinels import MasterPool, Sentinels
 from roomgrad.redis.server_address import AnyAddress, ServerAddress, parse
 
-OLDEST = {"redis": (7, 2), "valkey": (8, 0)}
+OLDEST = {"redis": (7, 2), "valkey": (8, 0)}  # 7.2 is the first with WAITAOF
 HOW_TO_START = (
     "start one with `roomgrad up SYSTEM` or `docker compose up`, or name one in REDIS_URL"
 )
@@ -117,7 +117,10 @@ def check(client: redis.Redis) -> Version | None:
         return None
     if not found.new_enough:
         oldest = ".".join(map(str, OLDEST[found.name]))
-        raise ServerError(f"the server is {found}, expected {found.name} {oldest} or newer")
+        raise ServerError(
+            f"the server is {found}, expected {found.name} {oldest} or newer: update it, or name "
+            f"another one in REDIS_URL"
+        )
     return found
 
 
