@@ -1,7 +1,7 @@
 """Breaks roomgrad on purpose, counts what is lost and doubled, and prints it as tables.
 
 python -m tests.chaos [--seeds 1] [--first 1] [--messages 10000] [--parameters 0] [--short]
-    [--alone] [--json FILE]
+    [--alone] [--only NAME ...] [--at-once 1] [--json FILE]
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
+from tests.chaos.contract import CHAIN
 from tests.chaos.environment import SHORT, RealModel, Times
 from tests.chaos.faults import FAULTS
 from tests.chaos.graph import GRAPH
 from tests.chaos.graph_faults import GRAPH_FAULTS
 from tests.chaos.model_faults import MODEL_FAULTS
-from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
+from tests.chaos.play import learn, learn_under_sentinel, play, side_by_side, turn_over
 from tests.chaos.rivals import KINDS
 
 ROUNDS = 3  # failovers of a play
+OURS = ("roomgrad", "sentinel", "graph", "graph, sentinel")
+MODEL = ("model", "model, sentinel")
 
 
 @contextlib.contextmanager
@@ -39,33 +43,42 @@ def kept(keep: Path | None, seed: int, kind: str) -> Iterator[Path]:
         yield Path(name)
 
 
-def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
-    """Each seed: roomgrad under every fault and under Sentinel, a graph likewise, and the others.
+def of_seed(asked: argparse.Namespace) -> tuple[str, ...]:
+    """The plays of one seed: roomgrad under every fault and Sentinel, a graph, and the others."""
+    if asked.parameters:
+        return MODEL
+    return tuple(asked.only or ()) or (OURS if asked.alone else (*OURS, *KINDS))
 
-    With parameters it is a network of so many, under the faults of models too: two seeds of four
-    store snapshots in files, and one of two has two numbers under way.
+
+def played(asked: argparse.Namespace, times: Times, seed: int, kind: str) -> Account:
+    """One play.
+
+    A network of some parameters is under the faults of models too: two seeds of four store
+    snapshots in files, and one of two has two numbers under way.
     """
-    for seed in range(asked.first, asked.first + asked.seeds):
-        if asked.parameters:
+    few = asked.messages // 4
+    with kept(asked.keep, seed, kind) as directory:
+        if kind in KINDS:
+            return contest(kind, seed, asked.messages, times, directory)
+        if kind in MODEL:
             in_files, window = seed % 4 in (1, 2), 1 + seed % 2
-            with kept(asked.keep, seed, "model") as directory:
-                model = RealModel(asked.parameters, directory, in_files, window)
-                yield learn(model, seed, asked.messages, times, {**FAULTS, **MODEL_FAULTS})
-            with kept(asked.keep, seed, "model, sentinel") as directory:
-                model = RealModel(asked.parameters, directory, in_files, window)
-                yield learn_under_sentinel(model, seed, asked.messages // 4, times, ROUNDS)
-            continue
-        with kept(asked.keep, seed, "roomgrad") as directory:
-            yield play(seed, asked.messages, times, directory)
-        with kept(asked.keep, seed, "sentinel") as directory:
-            yield turn_over(seed, asked.messages // 4, times, directory)
-        with kept(asked.keep, seed, "graph") as directory:
-            yield play(seed, asked.messages, times, directory, GRAPH, GRAPH_FAULTS)
-        with kept(asked.keep, seed, "graph, sentinel") as directory:
-            yield turn_over(seed, asked.messages // 4, times, directory, GRAPH)
-        for kind in () if asked.alone else KINDS:
-            with kept(asked.keep, seed, kind) as directory:
-                yield contest(kind, seed, asked.messages, times, directory)
+            model = RealModel(asked.parameters, directory, in_files, window)
+            if kind == "model":
+                return learn(model, seed, asked.messages, times, {**FAULTS, **MODEL_FAULTS})
+            return learn_under_sentinel(model, seed, few, times, ROUNDS)
+        if kind == "roomgrad":
+            return play(seed, asked.messages, times, directory)
+        if kind == "graph":
+            return play(seed, asked.messages, times, directory, GRAPH, GRAPH_FAULTS)
+        return turn_over(seed, few, times, directory, CHAIN if kind == "sentinel" else GRAPH)
+
+
+def plays(asked: argparse.Namespace, times: Times) -> Iterator[Account]:
+    """All plays, some of them side by side: each in a process, since its proxy needs one."""
+    kinds = of_seed(asked)
+    seeds = [n for n in range(asked.first, asked.first + asked.seeds) for _ in kinds]
+    with side_by_side(asked.at_once) as pool:
+        yield from pool.map(partial(played, asked, times), seeds, kinds * asked.seeds)
 
 
 def options() -> argparse.Namespace:
@@ -77,6 +90,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--parameters", type=int, default=0, help="of a real network, like 1000000")
     parser.add_argument("--short", action="store_true", help="short leases and outages")
     parser.add_argument("--alone", action="store_true", help="without the others")
+    parser.add_argument("--only", nargs="+", choices=(*OURS, *KINDS), help="these contestants")
+    parser.add_argument("--at-once", type=int, default=1, help="plays side by side")
     parser.add_argument("--keep", type=Path, help="keep the servers' data and all logs here")
     parser.add_argument("--json", type=Path, help="write the accounts into this file")
     parser.add_argument("--tables", type=Path, nargs="+", help="print what earlier plays wrote")

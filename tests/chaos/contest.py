@@ -2,26 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import orjson
 import redis
 
 from roomgrad.names import Names
+from tests.chaos import rival_docket
 from tests.chaos.account import Account, settle
-from tests.chaos.contract import CHAIN, COMPONENTS
+from tests.chaos.contract import CHAIN, COMPONENTS, LEARNER
 from tests.chaos.environment import Environment, Seen, Times, environments
 from tests.chaos.faults import COMMON, FAULTS
 from tests.chaos.play import BETWEEN
 from tests.chaos.processes import Processes
-from tests.chaos.rivals import STREAM, Sender, listening
+from tests.chaos.rivals import AT_LEAST_ONCE, DOCKET, STREAM, listening
 from tests.waiting import until
 
 PACE_S = 0.01  # between two numbers
 PATIENCE_S = 15.0  # without an effect, until everything is restarted
 QUIET_S = 8.0  # without an effect, after the last number: nothing more will come
+
+
+class Sender:
+    """Puts numbers into the first room at a steady pace; is spared, and asks until it is heard.
+
+    For the thread that enters it.
+    """
+
+    def __init__(self, kind: str, client: redis.Redis, url: str, run: str) -> None:
+        self._kind = kind
+        self._client = client
+        self._run = run
+        self._tasks = rival_docket.tasks_of(LEARNER, url, run)
+        self._runner = asyncio.Runner()
+
+    def __enter__(self) -> Sender:
+        if self._kind == DOCKET:
+            self._runner.run(self._tasks.__aenter__())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._kind == DOCKET:
+            self._runner.run(self._tasks.__aexit__(None, None, None))
+        self._runner.close()
+
+    def send(self, number: int) -> bool:
+        """Sends one; False when the server was not there."""
+        body = orjson.dumps({"number": number})
+        try:
+            if self._kind == DOCKET:
+                self._runner.run(rival_docket.add(self._tasks, "work", number))
+            elif self._kind == STREAM:
+                self._client.xadd(f"{self._run}:work", {"__data__": body})
+            else:
+                self._client.publish(f"{self._run}:work", body)
+        except redis.RedisError:
+            return False
+        return True
 
 
 class Sending:
@@ -34,8 +75,9 @@ class Sending:
         self.sent = 0
 
     def _run(self) -> None:
-        while not self._stop.wait(PACE_S):
-            self.sent += self._sender.send(self.sent)
+        with self._sender:
+            while not self._stop.wait(PACE_S):
+                self.sent += self._sender.send(self.sent)
 
     def __enter__(self) -> Sending:
         self._thread.start()
@@ -58,17 +100,18 @@ def contest(
 
     def make_crew(url: str, names: Names, logs: Path) -> Processes:
         # Each subscriber of a channel gets each message: a second replica would double everything.
-        replicas = 2 if kind == STREAM else 1
+        replicas = 2 if kind in AT_LEAST_ONCE else 1
         words = ["tests.chaos.rivals", kind]
         return Processes(lambda part: [*words, part, url, names.run], COMPONENTS, replicas, logs)
 
     began = time.monotonic()
     with environments(directory, seed, times, make_crew, mine=False) as environment:
-        environment.patience_s = PATIENCE_S
         client = redis.Redis.from_url(environment.server.url, socket_timeout=5.0)
         # A late subscriber misses earlier messages, so wait for it: in their favour.
         until(lambda: listening(kind, client, environment.names.run), environment.patience_s)
-        with client, Sending(Sender(kind, client, environment.names.run)) as sending:
+        environment.patience_s = PATIENCE_S
+        sender = Sender(kind, client, environment.server.url, environment.names.run)
+        with client, Sending(sender) as sending:
             seen = harm(environment, faults)
             while sending.sent * CHAIN.messages_per_number < messages:
                 time.sleep(0.1)

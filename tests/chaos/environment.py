@@ -141,16 +141,22 @@ class Environment:
         except redis.RedisError:
             return -1
 
+    def known_progress(self) -> int:
+        """Return how many effects there are as soon as the server answers."""
+        (count,) = until(lambda: [c for c in [self._checked()] if c >= 0], self.patience_s)
+        return count
+
     def wait_progress(self, more: int) -> None:
-        """Waits for so many effects more; the crew is looked after meanwhile."""
-        before = self.progress()
-        until(lambda: self._checked() >= before + more, self.patience_s)
+        """Waits for so many effects more, each with patience; the crew is looked after."""
+        goal = self.known_progress() + more
+        while self.known_progress() < goal:
+            self.next_delivery_s()
 
     def next_delivery_s(self) -> float:
         """Seconds from now to the next effect."""
         began = time.monotonic()
-        before = self.progress()
-        until(lambda: self._checked() > before >= 0, self.patience_s)
+        before = self.known_progress()
+        until(lambda: self._checked() > before, self.patience_s)
         return time.monotonic() - began
 
     def _checked(self) -> int:

@@ -46,17 +46,20 @@ def tables(accounts: list[Account], times: Times) -> str:
 
 def _accounts(accounts: list[Account]) -> list[str]:
     rows = [
-        "| | plays | messages | effects lost | effects doubled | dead letters | open at the end "
-        "| bytes in memory hashes | bytes in streams, largest |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| | plays | messages | effects | lost | doubled | restarted | dead letters "
+        "| open at the end | bytes in memory hashes | bytes in streams, largest |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(account.contestant for account in accounts):
         mine = [account for account in accounts if account.contestant == name]
+        expected = sum(a.effects + a.lost for a in mine)
         cells = [
             name,
             str(len(mine)),
             f"{sum(a.messages for a in mine):,}",
-            *(f"{sum(getattr(a, field) for a in mine):,}" for field in ("lost", "doubled")),
+            f"{expected:,}",
+            *(_share(sum(getattr(a, f) for a in mine), expected) for f in ("lost", "doubled")),
+            str(sum(len(each.wrong) for a in mine for each in a.seen)),
         ]
         if name.startswith("roomgrad"):
             cells += [str(sum(getattr(a, f) for a in mine)) for f in ("dead", "open")]
@@ -66,6 +69,10 @@ def _accounts(accounts: list[Account]) -> list[str]:
             cells += [""] * 4
         rows.append(f"| {' | '.join(cells)} |")
     return rows
+
+
+def _share(count: int, whole: int) -> str:
+    return f"{count:,} ({count / whole:.1%})" if count else "0"
 
 
 def _faults(accounts: list[Account], times: Times) -> list[str]:

@@ -8,22 +8,19 @@ handler is done, and left messages are claimed after the lease.
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
 import redis
-import redis.asyncio
-from faststream import AckPolicy, FastStream
-from faststream.redis import RedisBroker, StreamSub
 
 from tests.chaos.contract import LABELLER, LEARNER, OPENER
 
 PUBSUB, CHANNEL, STREAM = "redis-py pub/sub", "FastStream channel", "FastStream stream"
-KINDS = (PUBSUB, CHANNEL, STREAM)
-CLAIM_MS = 5000
+DOCKET = "docket"
+KINDS = (PUBSUB, CHANNEL, STREAM, DOCKET)
+AT_LEAST_ONCE = (STREAM, DOCKET)  # replicas share the messages of these
+CLAIM_S = 5.0
 
 # What each component listens to, the effect that it has, and where it answers.
 PARTS = {
@@ -31,6 +28,7 @@ PARTS = {
     LEARNER: [("work", "", "deed"), ("learn", "steps", "home")],
     LABELLER: [("deed", "labels", "learn")],
 }
+OWNERS = {hears: component for component, parts in PARTS.items() for hears, _, _ in parts}
 
 
 def effect(number: int) -> dict[str, bytes]:
@@ -53,40 +51,11 @@ def pubsub(component: str, url: str, run: str) -> None:
             client.publish(f"{run}:{to}", message["data"])
 
 
-def framework(kind: str, component: str, url: str, run: str) -> None:
-    """FastStream, on channels or on streams with a group."""
-    broker = RedisBroker(url)
-    effects: Any = redis.asyncio.Redis.from_url(url)
-    me = f"{component}-{os.getpid()}"
-
-    def make(log: str, to: str) -> Callable[[dict[str, int]], Awaitable[None]]:
-        async def handle(body: dict[str, int]) -> None:
-            if log:
-                await effects.xadd(f"{{{run}}}:{log}:log", effect(body["number"]))
-            if to and kind == STREAM:
-                await broker.publish(body, stream=f"{run}:{to}")
-            elif to:
-                await broker.publish(body, channel=f"{run}:{to}")
-
-        return handle
-
-    for hears, log, to in PARTS[component]:
-        name = f"{run}:{hears}"
-        if kind == CHANNEL:
-            broker.subscriber(name)(make(log, to))
-            continue
-        for claim in (None, CLAIM_MS):
-            stream = StreamSub(
-                name, group=component, consumer=me, min_idle_time=claim, polling_interval=10
-            )
-            policy = AckPolicy.NACK_ON_ERROR
-            broker.subscriber(stream=stream, ack_policy=policy)(make(log, to))
-    asyncio.run(FastStream(broker).run())
-
-
 def listening(kind: str, client: redis.Redis, run: str) -> bool:
-    """Whether every component listens."""
-    rooms = [f"{run}:{hears}" for parts in PARTS.values() for hears, _, _ in parts]
+    """Whether every component listens; the streams of docket keep what comes before."""
+    rooms = [f"{run}:{hears}" for hears in OWNERS]
+    if kind == DOCKET:
+        return True
     if kind != STREAM:
         subscribers: Any = client.pubsub_numsub(*rooms)
         return all(count for _, count in subscribers)
@@ -96,30 +65,19 @@ def listening(kind: str, client: redis.Redis, run: str) -> bool:
         return False
 
 
-class Sender:
-    """Puts numbers into the first room at a steady pace; is spared, and asks until it is heard."""
+def main(kind: str, component: str, url: str, run: str) -> None:
+    """Run a component of one of the others."""
+    if kind == PUBSUB:
+        pubsub(component, url, run)
+    elif kind == DOCKET:
+        from tests.chaos import rival_docket
 
-    def __init__(self, kind: str, client: redis.Redis, run: str) -> None:
-        self._kind = kind
-        self._client = client
-        self._run = run
+        asyncio.run(rival_docket.serve(component, url, run))
+    else:
+        from tests.chaos import rival_faststream
 
-    def send(self, number: int) -> bool:
-        """Sends one; False when the server was not there."""
-        body = orjson.dumps({"number": number})
-        try:
-            if self._kind == STREAM:
-                self._client.xadd(f"{self._run}:work", {"__data__": body})
-            else:
-                self._client.publish(f"{self._run}:work", body)
-        except redis.RedisError:
-            return False
-        return True
+        rival_faststream.serve(component, url, run, streams=kind == STREAM)
 
 
 if __name__ == "__main__":
-    chosen, part, address, name = sys.argv[1:]
-    if chosen == PUBSUB:
-        pubsub(part, address, name)
-    else:
-        framework(chosen, part, address, name)
+    main(*sys.argv[1:])

@@ -11,6 +11,9 @@ import pytest
 import structlog
 
 from roomgrad import Context, Message
+from roomgrad.redis.addresses import resolver_of
+from roomgrad.redis.connection import Connection
+from roomgrad.runtime.failover import FailoverWatch
 from tests.integration.conftest import EchoRun, OwnServer, make_echo_run
 from tests.integration.echo import REQUESTS, echo_component, repeat
 from tests.proxy import Proxy
@@ -41,6 +44,23 @@ def test_half_open_connections_are_given_up(echo: EchoRun, proxy: Proxy) -> None
     echo.wait_reply(message, timeout_s=30.0)
     until(lambda: echo.client.exists(echo.names.alive(replica.consumer)))
     assert echo.counter("received") == 2
+
+
+def test_an_idle_connection_to_a_master_that_was_replaced_is_left_once(embedded_url: str) -> None:
+    """It is closed at its next use, maybe never: it was said every half second until then."""
+    resolver = resolver_of("redis+sentinel://127.0.0.1:1/rooms/0")
+    assert resolver is not None
+    connection = Connection(embedded_url)
+    connection.connect()
+    watch = FailoverWatch(resolver, [connection])
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(3):
+            watch._leave_others(("127.0.0.1", 1))
+    assert [line["event"] for line in lines] == ["the master was replaced"]
+    assert not connection.connected
+    connection.connect()
+    assert connection.call([b"PING"]) == b"PONG"
+    connection.close()
 
 
 def test_a_replica_that_connects_into_silence_tries_again(echo: EchoRun, proxy: Proxy) -> None:

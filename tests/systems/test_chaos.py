@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import redis
 
+from roomgrad.local.embedded import EmbeddedServer
+from roomgrad.names import Names
 from tests.chaos import report
 from tests.chaos.account import Account
 from tests.chaos.contest import contest
-from tests.chaos.environment import SHORT, RealModel, Times
+from tests.chaos.environment import SHORT, Environment, RealModel, Times
 from tests.chaos.faults import FAULTS
 from tests.chaos.graph import GRAPH
 from tests.chaos.graph_faults import GRAPH_FAULTS, GRAPH_SHORT
 from tests.chaos.model_faults import MODEL_FAULTS, MODEL_SHORT
 from tests.chaos.play import learn, learn_under_sentinel, play, turn_over
+from tests.chaos.processes import Processes
 from tests.chaos.rivals import PUBSUB
 
 RECOVERY_S = 1.0  # from an answer of the server to the next delivery, at p99
@@ -94,6 +100,24 @@ def test_a_model_of_a_million_parameters_after_a_failover_that_loses_a_second(
     """Its snapshots are files, of which some are newer than the history."""
     model = RealModel(PARAMETERS, tmp_path, in_files=True, window=1)
     assert_exact(learn_under_sentinel(model, 1, 2000, SHORT, rounds=3))
+
+
+def test_the_harness_waits_for_a_server_that_does_not_answer_yet(tmp_path: Path) -> None:
+    """It counts from the first answer, as after a failover to a master that is hardly there."""
+    with EmbeddedServer.start(tmp_path, die_with_parent=True) as server:
+        client = redis.Redis.from_url(server.url, retry=None)
+        processes = Processes(lambda name: [], [], 0, tmp_path)
+        dice, names = random.Random(1), Names("harness")
+        environment = Environment(server, None, client, names, processes, dice, SHORT, True)
+        server.kill()
+        assert environment.progress() == -1
+        with ThreadPoolExecutor(1) as pool:
+            seconds = pool.submit(environment.next_delivery_s)
+            environment.restart_server()
+            with environment.server:
+                while not seconds.done():
+                    client.xadd(names.log("labels"), {"m": b"{}"})
+            assert seconds.result() > 0
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ class Connection:
         """Under Sentinel or in a cluster: the server to which it is, or was, connected."""
 
         self._socket: socket.socket | None = None
+        self._hung_up = False
         self._timeout_s = 0.0
         self._reader = hiredis.Reader()
         self._waiting = 0
@@ -97,7 +98,7 @@ class Connection:
 
     @property
     def connected(self) -> bool:
-        return self._socket is not None
+        return self._socket is not None and not self._hung_up
 
     def connect(self, at: Address | None = None) -> None:
         """Open the connection.
@@ -110,7 +111,7 @@ class Connection:
         self.close()
         self._reader = hiredis.Reader()
         self._waiting = 0
-        self._heard = False
+        self._heard = self._hung_up = False
         if self._resolver is not None:
             self.at = at or self._master(self._resolver)
         try:
@@ -200,6 +201,7 @@ class Connection:
         """Shut the connection down while another thread waits for it."""
         connection = self._socket
         if connection is not None:
+            self._hung_up = True
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
