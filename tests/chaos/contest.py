@@ -23,7 +23,7 @@ from tests.chaos.rivals import AT_LEAST_ONCE, DOCKET, STREAM, listening
 from tests.waiting import until
 
 PACE_S = 0.01  # between two numbers
-PATIENCE_S = 15.0  # without an effect, until everything is restarted
+PATIENCE_S = 30.0  # without an effect, until everything is restarted
 QUIET_S = 8.0  # without an effect, after the last number: nothing more will come
 
 

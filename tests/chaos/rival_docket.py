@@ -5,8 +5,10 @@ It renews the lease of a task that runs, redelivers those of dead workers, and t
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -49,7 +51,7 @@ async def serve(component: str, url: str, run: str) -> None:
 
         return handle
 
-    async with AsyncExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
         own = await stack.enter_async_context(tasks_of(component, url, run))
         for hears, log, to in PARTS[component]:
             answers = None
@@ -61,4 +63,8 @@ async def serve(component: str, url: str, run: str) -> None:
             redelivery_timeout=timedelta(seconds=CLAIM_S),
             reconnection_delay=timedelta(seconds=RETRY_S),
         )
-        await (await stack.enter_async_context(worker)).run_forever()
+        await stack.enter_async_context(worker)
+        running = asyncio.create_task(worker.run_forever())
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running

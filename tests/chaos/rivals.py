@@ -52,10 +52,10 @@ def pubsub(component: str, url: str, run: str) -> None:
 
 
 def listening(kind: str, client: redis.Redis, run: str) -> bool:
-    """Whether every component listens; the streams of docket keep what comes before."""
+    """Whether every component listens."""
     rooms = [f"{run}:{hears}" for hears in OWNERS]
     if kind == DOCKET:
-        return True
+        return all(client.exists(f"{run}:{component}:workers") for component in PARTS)
     if kind != STREAM:
         subscribers: Any = client.pubsub_numsub(*rooms)
         return all(count for _, count in subscribers)
