@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from roomgrad.codec import pack, unpack
@@ -34,11 +32,6 @@ REAL_MODEL = "roomgrad, model"
 REPLICAS = 2
 WINDOW = 8
 BETWEEN = (10, 200)  # effects between two faults, at least and at most
-
-
-def side_by_side(count: int) -> ProcessPoolExecutor:
-    """Return processes for some plays at once, which wait most of the time."""
-    return ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
 
 
 def crew_of(
