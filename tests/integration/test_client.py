@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -9,9 +13,12 @@ from roomgrad import Context, Message, ModelStatus
 from roomgrad.errors import NoAnswer, NoServer, SchemaError, ServerError
 from roomgrad.redis import heartbeats
 from roomgrad.redis.client import BACKLOG_LIMIT, Client
+from roomgrad.redis.disk import answers_early
+from roomgrad.redis.server import version
 from roomgrad.runtime import runs
 from roomgrad.testing import throwaway_server, wait_for
 from tests.integration.conftest import EchoRun
+from tests.integration.doctor.conftest import managed
 from tests.integration.echo import ECHO, FORWARD, INPUT, OUTPUT, REPLIES, echo_component, numbers
 from tests.waiting import until
 
@@ -209,5 +216,19 @@ def test_a_durable_commit_warns_once_if_the_server_cannot_tell(on_disk: str) -> 
         with capture_logs() as lines:
             for _ in range(2):
                 client.commit(lambda context: context.table("kept").put("a", b=1), durable=True)
-        told = [line for line in lines if "does not tell what is on its disk" in line["event"]]
-        assert len(told) == (1 if on_disk == "no" else 0)
+        assert told_of_disk(lines) == (on_disk == "no")
+
+
+def test_a_durable_commit_warns_if_the_server_answers_early(tmp_path: Path) -> None:
+    """A Valkey of another kind than the embedded one; not if it syncs each write by itself."""
+    with managed(tmp_path, "--appendonly", "yes", without=()) as url:
+        for appendfsync in ("everysec", "always"):
+            with Client(ECHO, "run", url) as client, capture_logs() as lines:
+                client.redis.config_set("appendfsync", appendfsync)
+                client.commit(lambda context: context.table("kept").put("a", b=1), durable=True)
+                early = appendfsync == "everysec" and answers_early(version(client.redis))
+                assert told_of_disk(lines) == early
+
+
+def told_of_disk(lines: Sequence[Mapping[str, Any]]) -> int:
+    return sum("does not tell what is on its disk" in line["event"] for line in lines)

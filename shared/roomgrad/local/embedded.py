@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -34,6 +35,8 @@ NOTICED_S = 1.0  # until the server knows that the processes which ended are gon
 # From 64 MB on, the default, arrays of 1 MB have the file rewritten at each 64th message. A server
 # that was killed reads 512 MB in some seconds.
 AOF_REWRITE_SIZE = "512mb"
+# how a server ends that finds a file which is torn between or within its commands
+DAMAGED = re.compile(r"bad file format|unknown command|unexpected end of file", re.IGNORECASE)
 MOST_SOCKET_PATH = 100  # bytes; 104 on macOS, 108 on Linux
 
 
@@ -270,7 +273,7 @@ def _reason(directory: Path, binary: Path) -> str:
     """Return why a server did not start: the last line of its log, or how to mend its file."""
     path = directory / "server.log"
     lines = path.read_text(errors="replace").strip().splitlines() if path.exists() else []
-    if not lines or "Bad file format" not in lines[-1]:
+    if not lines or not DAMAGED.search(lines[-1]):
         return lines[-1] if lines else "it says nothing"
     # the server is also the program that checks its files, if it is started by that name
     checker = binary.name.replace("-server", "-check-aof")

@@ -22,6 +22,7 @@ from roomgrad.messages import Message, new_id
 from roomgrad.names import Names, is_client_group
 from roomgrad.redis import users
 from roomgrad.redis.addresses import for_run, publish_command, resolver_of
+from roomgrad.redis.disk import wait_for_disk
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.redis.guest_messages import Sending
 from roomgrad.redis.server import address, connect, explain_refusal
@@ -33,7 +34,6 @@ BACKLOG_LIMIT = 1000
 CHECK_EVERY, CHECK_EVERY_S = 100, 1.0  # messages, and seconds, between checks of the backlog
 RETRY_S = 0.1
 NOT_NOW = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
-DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
 
 T = TypeVar("T")
 log = structlog.get_logger("roomgrad")
@@ -354,17 +354,3 @@ class ClientReads:
     def time(self) -> float:
         """Return the Unix time in seconds by the server's clock."""
         return server_time(self._connection)
-
-
-def wait_for_disk(connection: Any) -> bool:
-    """Wait until what this connection wrote is in the append-only file; False if unknown.
-
-    Raises ServerError if the disk takes longer than `DURABLE_S`.
-    """
-    try:
-        local, _ = connection.execute_command("WAITAOF", 1, 0, round(DURABLE_S * 1000))
-    except redis.ResponseError:  # no append-only file, or a server that does not know the command
-        return False
-    if not local:
-        raise ServerError(f"the server did not write to its disk within {DURABLE_S:g} s")
-    return True

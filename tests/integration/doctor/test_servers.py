@@ -15,7 +15,8 @@ import redis
 from roomgrad.inspect.doctor import server
 from roomgrad.inspect.doctor.findings import Level
 from roomgrad.names import Names
-from roomgrad.redis.server import connect
+from roomgrad.redis.disk import answers_early
+from roomgrad.redis.server import connect, version
 from roomgrad.testing import throwaway_server
 from tests.integration.doctor.conftest import (
     OK,
@@ -232,10 +233,11 @@ def test_a_managed_server_without_an_append_only_file_is_a_problem(tmp_path: Pat
 
 
 def test_a_managed_server_that_keeps_its_data_has_no_problem(tmp_path: Path) -> None:
-    """What it refuses is unknown, which is a warning."""
+    """What it refuses is unknown, which is a warning, and so is what a Valkey answers early."""
     with managed(tmp_path, "--appendonly", "yes") as url:
         found = examined(url)
-        assert {finding.about for finding in bad(found)} == {"CONFIG GET"}
+        assert {finding.about for finding in bad(found)} - {"WAITAOF"} == {"CONFIG GET"}
+        assert not [each for each in found if "CONFIG SET" in each.do]
         assert {"appendonly", "append-only file", "WAITAOF"} <= {each.about for each in found}
 
 
@@ -264,3 +266,14 @@ def test_a_managed_server_without_waitaof_says_so(tmp_path: Path) -> None:
         finding = only(examined(url))
         assert (finding.about, finding.level) == ("WAITAOF", WARNING)
         assert "ACL" not in finding.do
+
+
+def test_a_server_that_answers_waitaof_early_is_told_until_it_is_set_up(tmp_path: Path) -> None:
+    """Not the embedded one, whose files a client syncs itself."""
+    with managed(tmp_path, "--appendonly", "yes", without=()) as url, connect(url) as client:
+        found = [each for each in bad(examined(url)) if each.about == "WAITAOF"]
+        assert len(found) == answers_early(version(client))
+        for each in found:
+            assert "up to a second before labels and pointers are on disk" in each.found
+            do(client, each)
+        assert "WAITAOF" not in {each.about for each in bad(examined(url))}

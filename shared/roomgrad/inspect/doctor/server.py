@@ -13,7 +13,8 @@ import redis
 from roomgrad.inspect.doctor import settings
 from roomgrad.inspect.doctor.findings import Finding, ok, problem, warning
 from roomgrad.redis.addresses import redis_cli
-from roomgrad.redis.server import OLDEST, read_server_file
+from roomgrad.redis.disk import answers_early, is_embedded
+from roomgrad.redis.server import OLDEST
 from roomgrad.redis.server import check as check_version
 from roomgrad.redis.server_address import ServerAddress
 
@@ -147,7 +148,7 @@ def disk(server: Server) -> Iterator[Finding]:
 def cut_off(server: Server) -> Iterator[Finding]:
     """Report that an embedded server of this machine has cut damage off its file at its start."""
     directory, pid = Path(server.config.get("dir", "")), server.info.get("process_id")
-    if pid is None or read_server_file(directory).get("pid") != pid:
+    if not is_embedded(directory, pid):
         return
     with (directory / "server.log").open(errors="replace") as lines:
         found = [each for each in lines if each.startswith(f"{pid}:") and "Truncating" in each]
@@ -174,7 +175,19 @@ def acknowledged(server: Server) -> Iterator[Finding]:
         elif "appendonly" not in server.config:
             yield from settings.check({"appendonly": "no"}, server.set)
     else:
-        yield ok("WAITAOF", "allowed")
+        yield _early(server, expected) or ok("WAITAOF", "allowed")
+
+
+def _early(server: Server, expected: str) -> Finding | None:
+    """Return a warning if the answer comes before the disk has what it is about."""
+    found = check_version(server.client)
+    directory, pid = Path(server.config.get("dir", "")), server.info.get("process_id")
+    is_synced = server.config.get("appendfsync") == "always" or is_embedded(directory, pid)
+    if found is None or not answers_early(found) or is_synced:
+        return None
+    do = f"{server.set('appendfsync', 'always')}; or use Redis 8, whose answer is right"
+    text = f"{found} answers up to a second before labels and pointers are on disk"
+    return warning("WAITAOF", text, expected, do)
 
 
 def clock(server: Server, now: Callable[[], float] = time.time) -> Iterator[Finding]:  # noqa: TID251
