@@ -104,6 +104,12 @@ def jump(message: Message, context: Context) -> Message:
     return repeat(message, context)
 
 
+def ahead(message: Message, context: Context) -> Message:
+    """Reply with how many seconds this process's clock is ahead of the server's, and count it."""
+    context.counters.add("received")
+    return message.reply(OUTPUT, numbers(time.time() - context.time()))
+
+
 def later(message: Message, context: Context) -> None:
     """Send the input after as many seconds as its first number says, and count it."""
     context.counters.add("received")
@@ -126,6 +132,7 @@ if __name__ == "__main__":
         "crash": crash,
         "hang": hang,
         "jump": jump,
+        "ahead": ahead,
         "later": later,
     }
     main(echo_component(behaviours[sys.argv.pop(1)]))

@@ -11,51 +11,41 @@ from pathlib import Path
 import pytest
 
 from roomgrad.testing import throwaway_server
+from tests.integration.clocks import HOUR_S, JUMPS, NEEDS_LIBRARY, Clock
 from tests.integration.conftest import EchoRun, make_echo_run
 from tests.integration.echo import REPLIES, echo_component, later
+from tests.integration.graphs.branch import batch
+from tests.integration.graphs.join_run import JoinRun
+from tests.integration.graphs.joins import FORWARD, JOINED, OUT, head, owner
 from tests.waiting import until
 
-HOUR_S = 3600
 MESSAGES = 10
-Clock = Callable[[str], None]
+SetClock = Callable[[str], None]
 
-LIBRARY = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(LIBRARY is None, reason="no libfaketime: apt install libfaketime"),
-]
+pytestmark = NEEDS_LIBRARY
 
 
 @pytest.fixture
-def clocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[EchoRun, Clock]]:
+def clocked(tmp_path: Path) -> Iterator[tuple[EchoRun, SetClock]]:
     """Yield a run on a server of its own, and what sets the server's clock."""
-    rate = tmp_path / "clock"
-    rate.write_text("+0")
+    clock = Clock(tmp_path)
     with contextlib.ExitStack() as stack:
-        with monkeypatch.context() as environ:
-            environ.setenv("LD_PRELOAD", str(LIBRARY))
-            environ.setenv("FAKETIME_TIMESTAMP_FILE", str(rate))
-            environ.setenv("FAKETIME_NO_CACHE", "1")
-            environ.setenv("DONT_FAKE_MONOTONIC", "1")
+        with clock.around():
             server = stack.enter_context(throwaway_server())
         for echo in make_echo_run(server.url):
-            yield echo, partial(set_clock, echo, rate)
+            yield echo, partial(set_clock, echo, clock)
 
 
-def set_clock(echo: EchoRun, rate: Path, to: str) -> None:
+def set_clock(echo: EchoRun, clock: Clock, to: str) -> None:
     """Set the server's clock, and wait until it is."""
-    rate.write_text(to)
+    clock.set(to)
     ahead_s = float(to.partition(" ")[0])
     until(lambda: abs(echo.client.time()[0] - time.time() - ahead_s) < HOUR_S / 2)
 
 
-@pytest.mark.parametrize(
-    "jumps",
-    [(f"+{HOUR_S}",), (f"-{HOUR_S}",), (f"+{HOUR_S}", "+0", f"-{HOUR_S}", "+0"), ("+0 x1.01",)],
-    ids=["forth", "back", "to and fro", "fast"],
-)
+@pytest.mark.parametrize("jumps", JUMPS.values(), ids=JUMPS)
 def test_each_message_is_handled_once_across_jumps(
-    clocked: tuple[EchoRun, Clock], jumps: tuple[str, ...]
+    clocked: tuple[EchoRun, SetClock], jumps: tuple[str, ...]
 ) -> None:
     """Two replicas, of which one dies behind the last jump; entries keep their order."""
     echo, set_to = clocked
@@ -78,7 +68,7 @@ def test_each_message_is_handled_once_across_jumps(
 
 
 def test_a_delayed_message_comes_once_by_the_servers_clock(
-    clocked: tuple[EchoRun, Clock],
+    clocked: tuple[EchoRun, SetClock],
 ) -> None:
     """It is an hour early or late, with the clock, and never twice."""
     echo, set_to = clocked
@@ -95,3 +85,47 @@ def test_a_delayed_message_comes_once_by_the_servers_clock(
     echo.wait_reply(echo.send(0))
     assert echo.reply_count() == 4
     assert echo.client.xlen(echo.names.stream(*REPLIES.key)) == 4
+
+
+def test_a_join_waits_no_hour_after_the_clock_was_set_back(
+    clocked: tuple[EchoRun, SetClock],
+) -> None:
+    """The IDs of its stream stay an hour ahead, since they never go back; the timer does not."""
+    echo, set_to = clocked
+    join = JoinRun(echo, JOINED, "joins")
+    join.start(head(least=1, wait_s=0.3))
+    set_to(f"+{HOUR_S}")
+    join.out(join.part("left", batch(0)))
+    set_to("+0")
+    beat = echo.client.get(next(echo.client.scan_iter(f"{echo.names.alive('head')}*")))
+    until(lambda: heartbeat_after(echo, beat))
+    join.wait(OUT, FORWARD, join.part("left", batch(1)), timeout_s=30)
+    assert join.joined() == [["left"]] * 2
+    until(lambda: join.left_over() == {})
+
+
+def test_a_join_that_waits_ends_once_when_the_clock_jumps(
+    clocked: tuple[EchoRun, SetClock],
+) -> None:
+    """An hour early, by the clock; a part that comes later is answered, and joined no more."""
+    echo, set_to = clocked
+    join = JoinRun(echo, JOINED, "joins")
+    join.start(head(least=1, wait_s=HOUR_S - 60.0), owner("left"))
+    root = join.open(batch(0))
+    until(lambda: join.memory("head"))
+    set_to(f"-{HOUR_S}")
+    set_to(f"+{HOUR_S}")
+    join.out(root)
+    set_to("+0")
+    join.start(owner("right"))
+    until(lambda: echo.counter("empty", "right"))
+    assert join.joined() == [["left"]]
+    assert echo.counter("late_parts", "head") == 1
+    assert echo.dead_letters() == []
+    until(lambda: join.left_over() == {})
+
+
+def heartbeat_after(echo: EchoRun, before: bytes | None) -> bool:
+    """Return whether the replica of `head` has read the clock since."""
+    found = next(echo.client.scan_iter(f"{echo.names.alive('head')}*"), None)
+    return found is not None and echo.client.get(found) not in (before, None)

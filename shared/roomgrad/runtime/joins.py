@@ -75,7 +75,8 @@ class Joins:
         else:
             gathering.add(name, part)
             if came is None:
-                found.staged.append(self._start_timer(join, part, join.wait_s or join.expire_s))
+                after_s = join.wait_s or join.expire_s
+                found.staged.append(self._start_timer(join, part, after_s, context))
         return found
 
     def time_over(self, notice: Message, context: Context) -> Joined:
@@ -99,7 +100,7 @@ class Joins:
         if len(came) < join.least:
             gathering.begin(came, late=True)
             left_s = join.expire_s - join.wait_s
-            return Joined(handler, staged=[self._start_timer(join, notice, left_s)])
+            return Joined(handler, staged=[self._start_timer(join, notice, left_s, context)])
         parts = self._take(gathering, notice, context)
         staged = [self._unless_ended(notice), self._end(join.of(notice), notice)]
         return Joined(handler, parts, staged)
@@ -182,8 +183,10 @@ class Joins:
         return lambda commit: commit.record(self._ended, what, message.sent_ms, ENDED_KEPT)
 
     def _start_timer(
-        self, join: Joining, message: Message, after_s: float
+        self, join: Joining, message: Message, after_s: float, context: Context
     ) -> Callable[[Commit], None]:
+        # IDs of entries never go back, when the server's clock is set back
+        from_ms = min(message.sent_ms, round(context.time() * 1000))
         room = self._inbox.room.name
         notice = message.reply(room, type=_ERROR, id=message.id)
         notice.fields = {"TEXT": "the time to wait for parts is over", TIMER: join.key}
@@ -196,7 +199,7 @@ class Joins:
             *codec.encode(notice, self._inbox),
         ]
         return lambda commit: commit.start_timer(
-            *self._timers, join.of(message), message.sent_ms, after_s, entry
+            *self._timers, join.of(message), from_ms, after_s, entry
         )
 
     def _stop_timer(self, name: str) -> Callable[[Commit], None]:

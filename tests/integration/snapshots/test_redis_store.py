@@ -134,6 +134,38 @@ def test_two_pieces_that_change_places_are_noticed(echo: EchoRun, store: RedisSt
         store.read(place, len(CONTENT), sha256)
 
 
+def test_any_cut_and_any_flipped_bit_of_a_piece_is_noticed(
+    echo: EchoRun, store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that there are in three pieces of 10, 10 and 4 bytes."""
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 10)
+    content = SMALL[:24]
+    place, sha256 = store.write("1", content)
+    for number, key in enumerate(store.keys(place, 24)):
+        piece = bytes(content[number * 10 : (number + 1) * 10])
+        cuts = [piece[:length] for length in range(len(piece))]
+        flips = [(int.from_bytes(piece) ^ 1 << bit) for bit in range(len(piece) * 8)]
+        for damaged in (*cuts, *(each.to_bytes(len(piece)) for each in flips)):
+            echo.client.set(key, damaged)
+            with pytest.raises(SnapshotError, match=f"{place} (has|is missing|was changed)"):
+                store.read(place, 24, sha256)
+        echo.client.set(key, piece)
+    assert store.read(place, 24, sha256) == content
+
+
+def test_pieces_of_an_older_snapshot_are_noticed(echo: EchoRun, store: RedisStore) -> None:
+    """Under the name of a newer one, and when the two have changed places."""
+    (one, sha_1), (two, sha_2) = store.write("1", SMALL[:1000]), store.write("2", SMALL[1000:2000])
+    (older,), (newer,) = store.keys(one, 1000), store.keys(two, 1000)
+    echo.client.set(newer, bytes(SMALL[:1000]))
+    with pytest.raises(SnapshotError, match=f"{two} was changed: .* expected {sha_2}"):
+        store.read(two, 1000, sha_2)
+    echo.client.set(older, bytes(SMALL[1000:2000]))
+    for place, sha256 in ((one, sha_1), (two, sha_2)):
+        with pytest.raises(SnapshotError, match=f"{place} was changed: .* expected {sha256}"):
+            store.read(place, 1000, sha256)
+
+
 def test_a_key_of_another_type_is_told(echo: EchoRun, store: RedisStore) -> None:
     place, sha256 = store.write("1", SMALL)
     (key,) = store.keys(place, len(SMALL))

@@ -117,6 +117,41 @@ def test_a_changed_byte_is_noticed(files: FolderStore, tmp_path: Path, at: int) 
         files.read(place, 5000, sha256)
 
 
+def test_any_cut_and_any_flipped_bit_is_noticed(files: FolderStore, tmp_path: Path) -> None:
+    """Of all that there are in 60 bytes; an empty file, and one that is too long, too."""
+    content = CONTENT[:60]
+    place, sha256 = files.write("1", content)
+    (path,) = folder(tmp_path).iterdir()
+    cuts = [bytes(content[:length]) for length in range(60)]
+    flips = [flipped(content, bit) for bit in range(60 * 8)]
+    for damaged in (*cuts, *flips, bytes(content) + b"\0"):
+        path.write_bytes(damaged)
+        with pytest.raises(SnapshotError, match=r"1\..*\.snapshot (has|was changed)"):
+            files.read(place, 60, sha256)
+    path.write_bytes(content)
+    assert files.read(place, 60, sha256) == content
+
+
+def flipped(content: memoryview, bit: int) -> bytes:
+    damaged = bytearray(content)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+def test_files_that_changed_places_are_noticed(files: FolderStore, tmp_path: Path) -> None:
+    """Also an older one under the name of a newer one."""
+    older, newer = CONTENT[:1000], CONTENT[1000:2000]
+    (one, sha_1), (two, sha_2) = files.write("1", older), files.write("2", newer)
+    paths = [folder(tmp_path) / place.rpartition("/")[2] for place in (one, two)]
+    paths[1].write_bytes(older)
+    with pytest.raises(SnapshotError, match=rf"{two} was changed: .* expected {sha_2}"):
+        files.read(two, 1000, sha_2)
+    paths[0].write_bytes(newer)
+    for place, sha256 in ((one, sha_1), (two, sha_2)):
+        with pytest.raises(SnapshotError, match=f"{place} was changed: .* expected {sha256}"):
+            files.read(place, 1000, sha256)
+
+
 def test_a_pointer_to_more_bytes_than_memory_has_is_refused(files: FolderStore) -> None:
     """The size is compared before memory is allocated."""
     place, sha256 = files.write("1", CONTENT)
