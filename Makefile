@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: audit install demo melody test test-all coverage lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
+.PHONY: audit install demo melody test test-all coverage floors lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -54,16 +54,21 @@ melody: install ## breed melodies, and open the page on which you rate them; Ctr
 	@$(BIN)/roomgrad run melody
 
 test: install lint ## format, lint, types, and all tests but the slow ones
-	@rm -f $(LEFT_OUT)
-	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) tests/unit tests/integration
+	@rm -rf $(LEFT_OUT) build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m pytest -m 'not slow and not alone' -n $(WORKERS) $(COUNTED) tests/unit tests/integration
 	$(BIN)/python -m pytest -m 'not slow and not alone and not docker' -n $(SYSTEM_WORKERS) --dist loadfile \
 		tests/docs tests/pages tests/systems
 	$(BIN)/python -m pytest -m 'not slow and not alone and docker' -n $(WORKERS) --dist loadfile \
 		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
-test-all: test coverage revert model ## and the slow ones, coverage, each guard, and the protocol
-	$(BIN)/python -m pytest -m slow tests
+# Containers of whole systems have ports of the machine, so those tests follow each other.
+test-all: COUNTED := --cov --cov-report=
+test-all: test floors revert model ## and the slow ones, coverage, each guard, and the protocol
+	$(BIN)/python -m pytest -m 'slow and not docker and not alone' -n $(WORKERS) --dist worksteal tests
+	$(BIN)/python -m pytest -m 'slow and docker' -n $(WORKERS) tests/integration
+	$(BIN)/python -m pytest -m 'slow and docker' tests/systems
+	$(BIN)/python -m pytest -m 'slow and alone' tests/pages tests/systems
 
 revert: install ## take each guard away in a copy, and see its test fail; ten minutes
 	@$(BIN)/python -m tests.revert
@@ -72,6 +77,9 @@ coverage: install ## check the branch coverage of each layer by the quick tests 
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(BIN)/python -m pytest -q -m 'not slow and not docker' -n $(WORKERS) --cov --cov-report= \
 		tests/unit tests/integration
+	@$(MAKE) --no-print-directory floors
+
+floors:
 	@$(BIN)/python -m coverage json -q -o build/coverage/report.json
 	@$(BIN)/python -m tests.layer_coverage build/coverage/report.json
 
