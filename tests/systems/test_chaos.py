@@ -129,12 +129,16 @@ def test_the_harness_sees_what_others_lose(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(7200)
-def test_twenty_seeds_at_the_times_of_every_day(tmp_path: Path) -> None:
-    """10,000 messages a seed, outages of 30 s, and how long everything takes."""
+@pytest.mark.timeout(2400)
+def test_some_seeds_at_the_times_of_every_day(tmp_path: Path) -> None:
+    """10,000 messages a seed, outages of 30 s, and how long everything takes.
+
+    Six seeds take twelve minutes, one after another so that none delays another; `make chaos
+    SEEDS=20` plays twenty.
+    """
     times = Times()
     accounts = []
-    for seed in range(1, 21):
+    for seed in range(1, 7):
         (tmp_path / str(seed)).mkdir()
         accounts.append(play(seed, 10_000, times, tmp_path / str(seed)))
         assert_exact(accounts[-1])
