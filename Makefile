@@ -70,7 +70,7 @@ test-all: test floors revert model ## and the slow ones, coverage, each guard, a
 	$(BIN)/python -m pytest -m 'slow and docker' tests/systems
 	$(BIN)/python -m pytest -m 'slow and alone' tests/pages tests/systems
 
-revert: install ## take each guard away in a copy, and see its test fail; ten minutes
+revert: install ## take each guard away in a copy, and see its test fail; some minutes
 	@$(BIN)/python -m tests.revert
 
 coverage: install ## check the branch coverage of each layer by the quick tests without containers

@@ -8,12 +8,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from tests.revert.copies import TEST_LIMIT_S, Copy, Outcome, Run, copies
+from tests.revert.copies import Copy, Outcome, Run, copies
 from tests.revert.guards import Guard, load
 
 ALL_LIMIT_S = 900
+TEST_LIMIT_S = 60  # of a test that passes
+# Without its guard a test gets so long, and so many times what it has taken with it: most of those
+# that end here wait for what never comes.
+LEAST_LIMIT_S, TIMES = 8.0, 4
+END_S = 20.0  # for the start and the end of a run
 
 
 def main(words: list[str] | None = None) -> int:
@@ -28,9 +33,10 @@ def main(words: list[str] | None = None) -> int:
     for each in guards:
         each.removed()
     with copies(options.jobs) as places:
-        if not _all_pass(places, guards):
+        if (seconds := _all_pass(places, guards)) is None:
             return 1
-        missed = [guard for guard, outcome in _tried(places, guards) if not outcome.noticed]
+        tried = _tried(places, guards, seconds)
+        missed = [guard for guard, outcome in tried if not outcome.noticed]
     minutes = (time.monotonic() - began) / 60
     print(f"{len(guards)} guards, {len(missed)} without a test that fails, {minutes:.1f} minutes")
     for guard in missed:
@@ -38,17 +44,21 @@ def main(words: list[str] | None = None) -> int:
     return int(bool(missed))
 
 
-def _all_pass(places: Sequence[Copy], guards: Sequence[Guard]) -> bool:
-    """Return whether all tests pass with all guards in place."""
+def _all_pass(places: Sequence[Copy], guards: Sequence[Guard]) -> dict[str, float] | None:
+    """Return how long each test takes with all guards in place, or None if one fails."""
     tests = sorted({test for guard in guards for test in guard.tests})
-    size = -(-len(tests) // len(places))
-    parts = [tests[at : at + size] for at in range(0, len(tests), size)]
-    runs = [place.start(part, ALL_LIMIT_S) for place, part in zip(places, parts, strict=False)]
+    parts = [tests[at :: len(places)] for at in range(len(places))]
+    runs = [
+        place.start(part, TEST_LIMIT_S, ALL_LIMIT_S)
+        for place, part in zip(places, parts, strict=True)
+        if part
+    ]
     outcomes = [_ended(run) for run in runs]
     for each in outcomes:
         if not each.passed:
             print(each.text, "\nnot all tests pass with all guards in place")
-    return all(each.passed for each in outcomes)
+    seconds = {test: took for each in outcomes for test, took in each.seconds.items()}
+    return seconds if all(each.passed for each in outcomes) else None
 
 
 def _ended(run: Run) -> Outcome:
@@ -57,7 +67,15 @@ def _ended(run: Run) -> Outcome:
     return outcome
 
 
-def _tried(places: Sequence[Copy], guards: Sequence[Guard]) -> Iterator[tuple[Guard, Outcome]]:
+def _limit_s(guard: Guard, seconds: Mapping[str, float]) -> float:
+    """Return the limit of the slowest test of a guard; one without parameters is many tests."""
+    took = [some for test, some in seconds.items() if test.startswith(guard.tests)]
+    return LEAST_LIMIT_S + TIMES * max(took)
+
+
+def _tried(
+    places: Sequence[Copy], guards: Sequence[Guard], seconds: Mapping[str, float]
+) -> Iterator[tuple[Guard, Outcome]]:
     """Yield each guard with what its tests say without it; one runs in each copy at a time."""
     left, free = [*guards], [*places]
     running: list[tuple[Guard, Copy, str, Run]] = []
@@ -65,7 +83,8 @@ def _tried(places: Sequence[Copy], guards: Sequence[Guard]) -> Iterator[tuple[Gu
         while left and free:
             guard, place = left.pop(0), free.pop()
             before = place.write(guard.file, guard.removed(place.root))
-            run = place.start(guard.tests, 3 * TEST_LIMIT_S)
+            limit_s = _limit_s(guard, seconds)
+            run = place.start(guard.tests, limit_s, limit_s + END_S)
             running.append((guard, place, before, run))
         for each in [*running]:
             guard, place, before, run = each

@@ -23,7 +23,7 @@ class Guard:
     file: str
     old: str
     new: str
-    tests: list[str]
+    tests: tuple[str, ...]
     without: str
 
     def removed(self, root: Path = ROOT) -> str:

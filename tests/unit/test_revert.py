@@ -41,6 +41,6 @@ def test_each_guard_has_tests_that_exist() -> None:
 
 
 def test_a_changed_source_says_which_entry_to_renew() -> None:
-    guard = Guard("a name", "p", "Makefile", "no such text", "", ["t"], "w")
+    guard = Guard("a name", "p", "Makefile", "no such text", "", ("t",), "w")
     with pytest.raises(ValueError, match="a name: its old text occurs 0 times in Makefile"):
         guard.removed()
