@@ -175,7 +175,7 @@ class Run(RuleBasedStateMachine):
 
     # what operators do, and what becomes of the server
 
-    @precondition(lambda self: self.model.dead)
+    @precondition(lambda self: self.model.dead and self.model.groups[INPUT].exists)
     @rule(which=ANY)
     def requeue(self, which: int) -> None:
         letter = sorted(self.model.dead)[which % len(self.model.dead)]
