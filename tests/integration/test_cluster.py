@@ -187,6 +187,25 @@ def test_a_commit_waits_while_its_slot_is_on_the_way(echo: EchoRun, servers: Clu
     assert echo.client.hlen(echo.names.memory("echo")) == 1
 
 
+def test_housekeeping_tells_once_that_its_slot_is_on_the_way(
+    echo: EchoRun, servers: ClusterSet
+) -> None:
+    """However many heartbeats fail meanwhile."""
+    replica = echo.start(echo_component())
+    failed: set[float] = set()
+
+    def several_failed() -> bool:
+        if unsent := replica.status.unsent:
+            failed.add(unsent.at)
+        return len(failed) >= 4
+
+    with structlog.testing.capture_logs() as logs, servers.half_moved(echo.names.run):
+        echo.client.delete(echo.names.alive(replica.consumer))
+        until(several_failed)
+    told = [each["reason"] for each in logs if each["event"].startswith("housekeeping lost")]
+    assert len(told) == len(set(told)) > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("upset", ["kill_master", "freeze_master"])
 def test_a_master_that_dies_in_the_middle_of_work_is_replaced(tmp_path: Path, upset: str) -> None:

@@ -129,7 +129,8 @@ class Housekeeping:
             if not connection.connected:
                 self._connect(connection)
             action()
-            self._failing.pop(connection, None)
+            if action in (self._send_heartbeat, self._read_notifications):  # others may ask nothing
+                self._failing.pop(connection, None)
             self._refused.pop(action.__name__, None)
         except (OSError, TLSError) as error:
             self._lost(connection, error)
