@@ -33,6 +33,15 @@ COMPONENTS = TREBUCHET | MAKER | {"gateway": 1, "dashboard": 1}
 OTHERS = {"redis", "secrets", "prometheus"}
 CONNECTED = set(COMPONENTS) - {"dashboard"}  # it connects only while a page is open
 STEPS = 60
+DISTRIBUTIONS = (
+    "from importlib.metadata import distributions\n"
+    "for each in distributions(): print(each.name, each.version)"
+)
+CONTENTS = {
+    "controlmodel": ["redis", "numpy", "torch", "roomgrad"],
+    "evalnet": ["redis", "numpy", "torch", "roomgrad"],
+    "prometheus": ["prometheus"],
+}
 NAMES = Names(MELODY.name)
 
 
@@ -129,6 +138,31 @@ def test_containers_may_do_only_their_work(project: Project, service: str) -> No
     lines = dict(line.split(":\t", 1) for line in status if ":\t" in line)
     assert int(lines["CapBnd"], 16) == 0
     assert int(lines["NoNewPrivs"]) == 1
+
+
+@pytest.mark.parametrize("service", [*COMPONENTS, "prometheus"])
+def test_an_image_lists_what_it_contains(project: Project, service: str) -> None:
+    """Its SBOM has each package of Python and of Debian in the version that is installed."""
+
+    def installed(command: str) -> set[tuple[str, ...]]:
+        return {
+            tuple(each.split()) for each in project.inside(service, command).stdout.splitlines()
+        }
+
+    sbom = json.loads(project.inside(service, "cat /sbom.cdx.json").stdout)
+    assert sbom["bomFormat"] == "CycloneDX"
+    listed: dict[str, set[tuple[str, ...]]] = {"deb": set(), "generic": set(), "pypi": set()}
+    for each in sbom["components"]:
+        # Those of this project are on no index, and have no address of a package.
+        kind = each.get("purl", "pkg:pypi/").removeprefix("pkg:").partition("/")[0]
+        listed[kind].add((each["name"], each["version"]))
+    assert listed["pypi"] == installed(f"python -c '{DISTRIBUTIONS}'")
+    assert listed["deb"] == installed("dpkg-query --show --showformat='${Package} ${Version}\\n'")
+    assert listed["generic"] == {
+        tuple(project.inside(service, "python --version").stdout.lower().split())
+    }
+    names = {name for packages in listed.values() for name, _ in packages}
+    assert {"libc6", *CONTENTS.get(service, ["redis", "numpy", "roomgrad"])} <= names
 
 
 def test_simulator_starts_with_compiled_physics(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,24 @@ def test_no_port_is_published_by_default() -> None:
         assert str(port["published"]).replace(":-", "=") == published
         assert str(port["target"]).replace(":-", "=") == target
         assert (port["mode"], page["networks"]) == ("host", ["default", "page"])
+
+
+def test_base_images_can_be_pinned() -> None:
+    """No file that builds or starts containers fixes an image of others: variables name them."""
+    dockerfile = (ROOT / "deploy/Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM .* AS (\S+)$", dockerfile, re.MULTILINE))
+    bases = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
+    assert bases - stages == {"${PYTHON_IMAGE}", "${DEPENDENCIES}"}
+    for service in COMPOSE["services"].values():
+        if "build" in service:
+            pinned = service["build"]["args"]["PYTHON_IMAGE"]
+            assert pinned == "${PYTHON_IMAGE:-python:3.11-slim-bookworm}"
+    files = [ROOT / "docker-compose.yml", *ROOT.glob("deploy/*.yml")]
+    images = {
+        service["image"]
+        for file in files
+        for service in yaml.safe_load(file.read_text())["services"].values()
+        if "image" in service
+    }
+    others = {each for each in images if not each.startswith("${REGISTRY:-roomgrad}/")}
+    assert others == {"${REDIS_IMAGE:-redis:8}", "${GRAFANA_IMAGE:-grafana/grafana:11.6.0}"}
