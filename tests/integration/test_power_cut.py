@@ -99,7 +99,11 @@ def test_the_doctor_names_a_file_that_was_cut_off(past: Past, tmp_path: Path) ->
         assert not list(doctor.cut_off(doctor.Server.ask(client, parse(url_of(client)))))
 
 
-@pytest.mark.parametrize("end", [RUBBISH, RUBBISH + b"*3\r\n"], ids=["zeros", "zeros, a command"])
+@pytest.mark.parametrize(
+    "end",
+    [RUBBISH, RUBBISH + b"*3\r\n", b"*1\r\n$5\r\nMULT" + RUBBISH],
+    ids=["zeros", "zeros, a command", "zeros within a command"],
+)
 def test_rubbish_at_the_end_of_the_file_is_cut_off_by_hand(
     past: Past, tmp_path: Path, end: bytes
 ) -> None:

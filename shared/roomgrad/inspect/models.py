@@ -64,7 +64,10 @@ def stored(client: redis.Redis, names: Names, component: str, *, wait_s: float =
             try:
                 content = read(client, names, component, snapshot)
             except SnapshotError as error:
-                reason = str(error)
+                reason = (
+                    f"{error}; go back to a checkpoint by `roomgrad model {component} --rollback "
+                    f"STEP`, or restore a backup by `roomgrad restore`"
+                )
                 continue
             step = _step(client, names.model(component))
             return Stored(snapshot, content, max(0, step - snapshot.step))

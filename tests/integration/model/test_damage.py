@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from roomgrad.errors import SnapshotError
+from roomgrad.inspect import models
 from roomgrad.snapshots.pointers import Snapshot
 from tests.integration.model.conftest import Training, ended, one_process, stop
 from tests.waiting import until
@@ -127,6 +129,8 @@ def test_without_any_snapshot_nothing_is_overwritten(
     assert "steps since the snapshot are lost" in sentence
     assert "roomgrad restore" in sentence
     assert [training.client.dump(key) for key in keys] == stored
+    with pytest.raises(SnapshotError, match=r"cannot be read: .*; go back .* `roomgrad restore`"):
+        models.stored(training.client, training.names, "echo")
 
 
 def change_places(training: Training, *snapshots: Snapshot) -> None:
