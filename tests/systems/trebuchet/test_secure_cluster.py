@@ -34,6 +34,7 @@ from roomgrad_trebuchet.simulator.settings import SimulatorSettings
 from roomgrad_trebuchet.trainer.handlers import component as trainer
 from roomgrad_trebuchet.trainer.settings import TrainerSettings
 from tests.integration.cluster_containers import SecureCluster
+from tests.integration.clusters import MASTERS
 from tests.roomgrad_command import roomgrad
 from tests.systems.trebuchet import reference
 from tests.waiting import until
@@ -117,8 +118,10 @@ def test_commands_use_the_address_too(cluster: SecureCluster, tmp_path: Path) ->
     """`doctor` checks each master, and a run that is saved goes on after a restore."""
     found = json.loads(command(cluster, "doctor", "--json"))["findings"]
     assert RUN in {each["run"] for each in found}
-    versions = [each["found"] for each in found if each["about"] == "version"]
-    assert versions
+    told = {each["about"]: each["found"] for each in found}
+    assert told["cluster"] == "16384 of 16384 slots served"
+    versions = [told[about] for about in told if about.endswith(" version")]
+    assert len(versions) == MASTERS
     assert all(each.startswith("redis 8") for each in versions)
     file = str(tmp_path / "night.backup")
     command(cluster, "backup", file)
