@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 import structlog
@@ -44,6 +47,31 @@ def test_half_open_connections_are_given_up(echo: EchoRun, proxy: Proxy) -> None
     echo.wait_reply(message, timeout_s=30.0)
     until(lambda: echo.client.exists(echo.names.alive(replica.consumer)))
     assert echo.counter("received") == 2
+
+
+def test_attempts_to_reconnect_stay_close_together(echo: EchoRun, proxy: Proxy) -> None:
+    """What a server that is back waits for at most, however long it was away."""
+    replica = echo.start(echo_component(), url=proxy.url)
+    echo.wait_reply(echo.send(1))
+    proxy.refuse()
+    attempts: list[float] = []
+    name = f"{replica.consumer}~loop".encode()
+    with until(lambda: listener_at(proxy.port)) as listener:
+        while len(attempts) < 12:
+            with listener.accept()[0] as connection:
+                if name in connection.recv(4096):
+                    attempts.append(time.monotonic())
+    proxy.mend()
+    late = attempts[6:]
+    assert min(b - a for a, b in pairwise(late)) < 0.2
+    echo.wait_reply(echo.send(2))
+
+
+def listener_at(port: int) -> socket.socket | None:
+    """Return a listener, or None while the one before it is not closed yet."""
+    with contextlib.suppress(OSError):
+        return socket.create_server(("127.0.0.1", port))
+    return None
 
 
 def test_an_idle_connection_to_a_master_that_was_replaced_is_left_once(embedded_url: str) -> None:

@@ -30,7 +30,7 @@ from roomgrad.settings import RuntimeSettings
 
 log = structlog.get_logger("roomgrad")
 
-RECONNECT_S = (0.05, 0.25)  # first and longest pause between two attempts to connect
+RECONNECT_S = (0.05, 0.1)  # first and longest pause between two attempts to connect
 
 LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer, SnapshotError)
 
