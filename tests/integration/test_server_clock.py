@@ -58,7 +58,8 @@ def test_each_message_is_handled_once_across_jumps(
         sent += [echo.send(number) for number in range(MESSAGES)]
     process.kill()
     sent += [echo.send(number) for number in range(MESSAGES)]
-    set_to("+0")  # what the dead replica was given before a jump back waits for this
+    if jumps[-1].startswith("-"):  # what the dead replica was given before waits for its time
+        set_to("+0")
     for message in sent:
         assert echo.wait_reply(message).array.tolist() == [2 * message.array[0]]
     assert echo.counter("received") == echo.reply_count() == len(sent)
