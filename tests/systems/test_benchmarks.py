@@ -11,7 +11,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 QUICK = {
-    "step": ["--rounds=1", "--steps=210"],
+    "guard_costs": ["--rounds=1", "--commits=200"],
 }
 LONGER = {
     "ask": ["--rounds=1", "--questions=200"],
@@ -19,7 +19,6 @@ LONGER = {
     "flat": ["--rounds=1", "--window-s=0.5"],
     "flood": ["--rounds=1", "--messages=2000"],
     "gateway": ["--rounds=1", "--seconds=1"],
-    "guard_costs": ["--rounds=1", "--commits=200"],
     "growth": ["--messages=3000"],
     "hop_profile": ["--seconds=1"],
     "hops": ["--rounds=1", "--window-s=0.5", "--only=4 KiB"],
@@ -31,6 +30,7 @@ LONGER = {
     "rlgym": ["--seeds=0", "--members=2", "--aim=1"],
     "scale": ["--seconds=1", "--runs=2", "--idle=20"],
     "through": ["--rounds=1", "--seconds=0.5", "--ours"],
+    "step": ["--rounds=1", "--steps=210"],
     "training": ["--rounds=1", "--steps=150", "--window=2"],
     "window": ["--seeds=0", "--steps=100"],
     "transport": ["--rounds=1", "--seconds=0.5"],

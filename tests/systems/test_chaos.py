@@ -71,6 +71,7 @@ def test_a_graph_loses_and_doubles_nothing_by_a_failover(tmp_path: Path) -> None
     assert_exact(turn_over(1, 500, SHORT, tmp_path, GRAPH))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_model_of_a_million_parameters_is_that_of_its_log(tmp_path: Path) -> None:
     """Kills of snapshotters and between commit and step, full disks, a server that falls back."""

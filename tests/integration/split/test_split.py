@@ -125,7 +125,9 @@ def test_three_processes_learn_the_bits_of_one(split: Split, alone: OneProcess) 
     assert alone.accuracies[-1] > 0.85
 
 
-@pytest.mark.parametrize("name", [LEFT, pytest.param(RIGHT, marks=pytest.mark.slow), HEAD])
+@pytest.mark.parametrize(
+    "name", [HEAD, *(pytest.param(owner, marks=pytest.mark.slow) for owner in (LEFT, RIGHT))]
+)
 def test_a_component_that_is_killed_changes_no_bit(
     split: Split, alone: OneProcess, name: str
 ) -> None:

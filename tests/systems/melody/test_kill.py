@@ -196,7 +196,7 @@ def test_an_answer_stands_only_when_the_disk_has_it(play: Play, monkeypatch: Any
     """A server that leaves its file to the operating system acknowledges nothing."""
     run = play({EVOLUTION: {"pause-s": 0.1}})
     until(lambda: len(run.open_questions()) >= 5)
-    monkeypatch.setattr("roomgrad.redis.client.DURABLE_S", 0.3)
+    monkeypatch.setattr("roomgrad.redis.disk.DURABLE_S", 0.3)
     run.client.config_set("appendfsync", "no")
     with run.reach() as client:
         [question] = questions.lease(client, "anna", 1, 30.0)

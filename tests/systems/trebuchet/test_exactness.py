@@ -17,7 +17,7 @@ STEPS, BATCH = 100, 20
     [{}, {"controlmodel": 2, "simulator": 3, "trainer": 2}],
     ids=["alone", "replicas"],
 )
-@pytest.mark.parametrize("preset", ["learn", "original"])
+@pytest.mark.parametrize("preset", ["learn", pytest.param("original", marks=pytest.mark.slow)])
 def test_weights_equal_those_of_one_process(
     train: Start, replicas: dict[str, int], preset: str
 ) -> None:
