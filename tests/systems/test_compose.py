@@ -90,6 +90,7 @@ def test_only_its_profile_starts_the_gateway(project: Project) -> None:
     assert gateway - tools == {"gateway"}
 
 
+@pytest.mark.slow
 def test_hello_world_needs_no_other_component(project: Project) -> None:
     """Its containers start by name, and greet each other in a run of their own."""
     project.compose("up", "--detach", "greeter", "world")

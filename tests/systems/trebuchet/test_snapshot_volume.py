@@ -114,8 +114,11 @@ def test_killed_and_removed_containers_go_on_from_the_snapshot(training: Trainin
     "flags",
     [
         ("--volume=/root-owned", "--env=ROOMGRAD_SNAPSHOTS=file:///root-owned"),
-        ("--env=ROOMGRAD_SNAPSHOTS=file:///usr/snapshots",),
-        ("--volume=/tmp:/read-only:ro", "--env=ROOMGRAD_SNAPSHOTS=file:///read-only"),
+        pytest.param(("--env=ROOMGRAD_SNAPSHOTS=file:///usr/snapshots",), marks=pytest.mark.slow),
+        pytest.param(
+            ("--volume=/tmp:/read-only:ro", "--env=ROOMGRAD_SNAPSHOTS=file:///read-only"),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_store_that_cannot_be_written_is_refused(
