@@ -41,7 +41,8 @@ class Model:
     """The run, and what each of its entries is."""
 
     groups: dict[bytes, Group] = field(default_factory=lambda: {INPUT: Group(), INBOX: Group()})
-    kinds: dict[bytes, tuple[int, str]] = field(default_factory=dict)
+    kinds: dict[tuple[bytes, bytes], tuple[int, str]] = field(default_factory=dict)
+    """By stream and entry: entries of one millisecond have one ID in each stream."""
     replies: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
     memory: set[str] = field(default_factory=set)
@@ -52,12 +53,13 @@ class Model:
     def add(self, key: bytes, entry: bytes, kind: int, root: str) -> None:
         """Add an entry to a stream."""
         self.groups[key].entries.append(entry)
-        self.kinds[entry] = kind, root
+        self.kinds[key, entry] = kind, root
 
     def read(self, key: bytes, entries: list[bytes]) -> None:
         """Deliver the entries that follow."""
         group = self.groups[key]
-        assert entries == group.entries[group.delivered :][: len(entries)]
+        expected = group.entries[group.delivered :][: len(entries)]
+        assert entries == expected, (key, entries, group)
         group.delivered += len(entries)
         group.pending.update(entries)
 
@@ -72,7 +74,10 @@ class Model:
         group.pending.discard(entry)
         if owed:
             group.done.add(entry)
-            self._apply(*self.kinds[entry], reply[1:])
+            self._apply(*self.kinds[key, entry], reply[1:])
+
+    def saved(self) -> None:
+        """Change what a backup does not store as it was: nothing."""
 
     def _apply(self, kind: int, root: str, added: list[bytes]) -> None:
         if kind == BAD:
