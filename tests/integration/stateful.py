@@ -216,8 +216,8 @@ class Replicas(RuleBasedStateMachine):
 def examples(machine: type[Replicas], folder: Path) -> Iterator[Callable[[int, int], None]]:
     """Yield a function that plays so many examples of so many rules on one server."""
     with a_server() as server:
-        host, port = server._options["host"], server._options["port"]
-        url = f"redis://{host}:{port}/0"
+        _, port = server.call([b"CONFIG", b"GET", b"port"])
+        url = f"redis://127.0.0.1:{port.decode()}/0"
         run = type(machine.__name__, (machine,), {"server": server, "url": url, "folder": folder})
 
         def play(count: int, steps: int) -> None:

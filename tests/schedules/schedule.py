@@ -59,7 +59,7 @@ class Played:
 def a_server() -> Iterator[Connection]:
     """Yield a connection to a server that is used for many schedules."""
     with throwaway_server() as server, stepped():
-        connection = Connection(server.url)
+        connection = Connection(server.local_url)
         connection.connect()
         connection.call([b"CONFIG", b"SET", b"appendonly", b"no"])
         for name in SCRIPTS:  # so that each schedule finds them
