@@ -181,8 +181,13 @@ def test_a_person_rates_as_the_user_of_the_page(guarded: Guarded) -> None:
         Client(MELODY, "melody", guarded.url_of("labelling"), name="labelling") as client,
     ):
         client.send(Message.open(CONTROL, type=COMMAND, CMD="ASK"))
-        first, *_ = until(lambda: questions.lease(client, "Ada", 2))
         label = names.table("labels")
+
+        def unrated() -> Any:  # what was answered at the end of another test may still be asked
+            asked = questions.lease(client, "Ada", 2)
+            return next((q for q in asked if not guarded.client.hexists(label, q.melody)), None)
+
+        first = until(unrated)
         questions.answer(client, "Ada", first.melody, 4, first.root)
         until(lambda: guarded.client.hexists(label, first.melody))
         questions.answer(client, "Ada", first.melody, None, first.root)
