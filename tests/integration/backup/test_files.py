@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from roomgrad.errors import FormatError
 from roomgrad.names import Names
 from roomgrad.ops.backup import archive
-from roomgrad.ops.backup.restore import restore
+from roomgrad.ops.backup.records import Item, KeyHeader
+from roomgrad.ops.backup.restore import Target, restore
 from roomgrad.ops.backup.save import save
 from roomgrad.redis.server import connect
 
@@ -189,6 +190,22 @@ def test_a_file_that_is_not_whole_is_refused(
 ) -> None:
     """Cut off, changed, or something else."""
     assert why in refused(client, change(whole))
+
+
+def test_nothing_is_written_before_the_file_was_read_to_its_end(
+    client: redis.Redis, whole: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[bytes] = []
+    write = Target.write
+
+    def noted(target: Target, header: KeyHeader, items: Iterator[Item]) -> None:
+        written.append(header.key)
+        write(target, header, items)
+
+    monkeypatch.setattr(Target, "write", noted)
+    change = retold(lambda lines: lines.replace(b'"number","7"', b'"number","8"'))
+    assert "the totals do not match" in refused(client, change(whole))
+    assert written == []
 
 
 def content(data: bytes) -> bytes:

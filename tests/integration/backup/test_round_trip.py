@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from roomgrad.errors import RoomgradError, ServerError, SettingsError
 from roomgrad.inspect.dead_letters import DeadLetters
 from roomgrad.names import Names
+from roomgrad.ops.backup.records import KeyHeader
 from roomgrad.ops.backup.restore import Target, restore
 from roomgrad.ops.backup.save import Saved, save
 from roomgrad.ops.backup.snapshot import raw_replies
@@ -188,8 +189,11 @@ def test_what_is_read_stood_together(client: redis.Redis, run: str, tmp_path: Pa
         " redis.call('HSET', KEYS[3], n, 1) redis.call('XADD', KEYS[4] .. n % 3, '*', 'n', n) end"
         " if n % 25 == 0 then local e = redis.call('XRANGE', KEYS[1], '-', '+')"
         " redis.call('XDEL', KEYS[1], e[math.ceil(#e / 2)][1]) end"
+        " for i = 5, #KEYS do redis.call('HSET', KEYS[i], 'n', n) end"
     )
     keys = [stream, names.counters("c"), names.memory("c"), names.stream("other", "DATA")]
+    tables = [f"table-{number}" for number in range(500)]  # more than a server reads at once
+    keys += [names.table(each) for each in tables]
     over = threading.Event()
 
     def work() -> None:
@@ -216,6 +220,7 @@ def test_what_is_read_stood_together(client: redis.Redis, run: str, tmp_path: Pa
         (group,) = client.xinfo_groups(again.stream("room", "DATA"))
         assert (group["pending"], group["lag"]) == (about["length"], 0)
         assert client.hlen(again.memory("c")) == count % 7
+        assert {client.hget(again.table(each), "n") for each in tables} == {b"%d" % count}
 
 
 def test_a_run_that_is_there_is_replaced_by_fresh_alone(
@@ -235,6 +240,16 @@ def test_a_run_that_is_there_is_replaced_by_fresh_alone(
     client.delete(names.alive("trainer~x~1~2"))
     put(client, path, run, fresh=True)
     assert client.keys(names.everything()) == [names.run_info().encode()]
+
+
+def test_what_a_restore_leaves_behind_expires(client: redis.Redis, run: str) -> None:
+    """A restore that is killed deletes nothing."""
+    names = Names(run)
+    target = Target(client, names, fresh=False)
+    target.write(KeyHeader(b"counters:c", "hash", 1), iter([[b"number", b"1"]]))
+    [key] = client.keys(f"{names.prefix()}restoring:*")
+    assert client.ttl(key) > 0
+    client.delete(key)
 
 
 def test_who_begins_the_run_meanwhile_keeps_it(
