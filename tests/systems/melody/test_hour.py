@@ -92,7 +92,9 @@ def p95(waits_ms: list[float]) -> float:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", [RATINGS, PAIRS], ids=["ratings", "pairs"])
+@pytest.mark.parametrize(
+    "kind", [RATINGS, pytest.param(PAIRS, marks=pytest.mark.slow)], ids=["ratings", "pairs"]
+)
 def test_forty_answers_survive_all_that_befalls_the_page(
     play: Play, visit: Open, kind: Kind
 ) -> None:
