@@ -116,7 +116,7 @@ class LabellingServer:
     def _announce(self, client: Client) -> None:
         """Store the address of the page, for commands that show it; again if the run is new.
 
-        The token stays here: whoever may read a run, or a backup of it, may not rate in it.
+        The token stays here: a user that may read a run, or a backup of it, may not rate in it.
         """
         table, listener = self.names.table(LABELLING), self.listener
         if not self._announced or not client.redis.hexists(table, "now"):

@@ -20,7 +20,7 @@ from roomgrad.redis.heartbeats import LONGEST_TURN_S, Heartbeat
 from roomgrad.runtime.identity import Identity
 from roomgrad.runtime.status import Status
 
-UPTIME = Path("/proc/uptime")  # a clock that nobody sets, and that a shell reads, too
+UPTIME = Path("/proc/uptime")  # a clock that is never set, which a shell can read
 RENEW_S = 1.0
 STUCK_S = 60.0  # what an attempt to reach the server may take at most
 

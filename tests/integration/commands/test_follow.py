@@ -1,4 +1,4 @@
-"""Who follows a room misses nothing: no first message of a TYPE, and nothing behind an outage."""
+"""A follower of a room misses neither the first message of a TYPE nor what follows an outage."""
 
 from __future__ import annotations
 
