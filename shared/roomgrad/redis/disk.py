@@ -10,7 +10,7 @@ from typing import Any
 import redis
 
 from roomgrad.errors import ServerError
-from roomgrad.redis.server import Version, read_server_file, version
+from roomgrad.redis.server import Version, read_server_file, version_in
 
 DURABLE_S = 5.0  # how long an acknowledgement waits for the disk
 
@@ -24,7 +24,8 @@ def wait_for_disk(connection: Any) -> bool:
         local, _ = connection.execute_command("WAITAOF", 1, 0, round(DURABLE_S * 1000))
         if not local:
             raise ServerError(f"the server did not write to its disk within {DURABLE_S:g} s")
-        return not answers_early(version(connection)) or _sync(connection)
+        info = connection.info("server")
+        return not answers_early(version_in(info)) or _sync(connection, info["process_id"])
     except redis.ResponseError:  # no append-only file, or a command that is unknown or forbidden
         return False
 
@@ -42,7 +43,7 @@ def is_embedded(directory: Path, pid: object) -> bool:
     return pid is not None and read_server_file(directory).get("pid") == pid
 
 
-def _sync(connection: Any) -> bool:
+def _sync(connection: Any, pid: int) -> bool:
     """Have the files of an embedded server on the disk; False for any other server.
 
     The server has written them: that is when it answers WAITAOF.
@@ -51,7 +52,7 @@ def _sync(connection: Any) -> bool:
     if config["appendfsync"] == "always":
         return True
     directory = Path(config["dir"])
-    if not is_embedded(directory, connection.info("server")["process_id"]):
+    if not is_embedded(directory, pid):
         return False
     for path in (directory / "appendonlydir").iterdir():
         with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # it was rewritten

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,11 @@ def explain_refusal(error: redis.ResponseError, client: redis.Redis) -> str:
 
 def version(client: redis.Redis) -> Version:
     """Return what the server says that it is."""
-    info = client.info("server")
+    return version_in(client.info("server"))
+
+
+def version_in(info: Mapping[str, Any]) -> Version:
+    """Return what a server is, by its INFO."""
     name = str(info.get("server_name") or "redis")
     name = name if name in OLDEST else "redis"
     text = str(info.get(f"{name}_version") or info["redis_version"])
