@@ -154,8 +154,9 @@ def quantiles(took: list[float]) -> tuple[float, float]:
 def measure(url: str, name: str, windows: int, window_s: float) -> dict[str, Any]:
     """One kind of flood: the neighbours' latencies in windows with and without it, in turn."""
     size, rate = FLOODS[name]
-    go, stop = multiprocessing.Event(), multiprocessing.Event()
-    flooder = multiprocessing.Process(target=flood, args=(url, "one", size, rate, go, stop))
+    spawning = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    go, stop = spawning.Event(), spawning.Event()
+    flooder = spawning.Process(target=flood, args=(url, "one", size, rate, go, stop))
     flooder.start()
     neighbours = [Neighbour(url, "one", "right"), Neighbour(url, "two", "left")]
     until(lambda: all(len(each.took) > RATE for each in neighbours), 60)  # all have started

@@ -136,13 +136,15 @@ class Stack:
         """Remove everything under its name."""
         _try("stack", "rm", self.name)
         until_docker(lambda: not self.described(), timeout_s=120)
-        filters = f"--filter=name={self.name}"
         for kind in ("config", "secret", "volume", "network"):
-            found = docker(kind, "ls", "--quiet", filters).split()
-            if found:
-                until_docker(partial(_try, kind, "rm", *found), timeout_s=60)
+            until_docker(partial(self._removed, kind), timeout_s=60)
         images = docker("images", "--format={{.Repository}}:{{.Tag}}", f"{self.name}/*").split()
         _try("rmi", "--force", *images)
+
+    def _removed(self, kind: str) -> bool:
+        """Remove what there is of a kind; one that is still in use is tried again."""
+        found = docker(kind, "ls", "--quiet", f"--filter=name={self.name}").split()
+        return not found or _try(kind, "rm", *found)
 
 
 def _try(*words: str) -> bool:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.alone]
 
-PACE_S = float(os.environ.get("PACE_S", "1.5"))  # s between answers: at 9, 400 take an hour
+PACE_S = float(os.environ.get("PACE_S", "0.6"))  # s between answers: at 9, 400 take an hour
 ROUNDS = 3  # of troubles, in each of which page, Redis, and machine fail once
 AWAY = ("503", "net::ERR_")
 

@@ -88,16 +88,17 @@ class Rooms:
             result.gradients.append(self.finish(self.open(number), number))
         return self.finished(result)
 
-    def train_with_kills(self, steps: int) -> Result:
-        """Train with one replica, killed between each forward pass and its gradient."""
+    def train_with_kills(self, steps: int, every: int = 1) -> Result:
+        """Train with one replica, killed at every so many steps, before the gradient."""
         result = Result()
         replica = self.start()
         for number in range(steps):
             if number == steps // 2:
                 result.answers.append(self.validate())
             outputs = self.open(number)
-            replicas.kill(replica)
-            replica = self.start()
+            if number % every == 0:
+                replicas.kill(replica)
+                replica = self.start()
             result.gradients.append(self.finish(outputs, number))
         return self.finished(result)
 
