@@ -140,6 +140,16 @@ def test_a_handler_that_takes_too_long_to_stop_is_handed_back(echo: EchoRun) -> 
     assert echo.counter("received") == 1
 
 
+def test_no_heartbeat_follows_its_deletion(echo: EchoRun) -> None:
+    """A replica that gives up while its handler runs would seem to live."""
+    interval_s = 0.01
+    replica = echo.start(echo_component(), heartbeat_interval_s=interval_s)
+    replica.give_up()
+    for _ in range(20):
+        assert heartbeats.find(echo.client, echo.names, "echo") == []
+        time.sleep(interval_s)  # the time of another heartbeat
+
+
 def test_a_process_stops_in_time_while_its_server_is_silent(
     own_echo: EchoRun, own_server: OwnServer
 ) -> None:

@@ -82,14 +82,20 @@ class Housekeeping:
     def stop(self) -> None:
         """End the thread and delete the heartbeat, so that no other has to wait for it."""
         if self._thread.is_alive():
-            self._stop_writer.send(b"x")
-            self._thread.join(timeout=5)
+            self.end(5)
             with contextlib.suppress(OSError, ReplyError):
                 self.leave(self._connection)
         self._scheduler.wake = None
         pairs = (self._stop_reader, self._stop_writer, self._wake_reader, self._wake_writer)
         for each in (self._connection, self._subscriber, *pairs):
             each.close()
+
+    def end(self, seconds: float) -> None:
+        """End the thread, and wait at most so long for it: it sends no heartbeat from then on."""
+        if self._thread.is_alive():
+            with contextlib.suppress(OSError):  # `stop` has closed it
+                self._stop_writer.send(b"x")
+            self._thread.join(seconds)
 
     def leave(self, connection: Connection) -> None:
         """Give unacknowledged messages back and delete the heartbeat."""

@@ -31,6 +31,7 @@ from roomgrad.settings import RuntimeSettings
 log = structlog.get_logger("roomgrad")
 
 RECONNECT_S = (0.05, 0.1)  # first and longest pause between two attempts to connect
+END_S = 1.0  # for a heartbeat that is on its way when the process ends
 
 LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer, SnapshotError)
 
@@ -86,6 +87,7 @@ class Replica:
         Raises OSError if the server cannot be reached: then the leases have to expire.
         """
         if self._housekeeping is not None:
+            self._housekeeping.end(END_S)  # no heartbeat may follow its deletion
             connection = self._open("end")
             connection.connect()
             self._housekeeping.leave(connection)
