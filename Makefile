@@ -11,10 +11,8 @@ BENCHMARKS := $(sort $(patsubst tests/benchmarks/%.py,%,$(wildcard tests/benchma
 # The tests run in WORKERS processes, those that start browsers and whole systems in SYSTEM_WORKERS.
 # A browser drops its requests when a network of Docker comes or goes, so tests with Docker follow
 # those with a browser. Those that compare durations (marker `alone`) come last, one after another.
-# One of the processes of slow tests runs all systems of containers, which use ports of the machine.
 WORKERS ?= 3
 SYSTEM_WORKERS ?= 2
-SLOW_WORKERS ?= 4
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Each run of pytest adds here what it left out, so that the last one can show all of it.
@@ -64,9 +62,14 @@ test: install lint ## format, lint, types, and all tests but the slow ones
 		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
+# Slow tests are handed out one by one, the longest first. Containers of whole systems have ports of the
+# machine: those tests follow each other, beside the others, since they wait more than they compute.
 test-all: COUNTED := --cov --cov-report=
 test-all: test floors revert model ## and the slow ones, coverage, each guard, and the protocol
-	$(BIN)/python -m pytest -m 'slow and not alone' -n $(SLOW_WORKERS) --dist loadgroup tests
+	$(BIN)/python -m pytest -m 'slow and docker' tests/systems >build/containers.log 2>&1 & \
+	$(BIN)/python -m pytest -m 'slow and not docker and not alone' -n $(WORKERS) --dist loadgroup tests \
+		&& $(BIN)/python -m pytest -m 'slow and docker' -n $(WORKERS) tests/integration; \
+	code=$$?; wait $$! || code=1; cat build/containers.log; exit $$code
 	$(BIN)/python -m pytest -m 'slow and alone' tests
 
 revert: install ## take each guard away in a copy, and see its test fail; some minutes

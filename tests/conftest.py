@@ -77,23 +77,14 @@ def chromium() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Order tests that `--dist loadgroup` spreads: the longest first, so that none is left alone.
-
-    Containers of whole systems have ports of the machine, so one process runs those tests.
-    """
-    if not getattr(config.option, "loadgroup", False):  # as xdist tells its processes
-        return
-    for item in items:
-        if item.get_closest_marker("docker") and "systems" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("containers"))
-    items.sort(key=_most_seconds, reverse=True)
+    """Begin with the tests that may take longest if one after the other is handed out."""
+    if getattr(config.option, "loadgroup", False):  # as xdist tells its processes
+        items.sort(key=_most_seconds, reverse=True)
 
 
 def _most_seconds(item: pytest.Item) -> float:
-    """Return the limit of a test; 0 for those of a group, which keep their order."""
     marker = item.get_closest_marker("timeout")
-    seconds = marker.args[0] if marker else float(item.config.getini("timeout"))
-    return 0.0 if item.get_closest_marker("xdist_group") else seconds
+    return float(marker.args[0] if marker else item.config.getini("timeout"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
