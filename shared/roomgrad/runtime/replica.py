@@ -31,7 +31,7 @@ from roomgrad.settings import RuntimeSettings
 log = structlog.get_logger("roomgrad")
 
 RECONNECT_S = (0.05, 0.1)  # first and longest pause between two attempts to connect
-END_S = 1.0  # for a heartbeat that is on its way when the process ends
+END_S = 0.5  # for a heartbeat that is on its way when the process ends
 
 LOST = (OSError, ReplyError, RedisError, NoServer, EmptiedServer, SnapshotError)
 
