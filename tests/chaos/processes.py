@@ -63,7 +63,9 @@ class Processes:
         """Note and restart the processes that ended by themselves."""
         for name, process in self._processes.items():
             if process.poll() is not None:
-                self.unexpected.append(f"{name} ended by itself with {process.returncode}")
+                lines = (self._logs / f"{name}.log").read_text(errors="replace").splitlines()
+                said = f"{process.returncode}: {lines[-1] if lines else ''}"
+                self.unexpected.append(f"{name} ended by itself with {said}")
                 self.start(name)
 
     def killed_itself(self) -> str:
