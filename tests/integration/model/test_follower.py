@@ -200,6 +200,24 @@ def test_an_emptied_server_is_told_from_one_without_steps(run: Run) -> None:
         follower.follow_newest()
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["empty", "begun again"])
+def test_a_server_that_is_emptied_while_a_snapshot_is_read_is_told(run: Run, begun: bool) -> None:
+    """Also if another replica has begun the run again meanwhile."""
+    run.client.hset(run.names.run_info(), "token", "before")
+
+    def call(command: Any) -> Any:
+        if command[0] == b"GET":  # a piece, of which the size is known
+            run.client.delete(*run.client.scan_iter(run.names.everything()))
+            if begun:
+                run.client.hset(run.names.run_info(), "token", "after")
+        return run.checked(command)
+
+    follower = Follower(run.names, "echo", Squares, call)
+    follower.run_token = "before"
+    with pytest.raises(EmptiedServer):
+        follower.follow_newest()
+
+
 def test_a_version_that_was_read_before_the_own_step_is_not_gone_back_to(run: Run) -> None:
     """Nor is a snapshot loaded for it."""
     follower = run.follower()

@@ -200,12 +200,19 @@ class Follower:
                 return
             reasons.append(f"the log does not lead from {snapshot.version} to the run's version")
         self.version = ""
+        self._check_run()
         why = "; ".join(reasons) or "no snapshot of it is stored"
         raise ModelError(
             f"the model of {self._component} in run {self._names.run} cannot be loaded ({why}): "
             f"steps since the snapshot are lost; go back to a checkpoint by `roomgrad model "
             f"{self._component} --rollback STEP`, or restore a backup by `roomgrad restore`"
         )
+
+    def _check_run(self) -> None:
+        """Raise EmptiedServer if this is another run: snapshots vanish while they are read."""
+        token = self._call([b"HGET", self._names.run_info().encode(), b"token"]) or b""
+        if self.run_token and token.decode() != self.run_token:
+            raise EmptiedServer("the server was emptied, and the run starts again")
 
     def snapshots(self) -> list[Snapshot]:
         """Return the snapshots that the run points to, newest first."""
