@@ -88,17 +88,16 @@ class Rooms:
             result.gradients.append(self.finish(self.open(number), number))
         return self.finished(result)
 
-    def train_with_kills(self, steps: int, every: int = 1) -> Result:
-        """Train with one replica, killed at every so many steps, before the gradient."""
+    def train_with_kills(self, steps: int) -> Result:
+        """Train with one replica, killed between each forward pass and its gradient."""
         result = Result()
         replica = self.start()
         for number in range(steps):
             if number == steps // 2:
                 result.answers.append(self.validate())
             outputs = self.open(number)
-            if number % every == 0:
-                replicas.kill(replica)
-                replica = self.start()
+            replicas.kill(replica)
+            replica = self.start()
             result.gradients.append(self.finish(outputs, number))
         return self.finished(result)
 

@@ -17,7 +17,6 @@ OFTEN = {
     *("average of the weights", "batch norm", "dropout", "noise", "lstm", "named arrays"),
     *("autocast", "accumulation"),
 }
-COMPILED = {"compile eager", "compile aot"}  # takes each new replica seconds
 KILLED = [
     pytest.param(name, records, marks=[] if often else pytest.mark.slow)
     for name in CASES
@@ -33,5 +32,4 @@ def test_killed_replicas_learn_as_one_process(
 ) -> None:
     """A replica is killed after each of its forward passes: fifty of them."""
     run = rooms(name, records)
-    every = 5 if name in COMPILED else 1
-    assert not difference(run.train_with_kills(STEPS, every), one_process(name))
+    assert not difference(run.train_with_kills(STEPS), one_process(name))
