@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,13 +31,18 @@ Start = Callable[..., EmbeddedServer]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers on one directory, and stops what is left of them."""
-    directory = tmp_path / "server"
-    yield lambda **options: EmbeddedServer.start(directory, die_with_parent=True, **options)
-    left = EmbeddedServer.running(directory)
+def directory(tmp_path: Path) -> Iterator[Path]:
+    """Of servers; the one that is left is stopped."""
+    yield tmp_path / "server"
+    left = EmbeddedServer.running(tmp_path / "server")
     if left is not None:
         left.kill()
+
+
+@pytest.fixture
+def start(directory: Path) -> Start:
+    """Starts servers on one directory."""
+    return partial(EmbeddedServer.start, directory, die_with_parent=True)
 
 
 def test_a_stopped_server_finds_its_data_and_its_address_again(start: Start) -> None:
@@ -116,26 +125,53 @@ def test_two_servers_never_use_one_directory(start: Start, tmp_path: Path) -> No
         kept.write_text(text)
 
 
-def test_the_last_one_to_leave_stops_the_server(start: Start) -> None:
-    """A command that ends does not take the server away from another."""
-    embedded = start()
-    with closing(connect(embedded.url)):
-        assert not embedded.stop_if_idle()
+def test_the_last_one_to_leave_stops_the_server(directory: Path) -> None:
+    """A command that ends does not take the server away from a client."""
+    with EmbeddedServer.shared(directory) as embedded:
+        client = connect(embedded.url)
+    assert embedded.alive()
+    client.close()
+    with EmbeddedServer.shared(directory) as again:
+        assert again.pid == embedded.pid
+    assert not embedded.alive()
+
+
+def test_a_program_that_is_not_connected_keeps_its_server(directory: Path) -> None:
+    """As one that has just found it, while the command that started it ends."""
+    with contextlib.ExitStack() as other:
+        with EmbeddedServer.shared(directory) as embedded:
+            assert other.enter_context(EmbeddedServer.shared(directory)).pid == embedded.pid
         assert embedded.alive()
-    assert embedded.stop_if_idle()
+    assert not embedded.alive()
+
+
+def test_a_program_that_was_killed_keeps_no_server(directory: Path) -> None:
+    code = f"""if 1:
+        from roomgrad.local.embedded import EmbeddedServer
+        with EmbeddedServer.shared({str(directory)!r}):
+            print("found", flush=True)
+            input()
+    """
+    command, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with (
+        EmbeddedServer.shared(directory) as embedded,
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program,
+    ):
+        assert program.stdout is not None
+        assert program.stdout.readline() == "found\n"
+        program.kill()
     assert not embedded.alive()
 
 
 def test_a_client_that_is_leaving_keeps_no_server(
-    start: Start, monkeypatch: pytest.MonkeyPatch
+    directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process was killed, and the server has not noticed yet."""
     monkeypatch.setattr("roomgrad.local.embedded.NOTICED_S", LIMIT_S)
-    embedded = start()
-    client = connect(embedded.url)
-    leaves = threading.Timer(0.3, client.close)
-    leaves.start()
-    assert embedded.stop_if_idle()
+    with EmbeddedServer.shared(directory) as embedded:
+        client = connect(embedded.url)
+        leaves = threading.Timer(0.3, client.close)
+        leaves.start()
     assert not embedded.alive()
     leaves.join()
 

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,9 +17,12 @@ import pytest
 
 import roomgrad
 from roomgrad.errors import ContractError, RoomgradError, SchemaError, SettingsError
+from roomgrad.local import supervisor
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.notebook import Replicas, to_html, to_svg
+from roomgrad.local.plan import plan_of
 from roomgrad.redis.heartbeats import Heartbeat
+from roomgrad.redis.server import connect
 from roomgrad.state import server_directory
 from tests.waiting import until
 
@@ -117,7 +121,32 @@ def test_it_ends_with_a_process_that_is_killed(state: Path) -> None:
         finally:
             program.kill()
             program.wait()
-    until(lambda: not processes(state) and EmbeddedServer.running(server_directory()) is None)
+    try:
+        until(lambda: not processes(state) and EmbeddedServer.running(server_directory()) is None)
+    except AssertionError as error:
+        error.add_note(what_is_left(state))
+        raise
+
+
+def test_it_ends_although_it_is_told_to_again_and_again(state: Path) -> None:
+    """As Linux does if the main thread of a program that is killed ends before the others."""
+    plan = plan_of("hello")
+    process = supervisor.spawn(plan, "", fresh=False)
+    supervisor.wait_up(process, plan)
+    while process.poll() is None:
+        process.terminate()
+        time.sleep(0.001)
+    assert processes(state) == []
+    assert EmbeddedServer.running(server_directory()) is None
+
+
+def what_is_left(state: Path) -> str:
+    """Return the processes of a run that did not end, the server's clients, and what each says."""
+    server = EmbeddedServer.running(server_directory())
+    with contextlib.closing(connect(server.url)) if server else contextlib.nullcontext() as client:
+        clients = client.client_list() if client else None
+    said = {path.name: path.read_text(errors="replace")[-2000:] for path in state.rglob("*.log")}
+    return f"{processes(state)}\n{clients}\n{said}"
 
 
 def test_a_component_that_cannot_start_says_why(state: Path) -> None:

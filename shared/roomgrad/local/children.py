@@ -8,7 +8,7 @@ import sys
 import time
 
 # Runs in the child before the real program replaces it. Linux then sends SIGTERM to the child when
-# the parent has ended, even by kill -9.
+# the parent has ended, even by kill -9; once more if its main thread ends before the others.
 _BIND = """
 import ctypes, os, signal, sys
 if ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGTERM), 0, 0, 0) == 0:

@@ -19,6 +19,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 from urllib.parse import quote
 
 import redis
@@ -79,10 +80,28 @@ class EmbeddedServer:
         """
         directory = Path(directory).resolve()
         with _locked(directory):
-            running = cls.running(directory)
-            if running is not None and running._wait_ready():
-                return running
-            return cls._start_new(directory, port, aof, die_with_parent)
+            return cls._found(directory) or cls._start_new(directory, port, aof, die_with_parent)
+
+    @classmethod
+    @contextlib.contextmanager
+    def shared(cls, directory: str | Path) -> Iterator[EmbeddedServer]:
+        """Yield the server of a directory, started if none runs; the last of its users stops it.
+
+        Users are the programs within such a block, also while they are not connected, and clients.
+        """
+        directory = Path(directory).resolve()
+        with state.opened(directory / "users.lock", "a") as users:
+            with _locked(directory):
+                server = cls._found(directory) or cls._start_new(directory)
+                fcntl.flock(users, fcntl.LOCK_SH)
+            try:
+                yield server
+            finally:
+                with _locked(directory):  # a program that begins now waits, and starts another one
+                    found = cls.running(directory)  # it may have been restarted meanwhile
+                    if found is not None and _last(users):
+                        found._stop_if_idle()
+                server._let_go()
 
     @classmethod
     def running(cls, directory: str | Path) -> EmbeddedServer | None:
@@ -96,8 +115,14 @@ class EmbeddedServer:
         return server if process_id(server.url) == pid else None
 
     @classmethod
+    def _found(cls, directory: Path) -> EmbeddedServer | None:
+        """Return the running server of a directory, once it has loaded its data."""
+        running = cls.running(directory)
+        return running if running is not None and running._wait_ready() else None
+
+    @classmethod
     def _start_new(
-        cls, directory: Path, port: int, aof: bool, die_with_parent: bool
+        cls, directory: Path, port: int = 0, aof: bool = True, die_with_parent: bool = False
     ) -> EmbeddedServer:
         binary = find_binary()
         wanted = port or int(read_server_file(directory).get("port") or 0)
@@ -120,29 +145,13 @@ class EmbeddedServer:
 
     def stop(self) -> None:
         """Stop gracefully: all data is on disk when this returns."""
-        self._end(signal.SIGTERM)
+        with _locked(self.directory):  # a command that starts now waits, and starts another one
+            self._end(signal.SIGTERM)
 
     def kill(self) -> None:
         """Stop at once, like a power failure, for tests."""
-        self._end(signal.SIGKILL)
-
-    def stop_if_idle(self) -> bool:
-        """Stop unless another client is connected; return whether it has stopped.
-
-        The server may not have noticed yet that a process has ended, so it gets some time for that.
-        """
-        until = time.monotonic() + NOTICED_S
-        try:
-            with contextlib.closing(open_client(self.url)) as client:
-                mine = client.client_id()
-                while any(int(each["id"]) != mine for each in client.client_list()):
-                    if time.monotonic() > until:
-                        return False
-                    time.sleep(0.02)
-        except redis.ConnectionError:
-            return True
-        self.stop()
-        return True
+        with _locked(self.directory):
+            self._end(signal.SIGKILL)
 
     def __enter__(self) -> EmbeddedServer:
         return self
@@ -151,17 +160,36 @@ class EmbeddedServer:
         if self.started:
             self.stop()
 
+    def _stop_if_idle(self) -> None:
+        """Stop unless a client is connected.
+
+        The server may not have noticed yet that a process has ended, so it gets some time for that.
+        """
+        until = time.monotonic() + NOTICED_S
+        with (
+            contextlib.suppress(redis.ConnectionError),  # it has ended
+            contextlib.closing(open_client(self.url)) as client,
+        ):
+            mine = client.client_id()
+            while any(int(each["id"]) != mine for each in client.client_list()):
+                if time.monotonic() > until:
+                    return
+                time.sleep(0.02)
+            self._end(signal.SIGTERM)
+
     def _end(self, signal_number: int) -> None:
-        with _locked(self.directory):  # a command that starts now waits, and starts another one
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal_number)
-            if not children.wait_gone(self.pid, STOP_S):
-                raise ServerError(
-                    f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s"
-                )
-            if self._process is not None:
-                self._process.poll()  # sets the return code of the object
-            self._write(None)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal_number)
+        if not children.wait_gone(self.pid, STOP_S):
+            raise ServerError(f"the server (process {self.pid}) did not stop within {STOP_S:.0f} s")
+        if self._process is not None:
+            self._process.poll()  # sets the return code of the object
+        self._write(None)
+
+    def _let_go(self) -> None:
+        """Spare its process the warning of an object whose process lives on, for other users."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.returncode = 0
 
     def _write(self, pid: int | None) -> None:
         kept = {"pid": pid, "port": self.port, "url": self.url, "local_url": self.local_url}
@@ -235,6 +263,17 @@ def _locked(directory: Path) -> Iterator[None]:
     with state.opened(directory / "start.lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _last(users: IO[str]) -> bool:
+    """Return whether no other program holds the lock of those who use a server; give it up."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        fcntl.flock(users, fcntl.LOCK_UN)  # a forked process may still hold the file open
+    return True
 
 
 @contextlib.contextmanager

@@ -191,13 +191,8 @@ def running_server(
     if url := configured_address(redis_url):
         yield url, None
         return
-    embedded = EmbeddedServer.start(state.server_directory())
-    try:
+    with EmbeddedServer.shared(state.server_directory()) as embedded:
         yield parse(embedded.url), embedded
-    finally:  # it may have been restarted meanwhile, so it is looked up again
-        running = EmbeddedServer.running(embedded.directory)
-        if running is not None:
-            running.stop_if_idle()
 
 
 def password_file() -> str:

@@ -147,6 +147,8 @@ def _check_same(plan: Plan, file: str) -> None:
 
 
 def _interrupt(*_: object) -> None:
+    """Stop at the first signal; the others must not interrupt what stops the run."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
     raise KeyboardInterrupt
 
 
