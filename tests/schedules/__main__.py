@@ -12,7 +12,9 @@ import multiprocessing
 import sys
 import time
 from collections import Counter
+from itertools import cycle, islice
 
+from tests import one_cpu
 from tests.schedules.mutations import MUTATIONS
 from tests.schedules.schedule import Played, a_server, play, play_all
 
@@ -36,7 +38,11 @@ def play_many(first: int, schedules: int, processes: int) -> tuple[Counter[str],
     chunks = [seeds[at : at + CHUNK] for at in range(0, schedules, CHUNK)]
     counts: Counter[str] = Counter()
     wrong: list[Played] = []
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    queue = spawn.SimpleQueue()
+    for cpu in islice(cycle(one_cpu.cpus()), processes):
+        queue.put(cpu)
+    with spawn.Pool(processes, one_cpu.take, (queue,)) as pool:
         for some, found in pool.imap_unordered(play_all, chunks):
             counts += some
             wrong += found

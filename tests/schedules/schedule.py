@@ -11,6 +11,7 @@ from roomgrad import RuntimeSettings, scripts
 from roomgrad.commit import SCRIPT
 from roomgrad.redis.connection import Connection
 from roomgrad.testing import throwaway_server
+from tests.one_cpu import one_cpu
 from tests.schedules.contracts import CONTRACTS, Client, Contract, account, unfinished
 from tests.schedules.patches import stepped
 from tests.schedules.stepping import NAMES, RUN, World
@@ -58,7 +59,7 @@ class Played:
 @contextlib.contextmanager
 def a_server() -> Iterator[Connection]:
     """Yield a connection to a server that is used for many schedules."""
-    with throwaway_server() as server, stepped():
+    with one_cpu(), throwaway_server() as server, stepped():
         connection = Connection(server.local_url)
         connection.connect()
         connection.call([b"CONFIG", b"SET", b"appendonly", b"no"])

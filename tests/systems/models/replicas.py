@@ -30,7 +30,9 @@ from tests.systems.models.zoo import CASES, ENTER, LEAVE, MODEL, Case
 STEPS = 50
 EVERY = CASES | REFUSING
 FORK_SERVER = multiprocessing.get_context("forkserver")
-FORK_SERVER.set_forkserver_preload([__name__, "torch._dynamo"])
+# What torch.compile imports at its first use takes ten times as long as the use.
+COMPILERS = ("_dynamo.testing", "_dynamo.repro.after_aot", "_inductor.compile_fx")
+FORK_SERVER.set_forkserver_preload([__name__, *(f"torch.{each}" for each in COMPILERS)])
 
 
 def component(case: Case) -> Component:
