@@ -20,7 +20,7 @@ export LEFT_OUT := $(abspath $(VENV))/left-out
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: audit install demo melody test test-all coverage floors lint format bench bench-speed bench-melody chaos fuzz revert model up down freeze clean help soak
+.PHONY: audit install demo melody test test-all coverage floors lint format bench bench-speed bench-melody chaos fuzz revert model schedules up down freeze clean help soak
 
 install: $(VENV)/installed ## make .venv with everything; quick when nothing changed
 
@@ -62,15 +62,8 @@ test: install lint ## format, lint, types, and all tests but the slow ones
 		tests/systems
 	$(BIN)/python -m pytest -m 'not slow and alone' tests/pages tests/systems
 
-# Slow tests are handed out one by one, the longest first. Containers of whole systems have ports of the
-# machine: those tests follow each other, beside the others, since they wait more than they compute.
-test-all: COUNTED := --cov --cov-report=
-test-all: test floors revert model ## and the slow ones, coverage, each guard, and the protocol
-	$(BIN)/python -m pytest -m 'slow and docker' tests/systems >build/containers.log 2>&1 & \
-	$(BIN)/python -m pytest -m 'slow and not docker and not alone' -n $(WORKERS) --dist loadgroup tests \
-		&& $(BIN)/python -m pytest -m 'slow and docker' -n $(WORKERS) tests/integration; \
-	code=$$?; wait $$! || code=1; cat build/containers.log; exit $$code
-	$(BIN)/python -m pytest -m 'slow and alone' tests
+test-all: install ## and the slow ones, coverage, each guard, the protocol, and schedules
+	@$(BIN)/python -m tests.everything
 
 revert: install ## take each guard away in a copy, and see its test fail; some minutes
 	@$(BIN)/python -m tests.revert
@@ -125,6 +118,10 @@ soak: install ## both systems at full load for half an hour: does anything grow?
 # WORD=joins checks the variants of that name. Needs Debian's spin and gcc.
 model: install ## explore the commit protocol whole, with all its faults; some minutes
 	@$(BIN)/python -m tests.model $(WORD)
+
+SCHEDULES ?= 100000
+schedules: install ## interleave replicas, and kill them and cut them off at any command
+	@$(BIN)/python -m tests.schedules --schedules $(SCHEDULES) --processes 2
 
 # pip-audit is no part of roomgrad, and has an environment of its own.
 audit: install ## check the licenses of what roomgrad needs, and ask PyPI for known vulnerabilities

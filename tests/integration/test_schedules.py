@@ -9,12 +9,10 @@ import sys
 import pytest
 
 from tests.integration.conftest import ROOT
-from tests.schedules.__main__ import play_many
 from tests.schedules.mutations import MUTATIONS
 from tests.schedules.schedule import Played, a_server, play, play_all
 
 SCHEDULES, PARTS = 2000, 4
-MANY = 100_000
 
 
 def report(wrong: list[Played]) -> str:
@@ -45,14 +43,6 @@ def test_a_seed_repeats_its_schedule() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])}
     told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert told.stdout.strip() == str(first[5]), told.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-def test_a_hundred_thousand_schedules() -> None:
-    counts, wrong = play_many(0, MANY, os.cpu_count() or 1)
-    print(counts)
-    assert not wrong, report(wrong)
 
 
 @pytest.mark.slow
