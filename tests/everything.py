@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LOGS = ROOT / "build" / "everything"
+MAKE = ("make", "--no-print-directory")
 WORKERS = ("-n", os.environ.get("WORKERS", "3"), "--dist", "loadgroup")
 
 
@@ -60,16 +61,16 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    patient = part("patient", "nice", "-n", "19", "make", "model", "schedules")
-    part("test", "make", "test", "COUNTED=--cov --cov-report=").join()
-    part("floors", "make", "floors").join()
+    patient = part("patient", "nice", "-n", "19", *MAKE, "model", "schedules")
+    part("test", *MAKE, "test", "COUNTED=--cov --cov-report=").join()
+    part("floors", *MAKE, "floors").join()
     containers = tests("containers", "slow and docker", "tests/systems")
-    revert = part("revert", "make", "revert")
+    revert = part("revert", *MAKE, "revert")
     tests("slow", "slow and not docker and not alone", *WORKERS, "tests").join()
     tests("servers", "slow and docker", *WORKERS, "tests/integration").join()
     for each in (containers, revert, patient):
         each.join()
-    tests("alone", "slow and alone", "tests").join()
+    tests("alone", "slow and alone", "-n", "2", "tests").join()  # pages that wait for a person
     failed = [each.name for each in parts if each.process.returncode]
     minutes = (time.monotonic() - began) / 60
     print(f"{minutes:5.1f} minutes in all: {f'failed: {failed}' if failed else 'all passed'}")

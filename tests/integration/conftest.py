@@ -6,9 +6,7 @@ import contextlib
 import os
 import secrets
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from roomgrad.redis.client import Client
 from roomgrad.redis.server import connect
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import running, throwaway_server, wait_for
+from tests.forked import Forked
 from tests.integration.echo import ECHO, INPUT, REPLIES, REQUESTS, numbers
 from tests.integration.old_servers import old_server
 from tests.waiting import LIMIT_S, until
@@ -66,17 +65,18 @@ class EchoRun:
             replica.stop()
             until(lambda each=replica: not self.client.exists(self.names.alive(each.consumer)))
 
-    def spawn(self, behaviour: str, **more: Any) -> subprocess.Popen[bytes]:
+    def spawn(self, behaviour: str, **more: Any) -> Forked:
         """Start the echo component as a process."""
-        flags = [f"--{k.replace('_', '-')}={v}" for k, v in {**QUICK, **more}.items()]
-        command = [sys.executable, "-m", "tests.integration.echo", behaviour]
-        command += [f"--run={self.names.run}", f"--redis-url={self.url}", *flags]
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE
-        )
-        self.stack.callback(process.communicate)
-        self.stack.callback(process.kill)
+        return self.spawn_module("tests.integration.echo", behaviour, **more)
+
+    def spawn_module(
+        self, module: str, *words: str, environ: Mapping[str, str | None] | None = None, **more: Any
+    ) -> Forked:
+        """Start a component of this run as a process, which is killed after the test."""
+        given = {**QUICK, "run": self.names.run, "redis_url": self.url, **more}
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+        process = Forked(module, *words, *flags, environ=environ)
+        self.stack.callback(process.close)
         return process
 
     def send(self, *values: float, **options: Any) -> Message:

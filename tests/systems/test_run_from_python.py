@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,10 +16,8 @@ import pytest
 
 import roomgrad
 from roomgrad.errors import ContractError, RoomgradError, SchemaError, SettingsError
-from roomgrad.local import supervisor
 from roomgrad.local.embedded import EmbeddedServer
 from roomgrad.local.notebook import Replicas, to_html, to_svg
-from roomgrad.local.plan import plan_of
 from roomgrad.redis.heartbeats import Heartbeat
 from roomgrad.redis.server import connect
 from roomgrad.state import server_directory
@@ -126,18 +123,6 @@ def test_it_ends_with_a_process_that_is_killed(state: Path) -> None:
     except AssertionError as error:
         error.add_note(what_is_left(state))
         raise
-
-
-def test_it_ends_although_it_is_told_to_again_and_again(state: Path) -> None:
-    """As Linux does if the main thread of a program that is killed ends before the others."""
-    plan = plan_of("hello")
-    process = supervisor.spawn(plan, "", fresh=False)
-    supervisor.wait_up(process, plan)
-    while process.poll() is None:
-        process.terminate()
-        time.sleep(0.001)
-    assert processes(state) == []
-    assert EmbeddedServer.running(server_directory()) is None
 
 
 def what_is_left(state: Path) -> str:

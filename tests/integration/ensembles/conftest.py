@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,8 @@ from roomgrad.inspect import models
 from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
 from roomgrad.testing import running
-from tests.integration.conftest import QUICK, EchoRun, make_echo_run
+from tests.forked import Forked
+from tests.integration.conftest import EchoRun, make_echo_run
 from tests.integration.ensembles.zoo import ACT, MODELS, ZOO, teacher
 from tests.integration.model.learner import BATCH
 from tests.waiting import until
@@ -31,24 +29,11 @@ class Zoo:
     def __init__(self, run: EchoRun) -> None:
         self.run, self.client, self.names = run, run.client, run.names
 
-    def spawn(self, *words: str, environ: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    def spawn(self, *words: str, environ: Mapping[str, str | None] | None = None) -> Forked:
         """Start a process of members."""
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
-        command = [sys.executable, "-m", "tests.integration.ensembles.zoo", *flags, *words]
-        command += [f"--run={self.names.run}", f"--redis-url={self.run.url}"]
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": paths, **(environ or {})},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.run.stack.callback(process.communicate)
-        self.run.stack.callback(process.kill)
-        return process
+        return self.run.spawn_module("tests.integration.ensembles.zoo", *words, environ=environ)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str) -> Forked:
         """Start a process of members, and wait until each of them lives."""
         process = self.spawn(*words)
         chosen = [word.removeprefix("--member=") for word in words if "--member" in word]

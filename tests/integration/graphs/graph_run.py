@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +11,8 @@ from roomgrad.inspect import models
 from roomgrad.redis.client import Client
 from roomgrad.runtime.replica import Replica
 from roomgrad.testing import wait_for
-from tests.integration.conftest import QUICK, ROOT, EchoRun
+from tests.forked import Forked
+from tests.integration.conftest import EchoRun
 from tests.integration.graphs.branch import GRADIENT, Vector
 from tests.waiting import LIMIT_S, until
 
@@ -33,16 +31,10 @@ class GraphRun:
     def start(self, *components: Component) -> list[Replica]:
         return [self.echo.start(each) for each in components]
 
-    def spawn(self, name: str, die_at: str = "") -> subprocess.Popen[bytes]:
+    def spawn(self, name: str, die_at: str = "") -> Forked:
         """Start a component as a process, which kills itself at a point."""
-        flags = [f"--{k.replace('_', '-')}={v}" for k, v in QUICK.items()]
-        command = [sys.executable, "-m", f"tests.integration.graphs.{self.module}", name, *flags]
-        command += [f"--run={self.echo.names.run}", f"--redis-url={self.echo.url}"]
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        environment = {**os.environ, "PYTHONPATH": paths, "DIE_AT": die_at}
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        self.echo.stack.callback(process.communicate)
-        self.echo.stack.callback(process.kill)
+        module, environ = f"tests.integration.graphs.{self.module}", {"DIE_AT": die_at}
+        process = self.echo.spawn_module(module, name, environ=environ)
         beats = self.echo.names.alive(f"{name.split()[-1]}~*~{process.pid}~*")
         until(lambda: any(self.echo.client.scan_iter(beats)) or process.poll() is not None)
         return process
@@ -90,12 +82,11 @@ class GraphRun:
         return {name: count for name, count in found.items() if count}
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: Forked) -> None:
     process.send_signal(signal.SIGKILL)
     process.wait(LIMIT_S)
 
 
-def killed(process: subprocess.Popen[bytes]) -> None:
+def killed(process: Forked) -> None:
     """Wait until a process has killed itself."""
-    until(lambda: process.poll() is not None)
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait(LIMIT_S) == -signal.SIGKILL

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Sequence
 
 import pytest
 
+from tests.forked import Forked
 from tests.integration.conftest import make_echo_run
 from tests.integration.graphs.branch import batch
 from tests.integration.graphs.committee import (
@@ -32,7 +32,7 @@ class Committee(GraphRun):
 
     def train(self, deaths: Sequence[tuple[str, str]]) -> None:
         """Train a batch for each death of a program, which is started again."""
-        running: dict[str, subprocess.Popen[bytes]] = {}
+        running: dict[str, Forked] = {}
         for number, (name, point) in enumerate(deaths):
             if name in running:
                 kill(running.pop(name))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 
@@ -13,7 +11,8 @@ import pytest
 from roomgrad.messages import Message
 from roomgrad.redis.client import Client
 from roomgrad.redis.guest_client import GuestClient
-from tests.integration.conftest import QUICK, EchoRun
+from tests.forked import Forked
+from tests.integration.conftest import EchoRun
 from tests.integration.guests.squares import GRADIENT, SQUARES, C, opened
 from tests.integration.guests.test_guest_client import (
     assert_nothing_is_left,
@@ -31,16 +30,11 @@ class Processes:
 
     def __init__(self, run: EchoRun) -> None:
         self._run = run
-        self._running: dict[str, list[subprocess.Popen[bytes]]] = {}
+        self._running: dict[str, list[Forked]] = {}
 
     def start(self, name: str, count: int = 1) -> None:
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in QUICK.items()]
-        flags += [f"--run={self._run.names.run}", f"--redis-url={self._run.url}"]
-        words = [sys.executable, "-m", "tests.integration.guests.squares", name, *flags]
         for _ in range(count):
-            process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
-            self._run.stack.callback(process.wait)
-            self._run.stack.callback(process.kill)
+            process = self._run.spawn_module("tests.integration.guests.squares", name)
             self._running.setdefault(name, []).append(process)
 
     def kill(self, name: str) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,7 +23,8 @@ from roomgrad.redis import heartbeats, registry
 from roomgrad.redis.guest_client import GuestClient
 from roomgrad.rooms import Room, Stream
 from roomgrad.runtime.replica import Replica
-from tests.integration.conftest import QUICK, ROOT, EchoRun
+from tests.forked import Forked
+from tests.integration.conftest import QUICK, EchoRun
 from tests.integration.gym import environments
 from tests.waiting import LIMIT_S, until
 
@@ -107,16 +105,14 @@ def test_an_episode_that_is_left_is_given_up(echo: EchoRun, env: Any) -> None:
 
 
 @pytest.fixture
-def serve(echo: EchoRun, tmp_path: Path) -> Callable[[str], subprocess.Popen[bytes]]:
+def serve(echo: EchoRun, tmp_path: Path) -> Callable[[str], Forked]:
     quick = {f"ROOMGRAD_{name.upper()}": str(value) for name, value in QUICK.items()}
-    environ = os.environ | quick | {environments.KILLED: str(tmp_path / "killed")}
+    environ = quick | {environments.KILLED: str(tmp_path / "killed")}
     module = "tests.integration.gym.environments"
 
-    def start(target: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", module, target, echo.names.run, echo.url]
-        process = subprocess.Popen(command, cwd=ROOT, env=environ)
-        echo.stack.callback(process.wait)
-        echo.stack.callback(process.kill)
+    def start(target: str) -> Forked:
+        process = Forked(module, target, echo.names.run, echo.url, environ=environ)
+        echo.stack.callback(process.close)
         until(lambda: process.pid in {e.pid for e in heartbeats.find(echo.client, echo.names)})
         return process
 

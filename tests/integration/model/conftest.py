@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +25,8 @@ from roomgrad.snapshots.owner import Owner
 from roomgrad.snapshots.pointers import Snapshot
 from roomgrad.snapshots.stores import store_of
 from roomgrad.testing import running
-from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
+from tests.forked import Forked
+from tests.integration.conftest import QUICK, EchoRun, make_echo_run
 from tests.integration.echo import ECHO, GRADIENT, INPUT, REQUESTS
 from tests.integration.model.learner import BATCH, LearnerSettings, Squares, Vector, component
 from tests.waiting import LIMIT_S, until
@@ -76,18 +74,10 @@ class Training:
     def key(self) -> str:
         return self.names.model("echo")
 
-    def spawn(self, **more: Any) -> subprocess.Popen[bytes]:
+    def spawn(self, **more: Any) -> Forked:
         """Start a replica as a process, and wait until it lives or has ended."""
-        given = {**QUICK, **self.settings, **more}
-        flags = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-        command = [sys.executable, "-m", "tests.integration.model.learner", *flags]
-        command += [f"--run={self.names.run}", f"--redis-url={self.echo.url}", "--log-format=json"]
-        paths = os.pathsep.join([str(ROOT / "shared"), str(ROOT)])
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "PYTHONPATH": paths}, stderr=subprocess.PIPE
-        )
-        self.echo.stack.callback(process.communicate)
-        self.echo.stack.callback(process.kill)
+        given = {"log_format": "json", **self.settings, **more}
+        process = self.echo.spawn_module("tests.integration.model.learner", **given)
         beats = self.names.alive(f"*~{process.pid}~*")
         until(lambda: any(self.client.scan_iter(beats, count=1000)) or process.poll() is not None)
         return process
@@ -181,23 +171,21 @@ class Training:
         assert self.echo.pending(REQUESTS) == 0
 
 
-def stop(process: subprocess.Popen[bytes]) -> str:
+def stop(process: Forked) -> str:
     """Stop a replica as an orchestrator does; return what it has logged."""
     process.send_signal(signal.SIGTERM)
     return ended(process, 0)
 
 
-def ended(process: subprocess.Popen[bytes], code: int) -> str:
+def ended(process: Forked, code: int) -> str:
     """Wait until a process has ended by itself; return what it has logged."""
-    _, log = process.communicate(timeout=LIMIT_S)
-    assert process.returncode == code, log.decode()
-    return log.decode()
+    assert process.wait(LIMIT_S) == code, process.log()
+    return process.log()
 
 
-def killed(process: subprocess.Popen[bytes]) -> None:
+def killed(process: Forked) -> None:
     """Wait until a process has killed itself."""
-    until(lambda: process.poll() is not None)
-    assert process.returncode == -signal.SIGKILL
+    assert process.wait(LIMIT_S) == -signal.SIGKILL
 
 
 @pytest.fixture(autouse=True)

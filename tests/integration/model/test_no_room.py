@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from roomgrad.testing import running
+from tests.forked import Forked
 from tests.integration.conftest import QUICK
 from tests.integration.model.conftest import BATCH, Training, one_process, step, stop
 from tests.integration.model.learner import LearnerSettings, Squares, component
@@ -27,7 +28,7 @@ WARNING, AGAIN = "no snapshot was taken, trying again", "a snapshot was taken ag
 
 
 @contextmanager
-def disk_full(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
+def disk_full(process: Forked, store: Path) -> Iterator[str]:
     """Let the process write no file of more than 1,000 bytes; yield what the log says of it."""
     before = resource.prlimit(process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, before[1]))
@@ -36,7 +37,7 @@ def disk_full(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
 
 
 @contextmanager
-def store_gone(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
+def store_gone(process: Forked, store: Path) -> Iterator[str]:
     """Put a file in the place of the store, as no folder can be made there then."""
     aside = store.with_name("aside")
     store.rename(aside)
@@ -47,7 +48,7 @@ def store_gone(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
 
 
 @contextmanager
-def no_space(process: subprocess.Popen[bytes], store: Path) -> Iterator[str]:
+def no_space(process: Forked, store: Path) -> Iterator[str]:
     """Fill the file system of the store."""
     filler = store.parent / "filler"
     fill(filler)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -34,7 +31,8 @@ from roomgrad_rlgym.contract import (
 )
 from roomgrad_rlgym.plugin import PROGRAMS
 from roomgrad_rlgym.progress import progress
-from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
+from tests.forked import Forked
+from tests.integration.conftest import EchoRun, make_echo_run
 from tests.integration.graphs.graph_run import killed
 from tests.waiting import LIMIT_S, until
 
@@ -52,20 +50,12 @@ class Ensemble:
     echo: EchoRun
     stored: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
-    def spawn(self, name: str, die_at: str = "") -> subprocess.Popen[bytes]:
-        given = {**QUICK, "run": self.echo.names.run, "redis-url": self.echo.url, "threads": 1}
+    def spawn(self, name: str, die_at: str = "") -> Forked:
+        given = {"threads": 1}
         given |= {"generations": GENERATIONS, "episodes": 1} if name == "control" else {}
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-        environ = {"PYTHONPATH": str(ROOT), "DIE_AT": die_at, "ROOMGRAD_MEMBERS": str(MEMBERS)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.rlgym.dying", name, *flags],
-            cwd=ROOT,
-            env={**os.environ, **environ},
-            stderr=subprocess.DEVNULL,
-        )
-        self.echo.stack.callback(process.wait)
-        self.echo.stack.callback(process.kill)
-        return process
+        environ = {"DIE_AT": die_at, "ROOMGRAD_MEMBERS": str(MEMBERS)}
+        module = "tests.integration.rlgym.dying"
+        return self.echo.spawn_module(module, name, environ=environ, **given)
 
     def finish(self) -> None:
         """Wait for the last validation, when every key of a root is gone."""

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +17,8 @@ from roomgrad.redis.client import Client
 from roomgrad_split.contract import EMBEDDED, HEAD, LEFT, OWNERS, RIGHT, ROWS, SPLIT
 from roomgrad_split.progress import progress
 from roomgrad_split.table import COLUMNS, batch, batches, features, labels
-from tests.integration.conftest import QUICK, ROOT, EchoRun, make_echo_run
+from tests.forked import Forked
+from tests.integration.conftest import EchoRun, make_echo_run
 from tests.integration.graphs.graph_run import killed
 from tests.integration.split import one_process
 from tests.integration.split.one_process import BATCH, OneProcess
@@ -37,19 +35,10 @@ class Split:
 
     echo: EchoRun
 
-    def spawn(self, name: str, die_at: str = "") -> subprocess.Popen[bytes]:
-        given = {**QUICK, "run": self.echo.names.run, "redis-url": self.echo.url, "threads": 1}
-        given |= {"epochs": EPOCHS} if name == HEAD else {}
-        flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.split.dying", name, *flags],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "DIE_AT": die_at},
-            stderr=subprocess.DEVNULL,
-        )
-        self.echo.stack.callback(process.wait)
-        self.echo.stack.callback(process.kill)
-        return process
+    def spawn(self, name: str, die_at: str = "") -> Forked:
+        given = {"threads": 1} | ({"epochs": EPOCHS} if name == HEAD else {})
+        module, environ = "tests.integration.split.dying", {"DIE_AT": die_at}
+        return self.echo.spawn_module(module, name, environ=environ, **given)
 
     def finish(self) -> None:
         """Wait for the accuracy after the last epoch, when every key of a root is gone."""

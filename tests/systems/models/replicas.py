@@ -1,13 +1,11 @@
 """Processes that compute: replicas of a model, and the training in one process beside them.
 
-Each is forked from a server that has imported torch and computed nothing, so that it starts in some
-hundredths of a second, and computes with the same kernels as every other.
+Each is forked, by the server of `tests.forked`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from collections.abc import Callable, Iterator
 from functools import cache
 from multiprocessing.connection import Connection
@@ -22,6 +20,7 @@ from roomgrad.names import Names
 from roomgrad.redis.server import connect
 from roomgrad.runtime.model import log
 from roomgrad.runtime.replica import Replica
+from tests.forked import FORK_SERVER, LIBRARIES
 from tests.systems.models import reference
 from tests.systems.models.reference import Result
 from tests.systems.models.refused import REFUSING
@@ -29,10 +28,7 @@ from tests.systems.models.zoo import CASES, ENTER, LEAVE, MODEL, Case
 
 STEPS = 50
 EVERY = CASES | REFUSING
-FORK_SERVER = multiprocessing.get_context("forkserver")
-# What torch.compile imports at its first use takes ten times as long as the use.
-COMPILERS = ("_dynamo.testing", "_dynamo.repro.after_aot", "_inductor.compile_fx")
-FORK_SERVER.set_forkserver_preload([__name__, *(f"torch.{each}" for each in COMPILERS)])
+FORK_SERVER.set_forkserver_preload([*LIBRARIES, __name__])
 
 
 def component(case: Case) -> Component:

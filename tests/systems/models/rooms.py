@@ -17,9 +17,10 @@ from roomgrad.names import Names
 from roomgrad.redis.client import Client
 from roomgrad.runtime.model import log
 from roomgrad.testing import wait_for
+from tests.forked import FORK_SERVER
 from tests.systems.models import replicas
 from tests.systems.models.reference import Result, difference
-from tests.systems.models.replicas import EVERY, FORK_SERVER
+from tests.systems.models.replicas import EVERY
 from tests.systems.models.zoo import ENTER, FORWARD, GRADIENT, LEAVE, RUN_SEED, TRAINER, Arrays
 from tests.waiting import LIMIT_S, until
 
