@@ -18,6 +18,7 @@ from docket import Docket, Retry, Worker
 from tests.chaos.rivals import CLAIM_S, OWNERS, PARTS, effect
 
 RETRY_S = 1.0  # after a task that failed, and between two attempts to reach the server
+ANSWER_S = 5  # without it docket waits for ever on a connection that is half-open
 
 
 async def declared(number: int) -> None:
@@ -26,7 +27,7 @@ async def declared(number: int) -> None:
 
 def tasks_of(component: str, url: str, run: str) -> Docket:
     """Return the tasks of a component, each under the name of what it listens to."""
-    tasks = Docket(f"{run}:{component}", url)
+    tasks = Docket(f"{run}:{component}", f"{url}?socket_timeout={ANSWER_S}")
     tasks.register(declared, names=[hears for hears, _, _ in PARTS[component]])
     return tasks
 
