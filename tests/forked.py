@@ -71,6 +71,10 @@ class Forked:
         """Return what it has written to stderr."""
         return self._log.read_text(errors="replace")
 
+    def lines(self) -> list[str]:
+        """Return the lines of that which are complete."""
+        return [line for line in self.log().splitlines(keepends=True) if line.endswith("\n")]
+
     def close(self) -> None:
         """Kill it if it still runs."""
         self.kill()

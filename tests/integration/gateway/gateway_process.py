@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +13,8 @@ from typing import Any
 import redis
 
 from roomgrad.names import Names
-from tests.integration.conftest import QUICK, ROOT
+from tests.forked import Forked
+from tests.integration.conftest import QUICK
 from tests.waiting import until
 
 HEADER = 10
@@ -33,8 +30,9 @@ class GatewayProcess:
     stack: contextlib.ExitStack
     port: int = 0
     flags: dict[str, Any] = field(default_factory=dict)
-    process: subprocess.Popen[str] | None = None
-    lines: list[str] = field(default_factory=list)
+    process: Forked | None = None
+    logs: dict[Forked, int] = field(default_factory=dict)
+    """How many lines each process had written when the newest was started."""
 
     def open(self, **flags: Any) -> GatewayProcess:
         """Start the gateway; clients can connect when this returns."""
@@ -44,34 +42,23 @@ class GatewayProcess:
         self.port = int(self.said("port")[-1])
         return self
 
-    def spawn(self, **flags: Any) -> subprocess.Popen[str]:
-        """Start a gateway process, whose log goes to `lines`."""
+    def spawn(self, **flags: Any) -> Forked:
+        """Start a gateway process; `lines` are what any writes from now on."""
         quick = {name: value for name, value in QUICK.items() if name.startswith("heartbeat")}
         given = {"run": self.names.run, "redis_url": self.url, **quick, **flags}
         words = [_flag(name, value) for name, value in given.items()]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "roomgrad_swergio.gateway", *words],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines.clear()
-        log = threading.Thread(target=self._follow, args=(process,), daemon=True)
-        log.start()
-        for last in (log.join, process.wait, process.kill):  # in the other order
-            self.stack.callback(last)
+        process = Forked("roomgrad_swergio.gateway", *words)
+        self.stack.callback(process.close)
+        self.logs = {each: len(each.lines()) for each in self.logs} | {process: 0}
         return process
 
-    def _follow(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        with process.stderr as log:
-            for line in log:
-                self.lines.append(line)
+    @property
+    def lines(self) -> list[str]:
+        return [line for each, earlier in self.logs.items() for line in each.lines()[earlier:]]
 
     def said(self, field: str) -> list[Any]:
         """Return the values of a field in the log."""
-        bodies = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        bodies = [json.loads(line) for line in self.lines if line.startswith("{")]
         return [body[field] for body in bodies if field in body]
 
     def logged(self, words: str) -> bool:
