@@ -17,6 +17,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from typing import Any
@@ -62,7 +63,7 @@ class Killer(threading.Thread):
 
 def trained(seed: int, members: int, aim: float = 475.0, *, kill: bool = False) -> dict[str, Any]:
     """Train an ensemble; return its mean return, and how long that took."""
-    with throwaway_server() as server:
+    with throwaway_server() as server, tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "roomgrad", "run", "rlgym", "--members", str(members)]
         command += ["--run", RUN, "--redis", server.url, "--set", f"control.aim={aim}"]
         began = time.monotonic()
@@ -74,7 +75,7 @@ def trained(seed: int, members: int, aim: float = 475.0, *, kill: bool = False) 
                 command,
                 check=True,
                 stdout=subprocess.DEVNULL,
-                env={**os.environ, "ROOMGRAD_SEED": str(seed)},
+                env={**os.environ, "ROOMGRAD_SEED": str(seed), "ROOMGRAD_STATE": folder},
             )
             killer.stopped.set()
             seconds = time.monotonic() - began

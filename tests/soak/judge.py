@@ -26,6 +26,7 @@ FLOORS = {
     "keys": 2,
     "length": 64,
     "bytes": 256 * 1024,
+    "seconds": 30,
     "logs": 64 * 1024,
 }
 
@@ -40,6 +41,11 @@ LIMITS = {
     r":[^:@]+:(DATA|COMMAND|LOG)/[A-Z]+$": 4_000,
     r":(labels|labels:log|curve|questions)$": 1_000,  # as many as there are labels, which end here
 }
+
+
+# A log of the steps of so many seconds: it is as long as the machine is fast, which changes. The
+# seconds are judged, and its memory is taken away from that of the server, too.
+PACED = r":model:[^:]+:steps$"
 
 
 @dataclass(frozen=True)
@@ -74,11 +80,11 @@ def judged(samples: Sequence[Sample], share: float) -> list[Trend]:
 
 
 def net(sample: Sample) -> Sample:
-    """The sample, the server's memory without the keys that fill up to a limit."""
+    """The sample, the server's memory without the keys that fill up to a limit or follow a pace."""
     filling = sum(
         value
         for name, value in sample.items()
-        if name.startswith("bytes ") and any(re.search(pattern, name) for pattern in LIMITS)
+        if name.startswith("bytes ") and any(re.search(each, name) for each in (*LIMITS, PACED))
     )
     return {
         name: value - filling if name in ("used memory", "rss server") else value
@@ -88,6 +94,8 @@ def net(sample: Sample) -> Sample:
 
 def floor(name: str) -> float | None:
     """The growth that does not count; None for what is not judged."""
+    if re.search(PACED, name) and not name.startswith("seconds "):
+        return None
     return FLOORS.get(name, FLOORS.get(name.split()[0]))
 
 

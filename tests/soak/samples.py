@@ -64,7 +64,7 @@ def server(client: redis.Redis) -> Sample:
 
 
 def keys(client: redis.Redis) -> Sample:
-    """Length and bytes of each key of the two runs."""
+    """Length and bytes of each key of the two runs, and the seconds that a log of steps holds."""
     found: Sample = {}
     for run in (TREBUCHET_RUN, MELODY_RUN):
         for key in client.scan_iter(match=Names(run).everything(), count=1000):
@@ -76,4 +76,8 @@ def keys(client: redis.Redis) -> Sample:
             name = INCARNATION.sub(r"\1", key.decode())
             found[f"length {name}"] = found.get(f"length {name}", 0) + int(length)
             found[f"bytes {name}"] = found.get(f"bytes {name}", 0) + int(size or 0)
+            if name.endswith(":steps"):
+                ends: Any = client.xrange(key, count=1) + client.xrevrange(key, count=1)
+                times = [int(entry.partition(b"-")[0]) for entry, _ in ends]
+                found[f"seconds {name}"] = (max(times, default=0) - min(times, default=0)) / 1000
     return found

@@ -43,6 +43,7 @@ def test_every_part_of_a_soak_does_its_work(tmp_path: Path) -> None:
         "keys",
         "length",
         "bytes",
+        "seconds",
         "logs",
     }
 

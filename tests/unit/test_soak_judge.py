@@ -66,6 +66,19 @@ def test_what_fills_up_is_no_growth_of_the_server() -> None:
     assert not [each.name for each in judged(samples, SHARE) if each.grows]
 
 
+@pytest.mark.parametrize(("seconds", "grows"), [(60, False), (200, True)])
+def test_a_log_of_steps_is_as_long_as_the_pace_makes_it(seconds: float, grows: bool) -> None:
+    """And no growth of the server, which gets faster here; the seconds that it holds are judged."""
+    name = "{run}:model:controlmodel:steps"
+    held = np.linspace(0, 90 * MIB, HOUR)
+    samples = course(f"bytes {name}", held)
+    for sample, more, age in zip(samples, held, np.linspace(0, seconds, HOUR), strict=True):
+        sample |= {f"length {name}": more / 9000, f"seconds {name}": age}
+        sample |= {"used memory": 30 * MIB + more, "rss server": 50 * MIB + more}
+    found = [each.name for each in judged(samples, SHARE) if each.grows]
+    assert found == ([f"seconds {name}"] if grows else [])
+
+
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(3, 50))
 def test_a_straight_line_is_found_as_it_is(slope: float, start: float, count: int) -> None:
     """With an error of nothing."""
