@@ -18,7 +18,7 @@ from roomgrad import Context, Message
 from roomgrad.redis import heartbeats
 from tests.integration.conftest import EchoRun, OwnServer
 from tests.integration.echo import REQUESTS, echo_component
-from tests.waiting import until
+from tests.waiting import LIMIT_S, until
 
 STOP_LIMIT_S = 5.0  # a process is gone so soon after SIGTERM, whatever it does
 
@@ -106,10 +106,8 @@ def count_commands(echo: EchoRun, beats: int) -> int:
 def test_wrong_settings_end_the_process_with_2(echo: EchoRun) -> None:
     """And one sentence with what is allowed."""
     process = echo.spawn("repeat", lease_s=-1)
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 2
-    lines = error.decode().strip().splitlines()
-    assert lines == [
+    assert process.wait(LIMIT_S) == 2
+    assert process.log().splitlines() == [
         "echo: --lease-s (variable ROOMGRAD_LEASE_S) is '-1', allowed is: number, above 0, "
         "at most 3600."
     ]
@@ -118,9 +116,8 @@ def test_wrong_settings_end_the_process_with_2(echo: EchoRun) -> None:
 def test_an_address_that_is_none_ends_the_process(echo: EchoRun) -> None:
     """A server that is away is waited for; a word that is no address is not."""
     process = echo.spawn("repeat", redis_url="hello")
-    _, error = process.communicate(timeout=30)
-    assert process.returncode == 1
-    assert b"'hello' is not a server address" in error
+    assert process.wait(LIMIT_S) == 1
+    assert "'hello' is not a server address" in process.log()
 
 
 def test_a_handler_that_takes_too_long_to_stop_is_handed_back(echo: EchoRun) -> None:
