@@ -24,6 +24,9 @@ LIBRARIES = ("roomgrad.learning", "roomgrad.runtime.process", *(f"torch.{x}" for
 FORK_SERVER.set_forkserver_preload([*LIBRARIES])
 
 
+_OWN = {"PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])}
+
+
 class Forked:
     """A process of Python that runs a module."""
 
@@ -34,13 +37,13 @@ class Forked:
 
         environ: variables to add to those of the test, or with the value None to take away.
         """
-        descriptor, name = tempfile.mkstemp(prefix="roomgrad-", suffix=".log")
+        descriptor, log = tempfile.mkstemp(prefix="roomgrad-", suffix=".log")
         os.close(descriptor)
-        self._log = Path(name)
+        self._log = Path(log)
         variables = {**os.environ, **_OWN, **(environ or {})}
         given = {name: value for name, value in variables.items() if value is not None}
         self._process: ForkServerProcess = FORK_SERVER.Process(
-            target=_run, args=(module, words, given, name)
+            target=_run, args=(module, words, given, log)
         )
         self._process.start()
         assert self._process.pid is not None
@@ -80,9 +83,6 @@ class Forked:
         self.kill()
         self.wait()
         self._log.unlink()
-
-
-_OWN = {"PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])}
 
 
 def _run(module: str, words: tuple[str, ...], environ: Mapping[str, str], log: str) -> None:
