@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,7 +44,8 @@ LIMITS = {
 
 
 # A log of the steps of so many seconds: it is as long as the machine is fast, which changes. The
-# seconds are judged, and its memory is taken away from that of the server, too.
+# seconds are judged. Its memory is taken away from that of the server, too: from what is used what
+# it takes now, and from what is resident what it has taken at most, since an allocator keeps that.
 PACED = r":model:[^:]+:steps$"
 
 
@@ -73,23 +74,30 @@ def judged(samples: Sequence[Sample], share: float) -> list[Trend]:
 
     share: of its mean, which a figure may grow by within the second half.
     """
-    half = [net(sample) for sample in samples[len(samples) // 2 :]]
+    nets, most = [], 0.0
+    for sample in samples:
+        most = max(most, held(sample, [PACED]))
+        nets.append(net(sample, most))
+    half = nets[len(samples) // 2 :]
     names = {name: None for sample in half for name in sample}
     trends = (trend(name, half, share) for name in names if floor(name) is not None)
     return [each for each in trends if each is not None]
 
 
-def net(sample: Sample) -> Sample:
-    """The sample, the server's memory without the keys that fill up to a limit or follow a pace."""
-    filling = sum(
-        value
-        for name, value in sample.items()
-        if name.startswith("bytes ") and any(re.search(each, name) for each in (*LIMITS, PACED))
-    )
-    return {
-        name: value - filling if name in ("used memory", "rss server") else value
-        for name, value in sample.items()
-    }
+def net(sample: Sample, most: float) -> Sample:
+    """The sample, the server's memory without the keys that fill up to a limit or follow a pace.
+
+    most: bytes that the latter have taken at most until then.
+    """
+    filling = held(sample, LIMITS)
+    away = {"used memory": filling + held(sample, [PACED]), "rss server": filling + most}
+    return {name: value - away.get(name, 0.0) for name, value in sample.items()}
+
+
+def held(sample: Sample, patterns: Iterable[str]) -> float:
+    """The bytes of all keys of which the name matches a pattern."""
+    sizes = ((name, value) for name, value in sample.items() if name.startswith("bytes "))
+    return sum(value for name, value in sizes if any(re.search(each, name) for each in patterns))
 
 
 def floor(name: str) -> float | None:

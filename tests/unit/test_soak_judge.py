@@ -79,6 +79,17 @@ def test_a_log_of_steps_is_as_long_as_the_pace_makes_it(seconds: float, grows: b
     assert found == ([f"seconds {name}"] if grows else [])
 
 
+@pytest.mark.parametrize(("leak", "grows"), [(0, False), (20 * MIB, True)])
+def test_what_is_resident_stays_when_a_log_gets_shorter(leak: int, grows: bool) -> None:
+    """A leak of 20 MiB an hour is found although the log comes and goes."""
+    held = np.random.default_rng(2).uniform(40 * MIB, 90 * MIB, HOUR)
+    resident = 150 * MIB + np.linspace(0, leak, HOUR)
+    samples = course("rss server", resident)
+    for sample, log in zip(samples, held, strict=True):
+        sample |= {"bytes {run}:model:controlmodel:steps": log}
+    assert [each.name for each in judged(samples, SHARE) if each.grows] == ["rss server"] * grows
+
+
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(3, 50))
 def test_a_straight_line_is_found_as_it_is(slope: float, start: float, count: int) -> None:
     """With an error of nothing."""
