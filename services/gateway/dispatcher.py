@@ -76,16 +76,19 @@ class Dispatcher:
         subscription = connection.subscription
         assert subscription is not None
         root = str(body["ROOT_ID"])
-        if body.get("SEED") is None:
-            body["SEED"] = subscription.known(root).seed
+        known = subscription.known(root)
+        for name, value in known.inherited().items():
+            if body.get(name) is None:
+                body[name] = value
         sends = [message async for message in self._addressed(connection, body, type_)]
         for message, _, _ in sends:
-            message.guest = subscription.known(root).guest
+            message.guest = known.guest
         if subscription.opens(root):
             for _, stream, _ in sends:
                 await self._backlog.wait(stream.key)
             room = str(body.get("TO_ROOM", ""))
-            subscription.opened(root, str(body["ID"]), room, body["SEED"])
+            seed, status = body.get("SEED"), body.get("MODEL_STATUS")
+            subscription.opened(root, str(body["ID"]), room, seed, status)
         answered = subscription.answered_by(root)
         newest = self._rooms.newest_answered(answered)
         await self._store.send(sends, answered, subscription.group, newest)

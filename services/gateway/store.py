@@ -37,8 +37,7 @@ from .subscriptions import EntryRef, StreamKey, Subscription
 
 log = structlog.get_logger("roomgrad")
 
-_GUEST_LEFT = 3  # the number of the guard, behind the leader and the token
-_LEFT = "the guest that opened this root is gone"
+_OWN_GUARDS = 2  # of the leader and the token; all behind them are of guests
 
 REFUSED_RETRY_S = 1.0
 LEASE_RETRY_S = 0.1
@@ -79,7 +78,7 @@ class Store:
 
         Raises SchemaError or MessageError for a message that can never be committed.
         """
-        if await self._send(sends, answered, group, newest_answered) == _GUEST_LEFT:
+        if await self._send(sends, answered, group, newest_answered) > _OWN_GUARDS:
             await self._send(sends, answered, group, newest_answered, guest_left=True)
 
     async def _send(
@@ -93,7 +92,7 @@ class Store:
     ) -> int:
         """Do it, and return the guard that did not hold; 0 if all did.
 
-        guest_left: the guest that opened the root is gone: a message for it ends the root.
+        guest_left: the guest does not wait for the root any more: a message for it ends the root.
         """
         commit = self.guarded_commit()
         commit.once(self.names.sent(), new_id(), self.clock.time())
@@ -102,9 +101,9 @@ class Store:
             if guest is None or not guest.receives(message.room, message.type):
                 self._stage(commit, message, stream, more)
             elif guest_left:
-                roots.give_up(commit, self.names, self.members, message.root_id, GATEWAY, _LEFT)
+                roots.end_of_guest(commit, self.names, self.members, GATEWAY, message.root_id)
             else:
-                commit.stored(self.names.guest(guest.name))
+                roots.require_open(commit, self.names, guest, message)
                 self._stage(commit, message, stream, more, self.names.guest(guest.name))
         for key, entries in _by_stream(answered).items():
             commit.acknowledge(self.names.stream(*key), group, *entries)

@@ -43,7 +43,13 @@ class Root:
     """ID and room of the message by which one of its clients opened it."""
 
     seed: int | None = None
+    status: int | None = None
     guest: Guest | None = None
+
+    def inherited(self) -> dict[str, int]:
+        """Return what a reply without these fields has."""
+        values = {"SEED": self.seed, "MODEL_STATUS": self.status}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(eq=False)
@@ -142,9 +148,11 @@ class Subscription:
         """Whether a message of this root would open it: its clients know none of that root."""
         return root not in self._roots
 
-    def opened(self, root: str, id_: str, room: str, seed: int | None = None) -> None:
+    def opened(
+        self, root: str, id_: str, room: str, seed: int | None = None, status: int | None = None
+    ) -> None:
         """Remember that a client opened a root with this message."""
-        self._remember(root, Root((id_, room), seed))
+        self._remember(root, Root((id_, room), seed, status))
 
     def known(self, root: str) -> Root:
         """Return what is known of a root; swergio's clients do not repeat it in their replies."""
@@ -160,7 +168,8 @@ class Subscription:
         """Note that an entry was written to a client: it is unacknowledged until it is answered."""
         ref = (key, entry.entry)
         closes = self._closes(entry)
-        self._remember(entry.root_id, Root(seed=entry.body.get("SEED"), guest=entry.guest))
+        seed, status = entry.body.get("SEED"), entry.body.get("MODEL_STATUS")
+        self._remember(entry.root_id, Root(None, seed, status, entry.guest))
         if closes or not resend:
             self.settled.append(ref)
             return

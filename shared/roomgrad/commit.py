@@ -88,6 +88,11 @@ class Commit:
         """Require that a sorted set does not have a token."""
         self.guards.append([b"ONCE", self._key(kept), token.encode()])
 
+    def guarded(self, number: int) -> str:
+        """Return the key that a guard, counted from 1, reads; an empty text for 0, or for none."""
+        guard = self.guards[number - 1] if number else []
+        return list(self.keys)[int(guard[1]) - 1] if len(guard) > 1 else ""
+
     # operations
 
     def record(self, kept: str, token: str, at: int, most: int) -> None:

@@ -77,7 +77,8 @@ class GuestClient:
             self._system.senders,
         )
         self._done: deque[str] = deque()  # roots that are not open any more
-        self._unused: deque[str] = deque()  # roots to give up
+        self._unused: deque[str] = deque()  # roots to give up that are still open
+        self._lost: deque[str] = deque()  # and those that are closed: no answer can come home
         self._joining = threading.Lock()
         self._closed = threading.Event()
         self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
@@ -145,7 +146,7 @@ class GuestClient:
         Returns the entry IDs of those that are open now, at least one. Raises Overloaded and
         ServerError; then none is open.
         """
-        self.give_up(self._drained(self._unused))
+        self._give_up_waiting()
         try:
             return self._open_some(openings)
         except Stale:  # the process was suspended, or the server away
@@ -234,7 +235,7 @@ class GuestClient:
         self._answers.read(timeout_s, self._answers.count)
         lost, messages = self._answers.take_all()
         for root_id in lost:
-            self._close(root_id)
+            self._lose(root_id)
         for message in messages:
             self._end_if_last(message)
         reasons = [(root_id, NoAnswer(reason)) for root_id, reason in lost.items()]
@@ -280,13 +281,23 @@ class GuestClient:
 
             self._client.apply(work)
 
+    def _give_up_waiting(self) -> None:
+        self.give_up(self._drained(self._unused))
+        self._end(self._drained(self._lost))
+
+    def _lose(self, root_id: str) -> None:
+        """Close a root of which a component, or this guest, could not handle a message."""
+        root = self._close(root_id)
+        if root is not None and root.wants_gradient:
+            self._lost.append(root_id)
+
     def give_up_later(self, root_id: str) -> None:
         """Have a root given up soon; may be called anywhere, also by a garbage collector."""
         self._unused.append(root_id)
 
     def flush(self) -> None:
         """Give up now what `give_up_later` was called for, and end what is done."""
-        self.give_up(self._drained(self._unused))
+        self._give_up_waiting()
         if done := self._drained(self._done):
 
             def work(commit: Commit) -> None:
@@ -388,5 +399,5 @@ class GuestClient:
     def _require_open(self, root_id: str) -> None:
         """Raise NoAnswer if a root was given up."""
         if reason := self._answers.take_reason(root_id):
-            self._close(root_id)
+            self._lose(root_id)
             raise NoAnswer(reason)

@@ -23,11 +23,23 @@ def give_up(
         notify(commit, names, member, notice)
 
 
+def require_open(commit: Commit, names: Names, guest: Guest, message: Message) -> None:
+    """Require that a guest is there and waits for a message: else `end_of_guest` replaces it.
+
+    A component may handle a message after the notice that its root is given up, and would remember
+    it for ever. What comes home then does not find the root among those that are open. Of one
+    without a gradient nothing is remembered.
+    """
+    commit.stored(names.guest(guest.name))  # until its lease is over
+    if message.wants_gradient:
+        commit.same(names.guest_roots(guest.name), message.root_id.encode(), guest.enter.encode())
+
+
 def end_of_guest(
     commit: Commit, names: Names, members: Iterable[str], by: str, root_id: str
 ) -> None:
-    """Stage the end of a root whose guest is gone."""
-    text = f"root {root_id} is given up: the guest that opened it is gone"
+    """Stage the end of a root whose guest is gone, or has given it up."""
+    text = f"root {root_id} is given up: the guest that opened it does not wait for it"
     give_up(commit, names, members, root_id, by, text)
 
 

@@ -291,7 +291,7 @@ class Loop:
             outcome.outcome = outcomes.GONE
         elif result == FULL:
             self._hold(handling.delivery)
-        elif _is_of_guest(commit, guard):
+        elif self._is_of_guest(commit, guard):
             attempt.guest_left = self._members()
             return False
         elif _kind(commit, guard) == b"ONCE" and outcome.message is not None:
@@ -411,7 +411,7 @@ class Loop:
             guest=guest if with_root else None,
         )
         result = self._committer.commit(commit)
-        if _is_of_guest(commit, result.guard):
+        if self._is_of_guest(commit, result.guard):
             self._end_root_of_guest(delivery, outcome)
         elif _kind(commit, result.guard) == b"ONCE":
             ended = commit.guards[result.guard - 1][2].decode()
@@ -432,6 +432,10 @@ class Loop:
         fields = self._connections.call([b"HKEYS", info])
         return registry.members(self._identity.component.system, fields)
 
+    def _is_of_guest(self, commit: Commit, guard: int) -> bool:
+        """Return whether a guard, counted from 1, requires that a guest waits. 0 is none."""
+        return commit.guarded(guard).startswith(self._identity.names.guest(""))
+
     def _end_root_of_guest(self, delivery: Delivery, outcome: Outcome) -> None:
         """Give up the root of a guest that is gone: no program would look for a dead letter."""
         names, name = self._identity.names, self._identity.component.name
@@ -441,11 +445,6 @@ class Loop:
         self._committer.commit(commit)
         self.consumer.committed(delivery)
         outcome.outcome = outcomes.SKIPPED
-
-
-def _is_of_guest(commit: Commit, guard: int) -> bool:
-    """Return whether a guard, counted from 1, requires that a guest is there. 0 is none."""
-    return _kind(commit, guard) == b"STORED"
 
 
 def _kind(commit: Commit, guard: int) -> bytes:

@@ -53,7 +53,7 @@ class Attempt:
     """When the handlers were called and when the last of them returned, by the monotonic clock."""
 
     guest_left: tuple[str, ...] = ()
-    """If the guest is gone that opened the root, the components that may remember it: its answers
+    """If no guest waits for the root any more, the components that may remember it: its answers
     end the root."""
 
     staged: list[Callable[[Commit], None]] = field(default_factory=list)
@@ -311,7 +311,7 @@ class Work:
                 members = attempt.guest_left
                 roots.end_of_guest(commit, self.names, members, by, message.root_id)
             else:
-                commit.stored(self.names.guest(guest.name))  # until its lease is over
+                roots.require_open(commit, self.names, guest, message)
                 self._send(message, commit, after_s, self.names.guest(guest.name))
         for each in attempt.staged:
             each(commit)

@@ -11,6 +11,7 @@ import pytest
 from roomgrad.messages import Message
 from roomgrad.redis.client import Client
 from roomgrad.redis.guest_client import GuestClient
+from roomgrad.rooms import ModelStatus
 from roomgrad_trebuchet.contract import FORWARD, GRADIENT, MODEL, OUTPUT, TREBUCHET
 from tests.integration.conftest import OwnServer
 from tests.integration.gateway.conftest import MakeGateway, gateways
@@ -79,3 +80,31 @@ def test_an_answer_to_a_guest_that_is_gone_ends_its_root(
     assert gateway.stream(inbox, "LOG/ERROR")[0]["ROOT_ID"] == root.root_id
     assert not gateway.stream("output", FORWARD)
     assert not gateway.client.exists(gateway.names.guest("ada"))
+
+
+def test_an_answer_to_a_root_that_was_given_up_ends_it_again(
+    gateway: GatewayProcess, guest: GuestClient
+) -> None:
+    """A component may remember the root although it had the notice before, so it gets another."""
+    simulator = gateway.peer("simulator", "model")
+    guest.open(root := Message.open(MODEL, LOGITS), OUTPUT)
+    received(simulator, FORWARD)
+    guest.give_up([root.root_id])
+    inbox = gateway.names.inbox("controlmodel")
+    assert len(gateway.stream(inbox, "LOG/ERROR")) == 1
+    simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD)
+    until(lambda: len(gateway.stream(inbox, "LOG/ERROR")) == 2)
+    assert {each["ROOT_ID"] for each in gateway.stream(inbox, "LOG/ERROR")} == {root.root_id}
+    assert gateway.client.xlen(gateway.names.guest("ada")) == 1  # that it has joined
+
+
+def test_an_answer_without_a_status_has_that_of_its_root(
+    gateway: GatewayProcess, guest: GuestClient
+) -> None:
+    simulator = gateway.peer("simulator", "model")
+    guest.open(root := Message.open(MODEL, LOGITS, status=ModelStatus.VALIDATE), OUTPUT)
+    received(simulator, FORWARD)
+    simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD)
+    answer = guest.wait(root.root_id, timeout_s=LIMIT_S)
+    assert answer.status is ModelStatus.VALIDATE
+    assert answer.array.tolist() == [3, 2]

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +161,37 @@ def test_what_comes_after_a_guest_is_gone_ends_its_root(
     assert_nothing_is_left(line, "short")
 
 
+@pytest.mark.parametrize("away", ["first", "second"])
+def test_a_component_that_was_away_forgets_what_was_given_up(
+    line: EchoRun, guest: GuestClient, replicas: dict[str, Replica], away: str
+) -> None:
+    """It handles the notice before the message, whose answer nothing waits for."""
+    line.stop(replicas[away])
+    guest.open(root := opened(2.0), C)
+    with pytest.raises(NoAnswer, match=r"within 0\.2 s"):
+        guest.wait(root.root_id, timeout_s=0.2)
+    until(lambda: memories(line) == 0)
+    line.start(component(away))
+    until(lambda: line.counter("forwards", "second") == 1)
+    until(lambda: memories(line) == 0)
+    assert round_trip(guest, 1.0).array.tolist() == [4.0]
+    assert line.dead_letters() == []
+
+
+def test_an_answer_without_a_gradient_does_not_bring_back_a_guest(
+    line: EchoRun, replicas: dict[str, Replica]
+) -> None:
+    line.stop(replicas["second"])
+    with Client(SQUARES, line.names.run, line.url) as client:
+        guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
+        guest.open(opened(2.0, status=ModelStatus.VALIDATE), C)
+        guest._closed.set()
+        until(lambda: not left_of(line, "short"))
+    line.start(component("second"))
+    until(lambda: line.counter("forwards", "second") == 1)
+    assert_nothing_is_left(line, "short")
+
+
 def test_a_gradient_of_a_guest_that_is_gone_is_no_dead_letter(line: EchoRun) -> None:
     with Client(SQUARES, line.names.run, line.url) as client:
         guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
@@ -182,6 +214,23 @@ def test_a_root_that_a_component_gives_up_comes_home_with_the_reason(
         guest.wait(root.root_id, timeout_s=LIMIT_S)
     assert len(line.dead_letters()) == 1  # of a guest that lives, for a person to look at
     assert round_trip(guest, 1.0).array.tolist() == [4.0]
+
+
+@pytest.mark.parametrize("why", ["given up by a component", "not readable"])
+def test_what_is_lost_is_forgotten_while_the_guest_lives(
+    line: EchoRun, guest: GuestClient, why: str
+) -> None:
+    guest.open(root := opened(-1.0 if why == "given up by a component" else 2.0), C)
+    if why == "not readable":
+        until(lambda: memories(line) == 2)
+        entry: Any = {"ID": "1", "ROOT_ID": root.root_id, "m": "no JSON"}
+        line.client.xadd(line.names.guest(guest.name), entry)  # it is read with the good answer
+    with pytest.raises(NoAnswer):
+        guest.wait(root.root_id, timeout_s=LIMIT_S)
+    assert round_trip(guest, 1.0).array.tolist() == [4.0]
+    guest.flush()
+    until(lambda: memories(line) == 0)
+    assert line.client.hlen(line.names.guest_roots(guest.name)) == 0
 
 
 def test_an_answer_that_does_not_come_says_where_it_is(echo: EchoRun) -> None:
