@@ -41,9 +41,10 @@ class Load:
     def restarts(self) -> int:
         return sum(session.launcher.restarts for session in self.sessions)
 
-    def log_bytes(self) -> int:
-        """Of all logs: the server's, the components'."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*.log*"))
+    def logs(self) -> dict[str, float]:
+        """Bytes of each log: the server's, the components'."""
+        found = sorted(self.folder.rglob("*.log*"))
+        return {f"log {path.relative_to(self.folder)}": path.stat().st_size for path in found}
 
 
 def melody() -> Plan:

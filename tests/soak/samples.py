@@ -29,7 +29,7 @@ def take(load: Load) -> Sample:
         **processes(load.pids()),
         **server(client),
         **keys(client),
-        "logs": load.log_bytes(),
+        **load.logs(),
         "restarts": load.restarts,
     }
 

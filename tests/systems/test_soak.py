@@ -44,7 +44,7 @@ def test_every_part_of_a_soak_does_its_work(tmp_path: Path) -> None:
         "length",
         "bytes",
         "seconds",
-        "logs",
+        "log",
     }
 
 

@@ -90,6 +90,13 @@ def test_what_is_resident_stays_when_a_log_gets_shorter(leak: int, grows: bool) 
     assert [each.name for each in judged(samples, SHARE) if each.grows] == ["rss server"] * grows
 
 
+@pytest.mark.parametrize(("line_bytes", "grows"), [(200, False), (300, True)])
+def test_a_log_may_have_a_line_every_five_seconds(line_bytes: int, grows: bool) -> None:
+    """Two of them in ten seconds; the file is begun anew at its limit."""
+    name = "log trainer-0.log"
+    assert grown(name, np.arange(HOUR) * 2.0 * line_bytes) == [name] * grows
+
+
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.integers(3, 50))
 def test_a_straight_line_is_found_as_it_is(slope: float, start: float, count: int) -> None:
     """With an error of nothing."""
@@ -101,8 +108,8 @@ def test_a_straight_line_is_found_as_it_is(slope: float, start: float, count: in
 
 def test_the_report_names_what_grows() -> None:
     """In words that a script can read."""
-    samples = course("logs", np.arange(HOUR) * 1e5)
+    samples = course("log trainer-0.log", np.arange(HOUR) * 1e5)
     others = ("steps", "commands", "restarts", "keys", "used memory", "rss server")
     for sample in samples:
         sample.update(dict.fromkeys((*others, "append-only file", "append-only base"), 1.0))
-    assert report(samples, SHARE)["grows"] == ["logs"]
+    assert report(samples, SHARE)["grows"] == ["log trainer-0.log"]
