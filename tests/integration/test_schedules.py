@@ -24,9 +24,11 @@ def report(wrong: list[Played]) -> str:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_each_schedule_has_each_effect_once(part: int) -> None:
     """And the weights are those of one process, memory is empty, and nothing is left over."""
-    counts, wrong = play_all(range(part, SCHEDULES, PARTS))
+    each = SCHEDULES // PARTS  # side by side, so that a part has all contracts
+    counts, wrong = play_all(range(part * each, (part + 1) * each))
     assert not wrong, report(wrong)
     rare = ("takeovers", "deaths", "cuts", "commits: gone", "commits: stale", "commits of the dead")
+    rare += ("given up", "leases")
     assert all(counts[name] > 10 for name in rare), counts
 
 

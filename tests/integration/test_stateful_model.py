@@ -17,8 +17,9 @@ from roomgrad.runtime.model.log import StepRecord
 from roomgrad.runtime.model.writer import MOST, WANTED
 from roomgrad.snapshots import pointers
 from tests.integration.stateful import ANY, Replicas, examples, living
-from tests.schedules.contracts import ENTER as ROOM
-from tests.schedules.contracts import LEAVE, answer, batch, learner
+from tests.schedules.clients import ENTER as ROOM
+from tests.schedules.clients import LEAVE, answer, batch
+from tests.schedules.contracts import learner
 from tests.schedules.learned import BACK, ENTER, FORWARD, GRADIENT, OUT, UP, Learned
 from tests.schedules.stepping import NAMES
 

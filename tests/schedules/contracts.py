@@ -5,35 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from roomgrad import (
     Array,
     Component,
-    Message,
-    MessageType,
-    Room,
     RuntimeSettings,
     Stream,
     System,
     backprop,
-    codec,
 )
-from roomgrad.commit import Commit
 from roomgrad.runtime import runs
 from roomgrad.runtime.model.log import StepRecord
 from roomgrad.snapshots import pointers
-from tests.integration.graphs import branch, joins
+from tests.integration.graphs import joins
+from tests.integration.guests import squares
 from tests.integration.model.learner import BATCH, Squares, Step
+from tests.schedules.clients import (
+    ENTER,
+    FORWARD,
+    GRADIENT,
+    LEAVE,
+    Client,
+    Guest,
+    Vector,
+    batch,
+)
 from tests.schedules.stepping import NAMES, World
 
-Vector = NDArray[np.float32]
-FORWARD, GRADIENT = MessageType.FORWARD, MessageType.GRADIENT
-ENTER, LEAVE = Room("enter"), Room("leave")
 NUMBERS = {"DATA": Array("<f4", (BATCH,))}
 
 LEARNS = System(
@@ -66,26 +65,19 @@ class Contract:
     system: System
     components: Mapping[str, Callable[[], Component]]
     replicas: Sequence[str]
-    learners: Sequence[Learner]
-    per_root: Mapping[tuple[str, str], int]
+    learners: Sequence[Learner] = ()
+    per_root: Mapping[tuple[str, str], int] = field(default_factory=dict)
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
     answered: bool = False
     """Whether the test answers outputs by gradients."""
 
     pace: float = 1.0
+    client: type[Client] = Client
 
 
 def learner() -> Component:
     handlers = backprop.handlers(ENTER, LEAVE)
     return Component("learner", LEARNS, RuntimeSettings, handlers, model=lambda _: Squares())
-
-
-batch = cache(branch.batch)
-
-
-def answer(y: Vector) -> Vector:
-    """Return the gradient of an output."""
-    return y / np.float32(3)
 
 
 def _joined(name: str) -> Learner:
@@ -129,58 +121,15 @@ CONTRACTS = {
             },
             {("left", "home"): 1, ("right", "home"): 1, ("head", "joined"): 1},
         ),
+        Contract(
+            "guest",
+            squares.SQUARES,
+            {name: lambda name=name: squares.component(name) for name in squares.COMPONENTS},
+            ["first", "first", "second", "second"],
+            client=Guest,
+        ),
     )
 }
-
-
-class Client:
-    """The test as a client of a run: it opens roots and, if the contract says so, answers."""
-
-    def __init__(self, world: World, contract: Contract, roots: int) -> None:
-        self._world, self._contract = world, contract
-        self.left = roots
-        self.opened: dict[str, int] = {}
-        self._answered: set[str] = set()
-
-    def open(self) -> None:
-        """Open the next root."""
-        number = len(self.opened)
-        self.left -= 1
-        message = Message.open(ENTER, batch(number), seed=number)
-        self.opened[message.root_id] = number
-        self._send(message)
-        self._world.note(f"client opens root {number}")
-
-    def answer(self, most: int = 1) -> int:
-        """Answer outputs that are not answered yet; return how many."""
-        if not self._contract.answered:
-            return 0
-        stream = self._contract.learners[0].outputs
-        found = [each for each in self.entries(stream) if each.id not in self._answered][:most]
-        for each in found:
-            self._answered.add(each.id)
-            self._send(each.reply(LEAVE, answer(each.array), type=GRADIENT, id=each.id))
-            self._world.note(f"client answers root {self.opened[each.root_id]}")
-        return len(found)
-
-    def entries(self, stream: Stream) -> list[Message]:
-        """Return the messages of a stream."""
-        key = NAMES.stream(*stream.key).encode()
-        found = self._world.server.call([b"XRANGE", key, b"-", b"+"])
-        return [codec.decode(entry.decode(), fields, stream) for entry, fields in found]
-
-    def _send(self, message: Message) -> None:
-        stream = self._contract.system.stream(message.room, message.type)
-        commit = Commit()
-        commit.send(
-            NAMES.stream(*stream.key),
-            NAMES.channel(message.room),
-            codec.header(message),
-            codec.encode(message, stream),
-        )
-        reply = self._world.server.call(commit.command())
-        assert reply[0] == b"ok", reply
-        self._world.unblock()
 
 
 # the account
@@ -207,7 +156,7 @@ def as_list(reply: Any) -> list[Any]:
 
 def account(world: World, contract: Contract, client: Client) -> list[str]:
     """Return what is wrong at the end of a schedule, as sentences."""
-    wrong = [*world.errors, *unfinished(world, contract)]
+    wrong = [*world.errors, *unfinished(world, contract), *client.wrong()]
     for key, count in contract.per_root.items():
         found = Counter(each.root_id for each in client.entries(contract.system.stream(*key)))
         wrong += [

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from roomgrad.names import Names
 from roomgrad.snapshots.pointers import Snapshot
 from tests.integration.model.learner import Squares, Step
-from tests.schedules.contracts import LEARNS, Vector
+from tests.schedules.clients import Vector
+from tests.schedules.contracts import LEARNS
 from tests.schedules.model import NOTICE, Group, Model
 from tests.schedules.stepping import NAMES
 

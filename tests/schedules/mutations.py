@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
-from roomgrad import commit
+from roomgrad import Message, commit
 from roomgrad.commit import Commit
+from roomgrad.guests import Guest
+from roomgrad.names import Names
+from roomgrad.redis import roots
 from roomgrad.runtime import connections, runs
 from roomgrad.runtime.committer import Committer
 from roomgrad.runtime.consumers import Delivery, GroupConsumer
@@ -96,6 +99,15 @@ def applied_before_commit() -> Any:
     return mock.patch.object(Follower, "stepped")
 
 
+def no_open_root() -> Any:
+    """An answer goes to a guest that lives, also if it has given the root up."""
+
+    def require(commit: Commit, names: Names, guest: Guest, message: Message) -> None:
+        commit.stored(names.guest(guest.name))
+
+    return mock.patch.object(roots, "require_open", require)
+
+
 MUTATIONS: Mapping[str, Callable[[], Any]] = {
     each.__name__.replace("_", " "): each
     for each in (
@@ -104,5 +116,6 @@ MUTATIONS: Mapping[str, Callable[[], Any]] = {
         acknowledged_before,
         acknowledged_after,
         applied_before_commit,
+        no_open_root,
     )
 }

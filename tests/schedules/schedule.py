@@ -12,7 +12,7 @@ from roomgrad.commit import SCRIPT
 from roomgrad.redis.connection import Connection
 from roomgrad.testing import throwaway_server
 from tests.one_cpu import one_cpu
-from tests.schedules.contracts import CONTRACTS, Client, Contract, account, unfinished
+from tests.schedules.contracts import CONTRACTS, Contract, account, unfinished
 from tests.schedules.patches import stepped
 from tests.schedules.stepping import NAMES, RUN, World
 
@@ -107,7 +107,7 @@ class Schedule:
     def __init__(self, world: World, contract: Contract) -> None:
         self.world, self.contract = world, contract
         self.components = {name: make() for name, make in contract.components.items()}
-        self.client = Client(world, contract, world.random.randint(1, MOST_ROOTS))
+        self.client = contract.client(world, contract, world.random.randint(1, MOST_ROOTS))
 
     def storm(self) -> None:
         """Let everything happen in any order."""

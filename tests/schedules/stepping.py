@@ -22,6 +22,7 @@ from roomgrad import Component, RuntimeSettings
 from roomgrad.names import Names
 from roomgrad.redis.connection import Command, Connection, Reply
 from roomgrad.runtime.consumers import GroupConsumer
+from roomgrad.runtime.gone_guests import GoneGuests
 from roomgrad.runtime.heartbeat_sender import HeartbeatSender
 from roomgrad.runtime.replica import Replica
 from roomgrad.runtime.shutdown import ShutdownEvent
@@ -124,9 +125,10 @@ class SteppedReplica(Replica):
                 reader.switch()
 
     def heartbeat(self) -> None:
-        """Send a heartbeat; every other replica seems to be dead."""
+        """Send a heartbeat; every other replica seems to be dead. Give up what guests left open."""
         self.world.server.call([b"DEL", *self.world.alive])
         self._beat.send(self.world.server, settled=True)
+        GoneGuests(self.identity).give_up(self.world.server)  # reads find that when they time out
 
     @property
     def model(self) -> Any:

@@ -376,10 +376,14 @@ class GuestClient:
         """Extend the lease until the guest is closed."""
         while not self._closed.wait(self._lease_ms / 3000):
             with contextlib.suppress(redis.RedisError, ServerError):
-                if self._client.redis.pexpire(self._key, self._lease_ms):
-                    self.flush()
-                else:
-                    self._lose_roots()
+                self.extend_lease()
+
+    def extend_lease(self) -> None:
+        """Begin the lease anew, as a thread does; if it has ended, all that is open is lost."""
+        if self._client.redis.pexpire(self._key, self._lease_ms):
+            self.flush()
+        else:
+            self._lose_roots()
 
     def _stage_end(self, done: list[str], commit: Commit) -> None:
         """Stage the end of roots that are done, and of the answers that were read."""

@@ -385,18 +385,23 @@ class Loop:
         The root goes on if the message came to an `everyone` replica, which only observes the work
         of others, or is itself the notice of a root that was given up. If it was given up
         meanwhile, the message is late; if it was joined, the message is handled again.
+
+        with_root: whether the message ends its root. A stray reply does not, and is no dead letter
+            if it is stray because the guest has given the root up.
         """
         delivery, outcome = handling.delivery, handling.outcome
         component = self._identity.component
         is_timer = outcome.message is not None and TIMER in outcome.message.fields
         is_notice = delivery.stream == self._inbox and not is_timer
+        is_stray = not with_root
         with_root = with_root and not component.everyone and not is_notice
-        names, guest = self._identity.names, delivery.guest()
+        names, guest, message = self._identity.names, delivery.guest(), outcome.message
         commit = Commit()
         self.consumer.guard(commit, delivery)
-        if guest is not None:
+        if guest is not None and message is not None and is_stray:
+            roots.require_open(commit, names, guest, message)
+        elif guest is not None:
             commit.stored(names.guest(guest.name))
-        message = outcome.message
         ends = self._work.ends_of(message, with_root=with_root) if message is not None else []
         for what in ends:
             commit.never(names.ended(component.name), what)

@@ -78,6 +78,12 @@ def opened(*values: float, status: ModelStatus = ModelStatus.TRAIN) -> Message:
     return Message.open(A, numbers(*values), status=status)
 
 
+def gradient_of(answer: Message) -> Message:
+    """Return the gradient of the sum of an answer."""
+    ones = np.ones_like(answer.array)
+    return answer.reply(C, ones, type=GRADIENT, id=answer.id)
+
+
 def be_killed(run: str, url: str) -> None:
     """Open roots as a guest, get half of the answers, and wait."""
     client = Client(SQUARES, run, url)

@@ -22,7 +22,17 @@ from roomgrad.redis.guest_messages import Root
 from roomgrad.rooms import ModelStatus
 from roomgrad.runtime.replica import Replica
 from tests.integration.conftest import EchoRun
-from tests.integration.guests.squares import GRADIENT, SQUARES, A, B, C, component, numbers, opened
+from tests.integration.guests.squares import (
+    FORWARD,
+    GRADIENT,
+    SQUARES,
+    A,
+    B,
+    C,
+    component,
+    numbers,
+    opened,
+)
 from tests.waiting import LIMIT_S, until
 
 QUICK_LEASE_S = 0.6
@@ -203,6 +213,34 @@ def test_a_gradient_of_a_guest_that_is_gone_is_no_dead_letter(line: EchoRun) -> 
         client.send(gradient(answer, 1.0))  # it was under way
     until(lambda: line.pending(SQUARES.stream(C, GRADIENT), "second") == 0)
     until(lambda: line.counter("differentiated", "second") == 0)
+    assert_nothing_is_left(line, "short")
+
+
+def test_a_gradient_of_a_root_that_was_given_up_is_no_dead_letter(
+    line: EchoRun, guest: GuestClient
+) -> None:
+    guest.open(root := opened(2.0), C)
+    answer = guest.wait(root.root_id, timeout_s=LIMIT_S)
+    guest.give_up([root.root_id])
+    until(lambda: memories(line) == 0)
+    guest._client.apply(lambda commit: commit.send(*guest._client.encode(gradient(answer, 1.0))))
+    done = line.names.done("second", *SQUARES.stream(C, GRADIENT).key)
+    until(lambda: line.client.zcard(done) == 1)
+    assert line.dead_letters() == []
+
+
+def test_a_message_of_a_guest_that_is_gone_is_no_dead_letter(
+    line: EchoRun, replicas: dict[str, Replica]
+) -> None:
+    line.stop(replicas["first"])
+    with Client(SQUARES, line.names.run, line.url) as client:
+        guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
+        guest.open(opened(-1.0), C)
+        guest._closed.set()
+        until(lambda: not left_of(line, "short"))
+    line.start(component("first"), max_deliveries=1)
+    done = line.names.done("first", *SQUARES.stream(A, FORWARD).key)
+    until(lambda: line.client.zcard(done) == 1)
     assert_nothing_is_left(line, "short")
 
 
