@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 FORK_SERVER = multiprocessing.get_context("forkserver")
@@ -24,6 +25,7 @@ LIBRARIES = ("roomgrad.learning", "roomgrad.runtime.process", *(f"torch.{x}" for
 FORK_SERVER.set_forkserver_preload([*LIBRARIES])
 
 
+PRELOAD = "LD_PRELOAD"
 _OWN = {"PYTHONPATH": os.pathsep.join([str(ROOT / "shared"), str(ROOT)])}
 
 
@@ -45,7 +47,9 @@ class Forked:
         self._process: ForkServerProcess = FORK_SERVER.Process(
             target=_run, args=(module, words, given, log)
         )
-        self._process.start()
+        with mock.patch.dict(os.environ):  # the first one starts the server, which serves all tests
+            os.environ.pop(PRELOAD, None)
+            self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
 
@@ -92,5 +96,7 @@ def _run(module: str, words: tuple[str, ...], environ: Mapping[str, str], log: s
     os.environ.update(environ)
     with open(log, "wb", buffering=0) as file:
         os.dup2(file.fileno(), 2)
+    if PRELOAD in environ:  # which is done when a program begins
+        os.execve(sys.executable, [sys.executable, "-m", module, *words], {**environ})
     sys.argv = [module, *words]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
