@@ -56,23 +56,33 @@ class Measure:
         """Run one input."""
         account = self.account
         account.inputs += 1
+        error, took_s = self._read(data)
+        if error is None:
+            account.taken += 1
+        elif isinstance(error, self._target.allowed):
+            account.refused += 1
+        else:
+            self._crashed(data, error)
+        if took_s > account.slowest_s:  # other programs only add to it
+            took_s = min(took_s, *(self._read(data)[1] for _ in range(2)))
+        if took_s > account.slowest_s:
+            account.slowest_s, account.slowest = took_s, data
+        if account.inputs % LOOK_EVERY == 0 or len(data) > 100_000:
+            grown = self._process.memory_info().rss - self._before
+            account.most_bytes = max(account.most_bytes, grown)
+
+    def _read(self, data: bytes) -> tuple[Exception | None, float]:
+        """Read an input; return what was raised, and the seconds of CPU that it took."""
+        found: Exception | None = None
         signal.alarm(HANGS_S)
         began = time.thread_time()
         try:
             self._target.read(data)
-            account.taken += 1
-        except self._target.allowed:
-            account.refused += 1
         except Exception as error:
-            self._crashed(data, error)
-        finally:
-            took = time.thread_time() - began
-            signal.alarm(0)
-        if took > account.slowest_s:
-            account.slowest_s, account.slowest = took, data
-        if account.inputs % LOOK_EVERY == 0 or len(data) > 100_000:
-            grown = self._process.memory_info().rss - self._before
-            account.most_bytes = max(account.most_bytes, grown)
+            found = error
+        took_s = time.thread_time() - began
+        signal.alarm(0)
+        return found, took_s
 
     def _crashed(self, data: bytes, error: Exception) -> None:
         self.account.crashed += 1
