@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+import structlog
 
 from roomgrad import Context, Message, scripts
+from roomgrad.errors import StrayMessage
 from roomgrad.redis.roots import inbox_stream
 from roomgrad.redis.server import connect
 from roomgrad.runtime import runs
@@ -174,6 +176,26 @@ def test_a_handler_that_always_raises_ends_as_a_dead_letter(echo: EchoRun) -> No
     assert echo.dead_letters()[0][b"ID"] == message.id.encode()
     assert echo.pending() == 0
     assert echo.reply_count() == 0
+
+
+def test_what_another_replica_has_committed_meanwhile_is_no_dead_letter(echo: EchoRun) -> None:
+    """A reply is stray for the slower of two replicas; it says nothing of a dead letter."""
+    taken = threading.Event()
+
+    def slow(message: Message, context: Context) -> None:
+        if not taken.is_set():
+            echo.client.xack(echo.names.stream(*REQUESTS.key), "echo", message.entry)
+            taken.set()
+            raise StrayMessage("no memory of it")
+
+    with structlog.testing.capture_logs() as lines:
+        echo.start(echo_component(slow))
+        echo.send(1)
+        until(taken.is_set)
+        echo.send(2)
+        until(lambda: echo.client.zcard(echo.names.done("echo", *REQUESTS.key)) == 1)
+    assert [each for each in lines if each["event"] == "dead letter"] == []
+    assert echo.dead_letters() == []
 
 
 def test_the_delivery_limit_holds_when_the_process_dies_inside_the_handler(echo: EchoRun) -> None:

@@ -426,10 +426,12 @@ class Loop:
             late = ended == message.root_id  # of a join: what waits is forgotten, its sender told
             handling.attempt = self._work.late(message, self._reads, ended) if late else None
             self._finish(handling, None)
-        else:
+        elif result.outcome == OK:
             log.warning("dead letter", entry=delivery.entry, reason=reason)
             self.consumer.committed(delivery)
             outcome.outcome, outcome.reason = outcomes.DEAD, reason
+        else:  # another replica was faster, so that this one met what that has written
+            outcome.outcome = outcomes.GONE
 
     def _members(self) -> tuple[str, ...]:
         """Return the components that may remember a root."""
