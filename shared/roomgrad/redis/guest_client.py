@@ -77,8 +77,8 @@ class GuestClient:
             self._system.senders,
         )
         self._done: deque[str] = deque()  # roots that are not open any more
-        self._unused: deque[str] = deque()  # roots to give up that are still open
-        self._lost: deque[str] = deque()  # and those that are closed: no answer can come home
+        self._unused: deque[str] = deque()  # roots to give up
+        self._lost: deque[str] = deque()  # roots that are closed, and not given up in the run yet
         self._joining = threading.Lock()
         self._closed = threading.Event()
         self._about = orjson.dumps({"host": socket.gethostname(), "pid": os.getpid()})
@@ -146,7 +146,7 @@ class GuestClient:
         Returns the entry IDs of those that are open now, at least one. Raises Overloaded and
         ServerError; then none is open.
         """
-        self._give_up_waiting()
+        self.give_up(self._drained(self._unused))
         try:
             return self._open_some(openings)
         except Stale:  # the process was suspended, or the server away
@@ -264,8 +264,14 @@ class GuestClient:
 
     def give_up(self, root_ids: Iterable[str]) -> None:
         """Give up roots that are open: the components forget them, without a dead letter."""
-        known = [(each, self._close(each)) for each in root_ids]
-        self._end([root_id for root_id, root in known if root and root.wants_gradient])
+        for each in root_ids:
+            self._lose(each)
+        lost = self._drained(self._lost)
+        try:
+            self._end(lost)
+        except BaseException:
+            self._lost.extend(lost)  # the next time that something is given up
+            raise
 
     def _end(self, root_ids: list[str]) -> None:
         for start in range(0, len(root_ids), AT_ONCE):
@@ -281,12 +287,8 @@ class GuestClient:
 
             self._client.apply(work)
 
-    def _give_up_waiting(self) -> None:
-        self.give_up(self._drained(self._unused))
-        self._end(self._drained(self._lost))
-
     def _lose(self, root_id: str) -> None:
-        """Close a root of which a component, or this guest, could not handle a message."""
+        """Close a root that is to be given up, if a component may remember it."""
         root = self._close(root_id)
         if root is not None and root.wants_gradient:
             self._lost.append(root_id)
@@ -297,7 +299,7 @@ class GuestClient:
 
     def flush(self) -> None:
         """Give up now what `give_up_later` was called for, and end what is done."""
-        self._give_up_waiting()
+        self.give_up(self._drained(self._unused))
         if done := self._drained(self._done):
 
             def work(commit: Commit) -> None:

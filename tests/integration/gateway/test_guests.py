@@ -46,6 +46,14 @@ def received(peer: Peer, type_: str) -> dict[str, Any]:
     return body
 
 
+def asked_client(gateway: GatewayProcess, guest: GuestClient, root: Message) -> Peer:
+    """Open a root; return the client that was asked."""
+    simulator = gateway.peer("simulator", "model")
+    guest.open(root, OUTPUT)
+    received(simulator, FORWARD)
+    return simulator
+
+
 def test_answers_and_gradients_of_clients_come_to_the_guest(
     gateway: GatewayProcess, guest: GuestClient
 ) -> None:
@@ -70,9 +78,7 @@ def test_answers_and_gradients_of_clients_come_to_the_guest(
 def test_an_answer_to_a_guest_that_is_gone_ends_its_root(
     gateway: GatewayProcess, guest: GuestClient
 ) -> None:
-    simulator = gateway.peer("simulator", "model")
-    guest.open(root := Message.open(MODEL, LOGITS), OUTPUT)
-    received(simulator, FORWARD)
+    simulator = asked_client(gateway, guest, root := Message.open(MODEL, LOGITS))
     gateway.client.delete(gateway.names.guest("ada"))  # its lease is over
     simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD)
     inbox = gateway.names.inbox("controlmodel")
@@ -86,9 +92,7 @@ def test_an_answer_to_a_root_that_was_given_up_ends_it_again(
     gateway: GatewayProcess, guest: GuestClient
 ) -> None:
     """A component may remember the root although it had the notice before, so it gets another."""
-    simulator = gateway.peer("simulator", "model")
-    guest.open(root := Message.open(MODEL, LOGITS), OUTPUT)
-    received(simulator, FORWARD)
+    simulator = asked_client(gateway, guest, root := Message.open(MODEL, LOGITS))
     guest.give_up([root.root_id])
     inbox = gateway.names.inbox("controlmodel")
     assert len(gateway.stream(inbox, "LOG/ERROR")) == 1
@@ -101,9 +105,8 @@ def test_an_answer_to_a_root_that_was_given_up_ends_it_again(
 def test_an_answer_without_a_status_has_that_of_its_root(
     gateway: GatewayProcess, guest: GuestClient
 ) -> None:
-    simulator = gateway.peer("simulator", "model")
-    guest.open(root := Message.open(MODEL, LOGITS, status=ModelStatus.VALIDATE), OUTPUT)
-    received(simulator, FORWARD)
+    root = Message.open(MODEL, LOGITS, status=ModelStatus.VALIDATE)
+    simulator = asked_client(gateway, guest, root)
     simulator.say("output", [3, 2], ROOT_ID=root.root_id, TYPE=FORWARD)
     answer = guest.wait(root.root_id, timeout_s=LIMIT_S)
     assert answer.status is ModelStatus.VALIDATE

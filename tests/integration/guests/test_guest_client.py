@@ -76,6 +76,15 @@ def memories(run: EchoRun) -> int:
     return sum(int(run.client.hlen(run.names.memory(name))) for name in SQUARES.components)
 
 
+def open_and_leave(run: EchoRun, message: Message) -> None:
+    """Open a root as a guest whose lease ends, as that of a process that hangs."""
+    with Client(SQUARES, run.names.run, run.url) as client:
+        guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
+        guest.open(message, C)
+        guest._closed.set()
+        until(lambda: not left_of(run, "short"))
+
+
 def left_of(run: EchoRun, name: str) -> list[bytes]:
     """Return the keys of a guest that exist."""
     pattern = run.names.guest(name) + "*"
@@ -192,11 +201,7 @@ def test_an_answer_without_a_gradient_does_not_bring_back_a_guest(
     line: EchoRun, replicas: dict[str, Replica]
 ) -> None:
     line.stop(replicas["second"])
-    with Client(SQUARES, line.names.run, line.url) as client:
-        guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
-        guest.open(opened(2.0, status=ModelStatus.VALIDATE), C)
-        guest._closed.set()
-        until(lambda: not left_of(line, "short"))
+    open_and_leave(line, opened(2.0, status=ModelStatus.VALIDATE))
     line.start(component("second"))
     until(lambda: line.counter("forwards", "second") == 1)
     assert_nothing_is_left(line, "short")
@@ -233,11 +238,7 @@ def test_a_message_of_a_guest_that_is_gone_is_no_dead_letter(
     line: EchoRun, replicas: dict[str, Replica]
 ) -> None:
     line.stop(replicas["first"])
-    with Client(SQUARES, line.names.run, line.url) as client:
-        guest = GuestClient(client, "short", lease_s=QUICK_LEASE_S)
-        guest.open(opened(-1.0), C)
-        guest._closed.set()
-        until(lambda: not left_of(line, "short"))
+    open_and_leave(line, opened(-1.0))
     line.start(component("first"), max_deliveries=1)
     done = line.names.done("first", *SQUARES.stream(A, FORWARD).key)
     until(lambda: line.client.zcard(done) == 1)
@@ -269,6 +270,20 @@ def test_what_is_lost_is_forgotten_while_the_guest_lives(
     guest.flush()
     until(lambda: memories(line) == 0)
     assert line.client.hlen(line.names.guest_roots(guest.name)) == 0
+
+
+def test_what_could_not_be_given_up_is_given_up_later(line: EchoRun, guest: GuestClient) -> None:
+    guest.open(root := opened(2.0), C)
+    guest.wait(root.root_id, timeout_s=LIMIT_S)
+    roots = line.names.guest_roots(guest.name)
+    line.client.rename(roots, roots + ":aside")
+    line.client.set(roots, "no hash")
+    with pytest.raises(ServerError, match="expected a hash"):
+        guest.give_up([root.root_id])
+    line.client.rename(roots + ":aside", roots)
+    guest.flush()
+    until(lambda: memories(line) == 0)
+    assert line.client.hlen(roots) == 0
 
 
 def test_an_answer_that_does_not_come_says_where_it_is(echo: EchoRun) -> None:

@@ -34,7 +34,7 @@ KEY_TO_NEXT_BUSY_MS = 500  # the same of all answers, on a machine with much els
 MOST = {  # after garbage was collected, at any time
     "heap": 6e6,
     "nodes": 2500,
-    "listeners": 140,  # 113 of a full page of pairs; lists that are drawn anew have theirs twice
+    "listeners": 120,
     "audio contexts": 1,
     "audio nodes": 2 * 32 * 11 + 2,  # of two melodies of 32 notes, as one fades out
 }
