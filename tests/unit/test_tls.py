@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+import struct
+import warnings
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -15,6 +19,7 @@ from roomgrad.redis import tls
 from roomgrad.redis.addresses import redis_cli
 from roomgrad.redis.server import address
 from roomgrad.redis.server_address import parse
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SECURE = "rediss://me:s%40cret@redis:6379/0"
@@ -97,6 +102,30 @@ def test_whatever_an_address_says_it_is_refused_or_checked(text: str) -> None:
     assert said <= {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", *tls.IMPLIED}
     assert options.get("ssl_cert_reqs", "required") == "required"
     assert options.get("ssl_check_hostname", True) is True
+
+
+def test_a_connection_that_is_reset_before_the_handshake_is_closed() -> None:
+    """The server may end between `connect` and TLS; `ssl` by itself leaves the socket open."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted = server.accept()[0]
+        accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        accepted.close()  # lingers for 0 s, which sends a reset
+    until(lambda: _is_reset(client))
+    with warnings.catch_warnings(record=True) as unclosed:
+        warnings.simplefilter("always", ResourceWarning)
+        with pytest.raises(ConnectionResetError, match="before the handshake"):
+            tls.context({}).wrap_socket(client, server_hostname="localhost")
+        gc.collect()
+    assert [str(each.message) for each in unclosed] == []
+
+
+def _is_reset(client: socket.socket) -> bool:
+    try:
+        client.getpeername()
+    except OSError:
+        return True
+    return False
 
 
 def test_the_profile_in_containers_leaves_nobody_without_tls() -> None:

@@ -8,6 +8,7 @@ The file is read for each new connection, so that a new CA needs no restart.
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import ssl
 import time
@@ -52,6 +53,23 @@ def check(options: Sequence[tuple[str, str]], *, secure: bool) -> None:
             )
 
 
+class _Socket(ssl.SSLSocket):
+    """A socket that is closed where the server resets the connection before the handshake.
+
+    `wrap_socket` leaves it open there up to Python 3.11.7 and 3.12.1:
+    https://github.com/python/cpython/issues/113280
+    """
+
+    def getpeername(self) -> Any:  # by which `wrap_socket` learns whether it is connected
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(
+                errno.ECONNRESET, "the server reset the connection before the handshake"
+            ) from error
+
+
 def context(options: Mapping[str, Any]) -> ssl.SSLContext:
     """Return the context that verifies a server, with the client certificate of an address.
 
@@ -62,6 +80,7 @@ def context(options: Mapping[str, Any]) -> ssl.SSLContext:
         made = ssl.create_default_context(cafile=file)
     except OSError as error:
         raise TLSError(_unusable(f"the file of the CA {file}", error)) from error
+    made.sslsocket_class = _Socket
     if own := options.get(CERT):
         try:
             made.load_cert_chain(own, options.get(KEY))
@@ -175,10 +194,11 @@ def _answers_without_tls(address: Address) -> bool:
 
 def _answers_tls(address: Address) -> bool:
     """Return whether a server shows a certificate, trusted or not. It is sent nothing else."""
+    probe = context({})
     try:
         with socket.create_connection(address, PROBE_S) as connection:
             connection.settimeout(PROBE_S)
-            ssl.create_default_context().wrap_socket(connection, server_hostname=address[0]).close()
+            probe.wrap_socket(connection, server_hostname=address[0]).close()
     except ssl.SSLCertVerificationError:
         return True
     except OSError:
