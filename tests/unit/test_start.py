@@ -1,4 +1,4 @@
-"""`python -m roomgrad.runtime COMPONENT`, by which a container starts its component."""
+"""How the process of a component starts, in a container by its name, and how it ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,23 @@ import subprocess
 import sys
 
 import pytest
+
+LEAVES = """
+import atexit
+from roomgrad import main
+from roomgrad_trebuchet.trainer.handlers import component
+
+class Cycle:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        print("collected")
+
+cycle = Cycle()
+atexit.register(print, "told of the end")
+main(component)
+"""
 
 
 def start(*words: str) -> subprocess.CompletedProcess[str]:
@@ -37,3 +54,11 @@ def test_an_unknown_component_is_refused_in_one_sentence(words: list[str], error
     assert refused.returncode == 2
     assert error in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+def test_a_process_that_ends_collects_no_garbage() -> None:
+    """It takes 0.4 s of CPU after torch was loaded; what asked to be told of the end still is."""
+    words = [sys.executable, "-c", LEAVES, "--stop-s=-1"]
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stdout == "told of the end\n"
