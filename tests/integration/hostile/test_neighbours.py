@@ -9,6 +9,7 @@ from tests.benchmarks import hostile
 
 
 @pytest.mark.slow
+@pytest.mark.alone  # it compares durations
 @pytest.mark.timeout(300)
 def test_neighbours_of_a_flood_are_answered_as_before() -> None:
     """At the median, in the same run and in another; and what it leaves behind is bounded."""
