@@ -41,11 +41,13 @@ def main() -> None:
         return
     times = SHORT if asked.short else Times()
     accounts = []
-    for account in plays(asked, times):
-        print(report.line(account), file=sys.stderr)
-        accounts.append(account)
-    if asked.json:
-        report.write(asked.json, accounts, times)
+    try:
+        for account in plays(asked, times):
+            print(report.line(account), file=sys.stderr)
+            accounts.append(account)
+    finally:  # what was played counts, also if a play failed
+        if asked.json:
+            report.write(asked.json, accounts, times)
     print(report.tables(accounts, times))
     if not all(report.exact(each) for each in accounts if each.contestant not in KINDS):
         sys.exit("something was lost or doubled, or did not end as it should")

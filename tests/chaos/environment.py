@@ -175,7 +175,8 @@ class Environment:
             key = self.names.stream(room, type_)
             pending: Any = self.client.xpending_range(key, group, "-", "+", 1000)
             for each in pending:
-                if each["consumer"].decode().split("~")[2] in pids:
+                parts = each["consumer"].decode().split("~")
+                if pids.intersection(parts[2:3]):  # what was handed over is in no hands
                     found.append((room, type_, group, each["message_id"].decode()))
         return found
 
