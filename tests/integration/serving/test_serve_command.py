@@ -86,8 +86,13 @@ def test_replicas_are_killed_and_each_gradient_counts_once(echo: EchoRun, folder
     assert not echo.dead_letters()
 
 
-def test_the_first_answer_takes_seconds_of_work(echo: EchoRun, folder: Path) -> None:
-    """With torch: at most 4 s of a core, however busy the machine is."""
+def test_the_first_answer_takes_as_long_as_torch(echo: EchoRun, folder: Path) -> None:
+    """At most three times the work of importing torch, which is 4 s on a machine with 1.3 s."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    after = os.times()
+    torch_s = after.children_user + after.children_system
+    torch_s -= before.children_user + before.children_system
     with serving(echo, folder, "-m", "roomgrad", "serve", "aim.py:net", *BETWEEN) as process:
         until(lambda: replicas(echo, "net"))
         through = module(echo)
@@ -95,7 +100,7 @@ def test_the_first_answer_takes_seconds_of_work(echo: EchoRun, folder: Path) -> 
             through(torch.ones(4, 2))
         spent = psutil.Process(process.pid).cpu_times()
         through.close()
-    assert spent.user + spent.system < 4
+    assert spent.user + spent.system < 3 * torch_s
 
 
 def test_a_call_serves_an_object_of_a_program(echo: EchoRun, folder: Path) -> None:
