@@ -122,6 +122,7 @@ class Peer:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.settimeout(60)
         self.name = ""
+        self._early: list[dict[str, Any]] = []
 
     def register(self, name: str, **more: Any) -> None:
         self.name = name
@@ -131,10 +132,15 @@ class Peer:
         self.send({"TYPE": "COMMAND/JOINROOM", "ROOM": room, "TO_ROOM": "_command"})
 
     def here(self) -> None:
-        """Wait until the gateway has handled all sent so far: it answers a wrong message."""
+        """Wait until the gateway has handled all sent so far: it answers a wrong message.
+
+        What comes before that answer is kept for `receive`.
+        """
         self.send({"TYPE": "DATA/CUSTOM", "ID": "here"})
-        while "neither TO_ROOM" not in self.receive().get("TEXT", ""):
-            pass
+        early = []
+        while "neither TO_ROOM" not in (body := self._next()).get("TEXT", ""):
+            early.append(body)
+        self._early += early
 
     def say(self, room: str, data: Any = None, **more: Any) -> None:
         self.send({"TYPE": "DATA/CUSTOM", "TO_ROOM": room, "DATA": data, **more})
@@ -147,6 +153,9 @@ class Peer:
 
     def receive(self) -> dict[str, Any]:
         """Return the next message; raise EOFError if the gateway has closed the connection."""
+        return self._early.pop(0) if self._early else self._next()
+
+    def _next(self) -> dict[str, Any]:
         length = int(self._exactly(HEADER))
         body: dict[str, Any] = json.loads(self._exactly(length))
         return body
