@@ -32,7 +32,7 @@ from roomgrad.testing import throwaway_server
 from roomgrad_rlgym.contract import CARTPOLE, ENVS
 
 LIMIT_S = 300.0
-BETWEEN_KILLS = (20_000, 60_000)  # steps of the environments: a slow machine has as many kills
+BETWEEN_KILLS = (10_000, 30_000)  # steps of the environments: a slow machine has as many kills
 RUN = "rlgym"
 
 
@@ -50,12 +50,12 @@ class Killer(threading.Thread):
         while not self.stopped.wait(0.1):
             if (steps := self._steps()) < due:
                 continue
-            due = steps + self._random.randint(*BETWEEN_KILLS)
             name = self._random.choice(("policy.0", CARTPOLE))
             for each in heartbeats.find(self._client, Names(RUN)):
                 if each.component == name and not self.stopped.is_set():
                     os.kill(each.pid, signal.SIGKILL)
                     self.killed += 1
+                    due = steps + self._random.randint(*BETWEEN_KILLS)
 
     def _steps(self) -> int:
         return int(self._client.hget(Names(RUN).counters(CARTPOLE), "steps") or 0)  # type: ignore[arg-type]

@@ -204,9 +204,17 @@ def test_another_replica_computes_at_the_weights_of_the_forward(echo: EchoRun) -
 
 
 def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun) -> None:
-    """Two replicas step from the same version: both gradients count, each once."""
+    """Two replicas step from the same version: both gradients count, each once, in both of them."""
     calls: list[str] = []
+    apart: list[str] = []
     meet = threading.Barrier(2, timeout=60)
+
+    @on(INPUT, FORWARD, replies=[(OUTPUT, FORWARD)])
+    def answer(message: Message, context: Context) -> Message:
+        apart.append(message.id)
+        if 2 < len(apart) <= 4:
+            meet.wait()
+        return forward.function(message, context)  # type: ignore[return-value]
 
     @on(INPUT, GRADIENT, replies=[(OUTPUT, FORWARD)])
     def together(message: Message, context: Context) -> Message:
@@ -217,7 +225,7 @@ def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun)
         return reply
 
     for _ in range(2):
-        echo.start(scale(forward, together))
+        echo.start(scale(answer, together))
     replies = [echo.wait_reply(echo.send(number)) for number in (1, 2)]
     for reply in replies:
         echo.add(gradient_entry(reply), GRADIENTS)
@@ -228,6 +236,9 @@ def test_a_stale_step_is_applied_again_without_computing_it_again(echo: EchoRun)
     assert echo.counter("applied") == echo.counter("distinct") == 2
     assert state(echo)[1] == 2
     assert kept(echo) == {}
+    # the stored weights are those of one replica: each of the two is asked for its own
+    outputs = [echo.wait_reply(sent) for sent in (echo.send(4), echo.send(8))]
+    assert [output.array.tolist() for output in outputs] == [[-2.0], [-4.0]]
 
 
 def gradient_entry(reply: Message) -> dict[str, Any]:
