@@ -43,6 +43,13 @@ with open("ending.runs", "a") as file:
 
 WRONG = "import sys; sys.stderr.write('--speed is missing\\n'); sys.exit(2)"
 
+# Goes on once the first has written down who it is: it is stopped as soon as the other ends.
+AFTER_FIRST = """
+import os, time
+while not (os.path.exists("first.py.pids") and os.path.getsize("first.py.pids")):
+    time.sleep(0.005)
+"""
+
 # Says whether it could connect at once.
 CONNECTING = """
 import socket, sys
@@ -152,7 +159,7 @@ def test_what_ends_a_swarm_while_it_starts_is_the_error_of_up(
 ) -> None:
     """Also during the delays, and then nothing is up."""
     swarm = "components: {first: {filepath: first.py}, wrong: {filepath: wrong.py, delay: 60}}"
-    here = write(tmp_path, swarm, first=LASTING, wrong=WRONG)
+    here = write(tmp_path, swarm, first=LASTING, wrong=AFTER_FIRST + WRONG)
     up = roomgrad("up", "swarm.yaml")
     assert up.returncode == 2
     assert up.stderr == "roomgrad: --speed is missing\n"
