@@ -85,7 +85,7 @@ def test_a_clock_that_disagrees_with_the_servers_does_no_harm(
         running(IDLER, RuntimeSettings(run=NAMES.run), embedded_url) as replica,
     ):
         ahead.setattr(time, "time", lambda: real() + ahead_s)
-        until(lambda: client.exists(NAMES.alive(replica.consumer)))
+        until(lambda: replica.health().state == WELL)
         with renewed(str(file), replica.health):
             assert probe(file) == (0, "idler is well.\n")
         ahead.undo()
