@@ -25,6 +25,7 @@ from roomgrad.testing import running, throwaway_server, wait_for
 from tests.forked import Forked
 from tests.integration.echo import ECHO, INPUT, REPLIES, REQUESTS, numbers
 from tests.integration.old_servers import old_server
+from tests.killing import kill_server
 from tests.waiting import LIMIT_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,8 +219,8 @@ class OwnServer:
         return self.process.url
 
     def kill(self) -> None:
-        """Kill it, as a power cut does."""
-        self.process.kill()
+        """kill -9; what it has acknowledged is there again after a restart."""
+        kill_server(self.process)
 
     def turn_away(self, times: int) -> None:
         """Accept connections at the address of the dead server, and close them at once."""

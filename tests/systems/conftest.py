@@ -23,6 +23,7 @@ from roomgrad_trebuchet import ledger
 from roomgrad_trebuchet.contract import CONTROLMODEL, TRAINER
 from roomgrad_trebuchet.options import Trebuchet
 from tests.integration.sentinels import AWAY
+from tests.killing import kill_server
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ class Training:
 
     def kill_server(self) -> None:
         """Kill the server, and start it again on what it had written to disk."""
-        self.server.kill()
+        kill_server(self.server)
         self.server = EmbeddedServer.start(
             self.server.directory, port=self.server.port, die_with_parent=True
         )

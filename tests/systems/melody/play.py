@@ -44,6 +44,7 @@ from roomgrad_melody.contract import (
 )
 from roomgrad_melody.genome import canonical, from_text, random_genomes
 from roomgrad_melody.rater.rater import rating
+from tests.killing import kill_server
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -114,9 +115,9 @@ class Run:
     def kill_server(self, disk: Path | None = None) -> None:
         """kill -9, and a start on what is on its disk, or on a copy of what was there before.
 
-        What was written outlives the death of its process, though not that of its machine.
+        What was acknowledged outlives the death of its process, though not that of its machine.
         """
-        self.server.kill()
+        kill_server(self.server)
         if disk is not None:
             shutil.rmtree(self.server.directory / DISK)
             shutil.copytree(disk, self.server.directory / DISK)

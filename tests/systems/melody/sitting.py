@@ -12,6 +12,7 @@ from roomgrad.redis.client import Client
 from roomgrad_melody import questions
 from roomgrad_melody.contract import EQUAL, FIRST, LABELLING, NEITHER, PAIRS_LOG, SECOND
 from roomgrad_melody.genome import from_text, notes, pitches
+from tests.killing import kill_server
 from tests.pages.melody.latency import RECORDER
 from tests.systems.melody.play import Run
 from tests.waiting import until
@@ -157,7 +158,7 @@ class Sitting:
     def lose_redis(self) -> None:
         """Kill Redis, answer, and start it on what is on its disk."""
         server = self.run.server
-        server.kill()
+        kill_server(server)
         self.page.wait_for_selector("#connection[data-state=lost]", timeout=PATIENCE_MS)
         self.answer()
         self.run.server = EmbeddedServer.start(
