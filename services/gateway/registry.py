@@ -228,7 +228,8 @@ class Registry:
         heir.wake_up.set()
 
     async def _hand_over(self, subscription: Subscription, gone: Connection) -> None:
-        """Give what one of several clients had not answered to the others."""
+        """Give what one of several clients had not answered to the others, but not what it sent."""
+        subscription.shared_ms = await self._store.now_ms()
         refs = subscription.unacknowledged_by(gone)
         subscription.settle(refs)
         for key in {key for key, _ in refs}:

@@ -67,6 +67,9 @@ class Subscription:
     attached_ms: int = 0
     """When a client was attached."""
 
+    shared_ms: int = 0
+    """When one of several clients left."""
+
     dead_letters: int = 0
     """How many dead letters it has caused since a client last took a message."""
 
@@ -131,7 +134,9 @@ class Subscription:
         if any(entry.sender == connection.id for connection in self.connections):
             return not entry.room.startswith("@")
         return entry.sender_name == self.name and (
-            len(self.connections) != 1 or entry.written_ms < self.attached_ms
+            len(self.connections) != 1
+            or entry.written_ms < self.attached_ms
+            or entry.written_ms <= self.shared_ms
         )
 
     def in_room(self, room: str) -> list[Connection]:
