@@ -102,21 +102,21 @@ def test_a_named_replica_is_told_how_much_it_missed(echo: EchoRun) -> None:
     """It does not delay trimming; what was trimmed while it was away is counted."""
     key = echo.names.stream(*REQUESTS.key)
     trimming = {"history_entries": 4}
-    echo.start(echo_component(), **trimming)
+    trims = echo.start(echo_component(), **trimming)
     first = Watcher()
     replica = echo.start(first.component, replica="ann")
     echo.wait_reply(echo.send(0))
     until(lambda: first.seen == [0.0])
-    replica.stop()
-    until(lambda: not alive(echo, replica.consumer))
+    echo.stop(replica)
     for number in range(1, 21):
         echo.wait_reply(echo.send(number))
     until(lambda: echo.client.xlen(key) <= 6)
+    echo.stop(trims)
     left = [entry for entry, _ in echo.client.xrange(key)]
     second = Watcher()
     with structlog.testing.capture_logs() as lines:
         echo.start(second.component, replica="ann")
-        echo.wait_reply(echo.send(21))
+        echo.send(21)
         until(lambda: second.seen[-1:] == [21.0])
     count = 20 - len(left)
     assert second.missed[0] == count > 0

@@ -158,7 +158,7 @@ def test_one_that_is_on_everyones_side_sends_later_too(echo: EchoRun) -> None:
     watcher = Component("watcher", ECHO, RuntimeSettings, [handler], everyone=True)
     for _ in range(2):
         echo.start(watcher, **SELDOM)
-    echo.send(0.2)
+    echo.send(1.0)
     until(lambda: len(due(echo, "watcher")) == 2)
     until(lambda: echo.reply_count() == 2)
     assert waiting(echo, "watcher") == 0
@@ -274,7 +274,7 @@ def test_a_stale_commit_stages_it_once(echo: EchoRun) -> None:
         runs.append(1)
         if len(runs) == 1:  # somebody else writes meanwhile
             echo.client.hset(echo.names.table("sum"), "all", '{"total":100}')
-        context.send(message.reply(OUTPUT, numbers(len(runs))), after_s=0.2)
+        context.send(message.reply(OUTPUT, numbers(len(runs))), after_s=1.0)
 
     echo.start(echo_component(unsure))
     echo.send(1)
@@ -345,8 +345,8 @@ def test_what_cannot_be_sent_waits_and_holds_up_nobody(
     tries = counted(monkeypatch, Scheduler, "deliver")
 
     def two(message: Message, context: Context) -> None:
-        context.send(message.reply(OUTPUT, numbers(1)), after_s=0.2)
-        context.send(message.reply(INPUT, numbers(0)), after_s=0.3)
+        context.send(message.reply(OUTPUT, numbers(1)), after_s=1.0)  # the test needs some time
+        context.send(message.reply(INPUT, numbers(0)), after_s=1.1)
 
     def only_once(message: Message) -> bool:
         return message.array[0] != 0
@@ -377,7 +377,7 @@ def test_many_that_cannot_be_sent_keep_nobody_busy(
 
     def burst(message: Message, context: Context) -> None:
         for number in range(150):
-            context.send(message.reply(OUTPUT, numbers(number)), after_s=0.2)
+            context.send(message.reply(OUTPUT, numbers(number)), after_s=1.0)
 
     tries = counted(monkeypatch, Scheduler, "deliver")
     key = echo.names.stream(*REPLIES.key)

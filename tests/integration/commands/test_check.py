@@ -18,6 +18,7 @@ from roomgrad.errors import SettingsError
 from roomgrad.names import Names
 from roomgrad.ops.check.differences import slope
 from roomgrad.ops.check.streams import training_streams
+from roomgrad.redis import heartbeats
 from roomgrad.redis.client import Client
 from roomgrad.schema import Declaration, contract_to_json
 from roomgrad.testing import running
@@ -94,11 +95,13 @@ def test_what_is_wrong_is_said(own_echo: EchoRun, behaviour: str, name: str, sai
 
 def test_one_that_runs_already_is_probed_where_it_is(own_echo: EchoRun) -> None:
     """And its run is left as it was."""
+    names = Names("area")
     with running(squares.squarer(), RuntimeSettings(run="area"), own_echo.url):
+        until(lambda: heartbeats.living(own_echo.client, names)["squarer"])
         ended = call(own_echo, "check", "squarer", "--run", "area", "--count", "2")
     assert ended.returncode == 0, ended.stdout
     assert ended.stdout.count("passed  ") == NINE
-    assert own_echo.client.exists(Names("area").run_info())
+    assert own_echo.client.exists(names.run_info())
 
 
 @pytest.mark.parametrize("name", ["simulator", "controlmodel"])

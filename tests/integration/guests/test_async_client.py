@@ -166,7 +166,7 @@ def test_the_server_starts_again_while_questions_wait(
         async with rooms_of(own_echo) as rooms:
             asked = [rooms.ask("a", [n], answer="c", timeout_s=LIMIT_S) for n in range(5)]
             tasks = [asyncio.create_task(each) for each in asked]
-            while not (rooms._asked and tasks[0].get_coro() and len(rooms._guest._open) == 5):
+            while [bool(each.entry) for each in rooms._asked.values()] != [True] * 5:
                 await asyncio.sleep(0.01)
             own_echo.client.waitaof(1, 0, 30_000)
             own_server.kill()

@@ -20,8 +20,12 @@ def kinds(training: Training) -> list[str]:
 def test_another_machine_goes_on_with_its_own_bits(training: Training) -> None:
     """It says so once, and what the next replica loads is what it had."""
     first = training.spawn()
+    # Another one holds the lease, so that the first leaves no snapshot, not even when it is idle.
+    held = {training.names.snapshot_lease("echo"): "other", training.names.alive("other"): ""}
+    training.client.mset(held)
     training.train(FINGERPRINT_EVERY + 6)
-    first.kill()  # it leaves no snapshot
+    first.kill()
+    training.client.delete(*held)
     second = training.spawn(rate=OTHER)
     training.train(10)
     assert kinds(training).count("state") == 1
