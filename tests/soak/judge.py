@@ -47,8 +47,7 @@ LIMITS = {
 
 
 # A log of the steps of so many seconds: it is as long as the machine is fast, which changes. The
-# seconds are judged. Its memory is taken away from that of the server, too: from what is used what
-# it takes now, and from what is resident what it has taken at most, since an allocator keeps that.
+# seconds are judged, and its memory is taken away from that of the server, too.
 PACED = r":model:[^:]+:steps$"
 
 
@@ -77,24 +76,27 @@ def judged(samples: Sequence[Sample], share: float) -> list[Trend]:
 
     share: of its mean, which a figure may grow by within the second half.
     """
-    nets, most = [], 0.0
-    for sample in samples:
-        most = max(most, held(sample, [PACED]))
-        nets.append(net(sample, most))
-    half = nets[len(samples) // 2 :]
+    peak = samples[-1].get("peak memory", 0.0)
+    half = [net(sample, peak) for sample in samples[len(samples) // 2 :]]
     names = {name: None for sample in half for name in sample}
     trends = (trend(name, half, share) for name in names if floor(name) is not None)
     return [each for each in trends if each is not None]
 
 
-def net(sample: Sample, most: float) -> Sample:
-    """The sample, the server's memory without the keys that fill up to a limit or follow a pace.
+def net(sample: Sample, peak: float) -> Sample:
+    """The sample, the server's memory without what the load explains.
 
-    most: bytes that the latter have taken at most until then.
+    Of what is used, the keys that fill up to a limit or follow a pace are taken away. What is
+    resident is as much as was used at most, and what the allocator loses to gaps, which is in
+    proportion to it (a quarter of glibc's): it is that of a server which had used its `peak`, in
+    bytes, from the first.
     """
-    filling = held(sample, LIMITS)
-    away = {"used memory": filling + held(sample, [PACED]), "rss server": filling + most}
-    return {name: value - away.get(name, 0.0) for name, value in sample.items()}
+    found = dict(sample)
+    if "used memory" in sample:
+        found["used memory"] -= held(sample, [*LIMITS, PACED])
+    if "rss server" in sample and "peak memory" in sample:
+        found["rss server"] *= peak / sample["peak memory"]
+    return found
 
 
 def held(sample: Sample, patterns: Iterable[str]) -> float:
@@ -166,7 +168,7 @@ def report(samples: Sequence[Sample], share: float) -> dict[str, Any]:
         "restarts": last["restarts"],
         "keys": last["keys"],
         "used_memory_mib": round(last["used memory"] / MIB, 1),
-        "used_memory_peak_mib": round(peaks["used memory"] / MIB, 1),
+        "used_memory_peak_mib": round(last["peak memory"] / MIB, 1),
         "rss_server_peak_mib": round(peaks["rss server"] / MIB, 1),
         "append_only_peak_mib": round(peaks["append-only file"] / MIB, 1),
         "append_only_base_mib": round(last["append-only base"] / MIB, 1),

@@ -54,6 +54,7 @@ def server(client: redis.Redis) -> Sample:
     steps: Any = client.hget(Names(TREBUCHET_RUN).counters(TRAINER), "finished")
     return {
         "used memory": info["used_memory"],
+        "peak memory": info["used_memory_peak"],
         "clients": info["connected_clients"],
         "keys": client.dbsize(),
         "append-only file": info["aof_current_size"],

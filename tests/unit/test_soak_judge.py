@@ -12,6 +12,7 @@ from tests.soak.samples import Sample
 
 SHARE = 0.03
 HOUR = 360  # samples of ten seconds
+GLIBC = 1.25  # resident bytes for each that is used
 
 
 def course(name: str, values: np.ndarray) -> list[Sample]:
@@ -74,19 +75,27 @@ def test_a_log_of_steps_is_as_long_as_the_pace_makes_it(seconds: float, grows: b
     samples = course(f"bytes {name}", held)
     for sample, more, age in zip(samples, held, np.linspace(0, seconds, HOUR), strict=True):
         sample |= {f"length {name}": more / 9000, f"seconds {name}": age}
-        sample |= {"used memory": 30 * MIB + more, "rss server": 50 * MIB + more}
+        used = 30 * MIB + more
+        sample |= {"used memory": used, "peak memory": used, "rss server": GLIBC * used}
     found = [each.name for each in judged(samples, SHARE) if each.grows]
     assert found == ([f"seconds {name}"] if grows else [])
 
 
 @pytest.mark.parametrize(("leak", "grows"), [(0, False), (20 * MIB, True)])
-def test_what_is_resident_stays_when_a_log_gets_shorter(leak: int, grows: bool) -> None:
-    """A leak of 20 MiB an hour is found although the log comes and goes."""
-    held = np.random.default_rng(2).uniform(40 * MIB, 90 * MIB, HOUR)
-    resident = 150 * MIB + np.linspace(0, leak, HOUR)
-    samples = course("rss server", resident)
-    for sample, log in zip(samples, held, strict=True):
-        sample |= {"bytes {run}:model:controlmodel:steps": log}
+@pytest.mark.parametrize("log", ["comes and goes", "gets longer", "gets shorter"])
+def test_a_leak_of_what_is_resident_is_found_under_a_log(log: str, leak: int, grows: bool) -> None:
+    """20 MiB an hour; what the allocator takes for the log itself is none, nor that it keeps it."""
+    lengths = {
+        "comes and goes": np.random.default_rng(2).uniform(40, 90, HOUR) * MIB,
+        "gets longer": np.linspace(40, 90, HOUR) * MIB,
+        "gets shorter": np.linspace(90, 40, HOUR) * MIB,
+    }
+    held = lengths[log]
+    peak = np.maximum.accumulate(60 * MIB + held)
+    samples = course("rss server", GLIBC * peak + np.linspace(0, leak, HOUR))
+    for sample, length, most in zip(samples, held, peak, strict=True):
+        sample |= {"bytes {run}:model:controlmodel:steps": length}
+        sample |= {"used memory": 60 * MIB + length, "peak memory": most}
     assert [each.name for each in judged(samples, SHARE) if each.grows] == ["rss server"] * grows
 
 
@@ -109,7 +118,7 @@ def test_a_straight_line_is_found_as_it_is(slope: float, start: float, count: in
 def test_the_report_names_what_grows() -> None:
     """In words that a script can read."""
     samples = course("log trainer-0.log", np.arange(HOUR) * 1e5)
-    others = ("steps", "commands", "restarts", "keys", "used memory", "rss server")
+    others = ("steps", "commands", "restarts", "keys", "used memory", "peak memory", "rss server")
     for sample in samples:
         sample.update(dict.fromkeys((*others, "append-only file", "append-only base"), 1.0))
     assert report(samples, SHARE)["grows"] == ["log trainer-0.log"]
